@@ -1,0 +1,97 @@
+"""The one protocol all backends keep: a batch of LR arrays in, a batch of SR arrays out.
+
+`Backend.upscale` holds the checks; a backend writes `Backend._run` alone. The `Upscaler` and the
+benchmark know nothing else, so every backend is driven and measured in the same way.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agsr.contract import CHANNELS, SCALE
+from agsr.errors import BackendError
+
+_B = TypeVar("_B", bound="Backend")
+
+Batch = NDArray[np.float32]
+"""``(B, 3, H, W)`` float32, RGB, nominal range [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendInfo:
+    """What really runs."""
+
+    name: str
+    """``"torch"`` or ``"ort"``."""
+    device: str
+    """Device or execution provider that was got, not the one that was asked for."""
+    precision: str
+    """Arithmetic inside the network."""
+    steps: int
+    """Time steps of the recurrent attention loop."""
+    receptive_radius: int
+    """LR pixels to each side that an output pixel depends on: the halo of exact tiling."""
+    model: str
+    """Name or path of the weights."""
+    weights_hash: str
+    """SHA-256 of the weights, equal for all backends and precisions of one checkpoint."""
+
+
+class Backend(ABC):
+    """A loaded network, ready to run. Use as a context manager, or call `close`."""
+
+    info: BackendInfo
+    """Set by the constructor of each backend."""
+
+    def upscale(self, lr: Batch) -> Batch:
+        """Upscale a batch.
+
+        Args:
+            lr: ``(B, 3, H, W)`` float32 RGB, nominal range [0, 1].
+
+        Returns:
+            ``(B, 3, 4H, 4W)`` float32 RGB, not clipped.
+
+        Raises:
+            BackendError: The input has another shape or type, or the output isn't finite.
+        """
+        if lr.ndim != 4 or lr.shape[1] != CHANNELS or 0 in lr.shape or lr.dtype != np.float32:
+            raise BackendError(
+                f"input is {lr.dtype} {lr.shape}; expected float32 (B, {CHANNELS}, H, W)"
+            )
+        sr = self._run(np.ascontiguousarray(lr))
+        expected = (*lr.shape[:2], lr.shape[2] * SCALE, lr.shape[3] * SCALE)
+        if sr.shape != expected or sr.dtype != np.float32:
+            raise BackendError(
+                f"{self.info.model}: output is {sr.dtype} {sr.shape}; expected float32 {expected}"
+            )
+        if not np.isfinite(sr.sum()):
+            raise BackendError(
+                f"{self.info.model} on {self.info.device} gave NaN or infinity in "
+                f"{self.info.precision}; use fp32"
+            )
+        return sr
+
+    @abstractmethod
+    def _run(self, lr: Batch) -> Batch:
+        """Upscale a checked, C-contiguous batch."""
+
+    def close(self) -> None:  # noqa: B027  # most backends have nothing to release
+        """Release what the backend holds; calling it twice is allowed."""
+
+    def __enter__(self: _B) -> _B:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,110 @@
+"""The weights that ship with the package, found by name and checked by SHA-256.
+
+``weights/manifest.json`` maps each shipped file to its hash; ``scripts/ship_weights.py`` writes it.
+A name like ``psnr`` stands for ``psnr.safetensors`` (torch) and ``psnr-STEPS.onnx`` (ONNX Runtime).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+from agsr.errors import CheckpointError, ModelError
+
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+"""Where the shipped files lie."""
+
+DEFAULT_WEIGHTS = "psnr"
+"""Weights where nothing else is asked for."""
+
+ONNX_SUFFIX = ".onnx"
+CHECKPOINT_SUFFIX = ".safetensors"
+
+
+@cache
+def _manifest() -> dict[str, str]:
+    path = WEIGHTS_FOLDER / "manifest.json"
+    entries: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
+    return entries
+
+
+def shipped_names() -> list[str]:
+    """Names of the shipped weights."""
+    return sorted(Path(f).stem for f in _manifest() if f.endswith(CHECKPOINT_SUFFIX))
+
+
+def shipped_steps(name: str) -> list[int]:
+    """Step counts for which a shipped ONNX file exists."""
+    stems = [Path(f).stem for f in _manifest() if f.endswith(ONNX_SUFFIX)]
+    return sorted(int(s.removeprefix(f"{name}-")) for s in stems if s.startswith(f"{name}-"))
+
+
+def find_checkpoint(weights: str) -> Path:
+    """Path of a weights file for torch.
+
+    Args:
+        weights: A shipped name, or the path of a ``.safetensors`` file.
+
+    Raises:
+        CheckpointError: No such name or file, or a shipped file is damaged.
+    """
+    if _is_path(weights):
+        if not Path(weights).is_file():
+            raise CheckpointError(f"{weights}: no such file")
+        return Path(weights)
+    if weights not in shipped_names():
+        raise CheckpointError(_unknown(weights))
+    return _checked(weights + CHECKPOINT_SUFFIX)
+
+
+def find_onnx(weights: str, steps: int) -> Path:
+    """Path of an ONNX file.
+
+    Args:
+        weights: A shipped name, or the path of an ``.onnx`` file.
+        steps: Time steps; for a shipped name they choose the file.
+
+    Raises:
+        ModelError: No such name, step count or file, or a shipped file is damaged.
+    """
+    if _is_path(weights):
+        if Path(weights).suffix != ONNX_SUFFIX:
+            raise ModelError(
+                f"{weights}: ONNX Runtime needs an {ONNX_SUFFIX} file; make one with: "
+                f"agsr export --weights {weights} --steps {steps}"
+            )
+        if not Path(weights).is_file():
+            raise ModelError(f"{weights}: no such file")
+        return Path(weights)
+    if weights not in shipped_names():
+        raise ModelError(_unknown(weights))
+    if steps not in shipped_steps(weights):
+        known = ", ".join(map(str, shipped_steps(weights)))
+        raise ModelError(
+            f"weights '{weights}' ship as ONNX for {known} steps, not for {steps}; make it with: "
+            f"agsr export --weights {weights} --steps {steps}"
+        )
+    return _checked(f"{weights}-{steps}{ONNX_SUFFIX}")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _is_path(weights: str) -> bool:
+    return Path(weights).suffix in (ONNX_SUFFIX, CHECKPOINT_SUFFIX) or "/" in weights
+
+
+def _unknown(weights: str) -> str:
+    known = ", ".join(shipped_names()) or "none"
+    return f"no weights named '{weights}'; shipped: {known}; or give the path of a file"
+
+
+def _checked(file: str) -> Path:
+    path = WEIGHTS_FOLDER / file
+    if not path.is_file() or sha256(path) != _manifest()[file]:
+        raise CheckpointError(f"{path}: missing or damaged; reinstall the package")
+    return path

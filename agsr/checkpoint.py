@@ -1,0 +1,119 @@
+"""Weights as safetensors that describe themselves: config, training record and scores inside.
+
+`agsr.train` writes them, `agsr.export` and the torch backend read them; a network is rebuilt with
+no flags. Pickle is never loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from agsr.atomic import complete_file
+from agsr.errors import CheckpointError
+from agsr.generator import Generator, GeneratorConfig
+
+FORMAT = "agsr-generator-1"
+"""Value of the ``format`` entry in a weights file's header."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A trained generator's weights and everything known about them."""
+
+    config: GeneratorConfig
+    """Shape of the network."""
+    weights: Mapping[str, Tensor]
+    """State dict of `agsr.generator.Generator`, float32."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """How it was trained: configuration, iterations, data, versions."""
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    """Validation scores in dB by step count."""
+
+    def build(self) -> Generator:
+        """The network in evaluation mode, on the CPU, float32."""
+        generator = Generator(self.config)
+        try:
+            generator.load_state_dict(dict(self.weights))
+        except RuntimeError as error:
+            raise CheckpointError(f"the weights don't fit their own config: {error}") from None
+        return generator.eval().requires_grad_(False)
+
+    @property
+    def weights_hash(self) -> str:
+        """SHA-256 over names, shapes and values: the identity of the weights, whatever the file."""
+        digest = hashlib.sha256()
+        for name in sorted(self.weights):
+            tensor = self.weights[name].detach().cpu().contiguous()
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a weights file; an existing one is replaced only once the new one is complete."""
+    header = {
+        "format": FORMAT,
+        "config": json.dumps(dataclasses.asdict(checkpoint.config)),
+        "record": json.dumps(checkpoint.record),
+        "scores": json.dumps(checkpoint.scores),
+    }
+    write_tensors(checkpoint.weights, header, path)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a weights file.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or not a generator's weights.
+    """
+    weights, header = read_tensors(path)
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: found format {header.get('format')!r}, expected {FORMAT!r}; "
+            "weights come from 'agsr train'"
+        )
+    try:
+        config = GeneratorConfig(**json.loads(header["config"]))
+        record, scores = json.loads(header["record"]), json.loads(header["scores"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its header can't be understood: {error}") from None
+    return Checkpoint(config=config, weights=weights, record=record, scores=scores)
+
+
+def write_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, str], path: Path) -> None:
+    """Write tensors and a header of strings as safetensors, atomically."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with complete_file(path) as temporary:
+        temporary.write_bytes(save(plain, metadata=dict(header)))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read all tensors and the header of a safetensors file.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from None
+
+
+def to_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A detached float32 copy of a state dict, on the CPU."""
+    return {name: tensor.detach().cpu().to(torch.float32).clone() for name, tensor in state.items()}

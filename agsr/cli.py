@@ -1,0 +1,370 @@
+"""The command line. Commands parse and print; the work is done by the library they import.
+
+stdout carries data (result paths, tables, JSON), stderr carries progress and messages. Exit status:
+0 all done, 1 something failed, 2 the command was not understood. Imports are inside the commands,
+so that ``agsr --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agsr._version import __version__
+from agsr.catalog import DEFAULT_WEIGHTS
+from agsr.contract import DEFAULT_STEPS, MAX_STEPS
+from agsr.errors import AgsrError, DatasetError
+from agsr.tiling import DEFAULT_HALO
+
+if TYPE_CHECKING:
+    from agsr.engines.jobs import Job
+    from agsr.engines.upscaler import Upscaler
+
+Command = Callable[..., Any]
+FilePath = click.Path(path_type=Path)
+
+
+class _Commands(click.Group):
+    """Turns the project's errors into one line and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AgsrError as error:
+            raise click.ClickException(str(error)) from None
+
+
+class _SizeOrWord(click.ParamType[Any]):
+    """A number of pixels from 0, or one word."""
+
+    def __init__(self, word: str) -> None:
+        self.name = f"{word}|PIXELS"
+        self.word = word
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == self.word or isinstance(value, int):
+            return value
+        if not str(value).isdigit():
+            self.fail(f"{value!r} is neither '{self.word}' nor a number of pixels", param, ctx)
+        return int(value)
+
+
+def _shared(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_weights = click.option(
+    "-w",
+    "--weights",
+    default=DEFAULT_WEIGHTS,
+    show_default=True,
+    help="Shipped weights by name, or an .onnx or .safetensors file.",
+)
+_steps = click.option(
+    "-s",
+    "--steps",
+    type=click.IntRange(1, MAX_STEPS),
+    help=f"Time steps of the attention loop: more is slower and better. [default: {DEFAULT_STEPS}]",
+)
+_running = _shared(
+    _weights,
+    _steps,
+    click.option(
+        "-b",
+        "--backend",
+        type=click.Choice(["auto", "ort", "torch"]),
+        default="auto",
+        show_default=True,
+        help="What runs the network.",
+    ),
+    click.option(
+        "--provider",
+        type=click.Choice(["cpu", "openvino", "cuda"]),
+        default="cpu",
+        show_default=True,
+        help="ONNX Runtime's execution provider.",
+    ),
+    click.option("--device", default="cpu", show_default=True, help="torch's device, like cuda:0."),
+    click.option(
+        "-j",
+        "--threads",
+        type=click.IntRange(0),
+        default=0,
+        help="Threads of ONNX Runtime's cpu provider. [default: one per core]",
+    ),
+    click.option(
+        "-t",
+        "--tile",
+        type=_SizeOrWord("auto"),
+        default="auto",
+        show_default=True,
+        help="Side of a tile in input pixels; 0 for none.",
+    ),
+    click.option(
+        "--halo",
+        "--tile-pad",
+        type=_SizeOrWord("exact"),
+        default=DEFAULT_HALO,
+        show_default=True,
+        help="Input pixels read around a tile; 'exact' equals the whole image.",
+    ),
+)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="agsr")
+def main() -> None:
+    """Attentive-GAN super-resolution: upscale images by four, and everything around it."""
+
+
+@main.command()
+@click.argument("inputs", nargs=-1, required=True, type=FilePath, metavar="IN...")
+@click.option(
+    "-o",
+    "--output",
+    type=FilePath,
+    help="Result file for one input, else a folder. [default: beside each input]",
+)
+@_running
+@click.option("--suffix", default="_x4", show_default=True, help="Put behind each input's name.")
+@click.option(
+    "--ext",
+    type=click.Choice(["png", "jpg", "webp", "tif", "bmp"]),
+    default="png",
+    show_default=True,
+    help="Format of results that -o does not name.",
+)
+@click.option("--skip-existing", is_flag=True, help="Leave results alone that are already there.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+def infer(
+    inputs: tuple[Path, ...],
+    output: Path | None,
+    suffix: str,
+    ext: str,
+    skip_existing: bool,
+    quiet: bool,
+    **running: Any,
+) -> None:
+    """Upscale image files by four.
+
+    The path of every result goes to stdout. One bad file does not stop the others.
+
+    \b
+    agsr infer photo.jpg                   photo_x4.png beside it
+    agsr infer *.png -o large/             many files into a folder
+    agsr infer photo.png --steps 1         four times as fast, a little softer
+    """
+    from agsr.engines.jobs import plan
+
+    jobs = plan(inputs, output, suffix=suffix, extension=f".{ext}")
+    if skip_existing:
+        jobs = [job for job in jobs if not job.target.exists()]
+    with _open(**running) as upscaler:
+        failed = sum(not _infer_one(upscaler, job, quiet) for job in jobs)
+    if failed and len(jobs) > 1:
+        click.echo(f"{failed} of {len(jobs)} files failed", err=True)
+    if failed:
+        raise SystemExit(1)
+
+
+@main.command()
+@_weights
+@click.option(
+    "-s",
+    "--steps",
+    type=click.IntRange(1, MAX_STEPS),
+    default=DEFAULT_STEPS,
+    show_default=True,
+    help="Time steps to unroll.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Arithmetic inside the graph; lr and sr stay float32.",
+)
+@click.option("--opset", type=click.IntRange(18), default=20, show_default=True, help="ONNX opset.")
+@click.option(
+    "--atol",
+    type=click.FloatRange(0, min_open=True),
+    help="Largest difference from torch, of the range. [default: 1e-4 for fp32, 4e-3 for fp16]",
+)
+@click.option("-o", "--output", type=FilePath, help="[default: NAME-STEPS[-fp16].onnx]")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def export(
+    weights: str,
+    steps: int,
+    precision: Any,
+    opset: int,
+    atol: float | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Write the network as ONNX: unrolled, dynamic batch, height and width, verified."""
+    from agsr.optional import require
+
+    for module in ("torch", "onnx", "onnxscript", "safetensors"):
+        require(module, extra="train", purpose="Exporting")
+    require("onnxruntime", extra="cpu", purpose="Verifying an export")
+    from agsr.catalog import find_checkpoint
+    from agsr.checkpoint import load_checkpoint
+    from agsr.console import show_export
+    from agsr.export import export_onnx
+
+    source = find_checkpoint(weights)
+    ending = "" if precision == "fp32" else f"-{precision}"
+    path = output or Path(f"{source.stem}-{steps}{ending}.onnx")
+    report = export_onnx(
+        load_checkpoint(source),
+        path,
+        steps=steps,
+        precision=precision,
+        opset=opset,
+        tolerance=atol,
+    )
+    if as_json:
+        click.echo(report.to_json())
+    else:
+        show_export(report)
+
+
+@main.command("eval")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    default=["Set5"],
+    show_default=True,
+    help="Set5, Set14, BSD100, Kodak24, or a folder of HR images; repeatable.",
+)
+@click.option("--data", type=FilePath, help="Folder of the named sets. [default: $AGSR_DATA]")
+@_running
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, one per line.")
+def evaluate(sets: tuple[str, ...], data: Path | None, as_json: bool, **running: Any) -> None:
+    """Score the network: PSNR and SSIM on luma, per image and mean, beside Bicubic."""
+    from agsr.bench.datasets import find_set
+    from agsr.bench.quality import QualityReport
+    from agsr.bench.quality import evaluate as scores
+    from agsr.console import show_quality, tracked
+
+    image_sets = [find_set(name, data) for name in sets]
+    with _open(**running) as upscaler:
+        for images in image_sets:
+            rows = tuple(tracked(scores(upscaler, images), images.name, len(images.files)))
+            report = QualityReport(set=images.name, backend=upscaler.info, rows=rows)
+            if as_json:
+                click.echo(report.to_json())
+            else:
+                show_quality(report)
+
+
+@main.command()
+def doctor() -> None:
+    """Show versions, what really runs here, and the commands that add what is missing."""
+    from agsr.bench.environment import backends, machine, packages
+    from agsr.console import show_checks
+
+    show_checks("machine", machine())
+    show_checks("packages", packages())
+    show_checks("backends", backends())
+
+
+@main.command()
+@click.option(
+    "--data",
+    multiple=True,
+    type=FilePath,
+    help="Tar file or folder of training images; repeatable. [default: $AGSR_DATA/train/*.tar]",
+)
+@click.option(
+    "--val", type=FilePath, help="Folder of validation images. [default: $AGSR_DATA/val/Kodak24]"
+)
+@click.option("-o", "--output", type=FilePath, default="runs/psnr", show_default=True)
+@click.option("--resume", is_flag=True, help="Go on from the state in the output folder, exactly.")
+@click.option("--minutes", type=click.FloatRange(0), help="Stop, resumable, after so long.")
+@click.option(
+    "--schedule",
+    help="Phases STEPSxITERATIONS[@CROP][/BATCH], comma-separated; CROP in LR pixels.",
+)
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Peak learning rate.")
+@click.option("--seed", type=int, help="Seed of weights and data order.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
+@click.option("--fp32", is_flag=True, help="No bfloat16.")
+def train(
+    data: tuple[Path, ...],
+    val: Path | None,
+    output: Path,
+    resume: bool,
+    minutes: float | None,
+    device: str,
+    fp32: bool,
+    **changes: Any,
+) -> None:
+    """Train the generator by L1, every step supervised; Ctrl-C saves and stops."""
+    from agsr.optional import require
+
+    for module in ("torch", "safetensors"):
+        require(module, extra="train", purpose="Training")
+    from agsr.console import follow_training
+    from agsr.train import start_training
+
+    trainer = start_training(
+        data or _default_data("train", "*.tar"),
+        [val] if val else _default_data("val", "Kodak24"),
+        output,
+        resume=resume,
+        device=device,
+        changes={**changes, "bf16": False if fp32 else None},
+    )
+    follow_training(trainer, minutes)
+
+
+def _open(
+    weights: str, steps: int | None, backend: str, tile: Any, halo: Any, **options: Any
+) -> Upscaler:
+    from agsr.engines.upscaler import Upscaler
+
+    return Upscaler(weights, backend=backend, steps=steps, tile=tile, halo=halo, **options)
+
+
+def _infer_one(upscaler: Upscaler, job: Job, quiet: bool) -> bool:
+    """Upscale one file; prints its result or its error."""
+    from agsr.console import file_progress
+    from agsr.image import quiet_decoders, read_picture, write_picture
+
+    try:
+        with quiet_decoders():
+            picture = read_picture(job.source)
+        with file_progress(job.source.name, quiet) as progress:
+            result = upscaler.picture(picture, progress)
+        with quiet_decoders():
+            write_picture(result, job.target)
+    except AgsrError as error:
+        click.echo(f"Error: {error}", err=True)
+        return False
+    click.echo(job.target)
+    return True
+
+
+def _default_data(folder: str, pattern: str) -> tuple[Path, ...]:
+    from agsr.bench.datasets import DATA_VARIABLE, data_folder
+
+    root = data_folder()
+    found = sorted((root / folder).glob(pattern)) if root else []
+    if not found:
+        raise DatasetError(
+            f"no {folder}/{pattern} under {DATA_VARIABLE}={root or 'unset'}; "
+            "name files or folders with --data and --val"
+        )
+    return tuple(found)

@@ -1,0 +1,158 @@
+"""What the command line shows: tables on stdout, progress on stderr, by rich."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rich.console import Console
+from rich.progress import Progress as Bar
+from rich.progress import track
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from agsr.bench.environment import Check
+    from agsr.bench.quality import QualityReport
+    from agsr.export import ExportReport
+    from agsr.trainer import Progress, Trainer
+
+_T = TypeVar("_T")
+
+
+def _stdout() -> Console:
+    return Console(soft_wrap=True, highlight=False)
+
+
+def _stderr() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def file_progress(name: str, quiet: bool) -> Iterator[Callable[[float], None] | None]:
+    """A bar over one file's tiles, on terminals only."""
+    console = _stderr()
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    with Bar(console=console, transient=True) as bar:
+        task = bar.add_task(name, total=1.0)
+        yield lambda share: bar.update(task, completed=share)
+
+
+def tracked(items: Iterable[_T], name: str, total: int) -> Iterable[_T]:
+    """The items, with a bar on stderr while they are made."""
+    console = _stderr()
+    return track(
+        items, name, total=total, console=console, transient=True, disable=not console.is_terminal
+    )
+
+
+def show_export(report: ExportReport) -> None:
+    """Where the file is, what is in it, and how far it is from torch."""
+    meta = report.metadata
+    table = Table("input shape", "largest difference", "mean", box=None)
+    for row in report.parity:
+        batch, height, width = row.shape
+        table.add_row(f"{batch}x3x{height}x{width}", f"{row.largest:.1e}", f"{row.mean:.1e}")
+    console = _stdout()
+    console.print(
+        f"{report.path}  {report.size / 1e6:.2f} MB, {meta.steps} steps, {meta.precision}, "
+        f"opset {report.opset}, {sum(report.operators.values())} nodes"
+    )
+    console.print(table)
+    console.print(f"equal to torch fp32 within {report.tolerance:.0e} of the range")
+
+
+def show_quality(report: QualityReport) -> None:
+    """A row per image and the mean, beside Bicubic."""
+    info = report.backend
+    table = Table(
+        report.set,
+        "PSNR dB",
+        "SSIM",
+        "Bicubic PSNR",
+        "SSIM",
+        title=f"{info.name} ({info.device}), {info.steps} steps, {info.precision}",
+        caption=report.protocol,
+    )
+    for row in (*report.rows, report.mean):
+        table.add_row(
+            row.image,
+            f"{row.psnr:.2f}",
+            f"{row.ssim:.4f}",
+            f"{row.bicubic_psnr:.2f}",
+            f"{row.bicubic_ssim:.4f}",
+            style="bold" if row is not report.rows[0] and row.image == "mean" else "",
+        )
+    console = _stdout()
+    console.print(table, width=None if console.is_terminal else 100)
+
+
+def show_checks(title: str, checks: Iterable[Check]) -> None:
+    """A line per check; what is missing comes with the command that adds it."""
+    console = _stdout()
+    console.print(title, style="bold")
+    for check in checks:
+        console.print("  ok" if check.ok else "  --", style="green" if check.ok else "yellow", end="")
+        advice = f"  → {check.advice}" if check.advice else ""
+        console.print(f"  {check.name:<26} {check.found}{advice}", markup=False)
+
+
+def follow_training(trainer: Trainer, minutes: float | None) -> None:
+    """Run a trainer, with a line per report on stderr and scalars for TensorBoard.
+
+    Ctrl-C and SIGTERM save the state and end the run; a second Ctrl-C ends it at once.
+    """
+    console, writer = _stderr(), _tensorboard(trainer)
+
+    def stop(number: int, _: Any) -> None:
+        console.print("saving and stopping ...")
+        trainer.stop()
+        signal.signal(number, signal.default_int_handler)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for progress in trainer.run(minutes=minutes):
+            console.print(_training_line(progress))
+            _write_scalars(writer, progress)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    done = trainer.iteration >= trainer.schedule.iterations
+    console.print(
+        f"{'finished' if done else 'stopped, go on with --resume'}: {trainer.iteration} of "
+        f"{trainer.schedule.iterations} iterations, best {trainer.best:.2f} dB, {trainer.folder}"
+    )
+
+
+def _training_line(progress: Progress) -> str:
+    scores = " ".join(f"{steps}:{psnr:.3f}" for steps, psnr in progress.validation.items())
+    left = timedelta(seconds=round(progress.seconds_left))
+    return (
+        f"{progress.iteration}/{progress.iterations}  steps {progress.steps}  "
+        f"loss {progress.loss:.3f}  rate {progress.rate:.1e}  {progress.speed:.2f} it/s  "
+        f"left {left}  PSNR-Y {scores or '-'}"
+    )
+
+
+def _tensorboard(trainer: Trainer) -> Any | None:
+    try:
+        from torch.utils.tensorboard.writer import SummaryWriter
+    except ImportError:
+        _stderr().print("no TensorBoard log: pip install 'agsr[train]' adds it")
+        return None
+    return SummaryWriter(str(trainer.folder / "tensorboard"))
+
+
+def _write_scalars(writer: Any | None, progress: Progress) -> None:
+    if writer is None:
+        return
+    writer.add_scalar("train/l1_levels", progress.loss, progress.iteration)
+    writer.add_scalar("train/rate", progress.rate, progress.iteration)
+    writer.add_scalar("train/iterations_per_second", progress.speed, progress.iteration)
+    for steps, psnr in progress.validation.items():
+        writer.add_scalar(f"validation/psnr_y_{steps}_steps", psnr, progress.iteration)
+    writer.flush()

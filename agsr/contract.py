@@ -1,0 +1,91 @@
+"""The contract every artefact and every backend keeps, in one place.
+
+A network maps ``lr`` to ``sr``: both NCHW, RGB, float32, nominal range [0, 1], ``sr`` four times as
+high and as wide. ``export`` writes these names and a `ModelMetadata` into ONNX files; ``engines``
+read and check them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Final, Literal, get_args
+
+from agsr.errors import ModelError
+
+SCALE: Final = 4
+"""Upscaling factor, output pixels per input pixel along each axis."""
+
+CHANNELS: Final = 3
+"""RGB, in this order."""
+
+INPUT_NAME: Final = "lr"
+"""Name of the graph's input: ``(B, 3, H, W)`` float32, nominal range [0, 1]."""
+
+OUTPUT_NAME: Final = "sr"
+"""Name of the graph's output: ``(B, 3, 4H, 4W)`` float32, not clipped."""
+
+DEFAULT_STEPS: Final = 4
+"""Time steps of the recurrent attention loop where nothing else is asked for."""
+
+MAX_STEPS: Final = 16
+"""More steps than this are refused: a typing mistake, not a wish."""
+
+Precision = Literal["fp32", "fp16"]
+"""Arithmetic inside an exported graph; ``lr`` and ``sr`` stay float32 in both."""
+
+_PREFIX = "agsr."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelMetadata:
+    """What an exported graph says about itself: the ``agsr.*`` properties of the ONNX file."""
+
+    steps: int
+    """Unrolled time steps."""
+    precision: Precision
+    """Arithmetic inside the graph."""
+    receptive_radius: int
+    """LR pixels to each side that an output pixel depends on: the halo of exact tiling."""
+    config: str
+    """`agsr.generator.GeneratorConfig` as JSON."""
+    weights_hash: str
+    """`agsr.checkpoint.Checkpoint.weights_hash` of the weights inside."""
+    version: str
+    """Version of this package that wrote the file."""
+    scale: int = SCALE
+    """Upscaling factor."""
+
+    def to_properties(self) -> dict[str, str]:
+        """Key-value pairs for ONNX ``metadata_props``."""
+        return {_PREFIX + name: str(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_properties(cls, properties: Mapping[str, str], source: str) -> ModelMetadata:
+        """Read the properties of an ONNX file.
+
+        Args:
+            properties: All metadata properties of the file.
+            source: Name of the file, for messages.
+
+        Raises:
+            ModelError: A property is missing or can't be what this version runs.
+        """
+        names = [field.name for field in fields(cls)]
+        missing = [_PREFIX + name for name in names if _PREFIX + name not in properties]
+        if missing:
+            raise ModelError(
+                f"{source}: not a model of this project, it lacks {', '.join(missing)}; "
+                "make one with: agsr export"
+            )
+        text = {name: properties[_PREFIX + name] for name in names}
+        try:
+            numbers = {name: int(text[name]) for name in ("steps", "receptive_radius", "scale")}
+        except ValueError as error:
+            raise ModelError(f"{source}: its metadata can't be understood: {error}") from None
+        if numbers["scale"] != SCALE or text["precision"] not in get_args(Precision):
+            raise ModelError(
+                f"{source}: scale {text['scale']}, precision {text['precision']}; this version "
+                f"runs scale {SCALE}, precision {' or '.join(get_args(Precision))}"
+            )
+        return cls(**{**text, **numbers})  # type: ignore[arg-type]  # checked just above

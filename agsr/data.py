@@ -1,0 +1,139 @@
+"""Training data: images from tar shards or folders, held in memory, cut into LR/HR patches.
+
+Every image is decoded once to uint8 and shrunk once by the field's bicubic (`agsr.resize`). A batch
+is a pure function of (seed, iteration), so a resumed run sees the data an unbroken one would have.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from agsr.contract import SCALE
+from agsr.errors import DatasetError
+from agsr.resize import crop_to_multiple, downscale
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+"""File name endings that count as images, in lower case."""
+
+Image8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An HR image ``(4H, 4W, 3)`` and its LR image ``(H, W, 3)``, both RGB uint8."""
+
+    hr: Image8
+    lr: Image8
+
+
+def load_pairs(sources: Sequence[Path], *, min_side: int, workers: int = 2) -> list[Pair]:
+    """Decode every image of the sources and make its LR image, in a fixed order.
+
+    Args:
+        sources: Tar files of images and folders of images (searched in depth).
+        min_side: Images with a shorter side than this many HR pixels are left out.
+        workers: Threads that decode.
+
+    Raises:
+        DatasetError: A source is missing, or no image is left.
+    """
+    encoded = (item for source in sources for item in _encoded_images(source))
+    with ThreadPoolExecutor(workers) as pool:
+        pairs = [p for p in pool.map(lambda item: _decode(*item), encoded) if _side(p) >= min_side]
+    if not pairs:
+        names = ", ".join(map(str, sources)) or "no source"
+        raise DatasetError(f"no image of at least {min_side} pixels a side in {names}")
+    return pairs
+
+
+class PatchSampler:
+    """Cuts batches of aligned, augmented LR/HR patches; the same batch for the same iteration.
+
+    Args:
+        pairs: Images to cut from; one is drawn with probability proportional to its area.
+        seed: Seed of the whole run.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], seed: int) -> None:
+        self._pairs = pairs
+        self._seed = seed
+        area = np.array([p.lr.shape[0] * p.lr.shape[1] for p in pairs], dtype=np.float64)
+        self._cumulative = np.cumsum(area / area.sum())
+
+    def batch(self, iteration: int, size: int, crop: int) -> tuple[Image8, Image8]:
+        """Patches for one iteration.
+
+        Args:
+            iteration: Index of the iteration; with the seed it determines the batch.
+            size: Number of patches.
+            crop: Side of an LR patch in pixels.
+
+        Returns:
+            LR ``(size, crop, crop, 3)`` and HR ``(size, 4 crop, 4 crop, 3)``, RGB uint8.
+        """
+        random = np.random.Generator(np.random.Philox(key=self._seed, counter=iteration))
+        patches = [self._patch(random, crop) for _ in range(size)]
+        return np.stack([p.lr for p in patches]), np.stack([p.hr for p in patches])
+
+    def _patch(self, random: np.random.Generator, crop: int) -> Pair:
+        index = int(np.searchsorted(self._cumulative, random.random(), side="right"))
+        pair = self._pairs[min(index, len(self._pairs) - 1)]
+        y = int(random.integers(pair.lr.shape[0] - crop + 1))
+        x = int(random.integers(pair.lr.shape[1] - crop + 1))
+        turns, mirror = int(random.integers(4)), bool(random.integers(2))
+        return Pair(
+            hr=_turn(_cut(pair.hr, y * SCALE, x * SCALE, crop * SCALE), turns, mirror),
+            lr=_turn(_cut(pair.lr, y, x, crop), turns, mirror),
+        )
+
+
+def _cut(image: Image8, y: int, x: int, side: int) -> Image8:
+    return image[y : y + side, x : x + side]
+
+
+def _turn(patch: Image8, turns: int, mirror: bool) -> Image8:
+    """One of the eight symmetries of the square."""
+    turned = np.rot90(patch, turns)
+    return turned[:, ::-1] if mirror else turned
+
+
+def _encoded_images(source: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and content of every image file in a tar file or a folder, sorted by name."""
+    if source.is_dir():
+        for path in sorted(source.rglob("*")):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                yield str(path), path.read_bytes()
+    elif source.is_file() and tarfile.is_tarfile(source):
+        with tarfile.open(source) as archive:
+            for member in sorted(archive.getmembers(), key=lambda m: m.name):
+                content = archive.extractfile(member) if member.isfile() else None
+                if content and Path(member.name).suffix.lower() in IMAGE_SUFFIXES:
+                    yield f"{source}:{member.name}", content.read()
+    else:
+        raise DatasetError(f"{source}: expected a folder of images or a tar file of images")
+
+
+def _decode(name: str, content: bytes) -> Pair:
+    try:
+        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        decoded = None
+    if decoded is None:
+        raise DatasetError(f"{name}: not an image that OpenCV can decode")
+    hr = np.ascontiguousarray(crop_to_multiple(decoded[..., ::-1].astype(np.uint8, copy=False)))
+    if 0 in hr.shape:
+        raise DatasetError(f"{name}: {decoded.shape[:2]} is smaller than {SCALE}x{SCALE}")
+    return Pair(hr=hr, lr=downscale(hr))
+
+
+def _side(pair: Pair) -> int:
+    height, width = pair.hr.shape[:2]
+    return int(min(height, width))

@@ -1,0 +1,54 @@
+"""Every error this project raises on purpose.
+
+::
+
+    AgsrError                       a clear message is all the user needs; the CLI exits 1
+    ├── MissingDependencyError      an optional package is not installed
+    ├── ImageError                  a file can't be read or written as an image
+    ├── CheckpointError             a weights or training-state file is not what it should be
+    ├── ModelError                  an ONNX file does not keep the contract
+    ├── ExportError                 an export failed its own verification
+    ├── BackendError                a backend can't run what it was asked to
+    ├── DatasetError                a data set is missing or incomplete
+    └── TrainingError               training can't start or go on
+
+Each message says what was found, what was expected, and what to type next.
+"""
+
+from __future__ import annotations
+
+
+class AgsrError(Exception):
+    """Base of all errors a user can act on."""
+
+
+class MissingDependencyError(AgsrError):
+    """An optional package is needed but not installed."""
+
+
+class ImageError(AgsrError):
+    """A file can't be read or written as an image."""
+
+
+class CheckpointError(AgsrError):
+    """A weights or training-state file is missing, damaged or of another kind."""
+
+
+class ModelError(AgsrError):
+    """An ONNX file does not keep the contract of `agsr.contract`."""
+
+
+class ExportError(AgsrError):
+    """An exported graph failed its verification against torch."""
+
+
+class BackendError(AgsrError):
+    """A backend can't run what it was asked to run."""
+
+
+class DatasetError(AgsrError):
+    """A data set is missing or incomplete."""
+
+
+class TrainingError(AgsrError):
+    """Training can't start or can't go on."""

@@ -1,0 +1,143 @@
+"""The attentive generator (paper, Fig. 3-5, eq. 1-9): LR image → SR image, four times as large.
+
+Data flow: shallow features → ``steps`` × `agsr.attention.AttentiveStep` with shared weights →
+non-linear mapping → one convolution and a pixel shuffle. Trained by `agsr.train`, stored by
+`agsr.checkpoint`, exported by `agsr.export`, run by `agsr.engines`.
+
+Shape suffixes: B batch, C feature width, H and W low-resolution height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from agsr.attention import AttentiveStep
+from agsr.contract import CHANNELS, DEFAULT_STEPS, SCALE
+
+GREY = 0.5
+"""Subtracted from the input, so that zero padding means mid-grey; also the first map ``A_0``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """Everything that fixes the generator's shape. The step count is not part of it."""
+
+    width: int = 64
+    """Feature channels."""
+    growth: int = 32
+    """Channels each dense layer adds."""
+    dense_layers: int = 2
+    """3x3 convolutions per residual dense block."""
+    dense_blocks: int = 3
+    """Residual dense blocks per time step (the paper's three)."""
+    gru_kernel: int = 1
+    """Kernel size of the GRU's convolutions."""
+    mapping_width: int = 32
+    """Inner channels of the mapping network's convolution pairs."""
+    mapping_pairs: int = 4
+    """Convolution pairs of the mapping network (four pairs are the paper's eight convolutions)."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"GeneratorConfig.{name} is {value!r}; expected an integer ≥ 1")
+        if self.gru_kernel % 2 == 0:
+            raise ValueError(f"GeneratorConfig.gru_kernel is {self.gru_kernel}; expected odd")
+
+    def receptive_radius(self, steps: int) -> int:
+        """LR pixels that can influence an output pixel, to each side, after ``steps`` steps.
+
+        A halo this wide around a tile makes the tiled result equal to the whole one.
+        """
+        shallow = 2
+        step = self.dense_blocks * self.dense_layers + 2 * (self.gru_kernel // 2)
+        attend = 1
+        # A step's map and its hidden state both enter the next step, so the map's 3x3 adds up too.
+        return shallow + steps * (step + attend) + 2 * self.mapping_pairs + 1
+
+
+class MappingPair(nn.Module):
+    """Two 3x3 convolutions, each with ReLU, and a skip around both."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.narrow = nn.Conv2d(width, inner, 3, padding=1)
+        self.widen = nn.Conv2d(inner, width, 3, padding=1)
+
+    def forward(self, features_BCHW: Tensor) -> Tensor:
+        """Refine ``(B, C, H, W)`` features; the shape stays."""
+        return features_BCHW + F.relu(self.widen(F.relu(self.narrow(features_BCHW))))
+
+
+class Generator(nn.Module):
+    """The network of the paper. Any input size; one set of weights for any number of steps."""
+
+    def __init__(self, config: GeneratorConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or GeneratorConfig()
+        width = self.config.width
+        self.shallow1 = nn.Conv2d(CHANNELS, width, 3, padding=1)
+        self.shallow2 = nn.Conv2d(width, width, 3, padding=1)
+        self.step = AttentiveStep(
+            width,
+            self.config.growth,
+            self.config.dense_layers,
+            self.config.dense_blocks,
+            self.config.gru_kernel,
+        )
+        pairs = [
+            MappingPair(width, self.config.mapping_width) for _ in range(self.config.mapping_pairs)
+        ]
+        self.mapping = nn.Sequential(*pairs)
+        self.upsample = nn.Conv2d(width, CHANNELS * SCALE**2, 3, padding=1)
+
+    def forward(self, lr_B3HW: Tensor, steps: int = DEFAULT_STEPS) -> Tensor:
+        """Upscale.
+
+        Args:
+            lr_B3HW: ``(B, 3, H, W)`` RGB in [0, 1], any H and W from 1.
+            steps: Time steps of the recurrent attention loop, from 1.
+
+        Returns:
+            ``(B, 3, 4H, 4W)`` RGB, nominal range [0, 1], not clipped.
+        """
+        *_, (features, _) = self.unroll(lr_B3HW, steps)
+        return self.reconstruct(features, lr_B3HW)
+
+    def every_step(self, lr_B3HW: Tensor, steps: int) -> list[Tensor]:
+        """SR images ``(B, 3, 4H, 4W)`` after step 1, 2, ... ``steps``, for training."""
+        return [self.reconstruct(f, lr_B3HW) for f, _ in self.unroll(lr_B3HW, steps)]
+
+    def attention_maps(self, lr_B3HW: Tensor, steps: int = DEFAULT_STEPS) -> list[Tensor]:
+        """Attention maps ``A_1 ... A_steps``, each ``(B, 1, H, W)`` in [0, 1] (paper, Fig. 4)."""
+        return [attention for _, attention in self.unroll(lr_B3HW, steps)]
+
+    def unroll(self, lr_B3HW: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield ``(F_t, A_t)`` for t = 1 ... ``steps`` (eq. 1, 2, 7)."""
+        if steps < 1:
+            raise ValueError(f"steps is {steps}; expected 1 or more")
+        shallow = self.shallow2(self.shallow1(lr_B3HW - GREY))
+        features, hidden = shallow, torch.zeros_like(shallow)
+        attention = torch.full_like(shallow[:, :1], GREY)
+        for _ in range(steps):
+            hidden, attention = self.step(features, attention, hidden)
+            features = shallow + attention * hidden
+            yield features, attention
+
+    def reconstruct(self, features_BCHW: Tensor, lr_B3HW: Tensor) -> Tensor:
+        """Map features to the SR image (eq. 8, 9).
+
+        The LR pixels, each repeated for its 4x4 output pixels, are added before the pixel shuffle.
+        """
+        residual = self.upsample(features_BCHW + self.mapping(features_BCHW))
+        return F.pixel_shuffle(residual + lr_B3HW.repeat_interleave(SCALE**2, dim=1), SCALE)
+
+
+def place(generator: Generator, device: torch.device) -> Generator:
+    """Move a generator to a device, channels last: the layout its convolutions are fastest in."""
+    return generator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -1,0 +1,34 @@
+"""Optional packages, imported through one helper that says how to get what is missing."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Literal
+
+from agsr.errors import MissingDependencyError
+
+Extra = Literal["cpu", "gpu", "pycuda", "train", "dev"]
+"""Names of the extras in ``pyproject.toml``."""
+
+
+def require(module: str, *, extra: Extra, purpose: str) -> ModuleType:
+    """Import ``module``, or say what needs it and which extra brings it.
+
+    Args:
+        module: Import name, for example ``"onnxruntime"``.
+        extra: The extra of this package that installs it.
+        purpose: What the caller wanted to do, as a phrase that starts a sentence.
+
+    Raises:
+        MissingDependencyError: The module (not one it imports) is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
+            raise
+        raise MissingDependencyError(
+            f"{purpose} needs the package '{module}', which is not installed. "
+            f"Install it with: pip install 'agsr[{extra}]'"
+        ) from None

@@ -1,0 +1,75 @@
+"""MATLAB's ``imresize(image, 1/4, 'bicubic')``, bit for bit: how the field makes LR images.
+
+Antialiased cubic with a = -0.5 stretched to 16 taps, out-of-range indices clamped to the edge, rows
+first, rounded half-up and clipped to uint8 after each of the two passes. Checked against the
+published LR images of Set5, Set14 and BSD100, which it reproduces without a mismatch. ``upscale``
+is the same kernel without antialiasing: the Bicubic baseline of every table.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agsr.contract import SCALE
+
+Image8 = NDArray[np.uint8]
+
+
+def crop_to_multiple(image: NDArray[Any], multiple: int = SCALE) -> NDArray[Any]:
+    """Crop ``(H, W[, C])`` from the top-left so that both sides are multiples of ``multiple``."""
+    height, width = image.shape[0] // multiple * multiple, image.shape[1] // multiple * multiple
+    return image[:height, :width]
+
+
+def downscale(image: Image8) -> Image8:
+    """Shrink a uint8 image ``(H, W[, C])`` by 4; H and W must be multiples of 4.
+
+    Raises:
+        ValueError: A side is not a positive multiple of 4.
+    """
+    if image.shape[0] % SCALE or image.shape[1] % SCALE or 0 in image.shape:
+        raise ValueError(f"image is {image.shape[:2]}; crop it to multiples of {SCALE} first")
+    return _resize(image, image.shape[0] // SCALE, image.shape[1] // SCALE)
+
+
+def upscale(image: Image8) -> Image8:
+    """Enlarge a uint8 image ``(H, W[, C])`` by 4: the Bicubic baseline."""
+    return _resize(image, image.shape[0] * SCALE, image.shape[1] * SCALE)
+
+
+def _resize(image: Image8, height: int, width: int) -> Image8:
+    rows = np.tensordot(_weights(image.shape[0], height), image.astype(np.float64), axes=(1, 0))
+    columns = np.tensordot(_weights(image.shape[1], width), _to_uint8(rows), axes=(1, 1))
+    return _to_uint8(np.ascontiguousarray(np.moveaxis(columns, 0, 1)))
+
+
+def _to_uint8(values: NDArray[np.float64]) -> Image8:
+    return np.floor(np.clip(values, 0, 255) + 0.5).astype(np.uint8)
+
+
+@lru_cache(maxsize=256)
+def _weights(length: int, new_length: int) -> NDArray[np.float64]:
+    """The ``(new_length, length)`` matrix that resizes a column."""
+    scale = new_length / length
+    shrink = min(scale, 1.0)  # the kernel is stretched only when shrinking (antialiasing)
+    taps = int(np.ceil(4 / shrink)) + 2
+    centre = (np.arange(new_length) + 0.5) / scale - 0.5
+    first = np.floor(centre - 2 / shrink).astype(np.int64)
+    index = first[:, None] + np.arange(taps)
+    weight = _cubic(shrink * (centre[:, None] - index))
+    weight /= weight.sum(axis=1, keepdims=True)
+    matrix = np.zeros((new_length, length))
+    np.add.at(matrix, (np.arange(new_length)[:, None], index.clip(0, length - 1)), weight)
+    return matrix
+
+
+def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keys' cubic convolution kernel with a = -0.5."""
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))

@@ -1,0 +1,113 @@
+"""Progressive unrolling and the learning rate: what iteration ``i`` of a training run does.
+
+One step costs a fraction of four and learns most of what four need, so a run begins at one step and
+unrolls later. The learning rate follows the share of the run's *cost* (iterations x steps x patch
+area), not of its iterations, so the expensive late phases get a useful rate too.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_PHASE = re.compile(r"(?P<steps>\d+)x(?P<iterations>\d+)(@(?P<crop>\d+))?(/(?P<batch>\d+))?")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A run of iterations with the same step count and patch size."""
+
+    steps: int
+    """Unrolled steps, each of them supervised."""
+    iterations: int
+    """Length of the phase."""
+    crop: int = 32
+    """Side of an LR patch, pixels."""
+    batch: int = 16
+    """Patches per iteration."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}; expected 1 or more")
+
+    @property
+    def cost(self) -> int:
+        """Relative cost of one iteration: LR pixels times steps."""
+        return self.steps * self.batch * self.crop**2
+
+    def __str__(self) -> str:
+        return f"{self.steps}x{self.iterations}@{self.crop}/{self.batch}"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Phases one after another."""
+
+    phases: tuple[Phase, ...]
+
+    def __post_init__(self) -> None:
+        if not self.phases:
+            raise ValueError("a schedule needs at least one phase")
+
+    @classmethod
+    def parse(cls, text: str) -> Schedule:
+        """Read ``STEPSxITERATIONS[@CROP][/BATCH]``, comma-separated: ``1x20000@32/16,4x5000@48/8``.
+
+        Raises:
+            ValueError: The text does not have this form.
+        """
+        return cls(tuple(_parse_phase(part.strip()) for part in text.split(",")))
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.phases))
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of all phases."""
+        return sum(phase.iterations for phase in self.phases)
+
+    @property
+    def largest_crop(self) -> int:
+        """Side of the largest LR patch of any phase, pixels."""
+        return max(phase.crop for phase in self.phases)
+
+    def phase(self, iteration: int) -> Phase:
+        """The phase that iteration (from 0) belongs to; the last one for any later iteration."""
+        for phase in self.phases:
+            if iteration < phase.iterations:
+                return phase
+            iteration -= phase.iterations
+        return self.phases[-1]
+
+    def progress(self, iteration: int) -> float:
+        """Share of the run's cost that lies before ``iteration``, 0 to 1."""
+        total = _cost(self.phases, self.iterations)
+        return min(_cost(self.phases, iteration) / total, 1.0)
+
+
+def learning_rate(
+    progress: float, iteration: int, *, peak: float, final: float, warmup: int
+) -> float:
+    """Linear warm-up over the first ``warmup`` iterations, then cosine decay over the progress."""
+    decayed = final + (peak - final) * (1 + math.cos(math.pi * progress)) / 2
+    return decayed * min(1.0, (iteration + 1) / max(warmup, 1))
+
+
+def _cost(phases: Sequence[Phase], iterations: int) -> int:
+    cost = 0
+    for phase in phases:
+        done = min(iterations, phase.iterations)
+        cost += done * phase.cost
+        iterations -= done
+    return cost
+
+
+def _parse_phase(text: str) -> Phase:
+    match = _PHASE.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} is not STEPSxITERATIONS[@CROP][/BATCH], like 4x5000@48/8")
+    given = {name: int(value) for name, value in match.groupdict().items() if value}
+    return Phase(**given)

@@ -1,0 +1,355 @@
+"""The PSNR stage of training: L1 on every step's output, progressively unrolled.
+
+Data flow: `agsr.data` (patches) → generator → `agsr.losses` → Adam → EMA weights → validation →
+`agsr.checkpoint`. A run lives in a folder: ``state.safetensors`` (everything to go on exactly),
+``last.safetensors`` and ``best.safetensors`` (EMA weights, ready to export). `agsr.cli` draws the
+progress that `Trainer.run` yields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agsr.checkpoint import Checkpoint, read_tensors, save_checkpoint, to_float32, write_tensors
+from agsr.data import Pair, PatchSampler
+from agsr.errors import CheckpointError, TrainingError
+from agsr.generator import Generator, GeneratorConfig, place
+from agsr.losses import stepwise_l1
+from agsr.metrics import psnr_y
+from agsr.schedule import Schedule, learning_rate
+
+STATE_FILE = "state.safetensors"
+"""Name of the state file in a run's folder."""
+
+STATE_FORMAT = "agsr-training-state-1"
+"""Value of the ``format`` entry in a state file's header."""
+
+DEFAULT_SCHEDULE = "1x18000@32/16,2x4500@32/16,4x4500@32/16"
+"""About 45,000 unrolled steps, two hours on two cores with AMX."""
+
+Image8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What a run does. Stored in its state file and in the weights it makes."""
+
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    """Shape of the network."""
+    schedule: str = DEFAULT_SCHEDULE
+    """Phases, as `agsr.schedule.Schedule.parse` reads them."""
+    peak_rate: float = 2e-3
+    """Learning rate after warm-up."""
+    final_rate: float = 1e-5
+    """Learning rate at the end."""
+    warmup: int = 200
+    """Iterations of linear warm-up."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradient."""
+    ema_decay: float = 0.999
+    """Decay of the averaged weights per iteration."""
+    seed: int = 0
+    """Seed of the initial weights and of the data order."""
+    validate_every: int = 1000
+    """Iterations between validations."""
+    bf16: bool = True
+    """Autocast to bfloat16 (AMX, tensor cores); weights and optimizer stay float32."""
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainConfig:
+        """Rebuild a configuration from ``json.dumps(dataclasses.asdict(config))``."""
+        values = json.loads(text)
+        return cls(**{**values, "generator": GeneratorConfig(**values["generator"])})
+
+    def to_json(self) -> str:
+        """The configuration as JSON, for `from_json`."""
+        return json.dumps(dataclasses.asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run stands; one is yielded every few iterations and after every validation."""
+
+    iteration: int
+    """Iterations done."""
+    iterations: int
+    """Iterations of the whole run."""
+    loss: float
+    """Mean L1 loss since the report before, in 8-bit levels."""
+    rate: float
+    """Learning rate of the last iteration."""
+    steps: int
+    """Unrolled steps of the current phase."""
+    speed: float
+    """Iterations per second since the report before."""
+    seconds_left: float
+    """Estimated time to the end of the run, by the cost still to do."""
+    validation: dict[int, float]
+    """PSNR-Y in dB on the validation images by step count, from the latest validation."""
+    best: float
+    """Best validation PSNR-Y at the phase's step count so far, dB."""
+
+
+class Trainer:
+    """One training run.
+
+    Args:
+        config: What to do.
+        pairs: Training images (`agsr.data.load_pairs`).
+        validation: Images that choose the best checkpoint; none means the last is the best.
+        folder: Where the run's files go.
+        device: Where to compute, for example ``"cpu"`` or ``"cuda"``.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        pairs: Sequence[Pair],
+        validation: Sequence[Pair],
+        folder: Path,
+        device: str = "cpu",
+    ) -> None:
+        self.config = config
+        self.schedule = Schedule.parse(config.schedule)
+        self.folder = folder
+        self.iteration = 0
+        self.scores: dict[int, float] = {}
+        self.best = -float("inf")
+        self.history: list[list[float]] = []
+        self._device = torch.device(device)
+        self._sampler = PatchSampler(pairs, config.seed)
+        self._images = len(pairs)
+        self._validation = validation
+        torch.manual_seed(config.seed)
+        self.generator = place(Generator(config.generator), self._device)
+        self._parameters = dict(self.generator.named_parameters())
+        self._average = to_float32(self._parameters)
+        self._average = {name: value.to(self._device) for name, value in self._average.items()}
+        self._adam = torch.optim.Adam(self._parameters.values(), config.peak_rate, fused=True)
+        self._stop = False
+
+    def stop(self) -> None:
+        """Ask `run` to save and end after the current iteration; safe in a signal handler."""
+        self._stop = True
+
+    def run(
+        self, *, minutes: float | None = None, report_every: int = 50, save_every: float = 60
+    ) -> Iterator[Progress]:
+        """Train until the schedule ends, the time is up or `stop` is called.
+
+        Args:
+            minutes: Length of this slice; None means to the end.
+            report_every: Iterations between progress reports.
+            save_every: Seconds between saves of the state: the most a kill can lose.
+        """
+        started = saved = reported = time.monotonic()
+        losses: list[Tensor] = []
+        with ThreadPoolExecutor(1) as pool:
+            upcoming = self._prepare(pool)
+            while self.iteration < self.schedule.iterations and not self._stop:
+                batch, rate = upcoming.result(), self._rate()
+                self.iteration += 1
+                upcoming = self._prepare(pool)
+                losses.append(self._train_on(*batch, rate))
+                due = self.iteration % self.config.validate_every == 0
+                if due:
+                    self._validate()
+                if due or self.iteration % report_every == 0:
+                    now = time.monotonic()
+                    yield self._progress(losses, rate, len(losses) / (now - reported))
+                    losses, reported = [], time.monotonic()
+                if time.monotonic() - saved > save_every:
+                    self.save()
+                    saved = time.monotonic()
+                if minutes is not None and time.monotonic() - started > 60 * minutes:
+                    break
+            upcoming.cancel()
+        finished = self.iteration >= self.schedule.iterations
+        if finished and self.iteration % self.config.validate_every:
+            self._validate()
+        self.save()
+
+    def save(self) -> None:
+        """Write the state file and the averaged weights."""
+        write_tensors(self._state(), self._state_header(), self.folder / STATE_FILE)
+        save_checkpoint(self.checkpoint(), self.folder / "last.safetensors")
+        if not self._validation:
+            save_checkpoint(self.checkpoint(), self.folder / "best.safetensors")
+
+    def restore(self) -> None:
+        """Go on from the folder's state file.
+
+        Raises:
+            CheckpointError: There is none, or it is damaged.
+        """
+        tensors, header = _read_state(self.folder)
+        self.iteration = int(header["iteration"])
+        self.best = float(header["best"])
+        self.scores = {int(steps): score for steps, score in json.loads(header["scores"]).items()}
+        self.history = json.loads(header["history"])
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(tensors[f"model.{name}"])
+                self._average[name].copy_(tensors[f"average.{name}"])
+                self._adam.state[parameter] = {
+                    "step": torch.tensor(float(self.iteration), device=self._device),
+                    "exp_avg": torch.empty_like(parameter).copy_(tensors[f"mean.{name}"]),
+                    "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"square.{name}"]),
+                }
+
+    def checkpoint(self) -> Checkpoint:
+        """The averaged weights with config, record and scores."""
+        record = {
+            **dataclasses.asdict(self.config),
+            "iteration": self.iteration,
+            "images": self._images,
+            "torch": torch.__version__,
+            "history": self.history,
+        }
+        return Checkpoint(
+            config=self.config.generator,
+            weights=to_float32(self._average),
+            record=record,
+            scores={"psnr_y": self.scores},
+        )
+
+    def _prepare(self, pool: ThreadPoolExecutor) -> Future[tuple[Image8, Image8]]:
+        """Start to cut the batch of the current iteration while the one before is trained on."""
+        phase = self.schedule.phase(self.iteration)
+        return pool.submit(self._sampler.batch, self.iteration, phase.batch, phase.crop)
+
+    def _rate(self) -> float:
+        return learning_rate(
+            self.schedule.progress(self.iteration),
+            self.iteration,
+            peak=self.config.peak_rate,
+            final=self.config.final_rate,
+            warmup=self.config.warmup,
+        )
+
+    def _train_on(self, lr_images: Image8, hr_images: Image8, rate: float) -> Tensor:
+        """One optimizer step; returns the loss without waiting for the device."""
+        steps = self.schedule.phase(self.iteration - 1).steps
+        lr, hr = self._tensor(lr_images), self._tensor(hr_images)
+        with self._autocast():
+            outputs = self.generator.every_step(lr, steps)
+        loss = stepwise_l1(outputs, hr)
+        self._adam.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self._parameters.values(), self.config.clip_norm)
+        self._adam.param_groups[0]["lr"] = rate
+        self._adam.step()
+        self._update_average()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.config.ema_decay, (1 + self.iteration) / (10 + self.iteration))
+        averages = [self._average[name] for name in self._parameters]
+        torch._foreach_lerp_(averages, list(self._parameters.values()), 1 - decay)
+
+    @torch.inference_mode()
+    def _validate(self) -> None:
+        """Score the averaged weights on whole images; keep them if they are the best so far."""
+        if not self._validation:
+            return
+        model = place(self.checkpoint().build(), self._device)
+        steps = self.schedule.phase(self.iteration - 1).steps
+        rows = []
+        for pair in self._validation:
+            with self._autocast():
+                outputs = model.every_step(self._tensor(pair.lr[None]), steps)
+            rows.append([psnr_y(_to_image(sr), pair.hr) for sr in outputs])
+        means = np.mean(rows, axis=0)
+        self.scores = {t + 1: round(float(mean), 4) for t, mean in enumerate(means)}
+        self.history.append([self.iteration, steps, *self.scores.values()])
+        if self.scores[steps] > self.best or steps > self.schedule.phase(self.iteration - 2).steps:
+            self.best = self.scores[steps]
+            save_checkpoint(self.checkpoint(), self.folder / "best.safetensors")
+
+    def _progress(self, losses: Sequence[Tensor], rate: float, speed: float) -> Progress:
+        loss = float(torch.stack(list(losses)).mean()) * 255
+        if not np.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} at iteration {self.iteration}; go on from the last state "
+                "with a lower learning rate: --resume --rate"
+            )
+        phase = self.schedule.phase(self.iteration - 1)
+        cost_left = (1 - self.schedule.progress(self.iteration)) * sum(
+            p.cost * p.iterations for p in self.schedule.phases
+        )
+        return Progress(
+            iteration=self.iteration,
+            iterations=self.schedule.iterations,
+            loss=loss,
+            rate=rate,
+            steps=phase.steps,
+            speed=speed,
+            seconds_left=cost_left / phase.cost / speed,
+            validation=self.scores,
+            best=self.best,
+        )
+
+    def _state(self) -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = {}
+        for name, parameter in self._parameters.items():
+            adam = self._adam.state[parameter]
+            tensors[f"model.{name}"] = parameter
+            tensors[f"average.{name}"] = self._average[name]
+            tensors[f"mean.{name}"] = adam.get("exp_avg", torch.zeros_like(parameter))
+            tensors[f"square.{name}"] = adam.get("exp_avg_sq", torch.zeros_like(parameter))
+        return tensors
+
+    def _state_header(self) -> dict[str, str]:
+        return {
+            "format": STATE_FORMAT,
+            "config": self.config.to_json(),
+            "iteration": str(self.iteration),
+            "best": repr(self.best),
+            "scores": json.dumps(self.scores),
+            "history": json.dumps(self.history),
+        }
+
+    def _tensor(self, images: Image8) -> Tensor:
+        """uint8 ``(B, H, W, 3)`` → float32 ``(B, 3, H, W)`` in [0, 1], channels last in memory."""
+        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self._device, non_blocking=True)
+        return tensor.permute(0, 3, 1, 2).float() / 255
+
+    def _autocast(self) -> Any:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.bf16)
+
+
+def saved_config(folder: Path) -> TrainConfig:
+    """The configuration of the run that a folder's state file belongs to.
+
+    Raises:
+        CheckpointError: There is no state file, or it is damaged.
+    """
+    return TrainConfig.from_json(_read_state(folder)[1]["config"])
+
+
+def _read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    path = folder / STATE_FILE
+    tensors, header = read_tensors(path)
+    if header.get("format") != STATE_FORMAT:
+        raise CheckpointError(f"{path}: expected a training state ({STATE_FORMAT})")
+    return tensors, header
+
+
+def _to_image(sr: Tensor) -> Image8:
+    """``(1, 3, H, W)`` in [0, 1] → uint8 ``(H, W, 3)``."""
+    rounded = (sr[0].float().clamp(0, 1) * 255).round().to(torch.uint8)
+    image: Image8 = rounded.permute(1, 2, 0).cpu().numpy()
+    return image

@@ -1,0 +1,87 @@
+"""Test sets: found by name or path, read as HR images with the LR images made of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agsr.data import IMAGE_SUFFIXES, Image8
+from agsr.errors import DatasetError
+from agsr.image import read_rgb
+from agsr.resize import crop_to_multiple, downscale
+
+DATA_VARIABLE = "AGSR_DATA"
+"""Environment variable that names the data folder."""
+
+_PLACES = ("{name}", "val/{name}")
+
+
+@dataclass(frozen=True)
+class TestImage:
+    """One image of a set. A grey one is ``(H, W)``, any other ``(H, W, 3)`` RGB; all uint8."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+
+    name: str
+    """File name without suffix."""
+    hr: Image8
+    """Target, cropped top-left to multiples of four."""
+    lr: Image8
+    """MATLAB-bicubic quarter of it."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A named list of HR image files."""
+
+    name: str
+    """``Set5``, or the folder's name."""
+    files: tuple[Path, ...]
+    """HR files, sorted by name."""
+
+    def __iter__(self) -> Iterator[TestImage]:
+        for path in self.files:
+            hr = crop_to_multiple(read_rgb(path))
+            if 0 in hr.shape:
+                raise DatasetError(f"{path}: smaller than 4x4")
+            yield TestImage(path.stem, hr, downscale(hr))
+
+
+def data_folder(given: Path | None = None) -> Path | None:
+    """The folder with the data sets: the given one, else ``$AGSR_DATA``, else None."""
+    if given is not None:
+        return given
+    named = os.environ.get(DATA_VARIABLE)
+    return Path(named) if named else None
+
+
+def find_set(name: str, data: Path | None = None) -> ImageSet:
+    """A test set by name (``Set5``, ``Set14``, ``BSD100``, ``Kodak24``) or by a folder's path.
+
+    Args:
+        name: Name or path. Where the folder holds a folder ``HR``, the images are those in it.
+        data: Folder that holds the named sets; None means ``$AGSR_DATA``.
+
+    Raises:
+        DatasetError: There is no such set, or no image in it.
+    """
+    folder = _locate(name, data_folder(data))
+    images = folder / "HR" if (folder / "HR").is_dir() else folder
+    files = sorted(p for p in images.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise DatasetError(f"{images}: no images in this folder")
+    return ImageSet(folder.resolve().name, tuple(files))
+
+
+def _locate(name: str, data: Path | None) -> Path:
+    candidates = [data / place.format(name=name) for place in _PLACES] if data else []
+    for folder in (*candidates, Path(name)):
+        if folder.is_dir():
+            return folder
+    looked = ", ".join(str(c) for c in candidates) or f"no data folder, {DATA_VARIABLE} is not set"
+    raise DatasetError(
+        f"no image set '{name}' ({looked}); give the path of a folder of HR images, or name "
+        f"the folder that holds {name}/HR with --data or {DATA_VARIABLE}"
+    )

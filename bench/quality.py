@@ -1,0 +1,75 @@
+"""Quality of a network on a test set by the field's protocol, beside the Bicubic baseline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from agsr.backend import BackendInfo
+from agsr.bench.datasets import ImageSet, TestImage
+from agsr.engines.upscaler import Upscaler
+from agsr.metrics import psnr_y, ssim_y
+from agsr.resize import upscale
+
+PROTOCOL = (
+    "x4; HR cropped top-left to multiples of 4; LR by MATLAB imresize bicubic, uint8; SR rounded "
+    "to uint8; BT.601 Y, not rounded; 4 pixels shaved; SSIM 11x11 Gaussian, sigma 1.5"
+)
+"""What the figures mean, in one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityRow:
+    """Scores of one image; PSNR in dB."""
+
+    image: str
+    psnr: float
+    ssim: float
+    bicubic_psnr: float
+    bicubic_ssim: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityReport:
+    """Scores of one network on one set."""
+
+    set: str
+    """Name of the set."""
+    backend: BackendInfo
+    """What ran."""
+    rows: tuple[QualityRow, ...]
+    """One per image, by name."""
+    protocol: str = PROTOCOL
+    """How the figures were made."""
+
+    @property
+    def mean(self) -> QualityRow:
+        """Unweighted mean over the images."""
+        names = ("psnr", "ssim", "bicubic_psnr", "bicubic_ssim")
+        means = {n: float(np.mean([getattr(row, n) for row in self.rows])) for n in names}
+        return QualityRow(image="mean", **means)
+
+    def to_json(self) -> str:
+        """The report as JSON, on one line."""
+        return json.dumps({**asdict(self), "mean": asdict(self.mean)})
+
+
+def evaluate(upscaler: Upscaler, images: ImageSet) -> Iterator[QualityRow]:
+    """Score a network image by image, in the set's order."""
+    for image in images:
+        yield score(upscaler, image)
+
+
+def score(upscaler: Upscaler, image: TestImage) -> QualityRow:
+    """Score a network on one image."""
+    sr, bicubic = upscaler(image.lr), upscale(image.lr)
+    return QualityRow(
+        image=image.name,
+        psnr=psnr_y(sr, image.hr),
+        ssim=ssim_y(sr, image.hr),
+        bicubic_psnr=psnr_y(bicubic, image.hr),
+        bicubic_ssim=ssim_y(bicubic, image.hr),
+    )

@@ -1,0 +1,155 @@
+"""The ONNX Runtime backend: a self-describing ``.onnx`` file on a chosen execution provider."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agsr.backend import Backend, BackendInfo, Batch
+from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata
+from agsr.errors import BackendError, ModelError
+from agsr.optional import require
+
+_QUIET = 3  # ONNX Runtime's severity "error": its warnings are about choices made here
+
+
+@dataclass(frozen=True)
+class Provider:
+    """How to get one execution provider."""
+
+    ort_name: str
+    """Its name in ONNX Runtime."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Provider options."""
+    plugin: str | None = None
+    """Python package that carries it as a plugin library, where it isn't built in."""
+    install: str = ""
+    """Command that adds it."""
+
+
+PROVIDERS: dict[str, Provider] = {
+    "cpu": Provider("CPUExecutionProvider"),
+    "openvino": Provider(
+        "OpenVINOExecutionProvider",
+        {"load_config": '{"CPU":{"INFERENCE_PRECISION_HINT":"f32"}}'},
+        plugin="onnxruntime_ep_openvino",
+        install="pip install onnxruntime-ep-openvino",
+    ),
+    "cuda": Provider("CUDAExecutionProvider", install="pip install 'agsr[gpu]'"),
+}
+"""Execution providers by the name users give; each runs in the precision of the graph."""
+
+
+class OrtBackend(Backend):
+    """Runs an ONNX file exported by ``agsr export``.
+
+    Args:
+        path: ONNX file.
+        provider: A key of `PROVIDERS`. Another one is never used in its place.
+        threads: Threads of the CPU provider; 0 means one per core.
+
+    Raises:
+        ModelError: The file is not an ONNX model that keeps the contract.
+        BackendError: The provider isn't available here.
+        MissingDependencyError: onnxruntime is not installed.
+    """
+
+    def __init__(self, path: Path, *, provider: str = "cpu", threads: int = 0) -> None:
+        ort = require("onnxruntime", extra="cpu", purpose="The ONNX Runtime backend")
+        if not path.is_file():
+            raise ModelError(f"{path}: no such file")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = _QUIET
+        self._session = _open_session(ort, path, provider, options)
+        metadata = ModelMetadata.from_properties(
+            self._session.get_modelmeta().custom_metadata_map, str(path)
+        )
+        _check_ports(self._session, path)
+        self.info = BackendInfo(
+            name="ort",
+            device=PROVIDERS[provider].ort_name,
+            precision=metadata.precision,
+            steps=metadata.steps,
+            receptive_radius=metadata.receptive_radius,
+            model=str(path),
+            weights_hash=metadata.weights_hash,
+        )
+
+    def _run(self, lr: Batch) -> Batch:
+        try:
+            sr: Batch = self._session.run([OUTPUT_NAME], {INPUT_NAME: lr})[0]
+        except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
+            reason = str(error).splitlines()[0]
+            raise BackendError(
+                f"{self.info.device} failed on an input of {lr.shape}: {reason}; "
+                "if memory ran out, use a smaller --tile"
+            ) from None
+        return sr
+
+
+def available_providers() -> list[str]:
+    """Providers of `PROVIDERS` that this installation of ONNX Runtime lists or has as a plugin.
+
+    A listed provider may still lack its device or driver: open a session to know.
+    """
+    ort = require("onnxruntime", extra="cpu", purpose="ONNX Runtime")
+    built_in = ort.get_available_providers()
+    return [
+        name
+        for name, provider in PROVIDERS.items()
+        if provider.ort_name in built_in or _plugin(provider) is not None
+    ]
+
+
+def _open_session(ort: Any, path: Path, name: str, options: Any) -> Any:
+    if name not in PROVIDERS:
+        raise BackendError(f"no provider named '{name}'; known: {', '.join(PROVIDERS)}")
+    provider = PROVIDERS[name]
+    plugin = _plugin(provider)
+    arguments: dict[str, Any] = {}
+    if plugin is not None:
+        _add_plugin_devices(ort, provider, plugin, options)
+    elif provider.ort_name in ort.get_available_providers():
+        arguments["providers"] = [(provider.ort_name, dict(provider.options))]
+    else:
+        raise BackendError(f"provider '{name}' is not installed; add it with: {provider.install}")
+    try:
+        session = ort.InferenceSession(str(path), options, **arguments)
+    except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{path}: ONNX Runtime can't load it: {reason}") from None
+    if provider.ort_name not in session.get_providers():
+        got = ", ".join(session.get_providers())
+        raise BackendError(f"asked for provider '{name}', but ONNX Runtime fell back to {got}")
+    return session
+
+
+def _plugin(provider: Provider) -> Any | None:
+    try:
+        return importlib.import_module(provider.plugin) if provider.plugin else None
+    except ImportError:
+        return None
+
+
+def _add_plugin_devices(ort: Any, provider: Provider, plugin: Any, options: Any) -> None:
+    """Register a plugin library once per process and choose its CPU device, or its only one."""
+    names = {device.ep_name for device in ort.get_ep_devices()}
+    if provider.ort_name not in names:
+        ort.register_execution_provider_library(provider.ort_name, plugin.get_library_path())
+    devices = [d for d in ort.get_ep_devices() if d.ep_name == provider.ort_name]
+    on_cpu = [d for d in devices if d.device.type == ort.OrtHardwareDeviceType.CPU]
+    if not devices:
+        raise BackendError(f"{provider.ort_name} finds no device on this machine")
+    options.add_provider_for_devices((on_cpu or devices)[:1], dict(provider.options))
+
+
+def _check_ports(session: Any, path: Path) -> None:
+    names = ([port.name for port in session.get_inputs()], [p.name for p in session.get_outputs()])
+    if names != ([INPUT_NAME], [OUTPUT_NAME]):
+        raise ModelError(
+            f"{path}: its inputs and outputs are {names}; expected {INPUT_NAME} → {OUTPUT_NAME}"
+        )

@@ -1,0 +1,79 @@
+"""The torch backend: a checkpoint, run as it was trained. The reference for all others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from agsr.backend import Backend, BackendInfo, Batch
+from agsr.errors import BackendError
+from agsr.optional import require
+
+TorchPrecision = Literal["fp32", "fp16", "bf16"]
+
+
+class TorchBackend(Backend):
+    """Runs a ``.safetensors`` checkpoint.
+
+    Args:
+        path: Checkpoint file.
+        steps: Time steps of the recurrent attention loop.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+        precision: ``"fp32"``, or autocast to ``"fp16"`` or ``"bf16"``.
+
+    Raises:
+        CheckpointError: The file is not a generator's weights.
+        BackendError: The device does not exist here.
+        MissingDependencyError: torch is not installed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        steps: int,
+        device: str = "cpu",
+        precision: TorchPrecision = "fp32",
+    ) -> None:
+        require("torch", extra="train", purpose="The torch backend")
+        require("safetensors", extra="train", purpose="The torch backend")
+        import torch
+
+        from agsr.checkpoint import load_checkpoint
+        from agsr.generator import place
+
+        checkpoint = load_checkpoint(path)
+        try:
+            self._device = torch.device(device)
+            self._generator = place(checkpoint.build(), self._device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise BackendError(f"torch can't use the device '{device}': {reason}") from None
+        self._autocast_type = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}[
+            precision
+        ]
+        self.info = BackendInfo(
+            name="torch",
+            device=str(self._device),
+            precision=precision,
+            steps=steps,
+            receptive_radius=checkpoint.config.receptive_radius(steps),
+            model=str(path),
+            weights_hash=checkpoint.weights_hash,
+        )
+
+    def _run(self, lr: Batch) -> Batch:
+        import torch
+
+        autocast = torch.autocast(
+            self._device.type,
+            self._autocast_type,
+            enabled=self._autocast_type is not None,
+        )
+        with torch.inference_mode(), autocast:
+            tensor = torch.from_numpy(lr).to(self._device)
+            tensor = tensor.contiguous(memory_format=torch.channels_last)
+            sr = self._generator(tensor, self.info.steps).float()
+        return np.ascontiguousarray(sr.cpu().numpy())

@@ -1,0 +1,172 @@
+"""`Upscaler`: an image in, an image four times as large out; tiles, types, grey and alpha included.
+
+Data flow: array → windows (`agsr.tiling`) → float32 batches → backend → kept part → output array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agsr.backend import Backend, BackendInfo, Batch
+from agsr.catalog import DEFAULT_WEIGHTS
+from agsr.contract import SCALE
+from agsr.engines.select import open_backend
+from agsr.errors import ImageError
+from agsr.image import Picture
+from agsr.tiling import DEFAULT_HALO, Span, Window, auto_tile, windows
+
+_LARGEST = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
+_GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # BT.601, full range
+
+Array = NDArray[Any]
+
+
+class Upscaler:
+    """Upscales images by four.
+
+    >>> from agsr import Upscaler
+    >>> with Upscaler("psnr", steps=4) as upscaler:  # doctest: +SKIP
+    ...     large = upscaler(image)
+
+    Args:
+        weights: A shipped name, or the path of an ``.onnx`` or ``.safetensors`` file.
+        backend: ``"auto"``, ``"ort"``, ``"torch"``, or a loaded `Backend`, which is not closed.
+        steps: Time steps of the recurrent attention loop; None means those of the file, or 4.
+        tile: Side of a tile in LR pixels; 0 for none, ``"auto"`` to cut large images only.
+        halo: LR pixels read around a tile; ``"exact"`` for the network's receptive radius, which
+            makes the result that of the whole image.
+        options: Further arguments of `agsr.engines.select.open_backend`.
+
+    Raises:
+        AgsrError: The network can't be loaded; the message says what to do.
+    """
+
+    def __init__(
+        self,
+        weights: str = DEFAULT_WEIGHTS,
+        *,
+        backend: str | Backend = "auto",
+        steps: int | None = None,
+        tile: int | str = "auto",
+        halo: int | str = DEFAULT_HALO,
+        **options: Any,
+    ) -> None:
+        self._tile = _size("tile", tile, "auto")
+        self._halo = _size("halo", halo, "exact")
+        self._owned = isinstance(backend, str)
+        self._backend = (
+            open_backend(backend, weights, steps=steps, **options)
+            if isinstance(backend, str)
+            else backend
+        )
+
+    @property
+    def info(self) -> BackendInfo:
+        """What really runs."""
+        return self._backend.info
+
+    def __call__(self, image: Array, progress: Callable[[float], None] | None = None) -> Array:
+        """Upscale an array.
+
+        Args:
+            image: ``(H, W, 3)`` RGB or ``(H, W)`` grey; uint8, uint16, or float32 in [0, 1].
+            progress: Called after each tile with the share that is done, 0 to 1.
+
+        Returns:
+            ``(4H, 4W, 3)`` or ``(4H, 4W)`` of the same type; float32 is not clipped.
+
+        Raises:
+            ImageError: The array has another shape or type.
+            BackendError: The backend failed.
+        """
+        _check(image)
+        height, width = image.shape[:2]
+        result = np.empty((height * SCALE, width * SCALE, *image.shape[2:]), image.dtype)
+        tile = auto_tile(height, width) if isinstance(self._tile, str) else self._tile
+        halo = self.info.receptive_radius if isinstance(self._halo, str) else self._halo
+        plan = list(windows(height, width, tile, halo))
+        for done, window in enumerate(plan, 1):
+            self._upscale_window(image, window, result)
+            if progress is not None:
+                progress(done / len(plan))
+        return result
+
+    def picture(self, picture: Picture, progress: Callable[[float], None] | None = None) -> Picture:
+        """Upscale a decoded file: its pixels, and its alpha unless that is constant."""
+        alpha = picture.alpha
+        pixels = self(picture.pixels, progress)
+        if alpha is not None and (alpha == alpha.flat[0]).all():
+            alpha = np.full(pixels.shape[:2], alpha.flat[0], alpha.dtype)
+        elif alpha is not None:
+            alpha = self(alpha)
+        return replace(picture, pixels=pixels, alpha=alpha)
+
+    def close(self) -> None:
+        """Release the backend, if it was opened here."""
+        if self._owned:
+            self._backend.close()
+
+    def __enter__(self) -> Upscaler:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _upscale_window(self, image: Array, window: Window, result: Array) -> None:
+        rows, columns = window.rows, window.columns
+        lr = _to_batch(image[rows.start : rows.stop, columns.start : columns.stop])
+        sr = self._backend.upscale(lr)[0]
+        kept = sr[:, _enlarged(rows, rows.start), _enlarged(columns, columns.start)]
+        result[_enlarged(rows, 0), _enlarged(columns, 0)] = _from_planes(kept, image)
+
+
+def _enlarged(span: Span, origin: int) -> slice:
+    """The kept part of a span in output pixels, counted from ``origin``."""
+    return slice((span.keep_start - origin) * SCALE, (span.keep_stop - origin) * SCALE)
+
+
+def _to_batch(image: Array) -> Batch:
+    """``(H, W[, 3])`` of any supported type → ``(1, 3, H, W)`` float32 in [0, 1]."""
+    values = image.astype(np.float32) / np.float32(_LARGEST[image.dtype])
+    if values.ndim == 2:
+        return np.repeat(values[None, None], 3, axis=1)
+    return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+
+
+def _from_planes(planes: NDArray[np.float32], like: Array) -> Array:
+    """``(3, H, W)`` float32 → ``(H, W[, 3])`` in the type and kind of ``like``, rounded half-up."""
+    if like.ndim == 2:
+        values: Array = np.tensordot(_GREY_WEIGHTS, planes, axes=1)
+    else:
+        values = planes.transpose(1, 2, 0)
+    if like.dtype == np.float32:
+        return np.asarray(values)
+    largest = np.float32(_LARGEST[like.dtype])
+    levels = np.clip(values, 0, 1) * largest + np.float32(0.5)
+    return np.asarray(levels.astype(like.dtype))
+
+
+def _check(image: Array) -> None:
+    grey, rgb = image.ndim == 2, image.ndim == 3 and image.shape[2] == 3
+    if not (grey or rgb) or 0 in image.shape or image.dtype not in _LARGEST:
+        raise ImageError(
+            f"array is {image.dtype} {image.shape}; expected uint8, uint16 or float32, "
+            "(H, W, 3) RGB or (H, W) grey"
+        )
+
+
+def _size(name: str, value: int | str, word: str) -> int | str:
+    if value != word and (isinstance(value, str) or value < 0):
+        raise ValueError(f"{name} is {value!r}; expected '{word}' or a number from 0")
+    return value

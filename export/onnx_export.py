@@ -1,0 +1,165 @@
+"""The exporter: traces `UnrolledGenerator`, writes one clean file, verifies it, or leaves nothing.
+
+Data flow: checkpoint → `agsr.export.unrolled` → ONNX graph with named dynamic dimensions and
+`agsr.contract.ModelMetadata` → `agsr.export.verify` → file under its final name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import onnx
+import torch
+
+from agsr._version import __version__
+from agsr.atomic import complete_file
+from agsr.checkpoint import Checkpoint
+from agsr.contract import INPUT_NAME, MAX_STEPS, OUTPUT_NAME, ModelMetadata, Precision
+from agsr.errors import ExportError
+from agsr.export.unrolled import UnrolledGenerator
+from agsr.export.verify import ParityRow, verify
+
+DEFAULT_OPSET = 20
+"""ONNX opset where nothing else is asked for; 18 is the exporter's oldest."""
+
+FORBIDDEN_OPS = frozenset({"Resize", "Upsample", "Loop", "Scan", "If"})
+"""Operators that an export must not contain: the loop is unrolled, and nothing is interpolated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """What was written, and how far it is from torch."""
+
+    path: str
+    """The ONNX file."""
+    size: int
+    """Its size in bytes."""
+    metadata: ModelMetadata
+    """What the file says about itself."""
+    opset: int
+    """ONNX opset."""
+    operators: dict[str, int]
+    """Operator types and how often each occurs."""
+    tolerance: float
+    """Largest difference from torch that was allowed, in units of the range."""
+    parity: tuple[ParityRow, ...]
+    """Differences found, one row per input shape."""
+
+    def to_json(self) -> str:
+        """The report as JSON."""
+        return json.dumps(asdict(self), indent=2)
+
+
+def export_onnx(
+    checkpoint: Checkpoint,
+    path: Path,
+    *,
+    steps: int,
+    precision: Precision = "fp32",
+    opset: int = DEFAULT_OPSET,
+    tolerance: float | None = None,
+) -> ExportReport:
+    """Export a checkpoint and verify the result.
+
+    Args:
+        checkpoint: Trained weights.
+        path: Where the file goes; an existing one is replaced after verification only.
+        steps: Time steps to unroll.
+        precision: Arithmetic inside the graph.
+        opset: ONNX opset, 18 or newer.
+        tolerance: Largest difference from torch in fp32, in units of the range; None means the
+            precision's own (`agsr.export.verify.TOLERANCE`).
+
+    Raises:
+        ExportError: The step count or opset is out of range, or the graph failed verification.
+    """
+    if not 1 <= steps <= MAX_STEPS:
+        raise ExportError(f"steps is {steps}; expected 1 to {MAX_STEPS}")
+    metadata = ModelMetadata(
+        steps=steps,
+        precision=precision,
+        receptive_radius=checkpoint.config.receptive_radius(steps),
+        config=json.dumps(dataclasses.asdict(checkpoint.config)),
+        weights_hash=checkpoint.weights_hash,
+        version=__version__,
+    )
+    model = _trace(checkpoint, steps, precision, opset)
+    operators = _clean(model, metadata)
+    with complete_file(path) as temporary:
+        onnx.save(model, temporary)
+        allowed, parity = verify(temporary, checkpoint, steps, precision, tolerance)
+    return ExportReport(
+        path=str(path),
+        size=path.stat().st_size,
+        metadata=metadata,
+        opset=model.opset_import[0].version,
+        operators=operators,
+        tolerance=allowed,
+        parity=parity,
+    )
+
+
+def _trace(checkpoint: Checkpoint, steps: int, precision: Precision, opset: int) -> onnx.ModelProto:
+    module = UnrolledGenerator(checkpoint.build(), steps, precision).eval()
+    # Two of everything: the exporter specialises on sizes of 0 and 1.
+    example = torch.zeros(2, 3, 24, 32)
+    dynamic = {0: "batch", 2: "height", 3: "width"}
+    program = _quietly(
+        lambda: torch.onnx.export(
+            module,
+            (example,),
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes=({k: torch.export.Dim(v) for k, v in dynamic.items()},),
+            opset_version=opset,
+            dynamo=True,
+            external_data=False,
+            optimize=True,
+            verbose=False,
+        )
+    )
+    if program is None:
+        raise ExportError("torch.onnx gave no program; the tests run with torch 2.13.0")
+    return program.model_proto
+
+
+def _quietly(
+    call: Callable[[], torch.onnx.ONNXProgram | None],
+) -> torch.onnx.ONNXProgram | None:
+    """Run the exporter without the warnings it gives about its own internals."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return call()
+    finally:
+        logger.setLevel(level)
+
+
+def _clean(model: onnx.ModelProto, metadata: ModelMetadata) -> dict[str, int]:
+    """Strip traces of the exporting machine, add our metadata; returns the operator counts."""
+    graph = model.graph
+    for item in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    del graph.metadata_props[:], model.metadata_props[:]
+    graph.doc_string = model.doc_string = ""
+    graph.name = "agsr"
+    model.producer_name, model.producer_version = "agsr", metadata.version
+    onnx.helper.set_model_props(model, metadata.to_properties())
+    onnx.checker.check_model(model, full_check=True)
+    operators: dict[str, int] = {}
+    for node in graph.node:
+        operators[node.op_type] = operators.get(node.op_type, 0) + 1
+    forbidden = sorted(FORBIDDEN_OPS & operators.keys())
+    if forbidden or len(model.functions):
+        raise ExportError(f"the graph holds {', '.join(forbidden) or 'functions'}: not unrolled")
+    return dict(sorted(operators.items()))

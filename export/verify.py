@@ -1,0 +1,95 @@
+"""Parity check: an exported file on ONNX Runtime against its checkpoint in torch fp32.
+
+The shapes differ from the traced one, since branches on sizes would export silently wrong. The
+pixels are a real photograph's, since noise hides errors that structure shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from agsr.backend import Batch
+from agsr.checkpoint import Checkpoint
+from agsr.contract import INPUT_NAME, OUTPUT_NAME, Precision
+from agsr.errors import ExportError
+from agsr.image import read_rgb
+from agsr.optional import require
+
+SAMPLE_PHOTO = Path(__file__).parent / "sample.png"
+"""A photograph in the public domain, 128x128: NASA portrait of Eileen Collins, shrunk by four."""
+
+SHAPES = ((1, 1, 1), (1, 1, 37), (1, 37, 1), (1, 24, 32), (1, 31, 45), (2, 17, 64), (1, 128, 128))
+"""``(batch, height, width)`` of the inputs that are compared."""
+
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 4e-3}
+"""Largest difference from torch fp32, in units of the range: 0.03 and 1 level of 255."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityRow:
+    """How far ONNX Runtime is from torch for one input shape, in units of the range."""
+
+    shape: tuple[int, int, int]
+    """``(batch, height, width)``."""
+    largest: float
+    """Largest absolute difference."""
+    mean: float
+    """Mean absolute difference."""
+
+
+def verify(
+    path: Path,
+    checkpoint: Checkpoint,
+    steps: int,
+    precision: Precision,
+    tolerance: float | None = None,
+) -> tuple[float, tuple[ParityRow, ...]]:
+    """Compare an ONNX file with torch fp32 at every shape of `SHAPES`.
+
+    Returns:
+        The tolerance that held, and a row per shape.
+
+    Raises:
+        ExportError: A value isn't finite or differs by more than the tolerance.
+    """
+    ort = require("onnxruntime", extra="cpu", purpose="Verifying an export")
+    allowed = TOLERANCE[precision] if tolerance is None else tolerance
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    generator = checkpoint.build()
+    rows = []
+    for shape in SHAPES:
+        lr = sample_batch(*shape)
+        with torch.inference_mode():
+            expected = generator(torch.from_numpy(lr), steps).numpy()
+        found = session.run([OUTPUT_NAME], {INPUT_NAME: lr})[0]
+        rows.append(_compare(shape, found, expected))
+    worst = max(rows, key=lambda row: row.largest)
+    if not worst.largest <= allowed:
+        raise ExportError(
+            f"{precision}, {steps} steps: at {worst.shape} ONNX Runtime differs from torch by "
+            f"{worst.largest:.2e} of the range, allowed {allowed:.0e}; nothing was written"
+        )
+    return allowed, tuple(rows)
+
+
+def sample_batch(batch: int, height: int, width: int) -> Batch:
+    """Real pixels of any shape ``(batch, 3, height, width)``: crops of the sample photo."""
+    photo = cv2.copyMakeBorder(
+        read_rgb(SAMPLE_PHOTO), 0, height, 0, width + batch, cv2.BORDER_REFLECT_101
+    )
+    crops = [photo[24 : 24 + height, 40 + i : 40 + i + width] for i in range(batch)]
+    values = np.stack(crops).transpose(0, 3, 1, 2).astype(np.float32) / 255
+    return np.ascontiguousarray(values)
+
+
+def _compare(shape: tuple[int, int, int], found: Batch, expected: Batch) -> ParityRow:
+    if found.shape != expected.shape:
+        raise ExportError(f"at {shape} the output is {found.shape}, expected {expected.shape}")
+    difference = np.abs(found.astype(np.float64) - expected)
+    largest = float(difference.max()) if np.isfinite(difference).all() else float("inf")
+    return ParityRow(shape=shape, largest=largest, mean=float(difference.mean()))
