@@ -96,7 +96,9 @@ def show_checks(title: str, checks: Iterable[Check]) -> None:
     console = _stdout()
     console.print(title, style="bold")
     for check in checks:
-        console.print("  ok" if check.ok else "  --", style="green" if check.ok else "yellow", end="")
+        console.print(
+            "  ok" if check.ok else "  --", style="green" if check.ok else "yellow", end=""
+        )
         advice = f"  → {check.advice}" if check.advice else ""
         console.print(f"  {check.name:<26} {check.found}{advice}", markup=False)
 

@@ -35,7 +35,7 @@ def plan(
     """Decide where every result goes, before anything is computed.
 
     Args:
-        sources: Input files.
+        sources: Input files; one named twice is done once.
         output: None for beside the inputs, an image file name for a single input, else a folder.
         suffix: Put behind each input's name.
         extension: Format of the results, with the dot, where ``output`` does not name a file.
@@ -44,6 +44,7 @@ def plan(
         ImageError: Two results would have one name, a result would replace an input, several
             inputs would go to one file, or the format can't be written.
     """
+    sources = list(dict.fromkeys(sources))
     if output is not None and output.suffix.lower() in WRITABLE and not output.is_dir():
         if len(sources) != 1:
             raise ImageError(f"{len(sources)} inputs can't all become {output}; name a folder")

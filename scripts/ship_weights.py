@@ -1,6 +1,6 @@
 """Put trained weights into the package: the checkpoint, an ONNX file per step count, the hashes.
 
-    python scripts/ship_weights.py runs/psnr/best.safetensors psnr
+python scripts/ship_weights.py runs/psnr/best.safetensors psnr
 """
 
 from __future__ import annotations

@@ -1,0 +1,77 @@
+"""Fixtures shared by all tests: small seeded networks, a real photograph, the data folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from agsr.checkpoint import Checkpoint, save_checkpoint
+from agsr.export import export_onnx
+from agsr.generator import Generator, GeneratorConfig
+from agsr.image import read_rgb
+
+ROOT = Path(__file__).parents[1]
+PHOTO = ROOT / "examples" / "astronaut.png"
+
+TINY = GeneratorConfig(
+    width=8, growth=4, dense_layers=2, dense_blocks=1, mapping_width=4, mapping_pairs=1
+)
+
+
+def tiny_checkpoint(seed: int = 0) -> Checkpoint:
+    """A small network with random weights, large enough to make its steps and halo matter."""
+    torch.manual_seed(seed)
+    generator = Generator(TINY)
+    with torch.no_grad():
+        for parameter in generator.parameters():
+            parameter.mul_(1.5)
+    return Checkpoint(config=TINY, weights=generator.state_dict())
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> Checkpoint:
+    return tiny_checkpoint()
+
+
+@pytest.fixture(scope="session")
+def checkpoint_file(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_checkpoint(checkpoint, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def onnx_file(
+    checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], Path]:
+    """Exports of the tiny network by step count, each made once."""
+    folder = tmp_path_factory.mktemp("onnx")
+
+    def export(steps: int) -> Path:
+        path = folder / f"tiny-{steps}.onnx"
+        if not path.exists():
+            export_onnx(checkpoint, path, steps=steps)
+        return path
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def photo() -> NDArray[np.uint8]:
+    return read_rgb(PHOTO)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The data folder. Named but absent is a failure; only not named is a reason to skip."""
+    if "AGSR_DATA" not in os.environ:
+        pytest.skip("AGSR_DATA is not set: it names the folder with Set5, Set14, ...")
+    folder = Path(os.environ["AGSR_DATA"])
+    assert folder.is_dir(), f"AGSR_DATA={folder} is not a folder"
+    return folder

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from agsr.backend import Batch
+from agsr.catalog import find_onnx, shipped_names, shipped_steps
+from agsr.engines.ort_backend import PROVIDERS, OrtBackend, available_providers
+from agsr.engines.select import open_backend
+from agsr.engines.torch_backend import TorchBackend
+from agsr.errors import AgsrError, BackendError, CheckpointError, ModelError
+from agsr.export.verify import sample_batch
+
+
+@pytest.fixture
+def lr() -> Batch:
+    return sample_batch(2, 33, 47)
+
+
+def test_backends_agree_and_say_what_they_run(
+    checkpoint_file: Path, onnx_file: Callable[[int], Path], lr: Batch
+) -> None:
+    with TorchBackend(checkpoint_file, steps=3) as torch, OrtBackend(onnx_file(3)) as ort:
+        np.testing.assert_allclose(torch.upscale(lr), ort.upscale(lr), atol=1e-5)
+        assert (torch.info.name, ort.info.name) == ("torch", "ort")
+        assert torch.info.weights_hash == ort.info.weights_hash
+        assert torch.info.steps == ort.info.steps == 3
+        assert torch.info.receptive_radius == ort.info.receptive_radius
+        assert (torch.info.device, ort.info.device) == ("cpu", "CPUExecutionProvider")
+
+
+def test_bf16_on_torch_is_close(checkpoint_file: Path, lr: Batch) -> None:
+    exact = TorchBackend(checkpoint_file, steps=2).upscale(lr)
+    rounded = TorchBackend(checkpoint_file, steps=2, precision="bf16").upscale(lr)
+    assert 0 < np.abs(exact - rounded).max() < 0.05
+
+
+def test_every_available_provider_gives_the_same(onnx_file: Callable[[int], Path]) -> None:
+    lr = sample_batch(1, 40, 40)
+    reference = OrtBackend(onnx_file(2)).upscale(lr)
+    assert "cpu" in available_providers()
+    for name in available_providers():
+        if name == "cuda":
+            continue
+        with OrtBackend(onnx_file(2), provider=name) as backend:
+            assert backend.info.device == PROVIDERS[name].ort_name
+            np.testing.assert_allclose(backend.upscale(lr), reference, atol=1e-4)
+
+
+def test_a_missing_provider_is_an_error_not_a_fallback(onnx_file: Callable[[int], Path]) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime is built with CUDA")
+    with pytest.raises(BackendError, match="'cuda' is not installed; add it with: pip install"):
+        OrtBackend(onnx_file(1), provider="cuda")
+    with pytest.raises(BackendError, match="no provider named 'tpu'"):
+        OrtBackend(onnx_file(1), provider="tpu")
+
+
+def test_files_that_are_no_model_are_refused(
+    tmp_path: Path, onnx_file: Callable[[int], Path]
+) -> None:
+    path = tmp_path / "model.onnx"
+    with pytest.raises(ModelError, match="no such file"):
+        OrtBackend(path)
+    for content in (b"", b"nonsense", onnx_file(1).read_bytes()[:5000]):
+        path.write_bytes(content)
+        with pytest.raises(ModelError):
+            OrtBackend(path)
+
+
+def test_models_of_others_are_refused(tmp_path: Path, onnx_file: Callable[[int], Path]) -> None:
+    path = tmp_path / "other.onnx"
+    model = onnx.load(onnx_file(1))
+    del model.metadata_props[:]
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match="not a model of this project"):
+        OrtBackend(path)
+    renamed = onnx.load(onnx_file(1))
+    renamed.graph.input[0].name = "image"
+    for node in renamed.graph.node:
+        node.input[:] = ["image" if name == "lr" else name for name in node.input]
+    onnx.save(renamed, path)
+    with pytest.raises(ModelError, match="expected lr → sr"):
+        OrtBackend(path)
+
+
+def test_torch_explains_a_device_it_lacks(checkpoint_file: Path) -> None:
+    for device in ("cuda:99", "warp"):
+        with pytest.raises(BackendError, match=f"can't use the device '{device}'"):
+            TorchBackend(checkpoint_file, steps=1, device=device)
+
+
+def test_selection_follows_the_file(
+    checkpoint_file: Path, onnx_file: Callable[[int], Path]
+) -> None:
+    assert open_backend("auto", str(checkpoint_file)).info.name == "torch"
+    assert open_backend("auto", str(onnx_file(2))).info.steps == 2
+    assert open_backend("auto", "psnr").info.name == "ort"
+    assert open_backend("torch", "psnr", steps=2).info.steps == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"backend": "magic"}, "no backend named 'magic'"),
+        ({"steps": 0}, "steps is 0; expected 1 to 16"),
+        ({"weights": "nobody"}, "no weights named 'nobody'; shipped: psnr"),
+        ({"weights": "nobody", "backend": "torch"}, "no weights named 'nobody'"),
+        ({"weights": "psnr", "steps": 9}, "agsr export --weights psnr --steps 9"),
+        ({"weights": "gone.onnx"}, "gone.onnx: no such file"),
+        ({"weights": "gone.safetensors"}, "gone.safetensors: no such file"),
+        ({"weights": "x.safetensors", "backend": "ort"}, "agsr export --weights x.safetensors"),
+        ({"weights": "x.onnx", "backend": "torch"}, "--backend ort"),
+    ],
+)
+def test_wrong_requests_are_explained(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(AgsrError, match=message):
+        open_backend(**arguments)  # type: ignore[arg-type]
+
+
+def test_steps_that_contradict_the_file_are_refused(onnx_file: Callable[[int], Path]) -> None:
+    with pytest.raises(BackendError, match="exported with 2 steps, asked for 3"):
+        open_backend("ort", str(onnx_file(2)), steps=3)
+
+
+def test_shipped_files_are_complete_and_of_one_training() -> None:
+    assert "psnr" in shipped_names()
+    assert shipped_steps("psnr") == [1, 2, 3, 4, 5, 6]
+    hashes = {open_backend("ort", "psnr", steps=s).info.weights_hash for s in range(1, 7)}
+    hashes.add(open_backend("torch", "psnr").info.weights_hash)
+    assert len(hashes) == 1
+
+
+def test_a_damaged_shipped_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = bytearray(find_onnx("psnr", 1).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "psnr-1.onnx").write_bytes(content)
+    monkeypatch.setattr("agsr.catalog.WEIGHTS_FOLDER", tmp_path)
+    with pytest.raises(CheckpointError, match="missing or damaged"):
+        find_onnx("psnr", 1)

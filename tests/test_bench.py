@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from test_upscaler import Repeat
+
+from agsr.bench import environment
+from agsr.bench.datasets import find_set
+from agsr.bench.quality import QualityReport, evaluate
+from agsr.engines.upscaler import Upscaler
+from agsr.errors import DatasetError
+from agsr.resize import downscale
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> Path:
+    """``Mini`` with an HR folder, and ``val/Plain`` without one."""
+    noise = np.random.default_rng(0).integers(0, 256, (47, 61, 3), np.uint8)
+    image = cv2.GaussianBlur(noise, (0, 0), 2)
+    for folder in ("Mini/HR", "val/Plain"):
+        (tmp_path / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / folder / "colour.png"), image)
+    cv2.imwrite(str(tmp_path / "Mini/HR/grey.png"), image[..., 0])
+    (tmp_path / "Mini/HR/readme.txt").touch()
+    return tmp_path
+
+
+def test_sets_are_found_by_name_path_and_variable(
+    sets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [f.name for f in find_set("Mini", sets).files] == ["colour.png", "grey.png"]
+    assert find_set("Plain", sets).name == "Plain"
+    assert find_set(str(sets / "Mini")).files == find_set("Mini", sets).files
+    monkeypatch.setenv("AGSR_DATA", str(sets))
+    assert find_set("Mini").files == find_set("Mini", sets).files
+
+
+def test_images_are_cropped_and_grey_stays_grey(sets: Path) -> None:
+    colour, grey = find_set("Mini", sets)
+    assert (colour.hr.shape, colour.lr.shape) == ((44, 60, 3), (11, 15, 3))
+    assert (grey.hr.shape, grey.lr.shape) == ((44, 60), (11, 15))
+    assert np.array_equal(grey.lr, downscale(grey.hr))
+
+
+def test_missing_and_empty_sets_say_how_to_go_on(
+    sets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DatasetError, match=r"no image set 'Set99'.*--data or AGSR_DATA"):
+        find_set("Set99", sets)
+    monkeypatch.delenv("AGSR_DATA", raising=False)
+    with pytest.raises(DatasetError, match="AGSR_DATA is not set"):
+        find_set("Set5")
+    (sets / "Empty").mkdir()
+    with pytest.raises(DatasetError, match="no images in this folder"):
+        find_set("Empty", sets)
+
+
+def test_report_holds_rows_mean_and_protocol(sets: Path) -> None:
+    upscaler = Upscaler(backend=Repeat())
+    rows = tuple(evaluate(upscaler, find_set("Mini", sets)))
+    report = QualityReport(set="Mini", backend=upscaler.info, rows=rows)
+    assert [row.image for row in rows] == ["colour", "grey"]
+    assert all(row.psnr < row.bicubic_psnr for row in rows)  # repeated pixels are worse
+    found = json.loads(report.to_json())
+    assert found["mean"]["psnr"] == pytest.approx((rows[0].psnr + rows[1].psnr) / 2)
+    assert found["backend"]["name"] == "repeat"
+    assert "BT.601" in found["protocol"]
+
+
+def test_doctor_runs_what_it_reports() -> None:
+    checks = {check.name: check for check in environment.backends()}
+    assert checks["ort cpu"].ok
+    assert "runs: CPUExecutionProvider, 4 steps" in checks["ort cpu"].found
+    assert checks["torch cpu"].ok
+    assert all(check.ok or check.advice or check.found for check in checks.values())
+
+
+def test_doctor_names_what_is_missing_and_what_clashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"onnxruntime": "1.0", "onnxruntime-gpu": "1.0"}
+    monkeypatch.setattr(environment, "_version", lambda name: versions.get(name, ""))
+    checks = {check.name: check for check in environment.packages()}
+    assert checks["torch"].advice == "pip install 'agsr[train]'"
+    assert not checks["onnxruntime clash"].ok
+    assert "pip uninstall" in checks["onnxruntime clash"].advice

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+from click.testing import CliRunner, Result
+from conftest import PHOTO, ROOT
+
+from agsr.cli import main
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with small pictures, good and bad."""
+    image = cv2.imread(str(PHOTO))
+    cv2.imwrite(str(tmp_path / "a.png"), image[:20, :24])
+    cv2.imwrite(str(tmp_path / "b.jpg"), image[30:50, :24])
+    (tmp_path / "zero.png").touch()
+    (tmp_path / "text.png").write_text("not an image")
+    (tmp_path / "cut.png").write_bytes(PHOTO.read_bytes()[:20000])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _agsr(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def test_infer_writes_beside_the_input_and_prints_the_path(photos: Path) -> None:
+    result = _agsr("infer", "a.png")
+    assert (result.exit_code, result.stdout) == (0, "a_x4.png\n")
+    assert cv2.imread(str(photos / "a_x4.png")).shape == (80, 96, 3)
+
+
+def test_infer_takes_many_files_options_and_a_folder(photos: Path) -> None:
+    result = _agsr(
+        *("infer", "a.png", "b.jpg", "-o", "out", "--steps", "2", "--backend", "torch"),
+        *("--tile", "8", "--halo", "exact", "--suffix", "-big", "--ext", "webp", "-q"),
+    )
+    assert result.exit_code == 0, result.output
+    assert sorted(p.name for p in (photos / "out").iterdir()) == ["a-big.webp", "b-big.webp"]
+
+
+def test_steps_change_the_result(photos: Path) -> None:
+    for steps in ("1", "4"):
+        assert _agsr("infer", "a.png", "-o", f"s{steps}.png", "--steps", steps).exit_code == 0
+    assert (photos / "s1.png").read_bytes() != (photos / "s4.png").read_bytes()
+
+
+def test_existing_results_can_be_left_alone(photos: Path) -> None:
+    (photos / "a_x4.png").write_bytes(b"mine")
+    assert _agsr("infer", "a.png", "--skip-existing").stdout == ""
+    assert (photos / "a_x4.png").read_bytes() == b"mine"
+    assert _agsr("infer", "a.png").exit_code == 0
+    assert (photos / "a_x4.png").read_bytes() != b"mine"
+
+
+def test_bad_files_get_one_line_each_and_the_rest_goes_on(photos: Path) -> None:
+    before = {p.name for p in photos.iterdir()}
+    result = _agsr("infer", "zero.png", "gone.png", "text.png", "cut.png", "a.png")
+    assert result.exit_code == 1
+    assert result.stdout == "a_x4.png\n"
+    lines = result.stderr.splitlines()
+    assert [line.split(":")[1].strip() for line in lines[:4]] == [
+        "zero.png",
+        "gone.png",
+        "text.png",
+        "cut.png",
+    ]
+    assert lines[4:] == ["4 of 5 files failed"]
+    assert {p.name for p in photos.iterdir()} - before == {"a_x4.png"}
+
+
+def test_decoders_do_not_write_to_stderr_themselves(photos: Path) -> None:
+    done = _process("infer", "cut.png", cwd=photos)
+    assert done.returncode == 1
+    assert done.stderr == "Error: cut.png: not an image, or truncated (20000 bytes)\n"
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["infer"], "Missing argument 'IN...'"),
+        (["infer", "a.png", "--steps", "0"], "0 is not in the range 1<=x<=16"),
+        (["infer", "a.png", "--tile", "big"], "neither 'auto' nor a number"),
+        (["infer", "a.png", "--backend", "magic"], "'magic' is not one of"),
+        (["export", "--precision", "int3"], "'int3' is not one of"),
+        (["upscale"], "No such command 'upscale'"),
+    ],
+)
+def test_wrong_usage_exits_2_with_a_hint(arguments: list[str], message: str) -> None:
+    result = _agsr(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["infer", "a.png", "-w", "nobody"], "Error: no weights named 'nobody'; shipped: psnr"),
+        (["infer", "a.png", "b.jpg", "-o", "x.png"], "Error: 2 inputs can't all become x.png"),
+        (["infer", "a.png", "--provider", "cuda"], "Error: provider 'cuda' is not installed"),
+        (["export", "-w", "gone.safetensors"], "Error: gone.safetensors: no such file"),
+        (["eval", "--set", "Set99"], "Error: no image set 'Set99'"),
+        (["train", "--data", "gone.tar", "--val", "."], "Error: gone.tar: expected a folder"),
+    ],
+)
+def test_failures_exit_1_with_one_line(arguments: list[str], message: str) -> None:
+    result = _agsr(*arguments)
+    assert result.exit_code == 1, result.output
+    assert result.stderr.startswith(message)
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("photos")
+def test_export_and_infer_with_the_exported_file() -> None:
+    result = _agsr("export", "--steps", "2", "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["path"] == "psnr-2.onnx"
+    assert max(row["largest"] for row in report["parity"]) <= 1e-4
+    assert _agsr("infer", "a.png", "-w", "psnr-2.onnx").exit_code == 0
+    shown = _agsr("export", "--steps", "1", "--precision", "fp16")
+    assert "psnr-1-fp16.onnx" in shown.stdout
+    assert "1x3x1x37" in shown.stdout
+
+
+def test_eval_prints_a_table_or_json(photos: Path) -> None:
+    (photos / "set").mkdir()
+    shutil.copy(PHOTO, photos / "set")
+    table = _agsr("eval", "--set", "set", "--steps", "1")
+    assert table.exit_code == 0, table.output
+    assert "astronaut" in table.stdout
+    assert "Bicubic" in table.stdout
+    report = json.loads(_agsr("eval", "--set", "set", "--steps", "1", "--json").stdout)
+    assert report["rows"][0]["psnr"] > report["rows"][0]["bicubic_psnr"]
+
+
+def test_doctor_shows_advice_with_its_brackets() -> None:
+    result = _agsr("doctor")
+    assert result.exit_code == 0
+    assert "runs: CPUExecutionProvider" in result.stdout
+    assert "pip install 'agsr[pycuda]'" in result.stdout
+
+
+def test_version_and_help() -> None:
+    assert "agsr, version" in _agsr("--version").stdout
+    for command in ("infer", "export", "eval", "train", "doctor"):
+        assert _agsr(command, "--help").exit_code == 0
+
+
+NO_TORCH = """
+import sys
+for name in ("torch", "safetensors", "onnx", "onnxscript"):
+    sys.modules[name] = None
+from agsr.cli import main
+main()
+"""
+
+
+def test_infer_needs_no_torch(photos: Path) -> None:
+    done = _process("infer", "a.png", cwd=photos, program=NO_TORCH)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a_x4.png\n", "")
+
+
+def test_what_needs_torch_says_so(photos: Path) -> None:
+    for command in (["export"], ["train"], ["infer", "a.png", "--backend", "torch"]):
+        done = _process(*command, cwd=photos, program=NO_TORCH)
+        assert done.returncode == 1
+        assert "needs the package 'torch', which is not installed" in done.stderr
+        assert "pip install 'agsr[train]'" in done.stderr
+
+
+def _process(
+    *arguments: str, cwd: Path, program: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own."""
+    start = ["-m", "agsr"] if program is None else ["-c", program]
+    return subprocess.run(
+        [sys.executable, *start, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+    )

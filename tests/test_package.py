@@ -1,0 +1,86 @@
+"""The package as a whole: its layout, what importing it costs, how fast it answers."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import PHOTO, ROOT
+
+ROOMS = ("export", "engines", "bench")
+
+
+def test_every_package_is_listed_for_the_wheel() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    listed = set(re.findall(r'"(agsr[\w.]*)"', re.search(r"^packages = .*$", text, re.M)[0]))  # type: ignore[index]
+    folders = {"agsr", *(f"agsr.{room}" for room in ROOMS)}
+    for top in ("agsr", *ROOMS):
+        for init in (ROOT / top).rglob("__init__.py"):
+            parts = init.parent.relative_to(ROOT).parts
+            if not any(part.is_symlink() for part in init.parents):
+                folders.add(".".join(parts if parts[0] == "agsr" else ("agsr", *parts)))
+    assert listed == folders
+
+
+def test_links_make_the_checkout_importable() -> None:
+    for room in ROOMS:
+        link = ROOT / "agsr" / room
+        assert link.is_symlink()
+        assert os.readlink(link) == f"../{room}"  # noqa: PTH115
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, agsr, agsr.cli;"
+        "heavy = {'torch', 'onnxruntime', 'onnx', 'cv2', 'numpy', 'rich'};"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_answers_at_once() -> None:
+    assert _fastest([sys.executable, "-m", "agsr", "--help"]) < 0.3
+
+
+def test_a_small_image_takes_a_second_at_most_beyond_imports(tmp_path: Path) -> None:
+    imports = [sys.executable, "-c", "import numpy, cv2, onnxruntime"]
+    infer = [sys.executable, "-m", "agsr", "infer", str(PHOTO), "-o", str(tmp_path / "x.png")]
+    assert _fastest(infer) - _fastest(imports) <= 1.0
+
+
+def _fastest(command: list[str], runs: int = 5) -> float:
+    """Least wall time of a command in seconds: what it takes when nothing else interferes."""
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def test_example_and_verification_use_the_same_photo() -> None:
+    assert PHOTO.read_bytes() == (ROOT / "export" / "sample.png").read_bytes()
+
+
+def test_readme_commands_are_those_that_ci_runs() -> None:
+    readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
+    for command in ("install -c constraints.txt '.[cpu]'", "infer examples/astronaut.png"):
+        assert command in readme
+    assert "install -c constraints.txt -e '.[dev]'" in readme
+    for extra in ("'.[cpu]'", "-e '.[dev]'"):
+        assert f"install --quiet -c constraints.txt {extra}" in ci
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs"])
+def test_links_between_documents_lead_somewhere(name: str) -> None:
+    path = ROOT / name
+    for document in sorted(path.glob("*.md")) if path.is_dir() else [path]:
+        for target in re.findall(r"\]\(([^)#\s]+)", document.read_text()):
+            if "://" not in target:
+                assert (document.parent / target).exists(), f"{document}: {target}"

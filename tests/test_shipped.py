@@ -1,0 +1,77 @@
+"""What the shipped weights promise, measured on the real test sets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import PHOTO, ROOT
+
+from agsr.bench.datasets import find_set
+from agsr.bench.quality import evaluate
+from agsr.catalog import find_checkpoint
+from agsr.checkpoint import load_checkpoint
+from agsr.engines.upscaler import Upscaler
+from agsr.export import export_onnx
+from agsr.tiling import DEFAULT_HALO
+
+pytestmark = [pytest.mark.data, pytest.mark.slow]
+
+PROMISED_PSNR = {"Set5": 31.35, "Set14": 27.95, "BSD100": 27.15}
+
+
+@cache
+def _psnr(data: Path, name: str, steps: int, onnx: Path | None = None) -> float:
+    """Mean PSNR-Y of the shipped weights, or of a file made from them."""
+    with Upscaler(str(onnx or "psnr"), backend="ort", steps=steps, tile=0) as upscaler:
+        return float(np.mean([row.psnr for row in evaluate(upscaler, find_set(name, data))]))
+
+
+@pytest.mark.parametrize("name", PROMISED_PSNR)
+def test_four_steps_reach_the_promised_psnr(data: Path, name: str) -> None:
+    assert _psnr(data, name, 4) >= PROMISED_PSNR[name]
+
+
+@pytest.mark.parametrize("name", ["Set5", "Set14"])
+def test_more_steps_never_lose_quality(data: Path, name: str) -> None:
+    scores = [_psnr(data, name, steps) for steps in (1, 2, 3, 4)]
+    assert min(np.diff(scores)) >= -0.02, scores
+
+
+def test_fp16_costs_a_hundredth_of_a_decibel_at_most(data: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(find_checkpoint("psnr"))
+    path = tmp_path / "half.onnx"
+    export_onnx(checkpoint, path, steps=4, precision="fp16")
+    assert _psnr(data, "Set14", 4, path) >= _psnr(data, "Set14", 4) - 0.01
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_default_halo_stays_within_a_level_on_photos(data: Path, steps: int) -> None:
+    photos = find_set("Kodak24", data).files[::8]
+    with Upscaler("psnr", backend="ort", steps=steps, tile=0) as whole:
+        tiled = Upscaler(backend=whole._backend, tile=48, halo=DEFAULT_HALO)
+        for path in photos:
+            lr = cv2.imread(str(path))[::4, ::4, ::-1][:128, :128]
+            lr = np.ascontiguousarray(lr)
+            difference = np.abs(whole(lr).astype(int) - tiled(lr))
+            assert difference.max() <= 1, path.name
+
+
+def test_a_large_photo_needs_bounded_memory(tmp_path: Path) -> None:
+    """3000x2000 pixels in, 12000x8000 out, within 2.5 GB, as the operating system counts it."""
+    photo = cv2.resize(cv2.imread(str(PHOTO)), (3000, 2000))
+    cv2.imwrite(str(tmp_path / "large.jpg"), photo)
+    command = [sys.executable, "-m", "agsr", "infer", "large.jpg", "-o", "out.jpg", "--steps", "1"]
+    process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    # ru_maxrss counts kilobytes
+    assert usage.ru_maxrss * 1024 <= 2.5e9
+    assert cv2.imread(str(tmp_path / "out.jpg")).shape == (8000, 12000, 3)

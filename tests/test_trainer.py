@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import PHOTO, ROOT, TINY
+from torch import Tensor
+
+from agsr.checkpoint import load_checkpoint, read_tensors
+from agsr.data import Pair, load_pairs
+from agsr.errors import CheckpointError, TrainingError
+from agsr.generator import GeneratorConfig
+from agsr.losses import stepwise_l1
+from agsr.train import start_training
+from agsr.trainer import TrainConfig, Trainer
+
+SHORT = TrainConfig(
+    generator=TINY, schedule="1x6@8/4,3x6@8/2", warmup=2, validate_every=4, bf16=False
+)
+
+
+@pytest.fixture(scope="module")
+def pairs() -> list[Pair]:
+    return load_pairs([PHOTO.parent], min_side=64)
+
+
+def _run(folder: Path, pairs: list[Pair], config: TrainConfig = SHORT) -> Trainer:
+    trainer = Trainer(config, pairs, pairs, folder)
+    for _ in trainer.run(report_every=1):
+        pass
+    return trainer
+
+
+def _weights(folder: Path, name: str = "last") -> dict[str, Tensor]:
+    return dict(load_checkpoint(folder / f"{name}.safetensors").weights)
+
+
+def _equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_stepwise_l1_is_the_mean_over_steps() -> None:
+    hr = torch.zeros(1, 3, 4, 4)
+    assert stepwise_l1([hr + 1, hr - 3], hr).item() == 2
+
+
+def test_a_seed_fixes_the_weights(tmp_path: Path, pairs: list[Pair]) -> None:
+    _run(tmp_path / "a", pairs)
+    _run(tmp_path / "b", pairs)
+    _run(tmp_path / "c", pairs, TrainConfig(**{**vars(SHORT), "seed": 1}))
+    assert _equal(_weights(tmp_path / "a"), _weights(tmp_path / "b"))
+    assert not _equal(_weights(tmp_path / "a"), _weights(tmp_path / "c"))
+
+
+@pytest.mark.parametrize("stop_after", [1, 5, 6, 9])
+def test_a_resumed_run_equals_an_unbroken_one(
+    tmp_path: Path, pairs: list[Pair], stop_after: int
+) -> None:
+    _run(tmp_path / "whole", pairs)
+    first = Trainer(SHORT, pairs, pairs, tmp_path / "parts")
+    for progress in first.run(report_every=1):
+        if progress.iteration >= stop_after:
+            first.stop()
+    second = Trainer(SHORT, pairs, pairs, tmp_path / "parts")
+    second.restore()
+    assert second.iteration == stop_after
+    for _ in second.run(report_every=1):
+        pass
+    state = [read_tensors(tmp_path / run / "state.safetensors") for run in ("whole", "parts")]
+    assert _equal(state[0][0], state[1][0])
+    assert state[0][1] == state[1][1]
+    assert _equal(_weights(tmp_path / "whole", "best"), _weights(tmp_path / "parts", "best"))
+
+
+def test_every_phase_is_validated_at_its_steps(tmp_path: Path, pairs: list[Pair]) -> None:
+    trainer = _run(tmp_path, pairs)
+    assert [row[:2] for row in trainer.history] == [[4, 1], [8, 3], [12, 3]]
+    assert set(trainer.scores) == {1, 2, 3}
+    best = load_checkpoint(tmp_path / "best.safetensors")
+    assert best.config == TINY
+    assert best.record["schedule"] == SHORT.schedule
+    assert best.record["images"] == len(pairs)
+    assert max(row[-1] for row in trainer.history[1:]) == trainer.best
+
+
+def test_minutes_end_a_slice(tmp_path: Path, pairs: list[Pair]) -> None:
+    trainer = Trainer(SHORT, pairs, [], tmp_path)
+    for _ in trainer.run(minutes=0, report_every=1):
+        pass
+    assert trainer.iteration == 1
+    assert (tmp_path / "state.safetensors").exists()
+
+
+def test_the_callers_mistakes_are_explained(tmp_path: Path) -> None:
+    data, run = [PHOTO.parent], tmp_path / "run"
+    with pytest.raises(TrainingError, match="is not STEPSxITERATIONS"):
+        start_training(data, [], run, changes={"schedule": "many"})
+    with pytest.raises(CheckpointError, match="no such file"):
+        start_training(data, [], run, resume=True)
+    run.mkdir()
+    (run / "state.safetensors").write_bytes(b"broken")
+    with pytest.raises(TrainingError, match="--resume"):
+        start_training(data, [], run)
+    with pytest.raises(CheckpointError, match="not a readable safetensors"):
+        start_training(data, [], run, resume=True)
+
+
+def test_training_learns_what_no_constant_can(tmp_path: Path) -> None:
+    """On stripes, every constant correction of the repeated LR pixels keeps half the error."""
+    y, x = np.mgrid[:128, :128]
+    waves = np.stack([np.sin(x / 3), np.sin(y / 4), np.sin((x + y) / 5)], axis=2) * 100 + 128
+    cv2.imwrite(str(tmp_path / "waves.png"), waves.astype(np.uint8))
+    pairs = load_pairs([tmp_path], min_side=64)
+    repeated = pairs[0].lr.repeat(4, axis=0).repeat(4, axis=1).astype(float)
+    error = pairs[0].hr - repeated
+    constant = np.abs(error - np.median(error, axis=(0, 1))).mean()
+    config = TrainConfig(
+        generator=GeneratorConfig(
+            width=16, growth=8, dense_blocks=1, mapping_width=8, mapping_pairs=1
+        ),
+        schedule="1x200@12/8,2x60@12/8",
+        warmup=20,
+        peak_rate=5e-3,
+        validate_every=1000,
+        bf16=False,
+    )
+    trainer = Trainer(config, pairs, [], tmp_path / "run")
+    losses = [progress.loss for progress in trainer.run(report_every=20)]
+    assert losses[-1] < 0.25 * constant < losses[0]
+
+
+def test_killed_and_interrupted_commands_go_on_to_the_same_weights(tmp_path: Path) -> None:
+    """The real command: stopped by time, by SIGKILL and by Ctrl-C, and resumed each time."""
+    arguments = [sys.executable, "-m", "agsr", "train", "--data", str(PHOTO.parent), "--fp32"]
+    arguments += ["--val", str(PHOTO.parent), "--schedule", "1x400@8/1", "-o"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    _finish(_start(*arguments, str(whole)))
+    _finish(_start(*arguments, str(broken), "--minutes", "0"))
+    assert _iterations(broken) == 1
+
+    killed = _start(*arguments, str(broken), "--resume")
+    _wait_for_report(killed)
+    killed.kill()
+    killed.communicate()
+    assert _iterations(broken) == 1  # nothing half-written
+
+    interrupted = _start(*arguments, str(broken), "--resume")
+    _wait_for_report(interrupted)
+    interrupted.send_signal(signal.SIGINT)
+    assert "go on with --resume" in _finish(interrupted)
+    assert 1 < _iterations(broken) < 400
+
+    assert "finished: 400 of 400" in _finish(_start(*arguments, str(broken), "--resume"))
+    assert _equal(_weights(whole), _weights(broken))
+    assert all(event.stat().st_size for event in (broken / "tensorboard").glob("events.*"))
+
+
+def _iterations(folder: Path) -> int:
+    return int(read_tensors(folder / "state.safetensors")[1]["iteration"])
+
+
+def _start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def _wait_for_report(process: subprocess.Popen[str]) -> None:
+    assert process.stderr is not None
+    while "it/s" not in (line := process.stderr.readline()):
+        assert line, "the process ended before its first report"
+
+
+def _finish(process: subprocess.Popen[str]) -> str:
+    _, messages = process.communicate()
+    assert process.returncode == 0, messages
+    return messages

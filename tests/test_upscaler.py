@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import agsr
+from agsr.backend import Backend, BackendInfo, Batch
+from agsr.engines.torch_backend import TorchBackend
+from agsr.engines.upscaler import Upscaler
+from agsr.errors import BackendError, ImageError
+from agsr.image import Picture
+
+
+class Repeat(Backend):
+    """Enlarges by repeating pixels: every expected value is known exactly."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+        self.closed = 0
+        self.info = BackendInfo(
+            name="repeat",
+            device="cpu",
+            precision="fp32",
+            steps=1,
+            receptive_radius=3,
+            model="none",
+            weights_hash="",
+        )
+
+    def _run(self, lr: Batch) -> Batch:
+        self.shapes.append(lr.shape)
+        return lr.repeat(4, axis=2).repeat(4, axis=3)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def _repeated(image: NDArray[np.generic]) -> NDArray[np.generic]:
+    return image.repeat(4, axis=0).repeat(4, axis=1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("shape", [(13, 17, 3), (13, 17), (1, 1, 3)])
+@pytest.mark.parametrize("tile", [0, 5])
+def test_types_and_shapes_are_kept(dtype: type, shape: tuple[int, ...], tile: int) -> None:
+    random = np.random.default_rng(0)
+    if dtype is np.float32:
+        image = random.random(shape, dtype=np.float32)
+    else:
+        image = random.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    result = Upscaler(backend=Repeat(), tile=tile, halo=2)(image)
+    assert result.dtype == dtype
+    if len(shape) == 3:
+        assert np.array_equal(result, _repeated(image))
+    else:  # the grey weights add up to one within float rounding
+        assert np.allclose(result, _repeated(image), rtol=1e-5, atol=0)
+
+
+def test_results_are_clipped_not_wrapped() -> None:
+    class Loud(Repeat):
+        def _run(self, lr: Batch) -> Batch:
+            return (super()._run(lr) - np.float32(0.5)) * 4
+
+    image = np.array([[[0, 127, 255]]], np.uint8)
+    assert Upscaler(backend=Loud())(image)[0, 0].tolist() == [0, 0, 255]
+
+
+def test_tiles_bound_what_the_backend_sees_and_report_progress() -> None:
+    backend, shares = Repeat(), []
+    image = np.zeros((60, 100, 3), np.uint8)
+    Upscaler(backend=backend, tile=16, halo=4)(image, shares.append)
+    assert max(max(shape[2:]) for shape in backend.shapes) <= 24
+    assert len(set(backend.shapes)) == 1
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+
+
+def test_halo_exact_is_the_receptive_radius() -> None:
+    backend = Repeat()
+    Upscaler(backend=backend, tile=10, halo="exact")(np.zeros((40, 16, 3), np.uint8))
+    assert max(shape[2] for shape in backend.shapes) <= 10 + 2 * 3
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_tiled_equals_whole_with_the_exact_halo(
+    checkpoint_file: Path, photo: NDArray[np.uint8], steps: int
+) -> None:
+    backend = TorchBackend(checkpoint_file, steps=steps)
+    image = photo[:101, :90].astype(np.float32) / 255
+    whole = Upscaler(backend=backend, tile=0)(image)
+    tiled = Upscaler(backend=backend, tile=20, halo="exact")(image)
+    assert np.abs(whole - tiled).max() <= 1e-6
+    cut = Upscaler(backend=backend, tile=20, halo=0)(image)
+    assert np.abs(whole - cut).max() > 1e-3  # the halo is what makes them equal
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_shipped_weights_tile_exactly_and_by_default_within_a_level(
+    photo: NDArray[np.uint8], steps: int
+) -> None:
+    image = photo.astype(np.float32) / 255
+    with Upscaler("psnr", backend="ort", steps=steps, tile=0) as upscaler:
+        whole = upscaler(image)
+        backend = upscaler._backend
+        exact = Upscaler(backend=backend, tile=40, halo="exact")(image)
+        usual = Upscaler(backend=backend, tile=40)(image)
+    assert np.abs(whole - exact).max() <= 1e-6
+    assert np.abs(whole - usual).max() <= 1 / 255
+
+
+def test_alpha_is_upscaled_and_constant_alpha_kept() -> None:
+    backend = Repeat()
+    pixels = np.zeros((6, 7, 3), np.uint8)
+    alpha = np.arange(42, dtype=np.uint8).reshape(6, 7) * 6
+    profile = b"profile"
+    result = Upscaler(backend=backend).picture(Picture(pixels, alpha, profile))
+    assert result.alpha is not None
+    assert np.array_equal(result.alpha, _repeated(alpha))
+    assert result.icc == profile
+    before = len(backend.shapes)
+    result = Upscaler(backend=backend).picture(Picture(pixels, np.full((6, 7), 9, np.uint8)))
+    assert result.alpha is not None
+    assert np.unique(result.alpha).tolist() == [9]
+    assert len(backend.shapes) == before + 1  # no second run for what is constant
+
+
+def test_only_an_own_backend_is_closed(onnx_file: Callable[[int], Path]) -> None:
+    backend = Repeat()
+    with Upscaler(backend=backend):
+        pass
+    assert backend.closed == 0
+    with Upscaler(str(onnx_file(2))) as upscaler:
+        assert upscaler.info.steps == 2
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4), np.int32),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((2, 4, 4, 3), np.uint8),
+        np.zeros((4, 4, 3), np.float64),
+    ],
+)
+def test_other_arrays_are_refused(image: NDArray[np.generic]) -> None:
+    with pytest.raises(ImageError, match="expected uint8, uint16 or float32"):
+        Upscaler(backend=Repeat())(image)
+
+
+def test_bad_tile_and_halo_are_refused() -> None:
+    for wrong in ({"tile": -1}, {"tile": "exact"}, {"halo": "auto"}, {"halo": -2}):
+        with pytest.raises(ValueError, match="expected"):
+            Upscaler(backend=Repeat(), **wrong)  # type: ignore[arg-type]
+
+
+def test_backends_are_held_to_their_contract() -> None:
+    class Broken(Repeat):
+        answer: Callable[[Batch], Batch]
+
+        def _run(self, lr: Batch) -> Batch:
+            return self.answer(super()._run(lr))
+
+    backend, lr = Broken(), np.zeros((1, 3, 4, 5), np.float32)
+    for wrong in (lr[0], lr[:, :2], lr.astype(np.float64), lr[:, :, :0]):
+        with pytest.raises(BackendError, match="expected float32"):
+            backend.upscale(wrong)
+    backend.answer = lambda sr: sr[..., 1:]
+    with pytest.raises(BackendError, match=r"expected float32 \(1, 3, 16, 20\)"):
+        backend.upscale(lr)
+    backend.answer = lambda sr: sr * np.float32("nan")
+    with pytest.raises(BackendError, match="NaN or infinity in fp32"):
+        backend.upscale(lr)
+
+
+def test_the_package_offers_the_upscaler(photo: NDArray[np.uint8]) -> None:
+    assert agsr.Upscaler is Upscaler
+    with agsr.Upscaler("psnr", steps=1) as upscaler:
+        assert upscaler(photo[:9, :8]).shape == (36, 32, 3)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        agsr.Nothing  # noqa: B018
