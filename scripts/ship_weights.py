@@ -17,6 +17,7 @@ STEPS = range(1, 7)
 
 
 def main(source: Path, name: str) -> None:
+    """Ship the checkpoint ``source`` under ``name``, in place of what had that name."""
     checkpoint = load_checkpoint(source)
     for old in WEIGHTS_FOLDER.glob(f"{name}-*{ONNX_SUFFIX}"):
         old.unlink()
