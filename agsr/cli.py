@@ -250,18 +250,28 @@ def export(
 )
 @click.option("--data", type=FilePath, help="Folder of the named sets. [default: $AGSR_DATA]")
 @_running
+@click.option(
+    "--lpips",
+    type=FilePath,
+    help="Add LPIPS on AlexNet features, whose weights are in this .npz file.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, one per line.")
-def evaluate(sets: tuple[str, ...], data: Path | None, as_json: bool, **running: Any) -> None:
+def evaluate(
+    sets: tuple[str, ...], data: Path | None, lpips: Path | None, as_json: bool, **running: Any
+) -> None:
     """Score the network: PSNR and SSIM on luma, per image and mean, beside Bicubic."""
     from agsr.bench.datasets import find_set
-    from agsr.bench.quality import QualityReport
+    from agsr.bench.quality import QualityReport, lpips_alex
     from agsr.bench.quality import evaluate as scores
     from agsr.console import show_quality, tracked
 
+    distance = lpips_alex(lpips) if lpips else None
     image_sets = [find_set(name, data) for name in sets]
     with _open(**running) as upscaler:
         for images in image_sets:
-            rows = tuple(tracked(scores(upscaler, images), images.name, len(images.files)))
+            rows = tuple(
+                tracked(scores(upscaler, images, distance), images.name, len(images.files))
+            )
             report = QualityReport(set=images.name, backend=upscaler.info, rows=rows)
             if as_json:
                 click.echo(report.to_json())

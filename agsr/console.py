@@ -15,7 +15,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from agsr.bench.environment import Check
-    from agsr.bench.quality import QualityReport
+    from agsr.bench.quality import QualityReport, QualityRow
     from agsr.export import ExportReport
     from agsr.trainer import Progress, Trainer
 
@@ -69,26 +69,34 @@ def show_export(report: ExportReport) -> None:
 def show_quality(report: QualityReport) -> None:
     """A row per image and the mean, beside Bicubic."""
     info = report.backend
+    perceptual = report.mean.lpips is not None
+    columns = ["PSNR dB", "SSIM", *(["LPIPS"] if perceptual else [])]
     table = Table(
         report.set,
-        "PSNR dB",
-        "SSIM",
-        "Bicubic PSNR",
-        "SSIM",
+        *columns,
+        *(f"Bicubic {column}" for column in columns),
         title=f"{info.name} ({info.device}), {info.steps} steps, {info.precision}",
         caption=report.protocol,
     )
-    for row in (*report.rows, report.mean):
-        table.add_row(
-            row.image,
-            f"{row.psnr:.2f}",
-            f"{row.ssim:.4f}",
-            f"{row.bicubic_psnr:.2f}",
-            f"{row.bicubic_ssim:.4f}",
-            style="bold" if row is not report.rows[0] and row.image == "mean" else "",
-        )
+    for row in report.rows:
+        table.add_row(row.image, *_scores(row))
+    table.add_section()
+    table.add_row("mean", *_scores(report.mean), style="bold")
     console = _stdout()
     console.print(table, width=None if console.is_terminal else 100)
+
+
+def _scores(row: QualityRow) -> list[str]:
+    """The cells of a row: the network's scores, then Bicubic's."""
+    own = (row.psnr, row.ssim, row.lpips)
+    bicubic = (row.bicubic_psnr, row.bicubic_ssim, row.bicubic_lpips)
+    digits = (2, 4, 4)
+    return [
+        f"{value:.{places}f}"
+        for scores in (own, bicubic)
+        for value, places in zip(scores, digits, strict=True)
+        if value is not None
+    ]
 
 
 def show_checks(title: str, checks: Iterable[Check]) -> None:

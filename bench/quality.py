@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from agsr.backend import BackendInfo
 from agsr.bench.datasets import ImageSet, TestImage
+from agsr.data import Image8
 from agsr.engines.upscaler import Upscaler
 from agsr.metrics import psnr_y, ssim_y
+from agsr.optional import require
 from agsr.resize import upscale
+
+Distance = Callable[[Image8, Image8], float]
+"""Perceptual distance of two images, smaller is better."""
 
 PROTOCOL = (
     "x4; HR cropped top-left to multiples of 4; LR by MATLAB imresize bicubic, uint8; SR rounded "
@@ -23,13 +30,15 @@ PROTOCOL = (
 
 @dataclass(frozen=True, kw_only=True)
 class QualityRow:
-    """Scores of one image; PSNR in dB."""
+    """Scores of one image; PSNR in dB, LPIPS where it was asked for."""
 
     image: str
     psnr: float
     ssim: float
     bicubic_psnr: float
     bicubic_ssim: float
+    lpips: float | None = None
+    bicubic_lpips: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +57,8 @@ class QualityReport:
     @property
     def mean(self) -> QualityRow:
         """Unweighted mean over the images."""
-        names = ("psnr", "ssim", "bicubic_psnr", "bicubic_ssim")
-        means = {n: float(np.mean([getattr(row, n) for row in self.rows])) for n in names}
+        scores = {name for name, value in asdict(self.rows[0]).items() if isinstance(value, float)}
+        means = {n: float(np.mean([getattr(row, n) for row in self.rows])) for n in scores}
         return QualityRow(image="mean", **means)
 
     def to_json(self) -> str:
@@ -57,13 +66,21 @@ class QualityReport:
         return json.dumps({**asdict(self), "mean": asdict(self.mean)})
 
 
-def evaluate(upscaler: Upscaler, images: ImageSet) -> Iterator[QualityRow]:
-    """Score a network image by image, in the set's order."""
+def evaluate(
+    upscaler: Upscaler, images: ImageSet, distance: Distance | None = None
+) -> Iterator[QualityRow]:
+    """Score a network image by image, in the set's order.
+
+    Args:
+        upscaler: The network.
+        images: Test set.
+        distance: Perceptual distance, for the ``lpips`` columns; see `lpips_alex`.
+    """
     for image in images:
-        yield score(upscaler, image)
+        yield score(upscaler, image, distance)
 
 
-def score(upscaler: Upscaler, image: TestImage) -> QualityRow:
+def score(upscaler: Upscaler, image: TestImage, distance: Distance | None = None) -> QualityRow:
     """Score a network on one image."""
     sr, bicubic = upscaler(image.lr), upscale(image.lr)
     return QualityRow(
@@ -72,4 +89,21 @@ def score(upscaler: Upscaler, image: TestImage) -> QualityRow:
         ssim=ssim_y(sr, image.hr),
         bicubic_psnr=psnr_y(bicubic, image.hr),
         bicubic_ssim=ssim_y(bicubic, image.hr),
+        lpips=distance(sr, image.hr) if distance else None,
+        bicubic_lpips=distance(bicubic, image.hr) if distance else None,
     )
+
+
+def lpips_alex(weights: Path) -> Distance:
+    """LPIPS v0.1 on AlexNet features, on whole images; needs torch.
+
+    Args:
+        weights: ``alexnet.npz``, see `agsr.perceptual`.
+
+    Raises:
+        CheckpointError: The file is missing or of another network.
+    """
+    require("torch", extra="train", purpose="LPIPS")
+    from agsr.perceptual import Lpips, lpips_images
+
+    return partial(lpips_images, Lpips("alexnet", weights))
