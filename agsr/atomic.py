@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,15 +17,15 @@ def complete_file(path: Path) -> Iterator[Path]:
     Missing parent folders are made.
 
     Raises:
-        OSError: The folder can't be written.
+        OSError: The folder can't be written, or ``path`` is a folder.
     """
+    if path.is_dir():
+        raise IsADirectoryError(21, "Is a directory", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".agsr-", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.parent / f".agsr-{secrets.token_hex(8)}.part"
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files only their owner can read
         _flush(temporary)
         temporary.replace(path)
     finally:
@@ -34,11 +34,5 @@ def complete_file(path: Path) -> Iterator[Path]:
 
 def _flush(path: Path) -> None:
     """Force the content to disk, so that a crash can't leave a renamed but empty file."""
-    with path.open("rb") as file:
+    with path.open("r+b") as file:
         os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -72,6 +72,8 @@ class Backend(ABC):
                 f"{self.info.model}: output is {sr.dtype} {sr.shape}; expected float32 {expected}"
             )
         if not np.isfinite(sr.sum()):
+            if not np.isfinite(lr).all():
+                raise BackendError("the input holds NaN or infinity")
             raise BackendError(
                 f"{self.info.model} on {self.info.device} gave NaN or infinity in "
                 f"{self.info.precision}; use fp32"
@@ -83,7 +85,7 @@ class Backend(ABC):
         """Upscale a checked, C-contiguous batch."""
 
     def close(self) -> None:  # noqa: B027  # most backends have nothing to release
-        """Release what the backend holds; calling it twice is allowed."""
+        """Release what outlives the object, if anything; calling it twice is allowed."""
 
     def __enter__(self: _B) -> _B:
         return self

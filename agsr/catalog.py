@@ -37,8 +37,8 @@ def shipped_names() -> list[str]:
 
 def shipped_steps(name: str) -> list[int]:
     """Step counts for which a shipped ONNX file exists."""
-    stems = [Path(f).stem for f in _manifest() if f.endswith(ONNX_SUFFIX)]
-    return sorted(int(s.removeprefix(f"{name}-")) for s in stems if s.startswith(f"{name}-"))
+    stems = [Path(f).stem.rpartition("-") for f in _manifest() if f.endswith(ONNX_SUFFIX)]
+    return sorted(int(steps) for stem, _, steps in stems if stem == name)
 
 
 def find_checkpoint(weights: str) -> Path:
@@ -67,16 +67,18 @@ def find_onnx(weights: str, steps: int) -> Path:
         steps: Time steps; for a shipped name they choose the file.
 
     Raises:
-        ModelError: No such name, step count or file, or a shipped file is damaged.
+        ModelError: No such name, step count or file.
+        CheckpointError: A shipped file is damaged.
     """
     if _is_path(weights):
-        if Path(weights).suffix != ONNX_SUFFIX:
-            raise ModelError(
-                f"{weights}: ONNX Runtime needs an {ONNX_SUFFIX} file; make one with: "
-                f"agsr export --weights {weights} --steps {steps}"
-            )
         if not Path(weights).is_file():
             raise ModelError(f"{weights}: no such file")
+        if Path(weights).suffix != ONNX_SUFFIX:
+            source = weights if Path(weights).suffix == CHECKPOINT_SUFFIX else DEFAULT_WEIGHTS
+            raise ModelError(
+                f"{weights}: ONNX Runtime needs an {ONNX_SUFFIX} file; make one with: "
+                f"agsr export --weights {source} --steps {steps}"
+            )
         return Path(weights)
     if weights not in shipped_names():
         raise ModelError(_unknown(weights))

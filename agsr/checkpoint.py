@@ -38,7 +38,7 @@ class Checkpoint:
     record: Mapping[str, Any] = field(default_factory=dict)
     """How it was trained: configuration, iterations, data, versions."""
     scores: Mapping[str, Any] = field(default_factory=dict)
-    """Validation scores in dB by step count."""
+    """Validation scores: ``{"psnr_y": {"1": 28.2, ...}}``, dB by step count."""
 
     def build(self) -> Generator:
         """The network in evaluation mode, on the CPU, float32."""

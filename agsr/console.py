@@ -9,9 +9,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress as Bar
 from rich.progress import track
 from rich.table import Table
+
+from agsr.optional import install_command
 
 if TYPE_CHECKING:
     from agsr.bench.environment import Check
@@ -23,11 +26,11 @@ _T = TypeVar("_T")
 
 
 def _stdout() -> Console:
-    return Console(soft_wrap=True, highlight=False)
+    return Console(soft_wrap=True, highlight=False, markup=False)
 
 
 def _stderr() -> Console:
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 @contextmanager
@@ -38,7 +41,7 @@ def file_progress(name: str, quiet: bool) -> Iterator[Callable[[float], None] | 
         yield None
         return
     with Bar(console=console, transient=True) as bar:
-        task = bar.add_task(name, total=1.0)
+        task = bar.add_task(escape(name), total=1.0)
         yield lambda share: bar.update(task, completed=share)
 
 
@@ -46,7 +49,12 @@ def tracked(items: Iterable[_T], name: str, total: int) -> Iterable[_T]:
     """The items, with a bar on stderr while they are made."""
     console = _stderr()
     return track(
-        items, name, total=total, console=console, transient=True, disable=not console.is_terminal
+        items,
+        escape(name),
+        total=total,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     )
 
 
@@ -72,14 +80,14 @@ def show_quality(report: QualityReport) -> None:
     perceptual = report.mean.lpips is not None
     columns = ["PSNR dB", "SSIM", *(["LPIPS"] if perceptual else [])]
     table = Table(
-        report.set,
+        escape(report.set),
         *columns,
         *(f"Bicubic {column}" for column in columns),
         title=f"{info.name} ({info.device}), {info.steps} steps, {info.precision}",
         caption=report.protocol,
     )
     for row in report.rows:
-        table.add_row(row.image, *_scores(row))
+        table.add_row(escape(row.image), *_scores(row))
     table.add_section()
     table.add_row("mean", *_scores(report.mean), style="bold")
     console = _stdout()
@@ -108,7 +116,7 @@ def show_checks(title: str, checks: Iterable[Check]) -> None:
             "  ok" if check.ok else "  --", style="green" if check.ok else "yellow", end=""
         )
         advice = f"  → {check.advice}" if check.advice else ""
-        console.print(f"  {check.name:<26} {check.found}{advice}", markup=False)
+        console.print(f"  {check.name:<26} {check.found}{advice}")
 
 
 def follow_training(trainer: Trainer, minutes: float | None) -> None:
@@ -119,7 +127,6 @@ def follow_training(trainer: Trainer, minutes: float | None) -> None:
     console, writer = _stderr(), _tensorboard(trainer)
 
     def stop(number: int, _: Any) -> None:
-        console.print("saving and stopping ...")
         trainer.stop()
         signal.signal(number, signal.default_int_handler)
 
@@ -131,10 +138,13 @@ def follow_training(trainer: Trainer, minutes: float | None) -> None:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        if writer is not None:
+            writer.close()
     done = trainer.iteration >= trainer.schedule.iterations
+    best = f"best {trainer.best:.2f} dB" if trainer.history else "not validated yet"
     console.print(
         f"{'finished' if done else 'stopped, go on with --resume'}: {trainer.iteration} of "
-        f"{trainer.schedule.iterations} iterations, best {trainer.best:.2f} dB, {trainer.folder}"
+        f"{trainer.schedule.iterations} iterations, {best}, {trainer.folder}"
     )
 
 
@@ -152,9 +162,11 @@ def _tensorboard(trainer: Trainer) -> Any | None:
     try:
         from torch.utils.tensorboard.writer import SummaryWriter
     except ImportError:
-        _stderr().print("no TensorBoard log: pip install 'agsr[train]' adds it")
+        _stderr().print(f"no TensorBoard log; add it with: {install_command('train')}")
         return None
-    return SummaryWriter(str(trainer.folder / "tensorboard"))
+    # A killed run logged past its last save; those points are purged, and made again.
+    folder, start = str(trainer.folder / "tensorboard"), trainer.iteration + 1
+    return SummaryWriter(folder, purge_step=start)
 
 
 def _write_scalars(writer: Any | None, progress: Progress) -> None:

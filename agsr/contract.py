@@ -83,6 +83,11 @@ class ModelMetadata:
             numbers = {name: int(text[name]) for name in ("steps", "receptive_radius", "scale")}
         except ValueError as error:
             raise ModelError(f"{source}: its metadata can't be understood: {error}") from None
+        if not 1 <= numbers["steps"] <= MAX_STEPS or numbers["receptive_radius"] < 1:
+            raise ModelError(
+                f"{source}: {numbers['steps']} steps, receptive radius "
+                f"{numbers['receptive_radius']}: out of range"
+            )
         if numbers["scale"] != SCALE or text["precision"] not in get_args(Precision):
             raise ModelError(
                 f"{source}: scale {text['scale']}, precision {text['precision']}; this version "

@@ -6,9 +6,11 @@ is a pure function of (seed, iteration), so a resumed run sees the data an unbro
 
 from __future__ import annotations
 
+import hashlib
 import tarfile
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,12 +48,20 @@ def load_pairs(sources: Sequence[Path], *, min_side: int, workers: int = 2) -> l
         DatasetError: A source is missing, or no image is left.
     """
     encoded = (item for source in sources for item in _encoded_images(source))
-    with ThreadPoolExecutor(workers) as pool:
-        pairs = [p for p in pool.map(lambda item: _decode(*item), encoded) if _side(p) >= min_side]
+    pairs = [pair for pair in _decode_all(encoded, workers) if _side(pair) >= min_side]
     if not pairs:
         names = ", ".join(map(str, sources)) or "no source"
         raise DatasetError(f"no image of at least {min_side} pixels a side in {names}")
     return pairs
+
+
+def fingerprint(pairs: Sequence[Pair]) -> str:
+    """SHA-256 over the LR images, in order: the identity of a training set."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(repr(pair.lr.shape).encode())
+        digest.update(np.ascontiguousarray(pair.lr).tobytes())
+    return digest.hexdigest()
 
 
 class PatchSampler:
@@ -79,7 +89,9 @@ class PatchSampler:
         Returns:
             LR ``(size, crop, crop, 3)`` and HR ``(size, 4 crop, 4 crop, 3)``, RGB uint8.
         """
-        random = np.random.Generator(np.random.Philox(key=self._seed, counter=iteration))
+        # In the counter's top word: consecutive values of the lowest give overlapping streams.
+        stream = np.random.Philox(key=self._seed, counter=[0, 0, 0, iteration])
+        random = np.random.Generator(stream)
         patches = [self._patch(random, crop) for _ in range(size)]
         return np.stack([p.lr for p in patches]), np.stack([p.hr for p in patches])
 
@@ -105,20 +117,43 @@ def _turn(patch: Image8, turns: int, mirror: bool) -> Image8:
     return turned[:, ::-1] if mirror else turned
 
 
+def _decode_all(encoded: Iterable[tuple[str, bytes]], workers: int) -> Iterator[Pair]:
+    """Decode in parallel, in order, with a bounded number of encoded files in memory."""
+    waiting: deque[Future[Pair]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for name, content in encoded:
+            waiting.append(pool.submit(_decode, name, content))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
 def _encoded_images(source: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of every image file in a tar file or a folder, sorted by name."""
-    if source.is_dir():
-        for path in sorted(source.rglob("*")):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                yield str(path), path.read_bytes()
-    elif source.is_file() and tarfile.is_tarfile(source):
-        with tarfile.open(source) as archive:
-            for member in sorted(archive.getmembers(), key=lambda m: m.name):
-                content = archive.extractfile(member) if member.isfile() else None
-                if content and Path(member.name).suffix.lower() in IMAGE_SUFFIXES:
-                    yield f"{source}:{member.name}", content.read()
-    else:
-        raise DatasetError(f"{source}: expected a folder of images or a tar file of images")
+    try:
+        if source.is_dir():
+            yield from _folder_images(source)
+        elif source.is_file() and tarfile.is_tarfile(source):
+            yield from _tar_images(source)
+        else:
+            raise DatasetError(f"{source}: expected a folder of images or a tar file of images")
+    except (OSError, tarfile.TarError) as error:
+        raise DatasetError(f"{source}: can't be read to its end: {error}") from None
+
+
+def _folder_images(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            yield str(path), path.read_bytes()
+
+
+def _tar_images(source: Path) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(source) as archive:
+        for member in sorted(archive.getmembers(), key=lambda m: m.name):
+            content = archive.extractfile(member) if member.isfile() else None
+            if content and Path(member.name).suffix.lower() in IMAGE_SUFFIXES:
+                yield f"{source}:{member.name}", content.read()
 
 
 def _decode(name: str, content: bytes) -> Pair:

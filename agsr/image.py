@@ -34,6 +34,7 @@ WRITABLE = {
 }
 """File name endings that can be written, with the deepest pixels each can hold."""
 
+_TIFF = frozenset({".tif", ".tiff"})
 _OPAQUE = frozenset({".jpg", ".jpeg", ".bmp"})
 _JPEG = b"\xff\xd8"
 _QUALITY = {
@@ -107,7 +108,12 @@ def write_picture(picture: Picture, path: Path) -> None:
     if alpha is not None and suffix in _OPAQUE:
         pixels, alpha = _on_white(pixels, alpha), None
     array = _to_bgr(pixels, alpha)
-    encoded = _encode(suffix, array, picture.icc if suffix in _PROFILED else None)
+    if suffix == ".webp" and array.ndim == 2:  # WebP knows no grey
+        array = np.repeat(array[..., None], 3, axis=2)
+    icc = picture.icc if suffix in _PROFILED else None
+    if icc is not None and not _describes(icc, 1 if array.ndim == 2 else 3):
+        icc = None
+    encoded = _encode(suffix, array, icc)
     if encoded is None:
         raise ImageError(f"{path}: OpenCV can't encode {array.dtype} {array.shape} as {suffix}")
     try:
@@ -151,13 +157,22 @@ def _picture(path: Path, decoded: NDArray[Any], icc: bytes | None) -> Picture:
     if decoded.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"{path}: {decoded.dtype} pixels; expected 8 or 16 bits per channel")
     channels = 1 if decoded.ndim == 2 else decoded.shape[2]
+    icc = icc if icc is not None and _describes(icc, channels) else None
     if channels == 1:
         return Picture(decoded.reshape(decoded.shape[:2]), None, icc)
     if channels == 3:
         return Picture(np.ascontiguousarray(decoded[..., ::-1]), None, icc)
+    if channels == 4 and decoded.dtype == np.uint8 and path.suffix.lower() in _TIFF:
+        # OpenCV may have multiplied the colour by alpha, and can't say whether.
+        raise ImageError(f"{path}: 8-bit TIFF with four channels is not supported; use PNG")
     if channels == 4:
         return Picture(np.ascontiguousarray(decoded[..., 2::-1]), decoded[..., 3].copy(), icc)
     raise ImageError(f"{path}: {channels} channels; expected grey, RGB or RGBA")
+
+
+def _describes(icc: bytes, channels: int) -> bool:
+    """Whether a profile's colour space (ICC.1:2022, header bytes 16-19) is that of the pixels."""
+    return icc[16:20] == (b"GRAY" if channels == 1 else b"RGB ")
 
 
 def _to_uint8(pixels: Pixels) -> NDArray[np.uint8]:

@@ -30,5 +30,10 @@ def require(module: str, *, extra: Extra, purpose: str) -> ModuleType:
             raise
         raise MissingDependencyError(
             f"{purpose} needs the package '{module}', which is not installed. "
-            f"Install it with: pip install 'agsr[{extra}]'"
+            f"Install it with: {install_command(extra)}"
         ) from None
+
+
+def install_command(extra: str) -> str:
+    """The command that adds an extra, for an installed package and for a checkout."""
+    return f"pip install 'agsr[{extra}]' (in a checkout: '.[{extra}]')"

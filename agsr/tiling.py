@@ -47,7 +47,7 @@ def windows(height: int, width: int, tile: int, halo: int) -> Iterator[Window]:
     Args:
         height: Image height.
         width: Image width.
-        tile: Largest side of a kept part; 0 means the whole image in one window.
+        tile: Largest side of a window without its halos; 0 means the whole image in one window.
         halo: Pixels read around a kept part, where the image has them.
 
     Raises:

@@ -11,7 +11,7 @@ from agsr.contract import SCALE
 from agsr.data import load_pairs
 from agsr.errors import TrainingError
 from agsr.schedule import Schedule
-from agsr.trainer import STATE_FILE, TrainConfig, Trainer, saved_config
+from agsr.trainer import STATE_FILE, TrainConfig, Trainer, check_device, saved_config
 
 _OPTIONS = {"rate": "peak_rate"}
 
@@ -37,10 +37,12 @@ def start_training(
         changes: Fields of `TrainConfig` to set; None means unchanged. ``rate`` is ``peak_rate``.
 
     Raises:
-        TrainingError: The configuration makes no sense, or the folder already holds a run.
+        TrainingError: The configuration makes no sense, the device does not exist, the folder
+            already holds a run, or the run to go on with had other images.
         DatasetError: An image source is missing or empty.
         CheckpointError: The state to go on from is missing or damaged.
     """
+    check_device(device)
     if not resume and (folder / STATE_FILE).exists():
         raise TrainingError(f"{folder} holds a run: go on with --resume, or choose another -o")
     config = _configure(saved_config(folder) if resume else TrainConfig(), changes or {})

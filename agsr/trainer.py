@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agsr.checkpoint import Checkpoint, read_tensors, save_checkpoint, to_float32, write_tensors
-from agsr.data import Pair, PatchSampler
+from agsr.data import Pair, PatchSampler, fingerprint
 from agsr.errors import CheckpointError, TrainingError
 from agsr.generator import Generator, GeneratorConfig, place
 from agsr.losses import stepwise_l1
@@ -131,6 +131,7 @@ class Trainer:
         self._device = torch.device(device)
         self._sampler = PatchSampler(pairs, config.seed)
         self._images = len(pairs)
+        self._data = fingerprint(pairs)
         self._validation = validation
         torch.manual_seed(config.seed)
         self.generator = place(Generator(config.generator), self._device)
@@ -163,7 +164,8 @@ class Trainer:
                 self.iteration += 1
                 upcoming = self._prepare(pool)
                 losses.append(self._train_on(*batch, rate))
-                due = self.iteration % self.config.validate_every == 0
+                finished = self.iteration == self.schedule.iterations
+                due = finished or self.iteration % self.config.validate_every == 0
                 if due:
                     self._validate()
                 if due or self.iteration % report_every == 0:
@@ -176,13 +178,19 @@ class Trainer:
                 if minutes is not None and time.monotonic() - started > 60 * minutes:
                     break
             upcoming.cancel()
-        finished = self.iteration >= self.schedule.iterations
-        if finished and self.iteration % self.config.validate_every:
-            self._validate()
         self.save()
 
     def save(self) -> None:
-        """Write the state file and the averaged weights."""
+        """Write the state file and the averaged weights.
+
+        Raises:
+            TrainingError: The weights aren't finite; the files of the last save stay.
+        """
+        if not all(torch.isfinite(tensor).all() for tensor in self._average.values()):
+            raise TrainingError(
+                f"the weights are not finite at iteration {self.iteration}, the last good state is "
+                "kept; go on from it with a lower learning rate: --resume --rate"
+            )
         write_tensors(self._state(), self._state_header(), self.folder / STATE_FILE)
         save_checkpoint(self.checkpoint(), self.folder / "last.safetensors")
         if not self._validation:
@@ -193,8 +201,14 @@ class Trainer:
 
         Raises:
             CheckpointError: There is none, or it is damaged.
+            TrainingError: It belongs to other training images.
         """
         tensors, header = _read_state(self.folder)
+        if header["data"] != self._data:
+            raise TrainingError(
+                f"{self.folder} was trained on other images, or on the same ones chosen by another "
+                "largest crop; give the same --data, or start anew with another -o"
+            )
         self.iteration = int(header["iteration"])
         self.best = float(header["best"])
         self.scores = {int(steps): score for steps, score in json.loads(header["scores"]).items()}
@@ -222,7 +236,7 @@ class Trainer:
             config=self.config.generator,
             weights=to_float32(self._average),
             record=record,
-            scores={"psnr_y": self.scores},
+            scores={"psnr_y": {str(steps): psnr for steps, psnr in self.scores.items()}},
         )
 
     def _prepare(self, pool: ThreadPoolExecutor) -> Future[tuple[Image8, Image8]]:
@@ -274,18 +288,15 @@ class Trainer:
             rows.append([psnr_y(_to_image(sr), pair.hr) for sr in outputs])
         means = np.mean(rows, axis=0)
         self.scores = {t + 1: round(float(mean), 4) for t, mean in enumerate(means)}
+        new_phase = not self.history or self.history[-1][1] != steps
         self.history.append([self.iteration, steps, *self.scores.values()])
-        if self.scores[steps] > self.best or steps > self.schedule.phase(self.iteration - 2).steps:
+        if new_phase or self.scores[steps] > self.best:
             self.best = self.scores[steps]
             save_checkpoint(self.checkpoint(), self.folder / "best.safetensors")
+            self.save()  # so that a resumed run never judges by an older best
 
     def _progress(self, losses: Sequence[Tensor], rate: float, speed: float) -> Progress:
         loss = float(torch.stack(list(losses)).mean()) * 255
-        if not np.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} at iteration {self.iteration}; go on from the last state "
-                "with a lower learning rate: --resume --rate"
-            )
         phase = self.schedule.phase(self.iteration - 1)
         cost_left = (1 - self.schedule.progress(self.iteration)) * sum(
             p.cost * p.iterations for p in self.schedule.phases
@@ -316,6 +327,7 @@ class Trainer:
         return {
             "format": STATE_FORMAT,
             "config": self.config.to_json(),
+            "data": self._data,
             "iteration": str(self.iteration),
             "best": repr(self.best),
             "scores": json.dumps(self.scores),
@@ -337,14 +349,33 @@ def saved_config(folder: Path) -> TrainConfig:
     Raises:
         CheckpointError: There is no state file, or it is damaged.
     """
-    return TrainConfig.from_json(_read_state(folder)[1]["config"])
+    text = _read_state(folder)[1].get("config", "")
+    try:
+        return TrainConfig.from_json(text)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / STATE_FILE}: of another version: {error}") from None
+
+
+def check_device(device: str) -> None:
+    """Find out whether torch can compute on a device.
+
+    Raises:
+        TrainingError: It can't.
+    """
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"torch can't use the device '{device}': {reason}") from None
 
 
 def _read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     path = folder / STATE_FILE
     tensors, header = read_tensors(path)
     if header.get("format") != STATE_FORMAT:
-        raise CheckpointError(f"{path}: expected a training state ({STATE_FORMAT})")
+        raise CheckpointError(
+            f"{path}: found format {header.get('format')!r}, expected {STATE_FORMAT!r}"
+        )
     return tensors, header
 
 

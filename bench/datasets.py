@@ -15,6 +15,9 @@ from agsr.resize import crop_to_multiple, downscale
 DATA_VARIABLE = "AGSR_DATA"
 """Environment variable that names the data folder."""
 
+SMALLEST = 20
+"""Shortest side of an HR image: an 11x11 window inside a border of 4, as a multiple of 4."""
+
 _PLACES = ("{name}", "val/{name}")
 
 
@@ -44,8 +47,11 @@ class ImageSet:
     def __iter__(self) -> Iterator[TestImage]:
         for path in self.files:
             hr = crop_to_multiple(read_rgb(path))
-            if 0 in hr.shape:
-                raise DatasetError(f"{path}: smaller than 4x4")
+            if min(hr.shape[:2]) < SMALLEST:
+                raise DatasetError(
+                    f"{path}: {hr.shape[1]}x{hr.shape[0]} pixels; SSIM without its border needs "
+                    f"{SMALLEST}x{SMALLEST}"
+                )
             yield TestImage(path.stem, hr, downscale(hr))
 
 

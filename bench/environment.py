@@ -19,6 +19,7 @@ from agsr.contract import CHANNELS
 from agsr.engines.ort_backend import PROVIDERS, available_providers
 from agsr.engines.select import open_backend
 from agsr.errors import AgsrError
+from agsr.optional import install_command
 
 PACKAGES = {
     "numpy": "",
@@ -110,7 +111,7 @@ def _trial(name: str, load: Callable[[], Backend]) -> Check:
 
 def _package(name: str, version: str) -> Check:
     extra = PACKAGES[name]
-    advice = "" if version or not extra else f"pip install 'agsr[{extra}]'"
+    advice = "" if version or not extra else install_command(extra)
     return Check(name=name, found=version or "absent", ok=bool(version), advice=advice)
 
 
@@ -119,7 +120,7 @@ def _clash() -> Check:
         name="onnxruntime clash",
         found="onnxruntime and onnxruntime-gpu overwrite each other's files",
         ok=False,
-        advice="pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'agsr[cpu]'",
+        advice="pip uninstall -y onnxruntime onnxruntime-gpu, then " + install_command("cpu"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +45,12 @@ def plan(
         ImageError: Two results would have one name, a result would replace an input, several
             inputs would go to one file, or the format can't be written.
     """
-    sources = list(dict.fromkeys(sources))
-    if output is not None and output.suffix.lower() in WRITABLE and not output.is_dir():
+    if "-" in map(str, (*sources, output)):
+        raise ImageError("'-': stdin and stdout are not supported; name files")
+    if set(suffix) & {"/", "\\"}:
+        raise ImageError(f"--suffix {suffix!r}: a suffix is a part of a name, not of a path")
+    sources = _distinct(sources)
+    if output is not None and _names_a_file(output, len(sources)):
         if len(sources) != 1:
             raise ImageError(f"{len(sources)} inputs can't all become {output}; name a folder")
         jobs = [Job(sources[0], output)]
@@ -57,16 +62,37 @@ def plan(
     return jobs
 
 
+def _distinct(paths: Sequence[Path]) -> list[Path]:
+    """The paths without those that lead to the same file as one before."""
+    first: dict[Path, Path] = {}
+    for path in paths:
+        first.setdefault(_real(path), path)
+    return list(first.values())
+
+
+def _names_a_file(output: Path, inputs: int) -> bool:
+    """An existing folder is a folder; else a known suffix, or for one input any, makes a file."""
+    if output.is_dir():
+        return False
+    known = output.suffix.lower() in WRITABLE
+    return known or output.exists() or (inputs == 1 and bool(output.suffix))
+
+
 def _check_targets(jobs: Sequence[Job]) -> None:
-    sources = {job.source.resolve() for job in jobs}
+    sources = {_real(job.source) for job in jobs}
     taken: dict[Path, Path] = {}
     for job in jobs:
         check_writable(job.target)
-        target = job.target.resolve()
+        target = _real(job.target)
         if target in sources:
             raise ImageError(f"{job.target}: the result would replace an input; use -o or --suffix")
         if taken.setdefault(target, job.source) != job.source:
             raise ImageError(
                 f"{taken[target]} and {job.source} would both become {job.target}; "
-                "use different --suffix or -o"
+                "upscale them one by one, each with its own -o"
             )
+
+
+def _real(path: Path) -> Path:
+    """The path without links; unlike `Path.resolve`, a loop of links is left as it is."""
+    return Path(os.path.realpath(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata
 from agsr.errors import BackendError, ModelError
-from agsr.optional import require
+from agsr.optional import install_command, require
 
 _QUIET = 3  # ONNX Runtime's severity "error": its warnings are about choices made here
 
@@ -38,7 +39,7 @@ PROVIDERS: dict[str, Provider] = {
         plugin="onnxruntime_ep_openvino",
         install="pip install onnxruntime-ep-openvino",
     ),
-    "cuda": Provider("CUDAExecutionProvider", install="pip install 'agsr[gpu]'"),
+    "cuda": Provider("CUDAExecutionProvider", {"use_tf32": "0"}, install=install_command("gpu")),
 }
 """Execution providers by the name users give; each runs in the precision of the graph."""
 
@@ -49,7 +50,7 @@ class OrtBackend(Backend):
     Args:
         path: ONNX file.
         provider: A key of `PROVIDERS`. Another one is never used in its place.
-        threads: Threads of the CPU provider; 0 means one per core.
+        threads: Threads of the CPU provider, at most one per core; None means one per core.
 
     Raises:
         ModelError: The file is not an ONNX model that keeps the contract.
@@ -57,12 +58,12 @@ class OrtBackend(Backend):
         MissingDependencyError: onnxruntime is not installed.
     """
 
-    def __init__(self, path: Path, *, provider: str = "cpu", threads: int = 0) -> None:
+    def __init__(self, path: Path, *, provider: str = "cpu", threads: int | None = None) -> None:
         ort = require("onnxruntime", extra="cpu", purpose="The ONNX Runtime backend")
         if not path.is_file():
             raise ModelError(f"{path}: no such file")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = _threads(threads)
         options.log_severity_level = _QUIET
         self._session = _open_session(ort, path, provider, options)
         metadata = ModelMetadata.from_properties(
@@ -111,6 +112,8 @@ def _open_session(ort: Any, path: Path, name: str, options: Any) -> Any:
     provider = PROVIDERS[name]
     plugin = _plugin(provider)
     arguments: dict[str, Any] = {}
+    if name != "cpu":
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     if plugin is not None:
         _add_plugin_devices(ort, provider, plugin, options)
     elif provider.ort_name in ort.get_available_providers():
@@ -121,7 +124,7 @@ def _open_session(ort: Any, path: Path, name: str, options: Any) -> Any:
         session = ort.InferenceSession(str(path), options, **arguments)
     except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
         reason = str(error).splitlines()[0]
-        raise ModelError(f"{path}: ONNX Runtime can't load it: {reason}") from None
+        raise ModelError(f"{path}: ONNX Runtime can't load it on '{name}': {reason}") from None
     if provider.ort_name not in session.get_providers():
         got = ", ".join(session.get_providers())
         raise BackendError(f"asked for provider '{name}', but ONNX Runtime fell back to {got}")
@@ -138,8 +141,14 @@ def _plugin(provider: Provider) -> Any | None:
 def _add_plugin_devices(ort: Any, provider: Provider, plugin: Any, options: Any) -> None:
     """Register a plugin library once per process and choose its CPU device, or its only one."""
     names = {device.ep_name for device in ort.get_ep_devices()}
-    if provider.ort_name not in names:
-        ort.register_execution_provider_library(provider.ort_name, plugin.get_library_path())
+    try:
+        if provider.ort_name not in names:
+            ort.register_execution_provider_library(provider.ort_name, plugin.get_library_path())
+    except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
+        reason = str(error).splitlines()[0]
+        raise BackendError(
+            f"this ONNX Runtime ({ort.__version__}) can't load {provider.plugin}: {reason}"
+        ) from None
     devices = [d for d in ort.get_ep_devices() if d.ep_name == provider.ort_name]
     on_cpu = [d for d in devices if d.device.type == ort.OrtHardwareDeviceType.CPU]
     if not devices:
@@ -147,9 +156,18 @@ def _add_plugin_devices(ort: Any, provider: Provider, plugin: Any, options: Any)
     options.add_provider_for_devices((on_cpu or devices)[:1], dict(provider.options))
 
 
+def _threads(asked: int | None) -> int:
+    """Threads for the CPU provider; more than cores would only get in each other's way."""
+    cores = os.cpu_count() or 1
+    return min(asked or cores, cores)
+
+
 def _check_ports(session: Any, path: Path) -> None:
-    names = ([port.name for port in session.get_inputs()], [p.name for p in session.get_outputs()])
-    if names != ([INPUT_NAME], [OUTPUT_NAME]):
+    ports = [*session.get_inputs(), *session.get_outputs()]
+    found = [(port.name, port.type, len(port.shape)) for port in ports]
+    expected = [(name, "tensor(float)", 4) for name in (INPUT_NAME, OUTPUT_NAME)]
+    if found != expected:
         raise ModelError(
-            f"{path}: its inputs and outputs are {names}; expected {INPUT_NAME} → {OUTPUT_NAME}"
+            f"{path}: its inputs and outputs are {found}; expected {INPUT_NAME} → {OUTPUT_NAME}, "
+            "float32 of rank 4"
         )

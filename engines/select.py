@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from agsr.backend import Backend
 from agsr.catalog import (
@@ -17,6 +19,9 @@ from agsr.contract import DEFAULT_STEPS, MAX_STEPS
 from agsr.engines.ort_backend import OrtBackend
 from agsr.engines.torch_backend import TorchBackend
 from agsr.errors import BackendError, MissingDependencyError
+from agsr.optional import install_command
+
+Options = Mapping[str, Any]
 
 BACKENDS = ("auto", "ort", "torch")
 """Names of the backends; ``auto`` takes ONNX Runtime where it is installed, else torch."""
@@ -27,9 +32,9 @@ def open_backend(
     weights: str = DEFAULT_WEIGHTS,
     *,
     steps: int | None = None,
-    provider: str = "cpu",
-    device: str = "cpu",
-    threads: int = 0,
+    provider: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
 ) -> Backend:
     """Load a network.
 
@@ -37,21 +42,23 @@ def open_backend(
         backend: One of `BACKENDS`.
         weights: A shipped name, or the path of an ``.onnx`` or ``.safetensors`` file.
         steps: Time steps; None means those of the ONNX file, or 4.
-        provider: ONNX Runtime's execution provider: ``cpu``, ``openvino`` or ``cuda``.
-        device: torch's device.
-        threads: Threads of ONNX Runtime's CPU provider; 0 means one per core.
+        provider: ONNX Runtime's execution provider: ``cpu`` (the default), ``openvino``, ``cuda``.
+            ``auto`` takes ONNX Runtime where it is given.
+        device: torch's device, ``cpu`` by default. ``auto`` takes torch where it is given.
+        threads: Threads of ONNX Runtime's CPU provider; None means one per core.
 
     Raises:
         AgsrError: Whatever is wrong, in words the user can act on.
     """
     if steps is not None and not 1 <= steps <= MAX_STEPS:
         raise BackendError(f"steps is {steps}; expected 1 to {MAX_STEPS}")
-    name = _choose(backend, weights)
+    for_ort = {"provider": provider, "threads": threads}
+    name = _choose(backend, weights, for_ort, {"device": device})
     if name == "torch":
         path = find_checkpoint(weights)
-        return TorchBackend(path, steps=steps or DEFAULT_STEPS, device=device)
+        return TorchBackend(path, steps=steps or DEFAULT_STEPS, device=device or "cpu")
     path = find_onnx(weights, steps or DEFAULT_STEPS)
-    loaded = OrtBackend(path, provider=provider, threads=threads)
+    loaded = OrtBackend(path, provider=provider or "cpu", threads=threads)
     if steps is not None and loaded.info.steps != steps:
         raise BackendError(
             f"{path} was exported with {loaded.info.steps} steps, asked for {steps}; "
@@ -60,7 +67,21 @@ def open_backend(
     return loaded
 
 
-def _choose(backend: str, weights: str) -> str:
+def _choose(backend: str, weights: str, for_ort: Options, for_torch: Options) -> str:
+    """The backend to load; an option that only another one has is an error, never ignored."""
+    ort_options = [name for name, value in for_ort.items() if value is not None]
+    torch_options = [name for name, value in for_torch.items() if value is not None]
+    name = _resolve(backend, weights, bool(ort_options), bool(torch_options))
+    foreign = torch_options if name == "ort" else ort_options
+    if foreign:
+        raise BackendError(
+            f"--{foreign[0]} does not belong to the backend '{name}'; "
+            "--provider and --threads are ONNX Runtime's, --device is torch's"
+        )
+    return name
+
+
+def _resolve(backend: str, weights: str, wants_ort: bool, wants_torch: bool) -> str:
     if backend not in BACKENDS:
         raise BackendError(f"no backend named '{backend}'; known: {', '.join(BACKENDS)}")
     suffix = Path(weights).suffix
@@ -68,12 +89,12 @@ def _choose(backend: str, weights: str) -> str:
         raise BackendError(f"torch runs {CHECKPOINT_SUFFIX} files, not {weights}: --backend ort")
     if backend != "auto":
         return backend
-    if suffix == CHECKPOINT_SUFFIX:
+    if suffix == CHECKPOINT_SUFFIX or (wants_torch and suffix != ONNX_SUFFIX):
         return "torch"
-    if suffix == ONNX_SUFFIX or find_spec("onnxruntime"):
+    if suffix == ONNX_SUFFIX or wants_ort or find_spec("onnxruntime"):
         return "ort"
     if find_spec("torch"):
         return "torch"
     raise MissingDependencyError(
-        "neither onnxruntime nor torch is installed. Install one with: pip install 'agsr[cpu]'"
+        f"neither onnxruntime nor torch is installed. Install one with: {install_command('cpu')}"
     )

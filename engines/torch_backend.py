@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
@@ -72,8 +73,22 @@ class TorchBackend(Backend):
             self._autocast_type,
             enabled=self._autocast_type is not None,
         )
-        with torch.inference_mode(), autocast:
-            tensor = torch.from_numpy(lr).to(self._device)
-            tensor = tensor.contiguous(memory_format=torch.channels_last)
-            sr = self._generator(tensor, self.info.steps).float()
-        return np.ascontiguousarray(sr.cpu().numpy())
+        try:
+            with torch.inference_mode(), autocast, _exact_convolutions():
+                tensor = torch.from_numpy(lr).to(self._device)
+                tensor = tensor.contiguous(memory_format=torch.channels_last)
+                sr = self._generator(tensor, self.info.steps).float().cpu()
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise BackendError(
+                f"torch failed on an input of {lr.shape} on {self._device}: {reason}; "
+                "if memory ran out, use a smaller --tile"
+            ) from None
+        return np.ascontiguousarray(sr.numpy())
+
+
+def _exact_convolutions() -> AbstractContextManager[None]:
+    """float32 means float32: cuDNN would use TF32 by default."""
+    import torch
+
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,7 +101,7 @@ class Upscaler:
     def picture(self, picture: Picture, progress: Callable[[float], None] | None = None) -> Picture:
         """Upscale a decoded file: its pixels, and its alpha unless that is constant."""
         alpha = picture.alpha
-        pixels = self(picture.pixels, progress)
+        pixels = self(_without_hidden_colour(picture.pixels, alpha), progress)
         if alpha is not None and (alpha == alpha.flat[0]).all():
             alpha = np.full(pixels.shape[:2], alpha.flat[0], alpha.dtype)
         elif alpha is not None:
@@ -131,6 +132,23 @@ class Upscaler:
         result[_enlarged(rows, 0), _enlarged(columns, 0)] = _from_planes(kept, image)
 
 
+def _without_hidden_colour(pixels: Array, alpha: Array | None) -> Array:
+    """Give fully transparent pixels the colour of the nearest visible one.
+
+    What lies under them is arbitrary, often black, and would bleed into the visible edge.
+    """
+    if alpha is None or alpha.all() or not alpha.any():
+        return pixels
+    hidden = (alpha == 0).astype(np.uint8)
+    _, nearest = cv2.distanceTransformWithLabels(
+        hidden, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    # Labels number the visible pixels from 1; look up where each label's pixel lies.
+    where = np.zeros(int(nearest.max()) + 1, np.int64)
+    where[nearest[hidden == 0]] = np.flatnonzero(hidden == 0)
+    return np.asarray(pixels.reshape(-1, *pixels.shape[2:])[where[nearest]])
+
+
 def _enlarged(span: Span, origin: int) -> slice:
     """The kept part of a span in output pixels, counted from ``origin``."""
     return slice((span.keep_start - origin) * SCALE, (span.keep_stop - origin) * SCALE)
@@ -158,6 +176,8 @@ def _from_planes(planes: NDArray[np.float32], like: Array) -> Array:
 
 
 def _check(image: Array) -> None:
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"image is a {type(image).__name__}; expected a numpy array")
     grey, rgb = image.ndim == 2, image.ndim == 3 and image.shape[2] == 3
     if not (grey or rgb) or 0 in image.shape or image.dtype not in _LARGEST:
         raise ImageError(

@@ -26,7 +26,13 @@ from agsr.export.unrolled import UnrolledGenerator
 from agsr.export.verify import ParityRow, verify
 
 DEFAULT_OPSET = 20
-"""ONNX opset where nothing else is asked for; 18 is the exporter's oldest."""
+"""ONNX opset where nothing else is asked for."""
+
+OLDEST_OPSET = 18
+"""The exporter's own; older ones gave invalid models."""
+
+NEWEST_OPSET = 24
+"""The newest that exports and runs with the pinned versions."""
 
 FORBIDDEN_OPS = frozenset({"Resize", "Upsample", "Loop", "Scan", "If"})
 """Operators that an export must not contain: the loop is unrolled, and nothing is interpolated."""
@@ -72,7 +78,7 @@ def export_onnx(
         path: Where the file goes; an existing one is replaced after verification only.
         steps: Time steps to unroll.
         precision: Arithmetic inside the graph.
-        opset: ONNX opset, 18 or newer.
+        opset: ONNX opset, `OLDEST_OPSET` to `NEWEST_OPSET`.
         tolerance: Largest difference from torch in fp32, in units of the range; None means the
             precision's own (`agsr.export.verify.TOLERANCE`).
 
@@ -81,6 +87,8 @@ def export_onnx(
     """
     if not 1 <= steps <= MAX_STEPS:
         raise ExportError(f"steps is {steps}; expected 1 to {MAX_STEPS}")
+    if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
+        raise ExportError(f"opset is {opset}; expected {OLDEST_OPSET} to {NEWEST_OPSET}")
     metadata = ModelMetadata(
         steps=steps,
         precision=precision,
@@ -98,7 +106,7 @@ def export_onnx(
         path=str(path),
         size=path.stat().st_size,
         metadata=metadata,
-        opset=model.opset_import[0].version,
+        opset=_opset(model),
         operators=operators,
         tolerance=allowed,
         parity=parity,
@@ -126,7 +134,15 @@ def _trace(checkpoint: Checkpoint, steps: int, precision: Precision, opset: int)
     )
     if program is None:
         raise ExportError("torch.onnx gave no program; the tests run with torch 2.13.0")
-    return program.model_proto
+    model = program.model_proto
+    if _opset(model) != opset:  # the exporter only logs that its conversion failed
+        raise ExportError(f"opset {opset} was asked for, the exporter made {_opset(model)}")
+    return model
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    """Version of the default operator domain."""
+    return next(int(i.version) for i in model.opset_import if i.domain in ("", "ai.onnx"))
 
 
 def _quietly(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -85,7 +86,7 @@ def test_models_of_others_are_refused(tmp_path: Path, onnx_file: Callable[[int],
     for node in renamed.graph.node:
         node.input[:] = ["image" if name == "lr" else name for name in node.input]
     onnx.save(renamed, path)
-    with pytest.raises(ModelError, match="expected lr → sr"):
+    with pytest.raises(ModelError, match="expected lr → sr, float32 of rank 4"):
         OrtBackend(path)
 
 
@@ -121,6 +122,48 @@ def test_selection_follows_the_file(
 def test_wrong_requests_are_explained(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(AgsrError, match=message):
         open_backend(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "backend"),
+    [
+        ({"device": "cpu"}, "torch"),
+        ({"provider": "cpu"}, "ort"),
+        ({"threads": 1}, "ort"),
+        ({"threads": 10**9}, "ort"),
+    ],
+)
+def test_auto_follows_the_options(options: dict[str, Any], backend: str) -> None:
+    with open_backend("auto", "psnr", steps=1, **options) as loaded:
+        assert loaded.info.name == backend
+        assert loaded.upscale(sample_batch(1, 4, 4)).shape == (1, 3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"backend": "ort", "device": "cuda"},
+        {"backend": "torch", "provider": "openvino"},
+        {"backend": "torch", "threads": 2},
+        {"provider": "cpu", "device": "cpu"},
+    ],
+)
+def test_options_of_another_backend_are_never_ignored(options: dict[str, Any]) -> None:
+    with pytest.raises(BackendError, match="does not belong to the backend"):
+        open_backend(**options)
+
+
+def test_running_out_of_memory_is_a_backend_error(
+    checkpoint_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = TorchBackend(checkpoint_file, steps=1)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory\nmore")
+
+    monkeypatch.setattr(backend, "_generator", fail)
+    with pytest.raises(BackendError, match="can't allocate memory; if memory ran out, use a small"):
+        backend.upscale(sample_batch(1, 4, 4))
 
 
 def test_steps_that_contradict_the_file_are_refused(onnx_file: Callable[[int], Path]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import disk_full_half_way
 
 from agsr.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_tensors
 from agsr.errors import CheckpointError
@@ -69,10 +70,7 @@ def test_a_failed_write_leaves_the_old_file(
     save_checkpoint(checkpoint, path)
     before = path.read_bytes()
 
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "write_bytes", disk_full_half_way)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(checkpoint, path)
     assert path.read_bytes() == before

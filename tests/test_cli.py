@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
@@ -12,6 +13,8 @@ from click.testing import CliRunner, Result
 from conftest import PHOTO, ROOT
 
 from agsr.cli import main
+from agsr.engines.upscaler import Upscaler
+from agsr.image import Picture
 
 
 @pytest.fixture
@@ -76,6 +79,37 @@ def test_bad_files_get_one_line_each_and_the_rest_goes_on(photos: Path) -> None:
     assert {p.name for p in photos.iterdir()} - before == {"a_x4.png"}
 
 
+def test_running_out_of_memory_costs_one_file_only(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = Upscaler.picture
+
+    def scarce(self: Upscaler, given: Picture, *rest: Any) -> Picture:
+        if given.pixels.shape == (20, 24, 3) and not (photos / "b_x4.png").exists():
+            raise MemoryError
+        return picture(self, given, *rest)
+
+    monkeypatch.setattr(Upscaler, "picture", scarce)
+    cv2.imwrite(str(photos / "c.png"), cv2.imread(str(PHOTO))[:9, :9])
+    result = _agsr("infer", "a.png", "c.png")
+    assert result.exit_code == 1
+    assert result.stdout == "c_x4.png\n"
+    assert "Error: a.png: out of memory; use a smaller --tile" in result.stderr
+
+
+def test_names_with_brackets_are_names(photos: Path) -> None:
+    (photos / "a.png").rename(photos / "[bold]a[x].png")
+    assert _agsr("infer", "[bold]a[x].png").stdout == "[bold]a[x]_x4.png\n"
+
+
+def test_a_loop_of_links_costs_one_file_only(photos: Path) -> None:
+    (photos / "loop.png").symlink_to("loop.png")
+    result = _agsr("infer", "loop.png", "a.png")
+    assert result.exit_code == 1
+    assert result.stdout == "a_x4.png\n"
+    assert "Error: loop.png: can't be read" in result.stderr
+
+
 def test_decoders_do_not_write_to_stderr_themselves(photos: Path) -> None:
     done = _process("infer", "cut.png", cwd=photos)
     assert done.returncode == 1
@@ -106,7 +140,8 @@ def test_wrong_usage_exits_2_with_a_hint(arguments: list[str], message: str) -> 
     [
         (["infer", "a.png", "-w", "nobody"], "Error: no weights named 'nobody'; shipped: psnr"),
         (["infer", "a.png", "b.jpg", "-o", "x.png"], "Error: 2 inputs can't all become x.png"),
-        (["infer", "a.png", "--provider", "cuda"], "Error: provider 'cuda' is not installed"),
+        (["infer", "a.png", "--backend", "ort", "--device", "cuda"], "Error: --device does not"),
+        (["export", "-o", "."], "Error: .: Is a directory"),
         (["export", "-w", "gone.safetensors"], "Error: gone.safetensors: no such file"),
         (["eval", "--set", "Set99"], "Error: no image set 'Set99'"),
         (["train", "--data", "gone.tar", "--val", "."], "Error: gone.tar: expected a folder"),
@@ -147,7 +182,7 @@ def test_doctor_shows_advice_with_its_brackets() -> None:
     result = _agsr("doctor")
     assert result.exit_code == 0
     assert "runs: CPUExecutionProvider" in result.stdout
-    assert "pip install 'agsr[pycuda]'" in result.stdout
+    assert "[cpu]" in result.stdout or "[gpu]" in result.stdout or "[pycuda]" in result.stdout
 
 
 def test_version_and_help() -> None:
@@ -161,6 +196,8 @@ import sys
 for name in ("torch", "safetensors", "onnx", "onnxscript"):
     sys.modules[name] = None
 from agsr.cli import main
+from agsr.engines.upscaler import Upscaler
+from agsr.image import Picture
 main()
 """
 

@@ -112,15 +112,31 @@ def test_steps_out_of_range_are_refused(checkpoint: Checkpoint, tmp_path: Path) 
         export_onnx(checkpoint, tmp_path / "m.onnx", steps=17)
 
 
+def test_the_opset_is_the_one_asked_for_or_an_error(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    for opset in (18, 24):
+        export_onnx(checkpoint, tmp_path / "m.onnx", steps=1, opset=opset)
+        found = {i.domain: i.version for i in onnx.load(tmp_path / "m.onnx").opset_import}
+        assert found[""] == opset
+    with pytest.raises(ExportError, match="opset is 99; expected 18 to 24"):
+        export_onnx(checkpoint, tmp_path / "m.onnx", steps=1, opset=99)
+
+
 def test_metadata_of_other_models_is_explained() -> None:
     with pytest.raises(ModelError, match=r"lacks agsr\.steps"):
         ModelMetadata.from_properties({}, "other.onnx")
 
 
 def test_metadata_of_a_later_version_is_explained(onnx_file: Callable[[int], Path]) -> None:
-    properties = {**_properties(onnx_file(1)), "agsr.precision": "fp4"}
-    with pytest.raises(ModelError, match="precision fp4; this version runs"):
-        ModelMetadata.from_properties(properties, "later.onnx")
+    for key, value, message in (
+        ("precision", "fp4", "precision fp4; this version runs"),
+        ("scale", "2", "scale 2"),
+        ("steps", "-3", "-3 steps.* out of range"),
+        ("receptive_radius", "-1", "out of range"),
+        ("steps", "many", "can't be understood"),
+    ):
+        properties = {**_properties(onnx_file(1)), f"agsr.{key}": value}
+        with pytest.raises(ModelError, match=message):
+            ModelMetadata.from_properties(properties, "later.onnx")
 
 
 @pytest.mark.parametrize("steps", [1, 4])

@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from conftest import disk_full_half_way
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
@@ -89,10 +90,25 @@ def test_icc_profile_is_kept(tmp_path: Path, suffix: str) -> None:
     assert read_picture(path).icc == profile
 
 
+def test_a_profile_of_other_pixels_is_not_carried_over(tmp_path: Path) -> None:
+    """A CMYK profile describes no RGB pixels, a grey one no RGB made of grey."""
+    rgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    cmyk, grey = rgb[:16] + b"CMYK" + rgb[20:], rgb[:16] + b"GRAY" + rgb[20:]
+    Image.fromarray(_smooth((16, 16, 3))).convert("CMYK").save(tmp_path / "a.jpg", icc_profile=cmyk)
+    assert read_picture(tmp_path / "a.jpg").icc is None
+    Image.fromarray(_smooth((16, 16))).save(tmp_path / "g.png", icc_profile=grey)
+    picture = read_picture(tmp_path / "g.png")
+    assert picture.icc == grey
+    write_picture(picture, tmp_path / "g.webp")
+    assert read_picture(tmp_path / "g.webp").icc is None
+
+
 def test_a_profile_that_is_none_does_not_cost_the_image(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     with quiet_decoders():
-        write_picture(Picture(_smooth((16, 16, 3)), None, b"no profile at all" * 9), path)
+        write_picture(
+            Picture(_smooth((16, 16, 3)), None, b"no profile at al" + b"RGB " + bytes(99)), path
+        )
     assert read_picture(path).icc is None
 
 
@@ -111,6 +127,12 @@ def test_modes_of_pillow_are_read_as_pillow_shows_them(tmp_path: Path, mode: str
     found = read_picture(path).pixels
     shown = np.asarray(Image.open(path).convert("RGB" if found.ndim == 3 else "L"))
     assert np.abs(found.astype(int) - shown).max() <= 2
+
+
+def test_tiff_alpha_that_opencv_may_have_multiplied_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(_smooth((20, 31, 4))).save(tmp_path / "a.tif")
+    with pytest.raises(ImageError, match="8-bit TIFF with four channels"):
+        read_picture(tmp_path / "a.tif")
 
 
 def test_unreadable_files_are_named_with_the_reason(
@@ -162,10 +184,7 @@ def test_a_failed_write_keeps_what_was_there(
     path = tmp_path / "a.png"
     path.write_bytes(b"precious")
 
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "write_bytes", disk_full_half_way)
     with pytest.raises(ImageError, match="No space left on device"):
         write_picture(Picture(_smooth((4, 4, 3))), path)
     assert path.read_bytes() == b"precious"

@@ -44,10 +44,12 @@ def test_importing_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_help_answers_at_once() -> None:
     assert _fastest([sys.executable, "-m", "agsr", "--help"]) < 0.3
 
 
+@pytest.mark.slow
 def test_a_small_image_takes_a_second_at_most_beyond_imports(tmp_path: Path) -> None:
     imports = [sys.executable, "-c", "import numpy, cv2, onnxruntime"]
     infer = [sys.executable, "-m", "agsr", "infer", str(PHOTO), "-o", str(tmp_path / "x.png")]

@@ -89,6 +89,47 @@ def test_every_phase_is_validated_at_its_steps(tmp_path: Path, pairs: list[Pair]
     assert max(row[-1] for row in trainer.history[1:]) == trainer.best
 
 
+def test_a_new_phase_chooses_its_best_anew(
+    tmp_path: Path, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A phase with more steps starts below its predecessor; its weights are the ones wanted."""
+    falling = iter(range(1000, 0, -1))
+    monkeypatch.setattr("agsr.trainer.psnr_y", lambda *_: next(falling))
+    config = TrainConfig(**{**vars(SHORT), "validate_every": 3})
+    _run(tmp_path, pairs, config)
+    best = load_checkpoint(tmp_path / "best.safetensors")
+    assert best.record["iteration"] == 9  # the first validation in the second phase
+
+
+def test_a_diverged_run_keeps_its_last_good_state(tmp_path: Path, pairs: list[Pair]) -> None:
+    trainer = Trainer(SHORT, pairs, pairs, tmp_path)
+    for progress in trainer.run(report_every=1):
+        if progress.iteration == 5:
+            break
+    trainer.save()
+    good = (tmp_path / "state.safetensors").read_bytes()
+    with torch.no_grad():
+        trainer.generator.upsample.bias.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"not finite at iteration .*--resume --rate"):
+        for _ in trainer.run(report_every=1):
+            pass
+    assert (tmp_path / "state.safetensors").read_bytes() == good
+
+
+def test_other_images_do_not_go_on_silently(tmp_path: Path, pairs: list[Pair]) -> None:
+    _run(tmp_path, pairs)
+    other = Trainer(SHORT, [*pairs, *pairs], pairs, tmp_path)
+    with pytest.raises(TrainingError, match="trained on other images"):
+        other.restore()
+
+
+def test_every_validation_is_reported(tmp_path: Path, pairs: list[Pair]) -> None:
+    config = TrainConfig(**{**vars(SHORT), "validate_every": 5})
+    reports = list(Trainer(config, pairs, pairs, tmp_path).run(report_every=100))
+    assert [report.iteration for report in reports] == [5, 10, 12]
+    assert len({tuple(report.validation.values()) for report in reports}) == 3
+
+
 def test_minutes_end_a_slice(tmp_path: Path, pairs: list[Pair]) -> None:
     trainer = Trainer(SHORT, pairs, [], tmp_path)
     for _ in trainer.run(minutes=0, report_every=1):
@@ -103,6 +144,8 @@ def test_the_callers_mistakes_are_explained(tmp_path: Path) -> None:
         start_training(data, [], run, changes={"schedule": "many"})
     with pytest.raises(CheckpointError, match="no such file"):
         start_training(data, [], run, resume=True)
+    with pytest.raises(TrainingError, match="can't use the device 'warp'"):
+        start_training(data, [], run, device="warp")
     run.mkdir()
     (run / "state.safetensors").write_bytes(b"broken")
     with pytest.raises(TrainingError, match="--resume"):

@@ -5,38 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Repeat
 from numpy.typing import NDArray
 
 import agsr
-from agsr.backend import Backend, BackendInfo, Batch
+from agsr.backend import Batch
 from agsr.engines.torch_backend import TorchBackend
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ImageError
 from agsr.image import Picture
-
-
-class Repeat(Backend):
-    """Enlarges by repeating pixels: every expected value is known exactly."""
-
-    def __init__(self) -> None:
-        self.shapes: list[tuple[int, ...]] = []
-        self.closed = 0
-        self.info = BackendInfo(
-            name="repeat",
-            device="cpu",
-            precision="fp32",
-            steps=1,
-            receptive_radius=3,
-            model="none",
-            weights_hash="",
-        )
-
-    def _run(self, lr: Batch) -> Batch:
-        self.shapes.append(lr.shape)
-        return lr.repeat(4, axis=2).repeat(4, axis=3)
-
-    def close(self) -> None:
-        self.closed += 1
 
 
 def _repeated(image: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -128,13 +105,41 @@ def test_alpha_is_upscaled_and_constant_alpha_kept() -> None:
     assert len(backend.shapes) == before + 1  # no second run for what is constant
 
 
-def test_only_an_own_backend_is_closed(onnx_file: Callable[[int], Path]) -> None:
+def test_hidden_colour_does_not_bleed_into_visible_edges(checkpoint_file: Path) -> None:
+    """What lies under transparent pixels is arbitrary: it must not change the visible ones."""
+    alpha = np.zeros((12, 16), np.uint8)
+    alpha[:, 8:] = 255
+    results = []
+    for hidden in (0, 90, 255):
+        pixels = np.full((12, 16, 3), hidden, np.uint8)
+        pixels[:, 8:] = (200, 40, 10)
+        upscaler = Upscaler(str(checkpoint_file), steps=2)
+        results.append(upscaler.picture(Picture(pixels, alpha)).pixels[:, 32:])
+    assert np.array_equal(results[0], results[1])
+    assert np.array_equal(results[0], results[2])
+
+
+def test_only_an_own_backend_is_closed(
+    onnx_file: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     backend = Repeat()
     with Upscaler(backend=backend):
         pass
     assert backend.closed == 0
+    monkeypatch.setattr("agsr.engines.upscaler.open_backend", lambda *_, **__: backend)
+    with Upscaler("psnr"):
+        pass
+    assert backend.closed == 1
+    monkeypatch.undo()
     with Upscaler(str(onnx_file(2))) as upscaler:
         assert upscaler.info.steps == 2
+
+
+def test_what_is_no_array_of_finite_numbers_is_refused() -> None:
+    with pytest.raises(ImageError, match="image is a list; expected a numpy array"):
+        Upscaler(backend=Repeat())([[0]])  # type: ignore[arg-type]
+    with pytest.raises(BackendError, match="the input holds NaN"):
+        Upscaler(backend=Repeat())(np.full((2, 2, 3), np.nan, np.float32))
 
 
 @pytest.mark.parametrize(
