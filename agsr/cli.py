@@ -7,131 +7,22 @@ so that ``agsr --help`` answers at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agsr._version import __version__
-from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS
 from agsr.errors import AgsrError, DatasetError
-from agsr.tiling import DEFAULT_HALO
+from agsr.options import Commands, FilePath, running_options, weights_option
 
 if TYPE_CHECKING:
     from agsr.engines.jobs import Job
     from agsr.engines.upscaler import Upscaler
 
-LARGEST_SIZE = 1_000_000
-"""Largest tile or halo that is not taken for a typing mistake, pixels."""
 
-Command = Callable[..., Any]
-FilePath = click.Path(path_type=Path)
-
-
-class _Commands(click.Group):
-    """Turns the project's errors into one line and exit status 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except AgsrError as error:
-            raise click.ClickException(str(error)) from None
-        except OSError as error:
-            reason = error.strerror or str(error)
-            named = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(f"{named}{reason}") from None
-        except MemoryError:
-            raise click.ClickException("out of memory") from None
-
-
-class _SizeOrWord(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """A number of pixels from 0, or one word."""
-
-    def __init__(self, word: str) -> None:
-        self.name = f"{word}|PIXELS"
-        self.word = word
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == self.word or isinstance(value, int):
-            return value
-        if not str(value).isdecimal() or int(value) > LARGEST_SIZE:
-            self.fail(
-                f"{value!r} is neither '{self.word}' nor a number of pixels up to {LARGEST_SIZE}",
-                param,
-                ctx,
-            )
-        return int(value)
-
-
-def _shared(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several options as one decorator."""
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-_weights = click.option(
-    "-w",
-    "--weights",
-    default=DEFAULT_WEIGHTS,
-    show_default=True,
-    help="Shipped weights by name, or an .onnx or .safetensors file.",
-)
-_steps = click.option(
-    "-s",
-    "--steps",
-    type=click.IntRange(1, MAX_STEPS),
-    help=f"Time steps of the attention loop: more is slower and better. [default: {DEFAULT_STEPS}]",
-)
-_running = _shared(
-    _weights,
-    _steps,
-    click.option(
-        "-b",
-        "--backend",
-        type=click.Choice(["auto", "ort", "torch"]),
-        default="auto",
-        show_default=True,
-        help="What runs the network.",
-    ),
-    click.option(
-        "--provider",
-        type=click.Choice(["cpu", "openvino", "cuda"]),
-        help="ONNX Runtime's execution provider. [default: cpu]",
-    ),
-    click.option("--device", help="torch's device, like cuda:0. [default: cpu]"),
-    click.option(
-        "-j",
-        "--threads",
-        type=click.IntRange(1),
-        help="Threads of ONNX Runtime's cpu provider. [default: one per core]",
-    ),
-    click.option(
-        "-t",
-        "--tile",
-        type=_SizeOrWord("auto"),
-        default="auto",
-        show_default=True,
-        help="Side of a tile in input pixels; 0 for none.",
-    ),
-    click.option(
-        "--halo",
-        "--tile-pad",
-        type=_SizeOrWord("exact"),
-        default=DEFAULT_HALO,
-        show_default=True,
-        help="Input pixels read around a tile; 'exact' equals the whole image.",
-    ),
-)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="agsr")
 def main() -> None:
     """Attentive-GAN super-resolution: upscale images by four, and everything around it."""
@@ -145,7 +36,7 @@ def main() -> None:
     type=FilePath,
     help="Result file for one input, else a folder. [default: beside each input]",
 )
-@_running
+@running_options
 @click.option("--suffix", default="_x4", show_default=True, help="Put behind each input's name.")
 @click.option(
     "--ext",
@@ -188,7 +79,7 @@ def infer(
 
 
 @main.command()
-@_weights
+@weights_option
 @click.option(
     "-s",
     "--steps",
@@ -261,7 +152,7 @@ def export(
     help="Set5, Set14, BSD100, Kodak24, or a folder of HR images; repeatable.",
 )
 @click.option("--data", type=FilePath, help="Folder of the named sets. [default: $AGSR_DATA]")
-@_running
+@running_options
 @click.option(
     "--lpips",
     type=FilePath,

@@ -11,7 +11,8 @@ from agsr.contract import SCALE
 from agsr.data import load_pairs
 from agsr.errors import TrainingError
 from agsr.schedule import Schedule
-from agsr.trainer import STATE_FILE, TrainConfig, Trainer, check_device, saved_config
+from agsr.train_config import TrainConfig
+from agsr.trainer import STATE_FILE, Trainer, check_device, saved_config
 
 _OPTIONS = {"rate": "peak_rate"}
 
@@ -34,7 +35,8 @@ def start_training(
         resume: Go on from the state file in the folder; its configuration holds where ``changes``
             says nothing.
         device: torch device.
-        changes: Fields of `TrainConfig` to set; None means unchanged. ``rate`` is ``peak_rate``.
+        changes: Fields of `agsr.train_config.TrainConfig` to set; None means unchanged. ``rate``
+            is ``peak_rate``.
 
     Raises:
         TrainingError: The configuration makes no sense, the device does not exist, the folder

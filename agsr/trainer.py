@@ -13,69 +13,27 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from agsr.checkpoint import Checkpoint, read_tensors, save_checkpoint, to_float32, write_tensors
-from agsr.data import Pair, PatchSampler, fingerprint
+from agsr.data import Image8, Pair, PatchSampler, fingerprint
 from agsr.errors import CheckpointError, TrainingError
-from agsr.generator import Generator, GeneratorConfig, place
+from agsr.generator import Generator, place
 from agsr.losses import stepwise_l1
-from agsr.metrics import psnr_y
 from agsr.schedule import Schedule, learning_rate
+from agsr.train_config import TrainConfig
+from agsr.validation import psnr_by_step, to_tensor
 
 STATE_FILE = "state.safetensors"
 """Name of the state file in a run's folder."""
 
 STATE_FORMAT = "agsr-training-state-1"
 """Value of the ``format`` entry in a state file's header."""
-
-DEFAULT_SCHEDULE = "1x18000@32/16,2x4500@32/16,4x4500@32/16"
-"""About 45,000 unrolled steps, two hours on two cores with AMX."""
-
-Image8 = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """What a run does. Stored in its state file and in the weights it makes."""
-
-    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    """Shape of the network."""
-    schedule: str = DEFAULT_SCHEDULE
-    """Phases, as `agsr.schedule.Schedule.parse` reads them."""
-    peak_rate: float = 2e-3
-    """Learning rate after warm-up."""
-    final_rate: float = 1e-5
-    """Learning rate at the end."""
-    warmup: int = 200
-    """Iterations of linear warm-up."""
-    clip_norm: float = 1.0
-    """Largest norm of the gradient."""
-    ema_decay: float = 0.999
-    """Decay of the averaged weights per iteration."""
-    seed: int = 0
-    """Seed of the initial weights and of the data order."""
-    validate_every: int = 1000
-    """Iterations between validations."""
-    bf16: bool = True
-    """Autocast to bfloat16 (AMX, tensor cores); weights and optimizer stay float32."""
-
-    @classmethod
-    def from_json(cls, text: str) -> TrainConfig:
-        """Rebuild a configuration from ``json.dumps(dataclasses.asdict(config))``."""
-        values = json.loads(text)
-        return cls(**{**values, "generator": GeneratorConfig(**values["generator"])})
-
-    def to_json(self) -> str:
-        """The configuration as JSON, for `from_json`."""
-        return json.dumps(dataclasses.asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,7 +214,7 @@ class Trainer:
     def _train_on(self, lr_images: Image8, hr_images: Image8, rate: float) -> Tensor:
         """One optimizer step; returns the loss without waiting for the device."""
         steps = self.schedule.phase(self.iteration - 1).steps
-        lr, hr = self._tensor(lr_images), self._tensor(hr_images)
+        lr, hr = to_tensor(lr_images, self._device), to_tensor(hr_images, self._device)
         with self._autocast():
             outputs = self.generator.every_step(lr, steps)
         loss = stepwise_l1(outputs, hr)
@@ -274,20 +232,15 @@ class Trainer:
         averages = [self._average[name] for name in self._parameters]
         torch._foreach_lerp_(averages, list(self._parameters.values()), 1 - decay)
 
-    @torch.inference_mode()
     def _validate(self) -> None:
         """Score the averaged weights on whole images; keep them if they are the best so far."""
         if not self._validation:
             return
-        model = place(self.checkpoint().build(), self._device)
         steps = self.schedule.phase(self.iteration - 1).steps
-        rows = []
-        for pair in self._validation:
-            with self._autocast():
-                outputs = model.every_step(self._tensor(pair.lr[None]), steps)
-            rows.append([psnr_y(_to_image(sr), pair.hr) for sr in outputs])
-        means = np.mean(rows, axis=0)
-        self.scores = {t + 1: round(float(mean), 4) for t, mean in enumerate(means)}
+        generator = place(self.checkpoint().build(), self._device)
+        with self._autocast():
+            means = psnr_by_step(generator, self._validation, steps)
+        self.scores = {step: round(psnr, 4) for step, psnr in enumerate(means, 1)}
         new_phase = not self.history or self.history[-1][1] != steps
         self.history.append([self.iteration, steps, *self.scores.values()])
         if new_phase or self.scores[steps] > self.best:
@@ -334,11 +287,6 @@ class Trainer:
             "history": json.dumps(self.history),
         }
 
-    def _tensor(self, images: Image8) -> Tensor:
-        """uint8 ``(B, H, W, 3)`` → float32 ``(B, 3, H, W)`` in [0, 1], channels last in memory."""
-        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self._device, non_blocking=True)
-        return tensor.permute(0, 3, 1, 2).float() / 255
-
     def _autocast(self) -> Any:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.bf16)
 
@@ -377,10 +325,3 @@ def _read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path}: found format {header.get('format')!r}, expected {STATE_FORMAT!r}"
         )
     return tensors, header
-
-
-def _to_image(sr: Tensor) -> Image8:
-    """``(1, 3, H, W)`` in [0, 1] → uint8 ``(H, W, 3)``."""
-    rounded = (sr[0].float().clamp(0, 1) * 255).round().to(torch.uint8)
-    image: Image8 = rounded.permute(1, 2, 0).cpu().numpy()
-    return image

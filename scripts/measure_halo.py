@@ -17,8 +17,8 @@ from agsr.bench.datasets import find_set
 from agsr.engines.select import open_backend
 from agsr.engines.upscaler import Upscaler
 
-HALOS = (0, 4, 8, 12, 16, 24, 32)
-STEPS = (1, 2, 3, 4, 6)
+HALOS = (0, 4, 8, 12, 16, 24)
+STEPS = (1, 2, 4, 6)
 
 Photos = Sequence[NDArray[np.uint8]]
 

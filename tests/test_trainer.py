@@ -18,7 +18,8 @@ from agsr.errors import CheckpointError, TrainingError
 from agsr.generator import GeneratorConfig
 from agsr.losses import stepwise_l1
 from agsr.train import start_training
-from agsr.trainer import TrainConfig, Trainer
+from agsr.train_config import TrainConfig
+from agsr.trainer import Trainer
 
 SHORT = TrainConfig(
     generator=TINY, schedule="1x6@8/4,3x6@8/2", warmup=2, validate_every=4, bf16=False
@@ -94,7 +95,7 @@ def test_a_new_phase_chooses_its_best_anew(
 ) -> None:
     """A phase with more steps starts below its predecessor; its weights are the ones wanted."""
     falling = iter(range(1000, 0, -1))
-    monkeypatch.setattr("agsr.trainer.psnr_y", lambda *_: next(falling))
+    monkeypatch.setattr("agsr.validation.psnr_y", lambda *_: next(falling))
     config = TrainConfig(**{**vars(SHORT), "validate_every": 3})
     _run(tmp_path, pairs, config)
     best = load_checkpoint(tmp_path / "best.safetensors")

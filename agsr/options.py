@@ -1,0 +1,123 @@
+"""What the commands share: options, parameter types, and how errors become exit statuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agsr.catalog import DEFAULT_WEIGHTS
+from agsr.contract import DEFAULT_STEPS, MAX_STEPS
+from agsr.errors import AgsrError
+from agsr.tiling import DEFAULT_HALO
+
+LARGEST_SIZE = 1_000_000
+"""Largest tile or halo that is not taken for a typing mistake, pixels."""
+
+Command = Callable[..., Any]
+FilePath = click.Path(path_type=Path)
+
+
+class Commands(click.Group):
+    """Turns the project's errors into one line and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; errors a user can act on become a `click.ClickException`."""
+        try:
+            return super().invoke(ctx)
+        except AgsrError as error:
+            raise click.ClickException(str(error)) from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            named = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(f"{named}{reason}") from None
+        except MemoryError:
+            raise click.ClickException("out of memory") from None
+
+
+class SizeOrWord(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
+    """A number of pixels from 0, or one word."""
+
+    def __init__(self, word: str) -> None:
+        self.name = f"{word}|PIXELS"
+        self.word = word
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word as it is, digits as a number."""
+        if value == self.word or isinstance(value, int):
+            return value
+        if not str(value).isdecimal() or int(value) > LARGEST_SIZE:
+            self.fail(
+                f"{value!r} is neither '{self.word}' nor a number of pixels up to {LARGEST_SIZE}",
+                param,
+                ctx,
+            )
+        return int(value)
+
+
+def _shared(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+weights_option = click.option(
+    "-w",
+    "--weights",
+    default=DEFAULT_WEIGHTS,
+    show_default=True,
+    help="Shipped weights by name, or an .onnx or .safetensors file.",
+)
+steps_option = click.option(
+    "-s",
+    "--steps",
+    type=click.IntRange(1, MAX_STEPS),
+    help=f"Time steps of the attention loop: more is slower and better. [default: {DEFAULT_STEPS}]",
+)
+running_options = _shared(
+    weights_option,
+    steps_option,
+    click.option(
+        "-b",
+        "--backend",
+        type=click.Choice(["auto", "ort", "torch"]),
+        default="auto",
+        show_default=True,
+        help="What runs the network.",
+    ),
+    click.option(
+        "--provider",
+        type=click.Choice(["cpu", "openvino", "cuda"]),
+        help="ONNX Runtime's execution provider. [default: cpu]",
+    ),
+    click.option("--device", help="torch's device, like cuda:0. [default: cpu]"),
+    click.option(
+        "-j",
+        "--threads",
+        type=click.IntRange(1),
+        help="Threads of ONNX Runtime's cpu provider. [default: one per core]",
+    ),
+    click.option(
+        "-t",
+        "--tile",
+        type=SizeOrWord("auto"),
+        default="auto",
+        show_default=True,
+        help="Side of a tile in input pixels; 0 for none.",
+    ),
+    click.option(
+        "--halo",
+        "--tile-pad",
+        type=SizeOrWord("exact"),
+        default=DEFAULT_HALO,
+        show_default=True,
+        help="Input pixels read around a tile; 'exact' equals the whole image.",
+    ),
+)
