@@ -99,6 +99,13 @@ running_options = _shared(
     ),
     click.option("--device", help="torch's device, like cuda:0. [default: cpu]"),
     click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16", "fp16"]),
+        default="fp32",
+        show_default=True,
+        help="Arithmetic: bf16 with torch or openvino, fp16 with torch.",
+    ),
+    click.option(
         "-j",
         "--threads",
         type=click.IntRange(1),

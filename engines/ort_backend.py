@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,25 +24,31 @@ class Provider:
 
     ort_name: str
     """Its name in ONNX Runtime."""
-    options: Mapping[str, str] = field(default_factory=dict)
-    """Provider options."""
+    precisions: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: {"fp32": {}})
+    """Arithmetic it can run an fp32 graph in, each with the provider options that choose it."""
     plugin: str | None = None
     """Python package that carries it as a plugin library, where it isn't built in."""
     install: str = ""
     """Command that adds it."""
 
 
+def _openvino_hint(precision: str) -> dict[str, str]:
+    return {"load_config": json.dumps({"CPU": {"INFERENCE_PRECISION_HINT": precision}})}
+
+
 PROVIDERS: dict[str, Provider] = {
     "cpu": Provider("CPUExecutionProvider"),
     "openvino": Provider(
         "OpenVINOExecutionProvider",
-        {"load_config": '{"CPU":{"INFERENCE_PRECISION_HINT":"f32"}}'},
+        {"fp32": _openvino_hint("f32"), "bf16": _openvino_hint("bf16")},
         plugin="onnxruntime_ep_openvino",
         install="pip install onnxruntime-ep-openvino",
     ),
-    "cuda": Provider("CUDAExecutionProvider", {"use_tf32": "0"}, install=install_command("gpu")),
+    "cuda": Provider(
+        "CUDAExecutionProvider", {"fp32": {"use_tf32": "0"}}, install=install_command("gpu")
+    ),
 }
-"""Execution providers by the name users give; each runs in the precision of the graph."""
+"""Execution providers by the name users give."""
 
 
 class OrtBackend(Backend):
@@ -50,22 +57,32 @@ class OrtBackend(Backend):
     Args:
         path: ONNX file.
         provider: A key of `PROVIDERS`. Another one is never used in its place.
+        precision: Arithmetic for an fp32 graph, one of the provider's `Provider.precisions`. An
+            fp16 graph keeps its own.
         threads: Threads of the CPU provider, at most one per core; None means one per core.
 
     Raises:
         ModelError: The file is not an ONNX model that keeps the contract.
-        BackendError: The provider isn't available here.
+        BackendError: The provider isn't available here, or can't do what is asked.
         MissingDependencyError: onnxruntime is not installed.
     """
 
-    def __init__(self, path: Path, *, provider: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        provider: str = "cpu",
+        precision: str = "fp32",
+        threads: int | None = None,
+    ) -> None:
         ort = require("onnxruntime", extra="cpu", purpose="The ONNX Runtime backend")
         if not path.is_file():
             raise ModelError(f"{path}: no such file")
+        _check_request(provider, precision, threads)
         options = ort.SessionOptions()
         options.intra_op_num_threads = _threads(threads)
         options.log_severity_level = _QUIET
-        self._session = _open_session(ort, path, provider, options)
+        self._session = _open_session(ort, path, provider, precision, options)
         metadata = ModelMetadata.from_properties(
             self._session.get_modelmeta().custom_metadata_map, str(path)
         )
@@ -73,7 +90,7 @@ class OrtBackend(Backend):
         self.info = BackendInfo(
             name="ort",
             device=PROVIDERS[provider].ort_name,
-            precision=metadata.precision,
+            precision=precision if metadata.precision == "fp32" else metadata.precision,
             steps=metadata.steps,
             receptive_radius=metadata.receptive_radius,
             model=str(path),
@@ -106,18 +123,28 @@ def available_providers() -> list[str]:
     ]
 
 
-def _open_session(ort: Any, path: Path, name: str, options: Any) -> Any:
-    if name not in PROVIDERS:
-        raise BackendError(f"no provider named '{name}'; known: {', '.join(PROVIDERS)}")
+def _check_request(provider: str, precision: str, threads: int | None) -> None:
+    if provider not in PROVIDERS:
+        raise BackendError(f"no provider named '{provider}'; known: {', '.join(PROVIDERS)}")
+    known = PROVIDERS[provider].precisions
+    if precision not in known:
+        raise BackendError(
+            f"provider '{provider}' runs fp32 graphs in {' or '.join(known)}, not in {precision}"
+        )
+    if threads is not None and provider != "cpu":
+        raise BackendError(f"--threads is for the provider 'cpu', not for '{provider}'")
+
+
+def _open_session(ort: Any, path: Path, name: str, precision: str, options: Any) -> Any:
     provider = PROVIDERS[name]
-    plugin = _plugin(provider)
+    plugin, provider_options = _plugin(provider), dict(provider.precisions[precision])
     arguments: dict[str, Any] = {}
     if name != "cpu":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     if plugin is not None:
-        _add_plugin_devices(ort, provider, plugin, options)
+        _add_plugin_devices(ort, provider, plugin, options, provider_options)
     elif provider.ort_name in ort.get_available_providers():
-        arguments["providers"] = [(provider.ort_name, dict(provider.options))]
+        arguments["providers"] = [(provider.ort_name, provider_options)]
     else:
         raise BackendError(f"provider '{name}' is not installed; add it with: {provider.install}")
     try:
@@ -138,7 +165,9 @@ def _plugin(provider: Provider) -> Any | None:
         return None
 
 
-def _add_plugin_devices(ort: Any, provider: Provider, plugin: Any, options: Any) -> None:
+def _add_plugin_devices(
+    ort: Any, provider: Provider, plugin: Any, options: Any, provider_options: dict[str, str]
+) -> None:
     """Register a plugin library once per process and choose its CPU device, or its only one."""
     names = {device.ep_name for device in ort.get_ep_devices()}
     try:
@@ -153,7 +182,7 @@ def _add_plugin_devices(ort: Any, provider: Provider, plugin: Any, options: Any)
     on_cpu = [d for d in devices if d.device.type == ort.OrtHardwareDeviceType.CPU]
     if not devices:
         raise BackendError(f"{provider.ort_name} finds no device on this machine")
-    options.add_provider_for_devices((on_cpu or devices)[:1], dict(provider.options))
+    options.add_provider_for_devices((on_cpu or devices)[:1], provider_options)
 
 
 def _threads(asked: int | None) -> int:

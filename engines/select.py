@@ -34,6 +34,7 @@ def open_backend(
     steps: int | None = None,
     provider: str | None = None,
     device: str | None = None,
+    precision: str = "fp32",
     threads: int | None = None,
 ) -> Backend:
     """Load a network.
@@ -45,6 +46,7 @@ def open_backend(
         provider: ONNX Runtime's execution provider: ``cpu`` (the default), ``openvino``, ``cuda``.
             ``auto`` takes ONNX Runtime where it is given.
         device: torch's device, ``cpu`` by default. ``auto`` takes torch where it is given.
+        precision: Arithmetic: ``fp32``; ``bf16`` on torch and openvino; ``fp16`` on torch.
         threads: Threads of ONNX Runtime's CPU provider; None means one per core.
 
     Raises:
@@ -56,9 +58,11 @@ def open_backend(
     name = _choose(backend, weights, for_ort, {"device": device})
     if name == "torch":
         path = find_checkpoint(weights)
-        return TorchBackend(path, steps=steps or DEFAULT_STEPS, device=device or "cpu")
+        return TorchBackend(
+            path, steps=steps or DEFAULT_STEPS, device=device or "cpu", precision=precision
+        )
     path = find_onnx(weights, steps or DEFAULT_STEPS)
-    loaded = OrtBackend(path, provider=provider or "cpu", threads=threads)
+    loaded = OrtBackend(path, provider=provider or "cpu", precision=precision, threads=threads)
     if steps is not None and loaded.info.steps != steps:
         raise BackendError(
             f"{path} was exported with {loaded.info.steps} steps, asked for {steps}; "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -12,7 +11,8 @@ from agsr.backend import Backend, BackendInfo, Batch
 from agsr.errors import BackendError
 from agsr.optional import require
 
-TorchPrecision = Literal["fp32", "fp16", "bf16"]
+PRECISIONS = ("fp32", "fp16", "bf16")
+"""Arithmetic that torch can run the network in."""
 
 
 class TorchBackend(Backend):
@@ -26,7 +26,7 @@ class TorchBackend(Backend):
 
     Raises:
         CheckpointError: The file is not a generator's weights.
-        BackendError: The device does not exist here.
+        BackendError: The device does not exist here, or the precision is unknown.
         MissingDependencyError: torch is not installed.
     """
 
@@ -36,10 +36,12 @@ class TorchBackend(Backend):
         *,
         steps: int,
         device: str = "cpu",
-        precision: TorchPrecision = "fp32",
+        precision: str = "fp32",
     ) -> None:
         require("torch", extra="train", purpose="The torch backend")
         require("safetensors", extra="train", purpose="The torch backend")
+        if precision not in PRECISIONS:
+            raise BackendError(f"torch runs in {', '.join(PRECISIONS)}, not in {precision}")
         import torch
 
         from agsr.checkpoint import load_checkpoint
@@ -52,9 +54,8 @@ class TorchBackend(Backend):
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise BackendError(f"torch can't use the device '{device}': {reason}") from None
-        self._autocast_type = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}[
-            precision
-        ]
+        types = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+        self._autocast_type = types[precision]
         self.info = BackendInfo(
             name="torch",
             device=str(self._device),

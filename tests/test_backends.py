@@ -53,6 +53,29 @@ def test_every_available_provider_gives_the_same(onnx_file: Callable[[int], Path
             np.testing.assert_allclose(backend.upscale(lr), reference, atol=1e-4)
 
 
+@pytest.mark.skipif("openvino" not in available_providers(), reason="no wheel for this platform")
+def test_openvino_computes_in_the_precision_it_is_asked_for(
+    onnx_file: Callable[[int], Path],
+) -> None:
+    lr = sample_batch(1, 40, 40)
+    exact = OrtBackend(onnx_file(2)).upscale(lr)
+    for precision, largest in (("fp32", 1e-4), ("bf16", 0.05)):
+        with OrtBackend(onnx_file(2), provider="openvino", precision=precision) as backend:
+            assert backend.info.precision == precision
+            assert np.abs(backend.upscale(lr) - exact).max() < largest
+
+
+def test_precisions_a_backend_lacks_are_refused(
+    checkpoint_file: Path, onnx_file: Callable[[int], Path]
+) -> None:
+    with pytest.raises(BackendError, match="'cpu' runs fp32 graphs in fp32, not in bf16"):
+        OrtBackend(onnx_file(1), precision="bf16")
+    with pytest.raises(BackendError, match="not in int4"):
+        TorchBackend(checkpoint_file, steps=1, precision="int4")
+    with pytest.raises(BackendError, match="--threads is for the provider 'cpu'"):
+        OrtBackend(onnx_file(1), provider="openvino", threads=2)
+
+
 def test_a_missing_provider_is_an_error_not_a_fallback(onnx_file: Callable[[int], Path]) -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime is built with CUDA")
@@ -115,7 +138,7 @@ def test_selection_follows_the_file(
         ({"weights": "psnr", "steps": 9}, "agsr export --weights psnr --steps 9"),
         ({"weights": "gone.onnx"}, "gone.onnx: no such file"),
         ({"weights": "gone.safetensors"}, "gone.safetensors: no such file"),
-        ({"weights": "x.safetensors", "backend": "ort"}, "agsr export --weights x.safetensors"),
+        ({"weights": "x.safetensors", "backend": "ort"}, r"x\.safetensors: no such file"),
         ({"weights": "x.onnx", "backend": "torch"}, "--backend ort"),
     ],
 )
@@ -164,6 +187,11 @@ def test_running_out_of_memory_is_a_backend_error(
     monkeypatch.setattr(backend, "_generator", fail)
     with pytest.raises(BackendError, match="can't allocate memory; if memory ran out, use a small"):
         backend.upscale(sample_batch(1, 4, 4))
+
+
+def test_onnx_runtime_says_how_to_make_its_file(checkpoint_file: Path) -> None:
+    with pytest.raises(ModelError, match=f"agsr export --weights {checkpoint_file} --steps 3"):
+        open_backend("ort", str(checkpoint_file), steps=3)
 
 
 def test_steps_that_contradict_the_file_are_refused(onnx_file: Callable[[int], Path]) -> None:
