@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -210,7 +211,9 @@ def _iterations(folder: Path) -> int:
 
 
 def _start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    # One thread: with several, one run in five was seen to differ by rounding.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(arguments, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def _wait_for_report(process: subprocess.Popen[str]) -> None:
