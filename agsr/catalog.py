@@ -11,6 +11,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+from agsr.contract import DEFAULT_STEPS
 from agsr.errors import CheckpointError, ModelError
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
@@ -59,17 +60,24 @@ def find_checkpoint(weights: str) -> Path:
     return _checked(weights + CHECKPOINT_SUFFIX)
 
 
-def find_onnx(weights: str, steps: int) -> Path:
+def default_steps(name: str) -> int:
+    """Step count of shipped weights where nothing else is asked for: 4, or the most there are."""
+    known = shipped_steps(name)
+    return DEFAULT_STEPS if DEFAULT_STEPS in known or not known else max(known)
+
+
+def find_onnx(weights: str, steps: int | None = None) -> Path:
     """Path of an ONNX file.
 
     Args:
         weights: A shipped name, or the path of an ``.onnx`` file.
-        steps: Time steps; for a shipped name they choose the file.
+        steps: Time steps; for a shipped name they choose the file. None means `default_steps`.
 
     Raises:
         ModelError: No such name, step count or file.
         CheckpointError: A shipped file is damaged.
     """
+    steps = default_steps(weights) if steps is None else steps
     if _is_path(weights):
         if not Path(weights).is_file():
             raise ModelError(f"{weights}: no such file")

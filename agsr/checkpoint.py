@@ -1,6 +1,6 @@
-"""Weights as safetensors that describe themselves: config, training record and scores inside.
+"""Weights as safetensors that describe themselves: network, training record and scores inside.
 
-`agsr.train` writes them, `agsr.export` and the torch backend read them; a network is rebuilt with
+`agsr.trainer` writes them, `agsr.export` and the torch backend read them; a network is rebuilt with
 no flags. Pickle is never loaded.
 """
 
@@ -21,7 +21,8 @@ from torch import Tensor
 
 from agsr.atomic import complete_file
 from agsr.errors import CheckpointError
-from agsr.generator import Generator, GeneratorConfig
+from agsr.network import Network, NetworkConfig
+from agsr.networks import DEFAULT_NETWORK, NETWORKS, build, make_config
 
 FORMAT = "agsr-generator-1"
 """Value of the ``format`` entry in a weights file's header."""
@@ -29,25 +30,32 @@ FORMAT = "agsr-generator-1"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A trained generator's weights and everything known about them."""
+    """A trained network's weights and everything known about them."""
 
-    config: GeneratorConfig
+    model: str = DEFAULT_NETWORK
+    """Name of the network, a key of `agsr.networks.NETWORKS`."""
+    config: NetworkConfig
     """Shape of the network."""
     weights: Mapping[str, Tensor]
-    """State dict of `agsr.generator.Generator`, float32."""
+    """State dict of the network, float32."""
     record: Mapping[str, Any] = field(default_factory=dict)
     """How it was trained: configuration, iterations, data, versions."""
     scores: Mapping[str, Any] = field(default_factory=dict)
     """Validation scores: ``{"psnr_y": {"1": 28.2, ...}}``, dB by step count."""
 
-    def build(self) -> Generator:
+    def build(self) -> Network:
         """The network in evaluation mode, on the CPU, float32."""
-        generator = Generator(self.config)
+        network = build(self.model, self.config)
         try:
-            generator.load_state_dict(dict(self.weights))
+            network.load_state_dict(dict(self.weights))
         except RuntimeError as error:
             raise CheckpointError(f"the weights don't fit their own config: {error}") from None
-        return generator.eval().requires_grad_(False)
+        return network.eval().requires_grad_(False)
+
+    @property
+    def network_type(self) -> type[Network]:
+        """Class of the network."""
+        return NETWORKS[self.model]
 
     @property
     def weights_hash(self) -> str:
@@ -64,6 +72,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write a weights file; an existing one is replaced only once the new one is complete."""
     header = {
         "format": FORMAT,
+        "model": checkpoint.model,
         "config": json.dumps(dataclasses.asdict(checkpoint.config)),
         "record": json.dumps(checkpoint.record),
         "scores": json.dumps(checkpoint.scores),
@@ -84,11 +93,36 @@ def load_checkpoint(path: Path) -> Checkpoint:
             "weights come from 'agsr train'"
         )
     try:
-        config = GeneratorConfig(**json.loads(header["config"]))
+        model = header.get("model", DEFAULT_NETWORK)  # absent in the first version's files
+        config = make_config(model, json.loads(header["config"]))
         record, scores = json.loads(header["record"]), json.loads(header["scores"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its header can't be understood: {error}") from None
-    return Checkpoint(config=config, weights=weights, record=record, scores=scores)
+    return Checkpoint(model=model, config=config, weights=weights, record=record, scores=scores)
+
+
+def blend(first: Checkpoint, second: Checkpoint, share: float) -> Checkpoint:
+    """Interpolate the weights of two checkpoints of the same network (as ESRGAN does).
+
+    Args:
+        first: What a share of 0 gives.
+        second: What a share of 1 gives; trained on from ``first``, or the result is noise.
+        share: 0 to 1.
+
+    Raises:
+        CheckpointError: The two are networks of different shapes.
+        ValueError: The share is out of range.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share is {share}; expected 0 to 1")
+    if (first.model, first.config) != (second.model, second.config):
+        raise CheckpointError("only weights of networks with the same shape can be blended")
+    weights = {
+        name: torch.lerp(value.float(), second.weights[name].float(), share)
+        for name, value in first.weights.items()
+    }
+    record = {"blend": {first.weights_hash: 1 - share, second.weights_hash: share}}
+    return Checkpoint(model=first.model, config=first.config, weights=weights, record=record)
 
 
 def write_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, str], path: Path) -> None:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agsr._version import __version__
-from agsr.contract import DEFAULT_STEPS, MAX_STEPS
-from agsr.errors import AgsrError, DatasetError
+from agsr.cli_train import train
+from agsr.contract import MAX_STEPS
+from agsr.errors import AgsrError
 from agsr.options import Commands, FilePath, running_options, weights_option
 
 if TYPE_CHECKING:
@@ -84,9 +85,19 @@ def infer(
     "-s",
     "--steps",
     type=click.IntRange(1, MAX_STEPS),
-    default=DEFAULT_STEPS,
+    help="Time steps to unroll. [default: 4, or 1 for a network without a loop]",
+)
+@click.option(
+    "--blend",
+    type=click.FloatRange(0, 1),
+    help="Interpolate the weights: 0 gives --weights, 1 gives --with, like 0.5 what lies between.",
+)
+@click.option(
+    "--with",
+    "other",
+    default="gan",
     show_default=True,
-    help="Time steps to unroll.",
+    help="Weights to blend with: trained on from --weights.",
 )
 @click.option(
     "--precision",
@@ -107,7 +118,9 @@ def infer(
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def export(
     weights: str,
-    steps: int,
+    steps: int | None,
+    blend: float | None,
+    other: str,
     precision: Any,
     opset: int,
     atol: float | None,
@@ -121,15 +134,22 @@ def export(
         require(module, extra="train", purpose="Exporting")
     require("onnxruntime", extra="cpu", purpose="Verifying an export")
     from agsr.catalog import find_checkpoint
+    from agsr.checkpoint import blend as interpolate
     from agsr.checkpoint import load_checkpoint
     from agsr.console import show_export
     from agsr.export import export_onnx
 
     source = find_checkpoint(weights)
+    checkpoint, name = load_checkpoint(source), source.stem
+    if blend is not None:
+        second = find_checkpoint(other)
+        checkpoint = interpolate(checkpoint, load_checkpoint(second), blend)
+        name = f"{name}-{second.stem}-{blend:g}"
+    steps = checkpoint.network_type.default_steps if steps is None else steps
     ending = "" if precision == "fp32" else f"-{precision}"
-    path = output or Path(f"{source.stem}-{steps}{ending}.onnx")
+    path = output or Path(f"{name}-{steps}{ending}.onnx")
     report = export_onnx(
-        load_checkpoint(source),
+        checkpoint,
         path,
         steps=steps,
         precision=precision,
@@ -193,54 +213,7 @@ def doctor() -> None:
     show_checks("backends", backends())
 
 
-@main.command()
-@click.option(
-    "--data",
-    multiple=True,
-    type=FilePath,
-    help="Tar file or folder of training images; repeatable. [default: $AGSR_DATA/train/*.tar]",
-)
-@click.option(
-    "--val", type=FilePath, help="Folder of validation images. [default: $AGSR_DATA/val/Kodak24]"
-)
-@click.option("-o", "--output", type=FilePath, default="runs/psnr", show_default=True)
-@click.option("--resume", is_flag=True, help="Go on from the state in the output folder, exactly.")
-@click.option("--minutes", type=click.FloatRange(0), help="Stop, resumable, after so long.")
-@click.option(
-    "--schedule",
-    help="Phases STEPSxITERATIONS[@CROP][/BATCH], comma-separated; CROP in LR pixels.",
-)
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Peak learning rate.")
-@click.option("--seed", type=click.IntRange(0), help="Seed of weights and data order.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
-@click.option("--fp32", is_flag=True, help="No bfloat16.")
-def train(
-    data: tuple[Path, ...],
-    val: Path | None,
-    output: Path,
-    resume: bool,
-    minutes: float | None,
-    device: str,
-    fp32: bool,
-    **changes: Any,
-) -> None:
-    """Train the generator by L1, every step supervised; Ctrl-C saves and stops."""
-    from agsr.optional import require
-
-    for module in ("torch", "safetensors"):
-        require(module, extra="train", purpose="Training")
-    from agsr.console import follow_training
-    from agsr.train import start_training
-
-    trainer = start_training(
-        data or _default_data("train", "*.tar"),
-        [val] if val else _default_data("val", "Kodak24"),
-        output,
-        resume=resume,
-        device=device,
-        changes={**changes, "bf16": False if fp32 else None},
-    )
-    follow_training(trainer, minutes)
+main.add_command(train)
 
 
 def _open(
@@ -271,16 +244,3 @@ def _infer_one(upscaler: Upscaler, job: Job, quiet: bool) -> bool:
         return False
     click.echo(job.target)
     return True
-
-
-def _default_data(folder: str, pattern: str) -> tuple[Path, ...]:
-    from agsr.bench.datasets import DATA_VARIABLE, data_folder
-
-    root = data_folder()
-    found = sorted((root / folder).glob(pattern)) if root else []
-    if not found:
-        raise DatasetError(
-            f"no {folder}/{pattern} under {DATA_VARIABLE}={root or 'unset'}; "
-            "name files or folders with --data and --val"
-        )
-    return tuple(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -122,9 +122,15 @@ def show_checks(title: str, checks: Iterable[Check]) -> None:
 def follow_training(trainer: Trainer, minutes: float | None) -> None:
     """Run a trainer, with a line per report on stderr and scalars for TensorBoard.
 
-    Ctrl-C and SIGTERM save the state and end the run; a second Ctrl-C ends it at once.
+    Of several ranks, the first reports. Ctrl-C and SIGTERM save the state and end the run; a second
+    Ctrl-C ends it at once.
     """
-    console, writer = _stderr(), _tensorboard(trainer)
+    console = Console(
+        stderr=True, soft_wrap=True, highlight=False, markup=False, quiet=not trainer.world.leads
+    )
+    if trainer.config.stage == "gan" and not trainer.config.perceptual_weight:
+        console.print("no perceptual loss: its weight is 0, or vgg16.npz is not there (--features)")
+    writer = _tensorboard(trainer) if trainer.world.leads else None
 
     def stop(number: int, _: Any) -> None:
         trainer.stop()
@@ -140,22 +146,29 @@ def follow_training(trainer: Trainer, minutes: float | None) -> None:
             signal.signal(number, handler)
         if writer is not None:
             writer.close()
-    done = trainer.iteration >= trainer.schedule.iterations
-    best = f"best {trainer.best:.2f} dB" if trainer.history else "not validated yet"
+    iteration, iterations = trainer.state.iteration, trainer.schedule.iterations
     console.print(
-        f"{'finished' if done else 'stopped, go on with --resume'}: {trainer.iteration} of "
-        f"{trainer.schedule.iterations} iterations, {best}, {trainer.folder}"
+        f"{'finished' if iteration >= iterations else 'stopped, go on with --resume'}: "
+        f"{iteration} of {iterations} iterations, {_scores_line(trainer.state.scores)}, "
+        f"{trainer.folder}"
     )
 
 
 def _training_line(progress: Progress) -> str:
-    scores = " ".join(f"{steps}:{psnr:.3f}" for steps, psnr in progress.validation.items())
+    terms = " ".join(f"{name} {value:.4g}" for name, value in progress.terms.items())
     left = timedelta(seconds=round(progress.seconds_left))
     return (
-        f"{progress.iteration}/{progress.iterations}  steps {progress.steps}  "
-        f"loss {progress.loss:.3f}  rate {progress.rate:.1e}  {progress.speed:.2f} it/s  "
-        f"left {left}  PSNR-Y {scores or '-'}"
+        f"{progress.iteration}/{progress.iterations}  steps {progress.steps}  {terms}  "
+        f"rate {progress.rate:.1e}  {progress.patches_per_second:.1f} patches/s "
+        f"({progress.matmul_share:.0%} of matmul)  left {left}  {_scores_line(progress.scores)}"
     )
+
+
+def _scores_line(scores: Mapping[str, Any]) -> str:
+    if not scores:
+        return "not validated yet"
+    psnr = " ".join(f"{steps}:{value:.3f}" for steps, value in scores["psnr_y"].items())
+    return f"PSNR-Y {psnr}" + (f"  LPIPS {scores['lpips']:.4f}" if "lpips" in scores else "")
 
 
 def _tensorboard(trainer: Trainer) -> Any | None:
@@ -165,16 +178,19 @@ def _tensorboard(trainer: Trainer) -> Any | None:
         _stderr().print(f"no TensorBoard log; add it with: {install_command('train')}")
         return None
     # A killed run logged past its last save; those points are purged, and made again.
-    folder, start = str(trainer.folder / "tensorboard"), trainer.iteration + 1
+    folder, start = str(trainer.folder / "tensorboard"), trainer.state.iteration + 1
     return SummaryWriter(folder, purge_step=start)
 
 
 def _write_scalars(writer: Any | None, progress: Progress) -> None:
     if writer is None:
         return
-    writer.add_scalar("train/l1_levels", progress.loss, progress.iteration)
+    for name, value in progress.terms.items():
+        writer.add_scalar(f"train/{name}", value, progress.iteration)
     writer.add_scalar("train/rate", progress.rate, progress.iteration)
-    writer.add_scalar("train/iterations_per_second", progress.speed, progress.iteration)
-    for steps, psnr in progress.validation.items():
+    writer.add_scalar("train/patches_per_second", progress.patches_per_second, progress.iteration)
+    for steps, psnr in progress.scores.get("psnr_y", {}).items():
         writer.add_scalar(f"validation/psnr_y_{steps}_steps", psnr, progress.iteration)
+    if "lpips" in progress.scores:
+        writer.add_scalar("validation/lpips", progress.scores["lpips"], progress.iteration)
     writer.flush()

@@ -48,7 +48,7 @@ class ModelMetadata:
     receptive_radius: int
     """LR pixels to each side that an output pixel depends on: the halo of exact tiling."""
     config: str
-    """`agsr.generator.GeneratorConfig` as JSON."""
+    """Shape of the network as JSON, like `agsr.generator.GeneratorConfig`."""
     weights_hash: str
     """`agsr.checkpoint.Checkpoint.weights_hash` of the weights inside."""
     version: str

@@ -1,7 +1,6 @@
-"""Training data: images from tar shards or folders, held in memory, cut into LR/HR patches.
+"""Training data: images from tar shards or folders, each decoded once and shrunk once.
 
-Every image is decoded once to uint8 and shrunk once by the field's bicubic (`agsr.resize`). A batch
-is a pure function of (seed, iteration), so a resumed run sees the data an unbroken one would have.
+The LR images are made by the field's bicubic (`agsr.resize`); `agsr.patches` cuts batches.
 """
 
 from __future__ import annotations
@@ -62,59 +61,6 @@ def fingerprint(pairs: Sequence[Pair]) -> str:
         digest.update(repr(pair.lr.shape).encode())
         digest.update(np.ascontiguousarray(pair.lr).tobytes())
     return digest.hexdigest()
-
-
-class PatchSampler:
-    """Cuts batches of aligned, augmented LR/HR patches; the same batch for the same iteration.
-
-    Args:
-        pairs: Images to cut from; one is drawn with probability proportional to its area.
-        seed: Seed of the whole run.
-    """
-
-    def __init__(self, pairs: Sequence[Pair], seed: int) -> None:
-        self._pairs = pairs
-        self._seed = seed
-        area = np.array([p.lr.shape[0] * p.lr.shape[1] for p in pairs], dtype=np.float64)
-        self._cumulative = np.cumsum(area / area.sum())
-
-    def batch(self, iteration: int, size: int, crop: int) -> tuple[Image8, Image8]:
-        """Patches for one iteration.
-
-        Args:
-            iteration: Index of the iteration; with the seed it determines the batch.
-            size: Number of patches.
-            crop: Side of an LR patch in pixels.
-
-        Returns:
-            LR ``(size, crop, crop, 3)`` and HR ``(size, 4 crop, 4 crop, 3)``, RGB uint8.
-        """
-        # In the counter's top word: consecutive values of the lowest give overlapping streams.
-        stream = np.random.Philox(key=self._seed, counter=[0, 0, 0, iteration])
-        random = np.random.Generator(stream)
-        patches = [self._patch(random, crop) for _ in range(size)]
-        return np.stack([p.lr for p in patches]), np.stack([p.hr for p in patches])
-
-    def _patch(self, random: np.random.Generator, crop: int) -> Pair:
-        index = int(np.searchsorted(self._cumulative, random.random(), side="right"))
-        pair = self._pairs[min(index, len(self._pairs) - 1)]
-        y = int(random.integers(pair.lr.shape[0] - crop + 1))
-        x = int(random.integers(pair.lr.shape[1] - crop + 1))
-        turns, mirror = int(random.integers(4)), bool(random.integers(2))
-        return Pair(
-            hr=_turn(_cut(pair.hr, y * SCALE, x * SCALE, crop * SCALE), turns, mirror),
-            lr=_turn(_cut(pair.lr, y, x, crop), turns, mirror),
-        )
-
-
-def _cut(image: Image8, y: int, x: int, side: int) -> Image8:
-    return image[y : y + side, x : x + side]
-
-
-def _turn(patch: Image8, turns: int, mirror: bool) -> Image8:
-    """One of the eight symmetries of the square."""
-    turned = np.rot90(patch, turns)
-    return turned[:, ::-1] if mirror else turned
 
 
 def _decode_all(encoded: Iterable[tuple[str, bytes]], workers: int) -> Iterator[Pair]:

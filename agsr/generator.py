@@ -17,14 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agsr.attention import AttentiveStep
-from agsr.contract import CHANNELS, DEFAULT_STEPS, SCALE
+from agsr.contract import CHANNELS, DEFAULT_STEPS, MAX_STEPS, SCALE
+from agsr.network import Network, NetworkConfig
 
 GREY = 0.5
 """Subtracted from the input, so that zero padding means mid-grey; also the first map ``A_0``."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorConfig:
+class GeneratorConfig(NetworkConfig):
     """Everything that fixes the generator's shape. The step count is not part of it."""
 
     width: int = 64
@@ -43,17 +44,12 @@ class GeneratorConfig:
     """Convolution pairs of the mapping network (four pairs are the paper's eight convolutions)."""
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"GeneratorConfig.{name} is {value!r}; expected an integer ≥ 1")
+        super().__post_init__()
         if self.gru_kernel % 2 == 0:
             raise ValueError(f"GeneratorConfig.gru_kernel is {self.gru_kernel}; expected odd")
 
     def receptive_radius(self, steps: int) -> int:
-        """LR pixels that can influence an output pixel, to each side, after ``steps`` steps.
-
-        A halo this wide around a tile makes the tiled result equal to the whole one.
-        """
+        """LR pixels that can influence an output pixel, to each side."""
         shallow = 2
         step = self.dense_blocks * self.dense_layers + 2 * (self.gru_kernel // 2)
         attend = 1
@@ -74,12 +70,17 @@ class MappingPair(nn.Module):
         return features_BCHW + F.relu(self.widen(F.relu(self.narrow(features_BCHW))))
 
 
-class Generator(nn.Module):
+class Generator(Network):
     """The network of the paper. Any input size; one set of weights for any number of steps."""
+
+    name = "agsr"
+    config_type = GeneratorConfig
+    most_steps = MAX_STEPS
+    default_steps = DEFAULT_STEPS
 
     def __init__(self, config: GeneratorConfig | None = None) -> None:
         super().__init__()
-        self.config = config or GeneratorConfig()
+        self.config: GeneratorConfig = config or GeneratorConfig()
         width = self.config.width
         self.shallow1 = nn.Conv2d(CHANNELS, width, 3, padding=1)
         self.shallow2 = nn.Conv2d(width, width, 3, padding=1)
@@ -97,15 +98,7 @@ class Generator(nn.Module):
         self.upsample = nn.Conv2d(width, CHANNELS * SCALE**2, 3, padding=1)
 
     def forward(self, lr_B3HW: Tensor, steps: int = DEFAULT_STEPS) -> Tensor:
-        """Upscale.
-
-        Args:
-            lr_B3HW: ``(B, 3, H, W)`` RGB in [0, 1], any H and W from 1.
-            steps: Time steps of the recurrent attention loop, from 1.
-
-        Returns:
-            ``(B, 3, 4H, 4W)`` RGB, nominal range [0, 1], not clipped.
-        """
+        """Upscale, reconstructing the last step only; see `Network.forward`."""
         *_, (features, _) = self.unroll(lr_B3HW, steps)
         return self.reconstruct(features, lr_B3HW)
 
@@ -119,8 +112,7 @@ class Generator(nn.Module):
 
     def unroll(self, lr_B3HW: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield ``(F_t, A_t)`` for t = 1 ... ``steps`` (eq. 1, 2, 7)."""
-        if steps < 1:
-            raise ValueError(f"steps is {steps}; expected 1 or more")
+        self.check_steps(steps)
         shallow = self.shallow2(self.shallow1(lr_B3HW - GREY))
         features, hidden = shallow, torch.zeros_like(shallow)
         attention = torch.full_like(shallow[:, :1], GREY)
@@ -136,8 +128,3 @@ class Generator(nn.Module):
         """
         residual = self.upsample(features_BCHW + self.mapping(features_BCHW))
         return F.pixel_shuffle(residual + lr_B3HW.repeat_interleave(SCALE**2, dim=1), SCALE)
-
-
-def place(generator: Generator, device: torch.device) -> Generator:
-    """Move a generator to a device, channels last: the layout its convolutions are fastest in."""
-    return generator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -1,23 +1,96 @@
-"""Training losses (paper, eq. 10)."""
+"""Training losses: equations (10) to (15) of the paper, as functions.
+
+The paper prints BEGAN's equations beside a discriminator that ends in one probability;
+``docs/network.md`` says how the two are read here. Images are ``(B, 3, H, W)`` in [0, 1]; every
+loss is a scalar tensor in units of the image range unless it says otherwise.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def stepwise_l1(sr_by_step: Sequence[Tensor], hr: Tensor) -> Tensor:
-    """Mean over the steps of the L1 distance ``|I_HR - G(I_LR)|`` (eq. 10).
+def l1(sr: Tensor, hr: Tensor) -> Tensor:
+    """Pixel loss ``L(I) = |I_HR - G(I_LR)|`` (eq. 10), as the mean over all values."""
+    return F.l1_loss(sr.float(), hr.float())
+
+
+def stepwise_l1(sr_by_step: Sequence[Tensor], hr: Tensor, decay: float = 1.0) -> Tensor:
+    """`l1` (eq. 10) of every step's output, as a weighted mean.
 
     Every step is supervised, so that any prefix of the unrolled loop is a working network.
 
     Args:
-        sr_by_step: One ``(B, 3, 4H, 4W)`` output per step, as `Generator.every_step` returns them.
+        sr_by_step: One ``(B, 3, 4H, 4W)`` output per step, as `Network.every_step` returns them.
         hr: ``(B, 3, 4H, 4W)`` target.
-
-    Returns:
-        Scalar in units of the image range.
+        decay: Weight of a step relative to the step after it; 1 weighs all alike, less favours the
+            last one.
     """
-    return sum((F.l1_loss(sr.float(), hr) for sr in sr_by_step), hr.new_zeros(())) / len(sr_by_step)
+    last = len(sr_by_step) - 1
+    weights = [decay ** (last - step) for step in range(len(sr_by_step))]
+    losses = torch.stack([l1(sr, hr) for sr in sr_by_step])
+    return losses @ losses.new_tensor(weights) / sum(weights)
+
+
+def reconstruction_error(reconstruction: Tensor, image: Tensor) -> Tensor:
+    """The auto-encoding discriminator's error ``L(D(x) - x)``.
+
+    ``L_Dr`` (eq. 12) for real images, ``L_Df`` (eq. 13) for generated ones.
+    """
+    return F.l1_loss(reconstruction.float(), image.float())
+
+
+def discriminator_loss(real: Tensor, fake: Tensor, k: Tensor) -> Tensor:
+    """``L_D = L_Dr - k_t L_Df`` (eq. 11).
+
+    Args:
+        real: ``L_Dr`` (eq. 12).
+        fake: ``L_Df`` (eq. 13).
+        k: ``k_t``, in [0, 1].
+    """
+    return real - k * fake
+
+
+def generator_loss(
+    pixel: Tensor,
+    fake: Tensor,
+    perceptual: Tensor,
+    *,
+    adversarial_weight: float,
+    perceptual_weight: float,
+) -> Tensor:
+    """``L_G = L1 + λ_adv L_Df + λ_p perceptual``; with both weights 0, the ``L_G`` of eq. (11).
+
+    Args:
+        pixel: `l1` (eq. 10).
+        fake: ``L_Df`` (eq. 13), through which the generator sees the discriminator.
+        perceptual: A distance of features, without unit.
+        adversarial_weight: ``λ_adv``.
+        perceptual_weight: ``λ_p``.
+    """
+    return pixel + adversarial_weight * fake + perceptual_weight * perceptual
+
+
+def next_balance(k: Tensor, real: Tensor, fake: Tensor, *, gamma: float, rate: float) -> Tensor:
+    """``k_{t+1} = k_t + λ_k (γ L_Dr - L_G)`` (eq. 11), clamped to [0, 1].
+
+    ``L_G`` is read as BEGAN's, the discriminator's error on generated images: only so do the two
+    terms balance at the ``γ`` of eq. (15).
+
+    Args:
+        k: ``k_t``.
+        real: ``L_Dr`` (eq. 12).
+        fake: ``L_Df`` (eq. 13).
+        gamma: ``γ = E[L(G(z))] / E[L(x)]`` (eq. 15), the ratio to be held.
+        rate: ``λ_k``.
+    """
+    return (k + rate * (gamma * real - fake)).clamp(0, 1)
+
+
+def convergence(real: Tensor, fake: Tensor, *, gamma: float) -> Tensor:
+    """BEGAN's measure ``L_Dr + |γ L_Dr - L_Df|``: falls as both players improve in balance."""
+    return real + (gamma * real - fake).abs()

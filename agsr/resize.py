@@ -41,6 +41,22 @@ def upscale(image: Image8) -> Image8:
     return _resize(image, image.shape[0] * SCALE, image.shape[1] * SCALE)
 
 
+def phase_filters(radius: int) -> NDArray[np.float64]:
+    """`upscale` as convolutions: what each of the 4x4 output pixels of an LR pixel reads.
+
+    Args:
+        radius: LR pixels to each side that the filters cover; bicubic reads 2.
+
+    Returns:
+        ``(16, 1, 2 radius + 1, 2 radius + 1)``, output pixels in pixel shuffle's order.
+    """
+    side = 2 * radius + 1
+    middle = radius * SCALE  # the centre pixel's first output
+    phases = _weights(side, side * SCALE)[middle : middle + SCALE]
+    filters = phases[:, None, :, None] * phases[None, :, None, :]
+    return filters.reshape(SCALE**2, 1, side, side)
+
+
 def _resize(image: Image8, height: int, width: int) -> Image8:
     rows = np.tensordot(_weights(image.shape[0], height), image.astype(np.float64), axes=(1, 0))
     columns = np.tensordot(_weights(image.shape[1], width), _to_uint8(rows), axes=(1, 1))

@@ -74,6 +74,15 @@ class Schedule:
         """Side of the largest LR patch of any phase, pixels."""
         return max(phase.crop for phase in self.phases)
 
+    def patches(self, iteration: int) -> int:
+        """Patches seen before ``iteration``."""
+        seen = 0
+        for phase in self.phases:
+            done = min(iteration, phase.iterations)
+            seen += done * phase.batch
+            iteration -= done
+        return seen
+
     def phase(self, iteration: int) -> Phase:
         """The phase that iteration (from 0) belongs to; the last one for any later iteration."""
         for phase in self.phases:

@@ -2,70 +2,128 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from agsr.catalog import find_checkpoint
+from agsr.checkpoint import Checkpoint, load_checkpoint
 from agsr.contract import SCALE
 from agsr.data import load_pairs
+from agsr.distributed import World
 from agsr.errors import TrainingError
+from agsr.perceptual import Lpips
+from agsr.run_state import STATE_FILE, read_state
 from agsr.schedule import Schedule
-from agsr.train_config import TrainConfig
-from agsr.trainer import STATE_FILE, Trainer, check_device, saved_config
+from agsr.speed import has_fast_bf16
+from agsr.train_config import STAGE_DEFAULTS, TrainConfig
+from agsr.trainer import Trainer
 
-_OPTIONS = {"rate": "peak_rate"}
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """The files a run reads."""
+
+    data: Sequence[Path]
+    """Tar files and folders of training images."""
+    validation: Sequence[Path] = ()
+    """Tar files and folders of images that choose the best checkpoint."""
+    init: str | None = None
+    """Weights to begin with: a shipped name or a file; None means random ones."""
+    features: Path | None = None
+    """``vgg16.npz``: the features of the perceptual loss."""
+    lpips: Path | None = None
+    """``alexnet.npz``: the metric by which the ``gan`` stage chooses."""
 
 
 def start_training(
-    data: Sequence[Path],
-    validation: Sequence[Path],
+    sources: Sources,
     folder: Path,
+    world: World,
     *,
     resume: bool = False,
-    device: str = "cpu",
-    changes: Mapping[str, Any] | None = None,
+    compile_network: bool = False,
+    changes: Mapping[str, object] | None = None,
 ) -> Trainer:
     """Load the data and make a trainer, fresh or as the folder's state file left it.
 
     Args:
-        data: Tar files and folders of training images.
-        validation: Tar files and folders of images that choose the best checkpoint.
+        sources: The files to read.
         folder: Where the run's files go.
+        world: The ranks that train together.
         resume: Go on from the state file in the folder; its configuration holds where ``changes``
             says nothing.
-        device: torch device.
-        changes: Fields of `agsr.train_config.TrainConfig` to set; None means unchanged. ``rate``
-            is ``peak_rate``.
+        compile_network: Whether `torch.compile` makes the network's kernels.
+        changes: Fields of `TrainConfig`, or of the network's configuration, to set.
 
     Raises:
-        TrainingError: The configuration makes no sense, the device does not exist, the folder
-            already holds a run, or the run to go on with had other images.
+        TrainingError: The configuration makes no sense, the folder already holds a run, or the run
+            to go on with had other images or other features.
         DatasetError: An image source is missing or empty.
-        CheckpointError: The state to go on from is missing or damaged.
+        CheckpointError: The state to go on from or the weights to begin with are missing, damaged
+            or of another network.
     """
-    check_device(device)
     if not resume and (folder / STATE_FILE).exists():
         raise TrainingError(f"{folder} holds a run: go on with --resume, or choose another -o")
-    config = _configure(saved_config(folder) if resume else TrainConfig(), changes or {})
+    init = (
+        None if resume or sources.init is None else load_checkpoint(find_checkpoint(sources.init))
+    )
+    begun = read_state(folder)[0].config if resume else None
+    try:
+        config = _configure(begun, init, sources, world, dict(changes or {}))
+    except ValueError as error:
+        raise TrainingError(f"the configuration makes no sense: {error}") from None
     largest = SCALE * Schedule.parse(config.schedule).largest_crop
+    pairs = load_pairs(sources.data, min_side=largest)
+    perceptual = config.stage == "gan"
     trainer = Trainer(
         config,
-        load_pairs(data, min_side=largest),
-        load_pairs(validation, min_side=4 * SCALE) if validation else [],
+        pairs,
+        load_pairs(sources.validation, min_side=4 * SCALE) if sources.validation else [],
         folder,
-        device,
+        world=world,
+        init=init,
+        features=Lpips("vgg16", sources.features) if perceptual and sources.features else None,
+        lpips=Lpips("alexnet", sources.lpips) if perceptual and sources.lpips else None,
+        compile_network=compile_network,
     )
     if resume:
         trainer.restore()
     return trainer
 
 
-def _configure(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
-    given = {_OPTIONS.get(k, k): value for k, value in changes.items() if value is not None}
-    try:
-        config = dataclasses.replace(config, **given)
-        Schedule.parse(config.schedule)
-    except ValueError as error:
-        raise TrainingError(f"the configuration makes no sense: {error}") from None
+def _configure(
+    begun: TrainConfig | None,
+    init: Checkpoint | None,
+    sources: Sources,
+    world: World,
+    changes: dict[str, object],
+) -> TrainConfig:
+    """The configuration of a fresh run, or of one to go on with."""
+    if begun is not None:
+        fixed = [
+            n for n in ("model", "stage") if changes.get(n, getattr(begun, n)) != getattr(begun, n)
+        ]
+        if fixed:
+            raise ValueError(f"a run keeps its {fixed[0]}: {getattr(begun, fixed[0])}")
+        if begun.perceptual_weight and not sources.features:
+            raise ValueError("this run has a perceptual loss: name vgg16.npz with --features")
+        return begun.changed(changes)
+    if init is not None:
+        if changes.setdefault("model", init.model) != init.model:
+            raise ValueError(f"the weights to begin with are of the model {init.model}")
+        changes = {**vars(init.config), **changes}
+    model, stage = changes.get("model", "agsr"), changes.get("stage", "psnr")
+    defaults = STAGE_DEFAULTS.get((model, stage), {})  # type: ignore[arg-type]  # changed() checks
+    config = TrainConfig().changed(
+        {"model": model, "bf16": has_fast_bf16(world.device), **defaults, **changes}
+    )
+    if stage == "gan" and init is None:
+        raise ValueError("the stage 'gan' begins with trained weights: name them with --init")
+    if init is not None:
+        if config.network != init.config:
+            raise ValueError("the weights to begin with have another shape")
+        config = config.changed({"init": init.weights_hash})
+    if config.perceptual_weight and not sources.features:
+        config = config.changed({"perceptual_weight": 0.0})
     return config

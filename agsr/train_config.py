@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
-from agsr.generator import GeneratorConfig
+from agsr.network import NetworkConfig
+from agsr.networks import DEFAULT_NETWORK, make_config
+from agsr.schedule import Schedule
 
-DEFAULT_SCHEDULE = "1x24000@32/16,2x3000@32/16,4x4500@48/8"
-"""About two hours on two cores with AMX."""
+Stage = Literal["psnr", "gan"]
+"""What is minimised: pixels, or pixels, features and a discriminator's verdict."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """What a run does. Stored in its state file and in the weights it makes."""
 
-    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    model: str = DEFAULT_NETWORK
+    """Name of the network, a key of `agsr.networks.NETWORKS`."""
+    network: NetworkConfig = field(default_factory=lambda: make_config(DEFAULT_NETWORK))
     """Shape of the network."""
-    schedule: str = DEFAULT_SCHEDULE
+    stage: Stage = "psnr"
+    """What is minimised."""
+    init: str = ""
+    """`Checkpoint.weights_hash` of the weights the run began with; empty means random ones."""
+    schedule: str = "1x24000@32/16,2x3000@32/16,4x4500@48/8"
     """Phases, as `agsr.schedule.Schedule.parse` reads them."""
     peak_rate: float = 1.5e-3
     """Learning rate after warm-up."""
@@ -30,6 +40,20 @@ class TrainConfig:
     """Largest norm of the gradient."""
     ema_decay: float = 0.999
     """Decay of the averaged weights per iteration."""
+    step_decay: float = 1.0
+    """Weight of a step's pixel loss relative to the step after it; 1 weighs all alike."""
+    adversarial_weight: float = 0.0
+    """``λ_adv``: weight of the discriminator's reconstruction error in the generator's loss."""
+    perceptual_weight: float = 0.0
+    """``λ_p``: weight of the LPIPS distance of VGG16 features."""
+    probability_weight: float = 0.0
+    """Weight of ``-log D(G(z))``, the sigmoid of Fig. 6; 0 lets it only watch."""
+    critic_rate: float = 1e-4
+    """Learning rate of the discriminator after warm-up; it falls as the generator's does."""
+    gamma: float = 0.7
+    """``γ`` of eq. (15): the ratio of the discriminator's errors that is held."""
+    balance_rate: float = 1e-3
+    """``λ_k`` of eq. (11)."""
     seed: int = 0
     """Seed of the initial weights and of the data order."""
     validate_every: int = 1000
@@ -37,12 +61,78 @@ class TrainConfig:
     bf16: bool = True
     """Autocast to bfloat16 (AMX, tensor cores); weights and optimizer stay float32."""
 
+    def __post_init__(self) -> None:
+        Schedule.parse(self.schedule)
+        if self.stage not in get_args(Stage):
+            raise ValueError(f"stage is {self.stage!r}; expected {' or '.join(get_args(Stage))}")
+        for field_ in dataclasses.fields(self):
+            value = getattr(self, field_.name)
+            if isinstance(value, int | float) and not 0 <= value < float("inf"):
+                raise ValueError(f"{field_.name} is {value}; expected 0 or more")
+
     @classmethod
     def from_json(cls, text: str) -> TrainConfig:
-        """Rebuild a configuration from ``json.dumps(dataclasses.asdict(config))``."""
+        """Rebuild a configuration from `to_json`.
+
+        Raises:
+            ValueError: The text is of another version, or a value is out of range.
+        """
         values = json.loads(text)
-        return cls(**{**values, "generator": GeneratorConfig(**values["generator"])})
+        network = make_config(values["model"], values["network"])
+        return cls(**{**values, "network": network})
 
     def to_json(self) -> str:
         """The configuration as JSON, for `from_json`."""
-        return json.dumps(dataclasses.asdict(self))
+        return json.dumps(self.to_record())
+
+    def to_record(self) -> dict[str, Any]:
+        """The configuration as plain values."""
+        return dataclasses.asdict(self)
+
+    def changed(self, changes: Mapping[str, object]) -> TrainConfig:
+        """A copy with other values; names that only the network has change its shape.
+
+        Raises:
+            ValueError: No such field, or a value of another type or out of range.
+        """
+        own = {f.name: f for f in dataclasses.fields(self)}
+        config = self
+        if "model" in changes and changes["model"] != self.model:
+            name = str(changes["model"])
+            config = dataclasses.replace(config, model=name, network=make_config(name))
+        shape = {k: v for k, v in changes.items() if k not in own}
+        if shape:
+            shape = {**vars(config.network), **shape}
+            config = dataclasses.replace(config, network=make_config(config.model, shape))
+        given = {k: v for k, v in changes.items() if k in own}
+        for name, value in given.items():
+            present = getattr(config, name)
+            if isinstance(present, float) and isinstance(value, int):
+                given[name] = float(value)
+            elif type(value) is not type(present):
+                raise ValueError(f"{name} is {value!r}; expected something like {present!r}")
+        return dataclasses.replace(config, **given)  # type: ignore[arg-type]  # checked just above
+
+
+STAGE_DEFAULTS: dict[tuple[str, Stage], dict[str, object]] = {
+    ("agsr", "psnr"): {},
+    ("srcnn", "psnr"): {"schedule": "1x30000@32/16", "peak_rate": 1e-3},
+    ("srgan", "psnr"): {"schedule": "1x30000@32/16", "peak_rate": 1e-3},
+    ("agsr", "gan"): {
+        "schedule": "4x3000@24/8",
+        "peak_rate": 1e-4,
+        "final_rate": 1e-6,
+        "adversarial_weight": 0.01,
+        "perceptual_weight": 0.05,
+        "validate_every": 250,
+    },
+    ("srgan", "gan"): {
+        "schedule": "1x3000@24/8",
+        "peak_rate": 1e-4,
+        "final_rate": 1e-6,
+        "perceptual_weight": 0.05,
+        "probability_weight": 1e-3,
+        "validate_every": 250,
+    },
+}
+"""What a run of a model's stage does where the user says nothing else."""

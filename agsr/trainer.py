@@ -1,39 +1,36 @@
-"""The PSNR stage of training: L1 on every step's output, progressively unrolled.
+"""The training loop, for every network and stage, on one device or many.
 
-Data flow: `agsr.data` (patches) → generator → `agsr.losses` → Adam → EMA weights → validation →
-`agsr.checkpoint`. A run lives in a folder: ``state.safetensors`` (everything to go on exactly),
-``last.safetensors`` and ``best.safetensors`` (EMA weights, ready to export). `agsr.cli` draws the
-progress that `Trainer.run` yields.
+Data flow: `agsr.patches` → network → `agsr.objectives` → Adam (`agsr.learner`) → averaged weights →
+`agsr.validation` → `agsr.checkpoint`. A run lives in a folder: ``state.safetensors`` (everything to
+go on exactly), ``last.safetensors`` and ``best.safetensors`` (averaged weights, ready to export).
+`agsr.train` starts it; `agsr.console` draws the progress that `Trainer.run` yields.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from agsr.checkpoint import Checkpoint, read_tensors, save_checkpoint, to_float32, write_tensors
-from agsr.data import Image8, Pair, PatchSampler, fingerprint
-from agsr.errors import CheckpointError, TrainingError
-from agsr.generator import Generator, place
-from agsr.losses import stepwise_l1
+from agsr.checkpoint import Checkpoint, save_checkpoint, to_float32
+from agsr.data import Pair, fingerprint
+from agsr.distributed import World
+from agsr.errors import TrainingError
+from agsr.learner import EveryStep, Learner, autocast
+from agsr.network import Network, place
+from agsr.networks import build
+from agsr.objectives import make_objective
+from agsr.patches import PatchBank
+from agsr.perceptual import Lpips
+from agsr.run_state import RunState, read_state, write_state
 from agsr.schedule import Schedule, learning_rate
+from agsr.speed import Clock, Meter
 from agsr.train_config import TrainConfig
-from agsr.validation import psnr_by_step, to_tensor
-
-STATE_FILE = "state.safetensors"
-"""Name of the state file in a run's folder."""
-
-STATE_FORMAT = "agsr-training-state-1"
-"""Value of the ``format`` entry in a state file's header."""
+from agsr.validation import score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,20 +41,22 @@ class Progress:
     """Iterations done."""
     iterations: int
     """Iterations of the whole run."""
-    loss: float
-    """Mean L1 loss since the report before, in 8-bit levels."""
+    terms: dict[str, float]
+    """The terms of the loss: means since the report before; ``l1`` is in 8-bit levels."""
     rate: float
     """Learning rate of the last iteration."""
     steps: int
     """Unrolled steps of the current phase."""
     speed: float
     """Iterations per second since the report before."""
+    patches_per_second: float
+    """Patches per second since the report before, over all ranks."""
+    matmul_share: float
+    """Arithmetic done by this rank, over what its device does in a large matrix product."""
     seconds_left: float
     """Estimated time to the end of the run, by the cost still to do."""
-    validation: dict[int, float]
-    """PSNR-Y in dB on the validation images by step count, from the latest validation."""
-    best: float
-    """Best validation PSNR-Y at the phase's step count so far, dB."""
+    scores: dict[str, Any]
+    """Latest validation: ``{"psnr_y": {"1": 28.2, ...}, "lpips": 0.1}``."""
 
 
 class Trainer:
@@ -68,7 +67,15 @@ class Trainer:
         pairs: Training images (`agsr.data.load_pairs`).
         validation: Images that choose the best checkpoint; none means the last is the best.
         folder: Where the run's files go.
-        device: Where to compute, for example ``"cpu"`` or ``"cuda"``.
+        world: The ranks that train together; None means this process alone, on the CPU.
+        init: Weights to begin with; None means random ones.
+        features: VGG16 features of the perceptual loss; None leaves that loss out.
+        lpips: LPIPS on AlexNet, by which the ``gan`` stage chooses its best checkpoint; None means
+            that its last is its best.
+        compile_network: Whether `torch.compile` makes the network's kernels.
+
+    Raises:
+        TrainingError: The configuration makes no sense for this network.
     """
 
     def __init__(
@@ -77,26 +84,35 @@ class Trainer:
         pairs: Sequence[Pair],
         validation: Sequence[Pair],
         folder: Path,
-        device: str = "cpu",
+        *,
+        world: World | None = None,
+        init: Checkpoint | None = None,
+        features: Lpips | None = None,
+        lpips: Lpips | None = None,
+        compile_network: bool = False,
     ) -> None:
         self.config = config
         self.schedule = Schedule.parse(config.schedule)
         self.folder = folder
-        self.iteration = 0
-        self.scores: dict[int, float] = {}
-        self.best = -float("inf")
-        self.history: list[list[float]] = []
-        self._device = torch.device(device)
-        self._sampler = PatchSampler(pairs, config.seed)
+        self.world = world or World(torch.device("cpu"))
+        self.state = RunState(config, fingerprint(pairs))
         self._images = len(pairs)
-        self._data = fingerprint(pairs)
+        self._bank = PatchBank(pairs, config.seed, self.world)
         self._validation = validation
+        self._lpips = place(lpips, self.world.device) if lpips else None
         torch.manual_seed(config.seed)
-        self.generator = place(Generator(config.generator), self._device)
-        self._parameters = dict(self.generator.named_parameters())
-        self._average = to_float32(self._parameters)
-        self._average = {name: value.to(self._device) for name, value in self._average.items()}
-        self._adam = torch.optim.Adam(self._parameters.values(), config.peak_rate, fused=True)
+        network = build(config.model, config.network)
+        _check_steps(network, self.schedule)
+        if init is not None:
+            network.load_state_dict(dict(init.weights))
+        self.network = network
+        self._learner = Learner(network, self.world, clip_norm=config.clip_norm)
+        self._average = {k: v.clone().float() for k, v in self._learner.values.items()}
+        module = EveryStep(network)
+        if compile_network:
+            module.compile()
+        self._forward = self.world.parallel(module)
+        self._objective = make_objective(config, self.world, features)
         self._stop = False
 
     def stop(self) -> None:
@@ -113,215 +129,162 @@ class Trainer:
             report_every: Iterations between progress reports.
             save_every: Seconds between saves of the state: the most a kill can lose.
         """
-        started = saved = reported = time.monotonic()
-        losses: list[Tensor] = []
-        with ThreadPoolExecutor(1) as pool:
-            upcoming = self._prepare(pool)
-            while self.iteration < self.schedule.iterations and not self._stop:
-                batch, rate = upcoming.result(), self._rate()
-                self.iteration += 1
-                upcoming = self._prepare(pool)
-                losses.append(self._train_on(*batch, rate))
-                finished = self.iteration == self.schedule.iterations
-                due = finished or self.iteration % self.config.validate_every == 0
-                if due:
-                    self._validate()
-                if due or self.iteration % report_every == 0:
-                    now = time.monotonic()
-                    yield self._progress(losses, rate, len(losses) / (now - reported))
-                    losses, reported = [], time.monotonic()
-                if time.monotonic() - saved > save_every:
-                    self.save()
-                    saved = time.monotonic()
-                if minutes is not None and time.monotonic() - started > 60 * minutes:
-                    break
-            upcoming.cancel()
+        clock = Clock(minutes, save_every)
+        meter = Meter(self.world, self.config.bf16)
+        while self.state.iteration < self.schedule.iterations:
+            phase, rate = self.schedule.phase(self.state.iteration), self._rate()
+            meter.time(phase, partial(self._train, rate))
+            self.state.iteration += 1
+            meter.note(self._objective.log)
+            finished = self.state.iteration == self.schedule.iterations
+            validates = finished or self.state.iteration % self.config.validate_every == 0
+            reports = validates or self.state.iteration % report_every == 0
+            if reports:
+                yield self._report(meter, rate, validates)
+            # Ranks agree where they meet anyway; a single one may stop anywhere.
+            if (reports or self.world.size == 1) and self.world.agree(self._stop or clock.over()):
+                break
+            if clock.save_is_due():
+                self.save()
         self.save()
 
     def save(self) -> None:
-        """Write the state file and the averaged weights.
+        """Write the state file and the averaged weights; on rank 0 only.
 
         Raises:
             TrainingError: The weights aren't finite; the files of the last save stay.
         """
         if not all(torch.isfinite(tensor).all() for tensor in self._average.values()):
             raise TrainingError(
-                f"the weights are not finite at iteration {self.iteration}, the last good state is "
-                "kept; go on from it with a lower learning rate: --resume --rate"
+                f"the weights are not finite at iteration {self.state.iteration}, the last good "
+                "state is kept; go on from it with a lower learning rate: --resume --rate"
             )
-        write_tensors(self._state(), self._state_header(), self.folder / STATE_FILE)
+        if not self.world.leads:
+            return
+        tensors = self._learner.state("") | self._objective.state()
+        tensors |= {f"average.{name}": value for name, value in self._average.items()}
+        write_state(self.state, tensors, self.folder)
         save_checkpoint(self.checkpoint(), self.folder / "last.safetensors")
         if not self._validation:
             save_checkpoint(self.checkpoint(), self.folder / "best.safetensors")
 
     def restore(self) -> None:
-        """Go on from the folder's state file.
+        """Go on from the folder's state file, written by any number of ranks.
 
         Raises:
             CheckpointError: There is none, or it is damaged.
             TrainingError: It belongs to other training images.
         """
-        tensors, header = _read_state(self.folder)
-        if header["data"] != self._data:
+        state, tensors = read_state(self.folder)
+        if state.data != self.state.data:
             raise TrainingError(
                 f"{self.folder} was trained on other images, or on the same ones chosen by another "
                 "largest crop; give the same --data, or start anew with another -o"
             )
-        self.iteration = int(header["iteration"])
-        self.best = float(header["best"])
-        self.scores = {int(steps): score for steps, score in json.loads(header["scores"]).items()}
-        self.history = json.loads(header["history"])
-        with torch.no_grad():
-            for name, parameter in self._parameters.items():
-                parameter.copy_(tensors[f"model.{name}"])
-                self._average[name].copy_(tensors[f"average.{name}"])
-                self._adam.state[parameter] = {
-                    "step": torch.tensor(float(self.iteration), device=self._device),
-                    "exp_avg": torch.empty_like(parameter).copy_(tensors[f"mean.{name}"]),
-                    "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"square.{name}"]),
-                }
+        state.config = self.config
+        self.state = state
+        self._learner.load(tensors, "", state.iteration)
+        self._objective.load(tensors, state.iteration)
+        for name, value in self._average.items():
+            value.copy_(tensors[f"average.{name}"])
 
     def checkpoint(self) -> Checkpoint:
-        """The averaged weights with config, record and scores."""
+        """The averaged weights with their network, record and scores."""
         record = {
-            **dataclasses.asdict(self.config),
-            "iteration": self.iteration,
+            **self.config.to_record(),
+            "iteration": self.state.iteration,
+            "patches": self.schedule.patches(self.state.iteration),
             "images": self._images,
             "torch": torch.__version__,
-            "history": self.history,
+            "history": self.state.history,
         }
         return Checkpoint(
-            config=self.config.generator,
+            model=self.config.model,
+            config=self.config.network,
             weights=to_float32(self._average),
             record=record,
-            scores={"psnr_y": {str(steps): psnr for steps, psnr in self.scores.items()}},
+            scores=self.state.scores,
         )
-
-    def _prepare(self, pool: ThreadPoolExecutor) -> Future[tuple[Image8, Image8]]:
-        """Start to cut the batch of the current iteration while the one before is trained on."""
-        phase = self.schedule.phase(self.iteration)
-        return pool.submit(self._sampler.batch, self.iteration, phase.batch, phase.crop)
 
     def _rate(self) -> float:
         return learning_rate(
-            self.schedule.progress(self.iteration),
-            self.iteration,
+            self.schedule.progress(self.state.iteration),
+            self.state.iteration,
             peak=self.config.peak_rate,
             final=self.config.final_rate,
             warmup=self.config.warmup,
         )
 
-    def _train_on(self, lr_images: Image8, hr_images: Image8, rate: float) -> Tensor:
-        """One optimizer step; returns the loss without waiting for the device."""
-        steps = self.schedule.phase(self.iteration - 1).steps
-        lr, hr = to_tensor(lr_images, self._device), to_tensor(hr_images, self._device)
-        with self._autocast():
-            outputs = self.generator.every_step(lr, steps)
-        loss = stepwise_l1(outputs, hr)
-        self._adam.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self._parameters.values(), self.config.clip_norm)
-        self._adam.param_groups[0]["lr"] = rate
-        self._adam.step()
+    def _train(self, rate: float) -> None:
+        """One iteration; nothing in it waits for the device."""
+        iteration = self.state.iteration
+        phase = self.schedule.phase(iteration)
+        lr, hr = self._bank.batch(iteration, phase.batch, phase.crop)
+        with autocast(self.world.device, self.config.bf16):
+            outputs = self._forward(lr, phase.steps)
+        self._learner.step(self._objective.loss(outputs, hr, iteration), rate)
+        self._objective.update(rate * self.config.critic_rate / self.config.peak_rate)
         self._update_average()
-        return loss.detach()
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        decay = min(self.config.ema_decay, (1 + self.iteration) / (10 + self.iteration))
-        averages = [self._average[name] for name in self._parameters]
-        torch._foreach_lerp_(averages, list(self._parameters.values()), 1 - decay)
+        done = self.state.iteration + 1
+        decay = min(self.config.ema_decay, (1 + done) / (10 + done))
+        values = [self._learner.values[name] for name in self._average]
+        torch._foreach_lerp_(list(self._average.values()), values, 1 - decay)
 
-    def _validate(self) -> None:
-        """Score the averaged weights on whole images; keep them if they are the best so far."""
-        if not self._validation:
-            return
-        steps = self.schedule.phase(self.iteration - 1).steps
-        generator = place(self.checkpoint().build(), self._device)
-        with self._autocast():
-            means = psnr_by_step(generator, self._validation, steps)
-        self.scores = {step: round(psnr, 4) for step, psnr in enumerate(means, 1)}
-        new_phase = not self.history or self.history[-1][1] != steps
-        self.history.append([self.iteration, steps, *self.scores.values()])
-        if new_phase or self.scores[steps] > self.best:
-            self.best = self.scores[steps]
-            save_checkpoint(self.checkpoint(), self.folder / "best.safetensors")
-            self.save()  # so that a resumed run never judges by an older best
-
-    def _progress(self, losses: Sequence[Tensor], rate: float, speed: float) -> Progress:
-        loss = float(torch.stack(list(losses)).mean()) * 255
-        phase = self.schedule.phase(self.iteration - 1)
-        cost_left = (1 - self.schedule.progress(self.iteration)) * sum(
-            p.cost * p.iterations for p in self.schedule.phases
-        )
+    def _report(self, meter: Meter, rate: float, validates: bool) -> Progress:
+        iteration = self.state.iteration
+        phase = self.schedule.phase(iteration - 1)
+        terms, speed, share = meter.read()
+        if validates and self._validation and self.world.leads:
+            self._validate(phase.steps)
+        meter.start()
+        cost = sum(p.cost * p.iterations for p in self.schedule.phases)
+        left = (1 - self.schedule.progress(iteration)) * cost / phase.cost
         return Progress(
-            iteration=self.iteration,
+            iteration=iteration,
             iterations=self.schedule.iterations,
-            loss=loss,
+            terms=terms,
             rate=rate,
             steps=phase.steps,
             speed=speed,
-            seconds_left=cost_left / phase.cost / speed,
-            validation=self.scores,
-            best=self.best,
+            patches_per_second=speed * phase.batch,
+            matmul_share=share,
+            seconds_left=left / speed,
+            scores=self.state.scores,
         )
 
-    def _state(self) -> dict[str, Tensor]:
-        tensors: dict[str, Tensor] = {}
-        for name, parameter in self._parameters.items():
-            adam = self._adam.state[parameter]
-            tensors[f"model.{name}"] = parameter
-            tensors[f"average.{name}"] = self._average[name]
-            tensors[f"mean.{name}"] = adam.get("exp_avg", torch.zeros_like(parameter))
-            tensors[f"square.{name}"] = adam.get("exp_avg_sq", torch.zeros_like(parameter))
-        return tensors
-
-    def _state_header(self) -> dict[str, str]:
-        return {
-            "format": STATE_FORMAT,
-            "config": self.config.to_json(),
-            "data": self._data,
-            "iteration": str(self.iteration),
-            "best": repr(self.best),
-            "scores": json.dumps(self.scores),
-            "history": json.dumps(self.history),
+    def _validate(self, steps: int) -> None:
+        """Score the averaged weights on whole images; keep them if they are the best so far."""
+        network = place(self.checkpoint().build(), self.world.device)
+        lpips = self._lpips if self.config.stage == "gan" else None
+        with autocast(self.world.device, self.config.bf16):
+            self.state.scores = score(network, self._validation, steps, lpips)
+        row = {
+            "iteration": self.state.iteration,
+            "patches": self.schedule.patches(self.state.iteration),
+            "steps": steps,
+            **self.state.scores,
         }
+        new_phase = not self.state.history or self.state.history[-1]["steps"] != steps
+        self.state.history.append(row)
+        merit = self._merit(row)
+        if new_phase or self.state.best is None or merit > self.state.best:
+            self.state.best = merit
+            save_checkpoint(self.checkpoint(), self.folder / "best.safetensors")
+            self.save()  # so that a resumed run never judges by an older best
 
-    def _autocast(self) -> Any:
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.bf16)
+    def _merit(self, row: Mapping[str, Any]) -> float:
+        """What the best checkpoint is best at: PSNR, or in the ``gan`` stage LPIPS, else age."""
+        if self.config.stage == "psnr":
+            return float(row["psnr_y"][str(row["steps"])])
+        return -float(row["lpips"]) if "lpips" in row else float(row["iteration"])
 
 
-def saved_config(folder: Path) -> TrainConfig:
-    """The configuration of the run that a folder's state file belongs to.
-
-    Raises:
-        CheckpointError: There is no state file, or it is damaged.
-    """
-    text = _read_state(folder)[1].get("config", "")
+def _check_steps(network: Network, schedule: Schedule) -> None:
     try:
-        return TrainConfig.from_json(text)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder / STATE_FILE}: of another version: {error}") from None
-
-
-def check_device(device: str) -> None:
-    """Find out whether torch can compute on a device.
-
-    Raises:
-        TrainingError: It can't.
-    """
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise TrainingError(f"torch can't use the device '{device}': {reason}") from None
-
-
-def _read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    path = folder / STATE_FILE
-    tensors, header = read_tensors(path)
-    if header.get("format") != STATE_FORMAT:
-        raise CheckpointError(
-            f"{path}: found format {header.get('format')!r}, expected {STATE_FORMAT!r}"
-        )
-    return tensors, header
+        for phase in schedule.phases:
+            network.check_steps(phase.steps)
+    except ValueError as error:
+        raise TrainingError(f"the schedule does not fit the model: {error}") from None

@@ -1,27 +1,50 @@
-"""Scoring a generator on whole images while it trains, and images as tensors."""
+"""Scoring a network on whole images while it trains, and images as tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from agsr.data import Image8, Pair
-from agsr.generator import Generator
 from agsr.metrics import psnr_y
+from agsr.network import Network
+from agsr.perceptual import Lpips
 
 
 @torch.inference_mode()
-def psnr_by_step(generator: Generator, pairs: Sequence[Pair], steps: int) -> list[float]:
-    """Mean PSNR-Y in dB over the images, after step 1, 2, ... ``steps``."""
-    device = next(generator.parameters()).device
-    rows = []
+def score(
+    network: Network, pairs: Sequence[Pair], steps: int, lpips: Lpips | None = None
+) -> dict[str, Any]:
+    """Mean scores over the images.
+
+    Args:
+        network: In evaluation mode.
+        pairs: HR and LR images.
+        steps: Time steps; PSNR is taken after each of them, LPIPS after the last.
+        lpips: The metric, on the network's device; None leaves it out.
+
+    Returns:
+        ``{"psnr_y": {"1": dB, ...}}``, with a metric also ``"lpips"``.
+    """
+    device = next(network.parameters()).device
+    psnr, distances = [], []
     for pair in pairs:
-        outputs = generator.every_step(to_tensor(pair.lr[None], device), steps)
-        rows.append([psnr_y(to_image(sr), pair.hr) for sr in outputs])
-    return [float(mean) for mean in np.mean(rows, axis=0)]
+        outputs = network.every_step(to_tensor(pair.lr[None], device), steps)
+        psnr.append([psnr_y(to_image(sr), pair.hr) for sr in outputs])
+        if lpips is not None:
+            hr = to_tensor(pair.hr[None], device)
+            distances.append(float(lpips(outputs[-1].float().clamp(0, 1), hr)))
+    means = np.mean(psnr, axis=0)
+    found: dict[str, Any] = {
+        "psnr_y": {str(step): round(float(mean), 4) for step, mean in enumerate(means, 1)}
+    }
+    if distances:
+        found["lpips"] = round(float(np.mean(distances)), 5)
+    return found
 
 
 def to_tensor(images: Image8, device: torch.device) -> Tensor:

@@ -15,7 +15,7 @@ from agsr.catalog import (
     find_checkpoint,
     find_onnx,
 )
-from agsr.contract import DEFAULT_STEPS, MAX_STEPS
+from agsr.contract import MAX_STEPS
 from agsr.engines.ort_backend import OrtBackend
 from agsr.engines.torch_backend import TorchBackend
 from agsr.errors import BackendError, MissingDependencyError
@@ -42,7 +42,7 @@ def open_backend(
     Args:
         backend: One of `BACKENDS`.
         weights: A shipped name, or the path of an ``.onnx`` or ``.safetensors`` file.
-        steps: Time steps; None means those of the ONNX file, or 4.
+        steps: Time steps; None means those of the ONNX file, or the network's default (4).
         provider: ONNX Runtime's execution provider: ``cpu`` (the default), ``openvino``, ``cuda``.
             ``auto`` takes ONNX Runtime where it is given.
         device: torch's device, ``cpu`` by default. ``auto`` takes torch where it is given.
@@ -58,10 +58,8 @@ def open_backend(
     name = _choose(backend, weights, for_ort, {"device": device})
     if name == "torch":
         path = find_checkpoint(weights)
-        return TorchBackend(
-            path, steps=steps or DEFAULT_STEPS, device=device or "cpu", precision=precision
-        )
-    path = find_onnx(weights, steps or DEFAULT_STEPS)
+        return TorchBackend(path, steps=steps, device=device or "cpu", precision=precision)
+    path = find_onnx(weights, steps)
     loaded = OrtBackend(path, provider=provider or "cpu", precision=precision, threads=threads)
     if steps is not None and loaded.info.steps != steps:
         raise BackendError(

@@ -20,13 +20,13 @@ class TorchBackend(Backend):
 
     Args:
         path: Checkpoint file.
-        steps: Time steps of the recurrent attention loop.
+        steps: Time steps of the recurrent attention loop; None means the network's default.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
         precision: ``"fp32"``, or autocast to ``"fp16"`` or ``"bf16"``.
 
     Raises:
-        CheckpointError: The file is not a generator's weights.
-        BackendError: The device does not exist here, or the precision is unknown.
+        CheckpointError: The file is not a network's weights.
+        BackendError: The device does not exist here, or the precision or step count is not its own.
         MissingDependencyError: torch is not installed.
     """
 
@@ -34,7 +34,7 @@ class TorchBackend(Backend):
         self,
         path: Path,
         *,
-        steps: int,
+        steps: int | None = None,
         device: str = "cpu",
         precision: str = "fp32",
     ) -> None:
@@ -45,12 +45,18 @@ class TorchBackend(Backend):
         import torch
 
         from agsr.checkpoint import load_checkpoint
-        from agsr.generator import place
+        from agsr.network import place
 
         checkpoint = load_checkpoint(path)
+        steps = checkpoint.network_type.default_steps if steps is None else steps
+        try:
+            self._network = checkpoint.build()
+            self._network.check_steps(steps)
+        except ValueError as error:
+            raise BackendError(str(error)) from None
         try:
             self._device = torch.device(device)
-            self._generator = place(checkpoint.build(), self._device)
+            self._network = place(self._network, self._device)
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise BackendError(f"torch can't use the device '{device}': {reason}") from None
@@ -78,7 +84,7 @@ class TorchBackend(Backend):
             with torch.inference_mode(), autocast, _exact_convolutions():
                 tensor = torch.from_numpy(lr).to(self._device)
                 tensor = tensor.contiguous(memory_format=torch.channels_last)
-                sr = self._generator(tensor, self.info.steps).float().cpu()
+                sr = self._network(tensor, self.info.steps).float().cpu()
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise BackendError(

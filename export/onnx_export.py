@@ -1,4 +1,4 @@
-"""The exporter: traces `UnrolledGenerator`, writes one clean file, verifies it, or leaves nothing.
+"""The exporter: traces `UnrolledNetwork`, writes one clean file, verifies it, or leaves nothing.
 
 Data flow: checkpoint → `agsr.export.unrolled` → ONNX graph with named dynamic dimensions and
 `agsr.contract.ModelMetadata` → `agsr.export.verify` → file under its final name.
@@ -20,10 +20,11 @@ import torch
 from agsr._version import __version__
 from agsr.atomic import complete_file
 from agsr.checkpoint import Checkpoint
-from agsr.contract import INPUT_NAME, MAX_STEPS, OUTPUT_NAME, ModelMetadata, Precision
+from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata, Precision
 from agsr.errors import ExportError
-from agsr.export.unrolled import UnrolledGenerator
+from agsr.export.unrolled import UnrolledNetwork
 from agsr.export.verify import ParityRow, verify
+from agsr.network import Network
 
 DEFAULT_OPSET = 20
 """ONNX opset where nothing else is asked for."""
@@ -66,7 +67,7 @@ def export_onnx(
     checkpoint: Checkpoint,
     path: Path,
     *,
-    steps: int,
+    steps: int | None = None,
     precision: Precision = "fp32",
     opset: int = DEFAULT_OPSET,
     tolerance: float | None = None,
@@ -76,7 +77,7 @@ def export_onnx(
     Args:
         checkpoint: Trained weights.
         path: Where the file goes; an existing one is replaced after verification only.
-        steps: Time steps to unroll.
+        steps: Time steps to unroll; None means the network's default.
         precision: Arithmetic inside the graph.
         opset: ONNX opset, `OLDEST_OPSET` to `NEWEST_OPSET`.
         tolerance: Largest difference from torch in fp32, in units of the range; None means the
@@ -85,10 +86,14 @@ def export_onnx(
     Raises:
         ExportError: The step count or opset is out of range, or the graph failed verification.
     """
-    if not 1 <= steps <= MAX_STEPS:
-        raise ExportError(f"steps is {steps}; expected 1 to {MAX_STEPS}")
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ExportError(f"opset is {opset}; expected {OLDEST_OPSET} to {NEWEST_OPSET}")
+    network = checkpoint.build()
+    steps = network.default_steps if steps is None else steps
+    try:
+        network.check_steps(steps)
+    except ValueError as error:
+        raise ExportError(str(error)) from None
     metadata = ModelMetadata(
         steps=steps,
         precision=precision,
@@ -97,7 +102,7 @@ def export_onnx(
         weights_hash=checkpoint.weights_hash,
         version=__version__,
     )
-    model = _trace(checkpoint, steps, precision, opset)
+    model = _trace(network, steps, precision, opset)
     operators = _clean(model, metadata)
     with complete_file(path) as temporary:
         onnx.save(model, temporary)
@@ -113,8 +118,8 @@ def export_onnx(
     )
 
 
-def _trace(checkpoint: Checkpoint, steps: int, precision: Precision, opset: int) -> onnx.ModelProto:
-    module = UnrolledGenerator(checkpoint.build(), steps, precision).eval()
+def _trace(network: Network, steps: int, precision: Precision, opset: int) -> onnx.ModelProto:
+    module = UnrolledNetwork(network, steps, precision).eval()
     # Two of everything: the exporter specialises on sizes of 0 and 1.
     example = torch.zeros(2, 3, 24, 32)
     dynamic = {0: "batch", 2: "height", 3: "width"}

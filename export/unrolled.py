@@ -1,4 +1,4 @@
-"""The module that is traced: a trained generator with its step count and precision fixed.
+"""The module that is traced: a trained network with its step count and precision fixed.
 
 Tracing concerns live here, so that none of them enters the model.
 """
@@ -9,25 +9,25 @@ import torch
 from torch import Tensor, nn
 
 from agsr.contract import Precision
-from agsr.generator import Generator
+from agsr.network import Network
 
 
-class UnrolledGenerator(nn.Module):
+class UnrolledNetwork(nn.Module):
     """``lr`` → ``sr`` with a fixed number of steps; float32 outside, ``precision`` inside.
 
     Args:
-        generator: Trained network; it is changed in place.
+        network: Trained network; it is changed in place.
         steps: Time steps to unroll.
         precision: ``"fp16"`` puts one cast behind ``lr`` and one before ``sr``, none between.
     """
 
-    def __init__(self, generator: Generator, steps: int, precision: Precision) -> None:
+    def __init__(self, network: Network, steps: int, precision: Precision) -> None:
         super().__init__()
         self._inner = torch.float16 if precision == "fp16" else torch.float32
-        self.generator = generator.to(self._inner).eval().requires_grad_(False)
+        self.network = network.to(self._inner).eval().requires_grad_(False)
         self.steps = steps
 
     def forward(self, lr: Tensor) -> Tensor:
         """``(B, 3, H, W)`` float32 → ``(B, 3, 4H, 4W)`` float32."""
-        sr: Tensor = self.generator(lr.to(self._inner), self.steps)
+        sr: Tensor = self.network(lr.to(self._inner), self.steps)
         return sr.to(torch.float32)

@@ -60,12 +60,12 @@ def verify(
     ort = require("onnxruntime", extra="cpu", purpose="Verifying an export")
     allowed = TOLERANCE[precision] if tolerance is None else tolerance
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    generator = checkpoint.build()
+    network = checkpoint.build()
     rows = []
     for shape in SHAPES:
         lr = sample_batch(*shape)
         with torch.inference_mode():
-            expected = generator(torch.from_numpy(lr), steps).numpy()
+            expected = network(torch.from_numpy(lr), steps).numpy()
         found = session.run([OUTPUT_NAME], {INPUT_NAME: lr})[0]
         rows.append(_compare(shape, found, expected))
     worst = max(rows, key=lambda row: row.largest)

@@ -1,17 +1,29 @@
 #!/usr/bin/env bash
-# Train in slices on one GPU: start, or go on where the slice before ended.
+# Train in slices on one GPU or several: start, or go on where the slice before ended.
 #
 #   AGSR_DATA=... scripts/train_gpu.sh RUN_FOLDER MINUTES [agsr train options]
+#   AGSR_DATA=... scripts/train_gpu.sh runs/psnr 9
+#   AGSR_DATA=... scripts/train_gpu.sh runs/gan 9 --stage gan --init runs/psnr/best.safetensors
 #
-# The schedule is sized for a data-centre GPU: larger batches and crops than on a CPU. It has not been run on
-# one yet; DEVICE=cpu with a short --schedule tries the script itself.
+# GPUS=4 divides each batch among four GPUs of this machine. The schedules are sized for a data-centre GPU;
+# they have not been run on one yet. DEVICE=cpu with a short --schedule tries the script itself.
 set -euo pipefail
 run=$1 minutes=$2
 shift 2
 
+start=()
 if [ -f "$run/state.safetensors" ]; then
   start=(--resume)
+elif [[ " $* " == *" gan "* ]]; then
+  start=(--schedule '4x20000@32/32')
 else
-  start=(--schedule '1x60000@48/32,2x10000@48/32,4x20000@64/16' --rate 1e-3)
+  start=(--schedule '1x40000@48/32,2x10000@48/32,4x25000@64/16' --rate 1e-3 --set step_decay=0.5)
 fi
-exec python -m agsr train -o "$run" --device "${DEVICE:-cuda}" --minutes "$minutes" "${start[@]}" "$@"
+launch=(python)
+if [ "${GPUS:-1}" -gt 1 ]; then
+  launch=(torchrun --nproc-per-node "$GPUS")
+fi
+if [ "${DEVICE:-cuda}" != cpu ]; then
+  start+=(--compile)
+fi
+exec "${launch[@]}" -m agsr train -o "$run" --device "${DEVICE:-cuda}" --minutes "$minutes" "${start[@]}" "$@"

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from agsr.data import Pair, PatchSampler, load_pairs
+from agsr.data import load_pairs
 from agsr.errors import DatasetError
 from agsr.resize import downscale
 
@@ -60,49 +60,6 @@ def test_missing_empty_and_broken_sources_are_named(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"nonsense")
     with pytest.raises(DatasetError, match=r"bad\.png: not an image"):
         load_pairs([tmp_path], min_side=8)
-
-
-def _coordinates() -> Pair:
-    """LR pixels hold their own coordinates; HR pixels those of the LR pixel that covers them."""
-    y, x = np.mgrid[:40, :50].astype(np.uint8)
-    lr = np.stack([y, x, y], axis=2)
-    return Pair(hr=lr.repeat(4, axis=0).repeat(4, axis=1), lr=lr)
-
-
-def test_patches_stay_aligned_through_every_symmetry() -> None:
-    sampler = PatchSampler([_coordinates()], seed=1)
-    lr, hr = sampler.batch(iteration=5, size=64, crop=6)
-    assert lr.shape == (64, 6, 6, 3)
-    assert hr.shape == (64, 24, 24, 3)
-    assert (hr == lr.repeat(4, axis=1).repeat(4, axis=2)).all()
-    directions = {
-        (int(p[1, 0, 0]) - int(p[0, 0, 0]), int(p[0, 1, 0]) - int(p[0, 0, 0])) for p in lr
-    }
-    assert directions == {(1, 0), (-1, 0), (0, 1), (0, -1)}
-    assert len({p.tobytes() for p in lr}) > 50
-
-
-def test_a_batch_depends_on_seed_and_iteration_alone() -> None:
-    pairs = [_coordinates()]
-    first = PatchSampler(pairs, seed=1).batch(7, 8, 6)[0]
-    other = PatchSampler(pairs, seed=1)
-    other.batch(3, 8, 6)
-    assert (other.batch(7, 8, 6)[0] == first).all()
-    assert (PatchSampler(pairs, seed=2).batch(7, 8, 6)[0] != first).any()
-
-
-def test_batches_do_not_repeat_each_others_patches() -> None:
-    lr = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
-    sampler = PatchSampler([Pair(hr=np.zeros((1200, 1200, 3), np.uint8), lr=lr)], seed=0)
-    patches = {p.tobytes() for i in range(40) for p in sampler.batch(i, 16, 8)[0]}
-    assert len(patches) > 630  # of 640; chance repeats one at most
-
-
-def test_images_are_drawn_by_their_area() -> None:
-    small = Pair(hr=np.zeros((64, 64, 3), np.uint8), lr=np.zeros((16, 16, 3), np.uint8))
-    large = Pair(hr=np.full((128, 192, 3), 9, np.uint8), lr=np.full((32, 48, 3), 9, np.uint8))
-    lr, _ = PatchSampler([small, large], seed=0).batch(0, 700, 8)
-    assert (lr[:, 0, 0, 0] == 0).mean() == pytest.approx(1 / 7, abs=0.05)
 
 
 def test_tar_members_are_never_written_to_disk(tmp_path: Path) -> None:

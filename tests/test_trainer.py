@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,15 +16,17 @@ from torch import Tensor
 
 from agsr.checkpoint import load_checkpoint, read_tensors
 from agsr.data import Pair, load_pairs
+from agsr.distributed import World, join_world
 from agsr.errors import CheckpointError, TrainingError
 from agsr.generator import GeneratorConfig
-from agsr.losses import stepwise_l1
-from agsr.train import start_training
+from agsr.run_state import read_state
+from agsr.train import Sources, start_training
 from agsr.train_config import TrainConfig
 from agsr.trainer import Trainer
 
+ALONE = World(torch.device("cpu"))
 SHORT = TrainConfig(
-    generator=TINY, schedule="1x6@8/4,3x6@8/2", warmup=2, validate_every=4, bf16=False
+    network=TINY, schedule="1x6@8/4,3x6@8/2", warmup=2, validate_every=4, bf16=False
 )
 
 
@@ -47,11 +50,6 @@ def _equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_stepwise_l1_is_the_mean_over_steps() -> None:
-    hr = torch.zeros(1, 3, 4, 4)
-    assert stepwise_l1([hr + 1, hr - 3], hr).item() == 2
-
-
 def test_a_seed_fixes_the_weights(tmp_path: Path, pairs: list[Pair]) -> None:
     _run(tmp_path / "a", pairs)
     _run(tmp_path / "b", pairs)
@@ -71,7 +69,7 @@ def test_a_resumed_run_equals_an_unbroken_one(
             first.stop()
     second = Trainer(SHORT, pairs, pairs, tmp_path / "parts")
     second.restore()
-    assert second.iteration == stop_after
+    assert second.state.iteration == stop_after
     for _ in second.run(report_every=1):
         pass
     state = [read_tensors(tmp_path / run / "state.safetensors") for run in ("whole", "parts")]
@@ -82,13 +80,15 @@ def test_a_resumed_run_equals_an_unbroken_one(
 
 def test_every_phase_is_validated_at_its_steps(tmp_path: Path, pairs: list[Pair]) -> None:
     trainer = _run(tmp_path, pairs)
-    assert [row[:2] for row in trainer.history] == [[4, 1], [8, 3], [12, 3]]
-    assert set(trainer.scores) == {1, 2, 3}
+    rows = [(row["iteration"], row["patches"], row["steps"]) for row in trainer.state.history]
+    assert rows == [(4, 16, 1), (8, 28, 3), (12, 36, 3)]
+    assert set(trainer.state.scores["psnr_y"]) == {"1", "2", "3"}
     best = load_checkpoint(tmp_path / "best.safetensors")
     assert best.config == TINY
     assert best.record["schedule"] == SHORT.schedule
     assert best.record["images"] == len(pairs)
-    assert max(row[-1] for row in trainer.history[1:]) == trainer.best
+    last_phase = [row["psnr_y"]["3"] for row in trainer.state.history[1:]]
+    assert max(last_phase) == trainer.state.best
 
 
 def test_a_new_phase_chooses_its_best_anew(
@@ -111,7 +111,7 @@ def test_a_diverged_run_keeps_its_last_good_state(tmp_path: Path, pairs: list[Pa
     trainer.save()
     good = (tmp_path / "state.safetensors").read_bytes()
     with torch.no_grad():
-        trainer.generator.upsample.bias.fill_(float("nan"))
+        trainer.network.get_parameter("upsample.bias").fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"not finite at iteration .*--resume --rate"):
         for _ in trainer.run(report_every=1):
             pass
@@ -129,31 +129,73 @@ def test_every_validation_is_reported(tmp_path: Path, pairs: list[Pair]) -> None
     config = TrainConfig(**{**vars(SHORT), "validate_every": 5})
     reports = list(Trainer(config, pairs, pairs, tmp_path).run(report_every=100))
     assert [report.iteration for report in reports] == [5, 10, 12]
-    assert len({tuple(report.validation.values()) for report in reports}) == 3
+    assert len({tuple(report.scores["psnr_y"].values()) for report in reports}) == 3
 
 
 def test_minutes_end_a_slice(tmp_path: Path, pairs: list[Pair]) -> None:
     trainer = Trainer(SHORT, pairs, [], tmp_path)
     for _ in trainer.run(minutes=0, report_every=1):
         pass
-    assert trainer.iteration == 1
+    assert trainer.state.iteration == 1
     assert (tmp_path / "state.safetensors").exists()
 
 
-def test_the_callers_mistakes_are_explained(tmp_path: Path) -> None:
-    data, run = [PHOTO.parent], tmp_path / "run"
-    with pytest.raises(TrainingError, match="is not STEPSxITERATIONS"):
-        start_training(data, [], run, changes={"schedule": "many"})
+def test_the_callers_mistakes_are_explained(tmp_path: Path, checkpoint_file: Path) -> None:
+    sources, run = Sources(data=[PHOTO.parent], init=str(checkpoint_file)), tmp_path / "run"
+    fresh = Sources(data=[PHOTO.parent])
+    for changes, message in (
+        ({"schedule": "many"}, "is not STEPSxITERATIONS"),
+        ({"clip_norm": -1}, "clip_norm is -1"),
+        ({"clip_norm": "much"}, "clip_norm is 'much'; expected something like 1.0"),
+        ({"deep": 3}, "agsr has no deep; known: width, "),
+        ({"width": 0}, "width is 0"),
+        ({"model": "edsr"}, "no network named 'edsr'"),
+        ({"stage": "gna"}, "stage is 'gna'"),
+        ({"stage": "gan"}, "begins with trained weights: name them with --init"),
+        ({"schedule": "17x9"}, "agsr takes 1 to 16"),
+        ({"model": "srcnn", "schedule": "4x9"}, "1: it has no loop"),
+    ):
+        with pytest.raises(TrainingError, match=re.escape(message)):
+            start_training(fresh, run, ALONE, changes=changes)
+    for changes, message in (
+        ({"model": "srgan"}, "are of the model agsr"),
+        ({"width": 16}, "have another shape"),
+        ({"stage": "gan", "schedule": "1x9@8/1,1x9@12/1"}, "needs one crop"),
+        ({"stage": "gan", "schedule": "1x9@7/1"}, "side is 28; expected a multiple of 16"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            start_training(sources, run, ALONE, changes=changes)
     with pytest.raises(CheckpointError, match="no such file"):
-        start_training(data, [], run, resume=True)
-    with pytest.raises(TrainingError, match="can't use the device 'warp'"):
-        start_training(data, [], run, device="warp")
+        start_training(fresh, run, ALONE, resume=True)
+    with pytest.raises(TrainingError, match="can't use the device 'warp'"), join_world("warp"):
+        pass
     run.mkdir()
     (run / "state.safetensors").write_bytes(b"broken")
     with pytest.raises(TrainingError, match="--resume"):
-        start_training(data, [], run)
+        start_training(fresh, run, ALONE)
     with pytest.raises(CheckpointError, match="not a readable safetensors"):
-        start_training(data, [], run, resume=True)
+        start_training(fresh, run, ALONE, resume=True)
+
+
+def test_a_run_can_begin_with_trained_weights(tmp_path: Path, checkpoint_file: Path) -> None:
+    sources = Sources(data=[PHOTO.parent], init=str(checkpoint_file))
+    changes = {"schedule": "1x1@8/1", "peak_rate": 1e-9, "final_rate": 0.0}
+    trainer = start_training(sources, tmp_path, ALONE, changes=changes)
+    given = load_checkpoint(checkpoint_file)
+    for _ in trainer.run():
+        pass
+    made = load_checkpoint(tmp_path / "last.safetensors")
+    assert made.config == given.config
+    assert made.record["init"] == given.weights_hash
+    assert all(torch.allclose(made.weights[k], given.weights[k], atol=1e-6) for k in made.weights)
+
+
+def test_a_run_keeps_its_model_and_stage(tmp_path: Path, pairs: list[Pair]) -> None:
+    _run(tmp_path, pairs)
+    with pytest.raises(TrainingError, match="keeps its stage: psnr"):
+        start_training(
+            Sources(data=[PHOTO.parent]), tmp_path, ALONE, resume=True, changes={"stage": "gan"}
+        )
 
 
 def test_training_learns_what_no_constant_can(tmp_path: Path) -> None:
@@ -166,7 +208,7 @@ def test_training_learns_what_no_constant_can(tmp_path: Path) -> None:
     error = pairs[0].hr - repeated
     constant = np.abs(error - np.median(error, axis=(0, 1))).mean()
     config = TrainConfig(
-        generator=GeneratorConfig(
+        network=GeneratorConfig(
             width=16, growth=8, dense_blocks=1, mapping_width=8, mapping_pairs=1
         ),
         schedule="1x200@12/8,2x60@12/8",
@@ -176,7 +218,7 @@ def test_training_learns_what_no_constant_can(tmp_path: Path) -> None:
         bf16=False,
     )
     trainer = Trainer(config, pairs, [], tmp_path / "run")
-    losses = [progress.loss for progress in trainer.run(report_every=20)]
+    losses = [progress.terms["l1"] for progress in trainer.run(report_every=20)]
     assert losses[-1] < 0.25 * constant < losses[0]
 
 
@@ -207,7 +249,7 @@ def test_killed_and_interrupted_commands_go_on_to_the_same_weights(tmp_path: Pat
 
 
 def _iterations(folder: Path) -> int:
-    return int(read_tensors(folder / "state.safetensors")[1]["iteration"])
+    return read_state(folder)[0].iteration
 
 
 def _start(*arguments: str) -> subprocess.Popen[str]:
@@ -218,7 +260,7 @@ def _start(*arguments: str) -> subprocess.Popen[str]:
 
 def _wait_for_report(process: subprocess.Popen[str]) -> None:
     assert process.stderr is not None
-    while "it/s" not in (line := process.stderr.readline()):
+    while "patches/s" not in (line := process.stderr.readline()):
         assert line, "the process ended before its first report"
 
 

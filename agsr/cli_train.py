@@ -1,0 +1,151 @@
+"""``agsr train``: the options of a training run, and where its files are looked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agsr.errors import DatasetError
+from agsr.options import FilePath
+
+
+class Setting(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
+    """``NAME=VALUE``, the value as JSON or else as a word."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A pair of name and value."""
+        if isinstance(value, tuple):
+            return value
+        name, separator, text = str(value).partition("=")
+        if not separator or not name:
+            self.fail(f"{value!r} is not NAME=VALUE, like width=32", param, ctx)
+        try:
+            return name, json.loads(text)
+        except ValueError:
+            return name, text
+
+
+@click.command()
+@click.option(
+    "--model",
+    type=click.Choice(["agsr", "srcnn", "srgan"]),
+    help="Network: ours, or one to compare with. [default: agsr]",
+)
+@click.option(
+    "--stage",
+    type=click.Choice(["psnr", "gan"]),
+    help="Minimise pixel errors, or go on from that with a discriminator. [default: psnr]",
+)
+@click.option(
+    "--init", help="Weights to begin with: a shipped name or a file. [default for agsr gan: psnr]"
+)
+@click.option(
+    "--data",
+    multiple=True,
+    type=FilePath,
+    help="Tar file or folder of training images; repeatable. [default: $AGSR_DATA/train/*.tar]",
+)
+@click.option(
+    "--val", type=FilePath, help="Folder of validation images. [default: $AGSR_DATA/val/Kodak24]"
+)
+@click.option(
+    "--features",
+    type=FilePath,
+    help="vgg16.npz, for the perceptual loss of gan. [default: $AGSR_DATA/lpips/vgg16.npz]",
+)
+@click.option("-o", "--output", type=FilePath, help="[default: runs/MODEL-STAGE]")
+@click.option("--resume", is_flag=True, help="Go on from the state in the output folder, exactly.")
+@click.option("--minutes", type=click.FloatRange(0), help="Stop, resumable, after so long.")
+@click.option(
+    "--schedule",
+    help="Phases STEPSxITERATIONS[@CROP][/BATCH], comma-separated; CROP in LR pixels.",
+)
+@click.option(
+    "--rate", "peak_rate", type=click.FloatRange(0, min_open=True), help="Peak learning rate."
+)
+@click.option("--seed", type=click.IntRange(0), help="Seed of weights and data order.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    type=Setting(),
+    help="Any field of the configuration or the network, like width=32; repeatable.",
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
+@click.option("--fp32", is_flag=True, help="No bfloat16. [default: where it is slow]")
+@click.option("--compile", "compile_network", is_flag=True, help="Fuse kernels by torch.compile.")
+def train(
+    data: tuple[Path, ...],
+    val: Path | None,
+    features: Path | None,
+    init: str | None,
+    output: Path | None,
+    resume: bool,
+    minutes: float | None,
+    settings: tuple[tuple[str, Any], ...],
+    device: str,
+    fp32: bool,
+    compile_network: bool,
+    **changes: Any,
+) -> None:
+    """Train a network; Ctrl-C saves and stops. On several GPUs: torchrun -m agsr train ..."""
+    from agsr.optional import require
+
+    for module in ("torch", "safetensors"):
+        require(module, extra="train", purpose="Training")
+    from agsr.console import follow_training
+    from agsr.distributed import join_world
+    from agsr.train import Sources, start_training
+
+    changes = {name: value for name, value in changes.items() if value is not None}
+    changes |= dict(settings)
+    if fp32:
+        changes["bf16"] = False
+    model, stage = changes.get("model", "agsr"), changes.get("stage", "psnr")
+    if init is None and (model, stage) == ("agsr", "gan"):
+        init = "psnr"
+    sources = Sources(
+        data=data or _default_data("train", "*.tar"),
+        validation=[val] if val else _default_data("val", "Kodak24"),
+        init=init,
+        features=features or _optional_data("lpips", "vgg16.npz"),
+        lpips=_optional_data("lpips", "alexnet.npz"),
+    )
+    with join_world(device) as world:
+        trainer = start_training(
+            sources,
+            output or Path("runs", f"{model}-{stage}"),
+            world,
+            resume=resume,
+            compile_network=compile_network,
+            changes=changes,
+        )
+        follow_training(trainer, minutes)
+
+
+def _default_data(folder: str, pattern: str) -> tuple[Path, ...]:
+    from agsr.bench.datasets import DATA_VARIABLE, data_folder
+
+    found = _find(folder, pattern)
+    if not found:
+        raise DatasetError(
+            f"no {folder}/{pattern} under {DATA_VARIABLE}={data_folder() or 'unset'}; "
+            "name files or folders with --data and --val"
+        )
+    return found
+
+
+def _optional_data(folder: str, name: str) -> Path | None:
+    return next(iter(_find(folder, name)), None)
+
+
+def _find(folder: str, pattern: str) -> tuple[Path, ...]:
+    from agsr.bench.datasets import data_folder
+
+    root = data_folder()
+    return tuple(sorted((root / folder).glob(pattern))) if root else ()

@@ -1,0 +1,92 @@
+"""Training on several devices and machines: who this process is among those of ``torchrun``.
+
+A batch is divided among the ranks, gradients are averaged by torch's DistributedDataParallel, and
+rank 0 alone validates, reports and writes. Without ``torchrun`` there is one rank, and nothing
+here costs anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from agsr.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among its peers."""
+
+    device: torch.device
+    """Where this process computes."""
+    rank: int = 0
+    """Its number, from 0."""
+    size: int = 1
+    """Number of processes."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process validates, reports and writes."""
+        return self.rank == 0
+
+    def parallel(self, module: nn.Module) -> nn.Module:
+        """The module as it is called in training: with several ranks, gradients are averaged."""
+        if self.size == 1:
+            return module
+        devices = [self.device] if self.device.type == "cuda" else None
+        # Every rank sees other patches, so the statistics of batch norm stay each rank's own.
+        return DistributedDataParallel(module, device_ids=devices, forward_sync_buffers=False)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Mean of a tensor over the ranks."""
+        if self.size > 1:
+            value = value.detach().clone()
+            dist.all_reduce(value)
+            value /= self.size
+        return value
+
+    def agree(self, decision: bool) -> bool:
+        """The decision of rank 0, for all."""
+        if self.size == 1:
+            return decision
+        answer = torch.tensor(int(decision), device=self.device)
+        dist.broadcast(answer, src=0)
+        return bool(answer)
+
+
+@contextmanager
+def join_world(device: str) -> Iterator[World]:
+    """Take this process's place among those that ``torchrun`` started, or stand alone.
+
+    Args:
+        device: torch device; with several ranks ``"cuda"`` becomes each rank's own GPU.
+
+    Raises:
+        TrainingError: torch can't use the device.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size > 1 and device == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"torch can't use the device '{device}': {reason}") from None
+    place = torch.device(device)
+    if size == 1:
+        yield World(place)
+        return
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    try:
+        yield World(place, dist.get_rank(), size)
+    finally:
+        dist.destroy_process_group()

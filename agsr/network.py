@@ -1,0 +1,86 @@
+"""What every network that enlarges by four has in common: ours, and those it is compared with.
+
+`agsr.checkpoint` stores them, `agsr.trainer` trains them, `agsr.export` and `agsr.engines` run
+them, all through `Network`; `agsr.networks` finds them by name.
+
+Shape suffixes: B batch, H and W low-resolution height and width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig(ABC):
+    """Positive integers that fix a network's shape."""
+
+    def __post_init__(self) -> None:
+        for field, value in vars(self).items():
+            if not isinstance(value, int) or value < 1:
+                kind = type(self).__name__
+                raise ValueError(f"{kind}.{field} is {value!r}; expected an integer ≥ 1")
+
+    @abstractmethod
+    def receptive_radius(self, steps: int) -> int:
+        """LR pixels that can influence an output pixel, to each side, after ``steps`` steps.
+
+        A halo this wide around a tile makes the tiled result equal to the whole one.
+        """
+
+
+class Network(nn.Module, ABC):
+    """LR images → SR images, four times as large.
+
+    Args:
+        config: Shape of the network; None means the defaults of `config_type`.
+    """
+
+    name: ClassVar[str]
+    """What ``agsr train --model`` calls it."""
+    config_type: ClassVar[type[NetworkConfig]]
+    """Class of its configuration."""
+    most_steps: ClassVar[int] = 1
+    """Time steps that may be asked for; 1 for a network without a loop."""
+    default_steps: ClassVar[int] = 1
+    """Time steps where nothing else is asked for."""
+    config: NetworkConfig
+
+    @abstractmethod
+    def every_step(self, lr_B3HW: Tensor, steps: int) -> list[Tensor]:
+        """SR images ``(B, 3, 4H, 4W)`` after step 1, 2, ... ``steps``, for training."""
+
+    def forward(self, lr_B3HW: Tensor, steps: int) -> Tensor:
+        """Upscale.
+
+        Args:
+            lr_B3HW: ``(B, 3, H, W)`` RGB in [0, 1], any H and W from 1.
+            steps: Time steps, 1 to `most_steps`.
+
+        Returns:
+            ``(B, 3, 4H, 4W)`` RGB, nominal range [0, 1], not clipped.
+        """
+        return self.every_step(lr_B3HW, steps)[-1]
+
+    def check_steps(self, steps: int) -> None:
+        """Refuse a step count that this network doesn't have.
+
+        Raises:
+            ValueError: It is below 1 or above `most_steps`.
+        """
+        if not 1 <= steps <= self.most_steps:
+            expected = f"1 to {self.most_steps}" if self.most_steps > 1 else "1: it has no loop"
+            raise ValueError(f"steps is {steps}; {self.name} takes {expected}")
+
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+def place(module: AnyModule, device: torch.device) -> AnyModule:
+    """Move a module to a device, channels last: the layout its convolutions are fastest in."""
+    return module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

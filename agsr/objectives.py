@@ -1,0 +1,242 @@
+"""What a stage of training minimises: pixels, or pixels, features and a discriminator's verdict.
+
+`agsr.trainer` owns the generator's step; an `Objective` gives its loss, and trains what stands
+beside the generator. Losses are in `agsr.losses`, discriminators in `agsr.discriminator`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from agsr import losses
+from agsr.contract import SCALE
+from agsr.discriminator import Discriminator, SrganDiscriminator
+from agsr.distributed import World
+from agsr.errors import TrainingError
+from agsr.learner import Learner, autocast, frozen
+from agsr.network import place
+from agsr.perceptual import Lpips
+from agsr.schedule import Schedule
+from agsr.train_config import TrainConfig
+
+GAN_BETAS = (0.5, 0.999)
+"""Adam's decay rates for a discriminator, as GANs have had them since DCGAN."""
+
+
+@dataclass
+class Objective(ABC):
+    """One stage's loss."""
+
+    config: TrainConfig
+    """What the run does."""
+    world: World
+    """The ranks that train together."""
+    log: dict[str, Tensor] = field(default_factory=dict, init=False)
+    """Latest terms, detached scalars on the device: reading one waits for it."""
+
+    @abstractmethod
+    def loss(self, sr_by_step: Sequence[Tensor], hr: Tensor, iteration: int) -> Tensor:
+        """The generator's loss.
+
+        Args:
+            sr_by_step: ``(B, 3, 4H, 4W)`` outputs after each step.
+            hr: ``(B, 3, 4H, 4W)`` targets.
+            iteration: Index of the iteration, from 0.
+        """
+
+    def update(self, rate: float) -> None:  # noqa: B027  # nothing beside the generator
+        """Train what stands beside the generator on the images `loss` saw last."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a resumed run needs of this objective."""
+        return {}
+
+    def load(self, tensors: Mapping[str, Tensor], iteration: int) -> None:  # noqa: B027  # likewise
+        """Take over what `state` gave after ``iteration`` iterations."""
+
+    def _pixels(self, sr_by_step: Sequence[Tensor], hr: Tensor) -> Tensor:
+        pixel = losses.stepwise_l1(sr_by_step, hr, self.config.step_decay)
+        self.log["l1"] = pixel.detach()
+        return pixel
+
+
+class PixelObjective(Objective):
+    """The ``psnr`` stage: `agsr.losses.stepwise_l1`."""
+
+    def loss(self, sr_by_step: Sequence[Tensor], hr: Tensor, iteration: int) -> Tensor:  # noqa: ARG002
+        """Mean absolute error of every step's output (eq. 10)."""
+        return self._pixels(sr_by_step, hr)
+
+
+class GanObjective(Objective):
+    """What the two adversarial objectives share: perceptual loss, and whom the critic sees.
+
+    The costly terms look at one step's output per iteration: the last in every other iteration,
+    the earlier ones in turn between, so that every step count is trained for them.
+    """
+
+    critic: Learner
+    """The discriminator."""
+
+    def __init__(self, config: TrainConfig, world: World, features: Lpips | None) -> None:
+        super().__init__(config, world)
+        self._features = place(features, world.device) if features else None
+
+    def state(self) -> dict[str, Tensor]:
+        """The discriminator and its Adam."""
+        return self.critic.state("critic.")
+
+    def load(self, tensors: Mapping[str, Tensor], iteration: int) -> None:
+        """Take over the discriminator and its Adam."""
+        self.critic.load(tensors, "critic.", iteration)
+
+    def _perceptual(self, sr: Tensor, hr: Tensor) -> Tensor:
+        if self._features is None or not self.config.perceptual_weight:
+            return hr.new_zeros(())
+        distance: Tensor = self._features(sr, hr).mean()
+        self.log["perceptual"] = distance.detach()
+        return distance
+
+    def _look_at(self, sr_by_step: Sequence[Tensor], hr: Tensor, iteration: int) -> Tensor:
+        """Choose the output that the costly terms see; `update` sees the same."""
+        earlier = len(sr_by_step) - 1
+        turn = earlier if iteration % 2 == 0 or not earlier else iteration // 2 % earlier
+        self._fake, self._real = sr_by_step[turn].detach(), hr
+        return sr_by_step[turn]
+
+
+class AttentiveGanObjective(GanObjective):
+    """The paper's adversarial stage: equations (10) to (15)."""
+
+    def __init__(self, config: TrainConfig, world: World, features: Lpips | None) -> None:
+        super().__init__(config, world, features)
+        side = SCALE * Schedule.parse(config.schedule).largest_crop
+        self._k = torch.zeros((), device=world.device)
+        discriminator = Discriminator(side, joint=config.probability_weight > 0)
+        self.critic = Learner(discriminator, world, clip_norm=config.clip_norm, betas=GAN_BETAS)
+        self._judge = world.parallel(discriminator)
+
+    def loss(self, sr_by_step: Sequence[Tensor], hr: Tensor, iteration: int) -> Tensor:
+        """``L_G`` with all its terms."""
+        pixel = self._pixels(sr_by_step, hr)
+        sr = self._look_at(sr_by_step, hr, iteration)
+        config = self.config
+        with autocast(self.world.device, config.bf16), frozen(self.critic.module):
+            verdict = self.critic.module(sr)
+            perceptual = self._perceptual(sr, hr)
+        deceit = F.softplus(-verdict.logit.float()).mean()  # -log of the probability of "real"
+        return (
+            losses.generator_loss(
+                pixel,
+                losses.reconstruction_error(verdict.reconstruction, sr),
+                perceptual,
+                adversarial_weight=config.adversarial_weight,
+                perceptual_weight=config.perceptual_weight,
+            )
+            + config.probability_weight * deceit
+        )
+
+    def update(self, rate: float) -> None:
+        """One step down ``L_D`` (eq. 11) and the probability's cross-entropy; then ``k``."""
+        config = self.config
+        with autocast(self.world.device, config.bf16):
+            real, fake = self._judge(self._real), self._judge(self._fake)
+        real_error = losses.reconstruction_error(real.reconstruction, self._real)
+        fake_error = losses.reconstruction_error(fake.reconstruction, self._fake)
+        doubt = _cross_entropy(real.logit, fake.logit)
+        weight = config.probability_weight or 1.0  # a head that only watches disturbs nothing
+        loss = losses.discriminator_loss(real_error, fake_error, self._k) + weight * doubt
+        self.critic.step(loss, rate)
+        mean_real, mean_fake = self.world.mean(torch.stack([real_error, fake_error]).detach())
+        self._k = losses.next_balance(
+            self._k, mean_real, mean_fake, gamma=config.gamma, rate=config.balance_rate
+        )
+        self.log |= {
+            "L_Dr": mean_real,
+            "L_Df": mean_fake,
+            "k": self._k,
+            "convergence": losses.convergence(mean_real, mean_fake, gamma=config.gamma),
+            "D(x)": torch.sigmoid(real.logit.detach().float()).mean(),
+            "D(G(z))": torch.sigmoid(fake.logit.detach().float()).mean(),
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """The discriminator, its Adam, and ``k``."""
+        return {**super().state(), "critic.k": self._k}
+
+    def load(self, tensors: Mapping[str, Tensor], iteration: int) -> None:
+        """Take over the discriminator, its Adam, and ``k``."""
+        super().load(tensors, iteration)
+        self._k = tensors["critic.k"].to(self.world.device)
+
+
+class SrganObjective(GanObjective):
+    """SRGAN's stage: features, and the cross-entropy of a probability."""
+
+    def __init__(self, config: TrainConfig, world: World, features: Lpips | None) -> None:
+        super().__init__(config, world, features)
+        discriminator = SrganDiscriminator()
+        self.critic = Learner(discriminator, world, clip_norm=config.clip_norm, betas=GAN_BETAS)
+        self._judge = world.parallel(discriminator)
+
+    def loss(self, sr_by_step: Sequence[Tensor], hr: Tensor, iteration: int) -> Tensor:
+        """Pixels, features and ``-log D(G(z))``."""
+        pixel = self._pixels(sr_by_step, hr)
+        sr = self._look_at(sr_by_step, hr, iteration)
+        with autocast(self.world.device, self.config.bf16), frozen(self.critic.module):
+            logit = self.critic.module(sr)
+            perceptual = self._perceptual(sr, hr)
+        deceit = F.softplus(-logit.float()).mean()
+        return (
+            pixel
+            + self.config.perceptual_weight * perceptual
+            + self.config.probability_weight * deceit
+        )
+
+    def update(self, rate: float) -> None:
+        """One step down the cross-entropy."""
+        with autocast(self.world.device, self.config.bf16):
+            real, fake = self._judge(self._real), self._judge(self._fake)
+        self.critic.step(_cross_entropy(real, fake), rate)
+        self.log |= {
+            "D(x)": torch.sigmoid(real.detach().float()).mean(),
+            "D(G(z))": torch.sigmoid(fake.detach().float()).mean(),
+        }
+
+
+def make_objective(config: TrainConfig, world: World, features: Lpips | None) -> Objective:
+    """The objective of a run's stage and model.
+
+    Args:
+        config: What the run does.
+        world: The ranks that train together.
+        features: VGG16 features of the perceptual loss, for the ``gan`` stage.
+
+    Raises:
+        TrainingError: This model has no such stage, or the schedule does not fit it.
+    """
+    if config.stage == "psnr":
+        return PixelObjective(config, world)
+    stages = {"agsr": AttentiveGanObjective, "srgan": SrganObjective}
+    if config.model not in stages:
+        raise TrainingError(f"{config.model} has no stage 'gan'; {' and '.join(stages)} have one")
+    crops = {phase.crop for phase in Schedule.parse(config.schedule).phases}
+    if len(crops) > 1:
+        raise TrainingError(
+            f"the stage 'gan' needs one crop in all phases, for the discriminator; found {crops}"
+        )
+    try:
+        return stages[config.model](config, world, features)
+    except ValueError as error:
+        raise TrainingError(f"the discriminator can't be built: {error}") from None
+
+
+def _cross_entropy(real: Tensor, fake: Tensor) -> Tensor:
+    """Binary cross-entropy of logits: real images are 1, generated ones 0."""
+    return (F.softplus(-real.float()).mean() + F.softplus(fake.float()).mean()) / 2

@@ -1,0 +1,80 @@
+"""A training run's state file: everything to go on exactly, in one safetensors file.
+
+`agsr.trainer` writes and reads it; `agsr.train` asks it for the configuration of a run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from agsr.checkpoint import read_tensors, write_tensors
+from agsr.errors import CheckpointError
+from agsr.train_config import TrainConfig
+
+STATE_FILE = "state.safetensors"
+"""Name of the state file in a run's folder."""
+
+STATE_FORMAT = "agsr-training-state-2"
+"""Value of the ``format`` entry in a state file's header."""
+
+
+@dataclass
+class RunState:
+    """Where a run stands, but for its tensors."""
+
+    config: TrainConfig
+    """What the run does."""
+    data: str
+    """Fingerprint of the training images."""
+    iteration: int = 0
+    """Iterations done."""
+    best: float | None = None
+    """Best validation score so far in this phase; larger is better."""
+    scores: dict[str, Any] = field(default_factory=dict)
+    """Latest validation: ``{"psnr_y": {"1": 28.2, ...}, "lpips": 0.1}``."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """All validations: iteration, patches seen, steps, and the scores."""
+
+
+def write_state(state: RunState, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Write the state file; the one before is replaced only once the new one is complete."""
+    header = {
+        "format": STATE_FORMAT,
+        "config": state.config.to_json(),
+        "data": state.data,
+        "progress": json.dumps(
+            {
+                "iteration": state.iteration,
+                "best": state.best,
+                "scores": state.scores,
+                "history": state.history,
+            }
+        ),
+    }
+    write_tensors(tensors, header, folder / STATE_FILE)
+
+
+def read_state(folder: Path) -> tuple[RunState, dict[str, Tensor]]:
+    """Read a folder's state file.
+
+    Raises:
+        CheckpointError: There is none, or it is damaged or of another version.
+    """
+    path = folder / STATE_FILE
+    tensors, header = read_tensors(path)
+    if header.get("format") != STATE_FORMAT:
+        raise CheckpointError(
+            f"{path}: found format {header.get('format')!r}, expected {STATE_FORMAT!r}"
+        )
+    try:
+        config = TrainConfig.from_json(header["config"])
+        progress = json.loads(header["progress"])
+        return RunState(config, header["data"], **progress), tensors
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: of another version: {error}") from None

@@ -1,0 +1,86 @@
+"""Two ranks on this machine, talking by gloo, against one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import PHOTO, ROOT
+
+from agsr.checkpoint import load_checkpoint, read_tensors
+from agsr.run_state import read_state
+
+pytestmark = pytest.mark.slow
+
+NETWORK = ("width=8", "growth=4", "dense_blocks=1", "mapping_width=4", "mapping_pairs=1")
+LAUNCH = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d")
+LAUNCH += ("--rdzv-endpoint=localhost:0",)
+
+
+def _train(folder: Path, *options: str, ranks: int) -> str:
+    command = [sys.executable, *(LAUNCH if ranks == 2 else ()), "-m", "agsr", "train"]
+    command += ["--data", str(PHOTO.parent), "--val", str(PHOTO.parent), "--fp32"]
+    command += ["-o", str(folder), *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def _fresh(folder: Path, *options: str, ranks: int) -> str:
+    shape = [word for setting in NETWORK for word in ("--set", setting)]
+    schedule = ("--schedule", "1x20@8/4,2x20@8/4", "--set", "validate_every=20")
+    return _train(folder, *shape, *schedule, *options, ranks=ranks)
+
+
+def _distance(a: Path, b: Path) -> float:
+    first, second = (load_checkpoint(f / "last.safetensors").weights for f in (a, b))
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("one")
+    _fresh(folder, ranks=1)
+    return folder
+
+
+def test_two_ranks_train_as_one_with_the_doubled_batch(one: Path, tmp_path: Path) -> None:
+    messages = _fresh(tmp_path / "two", ranks=2)
+    assert _distance(one, tmp_path / "two") < 1e-5
+    assert messages.count("finished: 40 of 40") == 1  # one rank reports
+    assert len(list((tmp_path / "two" / "tensorboard").glob("events.*"))) == 1
+    histories = [read_state(folder)[0].history for folder in (one, tmp_path / "two")]
+    assert [row["patches"] for row in histories[1]] == [80, 160]
+    for a, b in zip(*histories, strict=True):
+        assert a["psnr_y"] == pytest.approx(b["psnr_y"], abs=1e-3)
+
+
+def test_a_run_goes_on_with_another_number_of_ranks(one: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    _fresh(folder, "--minutes", "0", ranks=2)
+    begun = read_state(folder)[0].iteration
+    assert 0 < begun < 40
+    _train(folder, "--resume", "--minutes", "0", ranks=1)
+    assert read_state(folder)[0].iteration == begun + 1
+    _train(folder, "--resume", ranks=2)
+    assert _distance(one, folder) < 1e-5
+
+
+def test_the_gan_stage_trains_on_two_ranks_as_on_one(one: Path, tmp_path: Path) -> None:
+    options = ("--stage", "gan", "--init", str(one / "last.safetensors"), "--schedule", "2x6@8/4")
+    options += ("--set", "perceptual_weight=0", "--set", "balance_rate=0.5")
+    for ranks in (1, 2):
+        _train(tmp_path / str(ranks), *options, ranks=ranks)
+    assert _distance(tmp_path / "1", tmp_path / "2") < 1e-5
+    states = [read_tensors(tmp_path / str(r) / "state.safetensors")[0] for r in (1, 2)]
+    torch.testing.assert_close(*(state["critic.k"] for state in states), atol=1e-4, rtol=1e-3)
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="3 patches can't be shared by 2 ranks"):
+        _train(tmp_path, "--schedule", "1x5@8/3", ranks=2)

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from agsr.data import Pair
+from agsr.distributed import World
+from agsr.errors import TrainingError
+from agsr.patches import PatchBank
+
+CPU = torch.device("cpu")
+ALONE = World(CPU)
+
+
+def _coordinates(height: int = 40, width: int = 50) -> Pair:
+    """LR pixels hold their own coordinates; HR pixels those of the LR pixel that covers them."""
+    y, x = np.mgrid[:height, :width].astype(np.uint8)
+    lr = np.stack([y, x, y], axis=2)
+    return Pair(hr=lr.repeat(4, axis=0).repeat(4, axis=1), lr=lr)
+
+
+def _levels(patches: Tensor) -> Tensor:
+    return (patches * 255).round().int()
+
+
+def test_patches_stay_aligned_through_every_symmetry() -> None:
+    bank = PatchBank([_coordinates(), _coordinates(31, 70)], 1, ALONE)
+    lr, hr = bank.batch(iteration=5, size=64, crop=6)
+    assert lr.shape == (64, 3, 6, 6)
+    assert hr.shape == (64, 3, 24, 24)
+    assert lr.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(hr, lr.repeat_interleave(4, 2).repeat_interleave(4, 3))
+    levels = _levels(lr)
+    down, right = (
+        levels[:, :2, 1, 0] - levels[:, :2, 0, 0],
+        levels[:, :2, 0, 1] - levels[:, :2, 0, 0],
+    )
+    turns = {tuple(torch.cat([d, r]).tolist()) for d, r in zip(down, right, strict=True)}
+    assert len(turns) == 8
+    assert all(sorted(map(abs, turn)) == [0, 0, 1, 1] for turn in turns)
+    assert len({p.numpy().tobytes() for p in lr}) > 50
+
+
+def test_patches_reach_every_edge_of_every_image() -> None:
+    bank = PatchBank([_coordinates(9, 8), _coordinates(7, 12)], 0, ALONE)
+    levels = _levels(bank.batch(0, 2000, 6)[0])
+    corners = {tuple(p[:2].flatten(1).min(1).values.tolist()) for p in levels}
+    assert corners == {(y, x) for y in range(4) for x in range(3)} | {
+        (y, x) for y in range(2) for x in range(7)
+    }
+
+
+def test_a_batch_depends_on_seed_and_iteration_alone() -> None:
+    pairs = [_coordinates()]
+    first = PatchBank(pairs, 1, ALONE).batch(7, 8, 6)[0]
+    other = PatchBank(pairs, 1, ALONE)
+    other.batch(3, 8, 6)
+    assert torch.equal(other.batch(7, 8, 6)[0], first)
+    assert not torch.equal(PatchBank(pairs, 2, ALONE).batch(7, 8, 6)[0], first)
+
+
+def test_ranks_share_the_batch_of_one() -> None:
+    pairs = [_coordinates()]
+    whole = PatchBank(pairs, 1, ALONE).batch(7, 8, 6)
+    parts = [PatchBank(pairs, 1, World(CPU, rank, 2)).batch(7, 8, 6) for rank in range(2)]
+    for rank, part in enumerate(parts):
+        assert all(torch.equal(p, w[rank::2]) for p, w in zip(part, whole, strict=True))
+    with pytest.raises(TrainingError, match="7 patches can't be shared by 2"):
+        PatchBank(pairs, 1, World(CPU, 0, 2)).batch(0, 7, 6)
+
+
+def test_batches_do_not_repeat_each_others_patches() -> None:
+    lr = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    bank = PatchBank([Pair(hr=np.zeros((1200, 1200, 3), np.uint8), lr=lr)], 0, ALONE)
+    patches = {p.numpy().tobytes() for i in range(40) for p in bank.batch(i, 16, 8)[0]}
+    assert len(patches) > 630  # of 640; chance repeats one at most
+
+
+def test_images_are_drawn_by_their_area() -> None:
+    small = Pair(hr=np.zeros((64, 64, 3), np.uint8), lr=np.zeros((16, 16, 3), np.uint8))
+    large = Pair(hr=np.full((128, 192, 3), 9, np.uint8), lr=np.full((32, 48, 3), 9, np.uint8))
+    lr, _ = PatchBank([small, large], 0, ALONE).batch(0, 700, 8)
+    assert (lr[:, 0, 0, 0] == 0).float().mean().item() == pytest.approx(1 / 7, abs=0.05)
