@@ -1,70 +1,111 @@
-"""Make the pictures of the documentation: before/after crops and attention maps.
+"""Make the pictures of the documentation, each by one command, into docs/figures/.
 
-    python scripts/make_figures.py PHOTO_HR.png [CROP_Y CROP_X]
+    python scripts/make_figures.py crops PHOTO_HR.png Y X [--weights NAME_OR_FILE ...]
+    python scripts/make_figures.py attention PHOTO_HR.png ...
+    python scripts/make_figures.py curves RUN_FOLDER ...
 
-The photo is shrunk by four and enlarged again, by Bicubic and by the shipped weights. CROP_Y and
-CROP_X are the top-left corner of the enlarged crop, in HR pixels.
+crops: the same crop, from (Y, X) in HR pixels, of the original, Bicubic and the named weights (the
+paper's Fig. 7). attention: each photo's maps, step by step (Fig. 4). curves: PSNR on the validation
+images against the patches seen, a line per training run (Fig. 8). Photos are shrunk by four first.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+import click
 import cv2
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agsr.catalog import find_checkpoint
+from agsr.catalog import DEFAULT_WEIGHTS, find_checkpoint
 from agsr.checkpoint import load_checkpoint
 from agsr.engines.upscaler import Upscaler
+from agsr.generator import Generator
 from agsr.image import Picture, read_rgb, write_picture
 from agsr.metrics import psnr_y
 from agsr.resize import crop_to_multiple, downscale, upscale
+from agsr.validation import to_tensor
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 CROP = 128
-ZOOM = 3
+ZOOM = 2
 STEPS = 4
 
 Image8 = NDArray[np.uint8]
+PathType = click.Path(exists=True, path_type=Path)
 
 
-def main(source: Path, y: int, x: int) -> None:
-    """Write ``before-after.png`` and ``attention.png``."""
-    hr = crop_to_multiple(read_rgb(source))
+@click.group(help=__doc__)
+def main() -> None:
+    """Group of the commands."""
+
+
+@main.command()
+@click.argument("photo", type=PathType)
+@click.argument("y", type=int)
+@click.argument("x", type=int)
+@click.option("--weights", multiple=True, default=[DEFAULT_WEIGHTS])
+@click.option("--name", default="before-after", show_default=True)
+def crops(photo: Path, y: int, x: int, weights: tuple[str, ...], name: str) -> None:
+    """The same crop by every method (Fig. 7)."""
+    hr = crop_to_multiple(read_rgb(photo))
     lr = downscale(hr)
-    with Upscaler("psnr", steps=STEPS) as upscaler:
-        sr = upscaler(lr)
-    bicubic = upscale(lr)
-    nearest = lr.repeat(4, axis=0).repeat(4, axis=1)
-    columns = [
-        ("input, pixels repeated", nearest),
-        (f"Bicubic  {psnr_y(bicubic, hr):.2f} dB", bicubic),
-        (f"agsr, {STEPS} steps  {psnr_y(sr, hr):.2f} dB", sr),
-        ("original", hr),
-    ]
-    crops = [_titled(_crop(image, y, x), title) for title, image in columns]
-    _write(np.concatenate(crops, axis=1), "before-after.png")
-    _write(_attention(lr), "attention.png")
+    columns = [("original", hr), ("Bicubic", upscale(lr))]
+    for source in weights:
+        with Upscaler(source, backend="torch") as upscaler:
+            title = load_checkpoint(find_checkpoint(source)).model
+            shipped = "/" not in source and "." not in source
+            columns.append((f"agsr {source}" if shipped else title, upscaler(lr)))
+    tiles = []
+    for title, image in columns:
+        score = "" if image is hr else f"  {psnr_y(image, hr):.2f} dB"
+        tiles.append(_titled(_zoom(image[y : y + CROP, x : x + CROP], ZOOM), title + score))
+    _write(np.concatenate(tiles, axis=1), name)
 
 
-def _attention(lr: Image8) -> Image8:
-    """The photo and its attention map after each step, dark 0 to bright 1."""
-    generator = load_checkpoint(find_checkpoint("psnr")).build()
-    tensor = torch.from_numpy(lr.copy()).permute(2, 0, 1)[None].float() / 255
-    maps = [m[0, 0].numpy() for m in generator.attention_maps(tensor, STEPS)]
-    tiles = [_titled(_zoom(lr, 2), "input")]
-    for step, plane in enumerate(maps, 1):
-        title = f"A{step}  {plane.min():.2f} to {plane.max():.2f}"
-        grey = cv2.cvtColor((plane * 255).astype(np.uint8), cv2.COLOR_GRAY2RGB)
-        tiles.append(_titled(_zoom(np.asarray(grey, np.uint8), 2), title))
-    return np.concatenate(tiles, axis=1)
+@main.command()
+@click.argument("photos", type=PathType, nargs=-1, required=True)
+@click.option("--weights", default=DEFAULT_WEIGHTS, show_default=True)
+def attention(photos: tuple[Path, ...], weights: str) -> None:
+    """Photos and their attention maps after each step, dark 0 to bright 1 (Fig. 4)."""
+    generator = load_checkpoint(find_checkpoint(weights)).build()
+    assert isinstance(generator, Generator)
+    rows = []
+    for photo in photos:
+        lr = downscale(crop_to_multiple(read_rgb(photo)))
+        with torch.inference_mode():
+            maps = generator.attention_maps(to_tensor(lr[None], torch.device("cpu")), STEPS)
+        tiles = [_titled(_zoom(lr, ZOOM), "input")]
+        for step, tensor in enumerate(maps, 1):
+            plane = tensor[0, 0].numpy()
+            title = f"A{step}  {plane.min():.2f} to {plane.max():.2f}"
+            grey = cv2.cvtColor((plane * 255).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+            tiles.append(_titled(_zoom(np.asarray(grey, np.uint8), ZOOM), title))
+        rows.append(np.concatenate(tiles, axis=1))
+    width = max(row.shape[1] for row in rows)
+    wide = [np.pad(r, ((0, 0), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows]
+    _write(np.concatenate(wide, axis=0), "attention")
 
 
-def _crop(image: Image8, y: int, x: int) -> Image8:
-    return _zoom(image[y : y + CROP, x : x + CROP], ZOOM)
+@main.command()
+@click.argument("runs", type=PathType, nargs=-1, required=True)
+def curves(runs: tuple[Path, ...]) -> None:
+    """PSNR on the validation images against the patches seen (Fig. 8)."""
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for run in runs:
+        history = load_checkpoint(run / "last.safetensors").record["history"]
+        patches = [row["patches"] for row in history]
+        psnr = [row["psnr_y"][str(row["steps"])] for row in history]
+        axes.plot(patches, psnr, marker=".", label=run.name)
+    axes.set(xlabel="training patches", ylabel="PSNR-Y on the validation images, dB")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    FIGURES.mkdir(exist_ok=True)
+    figure.savefig(FIGURES / "curves.svg", metadata={"Date": None})
+    click.echo(FIGURES / "curves.svg")
 
 
 def _zoom(image: Image8, factor: int) -> Image8:
@@ -72,7 +113,7 @@ def _zoom(image: Image8, factor: int) -> Image8:
 
 
 def _titled(image: Image8, title: str) -> Image8:
-    """The image under a white band with its title, and a white margin at its right."""
+    """The image under a white band with its title, and a white margin around."""
     framed = np.asarray(
         cv2.copyMakeBorder(image, 28, 4, 4, 4, cv2.BORDER_CONSTANT, value=(255, 255, 255)), np.uint8
     )
@@ -82,12 +123,11 @@ def _titled(image: Image8, title: str) -> Image8:
 
 
 def _write(image: Image8, name: str) -> None:
-    write_picture(Picture(np.ascontiguousarray(image)), FIGURES / name)
-    print(FIGURES / name)
+    FIGURES.mkdir(exist_ok=True)
+    path = FIGURES / f"{name}.png"
+    write_picture(Picture(np.ascontiguousarray(image)), path)
+    click.echo(path)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 4):
-        sys.exit(__doc__)
-    corner = [int(value) for value in sys.argv[2:]] or [40, 150]
-    main(Path(sys.argv[1]), *corner)
+    main()

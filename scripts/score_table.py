@@ -1,47 +1,61 @@
-"""Print the model card's table: PSNR and SSIM of the shipped weights for 1 to 6 steps.
+"""Print the model card's table: PSNR, SSIM and LPIPS of shipped weights by step count.
 
-AGSR_DATA=... python scripts/score_table.py [SET ...]
+    AGSR_DATA=... python scripts/score_table.py [--weights NAME] [--lpips alexnet.npz] [SET ...]
+
+GMAC are the multiply-accumulates of the convolutions for an output of 1280x720 pixels.
 """
 
 from __future__ import annotations
 
-import sys
+from pathlib import Path
 
+import click
 import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from agsr.bench.datasets import find_set
-from agsr.bench.quality import evaluate
-from agsr.catalog import find_checkpoint
+from agsr.bench.quality import evaluate, lpips_alex
+from agsr.catalog import DEFAULT_WEIGHTS, find_checkpoint, shipped_steps
 from agsr.checkpoint import load_checkpoint
-from agsr.contract import SCALE
+from agsr.contract import CHANNELS, SCALE
 from agsr.engines.upscaler import Upscaler
 
-STEPS = range(1, 7)
 OUTPUT_PIXELS = 1280 * 720
 
 
-def main(names: list[str]) -> None:
+@click.command(help=__doc__)
+@click.argument("names", nargs=-1)
+@click.option("--weights", default=DEFAULT_WEIGHTS, show_default=True)
+@click.option("--lpips", type=click.Path(exists=True, path_type=Path))
+def main(names: tuple[str, ...], weights: str, lpips: Path | None) -> None:
     """Print one row per step count."""
+    names = names or ("Set5", "Set14", "BSD100", "Kodak24")
     sets = [find_set(name) for name in names]
-    print(f"| steps | GMAC at 1280x720 | {' | '.join(names)} |")
-    print("|---|---|" + "---|" * len(names))
-    for steps in STEPS:
-        with Upscaler("psnr", backend="ort", steps=steps, tile=0) as upscaler:
-            reports = [list(evaluate(upscaler, images)) for images in sets]
-        cells = [
-            f"{np.mean([r.psnr for r in rows]):.3f} / {np.mean([r.ssim for r in rows]):.4f}"
-            for rows in reports
-        ]
-        print(f"| {steps} | {multiplications(steps) / 1e9:.1f} | {' | '.join(cells)} |", flush=True)
+    metric = lpips_alex(lpips) if lpips else None
+    click.echo(f"| steps | GMAC at 1280x720 | {' | '.join(names)} |")
+    click.echo("|---|---|" + "---|" * len(names))
+    for steps in shipped_steps(weights):
+        cells = []
+        with Upscaler(weights, backend="ort", steps=steps, tile=0) as upscaler:
+            for images in sets:
+                rows = list(evaluate(upscaler, images, metric))
+                psnr, ssim = np.mean([(r.psnr, r.ssim) for r in rows], axis=0)
+                distance = f" / {np.mean([r.lpips for r in rows]):.4f}" if metric else ""
+                cells.append(f"{psnr:.3f} / {ssim:.4f}{distance}")
+        click.echo(
+            f"| {steps} | {multiplications(weights, steps) / 1e9:.1f} | {' | '.join(cells)} |"
+        )
 
 
-def multiplications(steps: int) -> int:
+def multiplications(weights: str, steps: int) -> float:
     """Multiply-accumulates of the convolutions for an output of 1280x720 pixels."""
-    weights = load_checkpoint(find_checkpoint("psnr")).weights
-    sizes = {name: tensor.numel() for name, tensor in weights.items() if name.endswith("weight")}
-    repeated = sum(size for name, size in sizes.items() if name.startswith("step."))
-    return (sum(sizes.values()) + (steps - 1) * repeated) * OUTPUT_PIXELS // SCALE**2
+    network = load_checkpoint(find_checkpoint(weights)).build()
+    side = 16
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros(1, CHANNELS, side, side), steps)
+    return counter.get_total_flops() / 2 / side**2 * OUTPUT_PIXELS / SCALE**2
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["Set5", "Set14", "BSD100", "Kodak24"])
+    main()

@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import disk_full_half_way
+from conftest import disk_full_half_way, tiny_checkpoint
 
-from agsr.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_tensors
+from agsr.checkpoint import (
+    Checkpoint,
+    blend,
+    load_checkpoint,
+    save_checkpoint,
+    write_tensors,
+)
 from agsr.errors import CheckpointError
 
 
@@ -75,3 +81,23 @@ def test_a_failed_write_leaves_the_old_file(
         save_checkpoint(checkpoint, path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_blend_lies_between_its_ends(checkpoint: Checkpoint) -> None:
+    other = tiny_checkpoint(seed=1)
+    assert blend(checkpoint, other, 0).weights_hash == checkpoint.weights_hash
+    assert blend(checkpoint, other, 1).weights_hash == other.weights_hash
+    quarter = blend(checkpoint, other, 0.25)
+    for name, value in quarter.weights.items():
+        expected = 0.75 * checkpoint.weights[name] + 0.25 * other.weights[name]
+        torch.testing.assert_close(value, expected)
+    assert quarter.record["blend"] == {checkpoint.weights_hash: 0.75, other.weights_hash: 0.25}
+    assert quarter.build()(torch.rand(1, 3, 8, 8), 2).isfinite().all()
+
+
+def test_only_networks_of_one_shape_are_blended(checkpoint: Checkpoint) -> None:
+    wider = dataclasses.replace(checkpoint, config=dataclasses.replace(checkpoint.config, width=16))
+    with pytest.raises(CheckpointError, match="the same shape"):
+        blend(checkpoint, wider, 0.5)
+    with pytest.raises(ValueError, match="share is 2"):
+        blend(checkpoint, checkpoint, 2)

@@ -10,8 +10,9 @@ from typing import Any
 import cv2
 import pytest
 from click.testing import CliRunner, Result
-from conftest import PHOTO, ROOT
+from conftest import PHOTO, ROOT, tiny_checkpoint
 
+from agsr.checkpoint import Checkpoint, blend, load_checkpoint, save_checkpoint
 from agsr.cli import main
 from agsr.engines.upscaler import Upscaler
 from agsr.image import Picture
@@ -126,6 +127,9 @@ def test_decoders_do_not_write_to_stderr_themselves(photos: Path) -> None:
         (["infer", "a.png", "--backend", "magic"], "'magic' is not one of"),
         (["export", "--precision", "int3"], "'int3' is not one of"),
         (["upscale"], "No such command 'upscale'"),
+        (["train", "--set", "width"], "'width' is not NAME=VALUE"),
+        (["train", "--model", "edsr"], "'edsr' is not one of"),
+        (["export", "--blend", "1.5"], "1.5 is not in the range"),
     ],
 )
 def test_wrong_usage_exits_2_with_a_hint(arguments: list[str], message: str) -> None:
@@ -145,6 +149,12 @@ def test_wrong_usage_exits_2_with_a_hint(arguments: list[str], message: str) -> 
         (["export", "-w", "gone.safetensors"], "Error: gone.safetensors: no such file"),
         (["eval", "--set", "Set99"], "Error: no image set 'Set99'"),
         (["train", "--data", "gone.tar", "--val", "."], "Error: gone.tar: expected a folder"),
+        (["train", "--data", ".", "--val", ".", "--set", "a=1"], "Error: the configuration makes"),
+        (
+            ["train", "--data", ".", "--val", ".", "--stage", "gan", "--model", "srcnn"],
+            "Error: the",
+        ),
+        (["export", "--blend", "0.5", "--with", "gone"], "Error: no weights named 'gone'"),
     ],
 )
 def test_failures_exit_1_with_one_line(arguments: list[str], message: str) -> None:
@@ -165,6 +175,31 @@ def test_export_and_infer_with_the_exported_file() -> None:
     shown = _agsr("export", "--steps", "1", "--precision", "fp16")
     assert "psnr-1-fp16.onnx" in shown.stdout
     assert "1x3x1x37" in shown.stdout
+
+
+@pytest.mark.usefixtures("photos")
+def test_export_blends_weights(checkpoint: Checkpoint, checkpoint_file: Path) -> None:
+    other = tiny_checkpoint(seed=1)
+    save_checkpoint(other, Path("other.safetensors"))
+    options = ("--weights", str(checkpoint_file), "--with", "other.safetensors", "--steps", "1")
+    result = _agsr("export", *options, "--blend", "0.25", "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["path"] == "tiny-other-0.25-1.onnx"
+    expected = blend(checkpoint, other, 0.25).weights_hash
+    assert report["metadata"]["weights_hash"] == expected
+
+
+@pytest.mark.usefixtures("photos")
+def test_training_and_exporting_a_network_of_another_shape() -> None:
+    options = ("--data", "set", "--val", "set", "--schedule", "1x2@8/2", "-o", "run")
+    Path("set").mkdir()
+    shutil.copy(PHOTO, "set")
+    result = _agsr("train", *options, "--set", "width=8", "--set", "validate_every=1")
+    assert result.exit_code == 0, result.output
+    assert "finished: 2 of 2 iterations, PSNR-Y 1:" in result.stderr
+    assert load_checkpoint(Path("run/last.safetensors")).config.width == 8  # type: ignore[attr-defined]
+    assert "1 steps" in _agsr("export", "-w", "run/last.safetensors", "-s", "1").stdout
 
 
 def test_eval_prints_a_table_or_json(photos: Path) -> None:

@@ -1,0 +1,70 @@
+"""Train every network on the same patches and the same seed, and print one table.
+
+    AGSR_DATA=... python scripts/compare_networks.py OUTPUT_FOLDER [--iterations 1000]
+
+Each network gets the same number of trials of its learning rate, an eighth of the run long, and
+the rate with the best PSNR on the validation images. Runs that are already complete are not
+repeated, so the script can be stopped and started again. The score is PSNR-Y in dB.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from agsr.checkpoint import load_checkpoint
+
+RATES = (5e-4, 1.5e-3, 4e-3)
+TRIAL = 8
+MODELS = ("srcnn", "srgan", "agsr")
+
+
+@click.command(help=__doc__)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--iterations", default=1000, show_default=True, help="Of the full run.")
+@click.option("--crop", default=24, show_default=True, help="Side of an LR patch, pixels.")
+@click.option("--batch", default=16, show_default=True, help="Patches per iteration.")
+@click.option("--device", default="cpu", show_default=True)
+def main(folder: Path, iterations: int, crop: int, batch: int, device: str) -> None:
+    """Train and print the table."""
+    click.echo("| network | rate | patches | PSNR-Y |")
+    click.echo("|---|---|---|---|")
+    for model in MODELS:
+        trial = _schedule(model, iterations // TRIAL, crop, batch)
+        scores = {
+            rate: _run(folder / f"{model}-trial-{rate:g}", model, trial, rate, device)
+            for rate in RATES
+        }
+        best = max(scores, key=lambda rate: scores[rate])
+        full = _schedule(model, iterations, crop, batch)
+        psnr = _run(folder / model, model, full, best, device)
+        click.echo(f"| {model} | {best:g} | {iterations * batch} | {psnr:.3f} |")
+
+
+def _schedule(model: str, iterations: int, crop: int, batch: int) -> str:
+    """The same patches for all; ours unrolls its loop for the last third."""
+    if model != "agsr":
+        return f"1x{iterations}@{crop}/{batch}"
+    unrolled = iterations // 3
+    return f"1x{iterations - unrolled}@{crop}/{batch},4x{unrolled}@{crop}/{batch}"
+
+
+def _run(folder: Path, model: str, schedule: str, rate: float, device: str) -> float:
+    """Validation PSNR at the end of a run, which is started or gone on with if need be."""
+    weights = folder / "last.safetensors"
+    iterations = sum(int(phase.split("x")[1].split("@")[0]) for phase in schedule.split(","))
+    if not weights.exists() or load_checkpoint(weights).record["iteration"] < iterations:
+        command = [sys.executable, "-m", "agsr", "train", "--model", model, "-o", str(folder)]
+        command += ["--schedule", schedule, "--rate", str(rate), "--device", device]
+        command += ["--set", f"validate_every={max(iterations // 10, 1)}", "--set", "warmup=20"]
+        command += ["--resume"] if (folder / "state.safetensors").exists() else []
+        subprocess.run(command, check=True)
+    psnr = load_checkpoint(weights).scores["psnr_y"]
+    return float(psnr[max(psnr, key=int)])
+
+
+if __name__ == "__main__":
+    main()
