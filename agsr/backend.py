@@ -7,6 +7,8 @@ benchmark know nothing else, so every backend is driven and measured in the same
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
@@ -28,7 +30,7 @@ class BackendInfo:
     """What really runs."""
 
     name: str
-    """``"torch"`` or ``"ort"``."""
+    """``"torch"``, ``"ort"`` or ``"trt"``."""
     device: str
     """Device or execution provider that was got, not the one that was asked for."""
     precision: str
@@ -41,6 +43,8 @@ class BackendInfo:
     """Name or path of the weights."""
     weights_hash: str
     """SHA-256 of the weights, equal for all backends and precisions of one checkpoint."""
+    largest: tuple[int, int] | None = None
+    """Height and width of the largest input, LR pixels; None means no limit but memory."""
 
 
 class Backend(ABC):
@@ -61,11 +65,30 @@ class Backend(ABC):
         Raises:
             BackendError: The input has another shape or type, or the output isn't finite.
         """
-        if lr.ndim != 4 or lr.shape[1] != CHANNELS or 0 in lr.shape or lr.dtype != np.float32:
-            raise BackendError(
-                f"input is {lr.dtype} {lr.shape}; expected float32 (B, {CHANNELS}, H, W)"
-            )
-        sr = self._run(np.ascontiguousarray(lr))
+        (sr,) = self.upscale_many([lr])
+        return sr
+
+    def upscale_many(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Upscale batches in order; a backend may have several under way at the same time.
+
+        Args:
+            batches: As for `upscale`; they may differ in shape.
+
+        Raises:
+            BackendError: As for `upscale`.
+        """
+        waiting: deque[Batch] = deque()
+
+        def checked() -> Iterator[Batch]:
+            for lr in batches:
+                waiting.append(_checked_input(lr))
+                yield waiting[-1]
+
+        for sr in self._run_many(checked()):
+            self._check_output(waiting.popleft(), sr)
+            yield sr
+
+    def _check_output(self, lr: Batch, sr: Batch) -> None:
         expected = (*lr.shape[:2], lr.shape[2] * SCALE, lr.shape[3] * SCALE)
         if sr.shape != expected or sr.dtype != np.float32:
             raise BackendError(
@@ -78,11 +101,15 @@ class Backend(ABC):
                 f"{self.info.model} on {self.info.device} gave NaN or infinity in "
                 f"{self.info.precision}; use fp32"
             )
-        return sr
 
     @abstractmethod
     def _run(self, lr: Batch) -> Batch:
         """Upscale a checked, C-contiguous batch."""
+
+    def _run_many(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Upscale checked batches; overridden where their work can overlap."""
+        for lr in batches:
+            yield self._run(lr)
 
     def close(self) -> None:  # noqa: B027  # most backends have nothing to release
         """Release what outlives the object, if anything; calling it twice is allowed."""
@@ -97,3 +124,11 @@ class Backend(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _checked_input(lr: Batch) -> Batch:
+    if lr.ndim != 4 or lr.shape[1] != CHANNELS or 0 in lr.shape or lr.dtype != np.float32:
+        raise BackendError(
+            f"input is {lr.dtype} {lr.shape}; expected float32 (B, {CHANNELS}, H, W)"
+        )
+    return np.ascontiguousarray(lr)

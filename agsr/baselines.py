@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agsr.contract import CHANNELS, SCALE
-from agsr.network import Network, NetworkConfig
+from agsr.network import Network, NetworkConfig, check_odd
 from agsr.resize import phase_filters
 
 BICUBIC_RADIUS = 2
@@ -40,6 +40,10 @@ class SrcnnConfig(NetworkConfig):
     width2: int = 32
     """Filters of the mapping."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_odd(self, "kernel1", "kernel2", "kernel3")
+
     def receptive_radius(self, steps: int) -> int:  # noqa: ARG002  # no loop
         """LR pixels to each side that an output pixel depends on."""
         hr = self.kernel1 // 2 + self.kernel2 // 2 + self.kernel3 // 2
@@ -56,6 +60,10 @@ class SrResNetConfig(NetworkConfig):
     """Residual blocks."""
     kernel: int = 9
     """Kernel of the first and the last convolution."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_odd(self, "kernel")
 
     def receptive_radius(self, steps: int) -> int:  # noqa: ARG002  # no loop
         """LR pixels to each side that an output pixel depends on."""
@@ -90,12 +98,15 @@ class Srcnn(Network):
         for layer in self.layers[:-1]:
             features = F.relu(layer(features))
         # The enlarged image is added, as VDSR and all after it do: it makes training feasible.
-        return [enlarged + self.layers[-1](features)]
+        return [enlarged + self.layers[-1](features).to(enlarged.dtype)]
 
     def enlarge(self, lr_B3HW: Tensor) -> Tensor:
         """Bicubic enlargement by four, edges clamped, not rounded: 16 phases of one 5x5 filter."""
         padded = F.pad(lr_B3HW, (BICUBIC_RADIUS,) * 4, mode="replicate")
-        phases = F.conv2d(padded, self.get_buffer("bicubic").to(padded.dtype), groups=CHANNELS)
+        filters = self.get_buffer("bicubic").to(padded.dtype)
+        # The result is added to the output, so bfloat16 would cost it a quarter of a level.
+        with torch.autocast(padded.device.type, enabled=False):
+            phases = F.conv2d(padded, filters, groups=CHANNELS)
         return F.pixel_shuffle(phases, SCALE)
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from functools import cache
 from pathlib import Path
 
-from agsr.contract import DEFAULT_STEPS
+from agsr.contract import DEFAULT_STEPS, Precision
 from agsr.errors import CheckpointError, ModelError
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
@@ -22,6 +23,8 @@ DEFAULT_WEIGHTS = "psnr"
 
 ONNX_SUFFIX = ".onnx"
 CHECKPOINT_SUFFIX = ".safetensors"
+
+_ENDING: dict[Precision, str] = {"fp32": "", "fp16": "-fp16"}
 
 
 @cache
@@ -36,10 +39,10 @@ def shipped_names() -> list[str]:
     return sorted(Path(f).stem for f in _manifest() if f.endswith(CHECKPOINT_SUFFIX))
 
 
-def shipped_steps(name: str) -> list[int]:
-    """Step counts for which a shipped ONNX file exists."""
-    stems = [Path(f).stem.rpartition("-") for f in _manifest() if f.endswith(ONNX_SUFFIX)]
-    return sorted(int(steps) for stem, _, steps in stems if stem == name)
+def shipped_steps(name: str, precision: Precision = "fp32") -> list[int]:
+    """Step counts for which a shipped ONNX file of this precision exists."""
+    pattern = re.compile(re.escape(name) + r"-(\d+)" + re.escape(_ENDING[precision] + ONNX_SUFFIX))
+    return sorted(int(match[1]) for match in map(pattern.fullmatch, _manifest()) if match)
 
 
 def find_checkpoint(weights: str) -> Path:
@@ -60,18 +63,24 @@ def find_checkpoint(weights: str) -> Path:
     return _checked(weights + CHECKPOINT_SUFFIX)
 
 
+def onnx_name(weights: str, steps: int, precision: Precision) -> str:
+    """File name of an export: ``psnr-4.onnx``, ``psnr-4-fp16.onnx``."""
+    return f"{weights}-{steps}{_ENDING[precision]}{ONNX_SUFFIX}"
+
+
 def default_steps(name: str) -> int:
     """Step count of shipped weights where nothing else is asked for: 4, or the most there are."""
     known = shipped_steps(name)
     return DEFAULT_STEPS if DEFAULT_STEPS in known or not known else max(known)
 
 
-def find_onnx(weights: str, steps: int | None = None) -> Path:
+def find_onnx(weights: str, steps: int | None = None, precision: Precision = "fp32") -> Path:
     """Path of an ONNX file.
 
     Args:
         weights: A shipped name, or the path of an ``.onnx`` file.
         steps: Time steps; for a shipped name they choose the file. None means `default_steps`.
+        precision: Arithmetic inside the graph; for a shipped name it chooses the file.
 
     Raises:
         ModelError: No such name, step count or file.
@@ -90,13 +99,14 @@ def find_onnx(weights: str, steps: int | None = None) -> Path:
         return Path(weights)
     if weights not in shipped_names():
         raise ModelError(_unknown(weights))
-    if steps not in shipped_steps(weights):
-        known = ", ".join(map(str, shipped_steps(weights)))
+    if steps not in shipped_steps(weights, precision):
+        known = ", ".join(map(str, shipped_steps(weights, precision))) or "no"
+        option = "" if precision == "fp32" else f" --precision {precision}"
         raise ModelError(
-            f"weights '{weights}' ship as ONNX for {known} steps, not for {steps}; make it with: "
-            f"agsr export --weights {weights} --steps {steps}"
+            f"weights '{weights}' ship as {precision} ONNX for {known} steps, not for {steps}; "
+            f"make it with: agsr export --weights {weights} --steps {steps}{option}"
         )
-    return _checked(f"{weights}-{steps}{ONNX_SUFFIX}")
+    return _checked(onnx_name(weights, steps, precision))
 
 
 def sha256(path: Path) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agsr._version import __version__
+from agsr.cli_build import build, cache
 from agsr.cli_train import train
 from agsr.contract import MAX_STEPS
 from agsr.errors import AgsrError
@@ -95,9 +96,7 @@ def infer(
 @click.option(
     "--with",
     "other",
-    default="gan",
-    show_default=True,
-    help="Weights to blend with: trained on from --weights.",
+    help="Weights to blend with: trained on from --weights. [default: gan]",
 )
 @click.option(
     "--precision",
@@ -120,7 +119,7 @@ def export(
     weights: str,
     steps: int | None,
     blend: float | None,
-    other: str,
+    other: str | None,
     precision: Any,
     opset: int,
     atol: float | None,
@@ -128,12 +127,14 @@ def export(
     as_json: bool,
 ) -> None:
     """Write the network as ONNX: unrolled, dynamic batch, height and width, verified."""
+    if other is not None and blend is None:
+        raise click.UsageError("--with needs --blend, the share of its weights")
     from agsr.optional import require
 
     for module in ("torch", "onnx", "onnxscript", "safetensors"):
         require(module, extra="train", purpose="Exporting")
     require("onnxruntime", extra="cpu", purpose="Verifying an export")
-    from agsr.catalog import find_checkpoint
+    from agsr.catalog import find_checkpoint, onnx_name
     from agsr.checkpoint import blend as interpolate
     from agsr.checkpoint import load_checkpoint
     from agsr.console import show_export
@@ -142,12 +143,11 @@ def export(
     source = find_checkpoint(weights)
     checkpoint, name = load_checkpoint(source), source.stem
     if blend is not None:
-        second = find_checkpoint(other)
+        second = find_checkpoint(other or "gan")
         checkpoint = interpolate(checkpoint, load_checkpoint(second), blend)
         name = f"{name}-{second.stem}-{blend:g}"
     steps = checkpoint.network_type.default_steps if steps is None else steps
-    ending = "" if precision == "fp32" else f"-{precision}"
-    path = output or Path(f"{name}-{steps}{ending}.onnx")
+    path = output or Path(onnx_name(name, steps, precision))
     report = export_onnx(
         checkpoint,
         path,
@@ -214,6 +214,8 @@ def doctor() -> None:
 
 
 main.add_command(train)
+main.add_command(build)
+main.add_command(cache)
 
 
 def _open(
@@ -221,7 +223,13 @@ def _open(
 ) -> Upscaler:
     from agsr.engines.upscaler import Upscaler
 
-    return Upscaler(weights, backend=backend, steps=steps, tile=tile, halo=halo, **options)
+    options |= {"backend": backend, "steps": steps, "tile": tile, "halo": halo}
+    if backend != "trt":
+        return Upscaler(weights, **options)
+    from agsr.console import build_progress
+
+    with build_progress(f"building an engine of {weights}") as progress:
+        return Upscaler(weights, progress=progress, **options)
 
 
 def _infer_one(upscaler: Upscaler, job: Job, quiet: bool) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +20,8 @@ from agsr.optional import install_command
 if TYPE_CHECKING:
     from agsr.bench.environment import Check
     from agsr.bench.quality import QualityReport, QualityRow
+    from agsr.engines.engine_cache import CacheEntry
+    from agsr.engines.trt_builder import BuildReport
     from agsr.export import ExportReport
     from agsr.trainer import Progress, Trainer
 
@@ -119,6 +122,67 @@ def show_checks(title: str, checks: Iterable[Check]) -> None:
         console.print(f"  {check.name:<26} {check.found}{advice}")
 
 
+@contextmanager
+def build_progress(name: str) -> Iterator[Callable[[str, float], bool]]:
+    """A bar over a build, on terminals only; Ctrl-C cancels the build cleanly."""
+    console = _stderr()
+    stopped: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, _: stopped.append(number))
+    try:
+        with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task(escape(name), total=1.0)
+
+            def report(phase: str, share: float) -> bool:
+                bar.update(task, completed=share, description=escape(f"{name}: {phase}"))
+                return not stopped
+
+            yield report
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def show_build(path: str, report: BuildReport) -> None:
+    """What was built, and in which precision its layers are."""
+    table = Table("layers", "types", box=None)
+    for kind, types in report.layers.items():
+        table.add_row(kind.lower(), ", ".join(f"{n} {t}" for t, n in types.items()))
+    console = _stdout()
+    console.print(table)
+    products = ", ".join(f"{n} in {t}" for t, n in report.products().items())
+    console.print(
+        f"{path}  {report.size / 1e6:.2f} MB, {report.metadata.steps} steps, "
+        f"{report.metadata.precision}, {report.flavour} {report.version}"
+    )
+    console.print(f"convolutions: {products}")
+    for profile in report.options.profiles:
+        console.print(f"batch x height x width: {profile}")
+
+
+def show_cache(folder: str, entries: Sequence[CacheEntry]) -> None:
+    """A line per engine, and where they are."""
+    console = _stdout()
+    for entry in entries:
+        facts = _engine_facts(entry.sidecar) if entry.sound else ["damaged: built anew when needed"]
+        console.print(f"{entry.name[:12]}  {entry.size / 1e6:7.1f} MB  {', '.join(facts)}")
+    console.print(f"{folder}: {len(entries)} engines, {sum(e.size for e in entries) / 1e6:.1f} MB")
+
+
+def _engine_facts(sidecar: Mapping[str, Any]) -> list[str]:
+    identity, metadata = json.loads(sidecar["identity"]), sidecar["report"]["metadata"]
+    sizes = [
+        "…".join("x".join(map(str, profile[end])) for end in ("smallest", "largest"))
+        for profile in identity["options"]["profiles"]
+    ]
+    return [
+        identity["gpu"],
+        f"{identity['flavour']} {identity['version']}",
+        metadata["precision"],
+        f"{metadata['steps']} steps",
+        *sizes,
+        f"built {sidecar['built']}",
+    ]
+
+
 def follow_training(trainer: Trainer, minutes: float | None) -> None:
     """Run a trainer, with a line per report on stderr and scalars for TensorBoard.
 
@@ -134,7 +198,9 @@ def follow_training(trainer: Trainer, minutes: float | None) -> None:
 
     def stop(number: int, _: Any) -> None:
         trainer.stop()
-        signal.signal(number, signal.default_int_handler)
+        # torchrun and batch systems may send SIGTERM twice; only a second Ctrl-C is impatience.
+        again = signal.default_int_handler if number == signal.SIGINT else signal.SIG_IGN
+        signal.signal(number, again)
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

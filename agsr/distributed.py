@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from agsr.errors import TrainingError
+
+PATIENCE = timedelta(hours=1)
+"""How long ranks wait for another, for example while the first validates."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,7 @@ def join_world(device: str) -> Iterator[World]:
         return
     if place.type == "cuda":
         torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
-    try:
-        yield World(place, dist.get_rank(), size)
-    finally:
-        dist.destroy_process_group()
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
+    yield World(place, dist.get_rank(), size)
+    # Not after an error: it would wait for ranks that wait for this one, and hide the message.
+    dist.destroy_process_group()

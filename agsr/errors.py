@@ -8,6 +8,7 @@
     ├── CheckpointError             a weights or training-state file is not what it should be
     ├── ModelError                  an ONNX file does not keep the contract
     ├── ExportError                 an export failed its own verification
+    ├── BuildError                  a TensorRT engine can't be built
     ├── BackendError                a backend can't run what it was asked to
     ├── DatasetError                a data set is missing or incomplete
     └── TrainingError               training can't start or go on
@@ -40,6 +41,10 @@ class ModelError(AgsrError):
 
 class ExportError(AgsrError):
     """An exported graph failed its verification against torch."""
+
+
+class BuildError(AgsrError):
+    """A TensorRT engine can't be built from what was given."""
 
 
 class BackendError(AgsrError):

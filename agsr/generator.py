@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from agsr.attention import AttentiveStep
 from agsr.contract import CHANNELS, DEFAULT_STEPS, MAX_STEPS, SCALE
-from agsr.network import Network, NetworkConfig
+from agsr.network import Network, NetworkConfig, check_odd
 
 GREY = 0.5
 """Subtracted from the input, so that zero padding means mid-grey; also the first map ``A_0``."""
@@ -45,8 +45,7 @@ class GeneratorConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.gru_kernel % 2 == 0:
-            raise ValueError(f"GeneratorConfig.gru_kernel is {self.gru_kernel}; expected odd")
+        check_odd(self, "gru_kernel")
 
     def receptive_radius(self, steps: int) -> int:
         """LR pixels that can influence an output pixel, to each side."""

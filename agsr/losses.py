@@ -32,8 +32,8 @@ def stepwise_l1(sr_by_step: Sequence[Tensor], hr: Tensor, decay: float = 1.0) ->
     """
     last = len(sr_by_step) - 1
     weights = [decay ** (last - step) for step in range(len(sr_by_step))]
-    losses = torch.stack([l1(sr, hr) for sr in sr_by_step])
-    return losses @ losses.new_tensor(weights) / sum(weights)
+    losses = [weight * l1(sr, hr) for weight, sr in zip(weights, sr_by_step, strict=True)]
+    return torch.stack(losses).sum() / sum(weights)
 
 
 def reconstruction_error(reconstruction: Tensor, image: Tensor) -> Tensor:

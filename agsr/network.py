@@ -34,6 +34,18 @@ class NetworkConfig(ABC):
         """
 
 
+def check_odd(config: NetworkConfig, *names: str) -> None:
+    """Refuse even kernel sizes.
+
+    Raises:
+        ValueError: One of the named fields is even.
+    """
+    for name in names:
+        if getattr(config, name) % 2 == 0:
+            kind = type(config).__name__
+            raise ValueError(f"{kind}.{name} is {getattr(config, name)}; expected odd")
+
+
 class Network(nn.Module, ABC):
     """LR images → SR images, four times as large.
 

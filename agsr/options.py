@@ -87,7 +87,7 @@ running_options = _shared(
     click.option(
         "-b",
         "--backend",
-        type=click.Choice(["auto", "ort", "torch"]),
+        type=click.Choice(["auto", "ort", "torch", "trt"]),
         default="auto",
         show_default=True,
         help="What runs the network.",
@@ -101,9 +101,8 @@ running_options = _shared(
     click.option(
         "--precision",
         type=click.Choice(["fp32", "bf16", "fp16"]),
-        default="fp32",
-        show_default=True,
-        help="Arithmetic: bf16 with torch or openvino, fp16 with torch.",
+        help="Arithmetic: bf16 with torch or openvino, fp16 with torch or trt. "
+        "[default: fp32; trt: fp16]",
     ),
     click.option(
         "-j",

@@ -18,7 +18,6 @@ from torch import Tensor
 from agsr.contract import CHANNELS, SCALE
 from agsr.data import Pair
 from agsr.distributed import World
-from agsr.errors import TrainingError
 
 SYMMETRIES = 8
 """Turns and mirrorings of the square."""
@@ -48,20 +47,20 @@ class PatchBank:
 
         Args:
             iteration: Index of the iteration; with the seed it determines the batch.
-            size: Number of patches over all ranks.
+            size: Number of patches over all ranks, which must be able to share them equally.
             crop: Side of an LR patch in pixels.
 
         Returns:
             This rank's LR ``(size / ranks, 3, crop, crop)`` and HR ``(size / ranks, 3, 4 crop,
             4 crop)``, RGB float32 in [0, 1], channels last in memory.
 
-        Raises:
-            TrainingError: The ranks can't share ``size`` patches equally.
         """
-        if size % self._world.size:
-            raise TrainingError(f"{size} patches can't be shared by {self._world.size} ranks")
         plan = self._plan(iteration, size, crop)[self._world.rank :: self._world.size]
-        start, y, x, width, symmetry = torch.from_numpy(plan).to(self._world.device).unbind(1)
+        numbers = torch.from_numpy(np.ascontiguousarray(plan))
+        if self._world.device.type == "cuda":
+            numbers = numbers.pin_memory()  # or the copy would wait for the device
+        numbers = numbers.to(self._world.device, non_blocking=True)
+        start, y, x, width, symmetry = numbers.unbind(1)
         lr = _gather(self._lr, start + y * width + x, width, symmetry, crop)
         hr_start = SCALE**2 * start + SCALE * y * SCALE * width + SCALE * x
         return lr, _gather(self._hr, hr_start, SCALE * width, symmetry, SCALE * crop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from agsr.catalog import find_checkpoint
 from agsr.checkpoint import Checkpoint, load_checkpoint
@@ -12,11 +13,12 @@ from agsr.contract import SCALE
 from agsr.data import load_pairs
 from agsr.distributed import World
 from agsr.errors import TrainingError
+from agsr.networks import DEFAULT_NETWORK, NETWORKS
 from agsr.perceptual import Lpips
 from agsr.run_state import STATE_FILE, read_state
 from agsr.schedule import Schedule
 from agsr.speed import has_fast_bf16
-from agsr.train_config import STAGE_DEFAULTS, TrainConfig
+from agsr.train_config import STAGE_DEFAULTS, Stage, TrainConfig
 from agsr.trainer import Trainer
 
 
@@ -106,14 +108,17 @@ def _configure(
         ]
         if fixed:
             raise ValueError(f"a run keeps its {fixed[0]}: {getattr(begun, fixed[0])}")
-        if begun.perceptual_weight and not sources.features:
+        config = begun.changed(changes)
+        if config.perceptual_weight and not sources.features:
             raise ValueError("this run has a perceptual loss: name vgg16.npz with --features")
-        return begun.changed(changes)
+        return config
     if init is not None:
         if changes.setdefault("model", init.model) != init.model:
             raise ValueError(f"the weights to begin with are of the model {init.model}")
         changes = {**vars(init.config), **changes}
-    model, stage = changes.get("model", "agsr"), changes.get("stage", "psnr")
+    model, stage = changes.get("model", DEFAULT_NETWORK), changes.get("stage", "psnr")
+    if model in NETWORKS and stage in get_args(Stage) and (model, stage) not in STAGE_DEFAULTS:
+        raise ValueError(f"{model} has no stage '{stage}'")
     defaults = STAGE_DEFAULTS.get((model, stage), {})  # type: ignore[arg-type]  # changed() checks
     config = TrainConfig().changed(
         {"model": model, "bf16": has_fast_bf16(world.device), **defaults, **changes}

@@ -48,11 +48,12 @@ class TrainConfig:
     """``λ_p``: weight of the LPIPS distance of VGG16 features."""
     probability_weight: float = 0.0
     """Weight of ``-log D(G(z))``, the sigmoid of Fig. 6; 0 lets it only watch."""
-    critic_rate: float = 1e-4
+    critic_rate: float = 4e-4
     """Learning rate of the discriminator after warm-up; it falls as the generator's does."""
-    gamma: float = 0.7
-    """``γ`` of eq. (15): the ratio of the discriminator's errors that is held."""
-    balance_rate: float = 1e-3
+    gamma: float = 1.0
+    """``γ`` of eq. (15), the ratio of the discriminator's errors that is held. SR images are
+    smoother than real ones and easier to rebuild: below their natural ratio ``k`` stays 0."""
+    balance_rate: float = 1e-2
     """``λ_k`` of eq. (11)."""
     seed: int = 0
     """Seed of the initial weights and of the data order."""
@@ -69,6 +70,8 @@ class TrainConfig:
             value = getattr(self, field_.name)
             if isinstance(value, int | float) and not 0 <= value < float("inf"):
                 raise ValueError(f"{field_.name} is {value}; expected 0 or more")
+            if field_.name in ("peak_rate", "validate_every") and not value:
+                raise ValueError(f"{field_.name} is 0; expected more")
 
     @classmethod
     def from_json(cls, text: str) -> TrainConfig:
@@ -120,10 +123,10 @@ STAGE_DEFAULTS: dict[tuple[str, Stage], dict[str, object]] = {
     ("srgan", "psnr"): {"schedule": "1x30000@32/16", "peak_rate": 1e-3},
     ("agsr", "gan"): {
         "schedule": "4x3000@24/8",
-        "peak_rate": 1e-4,
+        "peak_rate": 2e-4,
         "final_rate": 1e-6,
-        "adversarial_weight": 0.01,
-        "perceptual_weight": 0.05,
+        "adversarial_weight": 0.02,
+        "perceptual_weight": 0.15,
         "validate_every": 250,
     },
     ("srgan", "gan"): {

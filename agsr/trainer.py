@@ -8,6 +8,7 @@ go on exactly), ``last.safetensors`` and ``best.safetensors`` (averaged weights,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,9 @@ from agsr.schedule import Schedule, learning_rate
 from agsr.speed import Clock, Meter
 from agsr.train_config import TrainConfig
 from agsr.validation import score
+
+AGREE_EVERY = 10
+"""Iterations after which several ranks ask whether to stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +106,7 @@ class Trainer:
         self._lpips = place(lpips, self.world.device) if lpips else None
         torch.manual_seed(config.seed)
         network = build(config.model, config.network)
-        _check_steps(network, self.schedule)
+        _check_schedule(self.schedule, network, self.world)
         if init is not None:
             network.load_state_dict(dict(init.weights))
         self.network = network
@@ -110,7 +114,7 @@ class Trainer:
         self._average = {k: v.clone().float() for k, v in self._learner.values.items()}
         module = EveryStep(network)
         if compile_network:
-            module.compile()
+            module.compile(dynamic=False)  # phases differ in steps and sizes: one graph for each
         self._forward = self.world.parallel(module)
         self._objective = make_objective(config, self.world, features)
         self._stop = False
@@ -141,10 +145,10 @@ class Trainer:
             reports = validates or self.state.iteration % report_every == 0
             if reports:
                 yield self._report(meter, rate, validates)
-            # Ranks agree where they meet anyway; a single one may stop anywhere.
-            if (reports or self.world.size == 1) and self.world.agree(self._stop or clock.over()):
+            meets = self.world.size == 1 or self.state.iteration % AGREE_EVERY == 0
+            if meets and self.world.agree(self._stop or clock.over()):
                 break
-            if clock.save_is_due():
+            if self.world.leads and clock.save_is_due():
                 self.save()
         self.save()
 
@@ -152,17 +156,14 @@ class Trainer:
         """Write the state file and the averaged weights; on rank 0 only.
 
         Raises:
-            TrainingError: The weights aren't finite; the files of the last save stay.
+            TrainingError: A value isn't finite; the files of the last save stay.
         """
-        if not all(torch.isfinite(tensor).all() for tensor in self._average.values()):
-            raise TrainingError(
-                f"the weights are not finite at iteration {self.state.iteration}, the last good "
-                "state is kept; go on from it with a lower learning rate: --resume --rate"
-            )
         if not self.world.leads:
             return
         tensors = self._learner.state("") | self._objective.state()
         tensors |= {f"average.{name}": value for name, value in self._average.items()}
+        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+            raise self._diverged()
         write_state(self.state, tensors, self.folder)
         save_checkpoint(self.checkpoint(), self.folder / "last.safetensors")
         if not self._validation:
@@ -237,6 +238,8 @@ class Trainer:
         iteration = self.state.iteration
         phase = self.schedule.phase(iteration - 1)
         terms, speed, share = meter.read()
+        if not math.isfinite(terms["l1"]):  # the mean over all ranks: they end together
+            raise self._diverged()
         if validates and self._validation and self.world.leads:
             self._validate(phase.steps)
         meter.start()
@@ -267,13 +270,21 @@ class Trainer:
             "steps": steps,
             **self.state.scores,
         }
-        new_phase = not self.state.history or self.state.history[-1]["steps"] != steps
+        before = self.state.history[-1] if self.state.history else {}
+        # Another step count, or LPIPS from now on or no more: scores that can't be compared.
+        new_phase = before.get("steps") != steps or before.keys() != row.keys()
         self.state.history.append(row)
         merit = self._merit(row)
         if new_phase or self.state.best is None or merit > self.state.best:
             self.state.best = merit
-            save_checkpoint(self.checkpoint(), self.folder / "best.safetensors")
             self.save()  # so that a resumed run never judges by an older best
+            save_checkpoint(self.checkpoint(), self.folder / "best.safetensors")
+
+    def _diverged(self) -> TrainingError:
+        return TrainingError(
+            f"the weights are not finite at iteration {self.state.iteration}, the last good "
+            "state is kept; go on from it with a lower learning rate: --resume --rate"
+        )
 
     def _merit(self, row: Mapping[str, Any]) -> float:
         """What the best checkpoint is best at: PSNR, or in the ``gan`` stage LPIPS, else age."""
@@ -282,9 +293,15 @@ class Trainer:
         return -float(row["lpips"]) if "lpips" in row else float(row["iteration"])
 
 
-def _check_steps(network: Network, schedule: Schedule) -> None:
+def _check_schedule(schedule: Schedule, network: Network, world: World) -> None:
     try:
         for phase in schedule.phases:
             network.check_steps(phase.steps)
     except ValueError as error:
         raise TrainingError(f"the schedule does not fit the model: {error}") from None
+    for phase in schedule.phases:
+        if phase.batch % world.size:
+            raise TrainingError(
+                f"{phase.batch} patches can't be shared by {world.size} ranks (phase {phase}); "
+                "choose batches in --schedule that can"
+            )

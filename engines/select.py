@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,19 @@ from agsr.catalog import (
     find_checkpoint,
     find_onnx,
 )
-from agsr.contract import MAX_STEPS
+from agsr.contract import MAX_STEPS, Precision
 from agsr.engines.ort_backend import OrtBackend
 from agsr.engines.torch_backend import TorchBackend
 from agsr.errors import BackendError, MissingDependencyError
 from agsr.optional import install_command
 
 Options = Mapping[str, Any]
+BuildProgress = Callable[[str, float], bool]
 
-BACKENDS = ("auto", "ort", "torch")
+BACKENDS = ("auto", "ort", "torch", "trt")
 """Names of the backends; ``auto`` takes ONNX Runtime where it is installed, else torch."""
+
+_OWNERS = {"provider": "ort", "threads": "ort", "device": "torch"}
 
 
 def open_backend(
@@ -34,8 +37,9 @@ def open_backend(
     steps: int | None = None,
     provider: str | None = None,
     device: str | None = None,
-    precision: str = "fp32",
+    precision: str | None = None,
     threads: int | None = None,
+    progress: BuildProgress | None = None,
 ) -> Backend:
     """Load a network.
 
@@ -46,21 +50,33 @@ def open_backend(
         provider: ONNX Runtime's execution provider: ``cpu`` (the default), ``openvino``, ``cuda``.
             ``auto`` takes ONNX Runtime where it is given.
         device: torch's device, ``cpu`` by default. ``auto`` takes torch where it is given.
-        precision: Arithmetic: ``fp32``; ``bf16`` on torch and openvino; ``fp16`` on torch.
+        precision: Arithmetic: ``fp32``, the default but for trt; ``bf16`` on torch and openvino;
+            ``fp16`` on torch and trt.
         threads: Threads of ONNX Runtime's CPU provider; None means one per core.
+        progress: Told about the build of a TensorRT engine; may cancel it.
 
     Raises:
         AgsrError: Whatever is wrong, in words the user can act on.
     """
     if steps is not None and not 1 <= steps <= MAX_STEPS:
         raise BackendError(f"steps is {steps}; expected 1 to {MAX_STEPS}")
-    for_ort = {"provider": provider, "threads": threads}
-    name = _choose(backend, weights, for_ort, {"device": device})
+    name = _choose(backend, weights, {"provider": provider, "threads": threads, "device": device})
     if name == "torch":
         path = find_checkpoint(weights)
-        return TorchBackend(path, steps=steps, device=device or "cpu", precision=precision)
-    path = find_onnx(weights, steps)
-    loaded = OrtBackend(path, provider=provider or "cpu", precision=precision, threads=threads)
+        return TorchBackend(
+            path, steps=steps, device=device or "cpu", precision=precision or "fp32"
+        )
+    loaded: Backend
+    if name == "trt":
+        from agsr.engines.trt_backend import TrtBackend
+
+        path = find_onnx(weights, steps, _engine_precision(precision))
+        loaded = TrtBackend(path, report=progress)
+    else:
+        path = find_onnx(weights, steps)
+        loaded = OrtBackend(
+            path, provider=provider or "cpu", precision=precision or "fp32", threads=threads
+        )
     if steps is not None and loaded.info.steps != steps:
         raise BackendError(
             f"{path} was exported with {loaded.info.steps} steps, asked for {steps}; "
@@ -69,18 +85,24 @@ def open_backend(
     return loaded
 
 
-def _choose(backend: str, weights: str, for_ort: Options, for_torch: Options) -> str:
+def _choose(backend: str, weights: str, options: Options) -> str:
     """The backend to load; an option that only another one has is an error, never ignored."""
-    ort_options = [name for name, value in for_ort.items() if value is not None]
-    torch_options = [name for name, value in for_torch.items() if value is not None]
-    name = _resolve(backend, weights, bool(ort_options), bool(torch_options))
-    foreign = torch_options if name == "ort" else ort_options
+    given = [option for option, value in options.items() if value is not None]
+    owners = {_OWNERS[option] for option in given}
+    name = _resolve(backend, weights, "ort" in owners, "torch" in owners)
+    foreign = [option for option in given if _OWNERS[option] != name]
     if foreign:
         raise BackendError(
             f"--{foreign[0]} does not belong to the backend '{name}'; "
             "--provider and --threads are ONNX Runtime's, --device is torch's"
         )
     return name
+
+
+def _engine_precision(precision: str | None) -> Precision:
+    if precision not in (None, "fp16", "fp32"):
+        raise BackendError(f"trt runs in fp16 or fp32, not in {precision}")
+    return "fp32" if precision == "fp32" else "fp16"
 
 
 def _resolve(backend: str, weights: str, wants_ort: bool, wants_torch: bool) -> str:

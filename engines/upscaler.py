@@ -18,7 +18,7 @@ from agsr.backend import Backend, BackendInfo, Batch
 from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import SCALE
 from agsr.engines.select import open_backend
-from agsr.errors import ImageError
+from agsr.errors import BackendError, ImageError
 from agsr.image import Picture
 from agsr.tiling import DEFAULT_HALO, Span, Window, auto_tile, windows
 
@@ -89,11 +89,13 @@ class Upscaler:
         _check(image)
         height, width = image.shape[:2]
         result = np.empty((height * SCALE, width * SCALE, *image.shape[2:]), image.dtype)
-        tile = auto_tile(height, width) if isinstance(self._tile, str) else self._tile
-        halo = self.info.receptive_radius if isinstance(self._halo, str) else self._halo
-        plan = list(windows(height, width, tile, halo))
-        for done, window in enumerate(plan, 1):
-            self._upscale_window(image, window, result)
+        plan = list(windows(height, width, *self._tiling(height, width)))
+        batches = (_to_batch(_read(image, window)) for window in plan)
+        outputs = self._backend.upscale_many(batches)
+        for done, (window, sr) in enumerate(zip(plan, outputs, strict=True), 1):
+            rows, columns = window.rows, window.columns
+            kept = sr[0][:, _enlarged(rows, rows.start), _enlarged(columns, columns.start)]
+            result[_enlarged(rows, 0), _enlarged(columns, 0)] = _from_planes(kept, image)
             if progress is not None:
                 progress(done / len(plan))
         return result
@@ -124,12 +126,26 @@ class Upscaler:
     ) -> None:
         self.close()
 
-    def _upscale_window(self, image: Array, window: Window, result: Array) -> None:
-        rows, columns = window.rows, window.columns
-        lr = _to_batch(image[rows.start : rows.stop, columns.start : columns.stop])
-        sr = self._backend.upscale(lr)[0]
-        kept = sr[:, _enlarged(rows, rows.start), _enlarged(columns, columns.start)]
-        result[_enlarged(rows, 0), _enlarged(columns, 0)] = _from_planes(kept, image)
+    def _tiling(self, height: int, width: int) -> tuple[int, int]:
+        """Tile and halo for an image, within what the backend can take."""
+        tile = auto_tile(height, width) if isinstance(self._tile, str) else self._tile
+        halo = self.info.receptive_radius if isinstance(self._halo, str) else self._halo
+        if self.info.largest is None:
+            return tile, halo
+        side = min(self.info.largest)
+        if not tile and height <= self.info.largest[0] and width <= self.info.largest[1]:
+            return tile, halo
+        if side <= 2 * halo:
+            raise BackendError(
+                f"{self.info.device} takes {side} pixels a side, too few for a halo of {halo} on "
+                "both sides; build its engine with a larger --max"
+            )
+        return min(tile or side, side - 2 * halo), halo
+
+
+def _read(image: Array, window: Window) -> Array:
+    rows, columns = window.rows, window.columns
+    return image[rows.start : rows.stop, columns.start : columns.stop]
 
 
 def _without_hidden_colour(pixels: Array, alpha: Array | None) -> Array:

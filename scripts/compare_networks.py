@@ -9,6 +9,7 @@ repeated, so the script can be stopped and started again. The score is PSNR-Y in
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import click
 
 from agsr.checkpoint import load_checkpoint
+from agsr.schedule import Schedule
 
 RATES = (5e-4, 1.5e-3, 4e-3)
 TRIAL = 8
@@ -55,13 +57,18 @@ def _schedule(model: str, iterations: int, crop: int, batch: int) -> str:
 def _run(folder: Path, model: str, schedule: str, rate: float, device: str) -> float:
     """Validation PSNR at the end of a run, which is started or gone on with if need be."""
     weights = folder / "last.safetensors"
-    iterations = sum(int(phase.split("x")[1].split("@")[0]) for phase in schedule.split(","))
-    if not weights.exists() or load_checkpoint(weights).record["iteration"] < iterations:
+    iterations = Schedule.parse(schedule).iterations
+    record = load_checkpoint(weights).record if weights.exists() else {"iteration": 0}
+    if record.get("schedule", schedule) != schedule:
+        sys.exit(f"{folder} was trained by {record['schedule']}, not by {schedule}: remove it")
+    if record["iteration"] < iterations:
         command = [sys.executable, "-m", "agsr", "train", "--model", model, "-o", str(folder)]
         command += ["--schedule", schedule, "--rate", str(rate), "--device", device]
         command += ["--set", f"validate_every={max(iterations // 10, 1)}", "--set", "warmup=20"]
         command += ["--resume"] if (folder / "state.safetensors").exists() else []
-        subprocess.run(command, check=True)
+        if subprocess.run(command, check=False).returncode:
+            click.echo(f"{folder}: failed", err=True)
+            return -math.inf
     psnr = load_checkpoint(weights).scores["psnr_y"]
     return float(psnr[max(psnr, key=int)])
 

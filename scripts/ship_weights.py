@@ -1,4 +1,4 @@
-"""Put trained weights into the package: the checkpoint, an ONNX file per step count, the hashes.
+"""Put trained weights into the package: checkpoint, ONNX files by steps and precision, hashes.
 
 python scripts/ship_weights.py runs/psnr/best.safetensors psnr
 """
@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
-from agsr.catalog import CHECKPOINT_SUFFIX, ONNX_SUFFIX, WEIGHTS_FOLDER, sha256
+from agsr.catalog import CHECKPOINT_SUFFIX, ONNX_SUFFIX, WEIGHTS_FOLDER, onnx_name, sha256
 from agsr.checkpoint import load_checkpoint, save_checkpoint
+from agsr.contract import Precision
 from agsr.export import export_onnx
 
-STEPS = range(1, 7)
+MOST_STEPS = 6
+PRECISIONS = get_args(Precision)
 
 
 def main(source: Path, name: str) -> None:
@@ -22,9 +26,10 @@ def main(source: Path, name: str) -> None:
     for old in WEIGHTS_FOLDER.glob(f"{name}-*{ONNX_SUFFIX}"):
         old.unlink()
     save_checkpoint(checkpoint, WEIGHTS_FOLDER / f"{name}{CHECKPOINT_SUFFIX}")
-    for steps in STEPS:
-        path = WEIGHTS_FOLDER / f"{name}-{steps}{ONNX_SUFFIX}"
-        report = export_onnx(checkpoint, path, steps=steps)
+    most = checkpoint.network_type.most_steps
+    for steps, precision in product(range(1, min(MOST_STEPS, most) + 1), PRECISIONS):
+        path = WEIGHTS_FOLDER / onnx_name(name, steps, precision)
+        report = export_onnx(checkpoint, path, steps=steps, precision=precision)
         worst = max(row.largest for row in report.parity)
         print(f"{path.name}: {report.size} bytes, differs from torch by {worst:.1e} at most")
     files = [p for p in WEIGHTS_FOLDER.iterdir() if p.suffix in (CHECKPOINT_SUFFIX, ONNX_SUFFIX)]

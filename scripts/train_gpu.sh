@@ -14,8 +14,10 @@ shift 2
 start=()
 if [ -f "$run/state.safetensors" ]; then
   start=(--resume)
-elif [[ " $* " == *" gan "* ]]; then
+elif [[ " $* " =~ \ --stage[=\ ]gan\  ]]; then
   start=(--schedule '4x20000@32/32')
+elif [[ " $* " =~ \ --model[=\ ]sr ]]; then
+  start=(--schedule '1x75000@48/32' --rate 1e-3)
 else
   start=(--schedule '1x40000@48/32,2x10000@48/32,4x25000@64/16' --rate 1e-3 --set step_decay=0.5)
 fi

@@ -184,7 +184,7 @@ def test_running_out_of_memory_is_a_backend_error(
     def fail(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory\nmore")
 
-    monkeypatch.setattr(backend, "_generator", fail)
+    monkeypatch.setattr(backend, "_network", fail)
     with pytest.raises(BackendError, match="can't allocate memory; if memory ran out, use a small"):
         backend.upscale(sample_batch(1, 4, 4))
 

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from agsr.data import Pair
 from agsr.distributed import World
-from agsr.errors import TrainingError
 from agsr.patches import PatchBank
 
 CPU = torch.device("cpu")
@@ -67,8 +66,6 @@ def test_ranks_share_the_batch_of_one() -> None:
     parts = [PatchBank(pairs, 1, World(CPU, rank, 2)).batch(7, 8, 6) for rank in range(2)]
     for rank, part in enumerate(parts):
         assert all(torch.equal(p, w[rank::2]) for p, w in zip(part, whole, strict=True))
-    with pytest.raises(TrainingError, match="7 patches can't be shared by 2"):
-        PatchBank(pairs, 1, World(CPU, 0, 2)).batch(0, 7, 6)
 
 
 def test_batches_do_not_repeat_each_others_patches() -> None:

@@ -1,0 +1,132 @@
+"""``agsr build`` and ``agsr cache``: TensorRT engines, made by hand and kept by the tool."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agsr.options import FilePath
+
+
+class Size(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
+    """``HEIGHTxWIDTH`` in LR pixels."""
+
+    name = "hxw"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """``(height, width)``."""
+        if isinstance(value, tuple):
+            return value
+        height, separator, width = str(value).lower().partition("x")
+        if not (separator and height.isdecimal() and width.isdecimal()):
+            self.fail(f"{value!r} is not HEIGHTxWIDTH, like 180x320", param, ctx)
+        return int(height), int(width)
+
+
+@click.command()
+@click.argument("model", type=FilePath, metavar="MODEL.onnx")
+@click.option("-o", "--output", type=FilePath, help="[default: MODEL.engine]")
+@click.option("--min", "smallest", multiple=True, type=Size(), help="Smallest input. [16x16]")
+@click.option(
+    "--opt", "best", multiple=True, type=Size(), help="Input to be fastest for. [180x320]"
+)
+@click.option(
+    "--max",
+    "largest",
+    multiple=True,
+    type=Size(),
+    help="Largest input. [540x960]  --min --opt --max repeated together: several profiles.",
+)
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Most images.")
+@click.option("--workspace", type=click.IntRange(1), help="Scratch memory in MiB.")
+@click.option("--level", type=click.IntRange(0, 5), help="0 builds fast, 5 makes a fast engine.")
+@click.option("--target", "targets", multiple=True, help="RTX GPUs to build for, like sm89.")
+@click.option("--version-compatible", is_flag=True, help="Later versions of TensorRT can run it.")
+@click.option("--hardware-compatible", is_flag=True, help="Later GPUs can run it (TensorRT).")
+@click.option("--timing-cache", type=FilePath, help="File of layer times to use (TensorRT).")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def build(
+    model: Path,
+    output: Path | None,
+    smallest: tuple[tuple[int, int], ...],
+    best: tuple[tuple[int, int], ...],
+    largest: tuple[tuple[int, int], ...],
+    batch: int,
+    workspace: int | None,
+    timing_cache: Path | None,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Build a TensorRT engine from an ONNX file made by 'agsr export'.
+
+    The engine has the precision of the file. 'agsr infer --backend trt' builds and keeps its
+    engines by itself; this command is for other sizes, other GPUs and other programs.
+
+    \b
+    agsr export --steps 4 --precision fp16
+    agsr build psnr-4-fp16.onnx --target sm89
+    agsr build psnr-4-fp16.onnx --max 1080x1920 --opt 1080x1920
+    """
+    from agsr.console import build_progress, show_build
+    from agsr.engines.engine_file import make_engine
+    from agsr.engines.trt_builder import BuildOptions, Profile
+
+    counts = {len(sizes) for sizes in (smallest, best, largest) if sizes}
+    if len(counts) > 1:
+        raise click.UsageError("--min, --opt and --max must be given equally often")
+    usual = Profile()
+    profiles = tuple(
+        Profile(
+            (1, *(smallest[i] if smallest else usual.smallest[1:])),
+            (1, *(best[i] if best else usual.best[1:])),
+            (batch, *(largest[i] if largest else usual.largest[1:])),
+        )
+        for i in range(max(counts, default=1))
+    )
+    options = BuildOptions(
+        profiles=profiles,
+        workspace=None if workspace is None else workspace << 20,
+        **flags,
+    )
+    path = output or model.with_suffix(".engine")
+    with build_progress(model.name) as report:
+        made = make_engine(model, path, options, report, timing_cache)
+    if as_json:
+        click.echo(json.dumps({"path": str(path), **made.to_dict()}, indent=2))
+    else:
+        show_build(str(path), made)
+
+
+@click.group()
+def cache() -> None:
+    """The engines that 'agsr infer --backend trt' has built and kept."""
+
+
+@cache.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def list_engines(as_json: bool) -> None:
+    """Show the engines: what they are for, how large, and whether they are sound."""
+    from dataclasses import asdict
+
+    from agsr.console import show_cache
+    from agsr.engines.engine_cache import EngineCache
+
+    kept = EngineCache()
+    entries = list(kept.entries())
+    if as_json:
+        click.echo(json.dumps([asdict(entry) for entry in entries], indent=2))
+    else:
+        show_cache(str(kept.folder), entries)
+
+
+@cache.command()
+def clear() -> None:
+    """Remove all engines; they are built again when they are needed."""
+    from agsr.engines.engine_cache import EngineCache
+
+    kept = EngineCache()
+    freed = kept.clear()
+    click.echo(f"{kept.folder}: {freed / 1e6:.1f} MB freed")

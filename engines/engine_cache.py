@@ -1,0 +1,202 @@
+"""Built engines, kept per user and found again only when everything about them still holds.
+
+An engine is code for one GPU, one TensorRT and one ONNX file. Its name here is the hash of all of
+that; a sidecar beside it repeats the identity and holds the engine's own hash. Whatever does not
+agree (stale, foreign, truncated, tampered) is built again, never run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from agsr._version import __version__
+from agsr.atomic import complete_file
+from agsr.engines.trt_builder import BuildOptions, BuildReport
+from agsr.errors import BackendError
+from agsr.optional import require
+
+CACHE_VARIABLE = "AGSR_CACHE"
+"""Environment variable that names the cache folder."""
+
+FORMAT = "agsr-engine-1"
+"""Value of the ``format`` entry in a sidecar."""
+
+_ENGINE, _SIDECAR, _LOCK = ".engine", ".json", ".lock"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineIdentity:
+    """Everything that an engine depends on."""
+
+    onnx: str
+    """SHA-256 of the ONNX file."""
+    options: BuildOptions
+    """Profiles and flags."""
+    flavour: str
+    """``"tensorrt"`` or ``"tensorrt-rtx"``."""
+    version: str
+    """Its version."""
+    gpu: str
+    """Name of the GPU."""
+    capability: str
+    """Its compute capability, like ``"8.9"``."""
+    driver: str
+    """Newest CUDA version that its driver runs, like ``"13.0"``."""
+
+    def to_json(self) -> str:
+        """Canonical JSON: equal identities give equal text."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `to_json`: the engine's name."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheEntry:
+    """An engine in the cache, for ``agsr cache list``."""
+
+    name: str
+    """Its digest."""
+    size: int
+    """Bytes."""
+    sound: bool
+    """Whether it is complete and as it was written."""
+    sidecar: dict[str, Any]
+    """What is known about it; empty if that can't be read."""
+
+
+class EngineCache:
+    """A folder of engines.
+
+    Args:
+        folder: Where; None means ``$AGSR_CACHE`` or the user's cache folder.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = (folder or _default_folder()) / "engines"
+
+    def get(
+        self, identity: EngineIdentity, build: Callable[[], tuple[bytes, BuildReport]]
+    ) -> tuple[bytes, dict[str, Any]]:
+        """The engine of this identity, built if it isn't there.
+
+        Processes that want the same engine wait for the first of them to build it.
+
+        Returns:
+            The engine, and its sidecar's ``report``.
+
+        Raises:
+            BackendError: The folder can't be used, or others could write into it.
+            AgsrError: What ``build`` raises.
+        """
+        found = self._load(identity)
+        if found is not None:
+            return found
+        self._make_folder()
+        filelock = require("filelock", extra="rtx", purpose="The engine cache")
+        with filelock.FileLock(self._path(identity, _LOCK)):
+            found = self._load(identity)
+            if found is None:
+                found = self._store(identity, *build())
+        return found
+
+    def entries(self) -> Iterator[CacheEntry]:
+        """What is in the cache, sound or not."""
+        for path in sorted(self.folder.glob(f"*{_ENGINE}")):
+            sidecar = _read_sidecar(path.with_suffix(_SIDECAR))
+            content = path.read_bytes()
+            sound = sidecar.get("sha256") == hashlib.sha256(content).hexdigest()
+            yield CacheEntry(name=path.stem, size=len(content), sound=sound, sidecar=sidecar)
+
+    def clear(self) -> int:
+        """Remove every engine; returns the bytes that were freed."""
+        freed = sum(path.stat().st_size for path in self.folder.glob("*") if path.is_file())
+        if self.folder.is_dir():
+            shutil.rmtree(self.folder)
+        return freed
+
+    def _load(self, identity: EngineIdentity) -> tuple[bytes, dict[str, Any]] | None:
+        """The engine, if every byte of it is what was written for exactly this identity."""
+        sidecar = _read_sidecar(self._path(identity, _SIDECAR))
+        if sidecar.get("format") != FORMAT or sidecar.get("identity") != identity.to_json():
+            return None
+        try:
+            self._check_private()
+            content = self._path(identity, _ENGINE).read_bytes()
+        except FileNotFoundError:
+            return None
+        if hashlib.sha256(content).hexdigest() != sidecar.get("sha256"):
+            return None
+        report: dict[str, Any] = sidecar["report"]
+        return content, report
+
+    def _store(
+        self, identity: EngineIdentity, engine: bytes, report: BuildReport
+    ) -> tuple[bytes, dict[str, Any]]:
+        facts = json.loads(json.dumps(report.to_dict()))
+        sidecar = {
+            "format": FORMAT,
+            "identity": identity.to_json(),
+            "sha256": hashlib.sha256(engine).hexdigest(),
+            "built": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "agsr": __version__,
+            "report": facts,
+        }
+        # The sidecar last: without it, an engine is not there.
+        self._path(identity, _SIDECAR).unlink(missing_ok=True)
+        with complete_file(self._path(identity, _ENGINE)) as temporary:
+            temporary.write_bytes(engine)
+        with complete_file(self._path(identity, _SIDECAR)) as temporary:
+            temporary.write_text(json.dumps(sidecar, indent=1))
+        return engine, facts
+
+    def _path(self, identity: EngineIdentity, suffix: str) -> Path:
+        return self.folder / (identity.digest + suffix)
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise BackendError(
+                f"{self.folder}: can't be made: {error.strerror}; name another by {CACHE_VARIABLE}"
+            ) from None
+        self._check_private()
+
+    def _check_private(self) -> None:
+        """An engine is code, so nobody else may have written it."""
+        if os.name != "posix" or not self.folder.exists():
+            return
+        state = self.folder.stat()
+        if state.st_uid != os.getuid() or state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise BackendError(
+                f"{self.folder} belongs to, or can be written by, somebody else; engines are code "
+                f"and are run from a private folder only: name another by {CACHE_VARIABLE}"
+            )
+
+
+def _read_sidecar(path: Path) -> dict[str, Any]:
+    """The sidecar's content; empty if it can't be understood."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _default_folder() -> Path:
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named)
+    platformdirs = require("platformdirs", extra="rtx", purpose="The engine cache")
+    return Path(platformdirs.user_cache_dir("agsr", appauthor=False))

@@ -1,0 +1,92 @@
+"""Engine files made by hand: an engine, and beside it a sidecar that says what it is.
+
+An engine is code. The cache's engines are checked against all they depend on; one that a user names
+is checked against its own sidecar only, and TensorRT itself refuses another GPU or version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from agsr.atomic import complete_file
+from agsr.engines.cuda import check_driver
+from agsr.engines.trt_api import load_tensorrt
+from agsr.engines.trt_builder import BuildOptions, BuildReport, Report, build_engine
+from agsr.errors import BackendError, BuildError, ModelError
+
+ENGINE_SUFFIX = ".engine"
+"""Of engine files; the sidecar has ``.json`` behind it."""
+
+FORMAT = "agsr-engine-file-1"
+"""Value of the ``format`` entry in a sidecar."""
+
+
+def make_engine(
+    model: Path,
+    path: Path,
+    options: BuildOptions,
+    report: Report | None = None,
+    timing_cache: Path | None = None,
+) -> BuildReport:
+    """Build an engine and write it with its sidecar; files appear only when complete.
+
+    Args:
+        model: ONNX file made by ``agsr export``.
+        path: Where the engine goes.
+        options: How to build.
+        report: Told about the progress; may cancel.
+        timing_cache: File of measured layer times; TensorRT only.
+
+    Raises:
+        MissingDependencyError: TensorRT is not installed.
+        BuildError: The engine can't be built, or no GPU and no target was given.
+        ModelError: The file is missing or not a model of this project.
+    """
+    if not model.is_file():
+        raise ModelError(f"{model}: no such file")
+    trt = load_tensorrt()
+    if not options.targets:
+        try:
+            check_driver()
+        except BackendError:
+            raise BuildError(
+                "there is no GPU here to build for; name one with --target, like --target sm89 "
+                "(with TensorRT-RTX)"
+            ) from None
+    engine, made = build_engine(trt, model.read_bytes(), str(model), options, report, timing_cache)
+    sidecar = {
+        "format": FORMAT,
+        "sha256": hashlib.sha256(engine).hexdigest(),
+        "report": made.to_dict(),
+    }
+    with complete_file(path) as temporary:
+        temporary.write_bytes(engine)
+    with complete_file(_sidecar(path)) as temporary:
+        temporary.write_text(json.dumps(sidecar, indent=1))
+    return made
+
+
+def read_engine(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """An engine file and its sidecar's ``report``.
+
+    Raises:
+        ModelError: A file is missing, damaged, or belongs to another engine.
+    """
+    try:
+        content = path.read_bytes()
+        sidecar = json.loads(_sidecar(path).read_text(encoding="utf-8"))
+        if sidecar["format"] != FORMAT or sidecar["sha256"] != hashlib.sha256(content).hexdigest():
+            raise ModelError(f"{path}: not the engine that {_sidecar(path)} describes")
+        report: dict[str, Any] = sidecar["report"]
+        return content, report
+    except OSError as error:
+        raise ModelError(f"{error.filename}: {error.strerror}; 'agsr build' makes both") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{_sidecar(path)}: can't be understood: {error}") from None
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".json")

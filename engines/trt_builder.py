@@ -1,0 +1,293 @@
+"""ONNX → TensorRT engine: profiles, targets, progress, and proof of the precision.
+
+TensorRT is strongly typed, so an FP16 engine comes from an FP16 ONNX file (``agsr export
+--precision fp16``), and what was parsed is checked layer by layer before anything is built.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agsr.atomic import complete_file
+from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME, ModelMetadata
+from agsr.engines.trt_api import TensorRt, last_error
+from agsr.errors import BuildError
+from agsr.optional import require
+
+Report = Callable[[str, float], bool]
+"""Called with what is being done and the share that is done, 0 to 1; false cancels the build."""
+
+_TYPES = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}
+_PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
+_SIZE = re.compile(r"(\d+)x(\d+)")
+_TARGET = re.compile(r"sm\d+")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sizes that an engine accepts, and the one it is made fastest for.
+
+    Each is ``(batch, height, width)`` in LR pixels.
+    """
+
+    smallest: tuple[int, int, int] = (1, 16, 16)
+    best: tuple[int, int, int] = (1, 180, 320)
+    largest: tuple[int, int, int] = (1, 540, 960)
+
+    def __post_init__(self) -> None:
+        for low, middle, high in zip(self.smallest, self.best, self.largest, strict=True):
+            if not 1 <= low <= middle <= high:
+                raise BuildError(f"{self}: expected min ≤ opt ≤ max, from 1")
+
+    def __str__(self) -> str:
+        return " ≤ ".join("x".join(map(str, s)) for s in (self.smallest, self.best, self.largest))
+
+    def holds(self, shape: Sequence[int]) -> bool:
+        """Whether a ``(batch, height, width)`` lies inside."""
+        limits = zip(self.smallest, shape, self.largest, strict=True)
+        return all(low <= value <= high for low, value, high in limits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """How an engine is built. All of it is part of the engine's identity in the cache."""
+
+    profiles: tuple[Profile, ...] = (Profile(),)
+    """Optimization profiles, at least one."""
+    workspace: int | None = None
+    """Bytes that layers may use as scratch memory; None leaves it to TensorRT."""
+    level: int | None = None
+    """Builder optimization level, 0 (fast build) to 5 (fast engine); None leaves it to TensorRT."""
+    version_compatible: bool = False
+    """Whether later versions of TensorRT can run the engine."""
+    hardware_compatible: bool = False
+    """Whether later generations of GPU can run the engine; TensorRT only."""
+    targets: tuple[str, ...] = ()
+    """GPU generations like ``"sm89"``; TensorRT-RTX only. None means this machine's GPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildReport:
+    """What was built."""
+
+    metadata: ModelMetadata
+    """What the ONNX file says about itself."""
+    flavour: str
+    """``"tensorrt"`` or ``"tensorrt-rtx"``."""
+    version: str
+    """Its version."""
+    layers: dict[str, dict[str, int]]
+    """Parsed layers: kind → type of its output → how often."""
+    size: int
+    """Bytes of the engine."""
+    options: BuildOptions = field(default_factory=BuildOptions)
+    """How it was built."""
+
+    def products(self) -> dict[str, int]:
+        """Types of the layers that multiply, and how many there are of each."""
+        count: Counter[str] = Counter()
+        for kind in _PRODUCTS:
+            count.update(self.layers.get(kind, {}))
+        return dict(count)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values."""
+        return asdict(self)
+
+
+def build_engine(
+    trt: TensorRt,
+    onnx: bytes,
+    source: str,
+    options: BuildOptions,
+    report: Report | None = None,
+    timing_cache: Path | None = None,
+) -> tuple[bytes, BuildReport]:
+    """Build an engine.
+
+    Args:
+        trt: Which TensorRT.
+        onnx: Content of an ONNX file made by ``agsr export``.
+        source: Its name, for messages.
+        options: How to build.
+        report: Told about the progress; may cancel.
+        timing_cache: File of measured layer times, read and written; TensorRT only.
+
+    Returns:
+        The serialized engine and what is in it.
+
+    Raises:
+        BuildError: The file can't be parsed, its layers don't have the precision it claims, the
+            options don't fit this TensorRT, or the build failed or was cancelled.
+        ModelError: The file is not a model of this project.
+    """
+    metadata = _metadata(onnx, source)
+    messages = trt.messages()
+    builder = trt.module.Builder(messages)
+    network = builder.create_network(0)
+    _parse(trt, network, messages, onnx, source)
+    layers = _layers(network)
+    _check_precision(layers, metadata, source)
+    config = _configure(trt, builder, options)
+    monitor = _monitor(trt.module, report or (lambda *_: True))
+    config.progress_monitor = monitor
+    timings: Any = None if timing_cache is None else _timings(trt, config, timing_cache)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        if monitor.cancelled:
+            raise BuildError("the build was cancelled; nothing was written")
+        raise BuildError(f"{source}: {trt.flavour} can't build it: {last_error(messages)}")
+    content = bytes(memoryview(engine))
+    if timing_cache is not None:
+        with complete_file(timing_cache) as temporary:
+            temporary.write_bytes(bytes(memoryview(timings.serialize())))
+    return content, BuildReport(
+        metadata=metadata,
+        flavour=trt.flavour,
+        version=trt.version,
+        layers=layers,
+        size=len(content),
+        options=options,
+    )
+
+
+def parse_size(text: str, batch: int = 1) -> tuple[int, int, int]:
+    """Read ``HEIGHTxWIDTH`` in LR pixels.
+
+    Raises:
+        ValueError: The text does not have this form.
+    """
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} is not HEIGHTxWIDTH, like 180x320")
+    return batch, int(match[1]), int(match[2])
+
+
+def _metadata(onnx: bytes, source: str) -> ModelMetadata:
+    """What the file says about itself, read without running it."""
+    model = require("onnx", extra="rtx", purpose="Building an engine")
+    try:
+        parsed = model.load_model_from_string(onnx)
+    except Exception as error:  # protobuf raises a type of its own, derived from Exception
+        raise BuildError(f"{source}: not an ONNX file: {error}") from None
+    properties = {entry.key: entry.value for entry in parsed.metadata_props}
+    return ModelMetadata.from_properties(properties, source)
+
+
+def _parse(trt: TensorRt, network: Any, messages: Any, onnx: bytes, source: str) -> None:
+    parser = trt.module.OnnxParser(network, messages)
+    if not parser.parse(onnx):
+        error = parser.get_error(0)
+        where = f"node {error.node_name()} ({error.node_operator()}): " if error.node() >= 0 else ""
+        raise BuildError(f"{source}: {trt.flavour} can't parse it: {where}{error.desc()}")
+    ports = (network.get_input(0).name, network.get_output(0).name)
+    if ports != (INPUT_NAME, OUTPUT_NAME):
+        raise BuildError(f"{source}: its ports are {ports}; expected {(INPUT_NAME, OUTPUT_NAME)}")
+
+
+def _layers(network: Any) -> dict[str, dict[str, int]]:
+    found: dict[str, Counter[str]] = {}
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        found.setdefault(layer.type.name, Counter())[layer.get_output(0).dtype.name] += 1
+    return {kind: dict(types) for kind, types in sorted(found.items())}
+
+
+def _check_precision(
+    layers: dict[str, dict[str, int]], metadata: ModelMetadata, source: str
+) -> None:
+    expected = _TYPES[metadata.precision]
+    for kind in _PRODUCTS:
+        foreign = {t: n for t, n in layers.get(kind, {}).items() if t != expected}
+        if foreign:
+            found = ", ".join(f"{n} in {t}" for t, n in foreign.items())
+            raise BuildError(
+                f"{source} says {metadata.precision}, but of its {kind.lower()} layers {found}; "
+                f"make it anew with: agsr export --precision {metadata.precision}"
+            )
+
+
+def _configure(trt: TensorRt, builder: Any, options: BuildOptions) -> Any:
+    module, config = trt.module, builder.create_builder_config()
+    for profile in options.profiles:
+        shapes = [
+            (batch, CHANNELS, height, width)
+            for batch, height, width in (profile.smallest, profile.best, profile.largest)
+        ]
+        entry = builder.create_optimization_profile()
+        entry.set_shape(INPUT_NAME, *shapes)
+        config.add_optimization_profile(entry)
+    if options.workspace is not None:
+        config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, options.workspace)
+    if options.level is not None:
+        config.builder_optimization_level = options.level
+    if options.version_compatible:
+        config.set_flag(module.BuilderFlag.VERSION_COMPATIBLE)
+    if options.hardware_compatible:
+        if trt.flavour != "tensorrt":
+            raise BuildError("--hardware-compatible is TensorRT's; TensorRT-RTX has --target")
+        config.hardware_compatibility_level = module.HardwareCompatibilityLevel.AMPERE_PLUS
+    if options.targets:
+        _set_targets(trt, config, options.targets)
+    return config
+
+
+def _timings(trt: TensorRt, config: Any, path: Path) -> Any:
+    """The timing cache of a file, in use."""
+    if trt.flavour != "tensorrt":
+        raise BuildError("--timing-cache is TensorRT's; TensorRT-RTX times nothing while building")
+    timings = config.create_timing_cache(path.read_bytes() if path.exists() else b"")
+    if not config.set_timing_cache(timings, ignore_mismatch=False):
+        raise BuildError(f"{path}: the timing cache of another GPU or version; name another file")
+    return timings
+
+
+def _set_targets(trt: TensorRt, config: Any, targets: Sequence[str]) -> None:
+    if trt.flavour != "tensorrt-rtx":
+        raise BuildError("--target is TensorRT-RTX's; TensorRT builds for the GPU it runs on")
+    known = {
+        name.lower(): getattr(trt.module.ComputeCapability, name)
+        for name in dir(trt.module.ComputeCapability)
+        if _TARGET.fullmatch(name.lower())
+    }
+    unknown = sorted(set(targets) - set(known))
+    if unknown:
+        raise BuildError(f"no target {', '.join(unknown)}; known: {', '.join(known)}")
+    config.num_compute_capabilities = len(targets)
+    for index, target in enumerate(targets):
+        config.set_compute_capability(known[target], index)
+
+
+def _monitor(module: Any, report: Report) -> Any:
+    """TensorRT's progress monitor: nested phases, told as one share of the whole."""
+
+    class Monitor(module.IProgressMonitor):  # type: ignore[misc]  # chosen at run time
+        def __init__(self) -> None:
+            module.IProgressMonitor.__init__(self)
+            self.cancelled = False
+            self._phases: dict[str, list[int]] = {}
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None:  # noqa: ARG002
+            self._phases[name] = [0, max(steps, 1)]
+
+        def step_complete(self, name: str, step: int) -> bool:
+            if name in self._phases:
+                self._phases[name][0] = step + 1
+            self.cancelled = self.cancelled or not report(name, self._share())
+            return not self.cancelled
+
+        def phase_finish(self, name: str) -> None:
+            self._phases.pop(name, None)
+
+        def _share(self) -> float:
+            share = 0.0
+            for done, steps in reversed(self._phases.values()):
+                share = min((done + share) / steps, 1.0)
+            return share
+
+    return Monitor()

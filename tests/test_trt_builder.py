@@ -1,0 +1,154 @@
+"""Real engines, built by TensorRT-RTX for a GPU that need not be there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import TensorProto, helper
+
+from agsr.checkpoint import Checkpoint
+from agsr.cli import main
+from agsr.contract import ModelMetadata
+from agsr.engines.trt_api import TensorRt, load_tensorrt
+from agsr.engines.trt_builder import BuildOptions, Profile, build_engine
+from agsr.errors import BuildError, MissingDependencyError, ModelError
+from agsr.export import export_onnx
+
+ADA = BuildOptions(targets=("sm89",))
+
+
+@pytest.fixture(scope="module")
+def trt() -> TensorRt:
+    return load_tensorrt()
+
+
+@pytest.fixture(scope="module")
+def half(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("half") / "half.onnx"
+    export_onnx(checkpoint, path, steps=2, precision="fp16")
+    return path
+
+
+def test_an_fp16_file_becomes_an_fp16_engine(trt: TensorRt, half: Path) -> None:
+    engine, report = build_engine(trt, half.read_bytes(), "half", ADA)
+    assert engine[:4] == b"vtrt"
+    assert report.size == len(engine)
+    assert report.products().keys() == {"HALF"}
+    assert report.layers["CONVOLUTION"]["HALF"] > 10
+    assert (report.metadata.steps, report.metadata.precision) == (2, "fp16")
+
+
+def test_an_fp32_file_becomes_an_fp32_engine(
+    trt: TensorRt, onnx_file: Callable[[int], Path]
+) -> None:
+    _, report = build_engine(trt, onnx_file(1).read_bytes(), "full", ADA)
+    assert report.products().keys() == {"FLOAT"}
+
+
+def test_progress_rises_to_the_end(trt: TensorRt, half: Path) -> None:
+    shares: list[float] = []
+    build_engine(trt, half.read_bytes(), "half", ADA, lambda _, share: not shares.append(share))
+    assert len(shares) > 20
+    assert all(0 <= share <= 1 for share in shares)
+    assert max(shares) > 0.8  # its last phases tell no steps
+
+
+def test_a_build_can_be_cancelled(trt: TensorRt, half: Path) -> None:
+    with pytest.raises(BuildError, match="cancelled; nothing was written"):
+        build_engine(trt, half.read_bytes(), "half", ADA, lambda *_: False)
+
+
+def test_several_profiles_and_sizes(trt: TensorRt, half: Path) -> None:
+    small, large = Profile((1, 8, 8), (1, 32, 32), (4, 64, 64)), Profile((1, 90, 160))
+    options = BuildOptions(profiles=(small, large), targets=("sm89", "sm120"), level=1)
+    engine, report = build_engine(trt, half.read_bytes(), "half", options)
+    assert len(engine) == report.size
+    assert report.options == options
+
+
+def test_a_file_that_lies_about_its_precision_is_refused(
+    trt: TensorRt, onnx_file: Callable[[int], Path]
+) -> None:
+    model = onnx.load(onnx_file(1))
+    for entry in model.metadata_props:
+        if entry.key == "agsr.precision":
+            entry.value = "fp16"
+    with pytest.raises(BuildError, match=r"says fp16, but of its convolution layers \d+ in FLOAT"):
+        build_engine(trt, model.SerializeToString(), "liar", ADA)
+
+
+def test_what_cannot_be_parsed_is_named(trt: TensorRt) -> None:
+    ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["b", 3, "h", "w"]) for n in "xy"]
+    node = helper.make_node("NoSuchOp", ["x"], ["y"], name="strange")
+    model = helper.make_model(helper.make_graph([node], "g", ports[:1], ports[1:]))
+    metadata = ModelMetadata(
+        steps=1, precision="fp32", receptive_radius=1, config="", weights_hash="", version=""
+    )
+    helper.set_model_props(model, metadata.to_properties())
+    with pytest.raises(BuildError, match=r"can't parse it: node strange \(NoSuchOp\): "):
+        build_engine(trt, model.SerializeToString(), "m", ADA)
+
+
+def test_foreign_files_are_refused(trt: TensorRt) -> None:
+    with pytest.raises(BuildError, match="not an ONNX file"):
+        build_engine(trt, b"\xffgarbage", "g", ADA)
+    with pytest.raises(ModelError, match="not a model of this project"):
+        build_engine(trt, onnx.ModelProto().SerializeToString(), "g", ADA)
+
+
+def test_what_only_the_other_tensorrt_has_is_said(trt: TensorRt, half: Path) -> None:
+    content = half.read_bytes()
+    with pytest.raises(BuildError, match=r"no target sm90; known: .*sm89"):
+        build_engine(trt, content, "half", BuildOptions(targets=("sm90",)))
+    with pytest.raises(BuildError, match="--hardware-compatible is TensorRT's"):
+        build_engine(trt, content, "half", BuildOptions(hardware_compatible=True))
+    with pytest.raises(BuildError, match="times nothing while building"):
+        build_engine(trt, content, "half", ADA, timing_cache=Path("times"))
+
+
+def test_profiles_are_ordered() -> None:
+    with pytest.raises(BuildError, match="expected min ≤ opt ≤ max"):
+        Profile((1, 64, 64), (1, 32, 32), (1, 128, 128))
+
+
+def test_without_tensorrt_both_ways_to_get_it_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agsr.engines.trt_api.find_spec", lambda _: None)
+    with pytest.raises(MissingDependencyError, match=r"'agsr\[rtx\]'.*'agsr\[gpu\]'"):
+        load_tensorrt()
+
+
+def test_the_command_builds_and_reports(half: Path, tmp_path: Path) -> None:
+    output = tmp_path / "made.engine"
+    arguments = ["build", str(half), "--target", "sm89", "-o", str(output), "--max", "64x96"]
+    arguments += ["--min", "8x8", "--opt", "32x48", "--batch", "2", "--workspace", "64"]
+    shown = CliRunner().invoke(main, arguments)
+    assert shown.exit_code == 0, shown.output
+    assert "in HALF" in shown.stdout
+    assert "1x8x8 ≤ 1x32x48 ≤ 2x64x96" in shown.stdout
+    report = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
+    assert report["size"] == output.stat().st_size
+    assert report["options"]["workspace"] == 64 << 20
+    assert report["layers"]["CONVOLUTION"].keys() == {"HALF"}
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (["--max", "64"], 2, "'64' is not HEIGHTxWIDTH"),
+        (["--max", "64x64", "--max", "99x99", "--min", "8x8"], 2, "given equally often"),
+        (["--max", "8x8", "--target", "sm89"], 1, "expected min ≤ opt ≤ max"),
+        (["--target", "sm1"], 1, "no target sm1"),
+    ],
+)
+def test_mistakes_leave_no_file(
+    half: Path, tmp_path: Path, options: list[str], status: int, message: str
+) -> None:
+    result = CliRunner().invoke(main, ["build", str(half), "-o", str(tmp_path / "x"), *options])
+    assert result.exit_code == status, result.output
+    assert message in result.stderr
+    assert not list(tmp_path.iterdir())
