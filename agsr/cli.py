@@ -114,6 +114,7 @@ def infer(
     help="Largest difference from torch, of the range. [default: 1e-4 for fp32, 4e-3 for fp16]",
 )
 @click.option("-o", "--output", type=FilePath, help="[default: NAME-STEPS[-fp16].onnx]")
+@click.option("--triton", type=FilePath, help="Put the file into this Triton model repository too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def export(
     weights: str,
@@ -124,6 +125,7 @@ def export(
     opset: int,
     atol: float | None,
     output: Path | None,
+    triton: Path | None,
     as_json: bool,
 ) -> None:
     """Write the network as ONNX: unrolled, dynamic batch, height and width, verified."""
@@ -139,6 +141,7 @@ def export(
     from agsr.checkpoint import load_checkpoint
     from agsr.console import show_export
     from agsr.export import export_onnx
+    from agsr.export.triton import write_repository
 
     source = find_checkpoint(weights)
     checkpoint, name = load_checkpoint(source), source.stem
@@ -160,6 +163,9 @@ def export(
         click.echo(report.to_json())
     else:
         show_export(report)
+    if triton is not None:
+        served = write_repository(triton, path.stem, path)
+        click.echo(f"{served}  for tritonserver --model-repository {triton}", err=as_json)
 
 
 @main.command("eval")

@@ -18,6 +18,7 @@ from agsr.backend import Backend
 from agsr.contract import CHANNELS
 from agsr.engines.ort_backend import PROVIDERS, available_providers
 from agsr.engines.select import open_backend
+from agsr.engines.trt_api import MODULES
 from agsr.errors import AgsrError
 from agsr.optional import install_command
 
@@ -33,6 +34,7 @@ PACKAGES = {
     "safetensors": "train",
     "tensorboard": "train",
     "tensorrt": "gpu",
+    "tensorrt-rtx-cu13": "rtx",
     "cuda-bindings": "gpu",
     "pycuda": "pycuda",
 }
@@ -88,6 +90,8 @@ def backends() -> Iterator[Check]:
         yield _trial("torch cpu", partial(open_backend, "torch"))
         if _cuda():
             yield _trial("torch cuda", partial(open_backend, "torch", device="cuda"))
+    if any(map(find_spec, MODULES.values())):
+        yield _trial("trt", partial(open_backend, "trt"))
 
 
 def _trial(name: str, load: Callable[[], Backend]) -> Check:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch._dynamo.testing
 from conftest import PHOTO, TINY, tiny_checkpoint
 
 from agsr.checkpoint import Checkpoint, load_checkpoint, read_tensors
@@ -222,6 +223,21 @@ def test_states_stay_small(tmp_path: Path, model: str, stage: str) -> None:
     trainer = Trainer(config, [_blank(512)], [], tmp_path, init=_fresh(config))
     trainer.save()
     assert (tmp_path / "state.safetensors").stat().st_size < LARGEST_STATE
+
+
+def test_compiled_training_compiles_every_phase(
+    tmp_path: Path, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = torch._dynamo.testing.CompileCounter()
+    compile_module = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda m, **options: compile_module(m, counter, **options)
+    )
+    config = GAN.changed({"stage": "psnr", "schedule": "1x3@8/2,2x3@8/2,3x3@12/2"})
+    trainer = Trainer(config, pairs, [], tmp_path, compile_network=True)
+    for _ in trainer.run():
+        pass
+    assert counter.frame_count == 3
 
 
 def test_every_stage_has_defaults_that_make_a_configuration() -> None:

@@ -1,0 +1,78 @@
+"""A Triton model repository: a folder that ``tritonserver --model-repository`` serves as it is."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME
+from agsr.errors import ExportError
+
+Platform = Literal["onnxruntime_onnx", "tensorrt_plan"]
+
+MODEL_FILES: dict[Platform, str] = {
+    "onnxruntime_onnx": "model.onnx",
+    "tensorrt_plan": "model.plan",
+}
+"""File names that Triton expects, by platform."""
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+def write_repository(
+    folder: Path,
+    name: str,
+    model: Path,
+    *,
+    platform: Platform = "onnxruntime_onnx",
+    max_batch: int = 8,
+    preferred: Sequence[int] = (4, 8),
+    queue_microseconds: int = 500,
+    instances: int = 1,
+) -> Path:
+    """Write ``FOLDER/NAME/config.pbtxt`` and ``FOLDER/NAME/1/model.onnx`` (or ``model.plan``).
+
+    Requests of one size that arrive together are run as one batch.
+
+    Args:
+        folder: The model repository; other models in it are left alone.
+        name: Name of the model in Triton.
+        model: ONNX file of ``agsr export``, or engine of ``agsr build``.
+        platform: What runs it.
+        max_batch: Most images in a batch, from 1.
+        preferred: Batch sizes that are worth waiting for.
+        queue_microseconds: Longest wait for more requests.
+        instances: Copies of the model per GPU.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        ExportError: The name can't be a folder's, or the model is there already.
+    """
+    if not _NAME.fullmatch(name):
+        raise ExportError(f"{name!r} can't name a Triton model: letters, digits and _.- only")
+    target = folder / name
+    if target.exists():
+        raise ExportError(f"{target} exists; remove it, or choose another folder")
+    (target / "1").mkdir(parents=True)
+    shutil.copyfile(model, target / "1" / MODEL_FILES[platform])
+    sizes = ", ".join(str(size) for size in preferred if size <= max_batch)
+    dims = f"[ {CHANNELS}, -1, -1 ]"
+    (target / "config.pbtxt").write_text(
+        f'''name: "{name}"
+platform: "{platform}"
+max_batch_size: {max_batch}
+input [ {{ name: "{INPUT_NAME}", data_type: TYPE_FP32, dims: {dims} }} ]
+output [ {{ name: "{OUTPUT_NAME}", data_type: TYPE_FP32, dims: {dims} }} ]
+dynamic_batching {{
+  preferred_batch_size: [ {sizes} ]
+  max_queue_delay_microseconds: {queue_microseconds}
+}}
+instance_group [ {{ count: {instances}, kind: KIND_GPU }} ]
+'''
+    )
+    return target
