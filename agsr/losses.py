@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+COLOUR_AREA = 16
+"""Side of the squares whose mean colours `colour_shift` compares, HR pixels."""
+
 
 def l1(sr: Tensor, hr: Tensor) -> Tensor:
     """Pixel loss ``L(I) = |I_HR - G(I_LR)|`` (eq. 10), as the mean over all values."""
@@ -34,6 +37,14 @@ def stepwise_l1(sr_by_step: Sequence[Tensor], hr: Tensor, decay: float = 1.0) ->
     weights = [decay ** (last - step) for step in range(len(sr_by_step))]
     losses = [weight * l1(sr, hr) for weight, sr in zip(weights, sr_by_step, strict=True)]
     return torch.stack(losses).sum() / sum(weights)
+
+
+def colour_shift(sr: Tensor, hr: Tensor) -> Tensor:
+    """`l1` of local mean colours, over squares of `COLOUR_AREA` pixels a side.
+
+    Features hardly notice a small shift of a whole region's colour; people do.
+    """
+    return l1(F.avg_pool2d(sr.float(), COLOUR_AREA), F.avg_pool2d(hr.float(), COLOUR_AREA))
 
 
 def reconstruction_error(reconstruction: Tensor, image: Tensor) -> Tensor:

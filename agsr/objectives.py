@@ -103,6 +103,11 @@ class GanObjective(Objective):
         self.log["perceptual"] = distance.detach()
         return distance
 
+    def _colour(self, sr: Tensor, hr: Tensor) -> Tensor:
+        shift = losses.colour_shift(sr, hr)
+        self.log["colour"] = shift.detach()
+        return self.config.colour_weight * shift
+
     def _look_at(self, sr_by_step: Sequence[Tensor], hr: Tensor, iteration: int) -> Tensor:
         """Choose the output that the costly terms see; `update` sees the same."""
         earlier = len(sr_by_step) - 1
@@ -140,6 +145,7 @@ class AttentiveGanObjective(GanObjective):
                 perceptual_weight=config.perceptual_weight,
             )
             + config.probability_weight * deceit
+            + self._colour(sr, hr)
         )
 
     def update(self, rate: float) -> None:
@@ -197,6 +203,7 @@ class SrganObjective(GanObjective):
             pixel
             + self.config.perceptual_weight * perceptual
             + self.config.probability_weight * deceit
+            + self._colour(sr, hr)
         )
 
     def update(self, rate: float) -> None:

@@ -111,6 +111,11 @@ running_options = _shared(
         help="Threads of ONNX Runtime's cpu provider. [default: one per core]",
     ),
     click.option(
+        "--allow-fallback",
+        is_flag=True,
+        help="If that can't run here, say so and use the CPU. Without it, that is an error.",
+    ),
+    click.option(
         "-t",
         "--tile",
         type=SizeOrWord("auto"),

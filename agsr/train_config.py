@@ -46,6 +46,8 @@ class TrainConfig:
     """``λ_adv``: weight of the discriminator's reconstruction error in the generator's loss."""
     perceptual_weight: float = 0.0
     """``λ_p``: weight of the LPIPS distance of VGG16 features."""
+    colour_weight: float = 0.0
+    """Weight of `agsr.losses.colour_shift` in the stage ``gan``."""
     probability_weight: float = 0.0
     """Weight of ``-log D(G(z))``, the sigmoid of Fig. 6; 0 lets it only watch."""
     critic_rate: float = 4e-4
@@ -125,16 +127,18 @@ STAGE_DEFAULTS: dict[tuple[str, Stage], dict[str, object]] = {
         "schedule": "4x3000@24/8",
         "peak_rate": 2e-4,
         "final_rate": 1e-6,
-        "adversarial_weight": 0.02,
-        "perceptual_weight": 0.15,
+        "adversarial_weight": 0.1,
+        "perceptual_weight": 1.0,
+        "colour_weight": 4.0,
         "validate_every": 250,
     },
     ("srgan", "gan"): {
         "schedule": "1x3000@24/8",
         "peak_rate": 1e-4,
         "final_rate": 1e-6,
-        "perceptual_weight": 0.05,
-        "probability_weight": 1e-3,
+        "perceptual_weight": 1.0,
+        "colour_weight": 4.0,
+        "probability_weight": 1e-2,
         "validate_every": 250,
     },
 }

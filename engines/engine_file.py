@@ -18,7 +18,7 @@ from agsr.engines.trt_builder import BuildOptions, BuildReport, Report, build_en
 from agsr.errors import BackendError, BuildError, ModelError
 
 ENGINE_SUFFIX = ".engine"
-"""Of engine files; the sidecar has ``.json`` behind it."""
+"""Of engine files; a sidecar's name has ``.json`` behind that."""
 
 FORMAT = "agsr-engine-file-1"
 """Value of the ``format`` entry in a sidecar."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,7 @@ from agsr.catalog import (
     find_onnx,
 )
 from agsr.contract import MAX_STEPS, Precision
+from agsr.engines.engine_file import ENGINE_SUFFIX
 from agsr.engines.ort_backend import OrtBackend
 from agsr.engines.torch_backend import TorchBackend
 from agsr.errors import BackendError, MissingDependencyError
@@ -26,6 +28,8 @@ BuildProgress = Callable[[str, float], bool]
 
 BACKENDS = ("auto", "ort", "torch", "trt")
 """Names of the backends; ``auto`` takes ONNX Runtime where it is installed, else torch."""
+
+_log = logging.getLogger(__name__)
 
 _OWNERS = {"provider": "ort", "threads": "ort", "device": "torch"}
 
@@ -40,12 +44,13 @@ def open_backend(
     precision: str | None = None,
     threads: int | None = None,
     progress: BuildProgress | None = None,
+    allow_fallback: bool = False,
 ) -> Backend:
     """Load a network.
 
     Args:
         backend: One of `BACKENDS`.
-        weights: A shipped name, or the path of an ``.onnx`` or ``.safetensors`` file.
+        weights: A shipped name, or the path of an ``.onnx``, ``.safetensors`` or ``.engine`` file.
         steps: Time steps; None means those of the ONNX file, or the network's default (4).
         provider: ONNX Runtime's execution provider: ``cpu`` (the default), ``openvino``, ``cuda``.
             ``auto`` takes ONNX Runtime where it is given.
@@ -54,12 +59,23 @@ def open_backend(
             ``fp16`` on torch and trt.
         threads: Threads of ONNX Runtime's CPU provider; None means one per core.
         progress: Told about the build of a TensorRT engine; may cancel it.
+        allow_fallback: Run on ONNX Runtime's CPU provider, in fp32, if what was asked for can't;
+            `Backend.info` tells what was got. Without it, that is an error.
 
     Raises:
         AgsrError: Whatever is wrong, in words the user can act on.
     """
     if steps is not None and not 1 <= steps <= MAX_STEPS:
         raise BackendError(f"steps is {steps}; expected 1 to {MAX_STEPS}")
+    if allow_fallback:
+        asked: dict[str, Any] = {"provider": provider, "device": device, "threads": threads}
+        try:
+            return open_backend(
+                backend, weights, steps=steps, precision=precision, progress=progress, **asked
+            )
+        except (BackendError, MissingDependencyError) as error:
+            _log.warning("%s; running on the CPU instead", error)
+            return open_backend("ort", weights, steps=steps)
     name = _choose(backend, weights, {"provider": provider, "threads": threads, "device": device})
     if name == "torch":
         path = find_checkpoint(weights)
@@ -70,7 +86,11 @@ def open_backend(
     if name == "trt":
         from agsr.engines.trt_backend import TrtBackend
 
-        path = find_onnx(weights, steps, _engine_precision(precision))
+        if Path(weights).suffix == ENGINE_SUFFIX:
+            path = Path(weights)
+            _log.warning("%s: an engine is code; run only those you trust", path)
+        else:
+            path = find_onnx(weights, steps, _engine_precision(precision))
         loaded = TrtBackend(path, report=progress)
     else:
         path = find_onnx(weights, steps)
@@ -109,10 +129,14 @@ def _resolve(backend: str, weights: str, wants_ort: bool, wants_torch: bool) -> 
     if backend not in BACKENDS:
         raise BackendError(f"no backend named '{backend}'; known: {', '.join(BACKENDS)}")
     suffix = Path(weights).suffix
+    if suffix == ENGINE_SUFFIX and backend not in ("auto", "trt"):
+        raise BackendError(f"{weights}: a TensorRT engine runs on --backend trt only")
     if backend == "torch" and suffix == ONNX_SUFFIX:
         raise BackendError(f"torch runs {CHECKPOINT_SUFFIX} files, not {weights}: --backend ort")
     if backend != "auto":
         return backend
+    if suffix == ENGINE_SUFFIX:
+        return "trt"
     if suffix == CHECKPOINT_SUFFIX or (wants_torch and suffix != ONNX_SUFFIX):
         return "torch"
     if suffix == ONNX_SUFFIX or wants_ort or find_spec("onnxruntime"):

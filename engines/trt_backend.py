@@ -24,6 +24,7 @@ from agsr.backend import Backend, BackendInfo, Batch
 from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata
 from agsr.engines.cuda import Cuda, check_driver, open_cuda
 from agsr.engines.engine_cache import EngineCache, EngineIdentity
+from agsr.engines.engine_file import ENGINE_SUFFIX, read_engine
 from agsr.engines.trt_api import TensorRt, last_error, load_tensorrt
 from agsr.engines.trt_builder import BuildOptions, Profile, Report, build_engine
 from agsr.errors import BackendError, ModelError
@@ -38,7 +39,8 @@ class TrtBackend(Backend):
     """Runs an ONNX file as a TensorRT engine, built at first use and kept in the cache.
 
     Args:
-        path: ONNX file made by ``agsr export``; its precision is the engine's.
+        path: ONNX file made by ``agsr export``, whose precision is the engine's; or an engine made
+            by ``agsr build``. Engines are code: run only those you trust.
         options: How to build the engine; None means the defaults.
         cache: Where engines are kept; None means the user's cache.
         report: Told about the progress of a build; may cancel it.
@@ -68,23 +70,19 @@ class TrtBackend(Backend):
             check_driver()
         trt = trt or load_tensorrt()
         self._cuda = cuda or open_cuda()
-        onnx, options = path.read_bytes(), options or BuildOptions()
-        identity = EngineIdentity(
-            onnx=hashlib.sha256(onnx).hexdigest(),
-            options=options,
-            flavour=trt.flavour,
-            version=trt.version,
-            gpu=self._cuda.gpu,
-            capability=self._cuda.capability,
-            driver=self._cuda.driver,
-        )
-        engine, facts = (cache or EngineCache()).get(
-            identity, lambda: build_engine(trt, onnx, str(path), options, report)
+        if path.suffix == ENGINE_SUFFIX:
+            engine, facts = read_engine(path)
+        else:
+            options = options or BuildOptions()
+            engine, facts = _cached_engine(trt, self._cuda, path, options, cache, report)
+        profiles = tuple(
+            Profile(*(tuple(profile[end]) for end in ("smallest", "best", "largest")))
+            for profile in facts["options"]["profiles"]
         )
         metadata = ModelMetadata(**facts["metadata"])
         self._lock = Lock()
         with _current(self._cuda):
-            self._pipeline = _Pipeline(trt, self._cuda, engine, options.profiles, str(path))
+            self._pipeline = _Pipeline(trt, self._cuda, engine, profiles, str(path))
         self.info = BackendInfo(
             name="trt",
             device=f"{self._cuda.gpu} ({trt.flavour} {trt.version})",
@@ -93,7 +91,7 @@ class TrtBackend(Backend):
             receptive_radius=metadata.receptive_radius,
             model=str(path),
             weights_hash=metadata.weights_hash,
-            largest=max((p.largest[1:] for p in options.profiles), key=math.prod),
+            largest=max((p.largest[1:] for p in profiles), key=math.prod),
         )
 
     def close(self) -> None:
@@ -108,6 +106,30 @@ class TrtBackend(Backend):
     def _run_many(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         with self._lock, _current(self._cuda):
             yield from self._pipeline.run(batches)
+
+
+def _cached_engine(
+    trt: TensorRt,
+    cuda: Cuda,
+    path: Path,
+    options: BuildOptions,
+    cache: EngineCache | None,
+    report: Report | None,
+) -> tuple[bytes, dict[str, Any]]:
+    """The engine of an ONNX file for this GPU, built at first use."""
+    onnx = path.read_bytes()
+    identity = EngineIdentity(
+        onnx=hashlib.sha256(onnx).hexdigest(),
+        options=options,
+        flavour=trt.flavour,
+        version=trt.version,
+        gpu=cuda.gpu,
+        capability=cuda.capability,
+        driver=cuda.driver,
+    )
+    return (cache or EngineCache()).get(
+        identity, lambda: build_engine(trt, onnx, str(path), options, report)
+    )
 
 
 class _Pipeline:

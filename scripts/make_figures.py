@@ -70,7 +70,7 @@ def crops(photo: Path, y: int, x: int, weights: tuple[str, ...], name: str) -> N
 @click.argument("photos", type=PathType, nargs=-1, required=True)
 @click.option("--weights", default=DEFAULT_WEIGHTS, show_default=True)
 def attention(photos: tuple[Path, ...], weights: str) -> None:
-    """Photos and their attention maps after each step, dark 0 to bright 1 (Fig. 4)."""
+    """Photos and their attention maps by step; white is a photo's largest value (Fig. 4)."""
     generator = load_checkpoint(find_checkpoint(weights)).build()
     assert isinstance(generator, Generator)
     rows = []
@@ -79,10 +79,11 @@ def attention(photos: tuple[Path, ...], weights: str) -> None:
         with torch.inference_mode():
             maps = generator.attention_maps(to_tensor(lr[None], torch.device("cpu")), STEPS)
         tiles = [_titled(_zoom(lr, ZOOM), "input")]
+        brightest = max(float(tensor.max()) for tensor in maps)
         for step, tensor in enumerate(maps, 1):
             plane = tensor[0, 0].numpy()
             title = f"A{step}  {plane.min():.2f} to {plane.max():.2f}"
-            grey = cv2.cvtColor((plane * 255).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+            grey = cv2.cvtColor((plane / brightest * 255).astype(np.uint8), cv2.COLOR_GRAY2RGB)
             tiles.append(_titled(_zoom(np.asarray(grey, np.uint8), ZOOM), title))
         rows.append(np.concatenate(tiles, axis=1))
     width = max(row.shape[1] for row in rows)

@@ -124,7 +124,8 @@ def test_the_discriminator_learns_to_tell_and_to_rebuild() -> None:
         seen.append({name: float(value) for name, value in objective.log.items()})
     assert seen[-1]["L_Dr"] < 0.5 * seen[0]["L_Dr"]
     assert seen[-1]["D(x)"] - seen[-1]["D(G(z))"] > 0.2 > seen[0]["D(x)"] - seen[0]["D(G(z))"]
-    assert set(seen[-1]) == {"l1", "L_Dr", "L_Df", "k", "convergence", "D(x)", "D(G(z))"}
+    terms = {"l1", "colour", "L_Dr", "L_Df", "k", "convergence", "D(x)", "D(G(z))"}
+    assert set(seen[-1]) == terms
 
 
 def test_the_costly_terms_see_every_step_in_turn() -> None:
@@ -187,7 +188,7 @@ def test_srgan_trains_in_both_stages(tmp_path: Path, pairs: list[Pair], features
         features=features,
     )
     terms = next(iter(gan.run())).terms
-    assert set(terms) == {"l1", "perceptual", "D(x)", "D(G(z))"}
+    assert set(terms) == {"l1", "perceptual", "colour", "D(x)", "D(G(z))"}
     made = load_checkpoint(tmp_path / "gan" / "last.safetensors")
     moved = [
         name for name in made.weights if not torch.equal(made.weights[name], init.weights[name])
@@ -231,7 +232,9 @@ def test_compiled_training_compiles_every_phase(
     counter = torch._dynamo.testing.CompileCounter()
     compile_module = torch.nn.Module.compile
     monkeypatch.setattr(
-        torch.nn.Module, "compile", lambda m, **options: compile_module(m, counter, **options)
+        torch.nn.Module,
+        "compile",
+        lambda m, **options: compile_module(m, backend=counter, **options),
     )
     config = GAN.changed({"stage": "psnr", "schedule": "1x3@8/2,2x3@8/2,3x3@12/2"})
     trainer = Trainer(config, pairs, [], tmp_path, compile_network=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ def test_selection_follows_the_file(
     [
         ({"backend": "magic"}, "no backend named 'magic'"),
         ({"steps": 0}, "steps is 0; expected 1 to 16"),
-        ({"weights": "nobody"}, "no weights named 'nobody'; shipped: psnr"),
+        ({"weights": "nobody"}, "no weights named 'nobody'; shipped: gan, psnr"),
         ({"weights": "nobody", "backend": "torch"}, "no weights named 'nobody'"),
         ({"weights": "psnr", "steps": 9}, "agsr export --weights psnr --steps 9"),
         ({"weights": "gone.onnx"}, "gone.onnx: no such file"),
@@ -214,3 +215,32 @@ def test_a_damaged_shipped_file_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("agsr.catalog.WEIGHTS_FOLDER", tmp_path)
     with pytest.raises(CheckpointError, match="missing or damaged"):
         find_onnx("psnr", 1)
+
+
+def test_bound_memory_gives_the_same_results_and_keeps_them(
+    onnx_file: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I/O binding, as on a GPU, but on the CPU's memory."""
+    random = np.random.default_rng(0)
+    batches = [random.random((1, 3, *size), dtype=np.float32) for size in ((9, 7), (9, 7), (5, 8))]
+    plain = OrtBackend(onnx_file(2))
+    expected = [plain.upscale(lr) for lr in batches]
+    bound = dataclasses.replace(PROVIDERS["cpu"], memory="cpu")
+    monkeypatch.setitem(PROVIDERS, "cpu", bound)
+    with OrtBackend(onnx_file(2)) as backend:
+        results = [backend.upscale(lr) for lr in batches]
+    for sr, wanted in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(sr, wanted)
+
+
+def test_falling_back_must_be_allowed_and_is_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = dataclasses.replace(PROVIDERS["cuda"], ort_name="NoSuchProvider")
+    monkeypatch.setitem(PROVIDERS, "cuda", missing)
+    with pytest.raises(BackendError, match="provider 'cuda' is not installed"):
+        open_backend("ort", provider="cuda")
+    with open_backend("ort", provider="cuda", allow_fallback=True) as backend:
+        assert backend.info.device == "CPUExecutionProvider"
+    assert "'cuda' is not installed" in caplog.text
+    assert "running on the CPU instead" in caplog.text

@@ -142,7 +142,7 @@ def test_wrong_usage_exits_2_with_a_hint(arguments: list[str], message: str) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["infer", "a.png", "-w", "nobody"], "Error: no weights named 'nobody'; shipped: psnr"),
+        (["infer", "a.png", "-w", "nobody"], "Error: no weights named 'nobody'; shipped: gan"),
         (["infer", "a.png", "b.jpg", "-o", "x.png"], "Error: 2 inputs can't all become x.png"),
         (["infer", "a.png", "--backend", "ort", "--device", "cuda"], "Error: --device does not"),
         (["export", "-o", "."], "Error: .: Is a directory"),

@@ -34,6 +34,13 @@ def test_without_its_weights_the_generator_loss_is_the_printed_one() -> None:
     assert full.item() == pytest.approx(0.3 + 0.5 + 0.07)
 
 
+def test_colour_shift_sees_areas_and_not_texture() -> None:
+    random = torch.rand(1, 3, 64, 64)
+    mirrored = random.view(1, 3, 4, 16, 4, 16).flip(3, 5).reshape(1, 3, 64, 64)
+    assert losses.colour_shift(random, mirrored).item() == pytest.approx(0, abs=1e-6)
+    assert losses.colour_shift(random, random + 0.25).item() == pytest.approx(0.25)
+
+
 def test_discriminator_loss_weighs_generated_images_by_k() -> None:
     real, fake = torch.tensor(0.5), torch.tensor(0.2)
     assert losses.discriminator_loss(real, fake, torch.tensor(0.0)) == real

@@ -14,7 +14,7 @@ import pytest
 from conftest import PHOTO, ROOT
 
 from agsr.bench.datasets import find_set
-from agsr.bench.quality import evaluate
+from agsr.bench.quality import evaluate, lpips_alex
 from agsr.catalog import find_checkpoint
 from agsr.checkpoint import load_checkpoint
 from agsr.engines.upscaler import Upscaler
@@ -24,6 +24,8 @@ from agsr.tiling import DEFAULT_HALO
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 
 PROMISED_PSNR = {"Set5": 31.35, "Set14": 27.95, "BSD100": 27.15}
+PROMISED_GAN = {"Set5": (29.5, 0.12), "Set14": (26.6, 0.21)}
+"""Least PSNR-Y in dB and largest LPIPS of the ``gan`` weights, 4 steps."""
 
 
 @cache
@@ -42,6 +44,31 @@ def test_four_steps_reach_the_promised_psnr(data: Path, name: str) -> None:
 def test_more_steps_never_lose_quality(data: Path, name: str) -> None:
     scores = [_psnr(data, name, steps) for steps in (1, 2, 3, 4)]
     assert min(np.diff(scores)) >= -0.02, scores
+
+
+@cache
+def _gan_scores(data: Path, name: str) -> tuple[float, float]:
+    """Mean PSNR-Y and LPIPS of the shipped ``gan`` weights."""
+    distance = lpips_alex(data / "lpips" / "alexnet.npz")
+    with Upscaler("gan", backend="ort", steps=4, tile=0) as upscaler:
+        rows = list(evaluate(upscaler, find_set(name, data), distance))
+    return float(np.mean([r.psnr for r in rows])), float(np.mean([r.lpips for r in rows]))
+
+
+@pytest.mark.parametrize("name", PROMISED_GAN)
+def test_gan_weights_look_as_promised(data: Path, name: str) -> None:
+    psnr, lpips = _gan_scores(data, name)
+    least, most = PROMISED_GAN[name]
+    assert psnr >= least
+    assert lpips <= most
+
+
+def test_gan_weights_keep_colours(data: Path) -> None:
+    """The mean colour over Set14 stays within half a level of the input's."""
+    with Upscaler("gan", backend="ort", steps=4, tile=0) as upscaler:
+        coloured = [image for image in find_set("Set14", data) if image.lr.ndim == 3]
+        shifts = [upscaler(i.lr).mean((0, 1)) - i.lr.mean((0, 1)) for i in coloured]
+    assert np.abs(np.mean(shifts, axis=0)).max() <= 0.5
 
 
 def test_fp16_costs_a_hundredth_of_a_decibel_at_most(data: Path, tmp_path: Path) -> None:

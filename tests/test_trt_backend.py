@@ -6,11 +6,14 @@ an event holds it back. A missing dependency shows as a wrong picture.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,15 +25,18 @@ from numpy.typing import NDArray
 
 from agsr.backend import Batch
 from agsr.contract import ModelMetadata
-from agsr.engines import trt_backend
+from agsr.engines import engine_file, trt_backend
 from agsr.engines.engine_cache import EngineCache
 from agsr.engines.select import open_backend
 from agsr.engines.trt_api import TensorRt
 from agsr.engines.trt_backend import TrtBackend
 from agsr.engines.trt_builder import BuildOptions, BuildReport, Profile
 from agsr.engines.upscaler import Upscaler
-from agsr.errors import BackendError
+from agsr.errors import BackendError, ModelError
 
+METADATA = ModelMetadata(
+    steps=4, precision="fp16", receptive_radius=3, config="{}", weights_hash="w", version=""
+)
 SMALL = BuildOptions(profiles=(Profile((1, 8, 8), (1, 16, 16), (2, 24, 32)),))
 
 
@@ -163,15 +169,12 @@ def make(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., TrtBackend]:
     """Makes backends on the stand-in; engines are text."""
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"onnx")
-    metadata = ModelMetadata(
-        steps=4, precision="fp16", receptive_radius=3, config="{}", weights_hash="w", version=""
-    )
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"onnx")
 
     def build(_trt: Any, _onnx: bytes, _source: str, options: BuildOptions, _report: Any) -> Any:
         facts = BuildReport(
-            metadata=metadata, flavour="tensorrt", version="11", layers={}, size=6, options=options
+            metadata=METADATA, flavour="tensorrt", version="11", layers={}, size=6, options=options
         )
         return b"engine", facts
 
@@ -187,7 +190,7 @@ def make(
     monkeypatch.setattr(trt_backend, "build_engine", build)
     monkeypatch.setattr(TensorRt, "messages", lambda _: Messages())
 
-    def make_backend(options: BuildOptions = SMALL) -> TrtBackend:
+    def make_backend(options: BuildOptions = SMALL, path: Path = model) -> TrtBackend:
         return TrtBackend(
             path,
             options=options,
@@ -288,6 +291,34 @@ def test_what_runs_is_told(make: Callable[..., TrtBackend]) -> None:
         info = backend.info
     assert (info.name, info.device) == ("trt", "Fake GPU (tensorrt 11.4)")
     assert (info.precision, info.steps, info.receptive_radius) == ("fp16", 4, 3)
+
+
+def test_an_engine_file_is_run_as_it_was_built(
+    make: Callable[..., TrtBackend], tmp_path: Path
+) -> None:
+    path = tmp_path / "made.engine"
+    facts = {
+        "metadata": asdict(METADATA),
+        "options": {"profiles": [{"smallest": [1, 8, 8], "best": [1, 8, 8], "largest": [1, 9, 9]}]},
+    }
+    sidecar = {
+        "format": engine_file.FORMAT,
+        "sha256": hashlib.sha256(b"engine").hexdigest(),
+        "report": facts,
+    }
+    path.write_bytes(b"engine")
+    with pytest.raises(ModelError, match=r"made\.engine\.json: No such file"):
+        make(path=path)
+    path.with_name("made.engine.json").write_text(json.dumps(sidecar))
+    (lr,) = _batches((1, 9, 9))
+    with make(path=path) as backend:
+        np.testing.assert_array_equal(backend.upscale(lr), _repeated(lr))
+        assert backend.info.largest == (9, 9)
+    path.write_bytes(b"enginf")
+    with pytest.raises(ModelError, match="not the engine that"):
+        make(path=path)
+    with pytest.raises(BackendError, match="runs on --backend trt only"):
+        open_backend("ort", str(path))
 
 
 def test_without_a_driver_one_line_says_so_at_once(tmp_path: Path) -> None:
