@@ -43,19 +43,29 @@ class TensorRt:
         return _logger_type(self.module)()
 
 
-def load_tensorrt() -> TensorRt:
-    """Import the first TensorRT that is installed.
+def find_tensorrt() -> Flavour:
+    """The first TensorRT that is installed, without importing it: that takes a while.
 
     Raises:
         MissingDependencyError: Neither is.
     """
     for flavour, name in MODULES.items():
         if find_spec(name):
-            return TensorRt(importlib.import_module(name), flavour)
+            return flavour
     raise MissingDependencyError(
         "TensorRT is not installed. For an RTX GPU: "
         f"{install_command('rtx')}; for a data-centre GPU: {install_command('gpu')}"
     )
+
+
+def load_tensorrt() -> TensorRt:
+    """Import the first TensorRT that is installed.
+
+    Raises:
+        MissingDependencyError: Neither is.
+    """
+    flavour = find_tensorrt()
+    return TensorRt(importlib.import_module(MODULES[flavour]), flavour)
 
 
 def last_error(messages: Any) -> str:

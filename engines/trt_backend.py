@@ -25,7 +25,7 @@ from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadat
 from agsr.engines.cuda import Cuda, check_driver, open_cuda
 from agsr.engines.engine_cache import EngineCache, EngineIdentity
 from agsr.engines.engine_file import ENGINE_SUFFIX, read_engine
-from agsr.engines.trt_api import TensorRt, last_error, load_tensorrt
+from agsr.engines.trt_api import TensorRt, find_tensorrt, last_error, load_tensorrt
 from agsr.engines.trt_builder import BuildOptions, Profile, Report, build_engine
 from agsr.errors import BackendError, ModelError
 
@@ -66,6 +66,8 @@ class TrtBackend(Backend):
     ) -> None:
         if not path.is_file():
             raise ModelError(f"{path}: no such file")
+        if trt is None:
+            find_tensorrt()
         if cuda is None:
             check_driver()
         trt = trt or load_tensorrt()

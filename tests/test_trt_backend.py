@@ -335,6 +335,21 @@ def test_without_a_driver_one_line_says_so_at_once(tmp_path: Path) -> None:
     assert seconds < 2
 
 
+def test_without_tensorrt_the_command_that_installs_it_is_named(tmp_path: Path) -> None:
+    code = (
+        "import importlib.util as u, sys; find = u.find_spec;"
+        "u.find_spec = lambda n, p=None: None if n.startswith('tensorrt') else find(n, p);"
+        "from agsr.cli import main; main()"
+    )
+    photo = str(ROOT / "examples" / "astronaut.png")
+    command = [sys.executable, "-c", code, "infer", photo, "--backend", "trt", "-o", "x.png"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "TensorRT is not installed. For an RTX GPU: pip install 'agsr[rtx]'" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_options_of_other_backends_are_refused() -> None:
     with pytest.raises(BackendError, match="--threads does not belong to the backend 'trt'"):
         open_backend("trt", threads=2)
