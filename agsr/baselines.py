@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agsr.contract import CHANNELS, SCALE
-from agsr.network import Network, NetworkConfig, check_odd
+from agsr.network import Network, NetworkConfig
 from agsr.resize import phase_filters
 
 BICUBIC_RADIUS = 2
@@ -40,10 +40,6 @@ class SrcnnConfig(NetworkConfig):
     width2: int = 32
     """Filters of the mapping."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_odd(self, "kernel1", "kernel2", "kernel3")
-
     def receptive_radius(self, steps: int) -> int:  # noqa: ARG002  # no loop
         """LR pixels to each side that an output pixel depends on."""
         hr = self.kernel1 // 2 + self.kernel2 // 2 + self.kernel3 // 2
@@ -60,10 +56,6 @@ class SrResNetConfig(NetworkConfig):
     """Residual blocks."""
     kernel: int = 9
     """Kernel of the first and the last convolution."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_odd(self, "kernel")
 
     def receptive_radius(self, steps: int) -> int:  # noqa: ARG002  # no loop
         """LR pixels to each side that an output pixel depends on."""

@@ -23,6 +23,7 @@ DEFAULT_WEIGHTS = "psnr"
 
 ONNX_SUFFIX = ".onnx"
 CHECKPOINT_SUFFIX = ".safetensors"
+ENGINE_SUFFIX = ".engine"
 
 _ENDING: dict[Precision, str] = {"fp32": "", "fp16": "-fp16"}
 

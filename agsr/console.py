@@ -32,8 +32,8 @@ def _stdout() -> Console:
     return Console(soft_wrap=True, highlight=False, markup=False)
 
 
-def _stderr() -> Console:
-    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+def _stderr(*, quiet: bool = False) -> Console:
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False, quiet=quiet)
 
 
 @contextmanager
@@ -189,9 +189,7 @@ def follow_training(trainer: Trainer, minutes: float | None) -> None:
     Of several ranks, the first reports. Ctrl-C and SIGTERM save the state and end the run; a second
     Ctrl-C ends it at once.
     """
-    console = Console(
-        stderr=True, soft_wrap=True, highlight=False, markup=False, quiet=not trainer.world.leads
-    )
+    console = _stderr(quiet=not trainer.world.leads)
     if trainer.config.stage == "gan" and not trainer.config.perceptual_weight:
         console.print("no perceptual loss: its weight is 0, or vgg16.npz is not there (--features)")
     writer = _tensorboard(trainer) if trainer.world.leads else None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from agsr.attention import AttentiveStep
 from agsr.contract import CHANNELS, DEFAULT_STEPS, MAX_STEPS, SCALE
-from agsr.network import Network, NetworkConfig, check_odd
+from agsr.network import Network, NetworkConfig
 
 GREY = 0.5
 """Subtracted from the input, so that zero padding means mid-grey; also the first map ``A_0``."""
@@ -42,10 +42,6 @@ class GeneratorConfig(NetworkConfig):
     """Inner channels of the mapping network's convolution pairs."""
     mapping_pairs: int = 4
     """Convolution pairs of the mapping network (four pairs are the paper's eight convolutions)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_odd(self, "gru_kernel")
 
     def receptive_radius(self, steps: int) -> int:
         """LR pixels that can influence an output pixel, to each side."""

@@ -71,11 +71,12 @@ class Learner:
             for name, value in self.values.items():
                 value.copy_(tensors[f"{prefix}model.{name}"])
             for name, parameter in self.parameters.items():
-                like = torch.empty_like(parameter)
                 self._adam.state[parameter] = {
                     "step": torch.tensor(float(iteration), device=parameter.device),
-                    "exp_avg": like.copy_(tensors[f"{prefix}mean.{name}"]),
-                    "exp_avg_sq": torch.empty_like(like).copy_(tensors[f"{prefix}square.{name}"]),
+                    "exp_avg": torch.empty_like(parameter).copy_(tensors[f"{prefix}mean.{name}"]),
+                    "exp_avg_sq": torch.empty_like(parameter).copy_(
+                        tensors[f"{prefix}square.{name}"]
+                    ),
                 }
         except (KeyError, RuntimeError) as error:
             raise CheckpointError(

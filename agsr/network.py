@@ -18,13 +18,15 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig(ABC):
-    """Positive integers that fix a network's shape."""
+    """Positive integers that fix a network's shape; those named after a kernel are odd."""
 
     def __post_init__(self) -> None:
+        kind = type(self).__name__
         for field, value in vars(self).items():
             if not isinstance(value, int) or value < 1:
-                kind = type(self).__name__
                 raise ValueError(f"{kind}.{field} is {value!r}; expected an integer ≥ 1")
+            if "kernel" in field and value % 2 == 0:
+                raise ValueError(f"{kind}.{field} is {value}; expected odd")
 
     @abstractmethod
     def receptive_radius(self, steps: int) -> int:
@@ -32,18 +34,6 @@ class NetworkConfig(ABC):
 
         A halo this wide around a tile makes the tiled result equal to the whole one.
         """
-
-
-def check_odd(config: NetworkConfig, *names: str) -> None:
-    """Refuse even kernel sizes.
-
-    Raises:
-        ValueError: One of the named fields is even.
-    """
-    for name in names:
-        if getattr(config, name) % 2 == 0:
-            kind = type(config).__name__
-            raise ValueError(f"{kind}.{name} is {getattr(config, name)}; expected odd")
 
 
 class Network(nn.Module, ABC):

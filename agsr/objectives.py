@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from agsr import losses
 from agsr.contract import SCALE
@@ -84,9 +84,13 @@ class GanObjective(Objective):
     critic: Learner
     """The discriminator."""
 
-    def __init__(self, config: TrainConfig, world: World, features: Lpips | None) -> None:
+    def __init__(
+        self, config: TrainConfig, world: World, features: Lpips | None, discriminator: nn.Module
+    ) -> None:
         super().__init__(config, world)
         self._features = place(features, world.device) if features else None
+        self.critic = Learner(discriminator, world, clip_norm=config.clip_norm, betas=GAN_BETAS)
+        self._judge = world.parallel(discriminator)
 
     def state(self) -> dict[str, Tensor]:
         """The discriminator and its Adam."""
@@ -120,12 +124,10 @@ class AttentiveGanObjective(GanObjective):
     """The paper's adversarial stage: equations (10) to (15)."""
 
     def __init__(self, config: TrainConfig, world: World, features: Lpips | None) -> None:
-        super().__init__(config, world, features)
         side = SCALE * Schedule.parse(config.schedule).largest_crop
-        self._k = torch.zeros((), device=world.device)
         discriminator = Discriminator(side, joint=config.probability_weight > 0)
-        self.critic = Learner(discriminator, world, clip_norm=config.clip_norm, betas=GAN_BETAS)
-        self._judge = world.parallel(discriminator)
+        super().__init__(config, world, features, discriminator)
+        self._k = torch.zeros((), device=world.device)
 
     def loss(self, sr_by_step: Sequence[Tensor], hr: Tensor, iteration: int) -> Tensor:
         """``L_G`` with all its terms."""
@@ -135,7 +137,6 @@ class AttentiveGanObjective(GanObjective):
         with autocast(self.world.device, config.bf16), frozen(self.critic.module):
             verdict = self.critic.module(sr)
             perceptual = self._perceptual(sr, hr)
-        deceit = F.softplus(-verdict.logit.float()).mean()  # -log of the probability of "real"
         return (
             losses.generator_loss(
                 pixel,
@@ -144,7 +145,7 @@ class AttentiveGanObjective(GanObjective):
                 adversarial_weight=config.adversarial_weight,
                 perceptual_weight=config.perceptual_weight,
             )
-            + config.probability_weight * deceit
+            + config.probability_weight * _surprise(verdict.logit)
             + self._colour(sr, hr)
         )
 
@@ -168,8 +169,7 @@ class AttentiveGanObjective(GanObjective):
             "L_Df": mean_fake,
             "k": self._k,
             "convergence": losses.convergence(mean_real, mean_fake, gamma=config.gamma),
-            "D(x)": torch.sigmoid(real.logit.detach().float()).mean(),
-            "D(G(z))": torch.sigmoid(fake.logit.detach().float()).mean(),
+            **_probabilities(real.logit, fake.logit),
         }
 
     def state(self) -> dict[str, Tensor]:
@@ -186,10 +186,7 @@ class SrganObjective(GanObjective):
     """SRGAN's stage: features, and the cross-entropy of a probability."""
 
     def __init__(self, config: TrainConfig, world: World, features: Lpips | None) -> None:
-        super().__init__(config, world, features)
-        discriminator = SrganDiscriminator()
-        self.critic = Learner(discriminator, world, clip_norm=config.clip_norm, betas=GAN_BETAS)
-        self._judge = world.parallel(discriminator)
+        super().__init__(config, world, features, SrganDiscriminator())
 
     def loss(self, sr_by_step: Sequence[Tensor], hr: Tensor, iteration: int) -> Tensor:
         """Pixels, features and ``-log D(G(z))``."""
@@ -198,11 +195,10 @@ class SrganObjective(GanObjective):
         with autocast(self.world.device, self.config.bf16), frozen(self.critic.module):
             logit = self.critic.module(sr)
             perceptual = self._perceptual(sr, hr)
-        deceit = F.softplus(-logit.float()).mean()
         return (
             pixel
             + self.config.perceptual_weight * perceptual
-            + self.config.probability_weight * deceit
+            + self.config.probability_weight * _surprise(logit)
             + self._colour(sr, hr)
         )
 
@@ -211,10 +207,7 @@ class SrganObjective(GanObjective):
         with autocast(self.world.device, self.config.bf16):
             real, fake = self._judge(self._real), self._judge(self._fake)
         self.critic.step(_cross_entropy(real, fake), rate)
-        self.log |= {
-            "D(x)": torch.sigmoid(real.detach().float()).mean(),
-            "D(G(z))": torch.sigmoid(fake.detach().float()).mean(),
-        }
+        self.log |= _probabilities(real, fake)
 
 
 def make_objective(config: TrainConfig, world: World, features: Lpips | None) -> Objective:
@@ -242,6 +235,17 @@ def make_objective(config: TrainConfig, world: World, features: Lpips | None) ->
         raise TrainingError(f"the discriminator can't be built: {error}") from None
 
 
+def _surprise(logit: Tensor) -> Tensor:
+    """Mean of ``-log`` of the probability of "real"."""
+    return F.softplus(-logit.float()).mean()
+
+
 def _cross_entropy(real: Tensor, fake: Tensor) -> Tensor:
     """Binary cross-entropy of logits: real images are 1, generated ones 0."""
-    return (F.softplus(-real.float()).mean() + F.softplus(fake.float()).mean()) / 2
+    return (_surprise(real) + _surprise(-fake)) / 2
+
+
+def _probabilities(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """Mean probabilities of "real", for the log."""
+    logits = {"D(x)": real, "D(G(z))": fake}
+    return {name: torch.sigmoid(logit.detach().float()).mean() for name, logit in logits.items()}

@@ -53,7 +53,6 @@ class PatchBank:
         Returns:
             This rank's LR ``(size / ranks, 3, crop, crop)`` and HR ``(size / ranks, 3, 4 crop,
             4 crop)``, RGB float32 in [0, 1], channels last in memory.
-
         """
         plan = self._plan(iteration, size, crop)[self._world.rank :: self._world.size]
         numbers = torch.from_numpy(np.ascontiguousarray(plan))

@@ -74,6 +74,10 @@ class Schedule:
         """Side of the largest LR patch of any phase, pixels."""
         return max(phase.crop for phase in self.phases)
 
+    def cost_left(self, iteration: int) -> int:
+        """Cost, in the unit of `Phase.cost`, that lies behind ``iteration``."""
+        return _cost(self.phases, self.iterations) - _cost(self.phases, iteration)
+
     def patches(self, iteration: int) -> int:
         """Patches seen before ``iteration``."""
         seen = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ def has_fast_bf16(device: torch.device) -> bool:
     return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
 
 
+@cache
 def matmul_rate(device: torch.device, bf16: bool) -> float:
     """Floating-point operations per second of a large matrix product, the best of three runs."""
     side = 8192 if device.type == "cuda" else 2048

@@ -51,8 +51,6 @@ class Progress:
     """Learning rate of the last iteration."""
     steps: int
     """Unrolled steps of the current phase."""
-    speed: float
-    """Iterations per second since the report before."""
     patches_per_second: float
     """Patches per second since the report before, over all ranks."""
     matmul_share: float
@@ -243,18 +241,15 @@ class Trainer:
         if validates and self._validation and self.world.leads:
             self._validate(phase.steps)
         meter.start()
-        cost = sum(p.cost * p.iterations for p in self.schedule.phases)
-        left = (1 - self.schedule.progress(iteration)) * cost / phase.cost
         return Progress(
             iteration=iteration,
             iterations=self.schedule.iterations,
             terms=terms,
             rate=rate,
             steps=phase.steps,
-            speed=speed,
             patches_per_second=speed * phase.batch,
             matmul_share=share,
-            seconds_left=left / speed,
+            seconds_left=self.schedule.cost_left(iteration) / phase.cost / speed,
             scores=self.state.scores,
         )
 

@@ -17,9 +17,6 @@ from agsr.engines.trt_api import load_tensorrt
 from agsr.engines.trt_builder import BuildOptions, BuildReport, Report, build_engine
 from agsr.errors import BackendError, BuildError, ModelError
 
-ENGINE_SUFFIX = ".engine"
-"""Of engine files; a sidecar's name has ``.json`` behind that."""
-
 FORMAT = "agsr-engine-file-1"
 """Value of the ``format`` entry in a sidecar."""
 

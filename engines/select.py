@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agsr.backend import Backend
 from agsr.catalog import (
     CHECKPOINT_SUFFIX,
     DEFAULT_WEIGHTS,
+    ENGINE_SUFFIX,
     ONNX_SUFFIX,
     find_checkpoint,
     find_onnx,
 )
 from agsr.contract import MAX_STEPS, Precision
-from agsr.engines.engine_file import ENGINE_SUFFIX
 from agsr.engines.ort_backend import OrtBackend
 from agsr.engines.torch_backend import TorchBackend
 from agsr.errors import BackendError, MissingDependencyError
 from agsr.optional import install_command
 
+if TYPE_CHECKING:
+    from agsr.engines.trt_builder import Report
+
 Options = Mapping[str, Any]
-BuildProgress = Callable[[str, float], bool]
 
 BACKENDS = ("auto", "ort", "torch", "trt")
 """Names of the backends; ``auto`` takes ONNX Runtime where it is installed, else torch."""
@@ -43,7 +45,7 @@ def open_backend(
     device: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
-    progress: BuildProgress | None = None,
+    progress: Report | None = None,
     allow_fallback: bool = False,
 ) -> Backend:
     """Load a network.

@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.backend import Backend, BackendInfo, Batch
+from agsr.catalog import ENGINE_SUFFIX
 from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata
 from agsr.engines.cuda import Cuda, check_driver, open_cuda
 from agsr.engines.engine_cache import EngineCache, EngineIdentity
-from agsr.engines.engine_file import ENGINE_SUFFIX, read_engine
+from agsr.engines.engine_file import read_engine
 from agsr.engines.trt_api import TensorRt, find_tensorrt, last_error, load_tensorrt
 from agsr.engines.trt_builder import BuildOptions, Profile, Report, build_engine
 from agsr.errors import BackendError, ModelError

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agsr.atomic import complete_file
-from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME, ModelMetadata
+from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME, ModelMetadata, Precision
 from agsr.engines.trt_api import TensorRt, last_error
 from agsr.errors import BuildError
 from agsr.optional import require
@@ -22,9 +22,8 @@ from agsr.optional import require
 Report = Callable[[str, float], bool]
 """Called with what is being done and the share that is done, 0 to 1; false cancels the build."""
 
-_TYPES = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}
+_TYPES: dict[Precision, str] = {"fp32": "FLOAT", "fp16": "HALF"}
 _PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
-_SIZE = re.compile(r"(\d+)x(\d+)")
 _TARGET = re.compile(r"sm\d+")
 
 
@@ -154,18 +153,6 @@ def build_engine(
         size=len(content),
         options=options,
     )
-
-
-def parse_size(text: str, batch: int = 1) -> tuple[int, int, int]:
-    """Read ``HEIGHTxWIDTH`` in LR pixels.
-
-    Raises:
-        ValueError: The text does not have this form.
-    """
-    match = _SIZE.fullmatch(text)
-    if not match:
-        raise ValueError(f"{text!r} is not HEIGHTxWIDTH, like 180x320")
-    return batch, int(match[1]), int(match[2])
 
 
 def _metadata(onnx: bytes, source: str) -> ModelMetadata:

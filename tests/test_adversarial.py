@@ -12,6 +12,7 @@ import torch._dynamo.testing
 from conftest import PHOTO, TINY, tiny_checkpoint
 
 from agsr.checkpoint import Checkpoint, load_checkpoint, read_tensors
+from agsr.console import follow_training
 from agsr.contract import SCALE
 from agsr.data import Pair, load_pairs
 from agsr.discriminator import Discriminator, SrganDiscriminator
@@ -160,7 +161,7 @@ def test_a_resumed_gan_run_equals_an_unbroken_one(
     assert all(torch.equal(whole[0][name], parts[0][name]) for name in whole[0])
 
 
-def test_without_vgg16_the_stage_runs_and_says_so(tmp_path: Path, checkpoint_file: Path) -> None:
+def test_without_vgg16_the_stage_runs(tmp_path: Path, checkpoint_file: Path) -> None:
     sources = Sources(data=[PHOTO.parent], init=str(checkpoint_file))
     changes = {"stage": "gan", "schedule": "2x2@8/2"}
     trainer = start_training(sources, tmp_path, ALONE, changes=changes)
@@ -168,6 +169,15 @@ def test_without_vgg16_the_stage_runs_and_says_so(tmp_path: Path, checkpoint_fil
     assert "perceptual" not in reports[-1].terms
     assert trainer.config.perceptual_weight == 0
     assert load_checkpoint(tmp_path / "best.safetensors").record["perceptual_weight"] == 0
+
+
+def test_a_missing_perceptual_loss_is_told(
+    tmp_path: Path, checkpoint_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = Sources(data=[PHOTO.parent], init=str(checkpoint_file))
+    changes = {"stage": "gan", "schedule": "1x1@8/1"}
+    follow_training(start_training(sources, tmp_path, ALONE, changes=changes), None)
+    assert "vgg16.npz is not there (--features)" in capsys.readouterr().err
 
 
 def test_srgan_trains_in_both_stages(tmp_path: Path, pairs: list[Pair], features: Lpips) -> None:
