@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agsr._version import __version__
+from agsr.cli_bench import bench
 from agsr.cli_build import build, cache
 from agsr.cli_train import train
 from agsr.contract import MAX_STEPS
@@ -220,6 +221,7 @@ def doctor() -> None:
 
 
 main.add_command(train)
+main.add_command(bench)
 main.add_command(build)
 main.add_command(cache)
 

@@ -28,18 +28,20 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-def _stdout() -> Console:
+def stdout() -> Console:
+    """Where data goes."""
     return Console(soft_wrap=True, highlight=False, markup=False)
 
 
-def _stderr(*, quiet: bool = False) -> Console:
+def stderr(*, quiet: bool = False) -> Console:
+    """Where progress and messages go."""
     return Console(stderr=True, soft_wrap=True, highlight=False, markup=False, quiet=quiet)
 
 
 @contextmanager
 def file_progress(name: str, quiet: bool) -> Iterator[Callable[[float], None] | None]:
     """A bar over one file's tiles, on terminals only."""
-    console = _stderr()
+    console = stderr()
     if quiet or not console.is_terminal:
         yield None
         return
@@ -50,7 +52,7 @@ def file_progress(name: str, quiet: bool) -> Iterator[Callable[[float], None] | 
 
 def tracked(items: Iterable[_T], name: str, total: int) -> Iterable[_T]:
     """The items, with a bar on stderr while they are made."""
-    console = _stderr()
+    console = stderr()
     return track(
         items,
         escape(name),
@@ -68,7 +70,7 @@ def show_export(report: ExportReport) -> None:
     for row in report.parity:
         batch, height, width = row.shape
         table.add_row(f"{batch}x3x{height}x{width}", f"{row.largest:.1e}", f"{row.mean:.1e}")
-    console = _stdout()
+    console = stdout()
     console.print(
         f"{report.path}  {report.size / 1e6:.2f} MB, {meta.steps} steps, {meta.precision}, "
         f"opset {report.opset}, {sum(report.operators.values())} nodes"
@@ -93,7 +95,7 @@ def show_quality(report: QualityReport) -> None:
         table.add_row(escape(row.image), *_scores(row))
     table.add_section()
     table.add_row("mean", *_scores(report.mean), style="bold")
-    console = _stdout()
+    console = stdout()
     console.print(table, width=None if console.is_terminal else 100)
 
 
@@ -112,7 +114,7 @@ def _scores(row: QualityRow) -> list[str]:
 
 def show_checks(title: str, checks: Iterable[Check]) -> None:
     """A line per check; what is missing comes with the command that adds it."""
-    console = _stdout()
+    console = stdout()
     console.print(title, style="bold")
     for check in checks:
         console.print(
@@ -125,7 +127,7 @@ def show_checks(title: str, checks: Iterable[Check]) -> None:
 @contextmanager
 def build_progress(name: str) -> Iterator[Callable[[str, float], bool]]:
     """A bar over a build, on terminals only; Ctrl-C cancels the build cleanly."""
-    console = _stderr()
+    console = stderr()
     stopped: list[int] = []
     previous = signal.signal(signal.SIGINT, lambda number, _: stopped.append(number))
     try:
@@ -146,7 +148,7 @@ def show_build(path: str, report: BuildReport) -> None:
     table = Table("layers", "types", box=None)
     for kind, types in report.layers.items():
         table.add_row(kind.lower(), ", ".join(f"{n} {t}" for t, n in types.items()))
-    console = _stdout()
+    console = stdout()
     console.print(table)
     products = ", ".join(f"{n} in {t}" for t, n in report.products().items())
     console.print(
@@ -160,7 +162,7 @@ def show_build(path: str, report: BuildReport) -> None:
 
 def show_cache(folder: str, entries: Sequence[CacheEntry]) -> None:
     """A line per engine, and where they are."""
-    console = _stdout()
+    console = stdout()
     for entry in entries:
         facts = _engine_facts(entry.sidecar) if entry.sound else ["damaged: built anew when needed"]
         console.print(f"{entry.name[:12]}  {entry.size / 1e6:7.1f} MB  {', '.join(facts)}")
@@ -189,7 +191,7 @@ def follow_training(trainer: Trainer, minutes: float | None) -> None:
     Of several ranks, the first reports. Ctrl-C and SIGTERM save the state and end the run; a second
     Ctrl-C ends it at once.
     """
-    console = _stderr(quiet=not trainer.world.leads)
+    console = stderr(quiet=not trainer.world.leads)
     if trainer.config.stage == "gan" and not trainer.config.perceptual_weight:
         console.print("no perceptual loss: its weight is 0, or vgg16.npz is not there (--features)")
     writer = _tensorboard(trainer) if trainer.world.leads else None
@@ -239,7 +241,7 @@ def _tensorboard(trainer: Trainer) -> Any | None:
     try:
         from torch.utils.tensorboard.writer import SummaryWriter
     except ImportError:
-        _stderr().print(f"no TensorBoard log; add it with: {install_command('train')}")
+        stderr().print(f"no TensorBoard log; add it with: {install_command('train')}")
         return None
     # A killed run logged past its last save; those points are purged, and made again.
     folder, start = str(trainer.folder / "tensorboard"), trainer.state.iteration + 1

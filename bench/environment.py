@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agsr._version import __version__
 from agsr.backend import Backend
 from agsr.contract import CHANNELS
 from agsr.engines.ort_backend import PROVIDERS, available_providers
@@ -61,6 +63,7 @@ def machine() -> list[Check]:
     return [
         Check(name="python", found=platform.python_version(), ok=True),
         Check(name="platform", found=platform.platform(), ok=True),
+        Check(name="processor", found=_processor(), ok=True),
         Check(name="cores", found=str(os.cpu_count()), ok=True),
         Check(name="cpu features", found=" ".join(flags) or "unknown", ok=True),
     ]
@@ -92,6 +95,30 @@ def backends() -> Iterator[Check]:
             yield _trial("torch cuda", partial(open_backend, "torch", device="cuda"))
     if any(map(find_spec, MODULES.values())):
         yield _trial("trt", partial(open_backend, "trt"))
+
+
+def describe() -> dict[str, str]:
+    """The machine, the versions and the commit, for the record of a measurement."""
+    gpus = {"gpu": ", ".join(_gpus())} if _gpus() else {}
+    checks = {check.name: check.found for check in (*machine(), *packages()) if check.ok}
+    commit = _output(
+        "git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty"
+    )
+    return {**checks, **gpus, "agsr": __version__, **({"commit": commit} if commit else {})}
+
+
+def _gpus() -> list[str]:
+    query = "--query-gpu=name,driver_version"
+    return _output("nvidia-smi", query, "--format=csv,noheader").splitlines()
+
+
+def _output(*command: str) -> str:
+    """What a program prints; empty if it isn't there or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
 
 
 def _trial(name: str, load: Callable[[], Backend]) -> Check:
@@ -141,10 +168,19 @@ def _cuda() -> bool:
     return torch.cuda.is_available()
 
 
+def _processor() -> str:
+    return _cpu_info("model name") or platform.processor() or platform.machine()
+
+
 def _cpu_flags() -> set[str]:
+    return set(_cpu_info("flags").split())
+
+
+def _cpu_info(field: str) -> str:
+    """A line of the first processor's description, on Linux."""
     try:
         with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as file:
-            line = next((line for line in file if line.startswith("flags")), "")
+            line = next((line for line in file if line.startswith(field)), "")
     except OSError:
-        return set()
-    return set(line.partition(":")[2].split())
+        return ""
+    return line.partition(":")[2].strip()

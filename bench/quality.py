@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from agsr.backend import BackendInfo
-from agsr.bench.datasets import ImageSet, TestImage
+from agsr.bench.datasets import ImageSet, TestImage, data_folder
 from agsr.data import Image8
 from agsr.engines.upscaler import Upscaler
 from agsr.metrics import psnr_y, ssim_y
@@ -26,6 +27,18 @@ PROTOCOL = (
     "to uint8; BT.601 Y, not rounded; 4 pixels shaved; SSIM 11x11 Gaussian, sigma 1.5"
 )
 """What the figures mean, in one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """How near an image is to the original."""
+
+    psnr: float
+    """PSNR-Y in dB; infinite for equal images."""
+    ssim: float
+    """SSIM-Y, at most 1."""
+    lpips: float | None = None
+    """Perceptual distance, where it was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,16 +95,26 @@ def evaluate(
 
 def score(upscaler: Upscaler, image: TestImage, distance: Distance | None = None) -> QualityRow:
     """Score a network on one image."""
-    sr, bicubic = upscaler(image.lr), upscale(image.lr)
+    own = compare(upscaler(image.lr), image.hr, distance)
+    bicubic = compare(upscale(image.lr), image.hr, distance)
     return QualityRow(
         image=image.name,
-        psnr=psnr_y(sr, image.hr),
-        ssim=ssim_y(sr, image.hr),
-        bicubic_psnr=psnr_y(bicubic, image.hr),
-        bicubic_ssim=ssim_y(bicubic, image.hr),
-        lpips=distance(sr, image.hr) if distance else None,
-        bicubic_lpips=distance(bicubic, image.hr) if distance else None,
+        **asdict(own),
+        **{f"bicubic_{name}": value for name, value in asdict(bicubic).items()},
     )
+
+
+def compare(sr: Image8, hr: Image8, distance: Distance | None = None) -> Scores:
+    """Score one image against the original, both uint8 of one shape."""
+    lpips = distance(sr, hr) if distance else None
+    return Scores(psnr=psnr_y(sr, hr), ssim=ssim_y(sr, hr), lpips=lpips)
+
+
+def default_lpips(data: Path | None = None) -> Path | None:
+    """The weights of LPIPS in the data folder, if they are there and torch is, to use them."""
+    folder = data_folder(data)
+    path = folder / "lpips" / "alexnet.npz" if folder else None
+    return path if path and path.is_file() and find_spec("torch") else None
 
 
 def lpips_alex(weights: Path) -> Distance:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +83,7 @@ class OrtBackend(Backend):
         precision: str = "fp32",
         threads: int | None = None,
     ) -> None:
-        ort = require("onnxruntime", extra="cpu", purpose="The ONNX Runtime backend")
-        if not path.is_file():
-            raise ModelError(f"{path}: no such file")
-        _check_request(provider, precision, threads)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = _threads(threads)
-        options.log_severity_level = _QUIET
-        self._session = _open_session(ort, path, provider, precision, options)
+        self._session = open_session(path, provider, precision, threads)
         metadata = ModelMetadata.from_properties(
             self._session.get_modelmeta().custom_metadata_map, str(path)
         )
@@ -121,6 +115,11 @@ class OrtBackend(Backend):
 
     def _run_bound(self, lr: Batch, device: str) -> Batch:
         """Run on a device's memory: one copy in, one out; the output is used again by shape."""
+        self._session.run_with_iobinding(self._bind(lr, device))
+        # On the CPU, numpy() may be a view of the memory that the next run writes to.
+        return np.array(self._bound_output.numpy())
+
+    def _bind(self, lr: Batch, device: str) -> Any:
         batch, channels, height, width = lr.shape
         shape = [batch, channels, height * SCALE, width * SCALE]
         values = require("onnxruntime", extra="gpu", purpose="I/O binding").OrtValue
@@ -129,9 +128,14 @@ class OrtBackend(Backend):
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(INPUT_NAME, values.ortvalue_from_numpy(lr, device, 0))
         binding.bind_ortvalue_output(OUTPUT_NAME, self._bound_output)
-        self._session.run_with_iobinding(binding)
-        # On the CPU, numpy() may be a view of the memory that the next run writes to.
-        return np.array(self._bound_output.numpy())
+        return binding
+
+    def resident(self, lr: Batch) -> Callable[[], object]:
+        """See `Backend.resident`; ONNX Runtime waits for the device by itself."""
+        if not self._memory:
+            return super().resident(lr)
+        binding = self._bind(lr, self._memory)
+        return partial(self._session.run_with_iobinding, binding)
 
 
 def available_providers() -> list[str]:
@@ -160,7 +164,27 @@ def _check_request(provider: str, precision: str, threads: int | None) -> None:
         raise BackendError(f"--threads is for the provider 'cpu', not for '{provider}'")
 
 
-def _open_session(ort: Any, path: Path, name: str, precision: str, options: Any) -> Any:
+def open_session(path: Path, name: str, precision: str, threads: int | None = None) -> Any:
+    """A session of ONNX Runtime for any graph, on the provider that was asked for and no other.
+
+    Args:
+        path: ONNX file.
+        name: A key of `PROVIDERS`.
+        precision: Arithmetic for an fp32 graph, one of the provider's `Provider.precisions`.
+        threads: Threads of the CPU provider, at most one per core; None means one per core.
+
+    Raises:
+        ModelError: The file can't be loaded.
+        BackendError: The provider isn't available here, or can't do what is asked.
+        MissingDependencyError: onnxruntime is not installed.
+    """
+    ort = require("onnxruntime", extra="cpu", purpose="The ONNX Runtime backend")
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    _check_request(name, precision, threads)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = _threads(threads)
+    options.log_severity_level = _QUIET
     provider = PROVIDERS[name]
     plugin, provider_options = _plugin(provider), dict(provider.precisions[precision])
     arguments: dict[str, Any] = {}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.errors import BackendError
 from agsr.optional import require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 """Arithmetic that torch can run the network in."""
@@ -73,6 +78,31 @@ class TorchBackend(Backend):
         )
 
     def _run(self, lr: Batch) -> Batch:
+        with self._reporting(lr):
+            sr = self._forward(self._place(lr)).float().cpu()
+        return np.ascontiguousarray(sr.numpy())
+
+    def resident(self, lr: Batch) -> Callable[[], object]:
+        """See `Backend.resident`; on CUDA it waits for the device, not for a copy."""
+        import torch
+
+        tensor = self._place(lr)
+
+        def run() -> None:
+            with self._reporting(lr):
+                self._forward(tensor)
+                if self._device.type == "cuda":
+                    torch.cuda.synchronize(self._device)
+
+        return run
+
+    def _place(self, lr: Batch) -> Tensor:
+        import torch
+
+        tensor = torch.from_numpy(lr).to(self._device)
+        return tensor.contiguous(memory_format=torch.channels_last)
+
+    def _forward(self, lr: Tensor) -> Tensor:
         import torch
 
         autocast = torch.autocast(
@@ -80,18 +110,20 @@ class TorchBackend(Backend):
             self._autocast_type,
             enabled=self._autocast_type is not None,
         )
+        with torch.inference_mode(), autocast, _exact_convolutions():
+            return cast("Tensor", self._network(lr, self.info.steps))
+
+    @contextmanager
+    def _reporting(self, lr: Batch) -> Iterator[None]:
+        """Turns torch's errors into ours."""
         try:
-            with torch.inference_mode(), autocast, _exact_convolutions():
-                tensor = torch.from_numpy(lr).to(self._device)
-                tensor = tensor.contiguous(memory_format=torch.channels_last)
-                sr = self._network(tensor, self.info.steps).float().cpu()
+            yield
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise BackendError(
                 f"torch failed on an input of {lr.shape} on {self._device}: {reason}; "
                 "if memory ran out, use a smaller --tile"
             ) from None
-        return np.ascontiguousarray(sr.numpy())
 
 
 def _exact_convolutions() -> AbstractContextManager[None]:

@@ -1,0 +1,80 @@
+"""What ``agsr bench`` shows: tables on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from agsr.bench.tables import failures, tables
+from agsr.console import stderr, stdout
+
+if TYPE_CHECKING:
+    from agsr.bench.comparison import Comparison
+    from agsr.bench.results import BenchResult
+    from agsr.bench.run import Notify
+    from agsr.bench.tables import Table as TextTable
+
+PIPE_WIDTH = 140
+"""Columns of a table where there is no terminal."""
+
+
+@contextmanager
+def bench_progress() -> Iterator[Notify | None]:
+    """A bar that says what runs, on terminals only."""
+    console = stderr()
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn())
+    with Progress(
+        *columns, TextColumn("{task.description}"), console=console, transient=True
+    ) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda what, share: bar.update(task, completed=share, description=escape(what))
+
+
+def show_result(result: BenchResult) -> None:
+    """All tables, then what did not run and why."""
+    console = stdout()
+    for table in tables(result):
+        _print(console, table)
+    for line in failures(result):
+        console.print(f"did not run: {line}")
+    for line in result.notes:
+        console.print(f"note: {line}")
+    if not result.complete:
+        console.print("interrupted: this is what was finished by then")
+
+
+def _print(console: Console, table: TextTable, marks: tuple[str, ...] = ()) -> None:
+    shown = Table(title=table.title, caption=table.caption, box=None, header_style="bold")
+    for number, column in enumerate(table.columns):
+        shown.add_column(escape(column), justify="right" if number else "left", no_wrap=not number)
+    for row in table.rows:
+        shown.add_row(*map(escape, row), style="red" if row[0] in marks else "")
+    console.print(shown, width=None if console.is_terminal else PIPE_WIDTH)
+    console.print()
+
+
+def show_comparison(comparison: Comparison, largest: float, largest_loss: float) -> bool:
+    """Both kinds of change; whether anything is past its limit."""
+    from agsr.bench.tables import comparison_tables
+
+    console = stdout()
+    slower = [x.label for x in comparison.speed if x.regressed(largest)]
+    worse = [x.label for x in comparison.quality if x.regressed(largest_loss)]
+    for table in comparison_tables(comparison):
+        _print(console, table, marks=(*slower, *worse))
+    for label in comparison.missing:
+        console.print(f"missing in the new run: {label}")
+    for label in slower:
+        console.print(f"slower by more than {largest:.0%}: {label}")
+    for label in worse:
+        console.print(f"PSNR fell by more than {largest_loss} dB: {label}")
+    return bool(slower or worse or comparison.missing)

@@ -1,0 +1,113 @@
+"""What a benchmark compares: one `Contender` per row, from the lists a user gives."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from agsr.backend import Backend, BackendInfo, Batch
+from agsr.catalog import shipped_names
+from agsr.engines.select import open_backend
+from agsr.resize import upscale
+
+BICUBIC = "bicubic"
+"""Name of the baseline among the backends."""
+
+DEFAULT_BACKENDS = ("ort", "ort:openvino", "torch", "trt")
+"""Backends of a benchmark where none is named. ``BACKEND[:PROVIDER_OR_DEVICE]``."""
+
+DEFAULT_STEPS = (1, 2, 4)
+"""Step counts where none is named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A network on a backend, not yet loaded."""
+
+    backend: str
+    """``BACKEND[:PROVIDER_OR_DEVICE]``, like ``ort``, ``ort:openvino``, ``torch:cuda``; or
+    ``bicubic``."""
+    weights: str = ""
+    """A shipped name, or a file's path; empty for Bicubic."""
+    steps: int | None = None
+    """Time steps; None means those of the file."""
+    precision: str | None = None
+    """Arithmetic; None means the backend's own choice."""
+    threads: int | None = None
+    """Threads of CPU code; None means one per core."""
+
+    @property
+    def label(self) -> str:
+        """A short name that is unique within a benchmark."""
+        steps = f"{self.steps} step{'s' * (self.steps > 1)}" if self.steps else ""
+        parts = (self.backend, Path(self.weights).name, steps, self.precision or "")
+        return " ".join(filter(None, parts))
+
+    @property
+    def is_network(self) -> bool:
+        """Whether this is a network, and not the baseline."""
+        return self.backend != BICUBIC
+
+    def open(self) -> Backend:
+        """Load it.
+
+        Raises:
+            AgsrError: It can't run here; the message says why.
+        """
+        name, _, place = self.backend.partition(":")
+        if name == BICUBIC:
+            return Bicubic()
+        return open_backend(
+            name,
+            self.weights,
+            steps=self.steps,
+            precision=self.precision,
+            provider=(place or "cpu") if name == "ort" else None,
+            device=(place or "cpu") if name == "torch" else None,
+            threads=self.threads if self.backend in ("ort", "ort:cpu") else None,
+        )
+
+
+class Bicubic(Backend):
+    """The baseline: MATLAB's bicubic enlargement of the image as uint8."""
+
+    def __init__(self) -> None:
+        self.info = BackendInfo(
+            name=BICUBIC,
+            device="numpy",
+            precision="uint8",
+            steps=0,
+            receptive_radius=2,
+            model=BICUBIC,
+            weights_hash="",
+        )
+
+    def _run(self, lr: Batch) -> Batch:
+        images = np.rint(lr.transpose(0, 2, 3, 1) * 255).astype(np.uint8)
+        sr = np.stack([upscale(image) for image in images]).transpose(0, 3, 1, 2)
+        return np.asarray(np.ascontiguousarray(sr, np.float32) / np.float32(255))
+
+
+def expand(
+    *,
+    backends: Sequence[str] = DEFAULT_BACKENDS,
+    weights: Sequence[str],
+    steps: Sequence[int] = DEFAULT_STEPS,
+    precisions: Sequence[str | None] = (None,),
+    threads: int | None = None,
+) -> list[Contender]:
+    """Every combination, Bicubic first.
+
+    Step counts apply to shipped names and ``.safetensors`` files; an ``.onnx`` file has its own.
+    """
+    networks = [
+        Contender(backend=backend, weights=name, steps=count, precision=precision, threads=threads)
+        for name in weights
+        for backend, precision in itertools.product(backends, precisions)
+        for count in (steps if name in shipped_names() else (None,))
+    ]
+    return [Contender(backend=BICUBIC), *dict.fromkeys(networks)]

@@ -1,0 +1,283 @@
+"""What a benchmark found, as data: rows of quality and speed, with raw samples, to and from JSON.
+
+The JSON's shape is described by ``bench/schema.json``; its version is `SCHEMA`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from agsr.bench.contenders import Contender
+from agsr.bench.quality import PROTOCOL, Scores
+from agsr.errors import DatasetError
+
+_T = TypeVar("_T")
+
+SCHEMA = "agsr-bench-1"
+"""Version of the JSON; another one is refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How far an image is from the reference's, in 8-bit levels before rounding."""
+
+    largest: float
+    """Largest difference of any value."""
+    mean: float
+    """Mean absolute difference."""
+    psnr_change: float
+    """PSNR-Y less the reference's, dB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageScore:
+    """One image of a set."""
+
+    image: str
+    """Its name."""
+    scores: Scores
+    """Against the original."""
+    parity: Parity | None = None
+    """Against the reference; None where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetScore:
+    """One set, image by image."""
+
+    set: str
+    """Its name."""
+    images: tuple[ImageScore, ...]
+    """In the set's order."""
+
+    @property
+    def mean(self) -> Scores:
+        """Unweighted mean over the images."""
+        lpips = [image.scores.lpips for image in self.images]
+        return Scores(
+            psnr=statistics.fmean(image.scores.psnr for image in self.images),
+            ssim=statistics.fmean(image.scores.ssim for image in self.images),
+            lpips=None if None in lpips else statistics.fmean(filter(None, lpips)),
+        )
+
+    @property
+    def parity(self) -> Parity | None:
+        """Largest difference anywhere; mean difference and PSNR change over the images."""
+        found = [image.parity for image in self.images if image.parity]
+        if not found:
+            return None
+        return Parity(
+            largest=max(parity.largest for parity in found),
+            mean=statistics.fmean(parity.mean for parity in found),
+            psnr_change=statistics.fmean(parity.psnr_change for parity in found),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Seconds of one workload on one row, by round; all rows take their turn in each round."""
+
+    workload: str
+    """``320x180``, or a set's name: all its images, one after the other."""
+    boundary: str
+    """``host``: from a numpy array to a numpy array. ``device``: copies to and from it left out."""
+    images: int
+    """Images in a workload."""
+    output_pixels: int
+    """Pixels of its results."""
+    flops: float | None
+    """Floating-point operations of its products and convolutions, counted from the ONNX graph; a
+    multiplication and the addition behind it are two. None where that couldn't be counted."""
+    rounds: tuple[tuple[float, ...], ...]
+    """Raw samples, seconds."""
+
+    @property
+    def samples(self) -> list[float]:
+        """All samples, seconds."""
+        return [sample for samples in self.rounds for sample in samples]
+
+    @property
+    def medians(self) -> list[float]:
+        """Each round's median, seconds."""
+        return [statistics.median(samples) for samples in self.rounds]
+
+    @property
+    def median(self) -> float:
+        """Median of the rounds' medians, seconds."""
+        return statistics.median(self.medians)
+
+    @property
+    def noise(self) -> float:
+        """Half the range of the rounds' medians, as a share of their median."""
+        return (max(self.medians) - min(self.medians)) / 2 / self.median
+
+    def summary(self) -> dict[str, float]:
+        """Derived figures: times in seconds, rates per second."""
+        return {
+            "median": self.median,
+            "p95": float(np.percentile(self.samples, 95)),
+            "p99": float(np.percentile(self.samples, 99)),
+            "noise": self.noise,
+            "images_per_second": self.images / self.median,
+            "output_megapixels_per_second": self.output_pixels / self.median / 1e6,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One contender: what ran, how well and how fast; or why it didn't."""
+
+    contender: Contender
+    """What was asked for."""
+    device: str = ""
+    """What it ran on: the device or execution provider that was got."""
+    precision: str = ""
+    """Arithmetic inside the network."""
+    steps: int = 0
+    """Time steps; 0 for what has none."""
+    error: str = ""
+    """Why it didn't run, or stopped."""
+    load_seconds: float | None = None
+    """From a fresh process to a loaded network, imports included."""
+    first_call_seconds: float | None = None
+    """The first call on the first workload: kernels are chosen and memory is got."""
+    peak_memory: int | None = None
+    """Largest resident memory of its process, bytes."""
+    device_memory: int | None = None
+    """Device memory it took, bytes; None on a CPU."""
+    quality: tuple[SetScore, ...] = ()
+    """A score per set."""
+    timings: tuple[Timing, ...] = ()
+    """A timing per workload and boundary."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """How fast a large matrix product is there, measured in the same rounds."""
+
+    device: str
+    """Device or execution provider."""
+    precision: str
+    """Arithmetic."""
+    library: str
+    """What multiplied."""
+    flops: float
+    """Floating-point operations of one product."""
+    rounds: tuple[float, ...]
+    """Seconds, one product a round."""
+
+    @property
+    def rate(self) -> float:
+        """Operations per second, by the median."""
+        return self.flops / statistics.median(self.rounds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchResult:
+    """A whole run."""
+
+    created: str
+    """When, ISO 8601, UTC."""
+    command: str
+    """The command line."""
+    environment: Mapping[str, str]
+    """Processor, GPU, versions, threads, commit."""
+    rows: tuple[Row, ...]
+    """One per contender."""
+    limits: tuple[Limit, ...] = ()
+    """What the machine could do at best."""
+    reference: str = ""
+    """What parity is measured against; empty if it was not."""
+    notes: tuple[str, ...] = ()
+    """What is missing, and why."""
+    complete: bool = True
+    """False if the run was interrupted: what was finished by then is here."""
+    protocol: str = PROTOCOL
+    """How quality was measured."""
+    schema: str = SCHEMA
+    """Version of this format."""
+
+    def limit(self, row: Row) -> Limit | None:
+        """The fastest product measured for a row's device kind and precision."""
+        kind = _kind(row.device)
+        found = [x for x in self.limits if _kind(x.device) == kind and x.precision == row.precision]
+        return max(found, key=lambda limit: limit.rate, default=None)
+
+    def share(self, row: Row, timing: Timing) -> float | None:
+        """The network's operations per second, as a share of the machine's limit."""
+        limit = self.limit(row)
+        if limit is None or timing.flops is None:
+            return None
+        return timing.flops / timing.median / limit.rate
+
+    def to_json(self) -> str:
+        """The result as JSON, derived figures included."""
+        record = asdict(self)
+        for row, found in zip(self.rows, record["rows"], strict=True):
+            found["label"] = row.contender.label
+            for score, entry in zip(row.quality, found["quality"], strict=True):
+                entry["mean"] = asdict(score.mean)
+                entry["parity"] = score.parity and asdict(score.parity)
+            for timing, entry in zip(row.timings, found["timings"], strict=True):
+                entry["summary"] = {**timing.summary(), "share": self.share(row, timing)}
+        return json.dumps(record, indent=1)
+
+    @classmethod
+    def load(cls, path: Path) -> BenchResult:
+        """Read the JSON of a run.
+
+        Raises:
+            DatasetError: The file is not one, or of another version.
+        """
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            found = record.get("schema") if isinstance(record, dict) else None
+            if found != SCHEMA:
+                raise DatasetError(f"{path}: schema is {found!r}; expected {SCHEMA!r}")
+            return _result(record)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{path}: not a benchmark's result: {error}") from None
+
+
+def _kind(device: str) -> str:
+    """``cuda`` or ``cpu``: which machine a device's speed is that of."""
+    return "cuda" if "cuda" in device.lower() or "tensorrt" in device.lower() else "cpu"
+
+
+def _result(record: dict[str, Any]) -> BenchResult:
+    limits = tuple(_make(Limit, {**x, "rounds": tuple(x["rounds"])}) for x in record["limits"])
+    rows = tuple(map(_row, record["rows"]))
+    notes = tuple(record["notes"])
+    return _make(BenchResult, {**record, "rows": rows, "limits": limits, "notes": notes})
+
+
+def _row(record: dict[str, Any]) -> Row:
+    quality = tuple(
+        SetScore(set=entry["set"], images=tuple(map(_image, entry["images"])))
+        for entry in record["quality"]
+    )
+    timings = tuple(
+        _make(Timing, {**entry, "rounds": tuple(map(tuple, entry["rounds"]))})
+        for entry in record["timings"]
+    )
+    contender = _make(Contender, record["contender"])
+    return _make(Row, {**record, "contender": contender, "quality": quality, "timings": timings})
+
+
+def _image(record: dict[str, Any]) -> ImageScore:
+    parity = _make(Parity, record["parity"]) if record["parity"] else None
+    return ImageScore(image=record["image"], scores=Scores(**record["scores"]), parity=parity)
+
+
+def _make(kind: Callable[..., _T], record: Mapping[str, Any]) -> _T:
+    """Build a dataclass from a record that may hold derived figures besides."""
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]  # all that come here are dataclasses
+    return kind(**{field.name: record[field.name] for field in fields})

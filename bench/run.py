@@ -1,0 +1,234 @@
+"""A benchmark from its plan to its result: load all, score all, time all in turns.
+
+Each contender lives in a process of its own (`agsr.bench.worker`) and only one computes at a time.
+Quality comes first, image by image; then the rounds, in which every contender takes its turn on
+every workload, so that drift of the machine hits all alike.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agsr.bench.contenders import Contender
+from agsr.bench.datasets import ImageSet, TestImage
+from agsr.bench.environment import describe
+from agsr.bench.lane import Lane
+from agsr.bench.plan import BenchPlan
+from agsr.bench.quality import compare
+from agsr.bench.results import BenchResult, ImageScore, Limit, Parity, Row, SetScore
+from agsr.bench.work import Work
+from agsr.catalog import CHECKPOINT_SUFFIX, shipped_names
+from agsr.data import Image8
+from agsr.errors import BackendError
+from agsr.metrics import psnr_y
+
+Notify = Callable[[str, float], None]
+"""Told what runs, and the share of everything that is done."""
+
+Levels = NDArray[np.float32]
+
+
+def run(plan: BenchPlan, notify: Notify | None = None) -> BenchResult:
+    """Run a benchmark.
+
+    A contender that fails becomes a row that says why. Ctrl-C ends the run; what was finished by
+    then is in the result, whose `BenchResult.complete` is false.
+    """
+    bench = _Bench(plan, notify)
+    complete = True
+    try:
+        bench.load()
+        bench.score()
+        bench.time()
+    except KeyboardInterrupt:
+        complete = False
+    finally:
+        bench.close()
+    return bench.result(complete)
+
+
+class _Bench:
+    """The run's state."""
+
+    def __init__(self, plan: BenchPlan, notify: Notify | None) -> None:
+        self._plan, self._notify = plan, notify
+        self._lanes = {contender: Lane(contender) for contender in plan.contenders}
+        references = filter(None, map(reference_of, plan.contenders)) if plan.sets else ()
+        self._hidden = {c: Lane(c) for c in references if c not in self._lanes}
+        self._limits: dict[tuple[str, str, str], list[float]] = {}
+        self._products: dict[tuple[str, str, str], tuple[str, float]] = {}
+        self._work = Work()
+        workloads = plan.workloads() if plan.rounds else []
+        self._jobs = [(w, b) for w in workloads for b in plan.boundaries]
+        self._done, self._all = 0, self._count()
+
+    def load(self) -> None:
+        for lane in (*self._lanes.values(), *self._hidden.values()):
+            self._tell(f"loading {lane.row.contender.label}")
+            with lane.attempt():
+                lane.load()
+
+    def score(self) -> None:
+        for images in self._plan.sets:
+            scored: dict[Contender, list[ImageScore]] = {c: [] for c in self._lanes}
+            for image in images:
+                self._score_image(images, image, scored)
+            for contender, scores in scored.items():
+                lane = self._lanes[contender]
+                if len(scores) == len(images.files):
+                    found = SetScore(set=images.name, images=tuple(scores))
+                    lane.row = replace(lane.row, quality=(*lane.row.quality, found))
+        for lane in self._hidden.values():
+            lane.close()
+
+    def _score_image(
+        self, images: ImageSet, image: TestImage, scored: Mapping[Contender, list[ImageScore]]
+    ) -> None:
+        """One image by all; those that others are compared with come first."""
+        results: dict[Contender, Levels] = {}
+        references = {reference_of(contender) for contender in self._lanes}
+        everyone = {**self._hidden, **self._lanes}
+        for contender in sorted(everyone, key=lambda c: c not in references):
+            lane = everyone[contender]
+            self._tell(f"{images.name} {image.name}: {contender.label}")
+            if lane.worker is None:
+                continue
+            with lane.attempt():
+                results[contender] = _levels(lane.worker.upscale(_unit_range(image.lr)))
+                if contender in scored:
+                    reference = results.get(reference_of(contender) or contender)
+                    sr, found = self._judge(image, results[contender], contender, reference)
+                    scored[contender].append(found)
+                    if self._plan.observer:
+                        self._plan.observer(image, contender, sr)
+
+    def _judge(
+        self, image: TestImage, levels: Levels, contender: Contender, reference: Levels | None
+    ) -> tuple[Image8, ImageScore]:
+        sr = _rounded(levels)
+        scores = compare(sr, image.hr, self._plan.distance)
+        parity = None
+        if reference is not None and reference_of(contender) is not None:
+            difference = np.abs(levels - reference)
+            parity = Parity(
+                largest=float(difference.max()),
+                mean=float(difference.mean()),
+                psnr_change=scores.psnr - psnr_y(_rounded(reference), image.hr),
+            )
+        return sr, ImageScore(image=image.name, scores=scores, parity=parity)
+
+    def time(self) -> None:
+        for lane in self._lanes.values():
+            for workload, boundary in self._jobs:
+                self._tell(f"first call on {workload.name}: {lane.row.contender.label}")
+                lane.prepare(workload, boundary, self._plan.turn_seconds)
+        for number in range(self._plan.rounds):
+            for lane in _rotated(list(self._lanes.values()), number):
+                for workload, boundary in self._jobs:
+                    label = lane.row.contender.label
+                    self._tell(f"round {number + 1} on {workload.name}: {label}")
+                    lane.take_turn(workload, boundary)
+            self._measure_limits()
+        for lane in self._lanes.values():
+            lane.weigh()
+
+    def _measure_limits(self) -> None:
+        """A matrix product by one contender of each library, device and precision."""
+        seen = set()
+        for lane in self._lanes.values():
+            key = lane.row.contender.backend, lane.row.device, lane.row.precision
+            if lane.worker is None or key in seen:
+                continue
+            seen.add(key)
+            with suppress(BackendError):  # it can't multiply alone: no limit from it
+                library, flops, seconds = lane.worker.product()
+                self._products[key] = library, flops
+                self._limits.setdefault(key, []).append(seconds)
+
+    def _row(self, lane: Lane) -> Row:
+        """A contender's row with its timings."""
+        timings = (
+            lane.timing(workload, boundary, self._work.flops(lane.row.contender, workload))
+            for workload, boundary in self._jobs
+        )
+        return replace(lane.row, timings=tuple(filter(None, timings)))
+
+    def close(self) -> None:
+        for lane in (*self._lanes.values(), *self._hidden.values()):
+            lane.close()
+
+    def result(self, complete: bool) -> BenchResult:
+        references = {reference_of(c) for c in self._lanes} - {None}
+        limits = tuple(
+            Limit(
+                device=device,
+                precision=precision,
+                library=self._products[key][0],
+                flops=self._products[key][1],
+                rounds=tuple(seconds),
+            )
+            for key, seconds in self._limits.items()
+            for _, device, precision in [key]
+        )
+        kinds = sorted({c.backend for c in references if c})
+        return BenchResult(
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            command=self._plan.command,
+            environment=describe(),
+            rows=tuple(map(self._row, self._lanes.values())),
+            limits=limits,
+            reference=" or ".join(f"{kind} cpu fp32" for kind in kinds) if self._plan.sets else "",
+            notes=tuple(self._work.notes),
+            complete=complete,
+        )
+
+    def _count(self) -> int:
+        images = sum(len(images.files) for images in self._plan.sets)
+        everyone = len(self._lanes) + len(self._hidden)
+        turns = len(self._lanes) * len(self._jobs) * (self._plan.rounds + 1)
+        return everyone * (1 + images) + turns
+
+    def _tell(self, what: str) -> None:
+        if self._notify is not None:
+            self._notify(what, self._done / self._all)
+        self._done += 1
+
+
+def reference_of(contender: Contender) -> Contender | None:
+    """What a contender's pixels are compared with: fp32 on torch, or on ONNX Runtime without it.
+
+    None for the baseline and for other people's networks.
+    """
+    if not contender.is_network:
+        return None
+    checkpoint = (
+        contender.weights in shipped_names() or Path(contender.weights).suffix == CHECKPOINT_SUFFIX
+    )
+    backend = "torch" if checkpoint and find_spec("torch") else "ort"
+    return replace(contender, backend=backend, precision=None)
+
+
+def _rotated(lanes: list[Lane], number: int) -> list[Lane]:
+    """The order of a round: nobody always follows the same one after a cold start."""
+    start = number % len(lanes)
+    return lanes[start:] + lanes[:start]
+
+
+def _unit_range(image: Image8) -> NDArray[np.float32]:
+    return np.asarray(image.astype(np.float32) / np.float32(255))
+
+
+def _levels(sr: NDArray[np.float32]) -> Levels:
+    return np.asarray(np.clip(sr, 0, 1) * np.float32(255))
+
+
+def _rounded(levels: Levels) -> Image8:
+    return np.asarray(levels + np.float32(0.5)).astype(np.uint8)
