@@ -31,17 +31,16 @@ def bench_progress() -> Iterator[Notify | None]:
     if not console.is_terminal:
         yield None
         return
-    columns = (BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn())
-    with Progress(
-        *columns, TextColumn("{task.description}"), console=console, transient=True
-    ) as bar:
+    share, what = TextColumn("{task.percentage:3.0f} %"), TextColumn("{task.description}")
+    columns = (BarColumn(), share, TimeElapsedColumn(), what)
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=1.0)
         yield lambda what, share: bar.update(task, completed=share, description=escape(what))
 
 
 def show_result(result: BenchResult) -> None:
     """All tables, then what did not run and why."""
-    console = stdout()
+    console = _console()
     for table in tables(result):
         _print(console, table)
     for line in failures(result):
@@ -52,13 +51,21 @@ def show_result(result: BenchResult) -> None:
         console.print("interrupted: this is what was finished by then")
 
 
+def _console() -> Console:
+    """stdout; wide where nobody's terminal limits it."""
+    console = stdout()
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    return console
+
+
 def _print(console: Console, table: TextTable, marks: tuple[str, ...] = ()) -> None:
     shown = Table(title=table.title, caption=table.caption, box=None, header_style="bold")
     for number, column in enumerate(table.columns):
         shown.add_column(escape(column), justify="right" if number else "left", no_wrap=not number)
     for row in table.rows:
         shown.add_row(*map(escape, row), style="red" if row[0] in marks else "")
-    console.print(shown, width=None if console.is_terminal else PIPE_WIDTH)
+    console.print(shown)
     console.print()
 
 
@@ -66,7 +73,7 @@ def show_comparison(comparison: Comparison, largest: float, largest_loss: float)
     """Both kinds of change; whether anything is past its limit."""
     from agsr.bench.tables import comparison_tables
 
-    console = stdout()
+    console = _console()
     slower = [x.label for x in comparison.speed if x.regressed(largest)]
     worse = [x.label for x in comparison.quality if x.regressed(largest_loss)]
     for table in comparison_tables(comparison):

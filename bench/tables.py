@@ -85,7 +85,7 @@ def _quality(result: BenchResult, name: str) -> Table:
     perceptual = any(score.mean.lpips is not None for _, score in found)
     compared = any(score.parity for _, score in found)
     columns = ["PSNR-Y dB", "SSIM-Y", *(["LPIPS"] if perceptual else [])]
-    columns += ["levels off, mean", "largest", "PSNR change dB"] if compared else []
+    columns += ["mean level off", "largest", "PSNR off"] if compared else []
     rows = tuple(
         (row.contender.label, *_scores(score, perceptual), *(_parity(score) if compared else ()))
         for row, score in found
@@ -104,7 +104,7 @@ def _parity(score: SetScore) -> tuple[str, ...]:
     parity = score.parity
     if parity is None:
         return (NOTHING,) * 3
-    return f"{parity.mean:.4f}", f"{parity.largest:.3f}", f"{parity.psnr_change:+.4f}"
+    return f"{parity.mean:.1e}", f"{parity.largest:.1e}", f"{parity.psnr_change:+.4f}"
 
 
 def _speed(result: BenchResult, workload: str, boundary: str) -> Table:
