@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from agsr.contract import MAX_STEPS
 from agsr.options import Commands, FilePath
 
 if TYPE_CHECKING:
+    from agsr.bench.gallery import Gallery
     from agsr.bench.plan import BenchPlan
     from agsr.bench.results import BenchResult
 
@@ -124,6 +126,10 @@ class SizeList(click.ParamType):  # type: ignore[type-arg]  # not generic before
 )
 @click.option("--json", "json_path", type=FilePath, help="Write everything, raw samples too.")
 @click.option("--markdown", type=FilePath, help="Write the tables.")
+@click.option(
+    "--html", type=FilePath, help="Write a report with plot, tables, crops to compare and maps."
+)
+@click.option("--plot", type=FilePath, help="Write quality against time: .svg, .png or .pdf.")
 @click.pass_context
 def bench(context: click.Context, /, **options: Any) -> None:
     """Measure quality and speed of every backend, step count and precision.
@@ -134,7 +140,7 @@ def bench(context: click.Context, /, **options: Any) -> None:
     \b
     agsr bench --set Set14                       the default: a minute or so
     agsr bench --size 640x360,1280x720 --rounds 10
-    agsr bench --set Set5 -w psnr,gan --json a.json
+    agsr bench --set Set5 -w psnr,gan --html report.html --json a.json
     agsr bench compare a.json b.json             exit status 1 if b is slower or worse
     """
     if context.invoked_subcommand is None:
@@ -183,21 +189,42 @@ def _share(text: str) -> float:
     return share
 
 
-def _measure(json_path: Path | None, markdown: Path | None, **options: Any) -> None:
-    from agsr.atomic import complete_file
+def _measure(
+    json_path: Path | None,
+    markdown: Path | None,
+    html: Path | None,
+    plot: Path | None,
+    **options: Any,
+) -> None:
+    from agsr.bench.gallery import Gallery
     from agsr.bench.run import run
     from agsr.bench.tables import to_markdown
     from agsr.console_bench import bench_progress, show_result
 
-    plan = _plan(**options)
+    gallery = Gallery()
+    plan = _plan(observer=gallery if html else None, **options)
     with bench_progress() as notify:
         result = run(plan, notify)
     show_result(result)
-    for path, text in ((json_path, result.to_json), (markdown, lambda: to_markdown(result))):
-        if path is not None:
-            with complete_file(path) as temporary:
-                temporary.write_text(text(), encoding="utf-8")
+    _write(json_path, result.to_json)
+    _write(markdown, lambda: to_markdown(result))
+    if html:
+        from agsr.bench.html import to_html
+
+        _write(html, lambda: to_html(result, gallery))
+    if plot:
+        from agsr.bench.plot import save_plot
+
+        save_plot(result, plot)
     _leave(result)
+
+
+def _write(path: Path | None, text: Callable[[], str]) -> None:
+    from agsr.atomic import complete_file
+
+    if path is not None:
+        with complete_file(path) as temporary:
+            temporary.write_text(text(), encoding="utf-8")
 
 
 def _plan(
@@ -213,6 +240,7 @@ def _plan(
     threads: int | None,
     batch: int,
     rounds: int,
+    observer: Gallery | None,
 ) -> BenchPlan:
     from agsr.bench.contenders import expand
     from agsr.bench.datasets import find_set
@@ -240,6 +268,7 @@ def _plan(
         boundaries=("host", "device") if boundary == "both" else (boundary,),  # type: ignore[arg-type]
         rounds=rounds,
         distance=lpips_alex(perceptual) if perceptual else None,
+        observer=observer,
         command=shlex.join(["agsr", *sys.argv[1:]]),
     )
 
