@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agsr.catalog import DEFAULT_WEIGHTS
-from agsr.contract import MAX_STEPS
-from agsr.options import Commands, FilePath
+from agsr.contract import DEFAULT_STEPS, MAX_STEPS
+from agsr.options import CommaList, Commands, FilePath, SizeList
 
 if TYPE_CHECKING:
     from agsr.bench.gallery import Gallery
@@ -21,42 +21,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
-
-
-class CommaList(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """Words or numbers with commas between them."""
-
-    def __init__(self, name: str, item: click.ParamType[Any] = click.STRING) -> None:
-        self.name, self._item = name, item
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Any, ...]:
-        """Each part as the item's type has it."""
-        if isinstance(value, tuple):
-            return value
-        parts = [part.strip() for part in value.split(",") if part.strip()]
-        if not parts:
-            self.fail("empty; expected at least one", param, ctx)
-        return tuple(dict.fromkeys(self._item.convert(part, param, ctx) for part in parts))
-
-
-class SizeList(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """Sizes like ``320x180``, width first; kept as height and width. ``set`` stays a word."""
-
-    name = "WxH|set,…"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Every part as ``(height, width)`` or ``"set"``."""
-        return tuple(self._size(part, param, ctx) for part in str(value).split(","))
-
-    def _size(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if text == "set":
-            return text
-        width, _, height = text.partition("x")
-        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-            self.fail(f"{text!r} is neither WIDTHxHEIGHT nor 'set'", param, ctx)
-        return int(height), int(width)
 
 
 @click.group(cls=Commands, invoke_without_command=True)
@@ -79,17 +43,14 @@ class SizeList(click.ParamType):  # type: ignore[type-arg]  # not generic before
     "-b",
     "--backends",
     type=CommaList("BACKEND[:WHERE],…"),
-    default="ort,ort:openvino,torch,trt",
-    show_default=True,
-    help="Like ort:cuda or torch:cuda:1. What can't run here says why.",
+    help="Like ort:cuda or torch:cuda:1. What can't run here says why. "
+    "[default: ort,ort:openvino,torch,trt]",
 )
 @click.option(
     "-s",
     "--steps",
     type=CommaList("N,…", click.IntRange(1, MAX_STEPS)),
-    default="1,2,4",
-    show_default=True,
-    help="Time steps of shipped weights.",
+    help="Time steps of shipped weights. [default: 1,2,4]",
 )
 @click.option(
     "--precision",
@@ -119,6 +80,12 @@ class SizeList(click.ParamType):  # type: ignore[type-arg]  # not generic before
     default=5,
     show_default=True,
     help="In each, all take their turn. 0 leaves speed out.",
+)
+@click.option(
+    "--table1",
+    "as_table1",
+    is_flag=True,
+    help="Print the paper's Table 1 beside what is measured: Set5, Set14, BSD100, no timing.",
 )
 @click.option("-j", "--threads", type=click.IntRange(1), help="[default: one per core]")
 @click.option(
@@ -194,18 +161,24 @@ def _measure(
     markdown: Path | None,
     html: Path | None,
     plot: Path | None,
+    as_table1: bool,
     **options: Any,
 ) -> None:
     from agsr.bench.gallery import Gallery
     from agsr.bench.run import run
     from agsr.bench.tables import to_markdown
-    from agsr.console_bench import bench_progress, show_result
+    from agsr.console_bench import bench_progress, show_result, show_table1
 
     gallery = Gallery()
-    plan = _plan(observer=gallery if html else None, **options)
+    if as_table1:
+        options = _for_table1(options)
+    plan = _plan(observer=gallery if html else None, plain=as_table1, **options)
     with bench_progress() as notify:
         result = run(plan, notify)
-    show_result(result)
+    if as_table1:
+        show_table1(result)
+    else:
+        show_result(result)
     _write(json_path, result.to_json)
     _write(markdown, lambda: to_markdown(result))
     if html:
@@ -217,6 +190,14 @@ def _measure(
 
         save_plot(result, plot)
     _leave(result)
+
+
+def _for_table1(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of the paper's comparison, where the user names no others."""
+    from agsr.bench.table1 import SETS
+
+    backends, steps = options["backends"] or ("auto",), options["steps"] or (DEFAULT_STEPS,)
+    return {**options, "sets": SETS, "rounds": 0, "backends": backends, "steps": steps}
 
 
 def _write(path: Path | None, text: Callable[[], str]) -> None:
@@ -234,15 +215,16 @@ def _plan(
     lpips: Path | None,
     boundary: str,
     weights: tuple[str, ...],
-    backends: tuple[str, ...],
-    steps: tuple[int, ...],
+    backends: tuple[str, ...] | None,
+    steps: tuple[int, ...] | None,
     precisions: tuple[str, ...] | None,
     threads: int | None,
     batch: int,
     rounds: int,
     observer: Gallery | None,
+    plain: bool,
 ) -> BenchPlan:
-    from agsr.bench.contenders import expand
+    from agsr.bench import contenders
     from agsr.bench.datasets import find_set
     from agsr.bench.plan import BenchPlan
     from agsr.bench.quality import default_lpips, lpips_alex
@@ -250,13 +232,13 @@ def _plan(
     found = tuple(find_set(name, data) for name in sets)
     if "set" in sizes and not found:
         raise click.UsageError("--size set needs a --set, whose images are timed")
-    perceptual = lpips or (default_lpips(data) if found else None)
+    perceptual = lpips or (default_lpips(data) if found and not plain else None)
     return BenchPlan(
         contenders=tuple(
-            expand(
-                backends=backends,
+            contenders.expand(
+                backends=backends or contenders.DEFAULT_BACKENDS,
                 weights=weights,
-                steps=steps,
+                steps=steps or contenders.DEFAULT_STEPS,
                 precisions=precisions or (None,),
                 threads=threads,
             )
@@ -267,6 +249,7 @@ def _plan(
         batch=batch,
         boundaries=("host", "device") if boundary == "both" else (boundary,),  # type: ignore[arg-type]
         rounds=rounds,
+        parity=not plain,
         distance=lpips_alex(perceptual) if perceptual else None,
         observer=observer,
         command=shlex.join(["agsr", *sys.argv[1:]]),
