@@ -99,14 +99,13 @@ def show_export(report: ExportReport) -> None:
 
 def show_quality(report: QualityReport) -> None:
     """A row per image and the mean, beside Bicubic."""
-    info = report.backend
     perceptual = report.mean.lpips is not None
     columns = ["PSNR dB", "SSIM", *(["LPIPS"] if perceptual else [])]
     table = Table(
         escape(report.set),
         *columns,
         *(f"Bicubic {column}" for column in columns),
-        title=f"{info.name} ({info.device}), {info.steps} steps, {info.precision}",
+        title=report.backend.summary,
         caption=report.protocol,
     )
     for row in report.rows:

@@ -17,7 +17,7 @@ from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata
 from agsr.errors import BackendError, ModelError
 from agsr.optional import install_command, require
 
-_QUIET = 3  # ONNX Runtime's severity "error": its warnings are about choices made here
+_QUIET = 4  # ONNX Runtime's severity "fatal": its errors are raised, there is no need to print them
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,7 @@ class OrtBackend(Backend):
         precision: str = "fp32",
         threads: int | None = None,
     ) -> None:
-        ort = require("onnxruntime", extra="cpu", purpose="The ONNX Runtime backend")
-        if not path.is_file():
-            raise ModelError(f"{path}: no such file")
-        _check_request(provider, precision, threads)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = _threads(threads)
-        options.log_severity_level = _QUIET
-        self._session = _open_session(ort, path, provider, precision, options)
+        self._session = open_session(path, provider, precision, threads)
         metadata = ModelMetadata.from_properties(
             self._session.get_modelmeta().custom_metadata_map, str(path)
         )
@@ -148,6 +141,27 @@ def available_providers() -> list[str]:
     ]
 
 
+def open_session(
+    path: Path, provider: str, precision: str, threads: int | None, *, exclusive: bool = True
+) -> Any:
+    """A session on one provider; for the arguments and errors see `OrtBackend`.
+
+    Args:
+        exclusive: Whether the provider has to run every node. If not, the CPU may take those that
+            the provider can't.
+    """
+    ort = require("onnxruntime", extra="cpu", purpose="The ONNX Runtime backend")
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    _check_request(provider, precision, threads)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = _threads(threads)
+    options.log_severity_level = _QUIET
+    if provider != "cpu" and exclusive:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return _open_session(ort, path, provider, precision, options)
+
+
 def _check_request(provider: str, precision: str, threads: int | None) -> None:
     if provider not in PROVIDERS:
         raise BackendError(f"no provider named '{provider}'; known: {', '.join(PROVIDERS)}")
@@ -164,8 +178,6 @@ def _open_session(ort: Any, path: Path, name: str, precision: str, options: Any)
     provider = PROVIDERS[name]
     plugin, provider_options = _plugin(provider), dict(provider.precisions[precision])
     arguments: dict[str, Any] = {}
-    if name != "cpu":
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     if plugin is not None:
         _add_plugin_devices(ort, provider, plugin, options, provider_options)
     elif provider.ort_name in ort.get_available_providers():

@@ -62,6 +62,7 @@ class TorchBackend(Backend):
             raise BackendError(f"torch can't use the device '{device}': {reason}") from None
         types = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
         self._autocast_type = types[precision]
+        self._steps = steps
         self.info = BackendInfo(
             name="torch",
             device=str(self._device),
@@ -84,7 +85,7 @@ class TorchBackend(Backend):
             with torch.inference_mode(), autocast, _exact_convolutions():
                 tensor = torch.from_numpy(lr).to(self._device)
                 tensor = tensor.contiguous(memory_format=torch.channels_last)
-                sr = self._network(tensor, self.info.steps).float().cpu()
+                sr = self._network(tensor, self._steps).float().cpu()
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise BackendError(
