@@ -103,3 +103,20 @@ def anonymous(source: Path, target: Path) -> Path:
         port.name = names[port.name]
     onnx.save(model, target)
     return target
+
+
+def ranged(source: Path, target: Path, input_peak: int, output_peak: int) -> Path:
+    """An `anonymous` copy for which white is another value than 1."""
+    model = onnx.load(anonymous(source, target))
+    names = {"pixel_values": "scaled", "reconstruction": "raw"}
+    for item in model.graph.node:
+        item.input[:] = [names.get(name, name) for name in item.input]
+        item.output[:] = [names.get(name, name) for name in item.output]
+    model.graph.node.insert(0, node("Mul", ["pixel_values", "gain_in"], ["scaled"]))
+    model.graph.node.append(node("Mul", ["raw", "gain_out"], ["reconstruction"]))
+    gains = {"gain_in": np.float32(1 / input_peak), "gain_out": np.float32(output_peak)}
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(v), n) for n, v in gains.items()
+    )
+    onnx.save(model, target)
+    return target

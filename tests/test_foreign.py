@@ -9,7 +9,17 @@ import numpy as np
 import onnx
 import pytest
 from conftest import small_baseline
-from foreign_graphs import FREE, anonymous, clipping, node, repeat, repeated, repeating, save
+from foreign_graphs import (
+    FREE,
+    anonymous,
+    clipping,
+    node,
+    ranged,
+    repeat,
+    repeated,
+    repeating,
+    save,
+)
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
@@ -63,6 +73,16 @@ def test_ranges_are_found(
     backend = ForeignBackend(clipping(path, low, high, gain))
     assert (backend.ports.input_peak, backend.ports.output_peak) == peaks
     np.testing.assert_allclose(backend.upscale(lr), repeated(lr), atol=1e-6)
+
+
+@pytest.mark.parametrize("peaks", [(255, 255), (1, 255), (255, 1)])
+def test_ranges_of_a_trained_network_are_found(
+    path: Path, lr: Batch, peaks: tuple[int, int]
+) -> None:
+    backend = ForeignBackend(ranged(find_onnx("psnr", 1), path, *peaks))
+    assert (backend.ports.input_peak, backend.ports.output_peak) == peaks
+    expected = OrtBackend(find_onnx("psnr", 1)).upscale(lr)
+    np.testing.assert_allclose(backend.upscale(lr), expected, atol=1e-5)
 
 
 def test_an_unlike_output_is_refused_unless_the_range_is_told(path: Path, lr: Batch) -> None:
