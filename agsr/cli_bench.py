@@ -28,9 +28,10 @@ INTERRUPTED = 130
     "--set",
     "sets",
     multiple=True,
-    help="Score on Set5, Set14, BSD100, Kodak24, or a folder of HR images; repeatable.",
+    help="Score on Set5, Set14, BSD100, Urban100, Manga109, or a folder of HR images; repeatable.",
 )
 @click.option("--data", type=FilePath, help="Folder of the named sets. [default: $AGSR_DATA]")
+@click.option("--fetch", is_flag=True, help="Fetch named sets that are not here, once.")
 @click.option(
     "-w",
     "--weights",
@@ -38,6 +39,19 @@ INTERRUPTED = 130
     default=DEFAULT_WEIGHTS,
     show_default=True,
     help="Shipped weights, or .onnx and .safetensors files.",
+)
+@click.option(
+    "--model",
+    "models",
+    type=click.Path(exists=True, dir_okay=False),
+    multiple=True,
+    help="Another project's x4 ONNX network, run by ONNX Runtime; repeatable.",
+)
+@click.option(
+    "--hints",
+    default="",
+    metavar="NAME=VALUE,…",
+    help="What of --model is not found by itself, like order=bgr,input_peak=255.",
 )
 @click.option(
     "-b",
@@ -211,10 +225,13 @@ def _write(path: Path | None, text: Callable[[], str]) -> None:
 def _plan(
     sets: tuple[str, ...],
     data: Path | None,
+    fetch: bool,
     sizes: tuple[Any, ...],
     lpips: Path | None,
     boundary: str,
     weights: tuple[str, ...],
+    models: tuple[str, ...],
+    hints: str,
     backends: tuple[str, ...] | None,
     steps: tuple[int, ...] | None,
     precisions: tuple[str, ...] | None,
@@ -225,11 +242,11 @@ def _plan(
     plain: bool,
 ) -> BenchPlan:
     from agsr.bench import contenders
-    from agsr.bench.datasets import find_set
     from agsr.bench.plan import BenchPlan
     from agsr.bench.quality import default_lpips, lpips_alex
+    from agsr.console import open_sets
 
-    found = tuple(find_set(name, data) for name in sets)
+    found = tuple(open_sets(sets, data, fetch=fetch))
     if "set" in sizes and not found:
         raise click.UsageError("--size set needs a --set, whose images are timed")
     perceptual = lpips or (default_lpips(data) if found and not plain else None)
@@ -241,6 +258,8 @@ def _plan(
                 steps=steps or contenders.DEFAULT_STEPS,
                 precisions=precisions or (None,),
                 threads=threads,
+                models=models,
+                hints=hints,
             )
         ),
         sets=found,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,10 @@ import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.catalog import shipped_names
+from agsr.engines.foreign import ForeignBackend
+from agsr.engines.ports import Hints
 from agsr.engines.select import open_backend
+from agsr.errors import ModelError
 from agsr.resize import upscale
 
 BICUBIC = "bicubic"
@@ -39,6 +43,10 @@ class Contender:
     """Arithmetic; None means the backend's own choice."""
     threads: int | None = None
     """Threads of CPU code; None means one per core."""
+    foreign: bool = False
+    """Whether ``weights`` is another project's ONNX file."""
+    hints: str = ""
+    """What is known of a foreign file, like ``order=bgr,input_peak=255``; see `parse_hints`."""
 
     @property
     def label(self) -> str:
@@ -61,6 +69,14 @@ class Contender:
         name, _, place = self.backend.partition(":")
         if name == BICUBIC:
             return Bicubic()
+        if self.foreign:
+            return ForeignBackend(
+                Path(self.weights),
+                parse_hints(self.hints),
+                provider=place or "cpu",
+                precision=self.precision or "fp32",
+                threads=self.threads if place in ("", "cpu") else None,
+            )
         return open_backend(
             name,
             self.weights,
@@ -80,7 +96,7 @@ class Bicubic(Backend):
             name=BICUBIC,
             device="numpy",
             precision="uint8",
-            steps=0,
+            steps=None,
             receptive_radius=2,
             model=BICUBIC,
             weights_hash="",
@@ -99,10 +115,13 @@ def expand(
     steps: Sequence[int] = DEFAULT_STEPS,
     precisions: Sequence[str | None] = (None,),
     threads: int | None = None,
+    models: Sequence[str] = (),
+    hints: str = "",
 ) -> list[Contender]:
-    """Every combination, Bicubic first.
+    """Every combination, Bicubic first, other people's ``models`` last.
 
-    Step counts apply to shipped names and ``.safetensors`` files; an ``.onnx`` file has its own.
+    Step counts apply to shipped names; a file has its own. Foreign models run on the providers of
+    ONNX Runtime alone.
     """
     networks = [
         Contender(backend=backend, weights=name, steps=count, precision=precision, threads=threads)
@@ -110,4 +129,28 @@ def expand(
         for backend, precision in itertools.product(backends, precisions)
         for count in (steps if name in shipped_names() else (None,))
     ]
-    return [Contender(backend=BICUBIC), *dict.fromkeys(networks)]
+    foreign = [
+        Contender(backend=backend, weights=path, threads=threads, foreign=True, hints=hints)
+        for path, backend in itertools.product(models, backends)
+        if backend.partition(":")[0] == "ort"
+    ]
+    return [Contender(backend=BICUBIC), *dict.fromkeys(networks), *foreign]
+
+
+def parse_hints(text: str) -> Hints:
+    """Hints written as ``NAME=VALUE,...``; the names are those of `Hints`.
+
+    Raises:
+        ModelError: No such hint.
+    """
+    given = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+    known = {field.name for field in dataclasses.fields(Hints)}
+    if text.count("=") != len(given) or not given.keys() <= known or (text and not given):
+        raise ModelError(
+            f"hints are '{text}'; expected NAME=VALUE,... of {', '.join(sorted(known))}"
+        )
+    values = {name: int(value) if value.isdecimal() else value for name, value in given.items()}
+    if "size" in given:
+        width, _, height = given["size"].partition("x")
+        values["size"] = (int(height), int(width))
+    return Hints(**values)

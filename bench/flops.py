@@ -33,15 +33,26 @@ def count_flops(path: Path, shape: Shape) -> float:
 
     model = onnx.load(path)
     dims = model.graph.input[0].type.tensor_type.shape.dim
-    for dim, size in zip(dims, shape, strict=True):
+    for dim, size in zip(dims, _as_declared(dims, shape), strict=True):
         dim.dim_value = size
     del model.graph.value_info[:]  # what the exporter noted for sizes of any number
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    shapes = _shapes(inferred.graph)
     try:
+        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        shapes = _shapes(inferred.graph)
         return float(sum(_OPERATIONS[n.op_type](n, shapes) for n in _counted(inferred.graph)))
+    except onnx.shape_inference.InferenceError as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{path}: its shapes can't be inferred: {reason}") from None
     except KeyError as error:
         raise ModelError(f"{path}: the shape of {error} can't be inferred") from None
+
+
+def _as_declared(dims: Any, shape: Shape) -> Shape:
+    """The input's shape in the file's own layout: channels last, or one channel, if it says so."""
+    batch, channels, height, width = shape
+    if dims[3].dim_value in (1, channels) and dims[1].dim_value != channels:
+        return batch, height, width, dims[3].dim_value
+    return batch, dims[1].dim_value or channels, height, width
 
 
 def _counted(graph: Any) -> list[Any]:

@@ -205,7 +205,7 @@ def reference_of(contender: Contender) -> Contender | None:
 
     None for the baseline and for other people's networks.
     """
-    if not contender.is_network:
+    if not contender.is_network or contender.foreign:
         return None
     checkpoint = (
         contender.weights in shipped_names() or Path(contender.weights).suffix == CHECKPOINT_SUFFIX
