@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from agsr.catalog import shipped_names
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.ports import Hints
 from agsr.engines.select import open_backend
-from agsr.errors import ModelError
 from agsr.resize import upscale
 
 BICUBIC = "bicubic"
@@ -46,7 +44,7 @@ class Contender:
     foreign: bool = False
     """Whether ``weights`` is another project's ONNX file."""
     hints: str = ""
-    """What is known of a foreign file, like ``order=bgr,input_peak=255``; see `parse_hints`."""
+    """What is known of a foreign file, like ``order=bgr,input_peak=255``; see `agsr.engines.ports.Hints.parse`."""
 
     @property
     def label(self) -> str:
@@ -72,7 +70,7 @@ class Contender:
         if self.foreign:
             return ForeignBackend(
                 Path(self.weights),
-                parse_hints(self.hints),
+                Hints.parse(self.hints),
                 provider=place or "cpu",
                 precision=self.precision or "fp32",
                 threads=self.threads if place in ("", "cpu") else None,
@@ -122,7 +120,11 @@ def expand(
 
     Step counts apply to shipped names; a file has its own. Foreign models run on the providers of
     ONNX Runtime alone.
+
+    Raises:
+        ModelError: The hints can't be understood.
     """
+    Hints.parse(hints)
     networks = [
         Contender(backend=backend, weights=name, steps=count, precision=precision, threads=threads)
         for name in weights
@@ -135,22 +137,3 @@ def expand(
         if backend.partition(":")[0] == "ort"
     ]
     return [Contender(backend=BICUBIC), *dict.fromkeys(networks), *foreign]
-
-
-def parse_hints(text: str) -> Hints:
-    """Hints written as ``NAME=VALUE,...``; the names are those of `Hints`.
-
-    Raises:
-        ModelError: No such hint.
-    """
-    given = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
-    known = {field.name for field in dataclasses.fields(Hints)}
-    if text.count("=") != len(given) or not given.keys() <= known or (text and not given):
-        raise ModelError(
-            f"hints are '{text}'; expected NAME=VALUE,... of {', '.join(sorted(known))}"
-        )
-    values = {name: int(value) if value.isdecimal() else value for name, value in given.items()}
-    if "size" in given:
-        width, _, height = given["size"].partition("x")
-        values["size"] = (int(height), int(width))
-    return Hints(**values)

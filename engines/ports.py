@@ -7,14 +7,16 @@ the `Ports` of a network.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agsr.backend import Batch
 from agsr.contract import CHANNELS
+from agsr.errors import ModelError
 from agsr.metrics import GREY_WEIGHTS
 from agsr.resize import upscale_planes
 
@@ -24,6 +26,30 @@ Array = NDArray[Any]
 
 PEAKS = (1, 255)
 """Values that white may have."""
+
+
+def _one_of(*known: str) -> Callable[[str], str]:
+    def choose(text: str) -> str:
+        return known[known.index(text)]
+
+    return choose
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, height = text.split("x")
+    return int(height), int(width)
+
+
+_HINTS: dict[str, Callable[[str], Any]] = {
+    "layout": _one_of(*get_args(Layout)),
+    "channels": int,
+    "input_peak": int,
+    "output_peak": int,
+    "order": _one_of(*get_args(Order)),
+    "size": _size,
+    "multiple": int,
+    "output": str,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +72,20 @@ class Hints:
     """Number that heights and widths must be multiples of."""
     output: str | None = None
     """Name of the output, where there are several."""
+
+    @classmethod
+    def parse(cls, text: str) -> Hints:
+        """Hints written as ``NAME=VALUE,...``, like ``order=bgr,input_peak=255,size=64x48``.
+
+        Raises:
+            ModelError: No such hint, or not a value of it.
+        """
+        parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+        try:
+            return cls(**{name: _HINTS[name](value) for name, _, value in parts})
+        except (KeyError, ValueError):
+            known = ", ".join(_HINTS)
+            raise ModelError(f"hints are '{text}'; expected NAME=VALUE,... of {known}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

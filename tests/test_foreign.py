@@ -295,3 +295,12 @@ def test_failures_while_running_are_backend_errors(
     with pytest.raises(BackendError, match=r"failed on an input of .*; if memory ran out"):
         backend.upscale(sample_batch(1, 8, 65))
     assert capfd.readouterr() == ("", "")
+
+
+def test_hints_are_read_from_words() -> None:
+    assert Hints.parse("") == Hints()
+    found = Hints.parse("order=bgr, input_peak=255,size=64x48")
+    assert found == Hints(order="bgr", input_peak=255, size=(48, 64))
+    for wrong in ("colour=red", "order=grb", "input_peak", "size=64", "multiple=x"):
+        with pytest.raises(ModelError, match=f"hints are '{wrong}'; expected NAME=VALUE"):
+            Hints.parse(wrong)
