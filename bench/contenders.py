@@ -44,7 +44,7 @@ class Contender:
     foreign: bool = False
     """Whether ``weights`` is another project's ONNX file."""
     hints: str = ""
-    """What is known of a foreign file, like ``order=bgr,input_peak=255``; see `agsr.engines.ports.Hints.parse`."""
+    """What is known of a foreign file, as `agsr.engines.ports.Hints.parse` reads it."""
 
     @property
     def label(self) -> str:
