@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agsr.contract import SCALE
+from agsr.encode import FORMATS, check_writable
 from agsr.errors import ImageError
-from agsr.image import WRITABLE, check_writable
 
 DEFAULT_SUFFIX = f"_x{SCALE}"
 """Put behind the input's name where no output file is named."""
@@ -74,7 +74,7 @@ def _names_a_file(output: Path, inputs: int) -> bool:
     """An existing folder is a folder; else a known suffix, or for one input any, makes a file."""
     if output.is_dir():
         return False
-    known = output.suffix.lower() in WRITABLE
+    known = output.suffix.lower() in FORMATS
     return known or output.exists() or (inputs == 1 and bool(output.suffix))
 
 
@@ -82,7 +82,7 @@ def _check_targets(jobs: Sequence[Job]) -> None:
     sources = {_real(job.source) for job in jobs}
     taken: dict[Path, Path] = {}
     for job in jobs:
-        check_writable(job.target)
+        check_writable(str(job.target), job.target.suffix)
         target = _real(job.target)
         if target in sources:
             raise ImageError(f"{job.target}: the result would replace an input; use -o or --suffix")

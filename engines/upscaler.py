@@ -19,7 +19,7 @@ from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import SCALE
 from agsr.engines.select import open_backend
 from agsr.errors import BackendError, ImageError
-from agsr.image import Picture
+from agsr.picture import Picture
 from agsr.tiling import DEFAULT_HALO, Span, Window, auto_tile, windows
 
 _LARGEST = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}

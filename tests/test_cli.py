@@ -15,7 +15,7 @@ from conftest import PHOTO, ROOT, tiny_checkpoint
 from agsr.checkpoint import Checkpoint, blend, load_checkpoint, save_checkpoint
 from agsr.cli import main
 from agsr.engines.upscaler import Upscaler
-from agsr.image import Picture
+from agsr.picture import Picture
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_loop_of_links_costs_one_file_only(photos: Path) -> None:
 def test_decoders_do_not_write_to_stderr_themselves(photos: Path) -> None:
     done = _process("infer", "cut.png", cwd=photos)
     assert done.returncode == 1
-    assert done.stderr == "Error: cut.png: not an image, or truncated (20000 bytes)\n"
+    assert done.stderr == "Error: cut.png: damaged or truncated (20000 bytes)\n"
 
 
 @pytest.mark.usefixtures("photos")
@@ -232,7 +232,7 @@ for name in ("torch", "safetensors", "onnx", "onnxscript"):
     sys.modules[name] = None
 from agsr.cli import main
 from agsr.engines.upscaler import Upscaler
-from agsr.image import Picture
+from agsr.picture import Picture
 main()
 """
 

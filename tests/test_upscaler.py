@@ -13,7 +13,8 @@ from agsr.backend import Batch
 from agsr.engines.torch_backend import TorchBackend
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ImageError
-from agsr.image import Picture
+from agsr.metadata import Metadata
+from agsr.picture import Picture
 
 
 def _repeated(image: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -93,11 +94,11 @@ def test_alpha_is_upscaled_and_constant_alpha_kept() -> None:
     backend = Repeat()
     pixels = np.zeros((6, 7, 3), np.uint8)
     alpha = np.arange(42, dtype=np.uint8).reshape(6, 7) * 6
-    profile = b"profile"
-    result = Upscaler(backend=backend).picture(Picture(pixels, alpha, profile))
+    metadata = Metadata(icc=b"profile", dpi=(72, 72))
+    result = Upscaler(backend=backend).picture(Picture(pixels, alpha, metadata))
     assert result.alpha is not None
     assert np.array_equal(result.alpha, _repeated(alpha))
-    assert result.icc == profile
+    assert result.metadata == metadata
     before = len(backend.shapes)
     result = Upscaler(backend=backend).picture(Picture(pixels, np.full((6, 7), 9, np.uint8)))
     assert result.alpha is not None
