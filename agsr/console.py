@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TimeRemainingColumn,
+    track,
+)
 from rich.progress import Progress as Bar
-from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from agsr.optional import install_command
 
@@ -37,15 +45,30 @@ def _stderr(*, quiet: bool = False) -> Console:
 
 
 @contextmanager
-def file_progress(name: str, quiet: bool) -> Iterator[Callable[[float], None] | None]:
-    """A bar over one file's tiles, on terminals only."""
+def batch_progress(files: int, quiet: bool) -> Iterator[Callable[[float], None] | None]:
+    """A bar over files, on terminals only: how many are done, how fast, how long still."""
     console = _stderr()
     if quiet or not console.is_terminal:
         yield None
         return
-    with Bar(console=console, transient=True) as bar:
-        task = bar.add_task(escape(name), total=1.0)
-        yield lambda share: bar.update(task, completed=share)
+    columns = (
+        *(BarColumn(), TaskProgressColumn(), _FilesColumn(), _RateColumn()),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    # stdout is data: it must not pass through the bar, which is on stderr.
+    with Bar(*columns, console=console, transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("", total=float(files))
+        yield lambda done: bar.update(task, completed=done)
+
+
+class _FilesColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{int(task.completed)}/{int(task.total or 0)} files")
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text("" if not task.speed else f"{60 * task.speed:.1f} files/min")
 
 
 def tracked(items: Iterable[_T], name: str, total: int) -> Iterable[_T]:

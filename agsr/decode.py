@@ -15,11 +15,12 @@ from typing import Any, Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from agsr.errors import ImageError
-from agsr.metadata import Metadata, read_metadata, usable_profile
+from agsr.metadata import read_metadata, usable_profile
 from agsr.picture import Picture, Pixels
+from agsr.pillow import from_pillow
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 """What is read, by Pillow's names; JPEG includes MPO, the JPEG with extras of phones."""
@@ -95,26 +96,6 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Picture:
         return _upright(picture, 1 if image.format == "TIFF" else orientation, name)
 
 
-def from_pillow(image: Image.Image, metadata: Metadata, name: str) -> Picture:
-    """Pixels and alpha of a loaded Pillow image of at most 8 bits per channel.
-
-    Raises:
-        ImageError: Its mode is none of those.
-    """
-    if image.mode in ("CMYK", "LAB"):
-        return Picture(
-            np.asarray(_converted(image, metadata.icc)), None, replace(metadata, icc=None)
-        )
-    grey = image.mode in ("1", "L", "LA", "La")
-    if image.mode not in ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr") and not grey:
-        raise ImageError(f"{name}: {image.mode} pixels; expected 8 bits per channel")
-    if not image.has_transparency_data:
-        return Picture(np.array(image.convert("L" if grey else "RGB")), None, metadata)
-    planes = np.asarray(_with_alpha(image, grey))
-    colour = planes[..., 0] if grey else planes[..., :3]
-    return Picture(np.ascontiguousarray(colour), planes[..., -1].copy(), metadata)
-
-
 def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
@@ -156,6 +137,9 @@ def _decode_deep(image: Image.Image, content: bytes, name: str) -> tuple[Pixels,
     alpha = np.ascontiguousarray(planes[..., -1]) if planes.shape[2] in (2, 4) else None
     if planes.shape[2] < 3 or (image.format == "PNG" and content[25] in (0, 4)):
         pixels = np.ascontiguousarray(planes[..., 0])  # grey, of which OpenCV may have made three
+        transparent = image.info.get("transparency")
+        if alpha is None and isinstance(transparent, int):  # a level, which OpenCV does not know
+            alpha = np.where(pixels == transparent, 0, 65535).astype(np.uint16)
     else:
         pixels = np.ascontiguousarray(planes[..., 2::-1])
     return _tiff_meaning(image, pixels, alpha) if image.format == "TIFF" else (pixels, alpha)
@@ -188,24 +172,3 @@ def _upright(picture: Picture, orientation: int, name: str) -> Picture:
     alpha = None if picture.alpha is None else np.ascontiguousarray(turn(picture.alpha))
     icc = usable_profile(picture.metadata.icc, 1 if pixels.ndim == 2 else 3, name)
     return Picture(pixels, alpha, replace(picture.metadata, icc=icc))
-
-
-def _with_alpha(image: Image.Image, grey: bool) -> Image.Image:
-    if grey:  # of 1, Pillow makes no LA; of La, only RGBA's pendant
-        return image.convert("L" if image.mode == "1" else image.mode).convert("LA")
-    return image.convert("RGBA")
-
-
-def _converted(image: Image.Image, icc: bytes | None) -> Image.Image:
-    """CMYK or LAB as sRGB, by its profile where it has a usable one."""
-    try:
-        if image.mode == "LAB":
-            source: Any = ImageCms.createProfile("LAB")
-        else:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(icc or b""))
-        srgb = ImageCms.createProfile("sRGB")
-        done = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
-    except (OSError, ImageCms.PyCMSError):
-        return image.convert("RGB")
-    assert done is not None  # it is None only where the work is done in place
-    return done

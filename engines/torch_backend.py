@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agsr.backend import Backend, BackendInfo, Batch
+from agsr.backend import Backend, BackendInfo, Batch, tells_of_memory
 from agsr.errors import BackendError
 from agsr.optional import require
 
@@ -87,9 +87,10 @@ class TorchBackend(Backend):
                 sr = self._network(tensor, self.info.steps).float().cpu()
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
+            if tells_of_memory(error):
+                raise MemoryError(reason) from None
             raise BackendError(
-                f"torch failed on an input of {lr.shape} on {self._device}: {reason}; "
-                "if memory ran out, use a smaller --tile"
+                f"torch failed on an input of {lr.shape} on {self._device}: {reason}"
             ) from None
         return np.ascontiguousarray(sr.numpy())
 

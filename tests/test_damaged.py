@@ -50,8 +50,8 @@ def samples_of(kind: int, depth: int) -> NDArray[np.uint16]:
     return random.integers(0, 1 << depth, (11, 13, CHANNELS[kind]), dtype=np.uint16)
 
 
-def png(kind: int, depth: int, interlaced: bool) -> bytes:
-    """A PNG file of `samples_of`, written by the book."""
+def png(kind: int, depth: int, interlaced: bool, *extra: tuple[bytes, bytes]) -> bytes:
+    """A PNG file of `samples_of`, written by the book, with extra chunks before the pixels."""
     samples = samples_of(kind, depth)
     parts = [samples[y::dy, x::dx] for y, x, dy, dx in ADAM7] if interlaced else [samples]
     rows = b"".join(_rows(part, depth) for part in parts if part.size)
@@ -59,7 +59,7 @@ def png(kind: int, depth: int, interlaced: bool) -> bytes:
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, interlaced))]
     if kind == 3:
         chunks.append((b"PLTE", PALETTE[: 1 << depth].tobytes()))
-    chunks += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks += [*extra, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
         for name, data in chunks
@@ -89,6 +89,18 @@ def test_every_kind_of_png_is_read_exactly(kind: int, depth: int, interlaced: bo
     assert (found.alpha is not None) == (kind in (4, 6))
     if found.alpha is not None:
         assert np.array_equal(found.alpha, samples[..., -1])
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("kind", [0, 2])
+def test_one_colour_that_means_transparent_becomes_alpha(kind: int, depth: int) -> None:
+    samples = samples_of(kind, depth)
+    key = samples[4, 5].astype(">u2").tobytes()
+    found = decode(png(kind, depth, False, (b"tRNS", key)), "a")
+    assert found.alpha is not None
+    hidden = (samples == samples[4, 5]).all(axis=2)
+    assert np.array_equal(found.alpha == 0, hidden)
+    assert np.unique(found.alpha).tolist() == [0, (1 << depth) - 1]
 
 
 @pytest.mark.parametrize("interlaced", [False, True])

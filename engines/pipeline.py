@@ -1,0 +1,142 @@
+"""Many files, one after the other: the next is read and the last is written meanwhile.
+
+Three threads hand over one picture at a time, so at most three inputs and results are in memory,
+and every result is what it would be alone. What fails costs one file.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from agsr.decode import MAX_PIXELS, decode
+from agsr.encode import encode
+from agsr.engines.jobs import STREAM, Job
+from agsr.engines.upscaler import Upscaler
+from agsr.errors import AgsrError, ImageError
+from agsr.image import read_picture, write_picture
+from agsr.picture import Picture
+from agsr.sizing import Sizing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What is the same for all files of a batch."""
+
+    sizing: Sizing = field(default_factory=Sizing)
+    """Size of the results."""
+    quality: int | None = None
+    """Of lossy formats, 1 to 100."""
+    strip: bool = False
+    """Leave out EXIF, XMP and resolution."""
+    max_pixels: int = MAX_PIXELS
+    """Larger inputs fail."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job."""
+
+    job: Job
+    error: str | None = None
+    """Why there is no result; None if there is."""
+
+
+def process(
+    upscaler: Upscaler,
+    jobs: Sequence[Job],
+    wish: Wish,
+    progress: Callable[[float], None] | None = None,
+) -> Iterator[Outcome]:
+    """Upscale files.
+
+    Args:
+        upscaler: Runs in the caller's thread.
+        jobs: From `agsr.engines.jobs.plan`.
+        wish: For all of them.
+        progress: Told how many files are done, with the share of the present one.
+
+    Yields:
+        An outcome per job, in order.
+    """
+    reader, writer = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "write")
+    writing: deque[tuple[Job, Future[None]]] = deque()
+    try:
+        readings = _one_ahead(reader, jobs, wish)
+        for number, (job, reading) in enumerate(readings):
+            share = None if progress is None else _shifted(progress, number)
+            writing.append((job, _upscale_and_write(upscaler, writer, job, reading, wish, share)))
+            if len(writing) > 1:
+                yield _outcome(*writing.popleft())
+        while writing:
+            yield _outcome(*writing.popleft())
+    finally:
+        for pool in (reader, writer):
+            pool.shutdown(cancel_futures=True)
+
+
+def _one_ahead(
+    pool: ThreadPoolExecutor, jobs: Sequence[Job], wish: Wish
+) -> Iterator[tuple[Job, Future[Picture]]]:
+    """Each job with its picture, while the picture of the next is read."""
+    upcoming: deque[tuple[Job, Future[Picture]]] = deque()
+    for job in jobs:
+        upcoming.append((job, pool.submit(_read, job, wish)))
+        if len(upcoming) > 1:
+            yield upcoming.popleft()
+    yield from upcoming
+
+
+def _upscale_and_write(
+    upscaler: Upscaler,
+    pool: ThreadPoolExecutor,
+    job: Job,
+    reading: Future[Picture],
+    wish: Wish,
+    progress: Callable[[float], None] | None,
+) -> Future[None]:
+    """The writing of a result, or what went wrong before."""
+    try:
+        picture = reading.result()
+        result = upscaler.picture(picture, progress, wish.sizing)
+    except (AgsrError, MemoryError, OSError) as error:
+        failed: Future[None] = Future()
+        failed.set_exception(error)
+        return failed
+    return pool.submit(_write, result, job, wish)
+
+
+def _outcome(job: Job, writing: Future[None]) -> Outcome:
+    try:
+        writing.result()
+    except MemoryError:
+        return Outcome(job, f"{job.source}: out of memory; use a smaller --tile")
+    except (AgsrError, OSError) as error:
+        return Outcome(job, str(error))
+    return Outcome(job)
+
+
+def _read(job: Job, wish: Wish) -> Picture:
+    if job.source != STREAM:
+        return read_picture(job.source, wish.max_pixels)
+    content = sys.stdin.buffer.read()
+    if not content:
+        raise ImageError("-: nothing came from stdin (0 bytes)")
+    return decode(content, "stdin", wish.max_pixels)
+
+
+def _write(result: Picture, job: Job, wish: Wish) -> None:
+    if wish.strip:
+        result = replace(result, metadata=result.metadata.stripped())
+    if job.target != STREAM:
+        write_picture(result, job.target, wish.quality)
+        return
+    sys.stdout.buffer.write(encode(result, job.extension, "stdout", wish.quality))
+    sys.stdout.buffer.flush()
+
+
+def _shifted(progress: Callable[[float], None], done: int) -> Callable[[float], None]:
+    return lambda share: progress(done + share)
