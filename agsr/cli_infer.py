@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from agsr.options import FilePath, Sectioned, open_upscaler, running_options
 
 if TYPE_CHECKING:
     from agsr.engines.jobs import Job
-    from agsr.engines.pipeline import Wish
+    from agsr.engines.pipeline import InferOptions
     from agsr.engines.upscaler import Upscaler
     from agsr.sizing import Sizing
 
@@ -120,8 +121,8 @@ def infer(
     agsr infer - < in.png > out.png
     """
     from agsr.decode import MAX_PIXELS
-    from agsr.engines.jobs import plan
-    from agsr.engines.pipeline import Wish
+    from agsr.engines.jobs import STREAM, plan
+    from agsr.engines.pipeline import InferOptions
 
     sizing = _sizing(scale, max_size, fit)
     suffix = sizing.suffix if suffix is None else suffix
@@ -132,16 +133,20 @@ def infer(
         recursive=recursive,
         quality=quality,
     )
+    if jobs[0].target == STREAM and sys.stdout.isatty():
+        raise click.UsageError("an image would go to the terminal; name a file or redirect stdout")
     todo = [job for job in jobs if not (skip_existing and job.target.exists())]
     if dry_run:
         for job in todo:
             click.echo(f"{job.source} → {job.target}")
         return
-    wish = Wish(sizing=sizing, quality=quality, strip=strip, max_pixels=max_pixels or MAX_PIXELS)
+    options = InferOptions(
+        sizing=sizing, quality=quality, strip=strip, max_pixels=max_pixels or MAX_PIXELS
+    )
     failed = 0
     if todo:
         with open_upscaler(**running) as upscaler:
-            failed = _run(upscaler, todo, wish, quiet)
+            failed = _run(upscaler, todo, options, quiet)
     if len(jobs) > 1 and not quiet:
         _summarise(len(todo) - failed, len(jobs) - len(todo), failed)
     if failed:
@@ -158,7 +163,7 @@ def _sizing(scale: float | None, max_size: int | None, fit: tuple[int, int] | No
     return Sizing(box=(max_size, max_size) if max_size else fit)
 
 
-def _run(upscaler: Upscaler, jobs: Sequence[Job], wish: Wish, quiet: bool) -> int:
+def _run(upscaler: Upscaler, jobs: Sequence[Job], options: InferOptions, quiet: bool) -> int:
     """Upscale files; prints their results and errors. Returns the number of errors."""
     from PIL import Image
 
@@ -170,7 +175,7 @@ def _run(upscaler: Upscaler, jobs: Sequence[Job], wish: Wish, quiet: bool) -> in
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels takes its place
     failed = 0
     with quiet_decoders(), batch_progress(len(jobs), quiet) as progress:
-        for outcome in process(upscaler, jobs, wish, progress):
+        for outcome in process(upscaler, jobs, options, progress):
             if outcome.error is not None:
                 failed += 1
                 click.echo(f"Error: {outcome.error}", err=True)

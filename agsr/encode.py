@@ -161,7 +161,8 @@ def _by_pillow(
         options["pnginfo"] = _png_texts(metadata)
     else:
         options["xmp"] = metadata.xmp
-    options |= _LOSSY.get(form.name, {})
+    if form.name in ("JPEG", "AVIF"):
+        options["subsampling"] = "4:4:4"  # colour as sharp as brightness
     if form.quality is not None:
         options["quality"] = form.quality if quality is None else quality
         options["lossless"] = quality is None  # heeded by WebP only
@@ -169,12 +170,6 @@ def _by_pillow(
     given = {key: value for key, value in options.items() if value is not None}
     image.save(stream, form.name, **given)
     return stream.getvalue()
-
-
-_LOSSY: dict[str, dict[str, Any]] = {
-    "JPEG": {"subsampling": "4:4:4", "optimize": True},
-    "AVIF": {"subsampling": "4:4:4"},
-}
 
 
 def _png_texts(metadata: Metadata) -> PngImagePlugin.PngInfo:

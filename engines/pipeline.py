@@ -23,7 +23,7 @@ from agsr.sizing import Sizing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class InferOptions:
     """What is the same for all files of a batch."""
 
     sizing: Sizing = field(default_factory=Sizing)
@@ -48,7 +48,7 @@ class Outcome:
 def process(
     upscaler: Upscaler,
     jobs: Sequence[Job],
-    wish: Wish,
+    options: InferOptions,
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[Outcome]:
     """Upscale files.
@@ -56,7 +56,7 @@ def process(
     Args:
         upscaler: Runs in the caller's thread.
         jobs: From `agsr.engines.jobs.plan`.
-        wish: For all of them.
+        options: For all of them.
         progress: Told how many files are done, with the share of the present one.
 
     Yields:
@@ -65,10 +65,12 @@ def process(
     reader, writer = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "write")
     writing: deque[tuple[Job, Future[None]]] = deque()
     try:
-        readings = _one_ahead(reader, jobs, wish)
+        readings = _one_ahead(reader, jobs, options)
         for number, (job, reading) in enumerate(readings):
             share = None if progress is None else _shifted(progress, number)
-            writing.append((job, _upscale_and_write(upscaler, writer, job, reading, wish, share)))
+            writing.append(
+                (job, _upscale_and_write(upscaler, writer, job, reading, options, share))
+            )
             if len(writing) > 1:
                 yield _outcome(*writing.popleft())
         while writing:
@@ -79,12 +81,12 @@ def process(
 
 
 def _one_ahead(
-    pool: ThreadPoolExecutor, jobs: Sequence[Job], wish: Wish
+    pool: ThreadPoolExecutor, jobs: Sequence[Job], options: InferOptions
 ) -> Iterator[tuple[Job, Future[Picture]]]:
     """Each job with its picture, while the picture of the next is read."""
     upcoming: deque[tuple[Job, Future[Picture]]] = deque()
     for job in jobs:
-        upcoming.append((job, pool.submit(_read, job, wish)))
+        upcoming.append((job, pool.submit(_read, job, options)))
         if len(upcoming) > 1:
             yield upcoming.popleft()
     yield from upcoming
@@ -95,18 +97,18 @@ def _upscale_and_write(
     pool: ThreadPoolExecutor,
     job: Job,
     reading: Future[Picture],
-    wish: Wish,
+    options: InferOptions,
     progress: Callable[[float], None] | None,
 ) -> Future[None]:
     """The writing of a result, or what went wrong before."""
     try:
         picture = reading.result()
-        result = upscaler.picture(picture, progress, wish.sizing)
+        result = upscaler.picture(picture, progress, options.sizing)
     except (AgsrError, MemoryError, OSError) as error:
         failed: Future[None] = Future()
         failed.set_exception(error)
         return failed
-    return pool.submit(_write, result, job, wish)
+    return pool.submit(_write, result, job, options)
 
 
 def _outcome(job: Job, writing: Future[None]) -> Outcome:
@@ -119,22 +121,22 @@ def _outcome(job: Job, writing: Future[None]) -> Outcome:
     return Outcome(job)
 
 
-def _read(job: Job, wish: Wish) -> Picture:
+def _read(job: Job, options: InferOptions) -> Picture:
     if job.source != STREAM:
-        return read_picture(job.source, wish.max_pixels)
+        return read_picture(job.source, options.max_pixels)
     content = sys.stdin.buffer.read()
     if not content:
         raise ImageError("-: nothing came from stdin (0 bytes)")
-    return decode(content, "stdin", wish.max_pixels)
+    return decode(content, "stdin", options.max_pixels)
 
 
-def _write(result: Picture, job: Job, wish: Wish) -> None:
-    if wish.strip:
+def _write(result: Picture, job: Job, options: InferOptions) -> None:
+    if options.strip:
         result = replace(result, metadata=result.metadata.stripped())
     if job.target != STREAM:
-        write_picture(result, job.target, wish.quality)
+        write_picture(result, job.target, options.quality)
         return
-    sys.stdout.buffer.write(encode(result, job.extension, "stdout", wish.quality))
+    sys.stdout.buffer.write(encode(result, job.extension, "stdout", options.quality))
     sys.stdout.buffer.flush()
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from agsr.checkpoint import Checkpoint, blend, load_checkpoint, save_checkpoint
 from agsr.cli import main
 from agsr.cli_infer import infer
+from agsr.decode import MAX_PIXELS
 from agsr.engines.upscaler import Upscaler
 from agsr.picture import Picture
 
@@ -306,6 +307,7 @@ def test_version_and_help() -> None:
         assert _agsr(command, "--help").exit_code == 0
     shown = _agsr("infer", "--help").stdout
     assert all(f"\n{title}:\n" in shown for title in ("Results", "Size", "Many files", "Network"))
+    assert f"[default:\n{' ' * 33}{MAX_PIXELS}]" in shown
     for option in infer.params:
         assert all(name in shown for name in option.opts if name.startswith("-"))
 
@@ -316,6 +318,7 @@ for name in ("torch", "safetensors", "onnx", "onnxscript"):
     sys.modules[name] = None
 from agsr.cli import main
 from agsr.cli_infer import infer
+from agsr.decode import MAX_PIXELS
 from agsr.engines.upscaler import Upscaler
 from agsr.picture import Picture
 main()

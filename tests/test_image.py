@@ -182,15 +182,40 @@ def test_other_tiffs_are_refused_with_the_reason(
         read_picture(tmp_path / "a.tif")
 
 
+def _cmyk_profile() -> bytes:
+    """By which ink of K makes grey, and C, M and Y leave the paper white."""
+    grid = [(0 if k else 255, 128, 128) for _ in range(8) for k in (0, 1)]  # Lab, K fastest
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0])
+    table += struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))  # identity
+    table += bytes(range(256)) * 4 + bytes(sum(grid, ())) + bytes(range(256)) * 3
+    table += bytes(-len(table) % 4)
+    start = 128 + 4 + 12
+    header = struct.pack(
+        ">L4sL4s4s4s", start + len(table), b"lcms", 0x02400000, b"prtr", b"CMYK", b"Lab "
+    )
+    header += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
+    header = header.ljust(128, b"\0")
+    return header + struct.pack(">L4sLL", 1, b"A2B0", start, len(table)) + table
+
+
 def test_cmyk_is_converted_by_its_profile_which_is_not_kept(tmp_path: Path) -> None:
-    image = Image.fromarray(_smooth((16, 16, 3))).convert("CMYK")
-    image.save(tmp_path / "plain.jpg")
-    rgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    image.save(tmp_path / "wrong.jpg", icc_profile=rgb[:16] + b"CMYK" + rgb[20:])
-    plain, wrong = (read_picture(tmp_path / f"{name}.jpg") for name in ("plain", "wrong"))
-    assert plain.metadata.icc is None
-    assert wrong.metadata.icc is None
-    assert np.array_equal(plain.pixels, wrong.pixels)  # a profile without tables is no help
+    cyan = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
+    cyan.save(tmp_path / "plain.jpg")
+    cyan.save(tmp_path / "profiled.jpg", icc_profile=_cmyk_profile())
+    cyan.save(tmp_path / "damaged.jpg", icc_profile=b"no profile")
+    shown = {path.stem: read_picture(path) for path in tmp_path.glob("*.jpg")}
+    assert all(picture.metadata.icc is None for picture in shown.values())
+    assert shown["profiled"].pixels.min() >= 250  # white, as its profile says
+    for name in ("plain", "damaged"):
+        assert np.abs(shown[name].pixels.astype(int) - (0, 255, 255)).max() <= 2
+
+
+def test_lab_becomes_rgb(tmp_path: Path) -> None:
+    rgb = Image.fromarray(_smooth((16, 16, 3)))
+    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    ImageCms.profileToProfile(rgb, *profiles, outputMode="LAB").save(tmp_path / "a.tif")
+    found = read_picture(tmp_path / "a.tif").pixels
+    assert np.abs(found.astype(int) - np.asarray(rgb)).mean() <= 2
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tif"])
@@ -225,6 +250,13 @@ def test_quality_sets_the_size(tmp_path: Path, suffix: str) -> None:
         write_picture(Picture(_smooth((64, 64, 3))), tmp_path / f"a{suffix}", quality)
         sizes.append((tmp_path / f"a{suffix}").stat().st_size)
     assert sizes[0] < sizes[1]
+
+
+def test_noise_at_any_quality_can_be_written(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    for quality in (1, 94, 100):
+        write_picture(Picture(noise), tmp_path / "a.jpg", quality)
+        assert read_picture(tmp_path / "a.jpg").pixels.shape == noise.shape
 
 
 def test_quality_of_what_has_none_is_refused(tmp_path: Path) -> None:

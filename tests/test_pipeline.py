@@ -4,19 +4,21 @@ import signal
 import subprocess
 import sys
 import threading
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import PHOTO, ROOT, Repeat
 from PIL import Image
+from test_damaged import damaged
 
 from agsr.backend import Batch
 from agsr.decode import decode
 from agsr.engines.jobs import Job, plan
-from agsr.engines.pipeline import Outcome, Wish, process
+from agsr.engines.pipeline import InferOptions, Outcome, process
 from agsr.engines.upscaler import Upscaler
-from agsr.image import read_picture, write_picture
+from agsr.image import quiet_decoders, read_picture, write_picture
 from agsr.picture import Picture
 from agsr.sizing import Sizing
 
@@ -40,7 +42,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
 def test_results_are_those_of_one_file_after_the_other(folder: Path) -> None:
     upscaler = Upscaler(backend=Repeat())
     jobs = plan([folder / "in"], folder / "out", recursive=True)
-    outcomes = list(process(upscaler, jobs, Wish()))
+    outcomes = list(process(upscaler, jobs, InferOptions()))
     assert [outcome.job for outcome in outcomes] == jobs
     good = [outcome.job for outcome in outcomes if outcome.error is None]
     assert {job.source.name for job in jobs} - {job.source.name for job in good} == {
@@ -56,11 +58,24 @@ def test_results_are_those_of_one_file_after_the_other(folder: Path) -> None:
 
 def test_failed_files_are_named_with_the_reason_and_leave_nothing(folder: Path) -> None:
     jobs = plan([folder / "in" / "text.png", folder / "in" / "gone.png"], folder / "out")
-    errors = [outcome.error for outcome in process(Upscaler(backend=Repeat()), jobs, Wish())]
+    errors = [
+        outcome.error for outcome in process(Upscaler(backend=Repeat()), jobs, InferOptions())
+    ]
     assert errors[0] is not None
     assert "text.png: not an image" in errors[0]
     assert errors[1] == f"{folder / 'in' / 'gone.png'}: no such file"
     assert not (folder / "out").exists()
+
+
+def test_damaged_files_of_every_kind_leave_no_result(tmp_path: Path) -> None:
+    for number, content in enumerate(islice(damaged(), 120)):
+        (tmp_path / f"{number}.png").write_bytes(content)
+    jobs = plan([tmp_path], tmp_path / "out", recursive=True)
+    with quiet_decoders():
+        outcomes = list(process(Upscaler(backend=Repeat()), jobs, InferOptions()))
+    done = {outcome.job.target for outcome in outcomes if outcome.error is None}
+    assert set((tmp_path / "out").iterdir()) == done
+    assert 0 < len(done) < len(jobs) == 120
 
 
 def test_reading_goes_on_while_the_network_runs(
@@ -82,7 +97,7 @@ def test_reading_goes_on_while_the_network_runs(
 
     monkeypatch.setattr("agsr.engines.pipeline.read_picture", read)
     jobs = plan([folder / "in" / "a.png", folder / "in" / "b.jpg"], folder / "out")
-    outcomes = list(process(Upscaler(backend=Waits()), jobs, Wish()))
+    outcomes = list(process(Upscaler(backend=Waits()), jobs, InferOptions()))
     assert [outcome.error for outcome in outcomes] == [None, None]
 
 
@@ -90,7 +105,9 @@ def test_progress_counts_files_and_their_shares(folder: Path) -> None:
     told: list[float] = []
     jobs = plan([folder / "in" / "a.png", folder / "in" / "b.jpg"], folder / "out")
     upscaler = Upscaler(backend=Repeat(), tile=8, halo=2)
-    assert all(outcome.error is None for outcome in process(upscaler, jobs, Wish(), told.append))
+    assert all(
+        outcome.error is None for outcome in process(upscaler, jobs, InferOptions(), told.append)
+    )
     assert told == sorted(told)
     assert {1.0, 2.0} <= set(told)
     assert len(told) > 4
@@ -101,14 +118,14 @@ def test_wishes_hold_for_every_file(folder: Path) -> None:
     exif = Image.Exif()
     exif[271] = "Maker"
     Image.open(PHOTO).crop((0, 0, 20, 16)).save(source, exif=exif, dpi=(300, 300))
-    for wish in (Wish(), Wish(sizing=Sizing(scale=2), quality=50, strip=True)):
+    for options in (InferOptions(), InferOptions(sizing=Sizing(scale=2), quality=50, strip=True)):
         jobs = plan([source], folder / "out.jpg")
-        assert list(process(Upscaler(backend=Repeat()), jobs, wish)) == [Outcome(jobs[0])]
+        assert list(process(Upscaler(backend=Repeat()), jobs, options)) == [Outcome(jobs[0])]
         with Image.open(folder / "out.jpg") as image:
-            assert image.size == ((40, 32) if wish.strip else (80, 64))
-            assert ("exif" in image.info) == (not wish.strip)
-            assert ("dpi" in image.info) == (not wish.strip)
-    (outcome,) = process(Upscaler(backend=Repeat()), jobs, Wish(max_pixels=300))
+            assert image.size == ((40, 32) if options.strip else (80, 64))
+            assert ("exif" in image.info) == (not options.strip)
+            assert ("dpi" in image.info) == (not options.strip)
+    (outcome,) = process(Upscaler(backend=Repeat()), jobs, InferOptions(max_pixels=300))
     assert outcome.error is not None
     assert "20x16 is 320 pixels, more than 300" in outcome.error
 
@@ -123,7 +140,7 @@ def test_memory_that_runs_out_costs_one_file_only(folder: Path) -> None:
     Image.new("RGB", (9, 9), "white").save(folder / "white.png")
     Image.new("RGB", (9, 9), "black").save(folder / "black.png")
     jobs = plan([folder / "white.png", folder / "black.png"], folder / "out")
-    first, second = process(Upscaler(backend=Small()), jobs, Wish())
+    first, second = process(Upscaler(backend=Small()), jobs, InferOptions())
     assert first.error == f"{folder / 'white.png'}: out of memory; use a smaller --tile"
     assert second.error is None
 
@@ -134,7 +151,7 @@ def test_a_stream_in_becomes_a_stream_out(folder: Path, monkeypatch: pytest.Monk
     with given.open() as stdin, taken.open("w") as stdout:
         monkeypatch.setattr(sys, "stdin", stdin)
         monkeypatch.setattr(sys, "stdout", stdout)
-        outcomes = list(process(Upscaler(backend=Repeat()), plan([Path("-")]), Wish()))
+        outcomes = list(process(Upscaler(backend=Repeat()), plan([Path("-")]), InferOptions()))
         monkeypatch.undo()
     assert outcomes == [Outcome(Job(Path("-"), Path("-"), ".png"))]
     assert taken.read_bytes()[:4] == b"\x89PNG"
