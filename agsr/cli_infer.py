@@ -167,20 +167,21 @@ def _run(upscaler: Upscaler, jobs: Sequence[Job], options: InferOptions, quiet: 
     """Upscale files; prints their results and errors. Returns the number of errors."""
     from PIL import Image
 
-    from agsr.console import batch_progress
+    from agsr.console import BatchProgress
     from agsr.engines.jobs import STREAM
     from agsr.engines.pipeline import process
     from agsr.image import quiet_decoders
 
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels takes its place
     failed = 0
-    with quiet_decoders(), batch_progress(len(jobs), quiet) as progress:
-        for outcome in process(upscaler, jobs, options, progress):
-            if outcome.error is not None:
-                failed += 1
-                click.echo(f"Error: {outcome.error}", err=True)
-            elif outcome.job.target != STREAM:
-                click.echo(outcome.job.target)
+    with quiet_decoders(), BatchProgress(len(jobs), quiet) as progress:
+        for outcome in process(upscaler, jobs, options, progress.update):
+            failed += outcome.error is not None
+            with progress.cleared():
+                if outcome.error is not None:
+                    click.echo(f"Error: {outcome.error}", err=True)
+                elif outcome.job.target != STREAM:
+                    click.echo(outcome.job.target)
     return failed
 
 

@@ -44,21 +44,36 @@ def _stderr(*, quiet: bool = False) -> Console:
     return Console(stderr=True, soft_wrap=True, highlight=False, markup=False, quiet=quiet)
 
 
-@contextmanager
-def batch_progress(files: int, quiet: bool) -> Iterator[Callable[[float], None] | None]:
+class BatchProgress:
     """A bar over files, on terminals only: how many are done, how fast, how long still."""
-    console = _stderr()
-    if quiet or not console.is_terminal:
-        yield None
-        return
-    columns = (
-        *(BarColumn(), TaskProgressColumn(), _FilesColumn(), _RateColumn()),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    # stdout is data: it must not pass through the bar, which is on stderr.
-    with Bar(*columns, console=console, transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task("", total=float(files))
-        yield lambda done: bar.update(task, completed=done)
+
+    def __init__(self, files: int, quiet: bool) -> None:
+        console = _stderr()
+        columns = (
+            *(BarColumn(), TaskProgressColumn(), _FilesColumn(), _RateColumn()),
+            TimeRemainingColumn(),
+        )
+        self._shown = console.is_terminal and not quiet
+        self._bar = Bar(*columns, console=console, transient=True, disable=not self._shown)
+        self._task = self._bar.add_task("", total=float(files))
+
+    def update(self, done: float) -> None:
+        """Show that so many files are done, with the share of the present one."""
+        self._bar.update(self._task, completed=done)
+
+    @contextmanager
+    def cleared(self) -> Iterator[None]:
+        """Take the bar away while a line is printed, on stdout or stderr."""
+        self._bar.stop()
+        yield
+        self._bar.start()
+
+    def __enter__(self) -> BatchProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
 
 
 class _FilesColumn(ProgressColumn):

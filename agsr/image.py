@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,15 +70,17 @@ def quiet_decoders() -> Iterator[None]:
     """Silence what image libraries print to the process's stderr by themselves.
 
     For programs that own their process, such as the command line: until the end, ``sys.stderr``
-    writes to where it did, from any thread, and everything else that writes to file descriptor 2 is
-    not seen.
+    writes to where it did, from any thread, but Python's warnings and everything else that writes
+    to file descriptor 2 are not seen.
     """
     saved, python = os.dup(2), sys.stderr
     try:
         with (
             Path(os.devnull).open("wb") as sink,
             os.fdopen(saved, "w", buffering=1, closefd=False) as ours,
+            warnings.catch_warnings(),
         ):
+            warnings.simplefilter("ignore")
             python.flush()
             os.dup2(sink.fileno(), 2)
             if _descriptor(python) == 2:

@@ -1,6 +1,6 @@
 """Many files, one after the other: the next is read and the last is written meanwhile.
 
-Three threads hand over one picture at a time, so at most three inputs and results are in memory,
+Three threads hand over one picture at a time, so at most two inputs and two results are in memory,
 and every result is what it would be alone. What fails costs one file.
 """
 
@@ -49,7 +49,7 @@ def process(
     upscaler: Upscaler,
     jobs: Sequence[Job],
     options: InferOptions,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> Iterator[Outcome]:
     """Upscale files.
 
@@ -67,10 +67,10 @@ def process(
     try:
         readings = _one_ahead(reader, jobs, options)
         for number, (job, reading) in enumerate(readings):
-            share = None if progress is None else _shifted(progress, number)
-            writing.append(
-                (job, _upscale_and_write(upscaler, writer, job, reading, options, share))
-            )
+            share = _shifted(progress, number)
+            written = _upscale_and_write(upscaler, writer, job, reading, options, share)
+            share(1)
+            writing.append((job, written))
             if len(writing) > 1:
                 yield _outcome(*writing.popleft())
         while writing:
@@ -98,7 +98,7 @@ def _upscale_and_write(
     job: Job,
     reading: Future[Picture],
     options: InferOptions,
-    progress: Callable[[float], None] | None,
+    progress: Callable[[float], None],
 ) -> Future[None]:
     """The writing of a result, or what went wrong before."""
     try:
@@ -117,7 +117,9 @@ def _outcome(job: Job, writing: Future[None]) -> Outcome:
     except MemoryError:
         return Outcome(job, f"{job.source}: out of memory; use a smaller --tile")
     except (AgsrError, OSError) as error:
-        return Outcome(job, str(error))
+        message = str(error)
+        named = message.startswith((str(job.source), str(job.target)))
+        return Outcome(job, message if named else f"{job.source}: {message}")
     return Outcome(job)
 
 
@@ -127,7 +129,7 @@ def _read(job: Job, options: InferOptions) -> Picture:
     content = sys.stdin.buffer.read()
     if not content:
         raise ImageError("-: nothing came from stdin (0 bytes)")
-    return decode(content, "stdin", options.max_pixels)
+    return decode(content, "-", options.max_pixels)
 
 
 def _write(result: Picture, job: Job, options: InferOptions) -> None:
@@ -136,7 +138,7 @@ def _write(result: Picture, job: Job, options: InferOptions) -> None:
     if job.target != STREAM:
         write_picture(result, job.target, options.quality)
         return
-    sys.stdout.buffer.write(encode(result, job.extension, "stdout", options.quality))
+    sys.stdout.buffer.write(encode(result, job.extension, "-", options.quality))
     sys.stdout.buffer.flush()
 
 

@@ -145,6 +145,17 @@ def test_memory_that_runs_out_costs_one_file_only(folder: Path) -> None:
     assert second.error is None
 
 
+def test_errors_of_the_network_name_the_file(folder: Path) -> None:
+    class Mad(Repeat):
+        def _run(self, lr: Batch) -> Batch:
+            return super()._run(lr) * np.float32("nan")
+
+    source = folder / "in" / "a.png"
+    (outcome,) = process(Upscaler(backend=Mad()), plan([source]), InferOptions())
+    assert outcome.error is not None
+    assert outcome.error.startswith(f"{source}: none on cpu gave NaN")
+
+
 def test_a_stream_in_becomes_a_stream_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given, taken = folder / "given", folder / "taken"
     given.write_bytes((folder / "in" / "b.jpg").read_bytes())
