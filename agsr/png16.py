@@ -18,7 +18,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
 _FILTER_UP = 2
 _METRES_PER_INCH = 0.0254
-_LEVEL = 6
+_LEVEL = 3  # 3 % larger than 6, in a third of the time
 
 
 def encode_png16(samples: NDArray[np.uint16], metadata: Metadata) -> bytes:
