@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from test_metadata import TARGETS as TAGGED
+from test_metadata import tagged_file
 
 from agsr.decode import decode
 from agsr.encode import FORMATS, encode
@@ -149,7 +151,7 @@ def damaged() -> Iterator[bytes]:
         for suffix in FORMATS
         for dtype in (np.uint8, np.uint16)
     ]
-    whole += [_animation()]
+    whole += [_animation(), *map(tagged_file, TAGGED)]
     random = np.random.default_rng(20)
     for number in range(FLIPS):
         content = bytearray(whole[number % len(whole)])
@@ -177,8 +179,10 @@ def _decode_all() -> tuple[int, int]:
 
 
 def _is_decoded(content: bytes) -> bool:
+    """Whether a picture comes out; then it must also go into a file, with what is said of it."""
     try:
-        return decode(content, "a").pixels.size > 0
+        picture = decode(content, "a")
+        return all(encode(picture, suffix, "a") for suffix in (".png", ".tif", ".jpg"))
     except ImageError:
         return False
 

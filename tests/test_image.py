@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import stat
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -229,6 +231,16 @@ def test_of_several_pictures_the_first_is_taken_aloud(
     assert "holds 3 pictures; only the first is taken" in caplog.text
 
 
+def test_a_jpeg_with_extras_is_a_jpeg(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Phones put a second picture behind the first; nobody expects to hear of it."""
+    main, extra = (Image.new("RGB", (16, 16), colour) for colour in ("red", "blue"))
+    main.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[extra])
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.format == "MPO"
+    assert np.abs(read_picture(tmp_path / "a.jpg").pixels.astype(int) - (255, 0, 0)).max() <= 2
+    assert caplog.text == ""
+
+
 def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path) -> None:
     write_picture(Picture(_smooth((20, 31, 3))), tmp_path / "a.png")
     with pytest.raises(ImageError, match=r"31x20 is 620 pixels, more than 619.*--max-pixels 620"):
@@ -318,6 +330,25 @@ def test_a_failed_write_keeps_what_was_there(
         write_picture(Picture(_smooth((4, 4, 3))), path)
     assert path.read_bytes() == b"precious"
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+QUIET = """
+import os, sys, threading, warnings
+from agsr.image import quiet_decoders
+with quiet_decoders():
+    os.write(2, b"a library\\n")
+    warnings.warn("a library")
+    thread = threading.Thread(target=lambda: print("ours", file=sys.stderr))
+    thread.start()
+    thread.join()
+os.write(2, b"afterwards\\n")
+print("ours again", file=sys.stderr)
+"""
+
+
+def test_only_what_libraries_print_is_silenced() -> None:
+    done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, check=True)
+    assert done.stderr == "ours\nafterwards\nours again\n"
 
 
 def test_new_files_have_ordinary_permissions_and_folders_are_made(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def _exif(orientation: int = 6) -> Image.Exif:
     return exif
 
 
-def _file(suffix: str, exif: Image.Exif | None = None) -> bytes:
+def tagged_file(suffix: str, exif: Image.Exif | None = None) -> bytes:
     """A file of 30x20 pixels at 240 by 120 dpi, made by Pillow, with all it can hold."""
     image, stream = Image.fromarray(MARKED), io.BytesIO()
     options: dict[str, Any] = {"exif": exif or _exif(), "icc_profile": SRGB, "dpi": (240, 120)}
@@ -60,7 +60,7 @@ def _file(suffix: str, exif: Image.Exif | None = None) -> bytes:
 def test_everything_survives_from_every_format_to_every_other(
     source: str, target: str, deep: bool
 ) -> None:
-    picture = decode(_file(source), "a")
+    picture = decode(tagged_file(source), "a")
     if deep:
         picture = Picture(picture.pixels.astype(np.uint16) * 257, None, picture.metadata)
     written = encode(picture, target, "b")
@@ -83,7 +83,7 @@ def test_everything_survives_from_every_format_to_every_other(
 @pytest.mark.parametrize("suffix", TARGETS)
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied_as_pillow_applies_it(suffix: str, orientation: int) -> None:
-    content = _file(suffix, _exif(orientation))
+    content = tagged_file(suffix, _exif(orientation))
     with Image.open(io.BytesIO(content)) as image:
         shown = ImageOps.exif_transpose(image)
         assert np.array_equal(decode(content, "a").pixels, np.asarray(shown.convert("RGB")))
@@ -93,7 +93,7 @@ def test_orientation_is_applied_as_pillow_applies_it(suffix: str, orientation: i
 def test_orientation_of_deep_files_is_applied(orientation: int, tmp_path: Path) -> None:
     """16-bit files take another decoder; their pictures must lie as their 8-bit twins do."""
     deep = MARKED.astype(np.uint16) * 257
-    upright = decode(_file(".png", _exif(orientation)), "a").pixels
+    upright = decode(tagged_file(".png", _exif(orientation)), "a").pixels
     tifffile.imwrite(
         tmp_path / "a.tif", deep, photometric="rgb", extratags=[(274, 3, 1, orientation, True)]
     )
@@ -127,7 +127,7 @@ def test_the_thumbnail_is_left_out() -> None:
 
 
 def test_stripping_keeps_the_profile_only() -> None:
-    metadata = decode(_file(".jpg"), "a").metadata.stripped()
+    metadata = decode(tagged_file(".jpg"), "a").metadata.stripped()
     assert metadata == Metadata(icc=SRGB)
 
 
