@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -126,6 +125,8 @@ def _is_deep(image: Image.Image, content: bytes, name: str) -> bool:
 
 
 def _decode_deep(image: Image.Image, content: bytes, name: str) -> tuple[Pixels, Pixels | None]:
+    import cv2  # slow to load, and needed here only
+
     if image.format == "TIFF" and _tags(image, _PLANES, (1,)) != (1,):
         raise ImageError(f"{name}: 16-bit planes stored apart; expected pixels stored together")
     if image.format == "TIFF" and _tags(image, _PHOTOMETRIC)[0] > _RGB:

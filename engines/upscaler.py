@@ -13,7 +13,6 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, overload
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -220,6 +219,8 @@ def _without_hidden_colour(pixels: Array, alpha: Array | None) -> Array:
     """
     if alpha is None or alpha.all() or not alpha.any():
         return pixels
+    import cv2  # slow to load, and needed here only
+
     hidden = (alpha == 0).astype(np.uint8)
     _, nearest = cv2.distanceTransformWithLabels(
         hidden, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
