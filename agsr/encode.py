@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, features
 
 from agsr.errors import ImageError
-from agsr.metadata import Metadata
+from agsr.metadata import Metadata, usable_profile
 from agsr.picture import Picture, Pixels
 from agsr.png16 import encode_png16
 from agsr.tiff import encode_tiff
@@ -133,7 +133,7 @@ def _fitted(picture: Picture, form: Format, name: str) -> Picture:
     metadata = picture.metadata.for_size(*pixels.shape[:2])
     if pixels.ndim == 2 and not form.grey:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
-        metadata = replace(metadata, icc=None)  # it describes grey pixels
+        metadata = replace(metadata, icc=usable_profile(metadata.icc, 3, name))
     return Picture(pixels, alpha, _fitting_metadata(metadata, form, name))
 
 

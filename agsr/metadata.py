@@ -20,6 +20,7 @@ EXIF_HEADER = b"Exif\x00\x00"
 
 _LARGEST_DPI = 1e5
 _ORIENTATION = ExifTags.Base.Orientation
+_DIMENSIONS = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>)\s*)\d+")
 _IN_TIFF = (
     *(ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model),
@@ -55,13 +56,10 @@ class Metadata:
             return self
         exif = parse_exif(self.exif)
         details = exif.get_ifd(ExifTags.IFD.Exif)
-        for tag, value in ((ExifTags.Base.ExifImageWidth, width), (_IMAGE_HEIGHT, height)):
+        for tag, value in zip(_DIMENSIONS, (width, height), strict=True):
             if tag in details:
                 details[tag] = value
         return replace(self, exif=exif.tobytes())
-
-
-_IMAGE_HEIGHT = ExifTags.Base.ExifImageHeight
 
 
 def parse_exif(data: bytes) -> Image.Exif:

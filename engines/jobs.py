@@ -71,7 +71,7 @@ def plan(
     if set(suffix) & {"/", "\\"}:
         raise ImageError(f"--suffix {suffix!r}: a suffix is a part of a name, not of a path")
     inputs = _distinct([found for path in sources for found in _find(path, recursive, output)])
-    if output is None and inputs[0].path == STREAM:
+    if output is None and [found.path for found in inputs] == [STREAM]:
         output = STREAM
     if output is not None and _names_a_file(output, len(inputs)):
         if len(inputs) != 1:
@@ -139,7 +139,7 @@ def _named(inputs: Sequence[_Input], output: Path | None, suffix: str, extension
 
 def _without_results(inputs: Sequence[_Input], jobs: Sequence[Job]) -> list[Job]:
     """Without found files that an earlier run of the same jobs has made."""
-    results = {_real(job.target) for job in jobs}
+    results = {_real(job.target) for job in jobs if _real(job.target) != _real(job.source)}
     return [
         job
         for found, job in zip(inputs, jobs, strict=True)

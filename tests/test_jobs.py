@@ -101,6 +101,13 @@ def test_results_in_the_folder_are_no_inputs_of_the_next_run(tree: Path) -> None
 
 
 @pytest.mark.usefixtures("tree")
+def test_found_files_are_never_replaced() -> None:
+    Path("in/x/b.PNG").rename("in/x/b.png")
+    with pytest.raises(ImageError, match=r"b\.png: the result would replace an input"):
+        _targets("in", recursive=True, suffix="")
+
+
+@pytest.mark.usefixtures("tree")
 def test_patterns_that_the_shell_left_are_expanded() -> None:
     assert _targets("in/*.jpg", "in/**/*.webp") == ["in/a_x4.png", "in/x/y/c_x4.png"]
     with pytest.raises(ImageError, match=r"in/\*\.gif: no image in it"):
