@@ -22,7 +22,7 @@ from agsr.optional import require
 Report = Callable[[str, float], bool]
 """Called with what is being done and the share that is done, 0 to 1; false cancels the build."""
 
-_TYPES: dict[Precision, str] = {"fp32": "FLOAT", "fp16": "HALF"}
+_TYPES: dict[Precision, str] = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "INT8"}
 _PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
 _TARGET = re.compile(r"sm\d+")
 
@@ -178,10 +178,18 @@ def _parse(trt: TensorRt, network: Any, messages: Any, onnx: bytes, source: str)
 
 
 def _layers(network: Any) -> dict[str, dict[str, int]]:
+    """Kinds of the parsed layers, and how many there are of each type.
+
+    A layer that multiplies what was just dequantized counts as INT8: TensorRT fuses the three.
+    """
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    dequantized = {la.get_output(0).name for la in layers if la.type.name == "DEQUANTIZE"}
     found: dict[str, Counter[str]] = {}
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        found.setdefault(layer.type.name, Counter())[layer.get_output(0).dtype.name] += 1
+    for layer in layers:
+        kind, dtype = layer.type.name, layer.get_output(0).dtype.name
+        if kind in _PRODUCTS and layer.get_input(0).name in dequantized:
+            dtype = "INT8"
+        found.setdefault(kind, Counter())[dtype] += 1
     return {kind: dict(types) for kind, types in sorted(found.items())}
 
 
@@ -189,14 +197,17 @@ def _check_precision(
     layers: dict[str, dict[str, int]], metadata: ModelMetadata, source: str
 ) -> None:
     expected = _TYPES[metadata.precision]
-    for kind in _PRODUCTS:
-        foreign = {t: n for t, n in layers.get(kind, {}).items() if t != expected}
-        if foreign:
-            found = ", ".join(f"{n} in {t}" for t, n in foreign.items())
-            raise BuildError(
-                f"{source} says {metadata.precision}, but of its {kind.lower()} layers {found}; "
-                f"make it anew with: agsr export --precision {metadata.precision}"
-            )
+    products = {kind: layers[kind] for kind in _PRODUCTS if kind in layers}
+    if expected == "INT8":  # the first and the last convolution stay float32
+        foreign = {} if any(expected in types for types in products.values()) else products
+    else:
+        foreign = {kind: types for kind, types in products.items() if set(types) != {expected}}
+    for kind, types in foreign.items():
+        found = ", ".join(f"{n} in {t}" for t, n in types.items() if t != expected)
+        raise BuildError(
+            f"{source} says {metadata.precision}, but of its {kind.lower()} layers {found}; "
+            f"make it anew with: agsr export --precision {metadata.precision}"
+        )
 
 
 def _configure(trt: TensorRt, builder: Any, options: BuildOptions) -> Any:
