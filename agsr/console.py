@@ -160,6 +160,9 @@ def show_build(path: str, report: BuildReport) -> None:
         f"{report.metadata.precision}, {report.flavour} {report.version}"
     )
     console.print(f"convolutions: {products}")
+    if report.built:
+        built = ", ".join(f"{n} in {t}" for t, n in report.built.items())
+        console.print(f"convolutions in the engine: {built}")
     for profile in report.options.profiles:
         console.print(f"batch x height x width: {profile}")
 
