@@ -94,7 +94,7 @@ running_options = _shared(
     ),
     click.option(
         "--provider",
-        type=click.Choice(["cpu", "openvino", "cuda"]),
+        type=click.Choice(["cpu", "openvino", "cuda", "tensorrt-rtx"]),
         help="ONNX Runtime's execution provider. [default: cpu]",
     ),
     click.option("--device", help="torch's device, like cuda:0. [default: cpu]"),

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,11 @@ PROVIDERS: dict[str, Provider] = {
         {"fp32": {"use_tf32": "0"}},
         install=install_command("gpu"),
         memory="cuda",
+    ),
+    "tensorrt-rtx": Provider(
+        "NvTensorRTRTXExecutionProvider",
+        plugin="onnxruntime_ep_nv_tensorrt_rtx",
+        install="pip install onnxruntime-ep-nv-tensorrt-rtx",
     ),
 }
 """Execution providers by the name users give."""
@@ -150,7 +156,7 @@ def available_providers() -> list[str]:
     return [
         name
         for name, provider in PROVIDERS.items()
-        if provider.ort_name in built_in or _plugin(provider) is not None
+        if provider.ort_name in built_in or (provider.plugin and find_spec(provider.plugin))
     ]
 
 

@@ -54,8 +54,8 @@ def open_backend(
         backend: One of `BACKENDS`.
         weights: A shipped name, or the path of an ``.onnx``, ``.safetensors`` or ``.engine`` file.
         steps: Time steps; None means those of the ONNX file, or the network's default (4).
-        provider: ONNX Runtime's execution provider: ``cpu`` (the default), ``openvino``, ``cuda``.
-            ``auto`` takes ONNX Runtime where it is given.
+        provider: ONNX Runtime's execution provider: ``cpu`` (the default), ``openvino``, ``cuda``,
+            ``tensorrt-rtx``. ``auto`` takes ONNX Runtime where it is given.
         device: torch's device, ``cpu`` by default. ``auto`` takes torch where it is given.
         precision: Arithmetic. torch and openvino choose it at run time; else it is that of the
             ONNX file, which for a shipped name is found by it. None means ``fp32``, for trt
