@@ -68,8 +68,7 @@ class Executor:
         self._graphs = cuda.graphs if trt.flavour == "tensorrt" else None
         self._scratch = self._scratch_size = 0
         if self._graphs is not None:
-            self._scratch_size = max(self._engine.device_memory_size_v2, 1)
-            self._scratch = cuda.allocate(self._scratch_size)
+            self._allocate_scratch(source)
         self._plain = self._new_context()
         if self._plain is None:
             self._free_scratch()
@@ -165,6 +164,13 @@ class Executor:
         if recorded is not None:
             self._cuda.sync(self.stream)  # it may be under way
             recorded.graphs.destroy(recorded.graph)
+
+    def _allocate_scratch(self, source: str) -> None:
+        self._scratch_size = max(self._engine.device_memory_size_v2, 1)
+        try:
+            self._scratch = self._cuda.allocate(self._scratch_size)
+        except BackendError as error:
+            raise BackendError(f"{source}: no memory for its engine: {error}") from None
 
     def _free_scratch(self) -> None:
         if self._scratch:

@@ -269,6 +269,15 @@ def test_a_submission_that_fails_half_way_leaves_nothing_under_way(
             np.testing.assert_array_equal(backend.upscale(lr), _repeated(lr))
 
 
+def test_without_memory_for_the_engine_its_name_is_told(
+    make: Callable[..., TrtBackend], cuda: FakeCuda
+) -> None:
+    cuda.memory_left = 0
+    with pytest.raises(BackendError, match=r"model\.onnx: no memory for its engine"):
+        make()
+    assert (cuda.depth, cuda.streams) == (0, {})
+
+
 def test_without_memory_for_a_slot_the_next_smaller_one_still_runs(
     make: Callable[..., TrtBackend], cuda: FakeCuda
 ) -> None:
