@@ -25,7 +25,7 @@ ONNX_SUFFIX = ".onnx"
 CHECKPOINT_SUFFIX = ".safetensors"
 ENGINE_SUFFIX = ".engine"
 
-_ENDING: dict[Precision, str] = {"fp32": "", "fp16": "-fp16"}
+_ENDING: dict[Precision, str] = {"fp32": "", "fp16": "-fp16", "bf16": "-bf16", "int8": "-int8"}
 
 
 @cache

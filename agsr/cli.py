@@ -8,7 +8,7 @@ so that ``agsr --help`` answers at once.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -17,7 +17,8 @@ from agsr.cli_bench import bench
 from agsr.cli_build import build, cache
 from agsr.cli_infer import infer
 from agsr.cli_train import train
-from agsr.contract import MAX_STEPS
+from agsr.contract import MAX_STEPS, Precision
+from agsr.errors import ExportError
 from agsr.options import Commands, FilePath, open_upscaler, running_options, weights_option
 
 
@@ -47,20 +48,24 @@ def main() -> None:
 )
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16"]),
+    type=click.Choice(get_args(Precision)),
     default="fp32",
     show_default=True,
     help="Arithmetic inside the graph; lr and sr stay float32.",
 )
 @click.option(
-    "--opset", type=click.IntRange(18, 24), default=20, show_default=True, help="ONNX opset."
+    "--calibrate",
+    type=FilePath,
+    help="Folder of photographs, for int8. [default: $AGSR_DATA/val/Kodak24]",
 )
+@click.option("--opset", type=click.IntRange(18, 24), help="ONNX opset. [default: 20, 22 for bf16]")
 @click.option(
     "--atol",
     type=click.FloatRange(0, min_open=True),
-    help="Largest difference from torch, of the range. [default: 1e-4 for fp32, 4e-3 for fp16]",
+    help="Largest difference from torch, of the range. [default: 1e-4 for fp32, 4e-3 for fp16, "
+    "0.05 for bf16, 0.25 for int8]",
 )
-@click.option("-o", "--output", type=FilePath, help="[default: NAME-STEPS[-fp16].onnx]")
+@click.option("-o", "--output", type=FilePath, help="[default: NAME-STEPS[-PRECISION].onnx]")
 @click.option("--triton", type=FilePath, help="Put the file into this Triton model repository too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def export(
@@ -68,8 +73,9 @@ def export(
     steps: int | None,
     blend: float | None,
     other: str | None,
-    precision: Any,
-    opset: int,
+    precision: Precision,
+    calibrate: Path | None,
+    opset: int | None,
     atol: float | None,
     output: Path | None,
     triton: Path | None,
@@ -78,6 +84,8 @@ def export(
     """Write the network as ONNX: unrolled, dynamic batch, height and width, verified."""
     if other is not None and blend is None:
         raise click.UsageError("--with needs --blend, the share of its weights")
+    if calibrate is not None and precision != "int8":
+        raise click.UsageError("--calibrate is for --precision int8")
     from agsr.optional import require
 
     for module in ("torch", "onnx", "onnxscript", "safetensors"):
@@ -105,6 +113,7 @@ def export(
         precision=precision,
         opset=opset,
         tolerance=atol,
+        calibrate=calibrate or (_calibration_photos() if precision == "int8" else None),
     )
     if as_json:
         click.echo(report.to_json())
@@ -176,3 +185,17 @@ main.add_command(train)
 main.add_command(bench)
 main.add_command(build)
 main.add_command(cache)
+
+
+def _calibration_photos() -> Path:
+    """Where int8 takes its photographs from if the user names none."""
+    from agsr.bench.datasets import DATA_VARIABLE, data_folder
+
+    root = data_folder()
+    folder = root / "val" / "Kodak24" if root else None
+    if folder is None or not folder.is_dir():
+        raise ExportError(
+            f"int8 is calibrated on photographs, and there is no val/Kodak24 under "
+            f"{DATA_VARIABLE}={root or 'unset'}; name a folder of photographs with --calibrate"
+        )
+    return folder

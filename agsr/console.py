@@ -134,7 +134,13 @@ def show_export(report: ExportReport) -> None:
         f"opset {report.opset}, {sum(report.operators.values())} nodes"
     )
     console.print(table)
-    console.print(f"equal to torch fp32 within {report.tolerance:.0e} of the range")
+    console.print(f"equal to torch fp32 within {report.tolerance:.2g} of the range")
+    if report.fidelity is not None:
+        found = report.fidelity
+        console.print(
+            f"PSNR-Y {found.psnr:.3f} dB, fp32 {found.psnr_fp32:.3f}, loss {found.loss:.3f}, on "
+            f"{found.images} photographs of {found.source}"
+        )
 
 
 def show_quality(report: QualityReport) -> None:
@@ -213,6 +219,9 @@ def show_build(path: str, report: BuildReport) -> None:
         f"{report.metadata.precision}, {report.flavour} {report.version}"
     )
     console.print(f"convolutions: {products}")
+    if report.built:
+        built = ", ".join(f"{n} in {t}" for t, n in report.built.items())
+        console.print(f"convolutions in the engine: {built}")
     for profile in report.options.profiles:
         console.print(f"batch x height x width: {profile}")
 

@@ -31,8 +31,9 @@ DEFAULT_STEPS: Final = 4
 MAX_STEPS: Final = 16
 """More steps than this are refused: a typing mistake, not a wish."""
 
-Precision = Literal["fp32", "fp16"]
-"""Arithmetic inside an exported graph; ``lr`` and ``sr`` stay float32 in both."""
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+"""Arithmetic inside an exported graph; ``lr`` and ``sr`` stay float32 in all. ``int8`` is that of
+the convolutions, by Q/DQ pairs; the rest of such a graph is float32."""
 
 _PREFIX = "agsr."
 

@@ -160,15 +160,15 @@ running_options = _shared(
     ),
     click.option(
         "--provider",
-        type=click.Choice(["cpu", "openvino", "cuda"]),
+        type=click.Choice(["cpu", "openvino", "cuda", "tensorrt-rtx"]),
         help="ONNX Runtime's execution provider. [default: cpu]",
     ),
     click.option("--device", help="torch's device, like cuda:0. [default: cpu]"),
     click.option(
         "--precision",
-        type=click.Choice(["fp32", "bf16", "fp16"]),
-        help="Arithmetic: bf16 with torch or openvino, fp16 with torch or trt. "
-        "[default: fp32; trt: fp16]",
+        type=click.Choice(["fp32", "bf16", "fp16", "int8"]),
+        help="Arithmetic: of an .onnx file its own; torch and openvino can choose bf16, torch "
+        "fp16. [default: fp32; trt: fp16]",
     ),
     click.option(
         "-j",

@@ -1,14 +1,15 @@
-"""GPU memory, streams and events: one small protocol, by pycuda or by NVIDIA's cuda.bindings.
+"""GPU memory, streams, events and graphs: one small protocol, kept by `agsr.engines.cuda_layers`.
 
 TensorRT executes on addresses and streams, and this is all that makes them. Both layers work in the
 device's primary context, so torch may live in the same process. The first that is installed is
-taken, pycuda before cuda.bindings.
+taken, pycuda before NVIDIA's cuda.bindings.
 """
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -21,7 +22,22 @@ from agsr.optional import install_command
 Address = int
 """Of device memory."""
 
-_FLOAT = 4
+
+class Graphs(Protocol):
+    """Work of a stream, recorded once and run again at little cost."""
+
+    def capture(self, stream: Any, work: Callable[[], None]) -> Any:
+        """Record what ``work`` submits to a stream, without running it, as a graph.
+
+        Raises:
+            BackendError: Something in it can't be recorded. The stream is as it was before.
+        """
+
+    def launch(self, graph: Any, stream: Any) -> None:
+        """Run a graph, asynchronously."""
+
+    def destroy(self, graph: Any) -> None:
+        """Give a graph back, which may not be under way."""
 
 
 class Cuda(Protocol):
@@ -35,6 +51,8 @@ class Cuda(Protocol):
     """Its compute capability, like ``"8.9"``."""
     driver: str
     """Newest CUDA version that its driver runs, like ``"13.0"``."""
+    graphs: Graphs | None
+    """CUDA graphs, where the layer has them."""
 
     def enter(self) -> None:
         """Make the GPU's primary context current in this thread, until `leave`."""
@@ -57,11 +75,20 @@ class Cuda(Protocol):
     def stream(self) -> Any:
         """A new stream that does not wait for the default one."""
 
+    def destroy_stream(self, stream: Any) -> None:
+        """Give a stream back, on which nothing may be under way."""
+
     def handle(self, stream: Any) -> int:
         """A stream as the number TensorRT takes."""
 
+    def sync(self, stream: Any) -> None:
+        """Wait on the host until a stream has done all its work."""
+
     def event(self) -> Any:
         """A new event, without timing."""
+
+    def destroy_event(self, event: Any) -> None:
+        """Give an event back."""
 
     def copy_in(self, target: Address, source: NDArray[np.float32], stream: Any) -> None:
         """Copy from page-locked host memory, asynchronously."""
@@ -87,10 +114,13 @@ def open_cuda() -> Cuda:
         MissingDependencyError: Neither pycuda nor cuda.bindings is installed.
     """
     check_driver()
+    # Imported here, since they implement the protocol of this module.
+    from agsr.engines.cuda_layers import BindingsCuda, PyCuda
+
     if find_spec("pycuda"):
-        return _PyCuda()
+        return PyCuda()
     if find_spec("cuda") and find_spec("cuda.bindings"):
-        return _CudaBindings()
+        return BindingsCuda()
     raise MissingDependencyError(
         f"the trt backend needs cuda.bindings or pycuda. Install one with: {install_command('rtx')}"
     )
@@ -110,141 +140,3 @@ def check_driver() -> None:
             f"no NVIDIA driver here ({name} can't be loaded), so no GPU to run TensorRT on; "
             "install the driver, or use: --backend ort"
         ) from None
-
-
-class _CudaBindings:
-    """CUDA by NVIDIA's ``cuda.bindings``."""
-
-    name = "cuda.bindings"
-
-    def __init__(self) -> None:
-        from cuda.bindings import runtime
-
-        self._rt = runtime
-        if self._call(runtime.cudaGetDeviceCount()) == 0:
-            raise BackendError("the NVIDIA driver is there, but it finds no GPU")
-        properties = self._call(runtime.cudaGetDeviceProperties(0))
-        self.gpu = properties.name.decode()
-        self.capability = f"{properties.major}.{properties.minor}"
-        version = self._call(runtime.cudaDriverGetVersion())
-        self.driver = f"{version // 1000}.{version % 1000 // 10}"
-
-    def enter(self) -> None:
-        self._call(self._rt.cudaSetDevice(0))  # the runtime works in the primary context
-
-    def leave(self) -> None:
-        pass
-
-    def allocate(self, size: int) -> Address:
-        return int(self._call(self._rt.cudaMalloc(size)))
-
-    def free(self, address: Address) -> None:
-        self._call(self._rt.cudaFree(address))
-
-    def pinned(self, count: int) -> NDArray[np.float32]:
-        address = self._call(self._rt.cudaMallocHost(count * _FLOAT))
-        return np.ctypeslib.as_array((ctypes.c_float * count).from_address(int(address)))
-
-    def unpin(self, values: NDArray[np.float32]) -> None:
-        self._call(self._rt.cudaFreeHost(values.ctypes.data))
-
-    def stream(self) -> Any:
-        return self._call(self._rt.cudaStreamCreateWithFlags(self._rt.cudaStreamNonBlocking))
-
-    def handle(self, stream: Any) -> int:
-        return int(stream)
-
-    def event(self) -> Any:
-        return self._call(self._rt.cudaEventCreateWithFlags(self._rt.cudaEventDisableTiming))
-
-    def copy_in(self, target: Address, source: NDArray[np.float32], stream: Any) -> None:
-        kind = self._rt.cudaMemcpyKind.cudaMemcpyHostToDevice
-        source_address = source.ctypes.data
-        self._call(self._rt.cudaMemcpyAsync(target, source_address, source.nbytes, kind, stream))
-
-    def copy_out(self, target: NDArray[np.float32], source: Address, stream: Any) -> None:
-        kind = self._rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        target_address = target.ctypes.data
-        self._call(self._rt.cudaMemcpyAsync(target_address, source, target.nbytes, kind, stream))
-
-    def record(self, event: Any, stream: Any) -> None:
-        self._call(self._rt.cudaEventRecord(event, stream))
-
-    def hold(self, stream: Any, event: Any) -> None:
-        self._call(self._rt.cudaStreamWaitEvent(stream, event, 0))
-
-    def wait(self, event: Any) -> None:
-        self._call(self._rt.cudaEventSynchronize(event))
-
-    def _call(self, answer: tuple[Any, ...]) -> Any:
-        """The value of an answer ``(error, value)``; an error becomes an exception."""
-        error, *values = answer
-        if error != self._rt.cudaError_t.cudaSuccess:
-            raise BackendError(f"CUDA: {error.name}")
-        return values[0] if values else None
-
-
-class _PyCuda:
-    """CUDA by pycuda."""
-
-    name = "pycuda"
-
-    def __init__(self) -> None:
-        import pycuda.driver
-
-        self._cuda = pycuda.driver
-        self._cuda.init()
-        if self._cuda.Device.count() == 0:
-            raise BackendError("the NVIDIA driver is there, but it finds no GPU")
-        device = self._cuda.Device(0)
-        self._context = device.retain_primary_context()
-        self._memory: dict[Address, Any] = {}
-        self.gpu = device.name()
-        self.capability = ".".join(map(str, device.compute_capability()))
-        version = self._cuda.get_driver_version()
-        self.driver = f"{version // 1000}.{version % 1000 // 10}"
-
-    def enter(self) -> None:
-        self._context.push()
-
-    def leave(self) -> None:
-        self._context.pop()
-
-    def allocate(self, size: int) -> Address:
-        memory = self._cuda.mem_alloc(size)
-        self._memory[int(memory)] = memory
-        return int(memory)
-
-    def free(self, address: Address) -> None:
-        self._memory.pop(address).free()
-
-    def pinned(self, count: int) -> NDArray[np.float32]:
-        values: NDArray[np.float32] = self._cuda.pagelocked_empty(count, np.float32)
-        return values
-
-    def unpin(self, values: NDArray[np.float32]) -> None:
-        values.base.free()  # type: ignore[union-attr]  # pycuda's own allocation
-
-    def stream(self) -> Any:
-        return self._cuda.Stream(flags=1)  # CU_STREAM_NON_BLOCKING
-
-    def handle(self, stream: Any) -> int:
-        return int(stream.handle)
-
-    def event(self) -> Any:
-        return self._cuda.Event(self._cuda.event_flags.DISABLE_TIMING)
-
-    def copy_in(self, target: Address, source: NDArray[np.float32], stream: Any) -> None:
-        self._cuda.memcpy_htod_async(target, source, stream)
-
-    def copy_out(self, target: NDArray[np.float32], source: Address, stream: Any) -> None:
-        self._cuda.memcpy_dtoh_async(target, source, stream)
-
-    def record(self, event: Any, stream: Any) -> None:
-        event.record(stream)
-
-    def hold(self, stream: Any, event: Any) -> None:
-        stream.wait_for_event(event)
-
-    def wait(self, event: Any) -> None:
-        event.synchronize()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from agsr.backend import Backend
 from agsr.catalog import (
@@ -18,7 +18,7 @@ from agsr.catalog import (
     find_onnx,
 )
 from agsr.contract import MAX_STEPS, Precision
-from agsr.engines.ort_backend import OrtBackend
+from agsr.engines.ort_backend import PROVIDERS, OrtBackend
 from agsr.engines.torch_backend import TorchBackend
 from agsr.errors import BackendError, MissingDependencyError
 from agsr.optional import install_command
@@ -54,11 +54,12 @@ def open_backend(
         backend: One of `BACKENDS`.
         weights: A shipped name, or the path of an ``.onnx``, ``.safetensors`` or ``.engine`` file.
         steps: Time steps; None means those of the ONNX file, or the network's default (4).
-        provider: ONNX Runtime's execution provider: ``cpu`` (the default), ``openvino``, ``cuda``.
-            ``auto`` takes ONNX Runtime where it is given.
+        provider: ONNX Runtime's execution provider: ``cpu`` (the default), ``openvino``, ``cuda``,
+            ``tensorrt-rtx``. ``auto`` takes ONNX Runtime where it is given.
         device: torch's device, ``cpu`` by default. ``auto`` takes torch where it is given.
-        precision: Arithmetic: ``fp32``, the default but for trt; ``bf16`` on torch and openvino;
-            ``fp16`` on torch and trt.
+        precision: Arithmetic. torch and openvino choose it at run time; else it is that of the
+            ONNX file, which for a shipped name is found by it. None means ``fp32``, for trt
+            ``fp16``, or what a named file has.
         threads: Threads of ONNX Runtime's CPU provider; None means one per core.
         progress: Told about the build of a TensorRT engine; may cancel it.
         allow_fallback: Run on ONNX Runtime's CPU provider, in fp32, if what was asked for can't;
@@ -92,19 +93,34 @@ def open_backend(
             path = Path(weights)
             _log.warning("%s: an engine is code; run only those you trust", path)
         else:
-            path = find_onnx(weights, steps, _engine_precision(precision))
+            path = find_onnx(weights, steps, _graph_precision(precision or "fp16"))
         loaded = TrtBackend(path, report=progress)
     else:
-        path = find_onnx(weights, steps)
-        loaded = OrtBackend(
-            path, provider=provider or "cpu", precision=precision or "fp32", threads=threads
-        )
+        provider = provider or "cpu"
+        chosen = PROVIDERS[provider].precisions if provider in PROVIDERS else ()
+        path = find_onnx(weights, steps, _graph_precision(precision or "fp32", chosen))
+        loaded = OrtBackend(path, provider=provider, precision=precision, threads=threads)
     if steps is not None and loaded.info.steps != steps:
         raise BackendError(
             f"{path} was exported with {loaded.info.steps} steps, asked for {steps}; "
             f"make it with: agsr export --steps {steps}"
         )
+    if precision is not None and loaded.info.precision != precision:
+        raise BackendError(
+            f"{path} is {loaded.info.precision}, asked for {precision}; "
+            f"make it with: agsr export --precision {precision}"
+        )
     return loaded
+
+
+def _graph_precision(precision: str, chosen: Collection[str] = ()) -> Precision:
+    """The ONNX file that running in ``precision`` needs: fp32 where the provider chooses."""
+    if precision in chosen:
+        return "fp32"
+    for known in get_args(Precision):
+        if precision == known:
+            return cast(Precision, known)
+    raise BackendError(f"no precision named '{precision}'; known: {', '.join(get_args(Precision))}")
 
 
 def _choose(backend: str, weights: str, options: Options) -> str:
@@ -119,12 +135,6 @@ def _choose(backend: str, weights: str, options: Options) -> str:
             "--provider and --threads are ONNX Runtime's, --device is torch's"
         )
     return name
-
-
-def _engine_precision(precision: str | None) -> Precision:
-    if precision not in (None, "fp16", "fp32"):
-        raise BackendError(f"trt runs in fp16 or fp32, not in {precision}")
-    return "fp32" if precision == "fp32" else "fp16"
 
 
 def _resolve(backend: str, weights: str, wants_ort: bool, wants_torch: bool) -> str:

@@ -1,7 +1,7 @@
 """ONNX → TensorRT engine: profiles, targets, progress, and proof of the precision.
 
 TensorRT is strongly typed, so an FP16 engine comes from an FP16 ONNX file (``agsr export
---precision fp16``), and what was parsed is checked layer by layer before anything is built.
+--precision fp16``). What was parsed is checked before anything is built, and what was built after.
 """
 
 from __future__ import annotations
@@ -14,16 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from agsr.atomic import complete_file
-from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME, ModelMetadata, Precision
+from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME, ModelMetadata
 from agsr.engines.trt_api import TensorRt, last_error
+from agsr.engines.trt_precision import (
+    PRODUCTS,
+    built_products,
+    check_built,
+    check_parsed,
+    parsed_layers,
+)
 from agsr.errors import BuildError
 from agsr.optional import require
 
 Report = Callable[[str, float], bool]
 """Called with what is being done and the share that is done, 0 to 1; false cancels the build."""
 
-_TYPES: dict[Precision, str] = {"fp32": "FLOAT", "fp16": "HALF"}
-_PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
 _TARGET = re.compile(r"sm\d+")
 
 
@@ -84,13 +89,16 @@ class BuildReport:
     """Parsed layers: kind → type of its output → how often."""
     size: int
     """Bytes of the engine."""
+    built: dict[str, int] = field(default_factory=dict)
+    """Types of the engine's convolutions and how many there are of each, as it tells on the GPU it
+    is for; empty if it was built for another, or doesn't tell."""
     options: BuildOptions = field(default_factory=BuildOptions)
     """How it was built."""
 
     def products(self) -> dict[str, int]:
         """Types of the layers that multiply, and how many there are of each."""
         count: Counter[str] = Counter()
-        for kind in _PRODUCTS:
+        for kind in PRODUCTS:
             count.update(self.layers.get(kind, {}))
         return dict(count)
 
@@ -121,8 +129,8 @@ def build_engine(
         The serialized engine and what is in it.
 
     Raises:
-        BuildError: The file can't be parsed, its layers don't have the precision it claims, the
-            options don't fit this TensorRT, or the build failed or was cancelled.
+        BuildError: The file can't be parsed, its or the engine's layers don't have the precision
+            it claims, the options don't fit this TensorRT, or the build failed or was cancelled.
         ModelError: The file is not a model of this project.
     """
     metadata = _metadata(onnx, source)
@@ -130,8 +138,8 @@ def build_engine(
     builder = trt.module.Builder(messages)
     network = builder.create_network(0)
     _parse(trt, network, messages, onnx, source)
-    layers = _layers(network)
-    _check_precision(layers, metadata, source)
+    layers = parsed_layers(network)
+    check_parsed(layers, metadata, source)
     config = _configure(trt, builder, options)
     monitor = _monitor(trt.module, report or (lambda *_: True))
     config.progress_monitor = monitor
@@ -142,6 +150,8 @@ def build_engine(
             raise BuildError("the build was cancelled; nothing was written")
         raise BuildError(f"{source}: {trt.flavour} can't build it: {last_error(messages)}")
     content = bytes(memoryview(engine))
+    built = {} if options.targets else built_products(trt, content, source)
+    check_built(built, metadata, source)
     if timing_cache is not None:
         with complete_file(timing_cache) as temporary:
             temporary.write_bytes(bytes(memoryview(timings.serialize())))
@@ -151,6 +161,7 @@ def build_engine(
         version=trt.version,
         layers=layers,
         size=len(content),
+        built=built,
         options=options,
     )
 
@@ -177,30 +188,9 @@ def _parse(trt: TensorRt, network: Any, messages: Any, onnx: bytes, source: str)
         raise BuildError(f"{source}: its ports are {ports}; expected {(INPUT_NAME, OUTPUT_NAME)}")
 
 
-def _layers(network: Any) -> dict[str, dict[str, int]]:
-    found: dict[str, Counter[str]] = {}
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        found.setdefault(layer.type.name, Counter())[layer.get_output(0).dtype.name] += 1
-    return {kind: dict(types) for kind, types in sorted(found.items())}
-
-
-def _check_precision(
-    layers: dict[str, dict[str, int]], metadata: ModelMetadata, source: str
-) -> None:
-    expected = _TYPES[metadata.precision]
-    for kind in _PRODUCTS:
-        foreign = {t: n for t, n in layers.get(kind, {}).items() if t != expected}
-        if foreign:
-            found = ", ".join(f"{n} in {t}" for t, n in foreign.items())
-            raise BuildError(
-                f"{source} says {metadata.precision}, but of its {kind.lower()} layers {found}; "
-                f"make it anew with: agsr export --precision {metadata.precision}"
-            )
-
-
 def _configure(trt: TensorRt, builder: Any, options: BuildOptions) -> Any:
     module, config = trt.module, builder.create_builder_config()
+    config.profiling_verbosity = module.ProfilingVerbosity.DETAILED  # for `built_products`
     for profile in options.profiles:
         shapes = [
             (batch, CHANNELS, height, width)

@@ -1,7 +1,8 @@
 """The exporter: traces `UnrolledNetwork`, writes one clean file, verifies it, or leaves nothing.
 
-Data flow: checkpoint → `agsr.export.unrolled` → ONNX graph with named dynamic dimensions and
-`agsr.contract.ModelMetadata` → `agsr.export.verify` → file under its final name.
+Data flow: checkpoint → `agsr.export.unrolled` → ONNX graph with named dynamic dimensions (→
+`agsr.export.quantize` for int8), with `agsr.contract.ModelMetadata` → `agsr.export.verify` and
+`agsr.export.fidelity` → file under its final name.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from agsr.atomic import complete_file
 from agsr.checkpoint import Checkpoint
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata, Precision
 from agsr.errors import ExportError
+from agsr.export.fidelity import Fidelity, Run, measure
+from agsr.export.quantize import Calibration, quantize, read_calibration
 from agsr.export.unrolled import UnrolledNetwork
-from agsr.export.verify import ParityRow, verify
+from agsr.export.verify import SAMPLE_PHOTO, ParityRow, run_file, run_torch, sample_pair, verify
 from agsr.network import Network
 
 DEFAULT_OPSET = 20
@@ -31,6 +34,9 @@ DEFAULT_OPSET = 20
 
 OLDEST_OPSET = 18
 """The exporter's own; older ones gave invalid models."""
+
+BF16_OPSET = 22
+"""The first in which Conv takes bf16, and the default for it."""
 
 NEWEST_OPSET = 24
 """The newest that exports and runs with the pinned versions."""
@@ -57,6 +63,8 @@ class ExportReport:
     """Largest difference from torch that was allowed, in units of the range."""
     parity: tuple[ParityRow, ...]
     """Differences found, one row per input shape."""
+    fidelity: Fidelity | None = None
+    """What the precision costs in PSNR; None for fp32."""
 
     def to_json(self) -> str:
         """The report as JSON."""
@@ -69,8 +77,9 @@ def export_onnx(
     *,
     steps: int | None = None,
     precision: Precision = "fp32",
-    opset: int = DEFAULT_OPSET,
+    opset: int | None = None,
     tolerance: float | None = None,
+    calibrate: Path | None = None,
 ) -> ExportReport:
     """Export a checkpoint and verify the result.
 
@@ -79,34 +88,34 @@ def export_onnx(
         path: Where the file goes; an existing one is replaced after verification only.
         steps: Time steps to unroll; None means the network's default.
         precision: Arithmetic inside the graph.
-        opset: ONNX opset, `OLDEST_OPSET` to `NEWEST_OPSET`.
+        opset: ONNX opset, `OLDEST_OPSET` to `NEWEST_OPSET`; None means `DEFAULT_OPSET`, for bf16
+            `BF16_OPSET`.
         tolerance: Largest difference from torch in fp32, in units of the range; None means the
             precision's own (`agsr.export.verify.TOLERANCE`).
+        calibrate: Folder of photographs, for int8 only: its ranges and its loss come from them.
 
     Raises:
-        ExportError: The step count or opset is out of range, or the graph failed verification.
+        ExportError: The step count or opset is out of range, the photographs are missing, or the
+            graph failed verification.
     """
-    if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
-        raise ExportError(f"opset is {opset}; expected {OLDEST_OPSET} to {NEWEST_OPSET}")
+    opset = _choose_opset(opset, precision)
     network = checkpoint.build()
     steps = network.default_steps if steps is None else steps
     try:
         network.check_steps(steps)
     except ValueError as error:
         raise ExportError(str(error)) from None
-    metadata = ModelMetadata(
-        steps=steps,
-        precision=precision,
-        receptive_radius=checkpoint.config.receptive_radius(steps),
-        config=json.dumps(dataclasses.asdict(checkpoint.config)),
-        weights_hash=checkpoint.weights_hash,
-        version=__version__,
-    )
+    calibration = _calibration(calibrate, precision)
     model = _trace(network, steps, precision, opset)
+    if calibration is not None:
+        model = quantize(model, calibration.measured)
+    metadata = _metadata(checkpoint, steps, precision)
     operators = _clean(model, metadata)
     with complete_file(path) as temporary:
         onnx.save(model, temporary)
-        allowed, parity = verify(temporary, checkpoint, steps, precision, tolerance)
+        exact, exported = run_torch(checkpoint, steps), run_file(temporary, precision)
+        allowed, parity = verify(exact, exported, steps, precision, tolerance)
+        fidelity = _fidelity(exact, exported, precision, calibration)
     return ExportReport(
         path=str(path),
         size=path.stat().st_size,
@@ -115,7 +124,46 @@ def export_onnx(
         operators=operators,
         tolerance=allowed,
         parity=parity,
+        fidelity=fidelity,
     )
+
+
+def _choose_opset(asked: int | None, precision: Precision) -> int:
+    oldest = BF16_OPSET if precision == "bf16" else OLDEST_OPSET
+    opset = max(DEFAULT_OPSET, oldest) if asked is None else asked
+    if not oldest <= opset <= NEWEST_OPSET:
+        raise ExportError(f"opset is {opset}; expected {oldest} to {NEWEST_OPSET} for {precision}")
+    return opset
+
+
+def _calibration(folder: Path | None, precision: Precision) -> Calibration | None:
+    if precision != "int8":
+        return None
+    if folder is None:
+        raise ExportError("int8 needs photographs to calibrate on: name a folder of them")
+    return read_calibration(folder)
+
+
+def _metadata(checkpoint: Checkpoint, steps: int, precision: Precision) -> ModelMetadata:
+    return ModelMetadata(
+        steps=steps,
+        precision=precision,
+        receptive_radius=checkpoint.config.receptive_radius(steps),
+        config=json.dumps(dataclasses.asdict(checkpoint.config)),
+        weights_hash=checkpoint.weights_hash,
+        version=__version__,
+    )
+
+
+def _fidelity(
+    exact: Run, exported: Run, precision: Precision, calibration: Calibration | None
+) -> Fidelity | None:
+    """What the precision costs: int8 on photographs held out, others on the sample photo."""
+    if precision == "fp32":
+        return None
+    if calibration is None:
+        return measure(exact, exported, [sample_pair()], SAMPLE_PHOTO.name, precision)
+    return measure(exact, exported, calibration.held_out, calibration.source, precision)
 
 
 def _trace(network: Network, steps: int, precision: Precision, opset: int) -> onnx.ModelProto:

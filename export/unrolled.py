@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from agsr.contract import Precision
 from agsr.network import Network
 
+_TYPES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
 
 class UnrolledNetwork(nn.Module):
     """``lr`` → ``sr`` with a fixed number of steps; float32 outside, ``precision`` inside.
@@ -18,12 +20,13 @@ class UnrolledNetwork(nn.Module):
     Args:
         network: Trained network; it is changed in place.
         steps: Time steps to unroll.
-        precision: ``"fp16"`` puts one cast behind ``lr`` and one before ``sr``, none between.
+        precision: ``"fp16"`` and ``"bf16"`` put one cast behind ``lr`` and one before ``sr``, none
+            between. ``"int8"`` is float32 here; `agsr.export.quantize` comes after.
     """
 
     def __init__(self, network: Network, steps: int, precision: Precision) -> None:
         super().__init__()
-        self._inner = torch.float16 if precision == "fp16" else torch.float32
+        self._inner = _TYPES.get(precision, torch.float32)
         self.network = network.to(self._inner).eval().requires_grad_(False)
         self.steps = steps
 

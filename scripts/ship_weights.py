@@ -1,35 +1,53 @@
 """Put trained weights into the package: checkpoint, ONNX files by steps and precision, hashes.
 
 python scripts/ship_weights.py runs/psnr/best.safetensors psnr
+python scripts/ship_weights.py runs/psnr/best.safetensors psnr --precision fp32 --precision int8 \
+    --calibrate photos/
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from itertools import product
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
+
+import click
 
 from agsr.catalog import CHECKPOINT_SUFFIX, ONNX_SUFFIX, WEIGHTS_FOLDER, onnx_name, sha256
 from agsr.checkpoint import load_checkpoint, save_checkpoint
 from agsr.contract import Precision
 from agsr.export import export_onnx
+from agsr.options import FilePath
 
 MOST_STEPS = 6
-PRECISIONS = get_args(Precision)
+USUAL = ("fp32", "fp16")
 
 
-def main(source: Path, name: str) -> None:
+@click.command(help=__doc__)
+@click.argument("source", type=FilePath)
+@click.argument("name")
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(get_args(Precision)),
+    multiple=True,
+    default=USUAL,
+    show_default=True,
+)
+@click.option("--calibrate", type=FilePath, help="Folder of photographs, for int8.")
+def main(source: Path, name: str, precisions: tuple[Any, ...], calibrate: Path | None) -> None:
     """Ship the checkpoint ``source`` under ``name``, in place of what had that name."""
     checkpoint = load_checkpoint(source)
     for old in WEIGHTS_FOLDER.glob(f"{name}-*{ONNX_SUFFIX}"):
         old.unlink()
     save_checkpoint(checkpoint, WEIGHTS_FOLDER / f"{name}{CHECKPOINT_SUFFIX}")
     most = checkpoint.network_type.most_steps
-    for steps, precision in product(range(1, min(MOST_STEPS, most) + 1), PRECISIONS):
+    for steps, precision in product(range(1, min(MOST_STEPS, most) + 1), precisions):
         path = WEIGHTS_FOLDER / onnx_name(name, steps, precision)
-        report = export_onnx(checkpoint, path, steps=steps, precision=precision)
+        report = export_onnx(
+            checkpoint, path, steps=steps, precision=precision, calibrate=calibrate
+        )
         worst = max(row.largest for row in report.parity)
         print(f"{path.name}: {report.size} bytes, differs from torch by {worst:.1e} at most")
     files = [p for p in WEIGHTS_FOLDER.iterdir() if p.suffix in (CHECKPOINT_SUFFIX, ONNX_SUFFIX)]
@@ -38,6 +56,4 @@ def main(source: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    main(Path(sys.argv[1]), sys.argv[2])
+    main()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,7 @@ def test_every_available_provider_gives_the_same(onnx_file: Callable[[int], Path
     reference = OrtBackend(onnx_file(2)).upscale(lr)
     assert "cpu" in available_providers()
     for name in available_providers():
-        if name == "cuda":
+        if name in ("cuda", "tensorrt-rtx"):  # listed wherever its package is, GPU or not
             continue
         with OrtBackend(onnx_file(2), provider=name) as backend:
             assert backend.info.device == PROVIDERS[name].ort_name
@@ -84,6 +86,23 @@ def test_a_missing_provider_is_an_error_not_a_fallback(onnx_file: Callable[[int]
         OrtBackend(onnx_file(1), provider="cuda")
     with pytest.raises(BackendError, match="no provider named 'tpu'"):
         OrtBackend(onnx_file(1), provider="tpu")
+
+
+def test_a_plugin_that_cannot_be_loaded_says_why(
+    onnx_file: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the TensorRT-RTX plugin does on a machine without NVIDIA's driver."""
+    name = "onnxruntime_ep_nv_tensorrt_rtx"
+    if importlib.util.find_spec(name) is None:
+        with pytest.raises(BackendError, match="pip install onnxruntime-ep-nv-tensorrt-rtx"):
+            OrtBackend(onnx_file(1), provider="tensorrt-rtx")
+    (tmp_path / f"{name}.py").write_text("def get_library_path(): return '/gone.so'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    assert "tensorrt-rtx" in available_providers()
+    with pytest.raises(BackendError, match=rf"can't load {name}: .*gone\.so"):
+        OrtBackend(onnx_file(1), provider="tensorrt-rtx")
+    monkeypatch.delitem(sys.modules, name)
 
 
 def test_files_that_are_no_model_are_refused(

@@ -78,6 +78,19 @@ def test_fp16_costs_a_hundredth_of_a_decibel_at_most(data: Path, tmp_path: Path)
     assert _psnr(data, "Set14", 4, path) >= _psnr(data, "Set14", 4) - 0.01
 
 
+def test_int8_costs_less_than_a_tenth_of_a_decibel(data: Path, tmp_path: Path) -> None:
+    photos, path = tmp_path / "photos", tmp_path / "int8.onnx"
+    photos.mkdir()
+    for photo in find_set("Kodak24", data).files[::4]:
+        (photos / photo.name).symlink_to(photo)
+    checkpoint = load_checkpoint(find_checkpoint("psnr"))
+    report = export_onnx(checkpoint, path, steps=1, precision="int8", calibrate=photos)
+    assert report.fidelity is not None
+    assert report.fidelity.images == 3
+    assert 0 < report.fidelity.loss < 0.1
+    assert 0 < _psnr(data, "Set5", 1) - _psnr(data, "Set5", 1, path) < 0.1
+
+
 @pytest.mark.parametrize("steps", [1, 4])
 def test_default_halo_stays_within_a_level_on_photos(data: Path, steps: int) -> None:
     photos = find_set("Kodak24", data).files[::8]

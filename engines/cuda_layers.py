@@ -1,0 +1,208 @@
+"""`agsr.engines.cuda.Cuda` by NVIDIA's ``cuda.bindings``, and by pycuda."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agsr.engines.cuda import Address, Graphs
+from agsr.errors import BackendError
+
+_FLOAT = 4
+
+
+class BindingsGraphs:
+    """CUDA graphs by NVIDIA's ``cuda.bindings``.
+
+    Args:
+        runtime: The module ``cuda.bindings.runtime``.
+    """
+
+    def __init__(self, runtime: Any) -> None:
+        self._rt = runtime
+
+    def capture(self, stream: Any, work: Callable[[], None]) -> Any:
+        # Other threads, like torch's, may go on using the device.
+        mode = self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        _value(self._rt.cudaStreamBeginCapture(stream, mode))
+        try:
+            work()
+        except BaseException:
+            _, unfinished = self._rt.cudaStreamEndCapture(stream)
+            if unfinished is not None:
+                _value(self._rt.cudaGraphDestroy(unfinished))
+            raise
+        graph = _value(self._rt.cudaStreamEndCapture(stream))
+        try:
+            return _value(self._rt.cudaGraphInstantiate(graph, 0))
+        finally:
+            _value(self._rt.cudaGraphDestroy(graph))
+
+    def launch(self, graph: Any, stream: Any) -> None:
+        _value(self._rt.cudaGraphLaunch(graph, stream))
+
+    def destroy(self, graph: Any) -> None:
+        _value(self._rt.cudaGraphExecDestroy(graph))
+
+
+class BindingsCuda:
+    """CUDA by NVIDIA's ``cuda.bindings``."""
+
+    name = "cuda.bindings"
+
+    def __init__(self) -> None:
+        from cuda.bindings import runtime
+
+        self._rt = runtime
+        self.graphs: Graphs | None = BindingsGraphs(runtime)
+        if _value(runtime.cudaGetDeviceCount()) == 0:
+            raise BackendError("the NVIDIA driver is there, but it finds no GPU")
+        properties = _value(runtime.cudaGetDeviceProperties(0))
+        self.gpu = properties.name.decode()
+        self.capability = f"{properties.major}.{properties.minor}"
+        version = _value(runtime.cudaDriverGetVersion())
+        self.driver = f"{version // 1000}.{version % 1000 // 10}"
+
+    def enter(self) -> None:
+        _value(self._rt.cudaSetDevice(0))  # the runtime works in the primary context
+
+    def leave(self) -> None:
+        pass
+
+    def allocate(self, size: int) -> Address:
+        return int(_value(self._rt.cudaMalloc(size)))
+
+    def free(self, address: Address) -> None:
+        _value(self._rt.cudaFree(address))
+
+    def pinned(self, count: int) -> NDArray[np.float32]:
+        address = _value(self._rt.cudaMallocHost(count * _FLOAT))
+        return np.ctypeslib.as_array((ctypes.c_float * count).from_address(int(address)))
+
+    def unpin(self, values: NDArray[np.float32]) -> None:
+        _value(self._rt.cudaFreeHost(values.ctypes.data))
+
+    def stream(self) -> Any:
+        return _value(self._rt.cudaStreamCreateWithFlags(self._rt.cudaStreamNonBlocking))
+
+    def destroy_stream(self, stream: Any) -> None:
+        _value(self._rt.cudaStreamDestroy(stream))
+
+    def handle(self, stream: Any) -> int:
+        return int(stream)
+
+    def sync(self, stream: Any) -> None:
+        _value(self._rt.cudaStreamSynchronize(stream))
+
+    def event(self) -> Any:
+        return _value(self._rt.cudaEventCreateWithFlags(self._rt.cudaEventDisableTiming))
+
+    def destroy_event(self, event: Any) -> None:
+        _value(self._rt.cudaEventDestroy(event))
+
+    def copy_in(self, target: Address, source: NDArray[np.float32], stream: Any) -> None:
+        kind = self._rt.cudaMemcpyKind.cudaMemcpyHostToDevice
+        source_address = source.ctypes.data
+        _value(self._rt.cudaMemcpyAsync(target, source_address, source.nbytes, kind, stream))
+
+    def copy_out(self, target: NDArray[np.float32], source: Address, stream: Any) -> None:
+        kind = self._rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        target_address = target.ctypes.data
+        _value(self._rt.cudaMemcpyAsync(target_address, source, target.nbytes, kind, stream))
+
+    def record(self, event: Any, stream: Any) -> None:
+        _value(self._rt.cudaEventRecord(event, stream))
+
+    def hold(self, stream: Any, event: Any) -> None:
+        _value(self._rt.cudaStreamWaitEvent(stream, event, 0))
+
+    def wait(self, event: Any) -> None:
+        _value(self._rt.cudaEventSynchronize(event))
+
+
+class PyCuda:
+    """CUDA by pycuda."""
+
+    name = "pycuda"
+    graphs: Graphs | None = None  # it has no calls for them
+
+    def __init__(self) -> None:
+        import pycuda.driver
+
+        self._cuda = pycuda.driver
+        self._cuda.init()
+        if self._cuda.Device.count() == 0:
+            raise BackendError("the NVIDIA driver is there, but it finds no GPU")
+        device = self._cuda.Device(0)
+        self._context = device.retain_primary_context()
+        self._memory: dict[Address, Any] = {}
+        self.gpu = device.name()
+        self.capability = ".".join(map(str, device.compute_capability()))
+        version = self._cuda.get_driver_version()
+        self.driver = f"{version // 1000}.{version % 1000 // 10}"
+
+    def enter(self) -> None:
+        self._context.push()
+
+    def leave(self) -> None:
+        self._context.pop()
+
+    def allocate(self, size: int) -> Address:
+        memory = self._cuda.mem_alloc(size)
+        self._memory[int(memory)] = memory
+        return int(memory)
+
+    def free(self, address: Address) -> None:
+        self._memory.pop(address).free()
+
+    def pinned(self, count: int) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = self._cuda.pagelocked_empty(count, np.float32)
+        return values
+
+    def unpin(self, values: NDArray[np.float32]) -> None:
+        values.base.free()  # type: ignore[union-attr]  # pycuda's own allocation
+
+    def stream(self) -> Any:
+        return self._cuda.Stream(flags=1)  # CU_STREAM_NON_BLOCKING
+
+    def destroy_stream(self, stream: Any) -> None:
+        pass  # destroyed with its object
+
+    def handle(self, stream: Any) -> int:
+        return int(stream.handle)
+
+    def sync(self, stream: Any) -> None:
+        stream.synchronize()
+
+    def event(self) -> Any:
+        return self._cuda.Event(self._cuda.event_flags.DISABLE_TIMING)
+
+    def destroy_event(self, event: Any) -> None:
+        pass  # destroyed with its object
+
+    def copy_in(self, target: Address, source: NDArray[np.float32], stream: Any) -> None:
+        self._cuda.memcpy_htod_async(target, source, stream)
+
+    def copy_out(self, target: NDArray[np.float32], source: Address, stream: Any) -> None:
+        self._cuda.memcpy_dtoh_async(target, source, stream)
+
+    def record(self, event: Any, stream: Any) -> None:
+        event.record(stream)
+
+    def hold(self, stream: Any, event: Any) -> None:
+        stream.wait_for_event(event)
+
+    def wait(self, event: Any) -> None:
+        event.synchronize()
+
+
+def _value(answer: tuple[Any, ...]) -> Any:
+    """The value of cuda.bindings' ``(error, value)``; an error becomes an exception."""
+    error, *values = answer
+    if error != 0:
+        raise BackendError(f"CUDA: {error.name}")
+    return values[0] if values else None

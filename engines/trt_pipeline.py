@@ -1,0 +1,193 @@
+"""Batches through an engine with their copies overlapped.
+
+Data flow of a batch: page-locked host buffer → device (copy-in stream) → engine (compute stream) →
+page-locked host buffer (copy-out stream). Two slots of buffers take turns, so that while one batch
+is computed the next is copied in and the one before is copied out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agsr.backend import Batch
+from agsr.contract import CHANNELS, SCALE
+from agsr.engines.cuda import Cuda
+from agsr.engines.trt_api import TensorRt
+from agsr.engines.trt_builder import Profile
+from agsr.engines.trt_executor import Call, Executor
+from agsr.errors import BackendError
+
+SLOTS = 2
+"""Batches that are under way at the same time."""
+
+_FLOAT = 4
+
+
+class Pipeline:
+    """A loaded engine with its streams and slots. The GPU's context must be current.
+
+    Args:
+        trt: Which TensorRT.
+        cuda: Which GPU layer.
+        engine: Serialized engine.
+        profiles: Its optimization profiles.
+        source: Its name, for messages.
+
+    Raises:
+        BackendError: The engine can't be loaded.
+    """
+
+    def __init__(
+        self, trt: TensorRt, cuda: Cuda, engine: bytes, profiles: tuple[Profile, ...], source: str
+    ) -> None:
+        self._cuda, self._profiles = cuda, profiles
+        self._executor = Executor(trt, cuda, engine, source)
+        self._in, self._out = cuda.stream(), cuda.stream()
+        self._slots = [_Slot(cuda) for _ in range(SLOTS)]
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Upscale batches in order, a slot for each that is under way.
+
+        Raises:
+            BackendError: A batch fits no profile, or the GPU failed.
+        """
+        free, busy = deque(self._slots), deque[tuple[_Slot, _Fitted]]()
+        try:
+            for lr in batches:
+                if not free:
+                    slot, fitted = busy.popleft()
+                    free.append(slot)
+                    yield self._collect(slot, fitted)
+                busy.append((free[0], self._submit(free.popleft(), lr)))
+            while busy:
+                yield self._collect(*busy.popleft())
+        finally:  # whatever ended this, nothing may be under way when buffers are used again
+            self._drain()
+
+    def release(self) -> None:
+        """Give everything on the GPU back."""
+        self._drain()
+        for slot in self._slots:
+            slot.release()
+        self._executor.release()
+        for stream in (self._in, self._out):
+            self._cuda.destroy_stream(stream)
+        self._slots, self._in, self._out = [], None, None
+
+    def _drain(self) -> None:
+        for stream in (self._in, self._executor.stream, self._out):
+            self._cuda.sync(stream)
+
+    def _submit(self, slot: _Slot, lr: Batch) -> _Fitted:
+        """Start a batch in a free slot."""
+        cuda, fitted = self._cuda, _fit(lr, self._profiles)
+        count, compute = math.prod(fitted.shape), self._executor.stream
+        slot.reserve(count)
+        np.copyto(slot.host_in[:count].reshape(fitted.shape), fitted.padded)
+        cuda.copy_in(slot.device_in, slot.host_in[:count], self._in)
+        cuda.record(slot.copied_in, self._in)
+        cuda.hold(compute, slot.copied_in)
+        self._executor.enqueue(Call(fitted.profile, fitted.shape, slot.device_in, slot.device_out))
+        cuda.record(slot.computed, compute)
+        cuda.hold(self._out, slot.computed)
+        cuda.copy_out(slot.host_out[: count * SCALE**2], slot.device_out, self._out)
+        cuda.record(slot.copied_out, self._out)
+        return fitted
+
+    def _collect(self, slot: _Slot, fitted: _Fitted) -> Batch:
+        """Wait for a slot's batch, and take it out without its padding."""
+        self._cuda.wait(slot.copied_out)
+        batch, channels, height, width = fitted.shape
+        count = math.prod(fitted.shape) * SCALE**2
+        sr = slot.host_out[:count].reshape(batch, channels, height * SCALE, width * SCALE)
+        return np.array(sr[:, :, : fitted.height * SCALE, : fitted.width * SCALE])
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A batch as an engine takes it."""
+
+    padded: Batch
+    profile: int
+    height: int
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.padded.shape
+
+
+class _Slot:
+    """Buffers and events of one batch under way; buffers grow, and are used again."""
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda = cuda
+        self.copied_in, self.computed, self.copied_out = (cuda.event() for _ in range(3))
+        self._buffers = ExitStack()
+        self._room = 0
+        self.host_in: NDArray[np.float32] = np.empty(0, np.float32)
+        self.host_out: NDArray[np.float32] = np.empty(0, np.float32)
+        self.device_in = self.device_out = 0
+
+    def reserve(self, count: int) -> None:
+        """Make room for an input of ``count`` values; without memory for all, keep none."""
+        if count <= self._room:
+            return
+        self._release_buffers()
+        with ExitStack() as made:
+            self.host_in, self.host_out = self._pinned(made, count, count * SCALE**2)
+            self.device_in, self.device_out = self._device(made, count, count * SCALE**2)
+            self._buffers = made.pop_all()
+        self._room = count
+
+    def release(self) -> None:
+        """Give buffers and events back."""
+        self._release_buffers()
+        for event in (self.copied_in, self.computed, self.copied_out):
+            self._cuda.destroy_event(event)
+        self.copied_in = self.computed = self.copied_out = None
+
+    def _release_buffers(self) -> None:
+        self._room = 0
+        self._buffers.close()
+        self.host_in = self.host_out = np.empty(0, np.float32)
+
+    def _pinned(self, made: ExitStack, *counts: int) -> Iterator[NDArray[np.float32]]:
+        for count in counts:
+            values = self._cuda.pinned(count)
+            made.callback(self._cuda.unpin, values)
+            yield values
+
+    def _device(self, made: ExitStack, *counts: int) -> Iterator[int]:
+        for count in counts:
+            address = self._cuda.allocate(count * _FLOAT)
+            made.callback(self._cuda.free, address)
+            yield address
+
+
+def _fit(lr: Batch, profiles: tuple[Profile, ...]) -> _Fitted:
+    """Choose a profile for a batch, and enlarge what is too small for it by repeating edges."""
+    batch, _, height, width = lr.shape
+    fits = [
+        (math.prod(size), index, size)
+        for index, profile in enumerate(profiles)
+        for size in [tuple(map(max, (batch, height, width), profile.smallest))]
+        if size[0] == batch and profile.holds(size)
+    ]
+    if not fits:
+        known = "; ".join(map(str, profiles))
+        raise BackendError(
+            f"an input of {batch}x{CHANNELS}x{height}x{width} is beyond the engine's profiles "
+            f"({known}): use a smaller --tile"
+        )
+    _, index, (_, padded_height, padded_width) = min(fits)
+    margins = ((0, 0), (0, 0), (0, padded_height - height), (0, padded_width - width))
+    padded = np.pad(lr, margins, mode="edge") if any(map(any, margins)) else lr
+    return _Fitted(padded, index, height, width)

@@ -1,0 +1,137 @@
+"""Proof of an engine's precision: of what TensorRT parsed, and of what it then built.
+
+Parsed layers are counted from the network definition. Built ones are read back from the engine by
+TensorRT's inspector, which needs a GPU that can load it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from agsr.contract import ModelMetadata, Precision
+from agsr.engines.trt_api import TensorRt, last_error
+from agsr.errors import BuildError
+
+PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
+"""Kinds of parsed layers that multiply."""
+
+_TYPES: dict[Precision, str] = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "INT8"}
+_SPELLINGS = {
+    "INT8": re.compile(r"int8", re.IGNORECASE),
+    "BF16": re.compile(r"bf16|bfloat16", re.IGNORECASE),
+    "HALF": re.compile(r"half|fp16|\bfloat16", re.IGNORECASE),
+    "FLOAT": re.compile(r"fp32|float", re.IGNORECASE),
+}
+"""How the inspector's versions write types, the first that matches first."""
+_TYPE_KEYS = ("DataType", "Datatype", "Format/Datatype", "Format/DataType", "Format")
+
+_log = logging.getLogger(__name__)
+
+
+def parsed_layers(network: Any) -> dict[str, dict[str, int]]:
+    """Kinds of the parsed layers, and how many there are of each type.
+
+    A layer that multiplies what was just dequantized counts as INT8: TensorRT fuses the three.
+    """
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    dequantized = {la.get_output(0).name for la in layers if la.type.name == "DEQUANTIZE"}
+    found: dict[str, Counter[str]] = {}
+    for layer in layers:
+        kind, dtype = layer.type.name, layer.get_output(0).dtype.name
+        if kind in PRODUCTS and layer.get_input(0).name in dequantized:
+            dtype = "INT8"
+        found.setdefault(kind, Counter())[dtype] += 1
+    return {kind: dict(types) for kind, types in sorted(found.items())}
+
+
+def check_parsed(
+    layers: Mapping[str, dict[str, int]], metadata: ModelMetadata, source: str
+) -> None:
+    """Compare the parsed layers that multiply with what the file claims.
+
+    Raises:
+        BuildError: Some are of another type; for int8, all are.
+    """
+    expected = _TYPES[metadata.precision]
+    products = {kind: layers[kind] for kind in PRODUCTS if kind in layers}
+    if expected == "INT8":  # the first and the last convolution stay float32
+        foreign = {} if any(expected in types for types in products.values()) else products
+    else:
+        foreign = {kind: types for kind, types in products.items() if set(types) != {expected}}
+    for kind, types in foreign.items():
+        found = ", ".join(f"{n} in {t}" for t, n in types.items() if t != expected)
+        raise BuildError(
+            f"{source} says {metadata.precision}, but of its {kind.lower()} layers {found}; "
+            f"make it anew with: agsr export --precision {metadata.precision}"
+        )
+
+
+def built_products(trt: TensorRt, engine: bytes, source: str) -> dict[str, int]:
+    """Types of a built engine's convolutions, and how many there are of each.
+
+    Args:
+        trt: Which TensorRT.
+        engine: Serialized engine for this machine's GPU, built with detailed verbosity.
+        source: Its name, for messages.
+
+    Returns:
+        Like ``{"HALF": 63}``. Empty if the engine doesn't tell: TensorRT may fuse convolutions into
+        layers without a name for them.
+
+    Raises:
+        BuildError: The engine can't be loaded.
+    """
+    messages = trt.messages()
+    loaded = trt.module.Runtime(messages).deserialize_cuda_engine(engine)
+    if loaded is None:
+        raise BuildError(
+            f"{source}: its engine was built, but can't be loaded on this GPU: "
+            f"{last_error(messages)}"
+        )
+    inspector = loaded.create_engine_inspector()
+    told = inspector.get_engine_information(trt.module.LayerInformationFormat.JSON)
+    try:
+        layers = json.loads(told)["Layers"]
+    except (ValueError, KeyError, TypeError) as error:
+        _log.warning("%s: what TensorRT's inspector tells can't be understood: %s", source, error)
+        return {}
+    return dict(Counter(filter(None, map(_product_type, layers))))
+
+
+def check_built(built: Mapping[str, int], metadata: ModelMetadata, source: str) -> None:
+    """Compare an engine's convolutions with what its file claims.
+
+    Raises:
+        BuildError: Some are of another type; for int8, all are.
+    """
+    expected = _TYPES[metadata.precision]
+    if not built or set(built) == {expected} or (expected == "INT8" and expected in built):
+        return
+    found = ", ".join(f"{n} in {t}" for t, n in built.items() if t != expected)
+    raise BuildError(
+        f"{source} says {metadata.precision}, but in the engine that TensorRT made of it there are "
+        f"convolutions of another type: {found}; use another precision or version of TensorRT"
+    )
+
+
+def _product_type(layer: Any) -> str | None:
+    """Type that a built layer multiplies in; None if it is no convolution or doesn't tell."""
+    if not isinstance(layer, dict):  # a mere name: the engine was built with less verbosity
+        return None
+    kinds = f"{layer.get('LayerType', '')} {layer.get('ParameterType', '')}".lower()
+    if "conv" not in kinds or "reformat" in kinds:
+        return None
+    weights = layer.get("Weights")
+    told = [weights.get("Type", "")] if isinstance(weights, dict) else []
+    for port in layer.get("Inputs", [])[:1]:
+        told += [port[key] for key in _TYPE_KEYS if key in port]
+    return next((name for text in told for name in [_type_name(text)] if name), None)
+
+
+def _type_name(text: str) -> str | None:
+    return next((name for name, spelt in _SPELLINGS.items() if spelt.search(text)), None)

@@ -1,0 +1,92 @@
+"""How the CUDA layers call what is below them; no GPU is needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import tensorrt_rtx
+from cuda.bindings import runtime
+
+from agsr.engines.cuda_layers import BindingsGraphs, PyCuda
+from agsr.errors import BackendError
+
+
+class Runtime:
+    """Stands in for ``cuda.bindings.runtime``: notes every call, answers as told."""
+
+    cudaStreamCaptureMode = runtime.cudaStreamCaptureMode  # noqa: N815
+
+    def __init__(self, **errors: runtime.cudaError_t) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self._errors = errors
+
+    def __getattr__(self, name: str) -> Any:
+        assert hasattr(runtime, name)
+        error = self._errors.get(name, runtime.cudaError_t.cudaSuccess)
+        values = {"cudaStreamEndCapture": "graph", "cudaGraphInstantiate": "executable"}
+
+        def call(*arguments: Any) -> tuple[Any, ...]:
+            self.calls.append((name, *arguments))
+            return (error, None if error else values.get(name))
+
+        return call
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, *_ in self.calls]
+
+
+def test_a_graph_is_captured_for_this_thread_launched_and_destroyed() -> None:
+    below = Runtime()
+    graphs = BindingsGraphs(below)
+    graph = graphs.capture("stream", lambda: below.calls.append(("work",)))
+    graphs.launch(graph, "stream")
+    graphs.destroy(graph)
+    mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+    assert below.calls == [
+        ("cudaStreamBeginCapture", "stream", mode),
+        ("work",),
+        ("cudaStreamEndCapture", "stream"),
+        ("cudaGraphInstantiate", "graph", 0),
+        ("cudaGraphDestroy", "graph"),
+        ("cudaGraphLaunch", "executable", "stream"),
+        ("cudaGraphExecDestroy", "executable"),
+    ]
+
+
+def test_work_that_fails_ends_its_capture() -> None:
+    below = Runtime()
+
+    def fail() -> None:
+        raise BackendError("TensorRT failed")
+
+    with pytest.raises(BackendError, match="TensorRT failed"):
+        BindingsGraphs(below).capture("stream", fail)
+    assert below.names == ["cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphDestroy"]
+
+
+@pytest.mark.parametrize("call", ["cudaStreamEndCapture", "cudaGraphInstantiate"])
+def test_what_cannot_be_captured_is_a_backend_error_and_leaves_nothing(call: str) -> None:
+    below = Runtime(**{call: runtime.cudaError_t.cudaErrorStreamCaptureUnsupported})
+    with pytest.raises(BackendError, match="CUDA: cudaErrorStreamCaptureUnsupported"):
+        BindingsGraphs(below).capture("stream", lambda: None)
+    assert below.names.count("cudaGraphDestroy") == (call == "cudaGraphInstantiate")
+
+
+def test_pycuda_does_without_graphs() -> None:
+    assert PyCuda.graphs is None
+
+
+def test_tensorrt_has_what_the_stand_in_offers() -> None:
+    """TensorRT-RTX has the same interface as TensorRT, and can be imported without a GPU."""
+    assert tensorrt_rtx.ExecutionContextAllocationStrategy.USER_MANAGED
+    assert tensorrt_rtx.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+    expected = {
+        tensorrt_rtx.ICudaEngine: "device_memory_size_v2 create_runtime_config",
+        tensorrt_rtx.IExecutionContext: "set_device_memory set_input_shape set_tensor_address "
+        "execute_async_v3 active_optimization_profile set_optimization_profile_async",
+        tensorrt_rtx.IRuntimeConfig: "cuda_graph_strategy",
+    }
+    for kind, names in expected.items():
+        assert all(hasattr(kind, name) for name in names.split())
