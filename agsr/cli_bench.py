@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from agsr.contract import MAX_STEPS
 from agsr.options import Commands, FilePath
 
 if TYPE_CHECKING:
+    from agsr.bench.datasets import ImageSet
     from agsr.bench.plan import BenchPlan
     from agsr.bench.results import BenchResult
 
@@ -46,7 +48,8 @@ class SizeList(click.ParamType):  # type: ignore[type-arg]  # not generic before
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Every part as ``(height, width)`` or ``"set"``."""
-        return tuple(self._size(part, param, ctx) for part in str(value).split(","))
+        parts = (part.strip() for part in str(value).split(","))
+        return tuple(dict.fromkeys(self._size(part, param, ctx) for part in parts))
 
     def _size(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if text == "set":
@@ -185,18 +188,21 @@ def _share(text: str) -> float:
 
 def _measure(json_path: Path | None, markdown: Path | None, **options: Any) -> None:
     from agsr.atomic import complete_file
+    from agsr.bench.results import BenchResult
     from agsr.bench.run import run
     from agsr.bench.tables import to_markdown
     from agsr.console_bench import bench_progress, show_result
 
     plan = _plan(**options)
-    with bench_progress() as notify:
-        result = run(plan, notify)
-    show_result(result)
-    for path, text in ((json_path, result.to_json), (markdown, lambda: to_markdown(result))):
-        if path is not None:
-            with complete_file(path) as temporary:
-                temporary.write_text(text(), encoding="utf-8")
+    wanted = ((json_path, BenchResult.to_json), (markdown, to_markdown))
+    with ExitStack() as stack:
+        # Opened before the run, so that what can't be written is told at once.
+        files = [(stack.enter_context(complete_file(p)), text) for p, text in wanted if p]
+        with bench_progress() as notify:
+            result = run(plan, notify)
+        show_result(result)
+        for path, text in files:
+            path.write_text(text(result), encoding="utf-8")
     _leave(result)
 
 
@@ -219,9 +225,8 @@ def _plan(
     from agsr.bench.plan import BenchPlan
     from agsr.bench.quality import default_lpips, lpips_alex
 
-    found = tuple(find_set(name, data) for name in sets)
-    if "set" in sizes and not found:
-        raise click.UsageError("--size set needs a --set, whose images are timed")
+    found = tuple(dict.fromkeys(find_set(name, data) for name in sets))
+    _check(found, sizes, rounds)
     perceptual = lpips or (default_lpips(data) if found else None)
     return BenchPlan(
         contenders=tuple(
@@ -242,6 +247,16 @@ def _plan(
         distance=lpips_alex(perceptual) if perceptual else None,
         command=shlex.join(["agsr", *sys.argv[1:]]),
     )
+
+
+def _check(sets: tuple[ImageSet, ...], sizes: tuple[Any, ...], rounds: int) -> None:
+    names = [found.name for found in sets]
+    if len(set(names)) < len(names):
+        raise click.UsageError(f"two sets of one name: {', '.join(names)}; rename a folder")
+    if "set" in sizes and not sets:
+        raise click.UsageError("--size set needs a --set, whose images are timed")
+    if not rounds and not sets:
+        raise click.UsageError("--rounds 0 leaves speed out, and there is no --set to score")
 
 
 def _leave(result: BenchResult) -> None:

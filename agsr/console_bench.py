@@ -48,7 +48,7 @@ def show_result(result: BenchResult) -> None:
     for line in result.notes:
         console.print(f"note: {line}")
     if not result.complete:
-        console.print("interrupted: this is what was finished by then")
+        stderr().print("interrupted: this is what was finished by then")
 
 
 def _console() -> Console:
@@ -84,4 +84,7 @@ def show_comparison(comparison: Comparison, largest: float, largest_loss: float)
         console.print(f"slower by more than {largest:.0%}: {label}")
     for label in worse:
         console.print(f"PSNR fell by more than {largest_loss} dB: {label}")
+    for change in comparison.speed:
+        if change.doubtful(largest):
+            console.print(f"perhaps slower, more --rounds would tell: {change.label}")
     return bool(slower or worse or comparison.missing)

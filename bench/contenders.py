@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch
-from agsr.catalog import shipped_names
+from agsr.catalog import CHECKPOINT_SUFFIX, shipped_names
 from agsr.engines.select import open_backend
 from agsr.resize import upscale
 
@@ -42,9 +42,10 @@ class Contender:
 
     @property
     def label(self) -> str:
-        """A short name that is unique within a benchmark."""
+        """A name that is unique within a benchmark: files keep their folder, which may be all that
+        tells two of them apart."""
         steps = f"{self.steps} step{'s' * (self.steps > 1)}" if self.steps else ""
-        parts = (self.backend, Path(self.weights).name, steps, self.precision or "")
+        parts = (self.backend, self.weights, steps, self.precision or "")
         return " ".join(filter(None, parts))
 
     @property
@@ -52,13 +53,23 @@ class Contender:
         """Whether this is a network, and not the baseline."""
         return self.backend != BICUBIC
 
+    @property
+    def name(self) -> str:
+        """The backend alone: ``ort``, ``torch``, ``trt`` or ``bicubic``."""
+        return self.backend.partition(":")[0]
+
+    @property
+    def place(self) -> str:
+        """Execution provider or device; ``cpu`` where none was named."""
+        return self.backend.partition(":")[2] or "cpu"
+
     def open(self) -> Backend:
         """Load it.
 
         Raises:
             AgsrError: It can't run here; the message says why.
         """
-        name, _, place = self.backend.partition(":")
+        name, place = self.name, self.place
         if name == BICUBIC:
             return Bicubic()
         return open_backend(
@@ -66,9 +77,9 @@ class Contender:
             self.weights,
             steps=self.steps,
             precision=self.precision,
-            provider=(place or "cpu") if name == "ort" else None,
-            device=(place or "cpu") if name == "torch" else None,
-            threads=self.threads if self.backend in ("ort", "ort:cpu") else None,
+            provider=place if name == "ort" else None,
+            device=place if name == "torch" else None,
+            threads=self.threads if name == "ort" and place != "cuda" else None,
         )
 
 
@@ -108,6 +119,11 @@ def expand(
         Contender(backend=backend, weights=name, steps=count, precision=precision, threads=threads)
         for name in weights
         for backend, precision in itertools.product(backends, precisions)
-        for count in (steps if name in shipped_names() else (None,))
+        for count in (steps if has_checkpoint(name) else (None,))
     ]
     return [Contender(backend=BICUBIC), *dict.fromkeys(networks)]
+
+
+def has_checkpoint(weights: str) -> bool:
+    """Whether these weights run at any step count: a shipped name, or a ``.safetensors`` file."""
+    return weights in shipped_names() or Path(weights).suffix == CHECKPOINT_SUFFIX
