@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,52 +12,19 @@ import click
 
 from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import MAX_STEPS
-from agsr.options import Commands, FilePath
+from agsr.options import CommaList, Commands, FilePath, SizeList
 
 if TYPE_CHECKING:
     from agsr.bench.datasets import ImageSet
+    from agsr.bench.gallery import Gallery
     from agsr.bench.plan import BenchPlan
     from agsr.bench.results import BenchResult
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
-
-class CommaList(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """Words or numbers with commas between them."""
-
-    def __init__(self, name: str, item: click.ParamType[Any] = click.STRING) -> None:
-        self.name, self._item = name, item
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Any, ...]:
-        """Each part as the item's type has it."""
-        if isinstance(value, tuple):
-            return value
-        parts = [part.strip() for part in value.split(",") if part.strip()]
-        if not parts:
-            self.fail("empty; expected at least one", param, ctx)
-        return tuple(dict.fromkeys(self._item.convert(part, param, ctx) for part in parts))
-
-
-class SizeList(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """Sizes like ``320x180``, width first; kept as height and width. ``set`` stays a word."""
-
-    name = "WxH|set,…"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Every part as ``(height, width)`` or ``"set"``."""
-        parts = (part.strip() for part in str(value).split(","))
-        return tuple(dict.fromkeys(self._size(part, param, ctx) for part in parts))
-
-    def _size(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if text == "set":
-            return text
-        width, _, height = text.partition("x")
-        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-            self.fail(f"{text!r} is neither WIDTHxHEIGHT nor 'set'", param, ctx)
-        return int(height), int(width)
+PLOT_SUFFIXES = (".svg", ".png", ".pdf")
+"""Formats of ``--plot``."""
 
 
 @click.group(cls=Commands, invoke_without_command=True)
@@ -127,6 +94,10 @@ class SizeList(click.ParamType):  # type: ignore[type-arg]  # not generic before
 )
 @click.option("--json", "json_path", type=FilePath, help="Write everything, raw samples too.")
 @click.option("--markdown", type=FilePath, help="Write the tables.")
+@click.option(
+    "--html", type=FilePath, help="Write a report with plot, tables, crops to compare and maps."
+)
+@click.option("--plot", type=FilePath, help="Write quality against time: .svg, .png or .pdf.")
 @click.pass_context
 def bench(context: click.Context, /, **options: Any) -> None:
     """Measure quality and speed of every backend, step count and precision.
@@ -137,7 +108,7 @@ def bench(context: click.Context, /, **options: Any) -> None:
     \b
     agsr bench --set Set14                       the default: a minute or so
     agsr bench --size 640x360,1280x720 --rounds 10
-    agsr bench --set Set5 -w psnr,gan --json a.json
+    agsr bench --set Set5 -w psnr,gan --html report.html --json a.json
     agsr bench compare a.json b.json             exit status 1 if b is slower or worse
     """
     if context.invoked_subcommand is None:
@@ -186,24 +157,59 @@ def _share(text: str) -> float:
     return share
 
 
-def _measure(json_path: Path | None, markdown: Path | None, **options: Any) -> None:
-    from agsr.atomic import complete_file
-    from agsr.bench.results import BenchResult
+def _measure(
+    json_path: Path | None,
+    markdown: Path | None,
+    html: Path | None,
+    plot: Path | None,
+    **options: Any,
+) -> None:
+    from agsr.bench.gallery import Gallery
     from agsr.bench.run import run
     from agsr.bench.tables import to_markdown
     from agsr.console_bench import bench_progress, show_result
 
-    plan = _plan(**options)
-    wanted = ((json_path, BenchResult.to_json), (markdown, to_markdown))
-    with ExitStack() as stack:
-        # Opened before the run, so that what can't be written is told at once.
-        files = [(stack.enter_context(complete_file(p)), text) for p, text in wanted if p]
-        with bench_progress() as notify:
-            result = run(plan, notify)
-        show_result(result)
-        for path, text in files:
-            path.write_text(text(result), encoding="utf-8")
+    _check_files(json_path, markdown, html, plot)
+    gallery = Gallery()
+    plan = _plan(observer=gallery if html else None, **options)
+    with bench_progress() as notify:
+        result = run(plan, notify)
+    show_result(result)
+    _write(json_path, result.to_json)
+    _write(markdown, lambda: to_markdown(result))
+    if html:
+        from agsr.bench.html import to_html
+
+        _write(html, lambda: to_html(result, gallery))
+    if plot:
+        from agsr.bench.plot import save_plot
+
+        save_plot(result, plot)
     _leave(result)
+
+
+def _check_files(*paths: Path | None) -> None:
+    """Tell before the run what could not be written after it; the last one is the plot."""
+    from agsr.atomic import check_writable
+    from agsr.optional import require
+
+    *_, html, plot = paths
+    if plot and plot.suffix not in PLOT_SUFFIXES:
+        raise click.UsageError(f"--plot {plot}: expected a name in {', '.join(PLOT_SUFFIXES)}")
+    for path in filter(None, paths):
+        check_writable(path)
+    if html:
+        require("jinja2", extra="bench", purpose="The HTML report")
+    if html or plot:
+        require("matplotlib", extra="bench", purpose="Plotting")
+
+
+def _write(path: Path | None, text: Callable[[], str]) -> None:
+    from agsr.atomic import complete_file
+
+    if path is not None:
+        with complete_file(path) as temporary:
+            temporary.write_text(text(), encoding="utf-8")
 
 
 def _plan(
@@ -219,6 +225,7 @@ def _plan(
     threads: int | None,
     batch: int,
     rounds: int,
+    observer: Gallery | None,
 ) -> BenchPlan:
     from agsr.bench.contenders import expand
     from agsr.bench.datasets import find_set
@@ -226,7 +233,7 @@ def _plan(
     from agsr.bench.quality import default_lpips, lpips_alex
 
     found = tuple(dict.fromkeys(find_set(name, data) for name in sets))
-    _check(found, sizes, rounds)
+    _check_sets(found, sizes, rounds)
     perceptual = lpips or (default_lpips(data) if found else None)
     return BenchPlan(
         contenders=tuple(
@@ -245,11 +252,12 @@ def _plan(
         boundaries=("host", "device") if boundary == "both" else (boundary,),  # type: ignore[arg-type]
         rounds=rounds,
         distance=lpips_alex(perceptual) if perceptual else None,
+        observer=observer,
         command=shlex.join(["agsr", *sys.argv[1:]]),
     )
 
 
-def _check(sets: tuple[ImageSet, ...], sizes: tuple[Any, ...], rounds: int) -> None:
+def _check_sets(sets: tuple[ImageSet, ...], sizes: tuple[Any, ...], rounds: int) -> None:
     names = [found.name for found in sets]
     if len(set(names)) < len(names):
         raise click.UsageError(f"two sets of one name: {', '.join(names)}; rename a folder")

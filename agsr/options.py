@@ -57,6 +57,43 @@ class SizeOrWord(click.ParamType):  # type: ignore[type-arg]  # not generic befo
         return int(value)
 
 
+class CommaList(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
+    """Words or numbers with commas between them."""
+
+    def __init__(self, name: str, item: click.ParamType[Any] = click.STRING) -> None:
+        self.name, self._item = name, item
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        """Each part as the item's type has it."""
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        if not parts:
+            self.fail("empty; expected at least one", param, ctx)
+        return tuple(dict.fromkeys(self._item.convert(part, param, ctx) for part in parts))
+
+
+class SizeList(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
+    """Sizes like ``320x180``, width first; kept as height and width. ``set`` stays a word."""
+
+    name = "WxH|set,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Every part as ``(height, width)`` or ``"set"``."""
+        parts = (part.strip() for part in str(value).split(","))
+        return tuple(dict.fromkeys(self._size(part, param, ctx) for part in parts))
+
+    def _size(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if text == "set":
+            return text
+        width, _, height = text.partition("x")
+        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+            self.fail(f"{text!r} is neither WIDTHxHEIGHT nor 'set'", param, ctx)
+        return int(height), int(width)
+
+
 def _shared(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Several options as one decorator."""
 

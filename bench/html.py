@@ -1,0 +1,102 @@
+"""A benchmark's result as one HTML file that holds all it shows and fetches nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from agsr.bench.gallery import Gallery, Scene, as_greys, attention_maps, closer, data_uri
+from agsr.bench.plot import inline_svg, points
+from agsr.bench.results import BenchResult
+from agsr.bench.tables import failures, tables
+from agsr.catalog import shipped_names
+from agsr.contract import DEFAULT_STEPS
+from agsr.optional import require
+
+TEMPLATE = "report.html.j2"
+"""Beside this file."""
+
+MOST_MAPS = 2
+"""Images whose attention maps are shown."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image and what stands under it."""
+
+    title: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A scene for the slider, its methods, and the same closer."""
+
+    image: str
+    where: str
+    width: int
+    height: int
+    methods: tuple[Picture, ...]
+    closer: tuple[Picture, ...]
+
+
+def to_html(result: BenchResult, gallery: Gallery) -> str:
+    """The report.
+
+    Raises:
+        MissingDependencyError: jinja2 or matplotlib is not installed.
+    """
+    require("jinja2", extra="bench", purpose="The HTML report")
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE).render(
+        result=result,
+        plot=Markup(inline_svg(result)) if points(result) else "",  # our own SVG
+        tables=tables(result),
+        failures=failures(result),
+        comparisons=[_comparison(scene, gallery) for scene in gallery.scenes.values()],
+        attention=_attention(result, gallery),
+    )
+
+
+def _comparison(scene: Scene, gallery: Gallery) -> Comparison:
+    labels = {"original": "original", **gallery.labels}
+    height, width = scene.box.height, scene.box.width
+    return Comparison(
+        image=scene.image,
+        where=f"{width}x{height} at {scene.box.left}, {scene.box.top}",
+        width=width,
+        height=height,
+        methods=tuple(
+            Picture(labels[name], data_uri(part, "webp")) for name, part in scene.parts.items()
+        ),
+        closer=tuple(
+            Picture(labels[name], data_uri(part, "png")) for name, part in closer(scene).items()
+        ),
+    )
+
+
+def _attention(result: BenchResult, gallery: Gallery) -> list[list[Picture]]:
+    """A row of pictures per image: the input, then its maps step by step."""
+    ran = {row.contender.weights for row in result.rows if row.quality}
+    weights = next((name for name in shipped_names() if name in ran), None)
+    if weights is None or find_spec("torch") is None:
+        return []
+    colour = [scene for scene in gallery.scenes.values() if scene.lr.ndim == 3]
+    return [_maps(scene, weights) for scene in colour[:MOST_MAPS]]
+
+
+def _maps(scene: Scene, weights: str) -> list[Picture]:
+    maps = attention_maps(weights, scene.lr, DEFAULT_STEPS)
+    names = (f"A{n}: {plane.min():.2f} to {plane.max():.2f}" for n, plane in enumerate(maps, 1))
+    greys = [Picture(n, data_uri(x, "png")) for n, x in zip(names, as_greys(maps), strict=True)]
+    return [Picture(f"{scene.image}, input", data_uri(scene.lr, "png")), *greys]

@@ -1,0 +1,133 @@
+"""The dial as a picture: quality against time, a line per backend and a point per step count."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agsr.atomic import complete_file
+from agsr.bench.results import BenchResult, Row
+from agsr.errors import DatasetError
+from agsr.optional import require
+
+INK = "#010203"
+"""Colour of text and axes: no other element has it, so that a page can put its own in its place."""
+
+_STYLE: dict[Any, Any] = {
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "agsr",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row in the plane of time and quality."""
+
+    line: str
+    """Backend, weights and precision: points of one line differ in steps."""
+    steps: int
+    """Time steps."""
+    milliseconds: float
+    """Median time of the workload."""
+    psnr: float
+    """Mean PSNR-Y, dB."""
+
+
+def points(result: BenchResult) -> list[Point]:
+    """Every row that has both a score and a time, on the first set and the first workload."""
+    return [
+        Point(_line(row), row.steps, row.timings[0].median * 1e3, row.quality[0].mean.psnr)
+        for row in result.rows
+        if row.quality and row.timings and row.contender.is_network
+    ]
+
+
+def pareto(found: Sequence[Point]) -> list[Point]:
+    """The points that no other beats in both time and quality, the fastest first."""
+    best: list[Point] = []
+    for point in sorted(found, key=lambda p: (p.milliseconds, -p.psnr)):
+        if not best or point.psnr > best[-1].psnr:
+            best.append(point)
+    return best
+
+
+def save_plot(result: BenchResult, path: Path) -> None:
+    """Write the plot as the file's suffix says: ``.svg``, ``.png``, ``.pdf``; black on white.
+
+    Raises:
+        DatasetError: No row has both a score and a time.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    with complete_file(path) as temporary:
+        _draw(result, temporary, path.suffix.removeprefix("."), facecolor="white")
+
+
+def inline_svg(result: BenchResult) -> str:
+    """The plot as an SVG element whose ink is the page's text colour; otherwise as `save_plot`."""
+    file = io.StringIO()
+    _draw(result, file, "svg", facecolor="none")
+    text = file.getvalue()
+    return text[text.index("<svg") :].replace(INK, "currentColor")
+
+
+def _draw(result: BenchResult, file: Path | io.StringIO, kind: str, facecolor: str) -> None:
+    require("matplotlib", extra="bench", purpose="Plotting")
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    found = points(result)
+    if not found:
+        raise DatasetError("nothing to plot: no row has both a score (--set) and a time (--rounds)")
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+        axes = figure.subplots()
+        for name in dict.fromkeys(point.line for point in found):
+            _draw_line(axes, [point for point in found if point.line == name])
+        front = pareto(found)
+        times, scores = [p.milliseconds for p in front], [p.psnr for p in front]
+        axes.plot(times, scores, color=INK, alpha=0.25, linewidth=5, zorder=0, label="best choices")
+        _label(axes, result)
+        metadata = {"Date": None} if kind == "svg" else None  # equal input, equal file
+        figure.savefig(file, format=kind, dpi=160, facecolor=facecolor, metadata=metadata)
+
+
+def _draw_line(axes: Any, line: Sequence[Point]) -> None:
+    times, scores = [p.milliseconds for p in line], [p.psnr for p in line]
+    axes.plot(times, scores, marker="o", label=line[0].line)
+    for point in line:
+        place = (point.milliseconds, point.psnr)
+        axes.annotate(
+            str(point.steps), place, xytext=(0, 6), textcoords="offset points", ha="center"
+        )
+
+
+def _label(axes: Any, result: BenchResult) -> None:
+    row = next(row for row in result.rows if row.quality and row.timings)
+    axes.set_xlabel(f"median time of {row.timings[0].workload}, ms")
+    axes.set_ylabel(f"PSNR-Y on {row.quality[0].set}, dB")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.xaxis.set_minor_formatter("{x:.0f}")
+    axes.grid(alpha=0.2, which="both")
+    axes.margins(y=0.15)
+    axes.legend(title="numbers are time steps", loc="best")
+
+
+def _line(row: Row) -> str:
+    parts = (row.contender.backend, Path(row.contender.weights).name, row.precision)
+    return " ".join(parts)

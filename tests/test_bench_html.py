@@ -1,0 +1,199 @@
+"""The HTML report and the plot, the first also as a browser shows it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from agsr.bench.contenders import Contender
+from agsr.bench.datasets import TestImage
+from agsr.bench.gallery import MOST_SCENES, SCENE, Gallery, most_detailed
+from agsr.bench.html import to_html
+from agsr.bench.plot import INK, inline_svg, pareto, points, save_plot
+from agsr.bench.quality import Scores
+from agsr.bench.results import BenchResult, ImageScore, Row, SetScore, Timing
+from agsr.errors import DatasetError
+from agsr.resize import downscale, upscale
+
+Image = NDArray[np.uint8]
+
+
+def row(weights: str, steps: int, psnr: float, seconds: float) -> Row:
+    scores = ImageScore(image="photo", scores=Scores(psnr=psnr, ssim=0.9))
+    return Row(
+        contender=Contender(backend="ort", weights=weights, steps=steps),
+        device="CPUExecutionProvider",
+        precision="fp32",
+        steps=steps,
+        quality=(SetScore(set="Mini", images=(scores,)),),
+        timings=(
+            Timing(
+                workload="320x180",
+                boundary="host",
+                images=1,
+                output_pixels=1280 * 720,
+                flops=1e9,
+                rounds=((seconds,), (seconds * 1.1,)),
+            ),
+        ),
+    )
+
+
+@pytest.fixture
+def result() -> BenchResult:
+    return BenchResult(
+        created="2026-01-01T00:00:00+00:00",
+        command="agsr bench --set <Mini>",
+        environment={"processor": "a <fast> one", "cores": "2"},
+        rows=(
+            row("psnr", 1, 30.0, 0.1),
+            row("psnr", 4, 31.0, 0.3),
+            row("gan", 4, 29.0, 0.2),
+            Row(contender=Contender(backend="trt", weights="psnr"), error="no driver & no GPU"),
+        ),
+    )
+
+
+@pytest.fixture
+def gallery(photo: Image) -> Gallery:
+    seen = Gallery()
+    image = TestImage("photo", photo, downscale(photo))
+    for weights, steps in (("psnr", 1), ("psnr", 4), ("gan", 4)):
+        sr = np.asarray(np.clip(photo.astype(int) + steps, 0, 255), np.uint8)
+        seen(image, Contender(backend="ort", weights=weights, steps=steps), sr)
+    seen(image, Contender(backend="bicubic"), upscale(image.lr))
+    return seen
+
+
+def test_the_gallery_keeps_the_most_steps_of_one_backend(photo: Image, gallery: Gallery) -> None:
+    image = TestImage("photo", photo, downscale(photo))
+    other = Contender(backend="torch", weights="psnr", steps=6)
+    gallery(image, other, np.zeros_like(photo))
+    scene = gallery.scenes["photo"]
+    assert list(scene.parts) == ["original", "psnr", "gan", "Bicubic"]
+    assert gallery.labels["psnr"] == "psnr, 4 steps"
+    assert scene.parts["psnr"].mean() > scene.parts["original"].mean()
+
+
+def test_the_gallery_keeps_the_first_images_only(photo: Image) -> None:
+    gallery = Gallery()
+    for number in range(MOST_SCENES + 2):
+        image = TestImage(f"{number}", photo, downscale(photo))
+        gallery(image, Contender(backend="bicubic"), photo)
+    assert list(gallery.scenes) == [f"{number}" for number in range(MOST_SCENES)]
+
+
+def test_a_scene_is_where_the_detail_is() -> None:
+    image = np.full((600, 800), 128, np.uint8)
+    image[200:560:2, 240:780] = 0
+    box = most_detailed(image, SCENE)
+    assert (box.top, box.left, box.height, box.width) == pytest.approx((200, 240, *SCENE), abs=2)
+    assert box.cut(image).shape == (*SCENE, 3)
+    small = most_detailed(image[:50, :60], SCENE)
+    assert (small.height, small.width) == (50, 60)
+
+
+def test_the_report_holds_everything_and_fetches_nothing(
+    result: BenchResult, gallery: Gallery
+) -> None:
+    page = to_html(result, gallery)
+    assert "a &lt;fast&gt; one" in page
+    assert "<fast>" not in page
+    assert "did not run:</span> trt psnr: no driver &amp; no GPU" in page
+    # Addresses stand in names of the SVG's vocabulary alone.
+    fetched = re.findall(r"""(?:src|href)=["']?(?!data:|#)([^"'> ]+)""", page)
+    assert fetched == []
+    assert page.count("<svg") == 1
+    assert INK not in page
+    assert "A4: " in page  # the attention maps of the shipped weights
+
+
+def test_a_report_without_pictures_and_scores_says_what_there_is(result: BenchResult) -> None:
+    bare = dataclasses.replace(result, rows=result.rows[3:], complete=False)
+    page = to_html(bare, Gallery())
+    assert "Interrupted" in page
+    assert "<svg" not in page
+    assert "Side by side" not in page
+
+
+def test_the_plot_holds_every_scored_and_timed_row(result: BenchResult, tmp_path: Path) -> None:
+    found = points(result)
+    assert [(p.line, p.steps, p.psnr) for p in found] == [
+        ("ort psnr fp32", 1, 30.0),
+        ("ort psnr fp32", 4, 31.0),
+        ("ort gan fp32", 4, 29.0),
+    ]
+    assert [p.psnr for p in pareto(found)] == [30.0, 31.0]  # slower and worse: not a choice
+    for suffix, start in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")):
+        path = tmp_path / f"plot{suffix}"
+        save_plot(result, path)
+        assert path.read_bytes().startswith(start)
+    assert inline_svg(result) == inline_svg(result)
+    assert "currentColor" in inline_svg(result)
+
+
+def test_nothing_to_plot_is_said(result: BenchResult, tmp_path: Path) -> None:
+    bare = dataclasses.replace(result, rows=result.rows[3:])
+    with pytest.raises(DatasetError, match="nothing to plot"):
+        save_plot(bare, tmp_path / "plot.svg")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Any]:
+    """Headless Chromium. In CI its absence is a failure."""
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        assert "CI" not in os.environ, "CI must have chromium and chromedriver"
+        pytest.skip("no chromium and chromedriver here")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    flags = "headless no-sandbox disable-gpu no-first-run disable-background-networking"
+    for flag in (*flags.split(), "disable-sync", f"user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(f"--{flag}")
+    running = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield running
+    running.quit()
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_browser_shows_the_report_and_its_slider_moves(
+    browser: Any, result: BenchResult, gallery: Gallery, tmp_path: Path
+) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import Select
+
+    path = tmp_path / "report.html"
+    path.write_text(to_html(result, gallery), encoding="utf-8")
+    browser.get(path.as_uri())
+    loaded = "return [...document.images].map(i => i.complete && i.naturalWidth > 0)"
+    assert browser.execute_script(loaded)
+    assert all(browser.execute_script(loaded))
+
+    slider = browser.find_element(By.CSS_SELECTOR, ".slider")
+    cut = "return getComputedStyle(document.querySelector('.slider .top')).clipPath"
+    assert browser.execute_script(cut) == "inset(0px 0px 0px 50%)"
+    slider.find_element(By.TAG_NAME, "input").send_keys(Keys.HOME)
+    assert browser.execute_script(cut) == "inset(0px 0px 0px 0%)"
+
+    top = slider.find_element(By.CLASS_NAME, "top")
+    before = top.get_attribute("src")
+    right = browser.find_element(By.CSS_SELECTOR, "select[data-side=right]")
+    Select(right).select_by_visible_text("original")
+    assert top.get_attribute("src") != before
+    assert top.get_attribute("alt") == "original"
+    assert browser.get_log("browser") == []
