@@ -263,12 +263,13 @@ def _result(record: dict[str, Any]) -> BenchResult:
     limits = tuple(_make(Limit, {**x, "rounds": seconds(x["rounds"])}) for x in record["limits"])
     rows = tuple(map(_row, record["rows"]))
     notes = tuple(record["notes"])
-    return _make(BenchResult, {**record, "rows": rows, "limits": limits, "notes": notes})
+    found = {"rows": rows, "limits": limits, "notes": notes}
+    return _make(BenchResult, {**record, **found, "environment": dict(record["environment"])})
 
 
 def _row(record: dict[str, Any]) -> Row:
     quality = tuple(
-        SetScore(set=entry["set"], images=tuple(map(_image, entry["images"])))
+        SetScore(set=entry["set"], images=tuple(map(_image, filled(entry["images"]))))
         for entry in record["quality"]
     )
     timings = tuple(
