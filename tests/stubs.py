@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agsr.backend import Backend, BackendInfo, Batch
@@ -75,12 +75,18 @@ class Stub(Contender):
     """A contender whose backend is named by what it does, and repeats pixels until then."""
 
     good_calls: int = 0
+    """-1: as a reference (``ort``) it is not there."""
 
     def open(self) -> Backend:
+        if self.backend == "ort" and self.good_calls < 0:
+            raise BackendError("the reference is not here")
         if self.backend == "absent":
             raise BackendError("it is not here; get it somewhere else")
         act = ACTS.get(self.backend)
-        return Misbehaving(act, self.good_calls) if act else Repeat()
+        backend = Misbehaving(act, self.good_calls) if act else Repeat()
+        if self.place == "cuda":
+            backend.info = replace(backend.info, device="cuda:0")
+        return backend
 
 
 class Desk:
