@@ -134,8 +134,8 @@ def bench(context: click.Context, /, **options: Any) -> None:
 def compare(old: Path, new: Path, max_regression: str, max_psnr_loss: float) -> None:
     """Compare two results of --json; exit status 1 past a limit.
 
-    Times are taken relative to the matrix product of the same run, so that a slower day of the
-    machine is not taken for a slower program.
+    Times are taken relative to a matrix product that both runs measured, so that a slower day of
+    the machine is not taken for a slower program. Both need four --rounds at least.
     """
     from agsr.bench.comparison import compare_results
     from agsr.bench.results import BenchResult
@@ -271,5 +271,6 @@ def _leave(result: BenchResult) -> None:
     """Exit status: 130 after Ctrl-C, 1 if no network ran."""
     if not result.complete:
         raise SystemExit(INTERRUPTED)
-    if all(row.error for row in result.rows if row.contender.is_network):
+    networks = [row for row in result.rows if row.contender.is_network]
+    if all(row.error and not row.quality and not row.timings for row in networks):
         raise click.ClickException("nothing could run here")

@@ -28,13 +28,19 @@ class Lane:
         self._calls: dict[tuple[str, Boundary], int] = {}
 
     @contextmanager
-    def attempt(self) -> Iterator[None]:
-        """What fails in here ends this contender, and is told in its row."""
+    def attempt(self, what: str = "") -> Iterator[None]:
+        """What fails in here is told in the contender's row, and ends it.
+
+        Args:
+            what: A part of the work, like a size that may be too large: if the process survives its
+                failure, the contender goes on with the others.
+        """
         try:
             yield
         except BackendError as error:
-            self.row = replace(self.row, error=str(error))
-            self.close()
+            self.row = replace(self.row, error=f"{what}: {error}" if what else str(error))
+            if not what or self.worker is None or not self.worker.alive:
+                self.close()
 
     def load(self) -> None:
         """Start the process and load the network."""
@@ -74,7 +80,7 @@ class Lane:
         """First calls on a workload, and from them how often to call in a turn."""
         if self.worker is None:
             return
-        with self.attempt(), self._weighing():
+        with self.attempt(workload.name), self._weighing():
             first = self.worker.prepare(workload.name, workload.batches, boundary)
             if self.row.first_call_seconds is None:
                 self.row = replace(self.row, first_call_seconds=first)

@@ -146,7 +146,7 @@ class Row:
     steps: int = 0
     """Time steps; 0 for what has none."""
     error: str = ""
-    """Why it didn't run, or stopped."""
+    """Why it didn't run, or stopped; or which part of the work it could not do, and why."""
     load_seconds: float | None = None
     """From a fresh process to a loaded network, imports included."""
     first_call_seconds: float | None = None

@@ -98,7 +98,7 @@ class _Bench:
             self._tell(f"{images.name} {image.name}: {contender.label}")
             if lane.worker is None:
                 continue
-            with lane.attempt():
+            with lane.attempt(f"{images.name} {image.name}"):
                 results[contender] = _levels(lane.worker.upscale(_unit_range(image.lr)))
                 if contender in scored:
                     reference = results.get(reference_of(contender) or contender)

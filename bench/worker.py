@@ -26,7 +26,7 @@ from agsr.errors import AgsrError, BackendError
 PATIENCE = 900.0
 """Seconds to wait for an answer: a TensorRT engine may be built meanwhile."""
 
-GRACE = 5.0
+GRACE = 2.0
 """Seconds that a process has to end by itself."""
 
 PRODUCTS = 3
@@ -54,6 +54,11 @@ class Worker:
         with _ctrl_c_is_ours():
             self._process.start()
         far.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.is_alive()
 
     def load(self) -> tuple[BackendInfo, float]:
         """Load the network: what it is, and seconds, its library's import included."""
@@ -96,6 +101,7 @@ class Worker:
             self._pipe.send((method, arguments))
             if not self._pipe.poll(self._patience):
                 self._process.kill()
+                self._process.join()
                 raise BackendError(f"no answer within {self._patience:g} s; it was ended")
             done, value = self._pipe.recv()
         except (EOFError, OSError):

@@ -180,6 +180,16 @@ def test_a_reference_that_cannot_run_is_noted(mini: ImageSet, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("at_desks")
+def test_what_is_too_large_for_one_costs_it_nothing_else(mini: ImageSet) -> None:
+    contender = Stub(backend="small", weights="x.onnx")
+    result = run(_plan(contender, sets=(mini,), sizes=((6, 8), (20, 20), (9, 9)), rounds=2))
+    (row,) = result.rows
+    assert [timing.workload for timing in row.timings] == ["8x6", "9x9"]
+    assert row.error == "20x20: too large"
+    assert row.quality == ()
+
+
+@pytest.mark.usefixtures("at_desks")
 def test_each_goes_first_in_turn() -> None:
     Desk.asked = ()
     run(_plan(*(Stub(backend=name, weights="x") for name in "abc"), rounds=4))
@@ -262,7 +272,7 @@ def test_what_fails_is_a_row_with_its_reason_and_the_others_go_on(mini: ImageSet
     result = run(_plan(*contenders, sets=(mini,), rounds=3))
     absent, killed, aborts, good = result.rows
     assert (absent.error, absent.device) == ("it is not here; get it somewhere else", "")
-    assert killed.error.startswith("its process was killed: out of memory?")
+    assert killed.error.startswith("Mini grey: its process was killed: out of memory?")
     assert aborts.error == "its process crashed (SIGABRT)"
     assert (killed.quality, killed.timings) == ((), ())  # its set was not finished
     assert len(aborts.timings[0].rounds) == 2
