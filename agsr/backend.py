@@ -35,16 +35,23 @@ class BackendInfo:
     """Device or execution provider that was got, not the one that was asked for."""
     precision: str
     """Arithmetic inside the network."""
-    steps: int
-    """Time steps of the recurrent attention loop."""
-    receptive_radius: int
-    """LR pixels to each side that an output pixel depends on: the halo of exact tiling."""
+    steps: int | None
+    """Time steps of the recurrent attention loop; None for a foreign network, which has none."""
+    receptive_radius: int | None
+    """LR pixels to each side that an output pixel depends on: the halo of exact tiling. None where
+    a foreign network does not tell."""
     model: str
     """Name or path of the weights."""
     weights_hash: str
     """SHA-256 of the weights, equal for all backends and precisions of one checkpoint."""
     largest: tuple[int, int] | None = None
     """Height and width of the largest input, LR pixels; None means no limit but memory."""
+
+    @property
+    def summary(self) -> str:
+        """What runs, in a few words: ``ort (CPUExecutionProvider), 4 steps, fp32``."""
+        steps = "" if self.steps is None else f"{self.steps} steps, "
+        return f"{self.name} ({self.device}), {steps}{self.precision}"
 
 
 class Backend(ABC):

@@ -176,9 +176,10 @@ def export(
     multiple=True,
     default=["Set5"],
     show_default=True,
-    help="Set5, Set14, BSD100, Kodak24, or a folder of HR images; repeatable.",
+    help="Set5, Set14, BSD100, Urban100, Manga109, or a folder of HR images; repeatable.",
 )
 @click.option("--data", type=FilePath, help="Folder of the named sets. [default: $AGSR_DATA]")
+@click.option("--fetch", is_flag=True, help="Fetch named sets that are not here, once.")
 @running_options
 @click.option(
     "--lpips",
@@ -187,16 +188,20 @@ def export(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, one per line.")
 def evaluate(
-    sets: tuple[str, ...], data: Path | None, lpips: Path | None, as_json: bool, **running: Any
+    sets: tuple[str, ...],
+    data: Path | None,
+    fetch: bool,
+    lpips: Path | None,
+    as_json: bool,
+    **running: Any,
 ) -> None:
     """Score the network: PSNR and SSIM on luma, per image and mean, beside Bicubic."""
-    from agsr.bench.datasets import find_set
     from agsr.bench.quality import QualityReport, lpips_alex
     from agsr.bench.quality import evaluate as scores
-    from agsr.console import show_quality, tracked
+    from agsr.console import open_sets, show_quality, tracked
 
     distance = lpips_alex(lpips) if lpips else None
-    image_sets = [find_set(name, data) for name in sets]
+    image_sets = open_sets(sets, data, fetch=fetch)
     with _open(**running) as upscaler:
         for images in image_sets:
             rows = tuple(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agsr.catalog import DEFAULT_WEIGHTS
-from agsr.contract import MAX_STEPS
+from agsr.contract import DEFAULT_STEPS, MAX_STEPS
 from agsr.options import CommaList, Commands, FilePath, SizeList
 
 if TYPE_CHECKING:
@@ -23,18 +22,16 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
-PLOT_SUFFIXES = (".svg", ".png", ".pdf")
-"""Formats of ``--plot``."""
-
 
 @click.group(cls=Commands, invoke_without_command=True)
 @click.option(
     "--set",
     "sets",
     multiple=True,
-    help="Score on Set5, Set14, BSD100, Kodak24, or a folder of HR images; repeatable.",
+    help="Score on Set5, Set14, BSD100, Urban100, Manga109, or a folder of HR images; repeatable.",
 )
 @click.option("--data", type=FilePath, help="Folder of the named sets. [default: $AGSR_DATA]")
+@click.option("--fetch", is_flag=True, help="Fetch named sets that are not here, once.")
 @click.option(
     "-w",
     "--weights",
@@ -44,20 +41,30 @@ PLOT_SUFFIXES = (".svg", ".png", ".pdf")
     help="Shipped weights, or .onnx and .safetensors files.",
 )
 @click.option(
+    "--model",
+    "models",
+    type=click.Path(exists=True, dir_okay=False),
+    multiple=True,
+    help="Another project's x4 ONNX network, run by ONNX Runtime; repeatable.",
+)
+@click.option(
+    "--hints",
+    default="",
+    metavar="NAME=VALUE,…",
+    help="What of --model is not found by itself, like order=bgr,input_peak=255.",
+)
+@click.option(
     "-b",
     "--backends",
     type=CommaList("BACKEND[:WHERE],…"),
-    default="ort,ort:openvino,torch,trt",
-    show_default=True,
-    help="Like ort:cuda or torch:cuda:1. What can't run here says why.",
+    help="Like ort:cuda or torch:cuda:1. What can't run here says why. "
+    "[default: ort,ort:openvino,torch,trt]",
 )
 @click.option(
     "-s",
     "--steps",
     type=CommaList("N,…", click.IntRange(1, MAX_STEPS)),
-    default="1,2,4",
-    show_default=True,
-    help="Time steps of shipped weights.",
+    help="Time steps of shipped weights. [default: 1,2,4]",
 )
 @click.option(
     "--precision",
@@ -87,6 +94,12 @@ PLOT_SUFFIXES = (".svg", ".png", ".pdf")
     default=5,
     show_default=True,
     help="In each, all take their turn. 0 leaves speed out.",
+)
+@click.option(
+    "--table1",
+    "as_table1",
+    is_flag=True,
+    help="Print the paper's Table 1 beside what is measured: Set5, Set14, BSD100, no timing.",
 )
 @click.option("-j", "--threads", type=click.IntRange(1), help="[default: one per core]")
 @click.option(
@@ -162,87 +175,75 @@ def _measure(
     markdown: Path | None,
     html: Path | None,
     plot: Path | None,
+    as_table1: bool,
     **options: Any,
 ) -> None:
     from agsr.bench.gallery import Gallery
+    from agsr.bench.outputs import Outputs
     from agsr.bench.run import run
-    from agsr.bench.tables import to_markdown
-    from agsr.console_bench import bench_progress, show_result
+    from agsr.console_bench import bench_progress, show_result, show_table1
 
-    _check_files(json_path, markdown, html, plot)
+    outputs = Outputs(json=json_path, markdown=markdown, html=html, plot=plot)
+    outputs.check()
     gallery = Gallery()
-    plan = _plan(observer=gallery if html else None, **options)
+    if as_table1:
+        options = _for_table1(options)
+    plan = _plan(observer=gallery if html else None, plain=as_table1, **options)
     with bench_progress() as notify:
         result = run(plan, notify)
-    show_result(result)
-    _write(json_path, result.to_json)
-    _write(markdown, lambda: to_markdown(result))
-    if html:
-        from agsr.bench.html import to_html
-
-        _write(html, lambda: to_html(result, gallery))
-    if plot:
-        from agsr.bench.plot import save_plot
-
-        save_plot(result, plot)
+    if as_table1:
+        show_table1(result)
+    else:
+        show_result(result)
+    outputs.write(result, gallery)
     _leave(result)
 
 
-def _check_files(*paths: Path | None) -> None:
-    """Tell before the run what could not be written after it; the last one is the plot."""
-    from agsr.atomic import check_writable
-    from agsr.optional import require
+def _for_table1(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of the paper's comparison, where the user names no others."""
+    from agsr.bench.table1 import SETS
 
-    *_, html, plot = paths
-    if plot and plot.suffix not in PLOT_SUFFIXES:
-        raise click.UsageError(f"--plot {plot}: expected a name in {', '.join(PLOT_SUFFIXES)}")
-    for path in filter(None, paths):
-        check_writable(path)
-    if html:
-        require("jinja2", extra="bench", purpose="The HTML report")
-    if html or plot:
-        require("matplotlib", extra="bench", purpose="Plotting")
-
-
-def _write(path: Path | None, text: Callable[[], str]) -> None:
-    from agsr.atomic import complete_file
-
-    if path is not None:
-        with complete_file(path) as temporary:
-            temporary.write_text(text(), encoding="utf-8")
+    backends, steps = options["backends"] or ("auto",), options["steps"] or (DEFAULT_STEPS,)
+    return {**options, "sets": SETS, "rounds": 0, "backends": backends, "steps": steps}
 
 
 def _plan(
     sets: tuple[str, ...],
     data: Path | None,
+    fetch: bool,
     sizes: tuple[Any, ...],
     lpips: Path | None,
     boundary: str,
     weights: tuple[str, ...],
-    backends: tuple[str, ...],
-    steps: tuple[int, ...],
+    models: tuple[str, ...],
+    hints: str,
+    backends: tuple[str, ...] | None,
+    steps: tuple[int, ...] | None,
     precisions: tuple[str, ...] | None,
     threads: int | None,
     batch: int,
     rounds: int,
     observer: Gallery | None,
+    plain: bool,
 ) -> BenchPlan:
-    from agsr.bench.contenders import expand
-    from agsr.bench.datasets import find_set
+    from agsr.bench import contenders
     from agsr.bench.plan import BenchPlan
     from agsr.bench.quality import default_lpips, lpips_alex
+    from agsr.console import open_sets
 
-    found = tuple(dict.fromkeys(find_set(name, data) for name in sets))
+    found = tuple(dict.fromkeys(open_sets(sets, data, fetch=fetch)))
     _check_sets(found, sizes, rounds)
-    perceptual = lpips or (default_lpips(data) if found else None)
+    perceptual = lpips or (default_lpips(data) if found and not plain else None)
     return BenchPlan(
         contenders=tuple(
-            expand(
-                backends=backends,
+            contenders.expand(
+                backends=backends or contenders.DEFAULT_BACKENDS,
                 weights=weights,
-                steps=steps,
+                steps=steps or contenders.DEFAULT_STEPS,
                 precisions=precisions or (None,),
                 threads=threads,
+                models=models,
+                hints=hints,
             )
         ),
         sets=found,
@@ -251,6 +252,7 @@ def _plan(
         batch=batch,
         boundaries=("host", "device") if boundary == "both" else (boundary,),  # type: ignore[arg-type]
         rounds=rounds,
+        parity=not plain,
         distance=lpips_alex(perceptual) if perceptual else None,
         observer=observer,
         command=shlex.join(["agsr", *sys.argv[1:]]),

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from rich.table import Table
 from agsr.optional import install_command
 
 if TYPE_CHECKING:
+    from agsr.bench.datasets import ImageSet
     from agsr.bench.environment import Check
     from agsr.bench.quality import QualityReport, QualityRow
     from agsr.engines.engine_cache import CacheEntry
@@ -63,6 +65,24 @@ def tracked(items: Iterable[_T], name: str, total: int) -> Iterable[_T]:
     )
 
 
+def open_sets(names: Sequence[str], data: Path | None, *, fetch: bool) -> list[ImageSet]:
+    """Test sets by name or path, with a bar on stderr over what has to be fetched."""
+    from agsr.bench.datasets import find_set
+
+    console = stderr()
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+
+        def find(name: str) -> ImageSet:
+            task = bar.add_task(f"fetching {escape(name)}", total=None, visible=False)
+
+            def report(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total, visible=done < total)
+
+            return find_set(name, data, fetch=fetch, progress=report)
+
+        return [find(name) for name in names]
+
+
 def show_export(report: ExportReport) -> None:
     """Where the file is, what is in it, and how far it is from torch."""
     meta = report.metadata
@@ -81,14 +101,13 @@ def show_export(report: ExportReport) -> None:
 
 def show_quality(report: QualityReport) -> None:
     """A row per image and the mean, beside Bicubic."""
-    info = report.backend
     perceptual = report.mean.lpips is not None
     columns = ["PSNR dB", "SSIM", *(["LPIPS"] if perceptual else [])]
     table = Table(
         escape(report.set),
         *columns,
         *(f"Bicubic {column}" for column in columns),
-        title=f"{info.name} ({info.device}), {info.steps} steps, {info.precision}",
+        title=report.backend.summary,
         caption=report.protocol,
     )
     for row in report.rows:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from agsr.bench.table1 import table1
 from agsr.bench.tables import failures, tables
 from agsr.console import stderr, stdout
 
@@ -49,6 +50,14 @@ def show_result(result: BenchResult) -> None:
         console.print(f"note: {line}")
     if not result.complete:
         stderr().print("interrupted: this is what was finished by then")
+
+
+def show_table1(result: BenchResult) -> None:
+    """The paper's table beside the measured rows."""
+    console = _console()
+    _print(console, table1(result))
+    for line in failures(result):
+        console.print(f"did not run: {line}")
 
 
 def _console() -> Console:

@@ -21,6 +21,9 @@ BORDER = SCALE
 Image8 = NDArray[np.uint8]
 Luma = NDArray[np.float64]
 
+GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+"""BT.601 luma of RGB in full range, as in JPEG: white stays white."""
+
 _BT601 = np.array([65.481, 128.553, 24.966]) / 255
 
 

@@ -41,6 +41,12 @@ def upscale(image: Image8) -> Image8:
     return _resize(image, image.shape[0] * SCALE, image.shape[1] * SCALE)
 
 
+def upscale_planes(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`upscale` for float planes ``(..., H, W)``: neither rounded nor clipped."""
+    rows, columns = (_weights(side, side * SCALE).astype(np.float32) for side in planes.shape[-2:])
+    return np.asarray(rows @ planes @ columns.T, dtype=np.float32)
+
+
 def phase_filters(radius: int) -> NDArray[np.float64]:
     """`upscale` as convolutions: what each of the 4x4 output pixels of an LR pixel reads.
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.catalog import CHECKPOINT_SUFFIX, shipped_names
+from agsr.engines.foreign import ForeignBackend
+from agsr.engines.ports import Hints
 from agsr.engines.select import open_backend
 from agsr.resize import upscale
 
@@ -39,6 +41,10 @@ class Contender:
     """Arithmetic; None means the backend's own choice."""
     threads: int | None = None
     """Threads of CPU code; None means one per core."""
+    foreign: bool = False
+    """Whether ``weights`` is another project's ONNX file."""
+    hints: str = ""
+    """What is known of a foreign file, as `agsr.engines.ports.Hints.parse` reads it."""
 
     @property
     def label(self) -> str:
@@ -72,6 +78,14 @@ class Contender:
         name, place = self.name, self.place
         if name == BICUBIC:
             return Bicubic()
+        if self.foreign:
+            return ForeignBackend(
+                Path(self.weights),
+                Hints.parse(self.hints),
+                provider=place,
+                precision=self.precision or "fp32",
+                threads=self.threads if place != "cuda" else None,
+            )
         return open_backend(
             name,
             self.weights,
@@ -91,7 +105,7 @@ class Bicubic(Backend):
             name=BICUBIC,
             device="numpy",
             precision="uint8",
-            steps=0,
+            steps=None,
             receptive_radius=2,
             model=BICUBIC,
             weights_hash="",
@@ -110,18 +124,30 @@ def expand(
     steps: Sequence[int] = DEFAULT_STEPS,
     precisions: Sequence[str | None] = (None,),
     threads: int | None = None,
+    models: Sequence[str] = (),
+    hints: str = "",
 ) -> list[Contender]:
-    """Every combination, Bicubic first.
+    """Every combination, Bicubic first, other people's ``models`` last.
 
     Step counts apply to shipped names and ``.safetensors`` files; an ``.onnx`` file has its own.
+    Foreign models run on the providers of ONNX Runtime alone.
+
+    Raises:
+        ModelError: The hints can't be understood.
     """
+    Hints.parse(hints)
     networks = [
         Contender(backend=backend, weights=name, steps=count, precision=precision, threads=threads)
         for name in weights
         for backend, precision in itertools.product(backends, precisions)
         for count in (steps if has_checkpoint(name) else (None,))
     ]
-    return [Contender(backend=BICUBIC), *dict.fromkeys(networks)]
+    foreign = [
+        Contender(backend=backend, weights=path, threads=threads, foreign=True, hints=hints)
+        for path, backend in itertools.product(models, backends)
+        if backend.partition(":")[0] == "ort"
+    ]
+    return [Contender(backend=BICUBIC), *dict.fromkeys(networks), *foreign]
 
 
 def has_checkpoint(weights: str) -> bool:

@@ -1,4 +1,7 @@
-"""Test sets: found by name or path, read as HR images with the LR images made of them."""
+"""Test sets: found by name or path, read as HR images with the LR images made of them.
+
+The LR images are not kept: making one takes about as long as decoding its HR image.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from agsr.bench.fetch import Progress, fetch_set, kept_set, sources
 from agsr.data import IMAGE_SUFFIXES, Image8
 from agsr.errors import DatasetError
 from agsr.image import read_rgb
@@ -63,17 +67,28 @@ def data_folder(given: Path | None = None) -> Path | None:
     return Path(named) if named else None
 
 
-def find_set(name: str, data: Path | None = None) -> ImageSet:
-    """A test set by name (``Set5``, ``Set14``, ``BSD100``, ``Kodak24``) or by a folder's path.
+def find_set(
+    name: str, data: Path | None = None, *, fetch: bool = False, progress: Progress | None = None
+) -> ImageSet:
+    """A test set by name (``Set5``, ``Urban100``, ``Kodak24``, ...) or by a folder's path.
+
+    A named set is looked for in ``data``, in ``$AGSR_DATA`` and among those fetched before.
 
     Args:
         name: Name or path. Where the folder holds a folder ``HR``, the images are those in it.
-        data: Folder that holds the named sets; None means ``$AGSR_DATA``.
+        data: Folder that holds named sets.
+        fetch: Fetch a set that is nowhere here; see `agsr.bench.fetch`.
+        progress: Told the number of files fetched, and of all.
 
     Raises:
-        DatasetError: There is no such set, or no image in it.
+        DatasetError: There is no such set, no image in it, or it can't be fetched.
+        MissingDependencyError: Fetching needs a package that is not installed.
     """
-    folder = _locate(name, data_folder(data))
+    folder = _locate(name, data)
+    if folder is None and fetch and name in sources():
+        folder = fetch_set(name, progress=progress)
+    if folder is None:
+        raise DatasetError(_not_found(name, data))
     images = folder / "HR" if (folder / "HR").is_dir() else folder
     files = sorted(p for p in images.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
@@ -81,13 +96,27 @@ def find_set(name: str, data: Path | None = None) -> ImageSet:
     return ImageSet(folder.resolve().name, tuple(files))
 
 
-def _locate(name: str, data: Path | None) -> Path:
-    candidates = [data / place.format(name=name) for place in _PLACES] if data else []
-    for folder in (*candidates, Path(name)):
-        if folder.is_dir():
-            return folder
-    looked = ", ".join(str(c) for c in candidates) or f"no data folder, {DATA_VARIABLE} is not set"
-    raise DatasetError(
-        f"no image set '{name}' ({looked}); give the path of a folder of HR images, or name "
-        f"the folder that holds {name}/HR with --data or {DATA_VARIABLE}"
+def _locate(name: str, data: Path | None) -> Path | None:
+    """The set's folder, if it is anywhere on this machine."""
+    named = (folder for folder in _candidates(name, data) if folder.is_dir())
+    as_path = Path(name) if Path(name).is_dir() else None
+    return next(named, None) or kept_set(name) or as_path
+
+
+def _candidates(name: str, data: Path | None) -> list[Path]:
+    """Where the data folders would hold the set."""
+    folders = dict.fromkeys(folder for folder in (data, data_folder()) if folder is not None)
+    return [folder / place.format(name=name) for folder in folders for place in _PLACES]
+
+
+def _not_found(name: str, data: Path | None) -> str:
+    looked = ", ".join(map(str, _candidates(name, data)))
+    looked = looked or f"no data folder, {DATA_VARIABLE} is not set"
+    if name in sources():
+        advice = "fetch it with --fetch"
+    else:
+        advice = f"give the path of a folder of HR images ({', '.join(sources())}: with --fetch)"
+    return (
+        f"no image set '{name}' ({looked}); {advice}, or name the folder that holds {name}/HR "
+        f"with --data or {DATA_VARIABLE}"
     )

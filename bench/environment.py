@@ -32,6 +32,7 @@ PACKAGES = {
     "onnxruntime-ep-openvino": "cpu",
     "torch": "train",
     "onnx": "train",
+    "pooch": "bench",
     "onnxscript": "train",
     "safetensors": "train",
     "tensorboard": "train",

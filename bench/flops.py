@@ -61,19 +61,31 @@ def _inferred(model: Any, path: Path, shape: Shape) -> Any:
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
     flat = inliner.inline_local_functions(model)
-    return onnx.shape_inference.infer_shapes(flat, data_prop=True).graph
+    try:
+        return onnx.shape_inference.infer_shapes(flat, strict_mode=True, data_prop=True).graph
+    except onnx.shape_inference.InferenceError as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{path}: its shapes can't be inferred: {reason}") from None
 
 
 def _fix_input(graph: Any, path: Path, shape: Shape) -> None:
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [found for found in graph.input if found.name not in weights]
-    dims = inputs[0].type.tensor_type.shape.dim if len(inputs) == 1 else []
-    taken = [dim.dim_value for dim in dims]  # 0 for any
-    if len(taken) != len(shape) or any(t not in (0, s) for t, s in zip(taken, shape, strict=True)):
+    dims = _dims(inputs[0]) if len(inputs) == 1 else []
+    given = _as_declared(dims, shape) if len(dims) == len(shape) == 4 else ()
+    if not given or any(dim.dim_value not in (0, x) for dim, x in zip(dims, given, strict=True)):
         found = [[dim.dim_value or dim.dim_param for dim in _dims(each)] for each in inputs]
         raise ModelError(f"{path}: its inputs are {found}; expected one that takes {list(shape)}")
-    for dim, size in zip(dims, shape, strict=True):
+    for dim, size in zip(dims, given, strict=True):
         dim.dim_value = size
+
+
+def _as_declared(dims: Any, shape: Shape) -> Shape:
+    """The input's shape in the file's own layout: channels last, or one channel, if it says so."""
+    batch, channels, height, width = shape
+    if dims[3].dim_value in (1, channels) and dims[1].dim_value != channels:
+        return batch, height, width, dims[3].dim_value
+    return batch, dims[1].dim_value or channels, height, width
 
 
 def _dims(info: Any) -> Any:

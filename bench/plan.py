@@ -41,6 +41,8 @@ class BenchPlan:
     """Images per call of the input sizes."""
     boundaries: tuple[Boundary, ...] = ("host",)
     """What is timed."""
+    parity: bool = True
+    """Whether pixels are compared with the reference's, see `agsr.bench.run.reference_of`."""
     rounds: int = 5
     """Turns of each contender on each workload; 0 leaves speed out."""
     turn_seconds: float = 0.5

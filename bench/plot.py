@@ -40,8 +40,8 @@ class Point:
 
     line: str
     """Backend, weights and precision: points of one line differ in steps."""
-    steps: int
-    """Time steps."""
+    steps: int | None
+    """Time steps; None for a network that has none."""
     milliseconds: float
     """Median time of the workload."""
     psnr: float
@@ -112,7 +112,7 @@ def _draw_line(axes: Any, line: Sequence[Point]) -> None:
     for point in line:
         place = (point.milliseconds, point.psnr)
         axes.annotate(
-            str(point.steps), place, xytext=(0, 6), textcoords="offset points", ha="center"
+            str(point.steps or ""), place, xytext=(0, 6), textcoords="offset points", ha="center"
         )
 
 

@@ -143,8 +143,8 @@ class Row:
     """What it ran on: the device or execution provider that was got."""
     precision: str = ""
     """Arithmetic inside the network."""
-    steps: int = 0
-    """Time steps; 0 for what has none."""
+    steps: int | None = None
+    """Time steps; None for what has none."""
     error: str = ""
     """Why it didn't run, or stopped; or which part of the work it could not do, and why."""
     load_seconds: float | None = None

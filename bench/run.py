@@ -59,8 +59,8 @@ class _Bench:
     def __init__(self, plan: BenchPlan, notify: Notify | None) -> None:
         self._plan, self._notify = plan, notify
         self._lanes = {contender: Lane(contender) for contender in plan.contenders}
-        references = filter(None, map(reference_of, plan.contenders)) if plan.sets else ()
-        self._hidden = {c: Lane(c) for c in references if c not in self._lanes}
+        self._references = _references(plan)
+        self._hidden = {c: Lane(c) for c in self._references if c not in self._lanes}
         self._limits: dict[tuple[str, str, str], Limit] = {}
         self._work = Work()
         workloads = plan.workloads() if plan.rounds else []
@@ -91,9 +91,8 @@ class _Bench:
     ) -> None:
         """One image by all; those that others are compared with come first."""
         results: dict[Contender, Levels] = {}
-        references = {reference_of(contender) for contender in self._lanes}
         everyone = {**self._hidden, **self._lanes}
-        for contender in sorted(everyone, key=lambda c: c not in references):
+        for contender in sorted(everyone, key=lambda c: c not in self._references):
             lane = everyone[contender]
             self._tell(f"{images.name} {image.name}: {contender.label}")
             if lane.worker is None:
@@ -174,15 +173,14 @@ class _Bench:
             lane.close()
 
     def result(self, complete: bool) -> BenchResult:
-        references = {reference_of(c) for c in self._lanes} - {None}
-        kinds = sorted({c.backend for c in references if c})
+        kinds = sorted({contender.backend for contender in self._references})
         return BenchResult(
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             command=self._plan.command,
             environment=describe(),
             rows=tuple(map(self._row, self._lanes.values())),
             limits=tuple(self._limits.values()),
-            reference=" or ".join(f"{kind} cpu fp32" for kind in kinds) if self._plan.sets else "",
+            reference=" or ".join(f"{kind} cpu fp32" for kind in kinds),
             notes=(*self._missing_references(), *self._work.notes),
             complete=complete,
         )
@@ -209,10 +207,17 @@ def reference_of(contender: Contender) -> Contender | None:
 
     None for the baseline and for other people's networks.
     """
-    if not contender.is_network:
+    if not contender.is_network or contender.foreign:
         return None
     backend = "torch" if has_checkpoint(contender.weights) and find_spec("torch") else "ort"
     return replace(contender, backend=backend, precision=contender.precision and "fp32")
+
+
+def _references(plan: BenchPlan) -> set[Contender]:
+    """What the plan's contenders are compared with."""
+    if not (plan.sets and plan.parity):
+        return set()
+    return set(filter(None, map(reference_of, plan.contenders)))
 
 
 def _rotated(lanes: list[Lane], number: int) -> list[Lane]:

@@ -23,9 +23,7 @@ from agsr.atomic import complete_file
 from agsr.engines.trt_builder import BuildOptions, BuildReport
 from agsr.errors import BackendError
 from agsr.optional import require
-
-CACHE_VARIABLE = "AGSR_CACHE"
-"""Environment variable that names the cache folder."""
+from agsr.user_cache import CACHE_VARIABLE, cache_folder
 
 FORMAT = "agsr-engine-1"
 """Value of the ``format`` entry in a sidecar."""
@@ -84,7 +82,8 @@ class EngineCache:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = (folder or _default_folder()) / "engines"
+        parent = folder or cache_folder(extra="rtx", purpose="The engine cache")
+        self.folder = parent / "engines"
 
     def get(
         self, identity: EngineIdentity, build: Callable[[], tuple[bytes, BuildReport]]
@@ -192,11 +191,3 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _default_folder() -> Path:
-    named = os.environ.get(CACHE_VARIABLE)
-    if named:
-        return Path(named)
-    platformdirs = require("platformdirs", extra="rtx", purpose="The engine cache")
-    return Path(platformdirs.user_cache_dir("agsr", appauthor=False))

@@ -18,7 +18,7 @@ from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata
 from agsr.errors import BackendError, ModelError
 from agsr.optional import install_command, require
 
-_QUIET = 3  # ONNX Runtime's severity "error": its warnings are about choices made here
+_QUIET = 4  # ONNX Runtime's severity "fatal": its errors are raised, there is no need to print them
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,41 @@ def available_providers() -> list[str]:
     ]
 
 
+def open_session(
+    path: Path,
+    provider: str,
+    precision: str,
+    threads: int | None = None,
+    *,
+    exclusive: bool = True,
+) -> Any:
+    """A session for any graph, on the provider that was asked for.
+
+    Args:
+        path: ONNX file.
+        provider: A key of `PROVIDERS`.
+        precision: Arithmetic for an fp32 graph, one of the provider's `Provider.precisions`.
+        threads: Threads of the CPU provider, at most one per core; None means one per core.
+        exclusive: Whether the provider has to run every node. If not, the CPU may take those that
+            the provider can't.
+
+    Raises:
+        ModelError: The file can't be loaded.
+        BackendError: The provider isn't available here, or can't do what is asked.
+        MissingDependencyError: onnxruntime is not installed.
+    """
+    ort = require("onnxruntime", extra="cpu", purpose="The ONNX Runtime backend")
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    _check_request(provider, precision, threads)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = _threads(threads)
+    options.log_severity_level = _QUIET
+    if provider != "cpu" and exclusive:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return _open_session(ort, path, provider, precision, options)
+
+
 def _check_request(provider: str, precision: str, threads: int | None) -> None:
     if provider not in PROVIDERS:
         raise BackendError(f"no provider named '{provider}'; known: {', '.join(PROVIDERS)}")
@@ -164,32 +199,10 @@ def _check_request(provider: str, precision: str, threads: int | None) -> None:
         raise BackendError(f"--threads is for the provider 'cpu', not for '{provider}'")
 
 
-def open_session(path: Path, name: str, precision: str, threads: int | None = None) -> Any:
-    """A session of ONNX Runtime for any graph, on the provider that was asked for and no other.
-
-    Args:
-        path: ONNX file.
-        name: A key of `PROVIDERS`.
-        precision: Arithmetic for an fp32 graph, one of the provider's `Provider.precisions`.
-        threads: Threads of the CPU provider, at most one per core; None means one per core.
-
-    Raises:
-        ModelError: The file can't be loaded.
-        BackendError: The provider isn't available here, or can't do what is asked.
-        MissingDependencyError: onnxruntime is not installed.
-    """
-    ort = require("onnxruntime", extra="cpu", purpose="The ONNX Runtime backend")
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file")
-    _check_request(name, precision, threads)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = _threads(threads)
-    options.log_severity_level = _QUIET
+def _open_session(ort: Any, path: Path, name: str, precision: str, options: Any) -> Any:
     provider = PROVIDERS[name]
     plugin, provider_options = _plugin(provider), dict(provider.precisions[precision])
     arguments: dict[str, Any] = {}
-    if name != "cpu":
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     if plugin is not None:
         _add_plugin_devices(ort, provider, plugin, options, provider_options)
     elif provider.ort_name in ort.get_available_providers():

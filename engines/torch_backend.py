@@ -67,6 +67,7 @@ class TorchBackend(Backend):
             raise BackendError(f"torch can't use the device '{device}': {reason}") from None
         types = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
         self._autocast_type = types[precision]
+        self._steps = steps
         self.info = BackendInfo(
             name="torch",
             device=str(self._device),
@@ -111,7 +112,7 @@ class TorchBackend(Backend):
             enabled=self._autocast_type is not None,
         )
         with torch.inference_mode(), autocast, _exact_convolutions():
-            return cast("Tensor", self._network(lr, self.info.steps))
+            return cast("Tensor", self._network(lr, self._steps))
 
     @contextmanager
     def _reporting(self, lr: Batch) -> Iterator[None]:

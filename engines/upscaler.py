@@ -20,10 +20,10 @@ from agsr.contract import SCALE
 from agsr.engines.select import open_backend
 from agsr.errors import BackendError, ImageError
 from agsr.image import Picture
+from agsr.metrics import GREY_WEIGHTS
 from agsr.tiling import DEFAULT_HALO, Span, Window, auto_tile, windows
 
 _LARGEST = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
-_GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # BT.601, full range
 
 Array = NDArray[Any]
 
@@ -130,6 +130,11 @@ class Upscaler:
         """Tile and halo for an image, within what the backend can take."""
         tile = auto_tile(height, width) if isinstance(self._tile, str) else self._tile
         halo = self.info.receptive_radius if isinstance(self._halo, str) else self._halo
+        if halo is None:
+            raise BackendError(
+                f"{self.info.model} doesn't tell its receptive radius, which halo 'exact' needs; "
+                "give the halo as a number of pixels"
+            )
         if self.info.largest is None:
             return tile, halo
         side = min(self.info.largest)
@@ -138,7 +143,7 @@ class Upscaler:
         if side <= 2 * halo:
             raise BackendError(
                 f"{self.info.device} takes {side} pixels a side, too few for a halo of {halo} on "
-                "both sides; build its engine with a larger --max"
+                "both sides; use a smaller --halo, or build its engine with a larger --max"
             )
         return min(tile or side, side - 2 * halo), halo
 
@@ -181,7 +186,7 @@ def _to_batch(image: Array) -> Batch:
 def _from_planes(planes: NDArray[np.float32], like: Array) -> Array:
     """``(3, H, W)`` float32 → ``(H, W[, 3])`` in the type and kind of ``like``, rounded half-up."""
     if like.ndim == 2:
-        values: Array = np.tensordot(_GREY_WEIGHTS, planes, axes=1)
+        values: Array = np.tensordot(GREY_WEIGHTS, planes, axes=1)
     else:
         values = planes.transpose(1, 2, 0)
     if like.dtype == np.float32:

@@ -16,6 +16,7 @@ from agsr.checkpoint import Checkpoint, save_checkpoint
 from agsr.export import export_onnx
 from agsr.generator import Generator, GeneratorConfig
 from agsr.image import read_rgb
+from agsr.networks import build, make_config
 
 ROOT = Path(__file__).parents[1]
 PHOTO = ROOT / "examples" / "astronaut.png"
@@ -33,6 +34,25 @@ def tiny_checkpoint(seed: int = 0) -> Checkpoint:
         for parameter in generator.parameters():
             parameter.mul_(1.5)
     return Checkpoint(config=TINY, weights=generator.state_dict())
+
+
+SMALL: dict[str, dict[str, int]] = {
+    "srcnn": {"width1": 8, "width2": 4},
+    "srgan": {"width": 8, "blocks": 2},
+}
+
+
+def small_baseline(name: str) -> Checkpoint:
+    """A small baseline with random weights, and statistics of batch norm that matter."""
+    torch.manual_seed(0)
+    config = make_config(name, SMALL[name])
+    network = build(name, config)
+    state = {
+        key: torch.rand_like(value) + 0.5 if "running" in key else value
+        for key, value in network.state_dict().items()
+        if value.is_floating_point()
+    }
+    return Checkpoint(model=name, config=config, weights=state)
 
 
 def disk_full_half_way(path: Path, content: bytes) -> int:

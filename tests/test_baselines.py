@@ -6,35 +6,18 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from conftest import SMALL, small_baseline
 from numpy.typing import NDArray
 
 from agsr.backend import Backend
 from agsr.baselines import Srcnn, SrcnnConfig, SrResNet, SrResNetConfig
-from agsr.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from agsr.checkpoint import load_checkpoint, save_checkpoint
 from agsr.engines.select import open_backend
 from agsr.errors import BackendError, ExportError
 from agsr.export import export_onnx
 from agsr.network import Network
-from agsr.networks import NETWORKS, build, make_config
+from agsr.networks import NETWORKS, make_config
 from agsr.resize import upscale
-
-SMALL: dict[str, dict[str, int]] = {
-    "srcnn": {"width1": 8, "width2": 4},
-    "srgan": {"width": 8, "blocks": 2},
-}
-
-
-def _small(name: str) -> Checkpoint:
-    """A small baseline with random weights, and statistics of batch norm that matter."""
-    torch.manual_seed(0)
-    config = make_config(name, SMALL[name])
-    network = build(name, config)
-    state = {
-        key: torch.rand_like(value) + 0.5 if "running" in key else value
-        for key, value in network.state_dict().items()
-        if value.is_floating_point()
-    }
-    return Checkpoint(model=name, config=config, weights=state)
 
 
 def test_published_sizes() -> None:
@@ -71,7 +54,7 @@ def test_receptive_radius_is_exact(network: Network) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_baselines_run_through_every_backend(name: str, tmp_path: Path) -> None:
-    checkpoint = _small(name)
+    checkpoint = small_baseline(name)
     weights, onnx = tmp_path / "small.safetensors", tmp_path / "small.onnx"
     save_checkpoint(checkpoint, weights)
     assert load_checkpoint(weights).model == name
@@ -94,7 +77,7 @@ def _agree(backend: Backend, lr: NDArray[np.float32], expected: NDArray[np.float
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_network_without_a_loop_has_one_step(name: str, tmp_path: Path) -> None:
-    checkpoint = _small(name)
+    checkpoint = small_baseline(name)
     with pytest.raises(ExportError, match=f"{name} takes 1: it has no loop"):
         export_onnx(checkpoint, tmp_path / "x.onnx", steps=4)
     save_checkpoint(checkpoint, tmp_path / "x.safetensors")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agsr.image import read_rgb
-from agsr.resize import crop_to_multiple, downscale, upscale
+from agsr.resize import crop_to_multiple, downscale, upscale, upscale_planes
 
 
 @pytest.mark.data
@@ -43,6 +43,16 @@ def test_upscale_keeps_a_linear_ramp_linear_inside() -> None:
     ramp = np.tile(np.arange(0, 200, 8, dtype=np.uint8), (8, 1))
     inside = upscale(ramp)[16, 16:-16].astype(int)
     assert set(np.diff(inside)) == {2}
+
+
+def test_planes_are_enlarged_like_images_but_not_rounded() -> None:
+    soft = np.add.outer(np.arange(10) ** 2, 3 * np.arange(7)).astype(np.uint8) + 20
+    planes = np.stack([soft, soft.T[:, ::-1].T]).astype(np.float32)
+    enlarged = upscale_planes(planes)
+    assert (enlarged.dtype, enlarged.shape) == (np.float32, (2, 40, 28))
+    for found, plane in zip(enlarged, planes.astype(np.uint8), strict=True):
+        assert np.abs(found - upscale(plane)).max() < 1.2  # which rounds after each pass
+    assert upscale_planes(planes * 1000 - 9).max() > 1000
 
 
 def test_sizes_that_are_no_multiple_of_four_are_refused() -> None:

@@ -1,0 +1,167 @@
+"""How a foreign network wants its pixels: layout, type, range, channels and sizes.
+
+Data flow: our ``(B, 3, H, W)`` float32 RGB in [0, 1] → `Ports.padded` → `Ports.encode` → network →
+`Ports.decode` → the same kind of batch, four times as high and as wide. `agsr.engines.probe` finds
+the `Ports` of a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agsr.backend import Batch
+from agsr.contract import CHANNELS
+from agsr.errors import ModelError
+from agsr.metrics import GREY_WEIGHTS
+from agsr.resize import upscale_planes
+
+Layout = Literal["NCHW", "NHWC"]
+Order = Literal["rgb", "bgr"]
+Array = NDArray[Any]
+
+PEAKS = (1, 255)
+"""Values that white may have."""
+
+
+def _one_of(*known: str) -> Callable[[str], str]:
+    def choose(text: str) -> str:
+        return known[known.index(text)]
+
+    return choose
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, height = text.split("x")
+    return int(height), int(width)
+
+
+_HINTS: dict[str, Callable[[str], Any]] = {
+    "layout": _one_of(*get_args(Layout)),
+    "channels": int,
+    "input_peak": int,
+    "output_peak": int,
+    "order": _one_of(*get_args(Order)),
+    "size": _size,
+    "multiple": int,
+    "output": str,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hints:
+    """What is known about a network beforehand; None means that it is to be found."""
+
+    layout: Layout | None = None
+    """Order of the input's axes."""
+    channels: int | None = None
+    """3, or 1 for luma."""
+    input_peak: int | None = None
+    """Value of white in the input, 1 or 255."""
+    output_peak: int | None = None
+    """Value of white in the output, 1 or 255."""
+    order: Order = "rgb"
+    """Order of colours; a network treats them too much alike to find it."""
+    size: tuple[int, int] | None = None
+    """The only height and width that it takes, LR pixels."""
+    multiple: int | None = None
+    """Number that heights and widths must be multiples of."""
+    output: str | None = None
+    """Name of the output, where there are several."""
+
+    @classmethod
+    def parse(cls, text: str) -> Hints:
+        """Hints written as ``NAME=VALUE,...``, like ``order=bgr,input_peak=255,size=64x48``.
+
+        Raises:
+            ModelError: No such hint, or not a value of it.
+        """
+        parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+        try:
+            return cls(**{name: _HINTS[name](value) for name, _, value in parts})
+        except (KeyError, ValueError):
+            known = ", ".join(_HINTS)
+            raise ModelError(f"hints are '{text}'; expected NAME=VALUE,... of {known}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """How to feed a network and how to read its result."""
+
+    input: str
+    """Name of the input."""
+    output: str
+    """Name of the output."""
+    input_type: str
+    """``float32``, ``float16`` or ``uint8``."""
+    input_layout: Layout
+    """Order of the input's axes."""
+    output_layout: Layout
+    """Order of the output's axes."""
+    channels: int
+    """3, or 1 for luma."""
+    order: Order
+    """Order of the colours."""
+    batch: int | None
+    """The only batch size that it takes; None means any."""
+    size: tuple[int, int] | None
+    """The only height and width that it takes, LR pixels; None means any."""
+    multiple: int
+    """Number that heights and widths must be multiples of."""
+    input_peak: int = 1
+    """Value of white in the input."""
+    output_peak: int = 1
+    """Value of white in the output."""
+
+    def padded(self, lr: Batch) -> Batch:
+        """A batch mirrored at its lower and right border up to a size that the network takes."""
+        height, width = self.size or (self._rounded(side) for side in lr.shape[2:])
+        below, beside = height - lr.shape[2], width - lr.shape[3]
+        return np.pad(lr, ((0, 0), (0, 0), (0, below), (0, beside)), mode="reflect")
+
+    def encode(self, lr: Batch) -> Array:
+        """``(B, 3, H, W)`` float32 RGB in [0, 1] → what the network takes."""
+        planes = luma(lr) if self.channels == 1 else self._ordered(lr)
+        return _to_type(
+            _to_layout(planes * np.float32(self.input_peak), self.input_layout), self.input_type
+        )
+
+    def decode(self, result: Array, lr: Batch) -> Batch:
+        """What the network gave for ``lr`` → ``(B, 3, 4H, 4W)`` float32 RGB in [0, 1].
+
+        Of a network for luma, the colours are those of ``lr``, enlarged by bicubic.
+        """
+        values = np.asarray(result, np.float32) / np.float32(self.output_peak)
+        planes: Batch = _from_layout(values, self.output_layout)
+        if self.channels == CHANNELS:
+            return np.ascontiguousarray(self._ordered(planes))
+        return np.asarray(planes + upscale_planes(lr - luma(lr)))
+
+    def _ordered(self, planes: Batch) -> Batch:
+        return planes[:, ::-1] if self.order == "bgr" else planes
+
+    def _rounded(self, side: int) -> int:
+        return -(-side // self.multiple) * self.multiple
+
+
+def luma(rgb: Batch) -> Batch:
+    """``(B, 3, H, W)`` RGB → ``(B, 1, H, W)``: BT.601 in full range, as in JPEG."""
+    return np.asarray(np.tensordot(GREY_WEIGHTS, rgb, axes=(0, 1))[:, None], np.float32)
+
+
+def _to_layout(planes: Array, layout: Layout) -> Array:
+    return planes if layout == "NCHW" else planes.transpose(0, 2, 3, 1)
+
+
+def _from_layout(values: Array, layout: Layout) -> Array:
+    return values if layout == "NCHW" else values.transpose(0, 3, 1, 2)
+
+
+def _to_type(values: Array, name: str) -> Array:
+    if name == "uint8":
+        values = np.floor(np.clip(values, 0, 255) + np.float32(0.5))
+    return np.ascontiguousarray(values, dtype=name)

@@ -1,0 +1,122 @@
+"""Small ONNX graphs of nobody's, whose result is known: they repeat every pixel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
+
+from agsr.backend import Batch
+
+KINDS = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
+FREE = ("b", 3, "h", "w")
+
+node = helper.make_node
+
+
+def repeated(lr: Batch) -> Batch:
+    """What every graph here gives."""
+    return lr.repeat(4, axis=2).repeat(4, axis=3)
+
+
+def repeat(source: str, target: str = "enlarged") -> Any:
+    """The node that repeats pixels, as the constant ``scales`` says."""
+    options = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return node("Resize", [source, "", "scales"], [target], mode="nearest", **options)
+
+
+def save(
+    path: Path,
+    nodes: list[Any],
+    shape: tuple[Any, ...] = FREE,
+    *,
+    kinds: tuple[str, str] = ("float32", "float32"),
+    domain: str = "",
+    **constants: Any,
+) -> Path:
+    """Write a graph from ``picture`` to ``enlarged``, whose shape is left to the run time."""
+    constants = {"scales": np.array([1, 1, 4, 4], np.float32), **constants}
+    weights = [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()]
+    given = helper.make_tensor_value_info("picture", KINDS[kinds[0]], shape)
+    result = helper.make_tensor_value_info("enlarged", KINDS[kinds[1]], [None] * 4)
+    graph = helper.make_graph(nodes, "foreign", [given], [result], weights)
+    opsets = [helper.make_opsetid("", 18), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    return path
+
+
+def repeating(
+    path: Path,
+    *,
+    layout: str = "NCHW",
+    channels: int = 3,
+    size: tuple[Any, Any] = ("h", "w"),
+    scale: int = 4,
+    kind: str = "float32",
+) -> Path:
+    """A network that repeats pixels. It computes in float32, whatever its ports are."""
+    shape = ("b", channels, *size) if layout == "NCHW" else ("b", *size, channels)
+    scales = [1, 1, scale, scale] if layout == "NCHW" else [1, scale, scale, 1]
+    nodes = [
+        node("Cast", ["picture"], ["wide"], to=TensorProto.FLOAT),
+        repeat("wide", "large"),
+        node("Cast", ["large"], ["enlarged"], to=KINDS[kind]),
+    ]
+    return save(path, nodes, shape, kinds=(kind, kind), scales=np.array(scales, np.float32))
+
+
+def clipping(path: Path, low: float, high: float, gain: float = 1) -> Path:
+    """A network that clips to its own range, so that any other range shows, and multiplies."""
+    nodes = [
+        node("Clip", ["picture", "low", "high"], ["clipped"]),
+        node("Mul", ["clipped", "gain"], ["bright"]),
+        repeat("bright"),
+    ]
+    limits = {"low": np.float32(low), "high": np.float32(high), "gain": np.float32(gain)}
+    return save(path, nodes, **limits)
+
+
+def with_weights_beside(path: Path) -> Path:
+    """A network that keeps every pixel by weights in the file ``weights``."""
+    same: NDArray[np.float32] = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
+    save(path, [node("Conv", ["picture", "same"], ["kept"]), repeat("kept")], same=same)
+    model = onnx.load(path)
+    set_external_data(model.graph.initializer[1], "weights")
+    onnx.save(model, path)
+    return path
+
+
+def anonymous(source: Path, target: Path) -> Path:
+    """A copy of a file of ours, without its metadata and with other names for its ports."""
+    model = onnx.load(source)
+    del model.metadata_props[:]
+    names = {"lr": "pixel_values", "sr": "reconstruction"}
+    for item in model.graph.node:
+        item.input[:] = [names.get(name, name) for name in item.input]
+        item.output[:] = [names.get(name, name) for name in item.output]
+    for port in (*model.graph.input, *model.graph.output):
+        port.name = names[port.name]
+    onnx.save(model, target)
+    return target
+
+
+def ranged(source: Path, target: Path, input_peak: int, output_peak: int) -> Path:
+    """An `anonymous` copy for which white is another value than 1."""
+    model = onnx.load(anonymous(source, target))
+    names = {"pixel_values": "scaled", "reconstruction": "raw"}
+    for item in model.graph.node:
+        item.input[:] = [names.get(name, name) for name in item.input]
+        item.output[:] = [names.get(name, name) for name in item.output]
+    model.graph.node.insert(0, node("Mul", ["pixel_values", "gain_in"], ["scaled"]))
+    model.graph.node.append(node("Mul", ["raw", "gain_out"], ["reconstruction"]))
+    gains = {"gain_in": np.float32(1 / input_peak), "gain_out": np.float32(output_peak)}
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(v), n) for n, v in gains.items()
+    )
+    onnx.save(model, target)
+    return target

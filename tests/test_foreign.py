@@ -1,0 +1,306 @@
+"""Networks of others run like ours: how they want their pixels is found, the pixels are right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from conftest import small_baseline
+from foreign_graphs import (
+    FREE,
+    anonymous,
+    clipping,
+    node,
+    ranged,
+    repeat,
+    repeated,
+    repeating,
+    save,
+)
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from agsr.backend import Batch
+from agsr.catalog import find_onnx
+from agsr.engines.foreign import ForeignBackend
+from agsr.engines.ort_backend import OrtBackend, available_providers
+from agsr.engines.ports import Hints, luma
+from agsr.engines.upscaler import Upscaler
+from agsr.errors import BackendError, ModelError
+from agsr.export import export_onnx
+from agsr.export.verify import sample_batch
+from agsr.resize import upscale_planes
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "foreign.onnx"
+
+
+@pytest.fixture
+def lr() -> Batch:
+    """Real pixels that are whole levels of 255."""
+    return sample_batch(2, 19, 26)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "uint8"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_layout_and_type_are_found(path: Path, lr: Batch, layout: str, kind: str) -> None:
+    backend = ForeignBackend(repeating(path, layout=layout, kind=kind))
+    assert backend.ports.input_layout == backend.ports.output_layout == layout
+    assert backend.ports.input_type == kind
+    assert backend.ports.input_peak == (255 if kind == "uint8" else 1)
+    atol = {"float32": 0, "float16": 5e-4, "uint8": 1e-7}[kind]
+    np.testing.assert_allclose(backend.upscale(lr), repeated(lr), rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "gain", "peaks"),
+    [
+        (0, 1, 1, (1, 1)),
+        (2, 255, 1, (255, 255)),
+        (0, 1, 255, (1, 255)),
+        (1.5, 255, 1 / 255, (255, 1)),
+    ],
+)
+def test_ranges_are_found(
+    path: Path, low: float, high: float, gain: float, peaks: tuple[int, int]
+) -> None:
+    lr = np.random.default_rng(0).uniform(0.1, 0.9, (1, 3, 9, 8)).astype(np.float32)
+    backend = ForeignBackend(clipping(path, low, high, gain))
+    assert (backend.ports.input_peak, backend.ports.output_peak) == peaks
+    np.testing.assert_allclose(backend.upscale(lr), repeated(lr), atol=1e-6)
+
+
+@pytest.mark.parametrize("peaks", [(255, 255), (1, 255), (255, 1)])
+def test_ranges_of_a_trained_network_are_found(
+    path: Path, lr: Batch, peaks: tuple[int, int]
+) -> None:
+    backend = ForeignBackend(ranged(find_onnx("psnr", 1), path, *peaks))
+    assert (backend.ports.input_peak, backend.ports.output_peak) == peaks
+    expected = OrtBackend(find_onnx("psnr", 1)).upscale(lr)
+    np.testing.assert_allclose(backend.upscale(lr), expected, atol=1e-5)
+
+
+def test_an_unlike_output_is_refused_unless_the_range_is_told(path: Path, lr: Batch) -> None:
+    clipping(path, 0, 0.001)  # all but black
+    with pytest.raises(ModelError, match="its output does not show its input, whether white is 1"):
+        ForeignBackend(path)
+    backend = ForeignBackend(path, Hints(input_peak=1, output_peak=1))
+    assert backend.upscale(lr).max() <= 0.001
+
+
+def test_bgr_networks_get_bgr(path: Path, lr: Batch) -> None:
+    gains = np.array([0.75, 1, 1], np.float32).reshape(1, 3, 1, 1)  # of the first channel
+    save(path, [node("Mul", ["picture", "gains"], ["same"]), repeat("same")], gains=gains)
+    for order, first in (("rgb", 0), ("bgr", 2)):
+        expected = repeated(lr)
+        expected[:, first] *= 0.75
+        sr = ForeignBackend(path, Hints(order=order)).upscale(lr)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(sr, expected)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_luma_networks_keep_the_colours_by_bicubic(path: Path, lr: Batch, layout: str) -> None:
+    backend = ForeignBackend(repeating(path, channels=1, layout=layout))
+    assert backend.ports.channels == 1
+    sr = backend.upscale(lr)
+    np.testing.assert_allclose(luma(sr), repeated(luma(lr)), atol=1e-6)
+    np.testing.assert_allclose(sr - luma(sr), upscale_planes(lr - luma(lr)), atol=1e-6)
+    grey = np.repeat(luma(lr), 3, axis=1)
+    np.testing.assert_allclose(backend.upscale(grey), repeated(grey), atol=1e-6)
+
+
+def test_output_layout_and_type_may_differ_from_the_inputs(path: Path, lr: Batch) -> None:
+    nodes = [
+        repeat("picture", "large"),
+        node("Mul", ["large", "white"], ["levels"]),
+        node("Round", ["levels"], ["whole"]),
+        node("Cast", ["whole"], ["bytes"], to=TensorProto.UINT8),
+        node("Transpose", ["bytes"], ["enlarged"], perm=[0, 2, 3, 1]),
+    ]
+    save(path, nodes, kinds=("float32", "uint8"), white=np.float32(255))
+    backend = ForeignBackend(path)
+    assert (backend.ports.input_layout, backend.ports.output_layout) == ("NCHW", "NHWC")
+    assert (backend.ports.input_peak, backend.ports.output_peak) == (1, 255)
+    np.testing.assert_allclose(backend.upscale(lr), repeated(lr), atol=1e-7)
+
+
+def test_undeclared_shapes_are_found_by_trying(path: Path, lr: Batch) -> None:
+    nodes = [
+        node("Transpose", ["picture"], ["planes"], perm=[0, 3, 1, 2]),
+        node("Conv", ["planes", "weights"], ["kept"]),
+        repeat("kept", "large"),
+        node("Transpose", ["large"], ["enlarged"], perm=[0, 2, 3, 1]),
+    ]
+    weights = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)  # refuses any depth but 3
+    save(path, nodes, ("a", "b", "c", "d"), weights=weights)
+    backend = ForeignBackend(path)
+    assert (backend.ports.input_layout, backend.ports.channels) == ("NHWC", 3)
+    np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
+    with pytest.raises(ModelError, match=r"found no way to feed its picture .*; tell its layout"):
+        ForeignBackend(path, Hints(layout="NCHW"))
+
+
+@pytest.mark.parametrize(("size", "largest"), [((16, 24), (16, 24)), (("h", 16), (16, 16))])
+def test_fixed_sizes_bound_the_tiles(
+    path: Path, size: tuple[Any, Any], largest: tuple[int, int]
+) -> None:
+    backend = ForeignBackend(repeating(path, size=size, kind="uint8"))
+    assert backend.info.largest == backend.ports.size == largest
+    for shape in ((50, 70, 3), (5, 3, 3), (1, 1, 3), (16, 16)):
+        image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        result = Upscaler(backend=backend, halo=3)(image)
+        assert np.array_equal(result, image.repeat(4, axis=0).repeat(4, axis=1))
+    with pytest.raises(BackendError, match=r"takes 16x\d\d pixels, got 17x9; cut the image"):
+        backend.upscale(np.zeros((1, 3, 17, 9), np.float32))
+    with pytest.raises(BackendError, match="too few for a halo of 16 on both sides; use a small"):
+        Upscaler(backend=backend)(np.zeros((50, 70, 3), np.uint8))
+
+
+def test_fixed_batches_are_filled_up(path: Path) -> None:
+    save(path, [repeat("picture")], (2, 3, "h", "w"))
+    lr = sample_batch(3, 9, 8)
+    np.testing.assert_array_equal(ForeignBackend(path).upscale(lr), repeated(lr))
+
+
+@pytest.mark.parametrize("multiple", [2, 8, 16, 64])
+def test_sizes_that_must_be_multiples_are_padded_and_cut(
+    path: Path, lr: Batch, multiple: int
+) -> None:
+    nodes = [  # into squares and back, as window attention does; other sizes are refused
+        node("SpaceToDepth", ["picture"], ["squares"], blocksize=multiple),
+        node("DepthToSpace", ["squares"], ["same"], blocksize=multiple),
+        repeat("same"),
+    ]
+    save(path, nodes)
+    backend = ForeignBackend(path)
+    assert backend.ports.multiple == multiple
+    for crop in (lr, lr[..., :1, :1]):
+        np.testing.assert_array_equal(backend.upscale(crop), repeated(crop))
+    assert ForeignBackend(path, Hints(multiple=3 * multiple)).ports.multiple == 3 * multiple
+
+
+def test_a_size_that_the_file_hides_can_be_told(path: Path, lr: Batch) -> None:
+    nodes = [node("Reshape", ["picture", "only"], ["same"]), repeat("same")]
+    save(path, nodes, (1, 3, "h", "w"), only=np.array([1, 3, 20, 30], np.int64))
+    with pytest.raises(ModelError, match="found no way to feed"):
+        ForeignBackend(path)
+    backend = ForeignBackend(path, Hints(size=(20, 30)))
+    np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 8])
+def test_other_scales_are_refused(path: Path, scale: int) -> None:
+    with pytest.raises(ModelError, match=f"enlarges by {scale}; expected 4"):
+        ForeignBackend(repeating(path, scale=scale))
+
+
+def test_what_takes_or_gives_no_picture_is_refused(path: Path) -> None:
+    save(path, [node("Identity", ["picture"], ["enlarged"])], FREE[1:])
+    with pytest.raises(ModelError, match=r"tensor\(float\) \[3, 'h', 'w'\]; expected rank 4 of"):
+        ForeignBackend(path)
+    save(path, [repeat("picture")], ("b", 4, "h", "w"))
+    with pytest.raises(ModelError, match=r"found no way to feed its picture \['b', 4, 'h', 'w'\]"):
+        ForeignBackend(path)
+    save(path, [node("GlobalAveragePool", ["picture"], ["enlarged"])])
+    with pytest.raises(ModelError, match=r"64x192 pixels gave an output of \(1, 3, 1, 1\)"):
+        ForeignBackend(path)
+
+
+def test_several_outputs_need_a_name_and_several_inputs_are_refused(path: Path, lr: Batch) -> None:
+    model = onnx.load(repeating(path))
+    model.graph.output.append(helper.make_tensor_value_info("wide", TensorProto.FLOAT, [None] * 4))
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match=r"gives enlarged .*, wide .*; name one of them as output"):
+        ForeignBackend(path)
+    backend = ForeignBackend(path, Hints(output="enlarged"))
+    np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
+    model.graph.input.append(helper.make_tensor_value_info("noise", TensorProto.FLOAT, [1]))
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match=r"takes picture .*, noise \[1\]; expected the picture"):
+        ForeignBackend(path, Hints(output="enlarged"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_our_weights_give_the_same_pixels_without_their_metadata(
+    path: Path, lr: Batch, precision: Any
+) -> None:
+    ours = find_onnx("psnr", 2, precision)
+    own, other = OrtBackend(ours), ForeignBackend(anonymous(ours, path))
+    assert (other.ports.input, other.ports.output) == ("pixel_values", "reconstruction")
+    assert (other.ports.channels, other.ports.multiple, other.ports.size) == (3, 1, None)
+    assert (other.ports.input_peak, other.ports.output_peak) == (1, 1)
+    assert other.info.precision == own.info.precision == precision
+    np.testing.assert_array_equal(other.upscale(lr), own.upscale(lr))
+
+
+@pytest.mark.parametrize("name", ["srcnn", "srgan"])
+def test_our_baselines_give_the_same_pixels_without_their_metadata(
+    tmp_path: Path, path: Path, lr: Batch, name: str
+) -> None:
+    export_onnx(small_baseline(name), tmp_path / "ours.onnx")
+    untrained = Hints(input_peak=1, output_peak=1)  # gives pictures unlike its input
+    own = OrtBackend(tmp_path / "ours.onnx")
+    other = ForeignBackend(anonymous(tmp_path / "ours.onnx", path), untrained)
+    np.testing.assert_array_equal(other.upscale(lr), own.upscale(lr))
+
+
+def test_what_runs_is_told_truthfully(path: Path, photo: NDArray[np.uint8]) -> None:
+    backend = ForeignBackend(anonymous(find_onnx("psnr", 1), path))
+    assert backend.info.summary == "ort (CPUExecutionProvider), fp32"
+    assert (backend.info.steps, backend.info.receptive_radius) == (None, None)
+    assert (backend.info.largest, backend.info.model) == (None, str(path))
+    with pytest.raises(BackendError, match="doesn't tell its receptive radius, which halo 'exact'"):
+        Upscaler(backend=backend, halo="exact")(photo)
+
+
+@pytest.mark.skipif("openvino" not in available_providers(), reason="no wheel for this platform")
+def test_other_providers_run_it_alone_or_say_that_the_cpu_helps(
+    path: Path, lr: Batch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with ForeignBackend(repeating(path), provider="openvino") as backend:
+        assert backend.info.device == "OpenVINOExecutionProvider"
+        np.testing.assert_allclose(backend.upscale(lr), repeated(lr), atol=1e-6)
+    nodes = [  # one that OpenVINO lacks
+        node("FastGelu", ["picture"], ["odd"], domain="com.microsoft"),
+        node("Mul", ["odd", "zero"], ["nothing"]),
+        node("Add", ["picture", "nothing"], ["same"]),
+        repeat("same"),
+    ]
+    save(path, nodes, domain="com.microsoft", zero=np.float32(0))
+    with ForeignBackend(path, provider="openvino") as backend:
+        assert backend.info.device == "OpenVINOExecutionProvider and CPUExecutionProvider"
+        np.testing.assert_allclose(backend.upscale(lr), repeated(lr), atol=1e-6)
+    with pytest.raises(BackendError, match="no provider named 'tpu'"):
+        ForeignBackend(path, provider="tpu")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_failures_while_running_are_backend_errors(
+    path: Path, lr: Batch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [  # takes no more than 64 columns, which is not seen while probing
+        node("Slice", ["picture", "from", "to", "axis"], ["head"]),
+        node("Shape", ["picture"], ["shape"]),
+        node("Reshape", ["head", "shape"], ["same"]),
+        repeat("same"),
+    ]
+    bounds = {"from": np.array([0]), "to": np.array([64]), "axis": np.array([3])}
+    backend = ForeignBackend(save(path, nodes, **bounds))
+    np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
+    with pytest.raises(BackendError, match=r"failed on an input of .*; if memory ran out"):
+        backend.upscale(sample_batch(1, 8, 65))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_hints_are_read_from_words() -> None:
+    assert Hints.parse("") == Hints()
+    found = Hints.parse("order=bgr, input_peak=255,size=64x48")
+    assert found == Hints(order="bgr", input_peak=255, size=(48, 64))
+    for wrong in ("colour=red", "order=grb", "input_peak", "size=64", "multiple=x"):
+        with pytest.raises(ModelError, match=f"hints are '{wrong}'; expected NAME=VALUE"):
+            Hints.parse(wrong)
