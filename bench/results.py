@@ -148,7 +148,7 @@ class Row:
     error: str = ""
     """Why it didn't run, or stopped; or which part of the work it could not do, and why."""
     load_seconds: float | None = None
-    """From a fresh process to a loaded network, imports included."""
+    """Loading in a fresh process, the import of its library included."""
     first_call_seconds: float | None = None
     """The first call on the first workload: kernels are chosen and memory is got."""
     peak_memory: int | None = None
