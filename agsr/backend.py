@@ -21,6 +21,8 @@ from agsr.errors import BackendError
 
 _B = TypeVar("_B", bound="Backend")
 
+_NO_MEMORY = ("out of memory", "bad_alloc", "failed to allocate", "can't allocate memory")
+
 Batch = NDArray[np.float32]
 """``(B, 3, H, W)`` float32, RGB, nominal range [0, 1]."""
 
@@ -71,6 +73,7 @@ class Backend(ABC):
 
         Raises:
             BackendError: The input has another shape or type, or the output isn't finite.
+            MemoryError: Memory ran out; a smaller input may fit.
         """
         (sr,) = self.upscale_many([lr])
         return sr
@@ -144,6 +147,11 @@ class Backend(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def tells_of_memory(error: Exception) -> bool:
+    """Whether a runtime's error says that memory ran out; they have no type of their own for it."""
+    return any(phrase in str(error).lower() for phrase in _NO_MEMORY)
 
 
 def _checked_input(lr: Batch) -> Batch:

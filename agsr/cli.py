@@ -8,77 +8,23 @@ so that ``agsr --help`` answers at once.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from agsr._version import __version__
 from agsr.cli_bench import bench
 from agsr.cli_build import build, cache
+from agsr.cli_infer import infer
 from agsr.cli_train import train
 from agsr.contract import MAX_STEPS
-from agsr.errors import AgsrError
-from agsr.options import Commands, FilePath, running_options, weights_option
-
-if TYPE_CHECKING:
-    from agsr.engines.jobs import Job
-    from agsr.engines.upscaler import Upscaler
+from agsr.options import Commands, FilePath, open_upscaler, running_options, weights_option
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="agsr")
 def main() -> None:
     """Attentive-GAN super-resolution: upscale images by four, and everything around it."""
-
-
-@main.command()
-@click.argument("inputs", nargs=-1, required=True, type=FilePath, metavar="IN...")
-@click.option(
-    "-o",
-    "--output",
-    type=FilePath,
-    help="Result file for one input, else a folder. [default: beside each input]",
-)
-@running_options
-@click.option("--suffix", default="_x4", show_default=True, help="Put behind each input's name.")
-@click.option(
-    "--ext",
-    type=click.Choice(["png", "jpg", "webp", "tif", "bmp"]),
-    default="png",
-    show_default=True,
-    help="Format of results that -o does not name.",
-)
-@click.option("--skip-existing", is_flag=True, help="Leave results alone that are already there.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-def infer(
-    inputs: tuple[Path, ...],
-    output: Path | None,
-    suffix: str,
-    ext: str,
-    skip_existing: bool,
-    quiet: bool,
-    **running: Any,
-) -> None:
-    """Upscale image files by four.
-
-    The path of every result goes to stdout. One bad file does not stop the others.
-
-    \b
-    agsr infer photo.jpg                   photo_x4.png beside it
-    agsr infer *.png -o large/             many files into a folder
-    agsr infer photo.png --steps 1         more than twice as fast, a little softer
-    """
-    from agsr.engines.jobs import plan
-
-    jobs = plan(inputs, output, suffix=suffix, extension=f".{ext}")
-    if skip_existing:
-        jobs = [job for job in jobs if not job.target.exists()]
-    with _open(**running) as upscaler:
-        failed = sum(not _infer_one(upscaler, job, quiet) for job in jobs)
-    if failed and len(jobs) > 1:
-        click.echo(f"{failed} of {len(jobs)} files failed", err=True)
-    if failed:
-        raise SystemExit(1)
 
 
 @main.command()
@@ -202,7 +148,7 @@ def evaluate(
 
     distance = lpips_alex(lpips) if lpips else None
     image_sets = open_sets(sets, data, fetch=fetch)
-    with _open(**running) as upscaler:
+    with open_upscaler(**running) as upscaler:
         for images in image_sets:
             rows = tuple(
                 tracked(scores(upscaler, images, distance), images.name, len(images.files))
@@ -225,43 +171,8 @@ def doctor() -> None:
     show_checks("backends", backends())
 
 
+main.add_command(infer)
 main.add_command(train)
 main.add_command(bench)
 main.add_command(build)
 main.add_command(cache)
-
-
-def _open(
-    weights: str, steps: int | None, backend: str, tile: Any, halo: Any, **options: Any
-) -> Upscaler:
-    from agsr.engines.upscaler import Upscaler
-
-    options |= {"backend": backend, "steps": steps, "tile": tile, "halo": halo}
-    if backend != "trt":
-        return Upscaler(weights, **options)
-    from agsr.console import build_progress
-
-    with build_progress(f"building an engine of {weights}") as progress:
-        return Upscaler(weights, progress=progress, **options)
-
-
-def _infer_one(upscaler: Upscaler, job: Job, quiet: bool) -> bool:
-    """Upscale one file; prints its result or its error."""
-    from agsr.console import file_progress
-    from agsr.image import quiet_decoders, read_picture, write_picture
-
-    try:
-        with quiet_decoders():
-            picture = read_picture(job.source)
-        with file_progress(job.source.name, quiet) as progress:
-            result = upscaler.picture(picture, progress)
-        with quiet_decoders():
-            write_picture(result, job.target)
-    except AgsrError as error:
-        click.echo(f"Error: {error}", err=True)
-        return False
-    except MemoryError:
-        click.echo(f"Error: {job.source}: out of memory; use a smaller --tile", err=True)
-        return False
-    click.echo(job.target)
-    return True

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS
 from agsr.errors import AgsrError
 from agsr.tiling import DEFAULT_HALO
+
+if TYPE_CHECKING:
+    from agsr.engines.upscaler import Upscaler
 
 LARGEST_SIZE = 1_000_000
 """Largest tile or halo that is not taken for a typing mistake, pixels."""
@@ -35,6 +38,33 @@ class Commands(click.Group):
             raise click.ClickException(f"{named}{reason}") from None
         except MemoryError:
             raise click.ClickException("out of memory") from None
+
+
+class Sectioned(click.Command):
+    """A command whose help shows its options in sections.
+
+    Args:
+        sections: Titles, with the parameters below them.
+        rest: Title of all other options.
+        attributes: As for `click.Command`.
+    """
+
+    def __init__(
+        self, *, sections: Mapping[str, Sequence[str]], rest: str, **attributes: Any
+    ) -> None:
+        super().__init__(**attributes)
+        self._sections = sections
+        self._rest = rest
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options of each section under its title."""
+        options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
+        lines = {option.name: option.get_help_record(ctx) for option in options}
+        placed = {name for names in self._sections.values() for name in names}
+        rest = [name for name in lines if name not in placed]
+        for title, names in (*self._sections.items(), (self._rest, rest)):
+            with formatter.section(title):
+                formatter.write_dl([line for name in names if (line := lines[name]) is not None])
 
 
 class SizeOrWord(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
@@ -169,3 +199,18 @@ running_options = _shared(
         help="Input pixels read around a tile; 'exact' equals the whole image.",
     ),
 )
+
+
+def open_upscaler(
+    weights: str, steps: int | None, backend: str, tile: Any, halo: Any, **options: Any
+) -> Upscaler:
+    """The `Upscaler` that `running_options` ask for, with a bar while an engine is built."""
+    from agsr.engines.upscaler import Upscaler
+
+    options |= {"backend": backend, "steps": steps, "tile": tile, "halo": halo}
+    if backend != "trt":
+        return Upscaler(weights, **options)
+    from agsr.console import build_progress
+
+    with build_progress(f"building an engine of {weights}") as progress:
+        return Upscaler(weights, progress=progress, **options)

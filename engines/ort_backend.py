@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from agsr.backend import Backend, BackendInfo, Batch
+from agsr.backend import Backend, BackendInfo, Batch, tells_of_memory
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata
 from agsr.errors import BackendError, ModelError
 from agsr.optional import install_command, require
@@ -107,9 +107,10 @@ class OrtBackend(Backend):
             sr: Batch = self._session.run([OUTPUT_NAME], {INPUT_NAME: lr})[0]
         except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
             reason = str(error).splitlines()[0]
+            if tells_of_memory(error):
+                raise MemoryError(reason) from None
             raise BackendError(
-                f"{self.info.device} failed on an input of {lr.shape}: {reason}; "
-                "if memory ran out, use a smaller --tile"
+                f"{self.info.device} failed on an input of {lr.shape}: {reason}"
             ) from None
         return sr
 

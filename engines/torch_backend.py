@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from agsr.backend import Backend, BackendInfo, Batch
+from agsr.backend import Backend, BackendInfo, Batch, tells_of_memory
 from agsr.errors import BackendError
 from agsr.optional import require
 
@@ -121,9 +121,10 @@ class TorchBackend(Backend):
             yield
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
+            if tells_of_memory(error):
+                raise MemoryError(reason) from None
             raise BackendError(
-                f"torch failed on an input of {lr.shape} on {self._device}: {reason}; "
-                "if memory ran out, use a smaller --tile"
+                f"torch failed on an input of {lr.shape} on {self._device}: {reason}"
             ) from None
 
 

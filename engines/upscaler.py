@@ -1,31 +1,41 @@
 """`Upscaler`: an image in, an image four times as large out; tiles, types, grey and alpha included.
 
 Data flow: array → windows (`agsr.tiling`) → float32 batches → backend → kept part → output array.
+Where memory runs out, smaller windows are tried.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, overload
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import SCALE
 from agsr.engines.select import open_backend
 from agsr.errors import BackendError, ImageError
-from agsr.image import Picture
 from agsr.metrics import GREY_WEIGHTS
+from agsr.picture import Picture
+from agsr.pillow import upscaled_pillow
+from agsr.sizing import Sizing, shrunk
 from agsr.tiling import DEFAULT_HALO, Span, Window, auto_tile, windows
 
 _LARGEST = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
 
+_SMALLEST_TILE = 16
+
 Array = NDArray[Any]
+Progress = Callable[[float], None]
+
+_log = logging.getLogger(__name__)
 
 
 class Upscaler:
@@ -34,6 +44,8 @@ class Upscaler:
     >>> from agsr import Upscaler
     >>> with Upscaler("psnr", steps=4) as upscaler:  # doctest: +SKIP
     ...     large = upscaler(image)
+
+    One may be used from several threads; they take turns at the network, image by image.
 
     Args:
         weights: A shipped name, or the path of an ``.onnx`` or ``.safetensors`` file.
@@ -60,6 +72,7 @@ class Upscaler:
     ) -> None:
         self._tile = _size("tile", tile, "auto")
         self._halo = _size("halo", halo, "exact")
+        self._turn = threading.Lock()
         self._owned = isinstance(backend, str)
         self._backend = (
             open_backend(backend, weights, steps=steps, **options)
@@ -72,43 +85,59 @@ class Upscaler:
         """What really runs."""
         return self._backend.info
 
-    def __call__(self, image: Array, progress: Callable[[float], None] | None = None) -> Array:
-        """Upscale an array.
+    @overload
+    def __call__(self, image: Array, progress: Progress | None = None) -> Array: ...
+
+    @overload
+    def __call__(self, image: Image.Image, progress: Progress | None = None) -> Image.Image: ...
+
+    def __call__(
+        self, image: Array | Image.Image, progress: Progress | None = None
+    ) -> Array | Image.Image:
+        """Upscale an array or a Pillow image.
 
         Args:
             image: ``(H, W, 3)`` RGB or ``(H, W)`` grey; uint8, uint16, or float32 in [0, 1].
+                Or a Pillow image, whose alpha is upscaled too; EXIF orientation is not applied.
             progress: Called after each tile with the share that is done, 0 to 1.
 
         Returns:
-            ``(4H, 4W, 3)`` or ``(4H, 4W)`` of the same type; float32 is not clipped.
+            ``(4H, 4W, 3)`` or ``(4H, 4W)`` of the same type; float32 is not clipped. Of a Pillow
+            image another of mode L, LA, RGB, RGBA or I;16, with its profile, EXIF and resolution.
 
         Raises:
-            ImageError: The array has another shape or type.
+            ImageError: The array has another shape or type, or the image another mode.
             BackendError: The backend failed.
+            MemoryError: Even the smallest tiles do not fit.
         """
+        if isinstance(image, Image.Image):
+            return upscaled_pillow(image, lambda picture: self.picture(picture, progress))
         _check(image)
         height, width = image.shape[:2]
         result = np.empty((height * SCALE, width * SCALE, *image.shape[2:]), image.dtype)
-        plan = list(windows(height, width, *self._tiling(height, width)))
-        batches = (_to_batch(_read(image, window)) for window in plan)
-        outputs = self._backend.upscale_many(batches)
-        for done, (window, sr) in enumerate(zip(plan, outputs, strict=True), 1):
-            rows, columns = window.rows, window.columns
-            kept = sr[0][:, _enlarged(rows, rows.start), _enlarged(columns, columns.start)]
-            result[_enlarged(rows, 0), _enlarged(columns, 0)] = _from_planes(kept, image)
-            if progress is not None:
-                progress(done / len(plan))
+        with self._turn:
+            self._fill(result, image, *self._tiling(height, width), progress)
         return result
 
-    def picture(self, picture: Picture, progress: Callable[[float], None] | None = None) -> Picture:
-        """Upscale a decoded file: its pixels, and its alpha unless that is constant."""
-        alpha = picture.alpha
-        pixels = self(_without_hidden_colour(picture.pixels, alpha), progress)
-        if alpha is not None and (alpha == alpha.flat[0]).all():
-            alpha = np.full(pixels.shape[:2], alpha.flat[0], alpha.dtype)
-        elif alpha is not None:
-            alpha = self(alpha)
-        return replace(picture, pixels=pixels, alpha=alpha)
+    def picture(
+        self, picture: Picture, progress: Progress | None = None, sizing: Sizing | None = None
+    ) -> Picture:
+        """Upscale a decoded file: its pixels, and its alpha unless that is constant.
+
+        Args:
+            picture: Pixels, alpha and metadata; the latter stays.
+            progress: As for arrays.
+            sizing: Size of the result, where it is not four times that of the picture. What needs
+                no enlarging is only shrunk.
+
+        Raises:
+            ImageError, BackendError, MemoryError: As for arrays.
+        """
+        height, width = picture.pixels.shape[:2]
+        target = (sizing or Sizing()).result(height, width)
+        if target[0] > height or target[1] > width:
+            picture = self._enlarged(picture, progress)
+        return shrunk(picture, *target)
 
     def close(self) -> None:
         """Release the backend, if it was opened here."""
@@ -125,6 +154,41 @@ class Upscaler:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _enlarged(self, picture: Picture, progress: Progress | None) -> Picture:
+        alpha = picture.alpha
+        pixels = self(_without_hidden_colour(picture.pixels, alpha), progress)
+        if alpha is not None and (alpha == alpha.flat[0]).all():
+            alpha = np.full(pixels.shape[:2], alpha.flat[0], alpha.dtype)
+        elif alpha is not None:
+            alpha = self(alpha)
+        return replace(picture, pixels=pixels, alpha=alpha)
+
+    def _fill(
+        self, result: Array, image: Array, tile: int, halo: int, progress: Progress | None
+    ) -> None:
+        """Upscale an image into a result, by smaller tiles if memory runs out."""
+        height, width = image.shape[:2]
+        try:
+            self._fill_windows(result, image, list(windows(height, width, tile, halo)), progress)
+        except MemoryError:
+            smaller = (tile or max(height, width)) // 2
+            if smaller < _SMALLEST_TILE:
+                raise
+            _log.warning("out of memory; trying tiles of %d pixels a side", smaller)
+            self._fill(result, image, smaller, halo, progress)
+
+    def _fill_windows(
+        self, result: Array, image: Array, plan: list[Window], progress: Progress | None
+    ) -> None:
+        batches = (_to_batch(_read(image, window)) for window in plan)
+        outputs = self._backend.upscale_many(batches)
+        for done, (window, sr) in enumerate(zip(plan, outputs, strict=True), 1):
+            rows, columns = window.rows, window.columns
+            kept = sr[0][:, _enlarged(rows, rows.start), _enlarged(columns, columns.start)]
+            result[_enlarged(rows, 0), _enlarged(columns, 0)] = _from_planes(kept, image)
+            if progress is not None:
+                progress(done / len(plan))
 
     def _tiling(self, height: int, width: int) -> tuple[int, int]:
         """Tile and halo for an image, within what the backend can take."""
@@ -160,6 +224,8 @@ def _without_hidden_colour(pixels: Array, alpha: Array | None) -> Array:
     """
     if alpha is None or alpha.all() or not alpha.any():
         return pixels
+    import cv2  # slow to load, and needed here only
+
     hidden = (alpha == 0).astype(np.uint8)
     _, nearest = cv2.distanceTransformWithLabels(
         hidden, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
@@ -198,7 +264,9 @@ def _from_planes(planes: NDArray[np.float32], like: Array) -> Array:
 
 def _check(image: Array) -> None:
     if not isinstance(image, np.ndarray):
-        raise ImageError(f"image is a {type(image).__name__}; expected a numpy array")
+        raise ImageError(
+            f"image is a {type(image).__name__}; expected a numpy array or a Pillow image"
+        )
     grey, rgb = image.ndim == 2, image.ndim == 3 and image.shape[2] == 3
     if not (grey or rgb) or 0 in image.shape or image.dtype not in _LARGEST:
         raise ImageError(

@@ -24,8 +24,9 @@ from agsr.catalog import DEFAULT_WEIGHTS, find_checkpoint
 from agsr.checkpoint import load_checkpoint
 from agsr.engines.upscaler import Upscaler
 from agsr.generator import Generator
-from agsr.image import Picture, read_rgb, write_picture
+from agsr.image import read_rgb, write_picture
 from agsr.metrics import psnr_y
+from agsr.picture import Picture
 from agsr.resize import crop_to_multiple, downscale, upscale
 from agsr.validation import to_tensor
 

@@ -177,7 +177,7 @@ def test_options_of_another_backend_are_never_ignored(options: dict[str, Any]) -
         open_backend(**options)
 
 
-def test_running_out_of_memory_is_a_backend_error(
+def test_running_out_of_memory_is_a_memory_error(
     checkpoint_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = TorchBackend(checkpoint_file, steps=1)
@@ -186,7 +186,7 @@ def test_running_out_of_memory_is_a_backend_error(
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory\nmore")
 
     monkeypatch.setattr(backend, "_network", fail)
-    with pytest.raises(BackendError, match="can't allocate memory; if memory ran out, use a small"):
+    with pytest.raises(MemoryError, match="can't allocate memory"):
         backend.upscale(sample_batch(1, 4, 4))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -11,11 +12,14 @@ import cv2
 import pytest
 from click.testing import CliRunner, Result
 from conftest import PHOTO, ROOT, tiny_checkpoint
+from PIL import Image
 
 from agsr.checkpoint import Checkpoint, blend, load_checkpoint, save_checkpoint
 from agsr.cli import main
+from agsr.cli_infer import infer
+from agsr.decode import MAX_PIXELS
 from agsr.engines.upscaler import Upscaler
-from agsr.image import Picture
+from agsr.picture import Picture
 
 
 @pytest.fixture
@@ -76,7 +80,7 @@ def test_bad_files_get_one_line_each_and_the_rest_goes_on(photos: Path) -> None:
         "text.png",
         "cut.png",
     ]
-    assert lines[4:] == ["4 of 5 files failed"]
+    assert lines[4:] == ["1 upscaled, 4 failed"]
     assert {p.name for p in photos.iterdir()} - before == {"a_x4.png"}
 
 
@@ -98,6 +102,76 @@ def test_running_out_of_memory_costs_one_file_only(
     assert "Error: a.png: out of memory; use a smaller --tile" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "name", "size"),
+    [
+        (["--scale", "2"], "a_x2.png", (48, 40)),
+        (["--scale", "3"], "a_x3.png", (72, 60)),
+        (["--scale", "1.5"], "a_x1.5.png", (36, 30)),
+        (["--max-size", "60"], "a_60x60.png", (60, 50)),
+        (["--to", "3840x2160"], "a_3840x2160.png", (96, 80)),
+        (["--to", "80X20", "--suffix", ""], "out/a.png", (24, 20)),
+    ],
+)
+@pytest.mark.usefixtures("photos")
+def test_results_have_the_size_that_was_asked_for(
+    options: list[str], name: str, size: tuple[int, int]
+) -> None:
+    if name.startswith("out/"):
+        options = [*options, "-o", "out"]
+    result = _agsr("infer", "a.png", "--steps", "1", *options)
+    assert (result.exit_code, result.stdout) == (0, f"{name}\n"), result.output
+    with Image.open(name) as image:
+        assert image.size == size
+
+
+def test_folders_are_repeated_and_resumed(photos: Path) -> None:
+    (photos / "in" / "x").mkdir(parents=True)
+    for name in ("in/a.png", "in/x/b.png"):
+        shutil.copy(photos / "a.png", photos / name)
+    options = ("infer", "-r", "in", "-o", "out", "--steps", "1")
+    dry = _agsr(*options, "--dry-run")
+    assert dry.stdout == "in/a.png → out/a_x4.png\nin/x/b.png → out/x/b_x4.png\n"
+    assert not (photos / "out").exists()
+    first = _agsr(*options)
+    assert first.stdout == "out/a_x4.png\nout/x/b_x4.png\n"
+    assert first.stderr == "2 upscaled\n"
+    (photos / "out" / "a_x4.png").unlink()
+    again = _agsr(*options, "--skip-existing")
+    assert (again.stdout, again.stderr) == ("out/a_x4.png\n", "1 upscaled, 1 already there\n")
+    last = _agsr(*options, "--skip-existing", "-q")
+    assert (last.exit_code, last.output) == (0, "")
+
+
+def test_streams_are_read_and_written(photos: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "agsr", "infer", "-", "--ext", "webp", "--steps", "1"],
+        input=(photos / "b.jpg").read_bytes(),
+        capture_output=True,
+        check=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+    )
+    assert done.stderr == b""
+    with Image.open(io.BytesIO(done.stdout)) as image:
+        assert (image.format, image.size) == ("WEBP", (96, 80))
+
+
+def test_what_is_left_out_of_a_file_is_said(photos: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime")]
+    frames[0].save(photos / "moving.gif", save_all=True, append_images=frames[1:])
+    done = _process("infer", "moving.gif", "--steps", "1", cwd=photos)
+    assert done.stdout == "moving_x4.png\n"
+    assert done.stderr == "moving.gif: holds 2 pictures; only the first is taken\n"
+
+
+def test_huge_inputs_are_refused_with_the_number(photos: Path) -> None:
+    Image.new("1", (20_000, 10_000)).save(photos / "huge.png")
+    result = _agsr("infer", "huge.png")
+    assert result.exit_code == 1
+    assert "20000x10000 is 200000000 pixels, more than 134217728" in result.stderr
+    assert "--max-pixels 200000000" in result.stderr
+
+
 def test_names_with_brackets_are_names(photos: Path) -> None:
     (photos / "a.png").rename(photos / "[bold]a[x].png")
     assert _agsr("infer", "[bold]a[x].png").stdout == "[bold]a[x]_x4.png\n"
@@ -114,7 +188,15 @@ def test_a_loop_of_links_costs_one_file_only(photos: Path) -> None:
 def test_decoders_do_not_write_to_stderr_themselves(photos: Path) -> None:
     done = _process("infer", "cut.png", cwd=photos)
     assert done.returncode == 1
-    assert done.stderr == "Error: cut.png: not an image, or truncated (20000 bytes)\n"
+    assert done.stderr == "Error: cut.png: damaged or truncated (20000 bytes)\n"
+
+
+def test_damaged_metadata_costs_a_line_not_the_result(photos: Path) -> None:
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + b"\xff" * 40
+    Image.open(PHOTO).crop((0, 0, 16, 16)).save(photos / "odd.jpg", exif=exif)
+    done = _process("infer", "odd.jpg", "--steps", "1", cwd=photos)
+    assert (done.returncode, done.stdout) == (0, "odd_x4.png\n")
+    assert all(line.startswith("odd.jpg: ") for line in done.stderr.splitlines())
 
 
 @pytest.mark.usefixtures("photos")
@@ -124,6 +206,10 @@ def test_decoders_do_not_write_to_stderr_themselves(photos: Path) -> None:
         (["infer"], "Missing argument 'IN...'"),
         (["infer", "a.png", "--steps", "0"], "0 is not in the range 1<=x<=16"),
         (["infer", "a.png", "--tile", "big"], "neither 'auto' nor a number"),
+        (["infer", "a.png", "--to", "big"], "'big' is not WIDTHxHEIGHT, like 3840x2160"),
+        (["infer", "a.png", "--to", "0x9"], "'0x9' is not WIDTHxHEIGHT"),
+        (["infer", "a.png", "--scale", "5"], "5.0 is not in the range 0<x<=4"),
+        (["infer", "a.png", "--scale", "2", "--max-size", "9"], "exclude one another"),
         (["infer", "a.png", "--backend", "magic"], "'magic' is not one of"),
         (["export", "--precision", "int3"], "'int3' is not one of"),
         (["upscale"], "No such command 'upscale'"),
@@ -144,6 +230,9 @@ def test_wrong_usage_exits_2_with_a_hint(arguments: list[str], message: str) -> 
     [
         (["infer", "a.png", "-w", "nobody"], "Error: no weights named 'nobody'; shipped: gan"),
         (["infer", "a.png", "b.jpg", "-o", "x.png"], "Error: 2 inputs can't all become x.png"),
+        (["infer", "a.png", "--quality", "80"], "Error: a_x4.png: PNG has no quality to choose"),
+        (["infer", "."], "Error: .: a folder; -r upscales the images in it"),
+        (["infer", "*.xyz"], "Error: *.xyz: no image in it"),
         (["infer", "a.png", "--backend", "ort", "--device", "cuda"], "Error: --device does not"),
         (["export", "-o", "."], "Error: .: Is a directory"),
         (["export", "-w", "gone.safetensors"], "Error: gone.safetensors: no such file"),
@@ -224,6 +313,11 @@ def test_version_and_help() -> None:
     assert "agsr, version" in _agsr("--version").stdout
     for command in ("infer", "export", "eval", "train", "doctor"):
         assert _agsr(command, "--help").exit_code == 0
+    shown = _agsr("infer", "--help").stdout
+    assert all(f"\n{title}:\n" in shown for title in ("Results", "Size", "Many files", "Network"))
+    assert f"[default:\n{' ' * 33}{MAX_PIXELS}]" in shown
+    for option in infer.params:
+        assert all(name in shown for name in option.opts if name.startswith("-"))
 
 
 NO_TORCH = """
@@ -231,8 +325,10 @@ import sys
 for name in ("torch", "safetensors", "onnx", "onnxscript"):
     sys.modules[name] = None
 from agsr.cli import main
+from agsr.cli_infer import infer
+from agsr.decode import MAX_PIXELS
 from agsr.engines.upscaler import Upscaler
-from agsr.image import Picture
+from agsr.picture import Picture
 main()
 """
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agsr.engines.jobs import plan
+from agsr.engines.jobs import Job, plan
 from agsr.errors import ImageError
 
 
@@ -54,10 +54,77 @@ def test_the_same_input_twice_is_one_result() -> None:
     assert _targets("a.png", "./x/../a.png") == ["a_x4.png"]
 
 
-def test_streams_and_paths_in_suffixes_are_refused() -> None:
-    with pytest.raises(ImageError, match="not supported; name files"):
-        _targets("-")
-    with pytest.raises(ImageError, match="not supported; name files"):
-        _targets("a.png", output=Path("-"))
+def test_paths_in_suffixes_are_refused() -> None:
     with pytest.raises(ImageError, match="not of a path"):
         _targets("a.png", suffix="/../evil")
+
+
+def test_stdin_becomes_stdout_unless_a_file_is_named() -> None:
+    assert plan([Path("-")], extension=".webp") == [Job(Path("-"), Path("-"), ".webp")]
+    assert plan([Path("-")], Path("a.jpg")) == [Job(Path("-"), Path("a.jpg"), ".jpg")]
+    assert plan([Path("a.png")], Path("-")) == [Job(Path("a.png"), Path("-"), ".png")]
+    with pytest.raises(ImageError, match="2 inputs can't all become -"):
+        _targets("a.png", "b.png", output=Path("-"))
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with images in folders, and what is none."""
+    for name in ("in/a.jpg", "in/x/b.PNG", "in/x/y/c.webp", "in/notes.txt", "in/.hidden/d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("tree")
+def test_folders_are_repeated_below_the_output() -> None:
+    assert _targets("in", output=Path("out"), recursive=True) == [
+        "out/a_x4.png",
+        "out/x/b_x4.png",
+        "out/x/y/c_x4.png",
+    ]
+    assert _targets("in", recursive=True)[1] == "in/x/b_x4.png"
+    with pytest.raises(ImageError, match="in: a folder; -r upscales the images in it"):
+        _targets("in")
+
+
+def test_results_in_the_folder_are_no_inputs_of_the_next_run(tree: Path) -> None:
+    for options in ({}, {"output": Path("in/results")}):
+        first = _targets("in", recursive=True, **options)
+        for target in first:
+            (tree / target).parent.mkdir(exist_ok=True)
+            (tree / target).touch()
+        assert _targets("in", recursive=True, **options)[: len(first)] == first
+        for target in first:
+            (tree / target).unlink()
+
+
+@pytest.mark.usefixtures("tree")
+def test_found_files_are_never_replaced() -> None:
+    Path("in/x/b.PNG").rename("in/x/b.png")
+    with pytest.raises(ImageError, match=r"b\.png: the result would replace an input"):
+        _targets("in", recursive=True, suffix="")
+
+
+@pytest.mark.usefixtures("tree")
+def test_patterns_that_the_shell_left_are_expanded() -> None:
+    assert _targets("in/*.jpg", "in/**/*.webp") == ["in/a_x4.png", "in/x/y/c_x4.png"]
+    with pytest.raises(ImageError, match=r"in/\*\.gif: no image in it"):
+        _targets("in/*.gif")
+
+
+def test_a_folder_without_images_is_an_error(tree: Path) -> None:
+    (tree / "empty").mkdir()
+    with pytest.raises(ImageError, match="empty: no image in it; expected names like"):
+        _targets("empty", recursive=True)
+
+
+def test_names_that_differ_in_their_ending_only_keep_it() -> None:
+    assert _targets("a.jpg", "a.png", "b.png") == ["a.jpg_x4.png", "a.png_x4.png", "b_x4.png"]
+
+
+def test_a_quality_that_the_format_lacks_is_told_at_once() -> None:
+    assert _targets("a.png", extension=".jpg", quality=80) == ["a_x4.jpg"]
+    with pytest.raises(ImageError, match="PNG has no quality"):
+        _targets("a.png", quality=80)

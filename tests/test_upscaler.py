@@ -1,19 +1,24 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Repeat
 from numpy.typing import NDArray
+from PIL import Image
 
 import agsr
 from agsr.backend import Batch
+from agsr.encode import on_white
 from agsr.engines.torch_backend import TorchBackend
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ImageError
-from agsr.image import Picture
+from agsr.metadata import Metadata
+from agsr.picture import Picture
 
 
 def _repeated(image: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -93,11 +98,11 @@ def test_alpha_is_upscaled_and_constant_alpha_kept() -> None:
     backend = Repeat()
     pixels = np.zeros((6, 7, 3), np.uint8)
     alpha = np.arange(42, dtype=np.uint8).reshape(6, 7) * 6
-    profile = b"profile"
-    result = Upscaler(backend=backend).picture(Picture(pixels, alpha, profile))
+    metadata = Metadata(icc=b"profile", dpi=(72, 72))
+    result = Upscaler(backend=backend).picture(Picture(pixels, alpha, metadata))
     assert result.alpha is not None
     assert np.array_equal(result.alpha, _repeated(alpha))
-    assert result.icc == profile
+    assert result.metadata == metadata
     before = len(backend.shapes)
     result = Upscaler(backend=backend).picture(Picture(pixels, np.full((6, 7), 9, np.uint8)))
     assert result.alpha is not None
@@ -119,6 +124,80 @@ def test_hidden_colour_does_not_bleed_into_visible_edges(checkpoint_file: Path) 
     assert np.array_equal(results[0], results[2])
 
 
+@pytest.mark.parametrize("steps", [1, 4])
+def test_edges_of_alpha_get_no_rim(steps: int) -> None:
+    """A white disc above transparent black, on a white page, must stay nearly invisible."""
+    y, x = np.mgrid[:40, :40] - 19.5
+    alpha = np.clip((13 - np.hypot(y, x)) * 128 + 128, 0, 255).astype(np.uint8)
+    pixels = np.where(alpha[..., None] > 0, 255, 0).repeat(3, axis=2).astype(np.uint8)
+    with Upscaler("psnr", steps=steps) as upscaler:
+        result = upscaler.picture(Picture(pixels, alpha))
+    assert result.alpha is not None
+    assert on_white(result.pixels, result.alpha).min() >= 252
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
+def test_pillow_images_become_pillow_images(mode: str) -> None:
+    if mode == "I;16":
+        image = Image.fromarray(np.arange(42, dtype=np.uint16).reshape(6, 7) * 1500)
+    else:
+        image = Image.linear_gradient("L").resize((7, 6)).convert("RGB").convert(mode)
+    image.info["dpi"] = (300, 300)
+    large = Upscaler(backend=Repeat())(image)
+    shown = {"1": "L", "P": "RGB", "CMYK": "RGB"}.get(mode, mode)
+    assert (large.mode, large.size) == (shown, (28, 24))
+    assert large.info["dpi"] == (300, 300)
+    expected = image if mode == shown else image.convert(shown)
+    expected_large = expected.resize((28, 24), Image.Resampling.NEAREST)
+    assert np.abs(np.asarray(large).astype(int) - np.asarray(expected_large)).max() <= 3
+
+
+def test_a_pillow_image_of_floats_is_refused() -> None:
+    with pytest.raises(ImageError, match="image: F pixels; expected 8 bits"):
+        Upscaler(backend=Repeat())(Image.new("F", (4, 4)))
+
+
+def test_threads_take_turns_at_the_network() -> None:
+    class Alone(Repeat):
+        inside = 0
+
+        def _run(self, lr: Batch) -> Batch:
+            self.inside += 1
+            time.sleep(0.002)
+            assert self.inside == 1
+            self.inside -= 1
+            return super()._run(lr)
+
+    upscaler = Upscaler(backend=Alone(), tile=8, halo=0)
+    images = [np.full((20, 20, 3), level, np.uint8) for level in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        for image, large in zip(images, pool.map(upscaler, images), strict=True):
+            assert np.array_equal(large, _repeated(image))
+
+
+def test_smaller_tiles_are_tried_when_memory_runs_out(caplog: pytest.LogCaptureFixture) -> None:
+    class Scarce(Repeat):
+        def _run(self, lr: Batch) -> Batch:
+            if lr.shape[2] * lr.shape[3] > 40 * 40:
+                raise MemoryError
+            return super()._run(lr)
+
+    image = np.random.default_rng(0).integers(0, 256, (150, 130, 3), dtype=np.uint8)
+    large = Upscaler(backend=Scarce(), tile=0, halo=4)(image)
+    assert np.array_equal(large, _repeated(image))
+    assert "out of memory; trying tiles of 75" in caplog.text
+    assert "out of memory; trying tiles of 18" in caplog.text
+
+
+def test_memory_that_never_suffices_is_an_error_in_the_end() -> None:
+    class Without(Repeat):
+        def _run(self, lr: Batch) -> Batch:
+            raise MemoryError(lr.shape)
+
+    with pytest.raises(MemoryError):
+        Upscaler(backend=Without())(np.zeros((100, 100, 3), np.uint8))
+
+
 def test_only_an_own_backend_is_closed(
     onnx_file: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,8 +215,10 @@ def test_only_an_own_backend_is_closed(
 
 
 def test_what_is_no_array_of_finite_numbers_is_refused() -> None:
-    with pytest.raises(ImageError, match="image is a list; expected a numpy array"):
-        Upscaler(backend=Repeat())([[0]])  # type: ignore[arg-type]
+    with pytest.raises(
+        ImageError, match="image is a list; expected a numpy array or a Pillow image"
+    ):
+        Upscaler(backend=Repeat())([[0]])  # type: ignore[call-overload]
     with pytest.raises(BackendError, match="the input holds NaN"):
         Upscaler(backend=Repeat())(np.full((2, 2, 3), np.nan, np.float32))
 

@@ -1,0 +1,175 @@
+"""Bytes of an image file → `Picture`: real bit depth, grey as grey, alpha apart, upright.
+
+Pillow opens every file and decodes up to 8 bits per channel; what has 16, it would reduce, so those
+PNG and TIFF files are decoded by OpenCV. The depth is what the file's header says, never guessed.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from agsr.errors import ImageError
+from agsr.metadata import read_metadata, usable_profile
+from agsr.picture import Picture, Pixels
+from agsr.pillow import from_pillow
+
+FORMATS: Final = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
+"""What is read, by Pillow's names; JPEG includes MPO, the JPEG with extras of phones."""
+
+READABLE: Final = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".mpo", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"}
+)
+"""File name endings that are picked from folders."""
+
+MAX_PIXELS: Final = 1 << 27
+"""Larger inputs (134 megapixels) are refused where nothing else is asked for: four times as high
+and as wide, they are more than 6 GB."""
+
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANES, _EXTRA_SAMPLES = 258, 262, 284, 338  # TIFF 6.0 tags
+_WHITE_IS_ZERO, _RGB = 0, 2
+_UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
+
+_UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a[::-1].swapaxes(0, 1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: a[:, ::-1].swapaxes(0, 1),
+}
+"""By EXIF orientation: how stored rows and columns become those that are shown."""
+
+_log = logging.getLogger(__name__)
+
+
+def decode(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode the bytes of an image file; of several pictures, the first.
+
+    Args:
+        content: The whole file.
+        name: Of the file, for messages.
+        max_pixels: Files with more are refused before they are decoded.
+
+    Raises:
+        ImageError: Not an image, damaged, truncated, too large, or of an unsupported pixel type.
+    """
+    size = f"{len(content)} bytes"
+    try:
+        return _decode(content, name, max_pixels)
+    except (ImageError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, which programs can lift
+        raise ImageError(f"{name}: {error}") from None
+    except UnidentifiedImageError:
+        raise ImageError(
+            f"{name}: not an image, or truncated ({size}); expected 8 or 16 bits per channel in "
+            f"one of {' '.join(FORMATS)}"
+        ) from None
+    except Exception as error:  # damaged files make decoders raise nearly anything
+        raise ImageError(f"{name}: damaged or truncated ({size})") from error
+
+
+def _decode(content: bytes, name: str, max_pixels: int) -> Picture:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        _check_size(image.size, name, max_pixels)
+        _tell_what_is_left_out(image, name)
+        if image.format == "PNG":
+            image.load()  # its EXIF may follow the pixels
+        metadata, orientation = read_metadata(image, name)
+        if _is_deep(image, content, name):
+            picture = Picture(*_decode_deep(image, content, name), metadata)
+        else:
+            image.load()
+            picture = from_pillow(image, metadata, name)
+        # Both libraries turn TIFF files by themselves.
+        return _upright(picture, 1 if image.format == "TIFF" else orientation, name)
+
+
+def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name}: {width}x{height} is {width * height} pixels, more than {max_pixels}; "
+            f"if you trust the file: --max-pixels {width * height}"
+        )
+
+
+def _tell_what_is_left_out(image: Image.Image, name: str) -> None:
+    count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if count > 1:
+        _log.warning("%s: holds %d pictures; only the first is taken", name, count)
+    if image.format == "TIFF" and _UNSPECIFIED in _tags(image, _EXTRA_SAMPLES, ()):
+        _log.warning("%s: has a channel of unknown meaning; it is left out", name)
+
+
+def _is_deep(image: Image.Image, content: bytes, name: str) -> bool:
+    """Whether the file has 16 bits per channel, by its header."""
+    if image.format == "PNG":
+        return content[24] == 16  # IHDR begins at byte 16: width, height, depth
+    if image.format != "TIFF":
+        return False
+    depths = set(_tags(image, _BITS_PER_SAMPLE, (1,)))
+    if not depths <= {1, 2, 4, 8} and depths != {16}:
+        raise ImageError(f"{name}: {sorted(depths)} bits per channel; expected 8 or 16")
+    return depths == {16}
+
+
+def _decode_deep(image: Image.Image, content: bytes, name: str) -> tuple[Pixels, Pixels | None]:
+    import cv2  # slow to load, and needed here only
+
+    if image.format == "TIFF" and _tags(image, _PLANES, (1,)) != (1,):
+        raise ImageError(f"{name}: 16-bit planes stored apart; expected pixels stored together")
+    if image.format == "TIFF" and _tags(image, _PHOTOMETRIC)[0] > _RGB:
+        raise ImageError(f"{name}: 16 bits, but neither grey nor RGB; convert it to RGB")
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None or decoded.dtype != np.uint16:
+        raise ValueError("OpenCV can't decode it")
+    planes = np.asarray(decoded, np.uint16).reshape(*decoded.shape[:2], -1)
+    alpha = np.ascontiguousarray(planes[..., -1]) if planes.shape[2] in (2, 4) else None
+    if planes.shape[2] < 3 or (image.format == "PNG" and content[25] in (0, 4)):
+        pixels = np.ascontiguousarray(planes[..., 0])  # grey, of which OpenCV may have made three
+        transparent = image.info.get("transparency")
+        if alpha is None and isinstance(transparent, int):  # a level, which OpenCV does not know
+            alpha = np.where(pixels == transparent, 0, 65535).astype(np.uint16)
+    else:
+        pixels = np.ascontiguousarray(planes[..., 2::-1])
+    return _tiff_meaning(image, pixels, alpha) if image.format == "TIFF" else (pixels, alpha)
+
+
+def _tiff_meaning(
+    image: Image.Image, pixels: NDArray[np.uint16], alpha: NDArray[np.uint16] | None
+) -> tuple[Pixels, Pixels | None]:
+    """What the samples of a 16-bit TIFF file mean, by its tags."""
+    if _tags(image, _PHOTOMETRIC)[0] == _WHITE_IS_ZERO:
+        pixels = np.uint16(65535) - pixels
+    meaning = _tags(image, _EXTRA_SAMPLES, _UNSPECIFIED)[0]
+    if alpha is None or meaning == _UNASSOCIATED:
+        return pixels, alpha
+    if meaning != _ASSOCIATED:
+        return pixels, None
+    share = alpha if pixels.ndim == 2 else alpha[..., None]
+    colour = pixels.astype(np.uint64) * 65535 // np.maximum(share, 1)
+    return np.minimum(colour, 65535).astype(np.uint16), alpha
+
+
+def _tags(image: Image.Image, tag: int, default: Any = 0) -> tuple[int, ...]:
+    value = image.tag_v2.get(tag, default)  # type: ignore[attr-defined]  # TIFF files have it
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _upright(picture: Picture, orientation: int, name: str) -> Picture:
+    turn = _UPRIGHT[orientation]
+    pixels = np.ascontiguousarray(turn(picture.pixels))
+    alpha = None if picture.alpha is None else np.ascontiguousarray(turn(picture.alpha))
+    icc = usable_profile(picture.metadata.icc, 1 if pixels.ndim == 2 else 3, name)
+    return Picture(pixels, alpha, replace(picture.metadata, icc=icc))

@@ -1,0 +1,174 @@
+"""What files say about their pictures, checked with Pillow and tifffile as independent readers."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
+from PIL.ExifTags import IFD, Base
+
+from agsr.decode import decode
+from agsr.encode import encode
+from agsr.metadata import Metadata
+from agsr.picture import Picture
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
+UPRIGHT_XMP = XMP.replace(b'"6"', b'"1"')
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+GREY = SRGB[:16] + b"GRAY" + SRGB[20:]
+TARGETS = [".png", ".tif", ".jpg", ".webp", ".avif"]
+MARKED = np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3) // 8
+
+
+def _exif(orientation: int = 6) -> Image.Exif:
+    exif = Image.Exif()
+    exif[Base.Orientation] = orientation
+    exif[Base.Make] = "Maker"
+    exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] = "2020:01:02 03:04:05"
+    exif.get_ifd(IFD.Exif)[Base.ExifImageWidth] = 30
+    exif.get_ifd(IFD.Exif)[Base.ExifImageHeight] = 20
+    exif.get_ifd(IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    return exif
+
+
+def tagged_file(suffix: str, exif: Image.Exif | None = None) -> bytes:
+    """A file of 30x20 pixels at 240 by 120 dpi, made by Pillow, with all it can hold."""
+    image, stream = Image.fromarray(MARKED), io.BytesIO()
+    options: dict[str, Any] = {"exif": exif or _exif(), "icc_profile": SRGB, "dpi": (240, 120)}
+    if suffix == ".png":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", XMP.decode())
+    elif suffix == ".tif":
+        tags = exif or _exif()
+        tags[700] = XMP
+        options["exif"] = tags.tobytes()
+    else:
+        options |= {"xmp": XMP, "quality": 95}
+    image.save(stream, Image.registered_extensions()[suffix], **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("source", TARGETS)
+def test_everything_survives_from_every_format_to_every_other(
+    source: str, target: str, deep: bool
+) -> None:
+    picture = decode(tagged_file(source), "a")
+    if deep:
+        picture = Picture(picture.pixels.astype(np.uint16) * 257, None, picture.metadata)
+    written = encode(picture, target, "b")
+    with Image.open(io.BytesIO(written)) as image:
+        assert image.info["icc_profile"] == SRGB
+        assert image.info["xmp"].strip(b"\0") == UPRIGHT_XMP
+        exif = image.getexif()
+        assert exif.get(Base.Orientation, 1) == 1
+        assert exif[Base.Make] == "Maker"
+        details = exif.get_ifd(IFD.Exif)
+        assert details[Base.DateTimeOriginal] == "2020:01:02 03:04:05"
+        assert (details[Base.ExifImageWidth], details[Base.ExifImageHeight]) == (20, 30)
+        assert exif.get_ifd(IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
+        assert image.size == (20, 30)  # turned
+        if source in (".png", ".tif", ".jpg") and target in (".png", ".tif", ".jpg"):
+            assert image.info["dpi"] == pytest.approx((120, 240), rel=1e-3)  # turned as well
+    assert decode(written, "b").metadata.exif is not None
+
+
+@pytest.mark.parametrize("suffix", TARGETS)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_as_pillow_applies_it(suffix: str, orientation: int) -> None:
+    content = tagged_file(suffix, _exif(orientation))
+    with Image.open(io.BytesIO(content)) as image:
+        shown = ImageOps.exif_transpose(image)
+        assert np.array_equal(decode(content, "a").pixels, np.asarray(shown.convert("RGB")))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_deep_files_is_applied(orientation: int, tmp_path: Path) -> None:
+    """16-bit files take another decoder; their pictures must lie as their 8-bit twins do."""
+    deep = MARKED.astype(np.uint16) * 257
+    upright = decode(tagged_file(".png", _exif(orientation)), "a").pixels
+    tifffile.imwrite(
+        tmp_path / "a.tif", deep, photometric="rgb", extratags=[(274, 3, 1, orientation, True)]
+    )
+    png = encode(Picture(deep, None, Metadata(exif=_exif(orientation).tobytes())), ".png", "a")
+    for content in (png, (tmp_path / "a.tif").read_bytes()):
+        found = decode(content, "a").pixels
+        assert found.dtype == np.uint16
+        assert np.array_equal(found, upright.astype(np.uint16) * 257)
+
+
+def test_orientation_in_xmp_alone_is_applied_and_reset() -> None:
+    picture = decode(encode(Picture(MARKED, None, Metadata(xmp=XMP)), ".png", "a"), "a")
+    assert picture.pixels.shape == (30, 20, 3)
+    assert picture.metadata == Metadata(xmp=UPRIGHT_XMP)
+
+
+def test_the_thumbnail_is_left_out() -> None:
+    with_thumbnail = _exif().tobytes()
+    thumbnail = b"\xff\xd8" + bytes(60) + b"\xff\xd9"
+    end = 6 + 8 + 2 + 12 * int.from_bytes(with_thumbnail[14:16], "big")  # of the first directory
+    at = len(with_thumbnail) - 6
+    entries = struct.pack(">HHHLLHHLLL", 2, 0x201, 4, 1, at + 30, 0x202, 4, 1, len(thumbnail), 0)
+    linked = with_thumbnail[:end] + struct.pack(">L", at) + with_thumbnail[end + 4 :]
+    stream = io.BytesIO()
+    Image.fromarray(MARKED).save(stream, "JPEG", exif=linked + entries + thumbnail)
+    with Image.open(io.BytesIO(stream.getvalue())) as image:
+        assert 0x0201 in image.getexif().get_ifd(IFD.IFD1)  # it is there to be left out
+    exif = decode(stream.getvalue(), "a").metadata.exif
+    assert exif is not None
+    assert thumbnail not in exif
+
+
+def test_stripping_keeps_the_profile_only() -> None:
+    metadata = decode(tagged_file(".jpg"), "a").metadata.stripped()
+    assert metadata == Metadata(icc=SRGB)
+
+
+def test_a_profile_of_other_pixels_is_not_carried_over(caplog: pytest.LogCaptureFixture) -> None:
+    """A grey profile describes no RGB made of grey, an RGB one no grey."""
+    grey = Picture(MARKED[..., 0].copy(), None, Metadata(icc=GREY))
+    assert decode(encode(grey, ".png", "a"), "a").metadata.icc == GREY
+    assert decode(encode(grey, ".webp", "a"), "a").metadata.icc is None
+    stream = io.BytesIO()
+    Image.fromarray(MARKED[..., 0]).save(stream, "PNG", icc_profile=SRGB)
+    assert decode(stream.getvalue(), "a.png").metadata.icc is None
+    assert "a.png: its ICC profile is for RGB, and left out" in caplog.text
+
+
+def test_a_damaged_profile_costs_the_profile_only(caplog: pytest.LogCaptureFixture) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(MARKED).save(stream, "PNG", icc_profile=b"no profile at all")
+    picture = decode(stream.getvalue(), "a.png")
+    assert picture.metadata.icc is None
+    assert np.array_equal(picture.pixels, MARKED)
+    assert "a.png: its ICC profile is damaged" in caplog.text
+
+
+def test_what_is_too_long_for_jpeg_is_left_out_aloud(caplog: pytest.LogCaptureFixture) -> None:
+    metadata = Metadata(xmp=XMP + b" " * 70_000)
+    written = encode(Picture(MARKED, None, metadata), ".jpg", "a.jpg")
+    assert decode(written, "a").metadata.xmp is None
+    assert "a.jpg: XMP is too long for JPEG, and left out" in caplog.text
+    assert decode(encode(Picture(MARKED, None, metadata), ".png", "a"), "a").metadata.xmp
+
+
+def test_tags_of_a_tiff_that_describe_its_old_pixels_are_left_out(tmp_path: Path) -> None:
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        MARKED,
+        photometric="rgb",
+        rowsperstrip=4,
+        extratags=[(33550, 12, 3, (1.0, 1.0, 0.0), True)],  # GeoTIFF's size of a pixel
+    )
+    picture = decode((tmp_path / "a.tif").read_bytes(), "a")
+    (tmp_path / "b.tif").write_bytes(encode(picture, ".tif", "b"))
+    with tifffile.TiffFile(tmp_path / "b.tif") as written:
+        assert 33550 not in written.pages[0].tags
+        assert np.array_equal(written.asarray(), MARKED)

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PHOTO, ROOT, Repeat
+from PIL import Image
+from test_damaged import damaged
+
+from agsr.backend import Batch
+from agsr.decode import decode
+from agsr.engines.jobs import Job, plan
+from agsr.engines.pipeline import InferOptions, Outcome, process
+from agsr.engines.upscaler import Upscaler
+from agsr.image import quiet_decoders, read_picture, write_picture
+from agsr.picture import Picture
+from agsr.sizing import Sizing
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Small images of several kinds in two folders, two of them damaged."""
+    photo = Image.open(PHOTO).convert("RGB")
+    (tmp_path / "in" / "below").mkdir(parents=True)
+    for number, name in enumerate(("a.png", "b.jpg", "below/c.webp", "below/d.tif", "e.bmp")):
+        photo.crop((number, 0, number + 20, 16)).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "text.png").write_text("no image")
+    (tmp_path / "in" / "below" / "cut.png").write_bytes(PHOTO.read_bytes()[:9000])
+    return tmp_path
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_results_are_those_of_one_file_after_the_other(folder: Path) -> None:
+    upscaler = Upscaler(backend=Repeat())
+    jobs = plan([folder / "in"], folder / "out", recursive=True)
+    outcomes = list(process(upscaler, jobs, InferOptions()))
+    assert [outcome.job for outcome in outcomes] == jobs
+    good = [outcome.job for outcome in outcomes if outcome.error is None]
+    assert {job.source.name for job in jobs} - {job.source.name for job in good} == {
+        "text.png",
+        "cut.png",
+    }
+    for job in good:
+        alone = folder / "alone" / job.target.relative_to(folder / "out")
+        write_picture(upscaler.picture(read_picture(job.source)), alone)
+    assert _contents(folder / "out") == _contents(folder / "alone")
+    assert len(_contents(folder / "out")) == 5
+
+
+def test_failed_files_are_named_with_the_reason_and_leave_nothing(folder: Path) -> None:
+    jobs = plan([folder / "in" / "text.png", folder / "in" / "gone.png"], folder / "out")
+    errors = [
+        outcome.error for outcome in process(Upscaler(backend=Repeat()), jobs, InferOptions())
+    ]
+    assert errors[0] is not None
+    assert "text.png: not an image" in errors[0]
+    assert errors[1] == f"{folder / 'in' / 'gone.png'}: no such file"
+    assert not (folder / "out").exists()
+
+
+def test_damaged_files_of_every_kind_leave_no_result(tmp_path: Path) -> None:
+    for number, content in enumerate(islice(damaged(), 120)):
+        (tmp_path / f"{number}.png").write_bytes(content)
+    jobs = plan([tmp_path], tmp_path / "out", recursive=True)
+    with quiet_decoders():
+        outcomes = list(process(Upscaler(backend=Repeat()), jobs, InferOptions()))
+    done = {outcome.job.target for outcome in outcomes if outcome.error is None}
+    assert set((tmp_path / "out").iterdir()) == done
+    assert 0 < len(done) < len(jobs) == 120
+
+
+def test_reading_goes_on_while_the_network_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second file is read before the first is done: else this would wait for ever."""
+    read_two = threading.Event()
+
+    class Waits(Repeat):
+        def _run(self, lr: Batch) -> Batch:
+            assert read_two.wait(60)
+            return super()._run(lr)
+
+    def read(path: Path, max_pixels: int) -> Picture:
+        picture = read_picture(path, max_pixels)
+        if path.name == "b.jpg":
+            read_two.set()
+        return picture
+
+    monkeypatch.setattr("agsr.engines.pipeline.read_picture", read)
+    jobs = plan([folder / "in" / "a.png", folder / "in" / "b.jpg"], folder / "out")
+    outcomes = list(process(Upscaler(backend=Waits()), jobs, InferOptions()))
+    assert [outcome.error for outcome in outcomes] == [None, None]
+
+
+def test_progress_counts_files_and_their_shares(folder: Path) -> None:
+    told: list[float] = []
+    jobs = plan([folder / "in" / "a.png", folder / "in" / "b.jpg"], folder / "out")
+    upscaler = Upscaler(backend=Repeat(), tile=8, halo=2)
+    assert all(
+        outcome.error is None for outcome in process(upscaler, jobs, InferOptions(), told.append)
+    )
+    assert told == sorted(told)
+    assert {1.0, 2.0} <= set(told)
+    assert len(told) > 4
+
+
+def test_wishes_hold_for_every_file(folder: Path) -> None:
+    source = folder / "tagged.jpg"
+    exif = Image.Exif()
+    exif[271] = "Maker"
+    Image.open(PHOTO).crop((0, 0, 20, 16)).save(source, exif=exif, dpi=(300, 300))
+    for options in (InferOptions(), InferOptions(sizing=Sizing(scale=2), quality=50, strip=True)):
+        jobs = plan([source], folder / "out.jpg")
+        assert list(process(Upscaler(backend=Repeat()), jobs, options)) == [Outcome(jobs[0])]
+        with Image.open(folder / "out.jpg") as image:
+            assert image.size == ((40, 32) if options.strip else (80, 64))
+            assert ("exif" in image.info) == (not options.strip)
+            assert ("dpi" in image.info) == (not options.strip)
+    (outcome,) = process(Upscaler(backend=Repeat()), jobs, InferOptions(max_pixels=300))
+    assert outcome.error is not None
+    assert "20x16 is 320 pixels, more than 300" in outcome.error
+
+
+def test_memory_that_runs_out_costs_one_file_only(folder: Path) -> None:
+    class Small(Repeat):
+        def _run(self, lr: Batch) -> Batch:
+            if lr[0, 0, 0, 0] > 0.5:
+                raise MemoryError
+            return super()._run(lr)
+
+    Image.new("RGB", (9, 9), "white").save(folder / "white.png")
+    Image.new("RGB", (9, 9), "black").save(folder / "black.png")
+    jobs = plan([folder / "white.png", folder / "black.png"], folder / "out")
+    first, second = process(Upscaler(backend=Small()), jobs, InferOptions())
+    assert first.error == f"{folder / 'white.png'}: out of memory; use a smaller --tile"
+    assert second.error is None
+
+
+def test_errors_of_the_network_name_the_file(folder: Path) -> None:
+    class Mad(Repeat):
+        def _run(self, lr: Batch) -> Batch:
+            return super()._run(lr) * np.float32("nan")
+
+    source = folder / "in" / "a.png"
+    (outcome,) = process(Upscaler(backend=Mad()), plan([source]), InferOptions())
+    assert outcome.error is not None
+    assert outcome.error.startswith(f"{source}: none on cpu gave NaN")
+
+
+def test_a_stream_in_becomes_a_stream_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, taken = folder / "given", folder / "taken"
+    given.write_bytes((folder / "in" / "b.jpg").read_bytes())
+    with given.open() as stdin, taken.open("w") as stdout:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        monkeypatch.setattr(sys, "stdout", stdout)
+        outcomes = list(process(Upscaler(backend=Repeat()), plan([Path("-")]), InferOptions()))
+        monkeypatch.undo()
+    assert outcomes == [Outcome(Job(Path("-"), Path("-"), ".png"))]
+    assert taken.read_bytes()[:4] == b"\x89PNG"
+    assert decode(taken.read_bytes(), "a").pixels.shape == (64, 80, 3)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    photo = Image.open(PHOTO)
+    (tmp_path / "in").mkdir()
+    for number in range(12):
+        photo.crop((number, 0, number + 24, 24)).save(tmp_path / "in" / f"{number:02}.png")
+    command = [sys.executable, "-m", "agsr", "infer", "-r", "in", "--steps", "1", "-o"]
+    options = {"cwd": tmp_path, "env": {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}}
+    subprocess.run([*command, "whole"], check=True, capture_output=True, **options)  # type: ignore[call-overload]
+    for results in (1, 2, 3):
+        running = subprocess.Popen(
+            [*command, "broken", "--skip-existing"],
+            stdout=subprocess.PIPE,
+            **options,  # type: ignore[call-overload]
+        )
+        with running:
+            for _ in range(results):
+                running.stdout.readline()
+            running.send_signal(signal.SIGKILL)
+    assert running.returncode == -signal.SIGKILL
+    done = sorted(p.name for p in (tmp_path / "broken").glob("*.png"))
+    assert 6 <= len(done) < 12
+    last = subprocess.run(
+        [*command, "broken", "--skip-existing"],
+        check=True,
+        capture_output=True,
+        text=True,
+        **options,  # type: ignore[call-overload]
+    )
+    assert f"{12 - len(done)} upscaled, {len(done)} already there" in last.stderr
+    results_of = [
+        {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.png")}
+        for name in ("whole", "broken")
+    ]
+    assert results_of[0] == results_of[1]
+    assert len(results_of[0]) == 12
+
+
+def test_pixels_arrive_in_memory_of_their_own(folder: Path) -> None:
+    """Pillow's memory is read-only, and freed with its image."""
+    for name in ("a.png", "b.jpg", "below/d.tif"):
+        pixels = read_picture(folder / "in" / name).pixels
+        assert pixels.flags.writeable
+        assert pixels.flags.c_contiguous
+        assert pixels.dtype == np.uint8

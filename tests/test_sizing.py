@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import Repeat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agsr.encode import on_white
+from agsr.engines.upscaler import Upscaler
+from agsr.picture import Picture
+from agsr.sizing import Sizing, shrunk
+
+SIDES = st.integers(1, 5000)
+
+
+@pytest.mark.parametrize(
+    ("sizing", "size"),
+    [
+        (Sizing(), (400, 600)),
+        (Sizing(scale=3), (300, 450)),
+        (Sizing(scale=2), (200, 300)),
+        (Sizing(scale=1.5), (150, 225)),
+        (Sizing(scale=0.001), (1, 1)),
+        (Sizing(box=(300, 300)), (200, 300)),  # --max-size 300
+        (Sizing(box=(3840, 2160)), (400, 600)),  # no more than four times
+        (Sizing(box=(500, 160)), (160, 240)),
+    ],
+)
+def test_results_have_the_size_that_was_asked_for(sizing: Sizing, size: tuple[int, int]) -> None:
+    assert sizing.result(100, 150) == size
+    picture = Picture(np.zeros((100, 150, 3), np.uint8), np.zeros((100, 150), np.uint8))
+    result = Upscaler(backend=Repeat()).picture(picture, sizing=sizing)
+    assert result.pixels.shape == (*size, 3)
+    assert result.alpha is not None
+    assert result.alpha.shape == size
+
+
+@given(height=SIDES, width=SIDES, box=st.tuples(SIDES, SIDES))
+def test_a_box_is_never_exceeded_and_always_filled(
+    height: int, width: int, box: tuple[int, int]
+) -> None:
+    found = Sizing(box=box).result(height, width)
+    assert 1 <= found[0] <= box[1]
+    assert 1 <= found[1] <= box[0]
+    largest = (4 * height, 4 * width)
+    assert found[0] == box[1] or found[1] == box[0] or found == largest
+
+
+@pytest.mark.parametrize(
+    ("sizing", "suffix"),
+    [(Sizing(), "_x4"), (Sizing(scale=1.5), "_x1.5"), (Sizing(box=(640, 480)), "_640x480")],
+)
+def test_the_size_names_the_file(sizing: Sizing, suffix: str) -> None:
+    assert sizing.suffix == suffix
+
+
+def test_what_needs_no_enlarging_is_not_enlarged_first() -> None:
+    backend = Repeat()
+    Upscaler(backend=backend).picture(
+        Picture(np.zeros((8, 8, 3), np.uint8)), sizing=Sizing(scale=1)
+    )
+    assert backend.shapes == []
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(64, 48), (64, 48, 3)])
+def test_shrinking_averages_without_a_shift(dtype: type, shape: tuple[int, ...]) -> None:
+    largest = np.iinfo(dtype).max
+    flat = shrunk(Picture(np.full(shape, largest // 3, dtype)), 27, 20)
+    assert flat.pixels.dtype == dtype
+    assert np.unique(flat.pixels).tolist() == [largest // 3]
+    ramp = np.linspace(0, largest, 64)[:, None].repeat(48, axis=1).astype(dtype)
+    small = shrunk(Picture(ramp), 32, 24).pixels[4:-4].astype(float)
+    expected = ramp.astype(float).reshape(32, 2, 24, 2).mean(axis=(1, 3))[4:-4]
+    assert np.abs(small - expected).max() <= 1
+
+
+def test_shrinking_removes_what_the_smaller_size_cannot_show() -> None:
+    stripes = np.zeros((60, 60), np.uint8)
+    stripes[:, ::2] = 200
+    inside = shrunk(Picture(stripes), 20, 20).pixels[:, 1:-1].astype(int)
+    assert np.abs(inside - 100).max() <= 1
+
+
+def test_shrinking_leaves_no_rim_of_hidden_colour() -> None:
+    """A white disc above transparent black, on a white page, must stay invisible."""
+    y, x = np.mgrid[:64, :64] - 31.5
+    alpha = np.clip((22 - np.hypot(y, x)) * 128 + 128, 0, 255).astype(np.uint8)
+    pixels = np.where(alpha[..., None] > 0, 255, 0).repeat(3, axis=2).astype(np.uint8)
+    result = shrunk(Picture(pixels, alpha), 24, 24)
+    assert result.alpha is not None
+    assert on_white(result.pixels, result.alpha).min() >= 254
