@@ -19,17 +19,31 @@ def complete_file(path: Path) -> Iterator[Path]:
     Raises:
         OSError: The folder can't be written, or ``path`` is a folder.
     """
-    if path.is_dir():
-        raise IsADirectoryError(21, "Is a directory", str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".agsr-{secrets.token_hex(8)}.part"
-    temporary.touch(exist_ok=False)
+    temporary = _begin(path)
     try:
         yield temporary
         _flush(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Find out before long work whether `complete_file` will be able to begin.
+
+    Raises:
+        OSError: The folder can't be written, or ``path`` is a folder.
+    """
+    _begin(path).unlink()
+
+
+def _begin(path: Path) -> Path:
+    if path.is_dir():
+        raise IsADirectoryError(21, "Is a directory", str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".agsr-{secrets.token_hex(8)}.part"
+    temporary.touch(exist_ok=False)
+    return temporary
 
 
 def _flush(path: Path) -> None:

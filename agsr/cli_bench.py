@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from agsr.contract import DEFAULT_STEPS, MAX_STEPS
 from agsr.options import CommaList, Commands, FilePath, SizeList
 
 if TYPE_CHECKING:
+    from agsr.bench.datasets import ImageSet
     from agsr.bench.gallery import Gallery
     from agsr.bench.plan import BenchPlan
     from agsr.bench.results import BenchResult
@@ -147,8 +147,8 @@ def bench(context: click.Context, /, **options: Any) -> None:
 def compare(old: Path, new: Path, max_regression: str, max_psnr_loss: float) -> None:
     """Compare two results of --json; exit status 1 past a limit.
 
-    Times are taken relative to the matrix product of the same run, so that a slower day of the
-    machine is not taken for a slower program.
+    Times are taken relative to a matrix product that both runs measured, so that a slower day of
+    the machine is not taken for a slower program. Both need four --rounds at least.
     """
     from agsr.bench.comparison import compare_results
     from agsr.bench.results import BenchResult
@@ -179,10 +179,12 @@ def _measure(
     **options: Any,
 ) -> None:
     from agsr.bench.gallery import Gallery
+    from agsr.bench.outputs import Outputs
     from agsr.bench.run import run
-    from agsr.bench.tables import to_markdown
     from agsr.console_bench import bench_progress, show_result, show_table1
 
+    outputs = Outputs(json=json_path, markdown=markdown, html=html, plot=plot)
+    outputs.check()
     gallery = Gallery()
     if as_table1:
         options = _for_table1(options)
@@ -193,16 +195,7 @@ def _measure(
         show_table1(result)
     else:
         show_result(result)
-    _write(json_path, result.to_json)
-    _write(markdown, lambda: to_markdown(result))
-    if html:
-        from agsr.bench.html import to_html
-
-        _write(html, lambda: to_html(result, gallery))
-    if plot:
-        from agsr.bench.plot import save_plot
-
-        save_plot(result, plot)
+    outputs.write(result, gallery)
     _leave(result)
 
 
@@ -212,14 +205,6 @@ def _for_table1(options: dict[str, Any]) -> dict[str, Any]:
 
     backends, steps = options["backends"] or ("auto",), options["steps"] or (DEFAULT_STEPS,)
     return {**options, "sets": SETS, "rounds": 0, "backends": backends, "steps": steps}
-
-
-def _write(path: Path | None, text: Callable[[], str]) -> None:
-    from agsr.atomic import complete_file
-
-    if path is not None:
-        with complete_file(path) as temporary:
-            temporary.write_text(text(), encoding="utf-8")
 
 
 def _plan(
@@ -246,9 +231,8 @@ def _plan(
     from agsr.bench.quality import default_lpips, lpips_alex
     from agsr.console import open_sets
 
-    found = tuple(open_sets(sets, data, fetch=fetch))
-    if "set" in sizes and not found:
-        raise click.UsageError("--size set needs a --set, whose images are timed")
+    found = tuple(dict.fromkeys(open_sets(sets, data, fetch=fetch)))
+    _check_sets(found, sizes, rounds)
     perceptual = lpips or (default_lpips(data) if found and not plain else None)
     return BenchPlan(
         contenders=tuple(
@@ -275,9 +259,20 @@ def _plan(
     )
 
 
+def _check_sets(sets: tuple[ImageSet, ...], sizes: tuple[Any, ...], rounds: int) -> None:
+    names = [found.name for found in sets]
+    if len(set(names)) < len(names):
+        raise click.UsageError(f"two sets of one name: {', '.join(names)}; rename a folder")
+    if "set" in sizes and not sets:
+        raise click.UsageError("--size set needs a --set, whose images are timed")
+    if not rounds and not sets:
+        raise click.UsageError("--rounds 0 leaves speed out, and there is no --set to score")
+
+
 def _leave(result: BenchResult) -> None:
     """Exit status: 130 after Ctrl-C, 1 if no network ran."""
     if not result.complete:
         raise SystemExit(INTERRUPTED)
-    if all(row.error for row in result.rows if row.contender.is_network):
+    networks = [row for row in result.rows if row.contender.is_network]
+    if all(row.error and not row.quality and not row.timings for row in networks):
         raise click.ClickException("nothing could run here")

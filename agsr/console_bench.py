@@ -49,7 +49,7 @@ def show_result(result: BenchResult) -> None:
     for line in result.notes:
         console.print(f"note: {line}")
     if not result.complete:
-        console.print("interrupted: this is what was finished by then")
+        stderr().print("interrupted: this is what was finished by then")
 
 
 def show_table1(result: BenchResult) -> None:
@@ -93,4 +93,7 @@ def show_comparison(comparison: Comparison, largest: float, largest_loss: float)
         console.print(f"slower by more than {largest:.0%}: {label}")
     for label in worse:
         console.print(f"PSNR fell by more than {largest_loss} dB: {label}")
+    for change in comparison.speed:
+        if change.doubtful(largest):
+            console.print(f"perhaps slower, more --rounds would tell: {change.label}")
     return bool(slower or worse or comparison.missing)

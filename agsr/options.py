@@ -112,12 +112,13 @@ class SizeList(click.ParamType):  # type: ignore[type-arg]  # not generic before
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Every part as ``(height, width)`` or ``"set"``."""
-        return tuple(self._size(part, param, ctx) for part in str(value).split(","))
+        parts = (part.strip() for part in str(value).split(","))
+        return tuple(dict.fromkeys(self._size(part, param, ctx) for part in parts))
 
     def _size(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if text == "set":
             return text
-        width, _, height = text.partition("x")
+        width, _, height = text.lower().partition("x")
         if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
             self.fail(f"{text!r} is neither WIDTHxHEIGHT nor 'set'", param, ctx)
         return int(height), int(width)

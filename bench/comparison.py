@@ -1,7 +1,9 @@
 """Two benchmark results side by side: what became slower or worse, beyond the noise.
 
-Times are divided by the same run's matrix product before they are compared: a machine that is
-slower today is so for both.
+Times are divided by those of a matrix product that both runs measured in the same rounds: a machine
+that is slower today is so for both. How much slower a row is, and within what limits, is told by
+the rounds' ranks (Hodges and Lehmann): nothing is assumed of how noise is distributed, and a few
+disturbed rounds change little.
 """
 
 from __future__ import annotations
@@ -10,11 +12,15 @@ import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
-from agsr.bench.results import BenchResult, Row, Timing
+from agsr.bench.quality import Scores, change
+from agsr.bench.results import BenchResult, Limit, Row, Timing, device_kind
 
-BANDS = 3.0
-"""Standard errors to each side that count as noise."""
+_T = TypeVar("_T")
+
+CONFIDENCE = 0.95
+"""Of the interval in which a ratio lies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +30,21 @@ class SpeedChange:
     label: str
     """Row and workload."""
     ratio: float
-    """Time in the new run over time in the old one, each relative to its matrix product."""
-    noise: float
-    """How far the ratio may be off 1 by chance."""
+    """Time in the new run over time in the old one, each relative to the matrix product."""
+    low: float
+    """The ratio is at least this, at `CONFIDENCE`; 0 if there are too few rounds to tell."""
+    high: float
+    """The ratio is at most this, at `CONFIDENCE`; infinite if there are too few rounds to tell."""
     raw_ratio: float
     """The ratio of the times themselves."""
 
     def regressed(self, largest: float) -> bool:
         """Whether it is slower by more than ``largest`` (0.05 is 5 %), and that isn't noise."""
-        return self.ratio > 1 + largest and self.ratio - 1 > self.noise
+        return self.ratio > 1 + largest and self.low > 1
+
+    def doubtful(self, largest: float) -> bool:
+        """Whether it looks slower by more than ``largest``, but that may be noise."""
+        return self.ratio > 1 + largest and not self.regressed(largest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,68 +77,98 @@ class Comparison:
 
 def compare_results(old: BenchResult, new: BenchResult) -> Comparison:
     """Compare what both runs measured, by row, workload and set."""
-    times, scores = dict(_timings(old)), dict(_qualities(old))
-    new_times, new_scores = dict(_timings(new)), dict(_qualities(new))
+    times, scores = _shared(_timings(old), _timings(new)), _shared(_scores(old), _scores(new))
+    missing = [f"speed of {label}" for label in _timings(old).keys() - times.keys()]
+    missing += [f"quality of {label}" for label in _scores(old).keys() - scores.keys()]
     return Comparison(
         speed=tuple(
-            _speed_change(label, old, times[label], new, new_times[label])
-            for label in times
-            if label in new_times
+            _speed_change(label, _yardstick(old, new, before[0]), before[1], after[1])
+            for label, (before, after) in times.items()
         ),
         quality=tuple(
             QualityChange(
                 label=label,
-                psnr=new_scores[label][0] - scores[label][0],
-                ssim=new_scores[label][1] - scores[label][1],
+                psnr=change(after.psnr, before.psnr),
+                ssim=after.ssim - before.ssim,
             )
-            for label in scores
-            if label in new_scores
+            for label, (before, after) in scores.items()
         ),
-        missing=tuple(x for x in (*times, *scores) if x not in new_times | new_scores),
+        missing=tuple(sorted(missing)),
     )
 
 
-def _timings(result: BenchResult) -> Iterator[tuple[str, tuple[Row, Timing]]]:
-    for row in result.rows:
-        for timing in row.timings:
-            where = "" if timing.boundary == "host" else f", {timing.boundary}"
-            yield f"{row.contender.label} on {timing.workload}{where}", (row, timing)
+def shift(old: list[float], new: list[float]) -> tuple[float, float, float]:
+    """How many times larger the new values are, and the least and most that this may be.
+
+    The median of all quotients of a new and an old value (Hodges and Lehmann), and the quotients
+    that the Mann-Whitney test at `CONFIDENCE` leaves; 0 and infinity where there are too few
+    values: with as many old as new ones, less than four.
+    """
+    quotients = sorted(after / before for before in old for after in new)
+    pairs, values = len(quotients), len(old) + len(new)
+    quantile = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    spread = math.sqrt(pairs * (values + 1) / 12)
+    left_out = math.floor(pairs / 2 - quantile * spread + 0.5)
+    bounds = (quotients[left_out - 1], quotients[-left_out]) if left_out > 0 else (0.0, math.inf)
+    return statistics.median(quotients), *bounds
 
 
-def _qualities(result: BenchResult) -> Iterator[tuple[str, tuple[float, float]]]:
-    for row in result.rows:
-        for score in row.quality:
-            yield f"{row.contender.label} on {score.set}", (score.mean.psnr, score.mean.ssim)
+def _shared(old: dict[str, _T], new: dict[str, _T]) -> dict[str, tuple[_T, _T]]:
+    return {label: (found, new[label]) for label, found in old.items() if label in new}
+
+
+def _timings(result: BenchResult) -> dict[str, tuple[Row, Timing]]:
+    def found() -> Iterator[tuple[str, tuple[Row, Timing]]]:
+        for row in result.rows:
+            for timing in row.timings:
+                where = "" if timing.boundary == "host" else f", {timing.boundary}"
+                yield f"{row.contender.label} on {timing.workload}{where}", (row, timing)
+
+    return dict(found())
+
+
+def _scores(result: BenchResult) -> dict[str, Scores]:
+    return {
+        f"{row.contender.label} on {score.set}": score.mean
+        for row in result.rows
+        for score in row.quality
+    }
 
 
 def _speed_change(
-    label: str,
-    old: BenchResult,
-    old_found: tuple[Row, Timing],
-    new: BenchResult,
-    new_found: tuple[Row, Timing],
+    label: str, yardstick: tuple[Limit, Limit] | None, old: Timing, new: Timing
 ) -> SpeedChange:
-    before, after = _relative(old, *old_found), _relative(new, *new_found)
-    ratio = statistics.median(after) / statistics.median(before)
+    before, after = old.medians, new.medians
+    if yardstick is not None:
+        before, after = _relative(before, yardstick[0]), _relative(after, yardstick[1])
+    ratio, low, high = shift(before, after)
     return SpeedChange(
-        label=label,
-        ratio=ratio,
-        noise=BANDS * math.hypot(_standard_error(before), _standard_error(after)),
-        raw_ratio=new_found[1].median / old_found[1].median,
+        label=label, ratio=ratio, low=low, high=high, raw_ratio=new.median / old.median
     )
 
 
-def _relative(result: BenchResult, row: Row, timing: Timing) -> list[float]:
-    """Each round's median, over that round's matrix product where there is one."""
-    limit = result.limit(row)
-    if limit is None or len(limit.rounds) != len(timing.rounds):
-        return timing.medians
-    return [median / product for median, product in zip(timing.medians, limit.rounds, strict=True)]
+def _yardstick(old: BenchResult, new: BenchResult, row: Row) -> tuple[Limit, Limit] | None:
+    """A matrix product that both runs measured where the row ran, the most similar one."""
+    kind = device_kind(row.device)
+    known = {(limit.library, limit.device, limit.precision): limit for limit in new.limits}
+    pairs = [
+        (limit, known[limit.library, limit.device, limit.precision])
+        for limit in old.limits
+        if device_kind(limit.device) == kind
+        and (limit.library, limit.device, limit.precision) in known
+    ]
+
+    def likeness(pair: tuple[Limit, Limit]) -> tuple[bool, bool, float]:
+        limit = pair[0]
+        return limit.precision == row.precision, limit.device == row.device, limit.rate
+
+    return max(pairs, key=likeness, default=None)
 
 
-def _standard_error(values: list[float]) -> float:
-    """Of the median, as a share of it; from the median absolute deviation, so one bad round counts
-    little."""
-    centre = statistics.median(values)
-    deviation = 1.4826 * statistics.median(abs(value - centre) for value in values)
-    return 1.2533 * deviation / math.sqrt(len(values)) / centre
+def _relative(medians: list[float], limit: Limit) -> list[float]:
+    """Each round's time by that of an operation of the product in the same round.
+
+    The run may have been interrupted between them, so the product may lack the last round.
+    """
+    pairs = zip(medians, limit.rounds, strict=False)
+    return [median / (product / limit.flops) for median, product in pairs]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch
-from agsr.catalog import shipped_names
+from agsr.catalog import CHECKPOINT_SUFFIX, shipped_names
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.ports import Hints
 from agsr.engines.select import open_backend
@@ -48,9 +48,10 @@ class Contender:
 
     @property
     def label(self) -> str:
-        """A short name that is unique within a benchmark."""
+        """A name that is unique within a benchmark: files keep their folder, which may be all that
+        tells two of them apart."""
         steps = f"{self.steps} step{'s' * (self.steps > 1)}" if self.steps else ""
-        parts = (self.backend, Path(self.weights).name, steps, self.precision or "")
+        parts = (self.backend, self.weights, steps, self.precision or "")
         return " ".join(filter(None, parts))
 
     @property
@@ -58,31 +59,41 @@ class Contender:
         """Whether this is a network, and not the baseline."""
         return self.backend != BICUBIC
 
+    @property
+    def name(self) -> str:
+        """The backend alone: ``ort``, ``torch``, ``trt`` or ``bicubic``."""
+        return self.backend.partition(":")[0]
+
+    @property
+    def place(self) -> str:
+        """Execution provider or device; ``cpu`` where none was named."""
+        return self.backend.partition(":")[2] or "cpu"
+
     def open(self) -> Backend:
         """Load it.
 
         Raises:
             AgsrError: It can't run here; the message says why.
         """
-        name, _, place = self.backend.partition(":")
+        name, place = self.name, self.place
         if name == BICUBIC:
             return Bicubic()
         if self.foreign:
             return ForeignBackend(
                 Path(self.weights),
                 Hints.parse(self.hints),
-                provider=place or "cpu",
+                provider=place,
                 precision=self.precision or "fp32",
-                threads=self.threads if place in ("", "cpu") else None,
+                threads=self.threads if place != "cuda" else None,
             )
         return open_backend(
             name,
             self.weights,
             steps=self.steps,
             precision=self.precision,
-            provider=(place or "cpu") if name == "ort" else None,
-            device=(place or "cpu") if name == "torch" else None,
-            threads=self.threads if self.backend in ("ort", "ort:cpu") else None,
+            provider=place if name == "ort" else None,
+            device=place if name == "torch" else None,
+            threads=self.threads if name == "ort" and place != "cuda" else None,
         )
 
 
@@ -118,8 +129,8 @@ def expand(
 ) -> list[Contender]:
     """Every combination, Bicubic first, other people's ``models`` last.
 
-    Step counts apply to shipped names; a file has its own. Foreign models run on the providers of
-    ONNX Runtime alone.
+    Step counts apply to shipped names and ``.safetensors`` files; an ``.onnx`` file has its own.
+    Foreign models run on the providers of ONNX Runtime alone.
 
     Raises:
         ModelError: The hints can't be understood.
@@ -129,7 +140,7 @@ def expand(
         Contender(backend=backend, weights=name, steps=count, precision=precision, threads=threads)
         for name in weights
         for backend, precision in itertools.product(backends, precisions)
-        for count in (steps if name in shipped_names() else (None,))
+        for count in (steps if has_checkpoint(name) else (None,))
     ]
     foreign = [
         Contender(backend=backend, weights=path, threads=threads, foreign=True, hints=hints)
@@ -137,3 +148,8 @@ def expand(
         if backend.partition(":")[0] == "ort"
     ]
     return [Contender(backend=BICUBIC), *dict.fromkeys(networks), *foreign]
+
+
+def has_checkpoint(weights: str) -> bool:
+    """Whether these weights run at any step count: a shipped name, or a ``.safetensors`` file."""
+    return weights in shipped_names() or Path(weights).suffix == CHECKPOINT_SUFFIX

@@ -102,7 +102,7 @@ def describe() -> dict[str, str]:
     """The machine, the versions and the commit, for the record of a measurement."""
     gpus = {"gpu": ", ".join(_gpus())} if _gpus() else {}
     checks = {check.name: check.found for check in (*machine(), *packages()) if check.ok}
-    commit = _output(
+    commit = output_of(
         "git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty"
     )
     return {**checks, **gpus, "agsr": __version__, **({"commit": commit} if commit else {})}
@@ -110,10 +110,10 @@ def describe() -> dict[str, str]:
 
 def _gpus() -> list[str]:
     query = "--query-gpu=name,driver_version"
-    return _output("nvidia-smi", query, "--format=csv,noheader").splitlines()
+    return output_of("nvidia-smi", query, "--format=csv,noheader").splitlines()
 
 
-def _output(*command: str) -> str:
+def output_of(*command: str) -> str:
     """What a program prints; empty if it isn't there or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)

@@ -25,26 +25,59 @@ def count_flops(path: Path, shape: Shape) -> float:
         shape: The input's shape, ``(B, C, H, W)``.
 
     Raises:
-        ModelError: The shape of some convolution can't be inferred.
+        ModelError: The file is no ONNX graph, doesn't take this shape, or holds what can't be
+            counted: a shape that depends on the data, a loop, a recurrent operator.
         MissingDependencyError: onnx is not installed.
     """
     require("onnx", extra="bench", purpose="Counting a graph's operations")
-    import onnx
-
-    model = onnx.load(path)
-    dims = model.graph.input[0].type.tensor_type.shape.dim
-    for dim, size in zip(dims, _as_declared(dims, shape), strict=True):
-        dim.dim_value = size
-    del model.graph.value_info[:]  # what the exporter noted for sizes of any number
+    graph = _inferred(_load(path), path, shape)
+    shapes = _shapes(graph)
+    _check(graph, path)
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-        shapes = _shapes(inferred.graph)
-        return float(sum(_OPERATIONS[n.op_type](n, shapes) for n in _counted(inferred.graph)))
+        counts = [_OPERATIONS[n.op_type](n, shapes) for n in graph.node if n.op_type in _OPERATIONS]
+    except KeyError as error:
+        raise ModelError(f"{path}: the shape of {error} can't be inferred") from None
+    return float(sum(counts))
+
+
+def _load(path: Path) -> Any:
+    """The model without weights that lie in other files: shapes are all that is needed."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError) as error:
+        raise ModelError(f"{path}: not an ONNX file: {error}") from None
+
+
+def _inferred(model: Any, path: Path, shape: Shape) -> Any:
+    """The graph with every shape that follows from the input's."""
+    import onnx
+    from onnx import inliner
+
+    _fix_input(model.graph, path, shape)
+    del model.graph.value_info[:]  # what the exporter noted for sizes of any number
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    flat = inliner.inline_local_functions(model)
+    try:
+        return onnx.shape_inference.infer_shapes(flat, strict_mode=True, data_prop=True).graph
     except onnx.shape_inference.InferenceError as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path}: its shapes can't be inferred: {reason}") from None
-    except KeyError as error:
-        raise ModelError(f"{path}: the shape of {error} can't be inferred") from None
+
+
+def _fix_input(graph: Any, path: Path, shape: Shape) -> None:
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [found for found in graph.input if found.name not in weights]
+    dims = _dims(inputs[0]) if len(inputs) == 1 else []
+    given = _as_declared(dims, shape) if len(dims) == len(shape) == 4 else ()
+    if not given or any(dim.dim_value not in (0, x) for dim, x in zip(dims, given, strict=True)):
+        found = [[dim.dim_value or dim.dim_param for dim in _dims(each)] for each in inputs]
+        raise ModelError(f"{path}: its inputs are {found}; expected one that takes {list(shape)}")
+    for dim, size in zip(dims, given, strict=True):
+        dim.dim_value = size
 
 
 def _as_declared(dims: Any, shape: Shape) -> Shape:
@@ -55,17 +88,24 @@ def _as_declared(dims: Any, shape: Shape) -> Shape:
     return batch, dims[1].dim_value or channels, height, width
 
 
-def _counted(graph: Any) -> list[Any]:
-    return [node for node in graph.node if node.op_type in _OPERATIONS]
+def _dims(info: Any) -> Any:
+    return info.type.tensor_type.shape.dim
+
+
+def _check(graph: Any, path: Path) -> None:
+    """Rather no figure than one that leaves out most of the work."""
+    unknown = sorted({node.op_type for node in graph.node} & _UNCOUNTED)
+    if unknown:
+        raise ModelError(f"{path}: its operations of {', '.join(unknown)} can't be counted")
 
 
 def _shapes(graph: Any) -> dict[str, Shape]:
     """Every shape that is known in full, by the tensor's name."""
     found = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for info in (*graph.input, *graph.value_info, *graph.output):
-        dims = info.type.tensor_type.shape.dim
-        if dims and all(dim.HasField("dim_value") for dim in dims):
-            found[info.name] = tuple(dim.dim_value for dim in dims)
+        known = info.type.tensor_type.HasField("shape")
+        if known and all(dim.HasField("dim_value") for dim in _dims(info)):
+            found[info.name] = tuple(dim.dim_value for dim in _dims(info))
     return found
 
 
@@ -94,3 +134,11 @@ _OPERATIONS: dict[str, Callable[[Any, Shapes], float]] = {
     "MatMul": _product,
     "Gemm": _gemm,
 }
+
+_UNCOUNTED = frozenset(
+    (
+        *("If", "Loop", "Scan", "GRU", "LSTM", "RNN", "Einsum", "Attention", "DeformConv"),
+        *("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul", "FusedConv"),
+    )
+)
+"""Operators that hold work of the same kind, but are not among `_OPERATIONS`."""

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from agsr.bench.contenders import Contender
+from agsr.bench.memory import device_memory
 from agsr.bench.plan import Boundary, Workload
-from agsr.bench.results import Row, Timing
+from agsr.bench.results import Row, Timing, device_kind
 from agsr.bench.worker import Worker
 from agsr.errors import BackendError
 
@@ -27,25 +28,47 @@ class Lane:
         self._calls: dict[tuple[str, Boundary], int] = {}
 
     @contextmanager
-    def attempt(self) -> Iterator[None]:
-        """What fails in here ends this contender, and is told in its row."""
+    def attempt(self, what: str = "") -> Iterator[None]:
+        """What fails in here is told in the contender's row, and ends it.
+
+        Args:
+            what: A part of the work, like a size that may be too large: if the process survives its
+                failure, the contender goes on with the others.
+        """
         try:
             yield
         except BackendError as error:
-            self.row = replace(self.row, error=str(error))
-            self.close()
+            self.row = replace(self.row, error=f"{what}: {error}" if what else str(error))
+            if not what or self.worker is None or not self.worker.alive:
+                self.close()
 
     def load(self) -> None:
         """Start the process and load the network."""
-        self.worker = Worker(self.row.contender)
-        info, seconds = self.worker.load()
-        self.row = replace(
-            self.row,
-            device=info.device,
-            precision=info.precision,
-            steps=info.steps,
-            load_seconds=seconds,
-        )
+        with self._weighing():
+            self.worker = Worker(self.row.contender)
+            info, seconds = self.worker.load()
+            self.row = replace(
+                self.row,
+                device=info.device,
+                precision=info.precision,
+                steps=info.steps,
+                load_seconds=seconds,
+            )
+
+    @contextmanager
+    def _weighing(self) -> Iterator[None]:
+        """What is more in use on the GPU afterwards is this contender's: no other one runs."""
+        before = device_memory()
+        yield
+        after = device_memory()
+        if before is not None and after is not None and device_kind(self.row.device) == "cuda":
+            taken = (self.row.device_memory or 0) + after - before
+            self.row = replace(self.row, device_memory=taken)
+
+    def hang_up(self) -> None:
+        """Let the process end by itself; `close` waits for it."""
+        if self.worker is not None:
+            self.worker.hang_up()
 
     def close(self) -> None:
         """End the process; the row stays."""
@@ -57,7 +80,7 @@ class Lane:
         """First calls on a workload, and from them how often to call in a turn."""
         if self.worker is None:
             return
-        with self.attempt():
+        with self.attempt(workload.name), self._weighing():
             first = self.worker.prepare(workload.name, workload.batches, boundary)
             if self.row.first_call_seconds is None:
                 self.row = replace(self.row, first_call_seconds=first)
@@ -81,11 +104,10 @@ class Lane:
         if self.worker is None:
             return
         with self.attempt():
-            peak, device = self.worker.memory()
-            self.row = replace(self.row, peak_memory=peak, device_memory=device)
+            self.row = replace(self.row, peak_memory=self.worker.memory())
 
-    def timing(self, workload: Workload, boundary: Boundary, flops: float | None) -> Timing | None:
-        """What the rounds gave; None before the first."""
+    def timing(self, workload: Workload, boundary: Boundary) -> Timing | None:
+        """What the rounds gave, operations not counted; None before the first."""
         rounds = self._rounds.get((workload.name, boundary))
         if not rounds:
             return None
@@ -94,6 +116,6 @@ class Lane:
             boundary=boundary,
             images=workload.images,
             output_pixels=workload.output_pixels,
-            flops=flops,
+            flops=None,
             rounds=tuple(rounds),
         )

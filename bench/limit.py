@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,19 +13,26 @@ from agsr.backend import BackendInfo
 from agsr.bench.contenders import Contender
 from agsr.engines.ort_backend import open_session
 from agsr.errors import BackendError
-from agsr.optional import require
 
 Product = tuple[str, float, Callable[[], object]]
 """Name of the library, floating-point operations, and a call that does them."""
 
+Multiplier = Callable[[int], Callable[[], object]]
+"""From the matrices' side to a call that multiplies them."""
+
 SIDE = 2048
-"""Side of the matrices on a CPU."""
+"""Side of the matrices on a CPU, where one product takes no longer than `LONGEST`."""
 
 DEVICE_SIDE = 8192
 """Side of the matrices on a GPU."""
 
+LONGEST = 1.0
+"""Seconds a product may take: where a precision is emulated, the matrices are smaller."""
+
+_PROBE = 256
+
 GRAPH = Path(__file__).parent / "matmul.onnx"
-"""A graph with nothing but ``c = a @ b``, made by ``scripts/make_matmul.py``."""
+"""A graph with nothing but ``c = a @ b``; a test holds the code that makes it."""
 
 
 def matrix_product(contender: Contender, info: BackendInfo) -> Product:
@@ -35,35 +43,58 @@ def matrix_product(contender: Contender, info: BackendInfo) -> Product:
         info: What was got.
 
     Raises:
-        BackendError: Its library can't multiply alone.
+        BackendError: Its library can't multiply alone, or not in this precision.
     """
     if info.name == "torch":
-        return _torch(info)
+        return _sized("torch", _torch(info), DEVICE_SIDE if "cuda" in info.device else SIDE)
     if info.name == "ort" and info.device != "CUDAExecutionProvider":
-        return _onnxruntime(contender, info)
+        return _sized(f"onnxruntime {contender.place}", _onnxruntime(contender, info), SIDE)
     raise BackendError(f"no matrix product for {info.name} on {info.device}")
 
 
-def _torch(info: BackendInfo) -> Product:
+def _sized(library: str, multiplier: Multiplier, side: int) -> Product:
+    """The largest product that is not too slow; emulated fp16 is a thousand times slower."""
+    run = multiplier(_PROBE)
+    run()
+    seconds = min(_seconds(run) for _ in range(3))
+    while side > _PROBE and seconds * (side / _PROBE) ** 3 > LONGEST:
+        side //= 2
+    return library, 2.0 * side**3, multiplier(side)
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def _torch(info: BackendInfo) -> Multiplier:
     import torch
 
     device = torch.device(info.device)
-    side = DEVICE_SIDE if device.type == "cuda" else SIDE
-    kind = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[info.precision]
-    a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
-    out = torch.empty_like(a)
+    kinds = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    if info.precision not in kinds:
+        raise BackendError(f"no matrix product for torch in {info.precision}")
 
-    def run() -> None:
-        torch.matmul(a, b, out=out)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+    def multiplier(side: int) -> Callable[[], object]:
+        a, b = (torch.randn(side, side, device=device).to(kinds[info.precision]) for _ in range(2))
+        out = torch.empty_like(a)
 
-    return "torch", 2.0 * side**3, run
+        def run() -> None:
+            torch.matmul(a, b, out=out)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+
+        return run
+
+    return multiplier
 
 
-def _onnxruntime(contender: Contender, info: BackendInfo) -> Product:
-    require("onnxruntime", extra="cpu", purpose="Measuring a matrix product")
-    provider = contender.backend.partition(":")[2] or "cpu"
-    session = open_session(GRAPH, provider, info.precision, contender.threads)
-    a, b = np.random.default_rng(0).random((2, SIDE, SIDE), np.float32)
-    return f"onnxruntime {provider}", 2.0 * SIDE**3, partial(session.run, None, {"a": a, "b": b})
+def _onnxruntime(contender: Contender, info: BackendInfo) -> Multiplier:
+    session = open_session(GRAPH, contender.place, info.precision, contender.threads)
+
+    def multiplier(side: int) -> Callable[[], object]:
+        a, b = np.random.default_rng(0).random((2, side, side), np.float32)
+        return partial(session.run, None, {"a": a, "b": b})
+
+    return multiplier

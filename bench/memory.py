@@ -1,4 +1,4 @@
-"""How much memory this process has used."""
+"""How much memory a process has used, and how much of the GPUs' is in use."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from agsr.bench.environment import output_of
 
-def peak_memory(status: Path = Path("/proc/self/status")) -> int | None:
+_STATUS = Path("/proc/self/status")
+_USED = ("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
+
+
+def peak_memory(status: Path = _STATUS) -> int | None:
     """Largest resident memory of this process so far, bytes; None where the system doesn't tell.
 
     On Linux the kernel's own high-water mark: `resource.getrusage` would count the memory of the
     process that started this one, too.
     """
     if status.is_file():
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
+        lines = (line.split() for line in status.read_text().splitlines())
+        return next((int(x[1]) * 1024 for x in lines if x and x[0] == "VmHWM:"), None)
     if find_spec("resource") is None:
         return None
     import resource
@@ -24,16 +29,12 @@ def peak_memory(status: Path = Path("/proc/self/status")) -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def device_memory(device: str) -> int | None:
-    """Memory in use on the first CUDA device, by all processes, bytes; None for a CPU."""
-    if "cuda" not in device.lower() and "tensorrt" not in device.lower():
+def device_memory() -> int | None:
+    """Memory in use on all NVIDIA GPUs, by all processes, bytes; None where none tells.
+
+    It asks NVIDIA's tool, since asking CUDA would take memory itself.
+    """
+    lines = output_of(*_USED).splitlines()
+    if not lines or not all(line.strip().isdecimal() for line in lines):
         return None
-    if find_spec("torch") and "torch" in sys.modules:
-        import torch
-
-        free, total = torch.cuda.mem_get_info()
-        return total - free
-    from cuda.bindings import runtime
-
-    _, free, total = runtime.cudaMemGetInfo()
-    return int(total - free)
+    return sum(int(line) for line in lines) * 2**20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,6 +12,7 @@ import numpy as np
 
 from agsr.backend import BackendInfo
 from agsr.bench.datasets import ImageSet, TestImage, data_folder
+from agsr.bench.strict_json import to_json
 from agsr.data import Image8
 from agsr.engines.upscaler import Upscaler
 from agsr.metrics import psnr_y, ssim_y
@@ -76,7 +76,7 @@ class QualityReport:
 
     def to_json(self) -> str:
         """The report as JSON, on one line."""
-        return json.dumps({**asdict(self), "mean": asdict(self.mean)})
+        return to_json({**asdict(self), "mean": asdict(self.mean)})
 
 
 def evaluate(
@@ -108,6 +108,11 @@ def compare(sr: Image8, hr: Image8, distance: Distance | None = None) -> Scores:
     """Score one image against the original, both uint8 of one shape."""
     lpips = distance(sr, hr) if distance else None
     return Scores(psnr=psnr_y(sr, hr), ssim=ssim_y(sr, hr), lpips=lpips)
+
+
+def change(new: float, old: float) -> float:
+    """``new`` less ``old``; nothing between two images that are both equal to the original."""
+    return 0.0 if new == old else new - old
 
 
 def default_lpips(data: Path | None = None) -> Path | None:

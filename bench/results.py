@@ -17,6 +17,7 @@ import numpy as np
 
 from agsr.bench.contenders import Contender
 from agsr.bench.quality import PROTOCOL, Scores
+from agsr.bench.strict_json import filled, numbers, seconds, to_json
 from agsr.errors import DatasetError
 
 _T = TypeVar("_T")
@@ -61,11 +62,12 @@ class SetScore:
     @property
     def mean(self) -> Scores:
         """Unweighted mean over the images."""
-        lpips = [image.scores.lpips for image in self.images]
+        scores = [image.scores for image in self.images]
+        lpips = [found.lpips for found in scores if found.lpips is not None]
         return Scores(
-            psnr=statistics.fmean(image.scores.psnr for image in self.images),
-            ssim=statistics.fmean(image.scores.ssim for image in self.images),
-            lpips=None if None in lpips else statistics.fmean(filter(None, lpips)),
+            psnr=statistics.fmean(found.psnr for found in scores),
+            ssim=statistics.fmean(found.ssim for found in scores),
+            lpips=statistics.fmean(lpips) if len(lpips) == len(scores) else None,
         )
 
     @property
@@ -144,15 +146,15 @@ class Row:
     steps: int | None = None
     """Time steps; None for what has none."""
     error: str = ""
-    """Why it didn't run, or stopped."""
+    """Why it didn't run, or stopped; or which part of the work it could not do, and why."""
     load_seconds: float | None = None
-    """From a fresh process to a loaded network, imports included."""
+    """Loading in a fresh process, the import of its library included."""
     first_call_seconds: float | None = None
     """The first call on the first workload: kernels are chosen and memory is got."""
     peak_memory: int | None = None
     """Largest resident memory of its process, bytes."""
     device_memory: int | None = None
-    """Device memory it took, bytes; None on a CPU."""
+    """GPU memory it took, bytes: context, kernels, weights, buffers. None on a CPU."""
     quality: tuple[SetScore, ...] = ()
     """A score per set."""
     timings: tuple[Timing, ...] = ()
@@ -172,7 +174,7 @@ class Limit:
     flops: float
     """Floating-point operations of one product."""
     rounds: tuple[float, ...]
-    """Seconds, one product a round."""
+    """Seconds of one product, in each round."""
 
     @property
     def rate(self) -> float:
@@ -207,8 +209,9 @@ class BenchResult:
 
     def limit(self, row: Row) -> Limit | None:
         """The fastest product measured for a row's device kind and precision."""
-        kind = _kind(row.device)
-        found = [x for x in self.limits if _kind(x.device) == kind and x.precision == row.precision]
+        kind = device_kind(row.device)
+        same = (limit for limit in self.limits if device_kind(limit.device) == kind)
+        found = (limit for limit in same if limit.precision == row.precision)
         return max(found, key=lambda limit: limit.rate, default=None)
 
     def share(self, row: Row, timing: Timing) -> float | None:
@@ -228,7 +231,7 @@ class BenchResult:
                 entry["parity"] = score.parity and asdict(score.parity)
             for timing, entry in zip(row.timings, found["timings"], strict=True):
                 entry["summary"] = {**timing.summary(), "share": self.share(row, timing)}
-        return json.dumps(record, indent=1)
+        return to_json(record, indent=1)
 
     @classmethod
     def load(cls, path: Path) -> BenchResult:
@@ -241,31 +244,36 @@ class BenchResult:
             record = json.loads(path.read_text(encoding="utf-8"))
             found = record.get("schema") if isinstance(record, dict) else None
             if found != SCHEMA:
-                raise DatasetError(f"{path}: schema is {found!r}; expected {SCHEMA!r}")
+                raise DatasetError(
+                    f"{path}: schema is {found!r}; expected {SCHEMA!r}, as agsr bench --json "
+                    "writes it"
+                )
             return _result(record)
-        except (ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{path}: not a benchmark's result: {error}") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise DatasetError(f"{path}: not a benchmark's result ({reason})") from None
 
 
-def _kind(device: str) -> str:
+def device_kind(device: str) -> str:
     """``cuda`` or ``cpu``: which machine a device's speed is that of."""
     return "cuda" if "cuda" in device.lower() or "tensorrt" in device.lower() else "cpu"
 
 
 def _result(record: dict[str, Any]) -> BenchResult:
-    limits = tuple(_make(Limit, {**x, "rounds": tuple(x["rounds"])}) for x in record["limits"])
+    limits = tuple(_make(Limit, {**x, "rounds": seconds(x["rounds"])}) for x in record["limits"])
     rows = tuple(map(_row, record["rows"]))
     notes = tuple(record["notes"])
-    return _make(BenchResult, {**record, "rows": rows, "limits": limits, "notes": notes})
+    found = {"rows": rows, "limits": limits, "notes": notes}
+    return _make(BenchResult, {**record, **found, "environment": dict(record["environment"])})
 
 
 def _row(record: dict[str, Any]) -> Row:
     quality = tuple(
-        SetScore(set=entry["set"], images=tuple(map(_image, entry["images"])))
+        SetScore(set=entry["set"], images=tuple(map(_image, filled(entry["images"]))))
         for entry in record["quality"]
     )
     timings = tuple(
-        _make(Timing, {**entry, "rounds": tuple(map(tuple, entry["rounds"]))})
+        _make(Timing, {**entry, "rounds": tuple(map(seconds, filled(entry["rounds"])))})
         for entry in record["timings"]
     )
     contender = _make(Contender, record["contender"])
@@ -273,8 +281,9 @@ def _row(record: dict[str, Any]) -> Row:
 
 
 def _image(record: dict[str, Any]) -> ImageScore:
-    parity = _make(Parity, record["parity"]) if record["parity"] else None
-    return ImageScore(image=record["image"], scores=Scores(**record["scores"]), parity=parity)
+    parity = Parity(**numbers(record["parity"])) if record["parity"] else None
+    scores = Scores(**numbers(record["scores"]))
+    return ImageScore(image=record["image"], scores=scores, parity=parity)
 
 
 def _make(kind: Callable[..., _T], record: Mapping[str, Any]) -> _T:

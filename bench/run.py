@@ -12,20 +12,18 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agsr.bench.contenders import Contender
+from agsr.bench.contenders import Contender, has_checkpoint
 from agsr.bench.datasets import ImageSet, TestImage
 from agsr.bench.environment import describe
 from agsr.bench.lane import Lane
 from agsr.bench.plan import BenchPlan
-from agsr.bench.quality import compare
+from agsr.bench.quality import change, compare
 from agsr.bench.results import BenchResult, ImageScore, Limit, Parity, Row, SetScore
 from agsr.bench.work import Work
-from agsr.catalog import CHECKPOINT_SUFFIX, shipped_names
 from agsr.data import Image8
 from agsr.errors import BackendError
 from agsr.metrics import psnr_y
@@ -63,8 +61,7 @@ class _Bench:
         self._lanes = {contender: Lane(contender) for contender in plan.contenders}
         self._references = _references(plan)
         self._hidden = {c: Lane(c) for c in self._references if c not in self._lanes}
-        self._limits: dict[tuple[str, str, str], list[float]] = {}
-        self._products: dict[tuple[str, str, str], tuple[str, float]] = {}
+        self._limits: dict[tuple[str, str, str], Limit] = {}
         self._work = Work()
         workloads = plan.workloads() if plan.rounds else []
         self._jobs = [(w, b) for w in workloads for b in plan.boundaries]
@@ -100,7 +97,7 @@ class _Bench:
             self._tell(f"{images.name} {image.name}: {contender.label}")
             if lane.worker is None:
                 continue
-            with lane.attempt():
+            with lane.attempt(f"{images.name} {image.name}"):
                 results[contender] = _levels(lane.worker.upscale(_unit_range(image.lr)))
                 if contender in scored:
                     reference = results.get(reference_of(contender) or contender)
@@ -120,7 +117,7 @@ class _Bench:
             parity = Parity(
                 largest=float(difference.max()),
                 mean=float(difference.mean()),
-                psnr_change=scores.psnr - psnr_y(_rounded(reference), image.hr),
+                psnr_change=change(scores.psnr, psnr_y(_rounded(reference), image.hr)),
             )
         return sr, ImageScore(image=image.name, scores=scores, parity=parity)
 
@@ -149,44 +146,49 @@ class _Bench:
             seen.add(key)
             with suppress(BackendError):  # it can't multiply alone: no limit from it
                 library, flops, seconds = lane.worker.product()
-                self._products[key] = library, flops
-                self._limits.setdefault(key, []).append(seconds)
+                rounds = (*(self._limits[key].rounds if key in self._limits else ()), seconds)
+                self._limits[key] = Limit(
+                    device=lane.row.device,
+                    precision=lane.row.precision,
+                    library=library,
+                    flops=flops,
+                    rounds=rounds,
+                )
 
     def _row(self, lane: Lane) -> Row:
         """A contender's row with its timings."""
+        found = ((w, lane.timing(w, boundary)) for w, boundary in self._jobs)
         timings = (
-            lane.timing(workload, boundary, self._work.flops(lane.row.contender, workload))
-            for workload, boundary in self._jobs
+            replace(timing, flops=self._work.flops(lane.row.contender, workload))
+            for workload, timing in found
+            if timing is not None
         )
-        return replace(lane.row, timings=tuple(filter(None, timings)))
+        return replace(lane.row, timings=tuple(timings))
 
     def close(self) -> None:
-        for lane in (*self._lanes.values(), *self._hidden.values()):
+        everyone = (*self._lanes.values(), *self._hidden.values())
+        for lane in everyone:
+            lane.hang_up()  # all can end at the same time
+        for lane in everyone:
             lane.close()
 
     def result(self, complete: bool) -> BenchResult:
-        limits = tuple(
-            Limit(
-                device=device,
-                precision=precision,
-                library=self._products[key][0],
-                flops=self._products[key][1],
-                rounds=tuple(seconds),
-            )
-            for key, seconds in self._limits.items()
-            for _, device, precision in [key]
-        )
         kinds = sorted({contender.backend for contender in self._references})
         return BenchResult(
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             command=self._plan.command,
             environment=describe(),
             rows=tuple(map(self._row, self._lanes.values())),
-            limits=limits,
+            limits=tuple(self._limits.values()),
             reference=" or ".join(f"{kind} cpu fp32" for kind in kinds),
-            notes=tuple(self._work.notes),
+            notes=(*self._missing_references(), *self._work.notes),
             complete=complete,
         )
+
+    def _missing_references(self) -> list[str]:
+        """What could not be compared, though its own row may be fine."""
+        failed = {lane.row.error for lane in self._hidden.values() if lane.row.error}
+        return [f"no parity: {error}" for error in sorted(failed)]
 
     def _count(self) -> int:
         images = sum(len(images.files) for images in self._plan.sets)
@@ -207,11 +209,8 @@ def reference_of(contender: Contender) -> Contender | None:
     """
     if not contender.is_network or contender.foreign:
         return None
-    checkpoint = (
-        contender.weights in shipped_names() or Path(contender.weights).suffix == CHECKPOINT_SUFFIX
-    )
-    backend = "torch" if checkpoint and find_spec("torch") else "ort"
-    return replace(contender, backend=backend, precision=None)
+    backend = "torch" if has_checkpoint(contender.weights) and find_spec("torch") else "ort"
+    return replace(contender, backend=backend, precision=contender.precision and "fp32")
 
 
 def _references(plan: BenchPlan) -> set[Contender]:
@@ -222,7 +221,7 @@ def _references(plan: BenchPlan) -> set[Contender]:
 
 
 def _rotated(lanes: list[Lane], number: int) -> list[Lane]:
-    """The order of a round: nobody always follows the same one after a cold start."""
+    """The order of a round: each goes first in turn, so that nobody always has that place."""
     start = number % len(lanes)
     return lanes[start:] + lanes[:start]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from agsr.bench.comparison import Comparison
+from agsr.bench.comparison import CONFIDENCE, Comparison, SpeedChange
 from agsr.bench.results import BenchResult, Row, SetScore, Timing
 
 NOTHING = "–"
@@ -58,16 +58,19 @@ def failures(result: BenchResult) -> list[str]:
 def comparison_tables(comparison: Comparison) -> list[Table]:
     """What changed, as text."""
     speed = tuple(
-        (x.label, f"{x.ratio:.3f}", f"± {x.noise:.3f}", f"{x.raw_ratio:.3f}")
-        for x in comparison.speed
+        (x.label, f"{x.ratio:.3f}", _interval(x), f"{x.raw_ratio:.3f}") for x in comparison.speed
     )
     quality = tuple((x.label, f"{x.psnr:+.4f}", f"{x.ssim:+.5f}") for x in comparison.quality)
-    columns = ("", "time, new / old", "noise", "not normalised")
-    caption = "Times are relative to the matrix product of the same run."
+    columns = ("", "time, new / old", f"{CONFIDENCE:.0%} interval", "not normalised")
+    caption = "Times are relative to a matrix product that both runs measured in the same rounds."
     return [
         *([Table("Speed", columns, speed, caption)] if speed else []),
         *([Table("Quality", ("", "PSNR-Y dB", "SSIM-Y"), quality)] if quality else []),
     ]
+
+
+def _interval(change: SpeedChange) -> str:
+    return f"{change.low:.3f} to {change.high:.3f}" if change.low else "too few rounds"
 
 
 def to_markdown(result: BenchResult) -> str:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import statistics
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -24,7 +26,13 @@ from agsr.errors import AgsrError, BackendError
 PATIENCE = 900.0
 """Seconds to wait for an answer: a TensorRT engine may be built meanwhile."""
 
-_KILLED = "its process was killed: out of memory?"
+GRACE = 2.0
+"""Seconds that a process has to end by itself."""
+
+PRODUCTS = 3
+"""Matrix products a round; their median counts, as it scales the times of all."""
+
+_KILLED = "its process was killed: out of memory? Try a smaller --size or fewer contenders"
 
 
 class Worker:
@@ -43,8 +51,14 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._pipe, far = context.Pipe()
         self._process = context.Process(target=_serve, args=(far, contender), daemon=True)
-        self._process.start()
+        with _ctrl_c_is_ours():
+            self._process.start()
         far.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.is_alive()
 
     def load(self) -> tuple[BackendInfo, float]:
         """Load the network: what it is, and seconds, its library's import included."""
@@ -66,14 +80,18 @@ class Worker:
         """A large matrix product in the contender's precision: library, operations, seconds."""
         return self._ask("product")  # type: ignore[no-any-return]
 
-    def memory(self) -> tuple[int | None, int | None]:
-        """Largest resident memory of the process, and device memory in use; bytes."""
+    def memory(self) -> int | None:
+        """Largest resident memory of the process, bytes; None where the system doesn't tell."""
         return self._ask("memory")  # type: ignore[no-any-return]
 
-    def close(self) -> None:
-        """End the process."""
+    def hang_up(self) -> None:
+        """Let the process end by itself, without waiting for it."""
         self._pipe.close()
-        self._process.join(timeout=5)
+
+    def close(self) -> None:
+        """End the process, by force if it is still computing."""
+        self.hang_up()
+        self._process.join(timeout=GRACE)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
@@ -83,7 +101,8 @@ class Worker:
             self._pipe.send((method, arguments))
             if not self._pipe.poll(self._patience):
                 self._process.kill()
-                raise BackendError(f"no answer within {self._patience:.0f} s")
+                self._process.join()
+                raise BackendError(f"no answer within {self._patience:g} s; it was ended")
             done, value = self._pipe.recv()
         except (EOFError, OSError):
             raise BackendError(self._obituary()) from None
@@ -92,7 +111,7 @@ class Worker:
         return value
 
     def _obituary(self) -> str:
-        self._process.join(timeout=5)
+        self._process.join(timeout=GRACE)
         code = self._process.exitcode
         if code is None or code >= 0:
             return f"its process ended (exit status {code})"
@@ -101,18 +120,29 @@ class Worker:
         return f"its process crashed ({signal.Signals(-code).name})"
 
 
+@contextmanager
+def _ctrl_c_is_ours() -> Iterator[None]:
+    """A process that is started in here ignores Ctrl-C from its first moment: it inherits that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may; `_serve` does it a little later
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _serve(pipe: Connection, contender: Contender) -> None:
     """The child: answer until the parent hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if contender.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(contender.threads)  # read when torch is imported
     station = _Station(contender)
-    while True:
-        try:
+    with suppress(EOFError, OSError):  # the parent hung up, or is gone
+        while True:
             method, arguments = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(_answer(getattr(station, method), arguments))
+            pipe.send(_answer(getattr(station, method), arguments))
 
 
 def _answer(method: Callable[..., Any], arguments: Sequence[Any]) -> tuple[bool, Any]:
@@ -143,13 +173,9 @@ class _Station:
 
     def load(self) -> tuple[BackendInfo, float]:
         """See `Worker.load`."""
-        from agsr.bench.memory import device_memory
-
         started = time.perf_counter()
         self._backend = self._contender.open()
-        seconds = time.perf_counter() - started
-        self._device_memory = device_memory
-        return self._backend.info, seconds
+        return self._backend.info, time.perf_counter() - started
 
     def upscale(self, image: NDArray[Any]) -> NDArray[Any]:
         """See `Worker.upscale`."""
@@ -178,13 +204,13 @@ class _Station:
             self._product = matrix_product(self._contender, self.backend.info)
             self._product[2]()
         library, flops, run = self._product
-        return library, flops, _seconds(run)
+        return library, flops, statistics.median(_seconds(run) for _ in range(PRODUCTS))
 
-    def memory(self) -> tuple[int | None, int | None]:
+    def memory(self) -> int | None:
         """See `Worker.memory`."""
-        from agsr.bench.memory import device_memory, peak_memory
+        from agsr.bench.memory import peak_memory
 
-        return peak_memory(Path("/proc/self/status")), device_memory(self.backend.info.device)
+        return peak_memory()
 
 
 def _workload(backend: Backend, batches: Sequence[Batch], boundary: str) -> Callable[[], object]:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from stubs import Repeat as Repeat
 
-from agsr.backend import Backend, BackendInfo, Batch
 from agsr.checkpoint import Checkpoint, save_checkpoint
 from agsr.export import export_onnx
 from agsr.generator import Generator, GeneratorConfig
@@ -53,30 +53,6 @@ def small_baseline(name: str) -> Checkpoint:
         if value.is_floating_point()
     }
     return Checkpoint(model=name, config=config, weights=state)
-
-
-class Repeat(Backend):
-    """Enlarges by repeating pixels: every expected value is known exactly."""
-
-    def __init__(self) -> None:
-        self.shapes: list[tuple[int, ...]] = []
-        self.closed = 0
-        self.info = BackendInfo(
-            name="repeat",
-            device="cpu",
-            precision="fp32",
-            steps=1,
-            receptive_radius=3,
-            model="none",
-            weights_hash="",
-        )
-
-    def _run(self, lr: Batch) -> Batch:
-        self.shapes.append(lr.shape)
-        return lr.repeat(4, axis=2).repeat(4, axis=3)
-
-    def close(self) -> None:
-        self.closed += 1
 
 
 def disk_full_half_way(path: Path, content: bytes) -> int:

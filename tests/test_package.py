@@ -27,6 +27,15 @@ def test_every_package_is_listed_for_the_wheel() -> None:
     assert listed == folders
 
 
+def test_every_data_file_is_listed_for_the_wheel() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    listed = dict(re.findall(r'^"?([\w.]+)"? = (\[.*\])$', text, re.M))
+    for room in ROOMS:
+        files = (p.name for p in (ROOT / room).iterdir() if p.is_file() and p.suffix != ".py")
+        for name in files:
+            assert f'"{name}"' in listed[f"agsr.{room}"], f"{room}/{name}"
+
+
 def test_links_make_the_checkout_importable() -> None:
     for room in ROOMS:
         link = ROOT / "agsr" / room

@@ -1,0 +1,56 @@
+"""JSON as the standard has it, without infinity: there it is the string ``"inf"``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+def to_json(record: Mapping[str, Any], indent: int | None = None) -> str:
+    """A record as JSON; the PSNR of equal images becomes ``"inf"``."""
+    return json.dumps(_finite(record), indent=indent, allow_nan=False)
+
+
+def numbers(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a record that was read, infinities included.
+
+    Raises:
+        ValueError: One is no number.
+    """
+    return {name: None if value is None else float(value) for name, value in record.items()}
+
+
+def seconds(values: Iterable[Any]) -> tuple[float, ...]:
+    """Durations that were read.
+
+    Raises:
+        ValueError: There is none, or one isn't positive.
+    """
+    found = tuple(map(float, filled(values)))
+    if not all(0 < value < math.inf for value in found):
+        raise ValueError(f"seconds are {found}; expected positive numbers")
+    return found
+
+
+def filled(values: Iterable[_T]) -> list[_T]:
+    """A list that was read.
+
+    Raises:
+        ValueError: It is empty.
+    """
+    found = list(values)
+    if not found:
+        raise ValueError("a list of samples is empty")
+    return found
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

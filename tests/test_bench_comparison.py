@@ -1,0 +1,216 @@
+"""Two runs compared: what is found, and what is not taken for a change."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from agsr.bench.comparison import Comparison, compare_results, shift
+from agsr.bench.contenders import Contender
+from agsr.bench.quality import Scores
+from agsr.bench.results import BenchResult, ImageScore, Limit, Row, SetScore, Timing
+from agsr.bench.tables import comparison_tables
+
+LIMIT = 0.05
+CONTENDERS = {
+    "bicubic": ("numpy", "uint8"),
+    "ort": ("CPUExecutionProvider", "fp32"),
+    "torch": ("cpu", "fp32"),
+}
+
+
+def simulate(
+    rng: np.random.Generator,
+    *,
+    slowdown: float = 1.0,
+    drift: Sequence[float] | float = 1.0,
+    noise: float = 0.02,
+    rounds: int = 5,
+    psnr: float = 30.0,
+) -> BenchResult:
+    """A run on a machine whose speed changes from round to round, with noise on every round."""
+    pace = np.broadcast_to(np.asarray(drift), rounds)
+
+    def measured(seconds: float, share: float) -> list[float]:
+        return (seconds * pace * np.exp(rng.normal(0, share, rounds))).tolist()
+
+    def row(backend: str) -> Row:
+        device, precision = CONTENDERS[backend]
+        seconds = measured(0.2 * (slowdown if backend == "torch" else 1), noise)
+        timing = Timing(
+            workload="Mini",
+            boundary="host",
+            images=1,
+            output_pixels=1,
+            flops=None,
+            rounds=tuple((value,) for value in seconds),
+        )
+        score = ImageScore(image="a", scores=Scores(psnr=psnr, ssim=0.9))
+        return Row(
+            contender=Contender(backend=backend),
+            device=device,
+            precision=precision,
+            quality=(SetScore(set="Mini", images=(score,)),),
+            timings=(timing,),
+        )
+
+    product = Limit(
+        device="cpu",
+        precision="fp32",
+        library="torch",
+        flops=1e9,
+        rounds=tuple(measured(0.02, noise / 2)),
+    )
+    rows = tuple(map(row, CONTENDERS))
+    return BenchResult(created="", command="", environment={}, rows=rows, limits=(product,))
+
+
+def slower(comparison: Comparison) -> list[str]:
+    return [change.label for change in comparison.speed if change.regressed(LIMIT)]
+
+
+def test_a_tenth_slower_is_found_in_spite_of_noise() -> None:
+    rng = np.random.default_rng(1)
+    found = [
+        slower(compare_results(simulate(rng), simulate(rng, slowdown=1.1))) for _ in range(200)
+    ]
+    assert found.count(["torch on Mini"]) >= 190
+    assert {label for labels in found for label in labels} == {"torch on Mini"}
+
+
+def test_no_change_never_alarms() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(200):
+        assert slower(compare_results(simulate(rng), simulate(rng))) == []
+
+
+def test_a_machine_that_is_slower_today_does_not_alarm() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(100):
+        comparison = compare_results(simulate(rng), simulate(rng, drift=1.3))
+        assert slower(comparison) == []
+        assert all(change.raw_ratio > 1.2 for change in comparison.speed)
+        tiring = simulate(rng, drift=np.linspace(1, 1.5, 5))
+        assert slower(compare_results(simulate(rng), tiring)) == []
+
+
+def test_a_disturbed_round_seldom_alarms_and_does_not_hide_a_change() -> None:
+    rng = np.random.default_rng(4)
+    quiet = [slower(compare_results(simulate(rng), disturbed(simulate(rng)))) for _ in range(200)]
+    assert sum(map(len, quiet)) <= 0.01 * 3 * len(quiet)
+    found = [
+        "torch on Mini"
+        in slower(compare_results(simulate(rng), disturbed(simulate(rng, slowdown=1.15))))
+        for _ in range(100)
+    ]
+    assert sum(found) >= 95
+
+
+def disturbed(result: BenchResult) -> BenchResult:
+    """The first round of every row took twice as long, but not its product."""
+
+    def first_doubled(timing: Timing) -> Timing:
+        ((first,), *others) = timing.rounds
+        return replace(timing, rounds=((2 * first,), *others))
+
+    rows = (replace(row, timings=(first_doubled(row.timings[0]),)) for row in result.rows)
+    return replace(result, rows=tuple(rows))
+
+
+def test_two_rounds_are_too_few_to_alarm_and_that_is_told() -> None:
+    rng = np.random.default_rng(5)
+    comparison = compare_results(simulate(rng, rounds=2), simulate(rng, rounds=2, slowdown=2))
+    change = comparison.speed[2]
+    assert not change.regressed(LIMIT)
+    assert change.doubtful(LIMIT)
+    assert (change.low, change.high) == (0, float("inf"))
+    assert comparison_tables(comparison)[0].rows[2][2] == "too few rounds"
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(6)
+    for old, new in ((4, 4), (5, 5), (5, 10), (20, 20)):
+        held = 0
+        for _ in range(500):
+            before, after = (rng.lognormal(0, 0.1, count).tolist() for count in (old, new))
+            ratio, low, high = shift(before, [1.3 * value for value in after])
+            assert low <= ratio <= high
+            held += low <= 1.3 <= high
+        assert held / 500 >= 0.93
+
+
+@pytest.mark.parametrize("size", [4, 5, 6])
+def test_the_interval_is_the_exact_test_s(size: int) -> None:
+    """Of all ways to deal out 2n values, at most 2.5 % put the least quotient above one."""
+    values = np.exp(np.random.default_rng(7).normal(0, 0.1, 2 * size))
+    deals = list(itertools.combinations(range(2 * size), size))
+    above = 0
+    for deal in deals:
+        old = [float(values[i]) for i in deal]
+        new = [float(values[i]) for i in range(2 * size) if i not in deal]
+        above += shift(old, new)[1] > 1
+    assert 0 < above / len(deals) <= 0.025
+
+
+def test_lost_quality_is_found() -> None:
+    rng = np.random.default_rng(8)
+    comparison = compare_results(simulate(rng), simulate(rng, psnr=29.98))
+    assert [change.regressed(0.01) for change in comparison.quality] == [True] * 3
+    assert [change.regressed(0.03) for change in comparison.quality] == [False] * 3
+    assert comparison_tables(comparison)[1].rows[0] == ("bicubic on Mini", "-0.0200", "+0.00000")
+
+
+def test_equal_images_in_both_runs_are_no_change() -> None:
+    rng = np.random.default_rng(9)
+    perfect = simulate(rng, psnr=float("inf"))
+    assert [x.psnr for x in compare_results(perfect, perfect).quality] == [0.0] * 3
+    assert compare_results(perfect, simulate(rng)).quality[0].regressed(0.01)
+
+
+def test_what_the_new_run_lacks_is_told_for_speed_and_quality_apart() -> None:
+    rng = np.random.default_rng(10)
+    old, new = simulate(rng), simulate(rng)
+    bicubic, ort, torch = new.rows
+    crashed = replace(torch, quality=(), timings=(), error="it crashed")
+    partly = replace(new, rows=(bicubic, replace(ort, timings=()), crashed))
+    assert compare_results(old, partly).missing == (
+        "quality of torch on Mini",
+        "speed of ort on Mini",
+        "speed of torch on Mini",
+    )
+    assert compare_results(partly, old).missing == ()
+
+
+def test_both_runs_are_set_against_the_same_product() -> None:
+    rng = np.random.default_rng(11)
+    old, new = simulate(rng, noise=1e-6), simulate(rng, noise=1e-6)
+    (product,) = new.limits
+    faster = replace(product, library="onnxruntime cpu", rounds=(0.001,) * 5)
+    assert slower(compare_results(old, replace(new, limits=(faster, product)))) == []
+    assert slower(compare_results(replace(old, limits=(faster, product)), new)) == []
+    # Without a common one the times themselves are compared, in both runs.
+    without = compare_results(old, replace(new, limits=(faster,)))
+    assert all(x.ratio == pytest.approx(x.raw_ratio, rel=1e-4) for x in without.speed)
+
+
+def test_a_product_of_another_size_is_taken_by_its_rate() -> None:
+    rng = np.random.default_rng(12)
+    old, new = simulate(rng, noise=1e-6), simulate(rng, noise=1e-6)
+    (product,) = new.limits
+    larger = replace(product, flops=8e9, rounds=tuple(8 * x for x in product.rounds))
+    comparison = compare_results(old, replace(new, limits=(larger,)))
+    assert all(x.ratio == pytest.approx(1, rel=1e-4) for x in comparison.speed)
+
+
+def test_an_interrupted_run_can_be_compared() -> None:
+    """Its last round may lack the product."""
+    rng = np.random.default_rng(13)
+    old, new = simulate(rng), simulate(rng)
+    (product,) = new.limits
+    cut = replace(new, limits=(replace(product, rounds=product.rounds[:4]),), complete=False)
+    assert slower(compare_results(old, cut)) == []
+    assert compare_results(old, cut).speed[0].low > 0

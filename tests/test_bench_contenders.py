@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from agsr.bench.contenders import BICUBIC, Bicubic, Contender, expand
+from agsr.bench.datasets import find_set
+from agsr.bench.plan import Workload
+from agsr.bench.run import reference_of
+from agsr.engines.upscaler import Upscaler
+from agsr.errors import BackendError, ModelError
+from agsr.resize import upscale
+
+
+def test_every_combination_is_there_once_and_bicubic_first() -> None:
+    found = expand(
+        backends=["ort", "torch"], weights=["psnr", "gan"], steps=[1, 4], precisions=["fp32"]
+    )
+    assert found[0] == Contender(backend=BICUBIC)
+    assert len(found) == 1 + 2 * 2 * 2
+    assert {(c.backend, c.weights, c.steps) for c in found[1:]} == {
+        (backend, weights, steps)
+        for backend in ("ort", "torch")
+        for weights in ("psnr", "gan")
+        for steps in (1, 4)
+    }
+
+
+def test_step_counts_are_for_checkpoints_while_graphs_have_their_own() -> None:
+    found = expand(backends=["torch", "ort"], weights=["a.onnx", "b.safetensors"], steps=[1, 2])
+    steps = {(c.weights, c.steps) for c in found if c.is_network}
+    assert steps == {("a.onnx", None), ("b.safetensors", 1), ("b.safetensors", 2)}
+    assert len(found) == 1 + 2 * (1 + 2)
+
+
+def test_labels_are_unique() -> None:
+    found = expand(
+        backends=["ort", "ort:openvino", "torch", "trt"],
+        weights=["psnr", "gan", "a/own.onnx", "b/own.onnx", "own.safetensors"],
+        steps=[1, 2],
+        precisions=["fp32", "bf16"],
+    )
+    labels = [contender.label for contender in found]
+    assert len(set(labels)) == len(labels)
+    assert labels[0] == "bicubic"
+    assert "ort:openvino psnr 2 steps bf16" in labels
+    assert "torch own.safetensors 1 step fp32" in labels
+
+
+def test_threads_reach_onnx_runtime_or_are_refused() -> None:
+    assert Contender(backend="ort", weights="psnr", steps=1, threads=1).open().info.steps == 1
+    with pytest.raises(BackendError, match="--threads is for the provider 'cpu'"):
+        Contender(backend="ort:openvino", weights="psnr", steps=1, threads=1).open()
+
+
+def test_what_cannot_be_opened_says_why(checkpoint_file: Path) -> None:
+    with pytest.raises(BackendError, match="no backend named 'magic'"):
+        Contender(backend="magic", weights="psnr", steps=1).open()
+    with pytest.raises(ModelError, match=r"needs an \.onnx file; make one with: agsr export"):
+        Contender(backend="ort", weights=str(checkpoint_file), steps=1).open()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_bicubic_is_that_of_every_table(channels: int) -> None:
+    shape = (23, 31, 3)[: 2 + channels // 3]
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    levels = Upscaler(backend=Bicubic())(image.astype(np.float32) / np.float32(255)) * 255
+    assert np.array_equal((levels + np.float32(0.5)).astype(np.uint8), upscale(image))
+    assert np.array_equal(Upscaler(backend=Bicubic())(image), upscale(image))
+
+
+def test_reference_is_fp32_of_the_same_weights_and_steps() -> None:
+    assert reference_of(Contender(backend=BICUBIC)) is None
+    listed = Contender(backend="torch", weights="psnr", steps=2, precision="fp32")
+    for backend, precision in (("trt", "fp16"), ("ort:openvino", "bf16"), ("torch", "fp32")):
+        other = Contender(backend=backend, weights="psnr", steps=2, precision=precision)
+        assert reference_of(other) == listed
+    plain = Contender(backend="ort", weights="psnr", steps=2)
+    assert reference_of(plain) == Contender(backend="torch", weights="psnr", steps=2)
+    graph = Contender(backend="ort:openvino", weights="own.onnx", precision="bf16")
+    assert reference_of(graph) == Contender(backend="ort", weights="own.onnx", precision="fp32")
+
+
+def test_workloads_are_named_by_width_first_and_grey_images_have_three_planes(
+    tmp_path: Path,
+) -> None:
+    workload = Workload.of_size((18, 32), batch=2)
+    assert (workload.name, workload.images, workload.output_pixels) == (
+        "2x32x18",
+        2,
+        2 * 18 * 32 * 16,
+    )
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((40, 48), 51, np.uint8))
+    of_set = Workload.of_set(find_set(str(tmp_path)))
+    assert of_set.batches[0].shape == (1, 3, 10, 12)
+    assert of_set.batches[0].dtype == np.float32
+    assert np.all(of_set.batches[0] == np.float32(0.2))
+    assert (of_set.name, of_set.images, of_set.output_pixels) == (tmp_path.name, 1, 40 * 48)

@@ -1,0 +1,95 @@
+"""The matrix product that a row's speed is set against."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from agsr.backend import BackendInfo
+from agsr.bench import limit
+from agsr.bench.contenders import Contender
+from agsr.bench.limit import GRAPH, matrix_product
+from agsr.errors import BackendError
+
+INFO = BackendInfo(
+    name="torch",
+    device="cpu",
+    precision="fp32",
+    steps=1,
+    receptive_radius=1,
+    model="",
+    weights_hash="",
+)
+TORCH = Contender(backend="torch", weights="psnr")
+
+
+def _ort(device: str = "CPUExecutionProvider", precision: str = "fp32") -> BackendInfo:
+    return replace(INFO, name="ort", device=device, precision=precision)
+
+
+def test_the_graph_is_a_product_and_nothing_else() -> None:
+    def port(name: str, *sizes: str) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes)
+
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["a", "b"], ["c"])],
+        "matmul",
+        [port("a", "m", "k"), port("b", "k", "n")],
+        [port("c", "m", "n")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    model.ir_version, model.producer_name = 10, "agsr"
+    assert model.SerializeToString() == GRAPH.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("contender", "info", "library"),
+    [
+        (TORCH, INFO, "torch"),
+        (Contender(backend="ort", weights="psnr", threads=1), _ort(), "onnxruntime cpu"),
+    ],
+)
+def test_products_have_a_believable_rate(
+    contender: Contender, info: BackendInfo, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limit, "SIDE", 512)
+    found, flops, run = matrix_product(contender, info)
+    run()
+    rate = flops / limit._seconds(run)
+    assert (found, flops) == (library, 2 * 512**3)
+    assert 1e8 < rate < 1e14
+
+
+def test_a_precision_that_is_emulated_gets_smaller_matrices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sides: list[int] = []
+
+    def multiplier(side: int) -> object:
+        sides.append(side)
+        return lambda: None
+
+    monkeypatch.setattr(limit, "_torch", lambda _: multiplier)
+    monkeypatch.setattr(limit, "_seconds", lambda _: 0.1)  # at side 256: 51 s at side 2048
+    assert matrix_product(TORCH, INFO)[1] == 2 * 512**3
+    monkeypatch.setattr(limit, "_seconds", lambda _: 1e-3)
+    assert matrix_product(TORCH, INFO)[1] == 2 * 2048**3
+    assert sides == [256, 512, 256, 2048]
+
+
+@pytest.mark.parametrize(
+    ("contender", "info"),
+    [
+        (TORCH, replace(INFO, precision="int8")),
+        (Contender(backend="ort", weights="own.onnx"), _ort(precision="fp16")),
+        (Contender(backend="ort:cuda", weights="psnr"), _ort("CUDAExecutionProvider")),
+        (Contender(backend="bicubic"), replace(INFO, name="bicubic", precision="uint8")),
+        (Contender(backend="trt", weights="psnr"), replace(INFO, name="trt", precision="fp16")),
+    ],
+)
+def test_what_cannot_multiply_alone_says_so(contender: Contender, info: BackendInfo) -> None:
+    with pytest.raises(BackendError, match=r"no matrix product|runs fp32 graphs in fp32"):
+        matrix_product(contender, info)

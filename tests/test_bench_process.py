@@ -1,0 +1,179 @@
+"""``agsr bench`` in processes of its own: whole, failing, and interrupted by Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+from conftest import PHOTO, ROOT
+from test_bench_results import validate
+
+from agsr.bench.results import BenchResult
+from agsr.catalog import WEIGHTS_FOLDER
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a set of one small image."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AGSR_DATA", raising=False)  # with it, LPIPS would be measured in torch
+    (tmp_path / "Mini").mkdir()
+    cv2.imwrite(str(tmp_path / "Mini" / "a.png"), cv2.imread(str(PHOTO))[:48, :64])
+    return tmp_path
+
+
+PROGRAM = """
+import sys
+from contextlib import contextmanager
+from agsr import console_bench
+from agsr.bench import limit
+from agsr.cli import main
+
+limit.SIDE = 256  # the workers import this file, too
+
+@contextmanager
+def told():
+    yield lambda what, share: print(what, file=sys.stderr, flush=True)
+
+if __name__ == "__main__":
+    console_bench.bench_progress = told
+    try:
+        main()
+    finally:
+        print("loaded:", sorted({"torch", "onnxruntime"} & sys.modules.keys()), file=sys.stderr)
+"""
+"""``agsr`` that tells its progress without a terminal, and at the end what it has imported."""
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `PROGRAM` in a group of processes of its own, of which nothing may be left."""
+    program = folder / "program.py"
+    program.write_text(PROGRAM)
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, str(program), "bench", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        left = _group(process.pid)
+        if left:
+            os.killpg(process.pid, signal.SIGKILL)
+        assert left == {}
+
+
+def _group(leader: int, patience: float = 5.0) -> dict[int, str]:
+    """What still runs of a group of processes, after a while to end."""
+    left: dict[int, str] = {}
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        left = dict(_members(leader))
+        if not left:
+            break
+        time.sleep(0.05)
+    return left
+
+
+def _members(leader: int) -> Iterator[tuple[int, str]]:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except OSError:
+            continue  # it ended meanwhile
+        state, _, group, *_ = text.rpartition(")")[2].split()
+        if int(group) == leader and state != "Z":  # what is dead is init's to reap
+            yield int(stat.parent.name), text
+
+
+def test_a_whole_benchmark(
+    start: Callable[..., subprocess.Popen[str]], folder: Path, checkpoint_file: Path
+) -> None:
+    graph = str(WEIGHTS_FOLDER / "psnr-1.onnx")
+    process = start(
+        *("-w", f"{checkpoint_file},{graph}", "-b", "ort,torch", "-s", "1", "--set", "Mini"),
+        *("--size", "8x6,set", "--rounds", "1", "--json", "out/x.json", "--markdown", "x.md"),
+    )
+    shown, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert told.splitlines()[-1] == "loaded: []"
+    record = json.loads((folder / "out" / "x.json").read_text())
+    validate(record)
+    result = BenchResult.load(folder / "out" / "x.json")
+    errors = {
+        (row.contender.backend, Path(row.contender.weights).name): row.error for row in result.rows
+    }
+    assert "ONNX Runtime needs an .onnx file" in errors["ort", "tiny.safetensors"]
+    assert "torch runs .safetensors files, not" in errors["torch", "psnr-1.onnx"]
+    for ran in (("bicubic", ""), ("torch", "tiny.safetensors"), ("ort", "psnr-1.onnx")):
+        assert errors[ran] == ""
+    assert {limit.library for limit in result.limits} == {"torch", "onnxruntime cpu"}
+    for text in (shown, (folder / "x.md").read_text()):
+        assert "Mini, quality" in text
+        assert "8x6, speed" in text
+        assert "ONNX Runtime needs an .onnx file" in text
+
+
+def test_nothing_that_runs_is_a_failure(
+    start: Callable[..., subprocess.Popen[str]], folder: Path
+) -> None:
+    process = start("-b", "magic", "-s", "1", "--size", "8x6", "--rounds", "1", "--json", "x.json")
+    shown, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "no backend named 'magic'" in shown
+    assert "Error: nothing could run here" in told
+    assert BenchResult.load(folder / "x.json").rows[1].error
+
+
+def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(
+    start: Callable[..., subprocess.Popen[str]], folder: Path
+) -> None:
+    # An fp16 graph: there is no product in its precision that would take time here.
+    graph = str(WEIGHTS_FOLDER / "psnr-1-fp16.onnx")
+    options = ("--size", "8x6", "--set", "Mini", "--rounds", "1000", "--json", "x.json")
+    process = start("-b", "ort", "-w", graph, *options)
+    assert process.stderr is not None
+    next(line for line in process.stderr if line.startswith("round 4"))
+    os.killpg(process.pid, signal.SIGINT)
+    shown, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in told
+    assert "Traceback" not in told
+    assert "8x6, speed" in shown
+    record = json.loads((folder / "x.json").read_text())
+    validate(record)
+    assert record["complete"] is False
+    assert [len(row["quality"]) for row in record["rows"]] == [1, 1]
+    assert all(len(row["timings"][0]["rounds"]) >= 3 for row in record["rows"])
+
+
+def test_ctrl_c_while_processes_start_is_quiet(
+    start: Callable[..., subprocess.Popen[str]], folder: Path
+) -> None:
+    process = start("-b", "torch", "-s", "1", "--size", "8x6", "--json", "x.json")
+    assert process.stderr is not None
+    next(line for line in process.stderr if line.startswith("loading torch"))
+    time.sleep(0.1)  # it is importing now
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    assert "interrupted" in told
+    assert BenchResult.load(folder / "x.json").rows[1].timings == ()

@@ -1,0 +1,216 @@
+"""A benchmark's result as data and as JSON, and what is derived from it."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from stubs import Repeat
+
+from agsr.bench import results
+from agsr.bench.contenders import Contender
+from agsr.bench.quality import QualityReport, QualityRow, Scores
+from agsr.bench.results import BenchResult, ImageScore, Limit, Parity, Row, SetScore, Timing
+from agsr.bench.tables import failures, tables, to_markdown
+from agsr.errors import DatasetError
+
+INFINITE = float("inf")
+
+
+def image(psnr: float, lpips: float | None = None, parity: Parity | None = None) -> ImageScore:
+    scores = Scores(psnr=psnr, ssim=0.9, lpips=lpips)
+    return ImageScore(image=f"at {psnr}", scores=scores, parity=parity)
+
+
+def timing(*rounds: tuple[float, ...], flops: float | None = 1e9) -> Timing:
+    return Timing(
+        workload="320x180", boundary="host", images=2, output_pixels=8_000_000, flops=flops,
+        rounds=rounds,
+    )  # fmt: skip
+
+
+def limit(device: str, precision: str, *rounds: float) -> Limit:
+    return Limit(device=device, precision=precision, library="torch", flops=2e9, rounds=rounds)
+
+
+def row(device: str = "cpu", precision: str = "fp32", **found: Any) -> Row:
+    contender = Contender(backend="torch", weights="psnr", steps=1, precision=precision)
+    return Row(contender=contender, device=device, precision=precision, steps=1, **found)
+
+
+@pytest.fixture
+def result() -> BenchResult:
+    off = Parity(largest=0.5, mean=0.01, psnr_change=-INFINITE)
+    return BenchResult(
+        created="2026-01-01T00:00:00+00:00",
+        command="agsr bench",
+        environment={"cores": "2"},
+        rows=(
+            Row(contender=Contender(backend="bicubic"), device="numpy", precision="uint8"),
+            row(
+                load_seconds=1.5,
+                first_call_seconds=0.1,
+                peak_memory=1000,
+                quality=(SetScore(set="Mini", images=(image(INFINITE), image(30.0, parity=off))),),
+                timings=(timing((0.1, 0.2), (0.3,)),),
+            ),
+            Row(contender=Contender(backend="trt", weights="psnr"), error="not | here"),
+        ),
+        limits=(limit("cpu", "fp32", 0.01, 0.02),),
+        reference="torch cpu fp32",
+        notes=("a note",),
+        complete=False,
+    )
+
+
+def test_json_round_trip_keeps_everything(result: BenchResult, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(result.to_json(), encoding="utf-8")
+    assert BenchResult.load(path) == result
+
+
+def test_json_is_strict_and_keeps_the_schema(result: BenchResult) -> None:
+    record = json.loads(result.to_json(), parse_constant=pytest.fail)
+    assert record["rows"][1]["quality"][0]["images"][0]["scores"]["psnr"] == "inf"
+    assert record["rows"][1]["quality"][0]["mean"]["psnr"] == "inf"
+    validate(record)
+
+
+def validate(record: dict[str, Any]) -> None:
+    schema = json.loads((Path(results.__file__).parent / "schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(record)
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("rows", 1, "timings", 0, "rounds"), []),
+        (("rows", 1, "timings", 0, "rounds"), [[]]),
+        (("rows", 1, "timings", 0, "rounds"), [["soon"]]),
+        (("rows", 1, "timings", 0, "rounds"), [[-1.0]]),
+        (("rows", 1, "quality", 0, "images", 0, "scores"), {"psnr": "many", "ssim": 1}),
+        (("rows", 1, "quality", 0, "images"), 7),
+        (("rows", 1, "quality", 0, "images"), []),
+        (("rows",), {"a": 1}),
+        (("rows", 0), "row"),
+        (("limits", 0, "rounds"), None),
+        (("environment",), None),
+        (("notes",), None),
+    ],
+)
+def test_damaged_json_is_refused(
+    result: BenchResult, tmp_path: Path, where: tuple[Any, ...], value: Any
+) -> None:
+    record = json.loads(result.to_json())
+    inner = record
+    for key in where[:-1]:
+        inner = inner[key]
+    inner[where[-1]] = value
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(record))
+    with pytest.raises(DatasetError, match=r"result\.json: not a benchmark's result"):
+        BenchResult.load(path)
+    with pytest.raises(jsonschema.ValidationError):
+        validate(record)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a benchmark's result"),
+        ("\x00\x01", "not a benchmark's result"),
+        ("[1, 2]", "schema is None; expected 'agsr-bench-1', as agsr bench --json writes it"),
+        ('{"schema": "agsr-bench-0"}', "schema is 'agsr-bench-0'; expected 'agsr-bench-1'"),
+        ('{"schema": "agsr-bench-1"}', "KeyError: 'limits'"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(DatasetError, match=message):
+        BenchResult.load(tmp_path / "x.json")
+
+
+def test_evaluation_writes_strict_json_too() -> None:
+    scores = {"ssim": 1.0, "bicubic_psnr": 30.0, "bicubic_ssim": 0.9}
+    rows = (QualityRow(image="same", psnr=INFINITE, **scores),)
+    report = QualityReport(set="Mini", backend=Repeat().info, rows=rows)
+    found = json.loads(report.to_json(), parse_constant=pytest.fail)
+    assert found["rows"][0]["psnr"] == found["mean"]["psnr"] == "inf"
+
+
+def test_means_count_every_image() -> None:
+    score = SetScore(set="x", images=(image(30.0, lpips=0.0), image(32.0, lpips=0.5)))
+    assert score.mean == Scores(psnr=31.0, ssim=0.9, lpips=0.25)
+    same = SetScore(set="x", images=(image(30.0, lpips=0.0),))
+    assert same.mean.lpips == 0
+    partly = SetScore(set="x", images=(image(30.0, lpips=0.0), image(32.0)))
+    assert partly.mean.lpips is None
+
+
+def test_parity_of_a_set_is_the_largest_and_the_means() -> None:
+    one = Parity(largest=0.5, mean=0.1, psnr_change=-0.2)
+    two = Parity(largest=0.25, mean=0.3, psnr_change=0.1)
+    found = SetScore(set="x", images=(image(1, parity=one), image(2, parity=two))).parity
+    assert found is not None
+    assert (found.largest, found.mean) == (0.5, pytest.approx(0.2))
+    assert found.psnr_change == pytest.approx(-0.05)
+    assert SetScore(set="x", images=(image(1),)).parity is None
+
+
+def test_timing_is_summed_up_by_rounds_and_by_samples() -> None:
+    samples = np.random.default_rng(0).uniform(0.09, 0.11, (5, 7))
+    found = timing(*map(tuple, samples.tolist()))
+    medians = [statistics.median(round_) for round_ in samples.tolist()]
+    summary = found.summary()
+    assert summary["median"] == statistics.median(medians)
+    assert summary["p95"] == pytest.approx(np.percentile(samples, 95))
+    assert summary["p99"] == pytest.approx(np.percentile(samples, 99))
+    assert summary["noise"] == (max(medians) - min(medians)) / 2 / summary["median"]
+    assert summary["images_per_second"] == 2 / summary["median"]
+    assert summary["output_megapixels_per_second"] == 8 / summary["median"]
+
+
+def test_share_is_of_the_fastest_product_of_the_same_kind_and_precision(
+    result: BenchResult,
+) -> None:
+    limits = (
+        limit("cpu", "fp32", 0.2, 0.2),
+        limit("CPUExecutionProvider", "fp32", 0.1, 0.1),
+        limit("OpenVINOExecutionProvider", "bf16", 0.02),
+        limit("cuda:0", "fp32", 0.001),
+        limit("cuda:0", "fp16", 0.0001),
+    )
+    found = replace(result, limits=limits)
+    half_second = timing((0.5,))
+    expected = {
+        ("cpu", "fp32"): 0.1,
+        ("OpenVINOExecutionProvider", "bf16"): 0.02,
+        ("CUDAExecutionProvider", "fp32"): 0.001,
+        ("NVIDIA H200 (TensorRT 11.4)", "fp16"): 0.0001,
+    }
+    for (device, precision), product in expected.items():
+        share = found.share(row(device, precision), half_second)
+        assert share == pytest.approx(1e9 / 0.5 / (2e9 / product))
+    assert found.share(row("cuda:0", "bf16"), half_second) is None
+    assert found.share(row("cpu", "fp16"), half_second) is None
+    assert found.share(row("cpu", "fp32"), timing((0.5,), flops=None)) is None
+
+
+def test_tables_hold_the_figures_and_failures_their_reasons(result: BenchResult) -> None:
+    quality, speed, costs = tables(result)
+    assert quality.rows[0][:3] == ("torch psnr 1 step fp32", "inf", "0.9000")
+    share = 1e9 / 0.225 / (2e9 / 0.015)
+    assert speed.rows[0][1:3] == ("225.0", "290.0")
+    assert speed.rows[0][-1] == f"{share:.0%}"
+    assert costs.rows[1][3:] == ("1500", "100", "0", "–")
+    assert failures(result) == ["trt psnr: not | here"]
+    shown = to_markdown(result)
+    assert "Interrupted: what was finished by then." in shown
+    assert "- a note" in shown

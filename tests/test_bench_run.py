@@ -1,0 +1,284 @@
+"""A benchmark from its plan to its result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from conftest import PHOTO
+from stubs import Desk, Stub
+from test_bench_results import validate
+from test_bench_worker import _children
+
+from agsr.bench import lane, limit
+from agsr.bench.contenders import Contender, expand
+from agsr.bench.datasets import ImageSet, find_set
+from agsr.bench.lane import MOST_CALLS
+from agsr.bench.plan import BenchPlan
+from agsr.bench.quality import compare, evaluate
+from agsr.bench.results import BenchResult, Row
+from agsr.bench.run import run
+from agsr.catalog import find_onnx
+from agsr.engines.upscaler import Upscaler
+from agsr.resize import upscale
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
+    """A colour image and a grey one."""
+    folder = tmp_path_factory.mktemp("sets") / "Mini"
+    folder.mkdir()
+    photo = cv2.imread(str(PHOTO))[20:64, 30:90]
+    cv2.imwrite(str(folder / "colour.png"), photo)
+    cv2.imwrite(str(folder / "grey.png"), photo[..., 1])
+    return find_set(str(folder))
+
+
+@contextmanager
+def desks() -> Iterator[None]:
+    """Contenders without processes of their own, and small products."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lane, "Worker", Desk)
+        patch.setattr(limit, "SIDE", 256)
+        yield
+
+
+@pytest.fixture
+def at_desks() -> Iterator[None]:
+    with desks():
+        yield
+
+
+def _plan(*contenders: Contender, **options: Any) -> BenchPlan:
+    return BenchPlan(contenders=contenders, **{"sizes": ((6, 8),), "turn_seconds": 0.0, **options})
+
+
+@pytest.fixture(scope="module")
+def measured(mini: ImageSet, checkpoint_file: Path) -> BenchResult:
+    """Two precisions of a checkpoint on torch, and a graph on ONNX Runtime."""
+    graph = str(find_onnx("psnr", 2))
+    found = [
+        *expand(
+            backends=["torch"],
+            weights=[str(checkpoint_file)],
+            steps=[2],
+            precisions=["fp32", "bf16"],
+        ),
+        Contender(backend="ort", weights=graph, precision="fp32"),
+    ]
+    options = {"sets": (mini,), "timed_sets": (mini,), "boundaries": ("host", "device")}
+    with desks():
+        return run(_plan(*found, rounds=3, turn_seconds=0.01, **options))
+
+
+def _row(result: BenchResult, backend: str, precision: str | None = None) -> Row:
+    (found,) = (
+        row
+        for row in result.rows
+        if (row.contender.backend, row.contender.precision) == (backend, precision)
+    )
+    return found
+
+
+def test_scores_are_those_of_an_evaluation(measured: BenchResult, mini: ImageSet) -> None:
+    for row in measured.rows[1:]:
+        assert row.error == ""
+        upscaler = Upscaler(backend=row.contender.open())
+        expected = [(x.image, x.psnr, x.ssim) for x in evaluate(upscaler, mini)]
+        (score,) = row.quality
+        assert [(x.image, x.scores.psnr, x.scores.ssim) for x in score.images] == expected
+    (score,) = measured.rows[0].quality
+    assert [x.scores for x in score.images] == [compare(upscale(x.lr), x.hr) for x in mini]
+
+
+def test_parity_is_zero_for_the_reference_and_not_for_others(measured: BenchResult) -> None:
+    assert _row(measured, "bicubic").quality[0].parity is None
+    for reference in (_row(measured, "torch", "fp32"), _row(measured, "ort", "fp32")):
+        parity = reference.quality[0].parity
+        assert parity is not None
+        assert (parity.largest, parity.mean, parity.psnr_change) == (0, 0, 0)
+    parity = _row(measured, "torch", "bf16").quality[0].parity
+    assert parity is not None
+    assert 0 < parity.mean < parity.largest < 8
+    assert 0 < abs(parity.psnr_change) < 1
+
+
+def test_every_row_has_all_rounds_of_every_workload(measured: BenchResult) -> None:
+    jobs = [(name, where) for name in ("8x6", "Mini") for where in ("host", "device")]
+    for row in measured.rows:
+        assert [(x.workload, x.boundary) for x in row.timings] == jobs
+        for timing in row.timings:
+            assert len(timing.rounds) == 3
+            assert len({len(samples) for samples in timing.rounds}) == 1
+            assert 1 <= len(timing.rounds[0]) <= MOST_CALLS
+            assert min(timing.samples) > 0
+        assert [x.images for x in row.timings] == [1, 1, 2, 2]
+        assert [x.output_pixels for x in row.timings] == [768, 768, 2 * 44 * 60, 2 * 44 * 60]
+    flops = [[timing.flops for timing in row.timings] for row in measured.rows]
+    assert flops[0] == flops[1] == flops[2] == [None] * 4
+    assert flops[3][0] == flops[3][1] == pytest.approx(flops[3][2] * 48 / (2 * 11 * 15))  # type: ignore[operator]
+    assert any("ONNX Runtime needs an .onnx file" in note for note in measured.notes)
+
+
+def test_products_are_measured_in_the_same_rounds(measured: BenchResult) -> None:
+    kinds = {(x.library, x.precision): x for x in measured.limits}
+    assert set(kinds) == {("torch", "fp32"), ("torch", "bf16"), ("onnxruntime cpu", "fp32")}
+    assert all(len(x.rounds) == 3 and x.flops == 2 * 256**3 for x in kinds.values())
+    network, bicubic = _row(measured, "ort", "fp32"), _row(measured, "bicubic")
+    assert measured.share(network, network.timings[0]) > 0  # type: ignore[operator]
+    assert measured.limit(bicubic) is None
+
+
+def test_the_record_says_what_ran_and_keeps_the_schema(
+    measured: BenchResult, tmp_path: Path
+) -> None:
+    for row in measured.rows:
+        assert row.load_seconds is not None
+        assert row.first_call_seconds is not None
+        assert row.peak_memory is not None
+        assert row.device_memory is None
+    assert (_row(measured, "torch", "bf16").device, _row(measured, "ort", "fp32").steps) == (
+        "cpu",
+        2,
+    )
+    assert measured.reference == "ort cpu fp32 or torch cpu fp32"
+    assert measured.complete
+    assert "cores" in measured.environment
+    validate(json.loads(measured.to_json()))
+    (tmp_path / "x.json").write_text(measured.to_json())
+    assert BenchResult.load(tmp_path / "x.json") == measured
+
+
+@pytest.mark.usefixtures("at_desks")
+def test_a_reference_that_is_not_listed_is_compared_with_all_the_same(
+    measured: BenchResult, mini: ImageSet
+) -> None:
+    alone = _row(measured, "torch", "bf16")
+    result = run(_plan(alone.contender, sets=(mini,), rounds=0))
+    (row,) = result.rows
+    assert row.quality == alone.quality
+    assert row.timings == ()
+
+
+@pytest.mark.usefixtures("at_desks")
+def test_a_reference_that_cannot_run_is_noted(mini: ImageSet, tmp_path: Path) -> None:
+    result = run(
+        _plan(Stub(backend="good", weights=str(tmp_path / "x.onnx")), sets=(mini,), rounds=0)
+    )
+    assert result.rows[0].quality[0].parity is not None
+    broken = Stub(backend="good", weights="x.onnx", good_calls=-1)
+    result = run(_plan(broken, sets=(mini,), rounds=0))
+    assert result.notes == ("no parity: the reference is not here",)
+    assert result.rows[0].quality[0].parity is None
+    assert result.rows[0].error == ""
+
+
+@pytest.mark.usefixtures("at_desks")
+def test_what_is_too_large_for_one_costs_it_nothing_else(mini: ImageSet) -> None:
+    contender = Stub(backend="small", weights="x.onnx")
+    result = run(_plan(contender, sets=(mini,), sizes=((6, 8), (20, 20), (9, 9)), rounds=2))
+    (row,) = result.rows
+    assert [timing.workload for timing in row.timings] == ["8x6", "9x9"]
+    assert row.error == "20x20: too large"
+    assert row.quality == ()
+
+
+@pytest.mark.usefixtures("at_desks")
+def test_each_goes_first_in_turn() -> None:
+    Desk.asked = ()
+    run(_plan(*(Stub(backend=name, weights="x") for name in "abc"), rounds=4))
+    labels = [label.split()[0] for method, label in Desk.asked if method == "time"]
+    assert "".join(labels) == "abc" + "abc" + "bca" + "cab" + "abc"  # first calls, then rounds
+    methods = [method for method, _ in Desk.asked]
+    assert methods.index("product") > methods.index("time")
+    assert methods.count("product") == 4 * 3
+
+
+@pytest.mark.usefixtures("at_desks")
+def test_progress_grows_to_the_end(mini: ImageSet) -> None:
+    shares: list[float] = []
+    contenders = [Stub(backend=name, weights="x.onnx") for name in ("a", "absent", "b")]
+    plan = _plan(*contenders, sets=(mini,), rounds=2)
+    run(plan, lambda _, share: shares.append(share))
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert 0.9 < shares[-1] < 1
+
+
+def _interrupt_at(text: str, times: int = 1) -> Callable[[str, float], None]:
+    seen: list[str] = []
+
+    def notify(what: str, _: float) -> None:
+        seen.extend([what] * (text in what))
+        if len(seen) == times:
+            raise KeyboardInterrupt
+
+    return notify
+
+
+@pytest.mark.usefixtures("at_desks")
+def test_ctrl_c_keeps_finished_rounds_and_sets(mini: ImageSet) -> None:
+    contenders = [Stub(backend=name, weights="x.onnx") for name in "ab"]
+    result = run(_plan(*contenders, sets=(mini,), rounds=5), _interrupt_at("round 3", times=2))
+    assert not result.complete
+    assert [len(row.timings[0].rounds) for row in result.rows] == [3, 2]
+    assert all(row.quality[0].set == "Mini" and not row.error for row in result.rows)
+    result = run(_plan(*contenders, sets=(mini,), rounds=5), _interrupt_at("Mini grey"))
+    assert [(row.quality, row.timings) for row in result.rows] == [((), ())] * 2
+    assert not result.complete
+
+
+@pytest.mark.usefixtures("at_desks")
+def test_the_observer_sees_every_scored_image(mini: ImageSet) -> None:
+    seen = []
+    plan = _plan(
+        Contender(backend="bicubic"),
+        sets=(mini,),
+        rounds=0,
+        observer=lambda image, contender, sr: seen.append((image.name, contender.label, sr)),
+    )
+    run(plan)
+    assert [(name, label) for name, label, _ in seen] == [
+        ("colour", "bicubic"),
+        ("grey", "bicubic"),
+    ]
+    for (_, _, sr), image in zip(seen, mini, strict=True):
+        assert np.array_equal(sr, upscale(image.lr))
+
+
+@pytest.mark.usefixtures("at_desks")
+def test_gpu_memory_is_what_each_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = iter([100, 150, 150, 180, 180, 200, 200, 207])
+    monkeypatch.setattr(lane, "device_memory", lambda: next(used))
+    result = run(_plan(*(Stub(backend=f"{x}:cuda", weights="x") for x in "ab"), rounds=1))
+    assert [row.device_memory for row in result.rows] == [50 + 20, 30 + 7]
+
+
+def test_what_fails_is_a_row_with_its_reason_and_the_others_go_on(mini: ImageSet) -> None:
+    """In real processes: one can't start, one dies at the second image, one in the rounds."""
+    before = _children()
+    contenders = (
+        Stub(backend="absent", weights="a.onnx"),
+        Stub(backend="killed", weights="b.onnx", good_calls=1),
+        Stub(backend="aborts", weights="c.onnx", good_calls=2 + 2 + 2),
+        Stub(backend="good", weights="d.onnx"),
+    )
+    result = run(_plan(*contenders, sets=(mini,), rounds=3))
+    absent, killed, aborts, good = result.rows
+    assert (absent.error, absent.device) == ("it is not here; get it somewhere else", "")
+    assert killed.error.startswith("Mini grey: its process was killed: out of memory?")
+    assert aborts.error == "its process crashed (SIGABRT)"
+    assert (killed.quality, killed.timings) == ((), ())  # its set was not finished
+    assert len(aborts.timings[0].rounds) == 2
+    assert good.error == ""
+    assert len(good.timings[0].rounds) == 3
+    for row in (aborts, good):
+        assert [image.image for image in row.quality[0].images] == ["colour", "grey"]
+    assert result.complete
+    assert _children() == before

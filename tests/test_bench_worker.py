@@ -1,0 +1,132 @@
+"""A contender's process: whatever happens in it, the parent goes on and nothing is left."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stubs import Stub
+
+from agsr.backend import Batch
+from agsr.bench.worker import Worker
+from agsr.errors import BackendError
+
+LR: Batch = np.random.default_rng(0).random((1, 3, 5, 7), np.float32)
+
+
+@pytest.fixture(scope="module")
+def good() -> Iterator[Worker]:
+    worker = Worker(Stub(backend="good", weights="x"))
+    worker.load()
+    yield worker
+    worker.close()
+
+
+def _children() -> set[int]:
+    """Processes started by this one, zombies included, without multiprocessing's own helper."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            command = (stat.parent / "cmdline").read_bytes()
+        except OSError:
+            continue  # it ended meanwhile
+        if int(fields[1]) == os.getpid() and b"resource_tracker" not in command:
+            found.add(int(stat.parent.name))
+    return found
+
+
+def test_results_and_times_come_back(good: Worker) -> None:
+    image = LR[0].transpose(1, 2, 0)
+    assert np.array_equal(good.upscale(image), image.repeat(4, axis=0).repeat(4, axis=1))
+    for boundary in ("host", "device"):
+        assert good.prepare("small", [LR, LR], boundary) > 0
+        times = good.time("small", boundary, calls=3, warm_up=1)
+        assert len(times) == 3
+        assert min(times) > 0
+
+
+def test_asking_before_loading_or_for_the_unprepared_is_told(good: Worker) -> None:
+    with pytest.raises(BackendError, match="KeyError"):
+        good.time("never prepared", "host", calls=1, warm_up=0)
+    with pytest.raises(BackendError, match="no matrix product for repeat"):
+        good.product()
+    assert good.upscale(LR[0, 0]).shape == (20, 28)
+
+
+def test_memory_is_the_worker_s_own(good: Worker) -> None:
+    mine = np.ones(300 * 2**20, np.uint8)
+    worker = Worker(Stub(backend="good", weights="x"))
+    worker.load()
+    peak, before = worker.memory(), good.memory()
+    worker.close()
+    assert peak is not None
+    assert before is not None
+    assert 20e6 < peak < 1.2 * before < mine.nbytes
+
+
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        ("killed", r"^its process was killed: out of memory\? Try a smaller --size"),
+        ("aborts", r"^its process crashed \(SIGABRT\)$"),
+        ("segfaults", r"^its process crashed \(SIGSEGV\)$"),
+        ("exits", r"^its process ended \(exit status 3\)$"),
+    ],
+)
+def test_a_process_that_dies_is_an_error_and_leaves_nothing(
+    good: Worker, backend: str, message: str
+) -> None:
+    before = _children()
+    worker = Worker(Stub(backend=backend, weights="x", good_calls=1))
+    assert worker.load()[0].name == "repeat"
+    worker.upscale(LR[0, 0])
+    with pytest.raises(BackendError, match=message):
+        worker.upscale(LR[0, 0])
+    with pytest.raises(BackendError, match="its process"):
+        worker.memory()  # and again, without waiting
+    worker.close()
+    assert _children() == before
+    assert good.upscale(LR[0, 0]).shape == (20, 28)
+
+
+def test_errors_are_told_in_a_line_and_the_process_goes_on() -> None:
+    failing = Worker(Stub(backend="fails", weights="x"))
+    failing.load()
+    for _ in range(2):
+        with pytest.raises(BackendError, match=r"^ValueError: a foreign library's error$"):
+            failing.upscale(LR[0, 0])
+    failing.close()
+    absent = Worker(Stub(backend="absent", weights="x"))
+    with pytest.raises(BackendError, match=r"^it is not here; get it somewhere else$"):
+        absent.load()
+    with pytest.raises(BackendError, match="not loaded"):
+        absent.upscale(LR[0, 0])
+    absent.close()
+
+
+def test_an_answer_that_never_comes_ends_the_process() -> None:
+    before = _children()
+    worker = Worker(Stub(backend="hangs", weights="x"))
+    worker.load()
+    worker._patience = 0.2
+    with pytest.raises(BackendError, match=r"^no answer within 0\.2 s"):
+        worker.upscale(LR[0, 0])
+    started = time.perf_counter()
+    worker.close()
+    assert time.perf_counter() - started < 2
+    assert _children() == before
+
+
+def test_a_busy_process_is_ended_by_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agsr.bench.worker.GRACE", 0.1)
+    before = _children()
+    worker = Worker(Stub(backend="hangs", weights="x"))
+    worker.load()
+    worker._pipe.send(("upscale", (LR[0, 0],)))  # as after Ctrl-C: nobody waits for the answer
+    worker.close()
+    assert _children() == before
