@@ -98,7 +98,7 @@ def train(
 
     for module in ("torch", "safetensors"):
         require(module, extra="train", purpose="Training")
-    from agsr.console import follow_training
+    from agsr.console_train import follow_training
     from agsr.distributed import join_world
     from agsr.train import Sources, start_training
 

@@ -6,7 +6,6 @@ import json
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,8 +23,6 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from agsr.optional import install_command
-
 if TYPE_CHECKING:
     from agsr.bench.datasets import ImageSet
     from agsr.bench.environment import Check
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
     from agsr.engines.engine_cache import CacheEntry
     from agsr.engines.trt_builder import BuildReport
     from agsr.export import ExportReport
-    from agsr.trainer import Progress, Trainer
 
 _T = TypeVar("_T")
 
@@ -249,80 +245,3 @@ def _engine_facts(sidecar: Mapping[str, Any]) -> list[str]:
         *sizes,
         f"built {sidecar['built']}",
     ]
-
-
-def follow_training(trainer: Trainer, minutes: float | None) -> None:
-    """Run a trainer, with a line per report on stderr and scalars for TensorBoard.
-
-    Of several ranks, the first reports. Ctrl-C and SIGTERM save the state and end the run; a second
-    Ctrl-C ends it at once.
-    """
-    console = stderr(quiet=not trainer.world.leads)
-    if trainer.config.stage == "gan" and not trainer.config.perceptual_weight:
-        console.print("no perceptual loss: its weight is 0, or vgg16.npz is not there (--features)")
-    writer = _tensorboard(trainer) if trainer.world.leads else None
-
-    def stop(number: int, _: Any) -> None:
-        trainer.stop()
-        # torchrun and batch systems may send SIGTERM twice; only a second Ctrl-C is impatience.
-        again = signal.default_int_handler if number == signal.SIGINT else signal.SIG_IGN
-        signal.signal(number, again)
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        for progress in trainer.run(minutes=minutes):
-            console.print(_training_line(progress))
-            _write_scalars(writer, progress)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        if writer is not None:
-            writer.close()
-    iteration, iterations = trainer.state.iteration, trainer.schedule.iterations
-    console.print(
-        f"{'finished' if iteration >= iterations else 'stopped, go on with --resume'}: "
-        f"{iteration} of {iterations} iterations, {_scores_line(trainer.state.scores)}, "
-        f"{trainer.folder}"
-    )
-
-
-def _training_line(progress: Progress) -> str:
-    terms = " ".join(f"{name} {value:.4g}" for name, value in progress.terms.items())
-    left = timedelta(seconds=round(progress.seconds_left))
-    return (
-        f"{progress.iteration}/{progress.iterations}  steps {progress.steps}  {terms}  "
-        f"rate {progress.rate:.1e}  {progress.patches_per_second:.1f} patches/s "
-        f"({progress.matmul_share:.0%} of matmul)  left {left}  {_scores_line(progress.scores)}"
-    )
-
-
-def _scores_line(scores: Mapping[str, Any]) -> str:
-    if not scores:
-        return "not validated yet"
-    psnr = " ".join(f"{steps}:{value:.3f}" for steps, value in scores["psnr_y"].items())
-    return f"PSNR-Y {psnr}" + (f"  LPIPS {scores['lpips']:.4f}" if "lpips" in scores else "")
-
-
-def _tensorboard(trainer: Trainer) -> Any | None:
-    try:
-        from torch.utils.tensorboard.writer import SummaryWriter
-    except ImportError:
-        stderr().print(f"no TensorBoard log; add it with: {install_command('train')}")
-        return None
-    # A killed run logged past its last save; those points are purged, and made again.
-    folder, start = str(trainer.folder / "tensorboard"), trainer.state.iteration + 1
-    return SummaryWriter(folder, purge_step=start)
-
-
-def _write_scalars(writer: Any | None, progress: Progress) -> None:
-    if writer is None:
-        return
-    for name, value in progress.terms.items():
-        writer.add_scalar(f"train/{name}", value, progress.iteration)
-    writer.add_scalar("train/rate", progress.rate, progress.iteration)
-    writer.add_scalar("train/patches_per_second", progress.patches_per_second, progress.iteration)
-    for steps, psnr in progress.scores.get("psnr_y", {}).items():
-        writer.add_scalar(f"validation/psnr_y_{steps}_steps", psnr, progress.iteration)
-    if "lpips" in progress.scores:
-        writer.add_scalar("validation/lpips", progress.scores["lpips"], progress.iteration)
-    writer.flush()

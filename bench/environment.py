@@ -18,7 +18,7 @@ import numpy as np
 from agsr._version import __version__
 from agsr.backend import Backend
 from agsr.contract import CHANNELS
-from agsr.engines.ort_backend import PROVIDERS, available_providers
+from agsr.engines.ort_session import PROVIDERS, available_providers
 from agsr.engines.select import open_backend
 from agsr.engines.trt_api import MODULES
 from agsr.errors import AgsrError

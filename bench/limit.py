@@ -11,7 +11,7 @@ import numpy as np
 
 from agsr.backend import BackendInfo
 from agsr.bench.contenders import Contender
-from agsr.engines.ort_backend import open_session
+from agsr.engines.ort_session import open_session
 from agsr.errors import BackendError
 
 Product = tuple[str, float, Callable[[], object]]

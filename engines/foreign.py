@@ -14,7 +14,7 @@ import numpy as np
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.contract import SCALE
 from agsr.engines.onnx_content import read_content
-from agsr.engines.ort_backend import PROVIDERS, open_session
+from agsr.engines.ort_session import PROVIDERS, open_session
 from agsr.engines.ports import Array, Hints, Ports
 from agsr.engines.probe import find_ports
 from agsr.errors import BackendError, ModelError
@@ -32,7 +32,7 @@ class ForeignBackend(Backend):
     Args:
         path: ONNX file.
         hints: What is known beforehand and need not be found.
-        provider: A key of `agsr.engines.ort_backend.PROVIDERS`. The CPU takes the nodes that it
+        provider: A key of `agsr.engines.ort_session.PROVIDERS`. The CPU takes the nodes that it
             can't; `Backend.info` says so.
         precision: Arithmetic for an fp32 graph, as for `agsr.engines.ort_backend.OrtBackend`.
         threads: Threads of the CPU provider, at most one per core; None means one per core.

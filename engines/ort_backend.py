@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import json
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,58 +11,9 @@ import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch, tells_of_memory
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata
+from agsr.engines.ort_session import PROVIDERS, open_session
 from agsr.errors import BackendError, ModelError
-from agsr.optional import install_command, require
-
-_NO_KERNEL = "a bf16 graph runs on --provider openvino or --backend trt"
-_QUIET = 4  # ONNX Runtime's severity "fatal": its errors are raised, there is no need to print them
-
-
-@dataclass(frozen=True)
-class Provider:
-    """How to get one execution provider."""
-
-    ort_name: str
-    """Its name in ONNX Runtime."""
-    precisions: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: {"fp32": {}})
-    """Arithmetic it can run an fp32 graph in, each with the provider options that choose it."""
-    plugin: str | None = None
-    """Python package that carries it as a plugin library, where it isn't built in."""
-    install: str = ""
-    """Command that adds it."""
-    memory: str | None = None
-    """Device whose memory inputs and outputs are bound to; None leaves copies to the runtime."""
-    refuses: Mapping[str, str] = field(default_factory=dict)
-    """Precisions of graphs that it must not run, each with the reason."""
-
-
-def _openvino_hint(precision: str) -> dict[str, str]:
-    return {"load_config": json.dumps({"CPU": {"INFERENCE_PRECISION_HINT": precision}})}
-
-
-PROVIDERS: dict[str, Provider] = {
-    "cpu": Provider("CPUExecutionProvider"),
-    "openvino": Provider(
-        "OpenVINOExecutionProvider",
-        {"fp32": _openvino_hint("f32"), "bf16": _openvino_hint("bf16")},
-        plugin="onnxruntime_ep_openvino",
-        install="pip install onnxruntime-ep-openvino",
-        # Measured: the same file loses 0.03 dB on Kodak24 by ONNX Runtime's cpu, 0.2 dB here.
-        refuses={"int8": "its int8 convolutions lose 0.2 dB on signed values; use --provider cpu"},
-    ),
-    "cuda": Provider(
-        "CUDAExecutionProvider",
-        {"fp32": {"use_tf32": "0"}},
-        install=install_command("gpu"),
-        memory="cuda",
-    ),
-    "tensorrt-rtx": Provider(
-        "NvTensorRTRTXExecutionProvider",
-        plugin="onnxruntime_ep_nv_tensorrt_rtx",
-        install="pip install onnxruntime-ep-nv-tensorrt-rtx",
-    ),
-}
-"""Execution providers by the name users give."""
+from agsr.optional import require
 
 
 class OrtBackend(Backend):
@@ -75,7 +21,8 @@ class OrtBackend(Backend):
 
     Args:
         path: ONNX file.
-        provider: A key of `PROVIDERS`. Another one is never used in its place.
+        provider: A key of `agsr.engines.ort_session.PROVIDERS`. Another one is never used in its
+            place.
         precision: Arithmetic. Of an fp32 graph, one of the provider's `Provider.precisions`; any
             other graph has its own, which this must name. None takes what is there.
         threads: Threads of the CPU provider, at most one per core; None means one per core.
@@ -151,56 +98,6 @@ class OrtBackend(Backend):
         return partial(self._session.run_with_iobinding, binding)
 
 
-def available_providers() -> list[str]:
-    """Providers of `PROVIDERS` that this installation of ONNX Runtime lists or has as a plugin.
-
-    A listed provider may still lack its device or driver: open a session to know.
-    """
-    ort = require("onnxruntime", extra="cpu", purpose="ONNX Runtime")
-    built_in = ort.get_available_providers()
-    return [
-        name
-        for name, provider in PROVIDERS.items()
-        if provider.ort_name in built_in or (provider.plugin and find_spec(provider.plugin))
-    ]
-
-
-def open_session(
-    path: Path,
-    provider: str,
-    precision: str | None = None,
-    threads: int | None = None,
-    *,
-    exclusive: bool = True,
-) -> Any:
-    """A session for any graph, on the provider that was asked for.
-
-    Args:
-        path: ONNX file.
-        provider: A key of `PROVIDERS`.
-        precision: Arithmetic for an fp32 graph, one of the provider's `Provider.precisions`; None
-            means fp32, or what another graph has.
-        threads: Threads of the CPU provider, at most one per core; None means one per core.
-        exclusive: Whether the provider has to run every node. If not, the CPU may take those that
-            the provider can't.
-
-    Raises:
-        ModelError: The file can't be loaded.
-        BackendError: The provider isn't available here, or can't do what is asked.
-        MissingDependencyError: onnxruntime is not installed.
-    """
-    ort = require("onnxruntime", extra="cpu", purpose="The ONNX Runtime backend")
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file")
-    _check_request(provider, precision, threads)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = _threads(threads)
-    options.log_severity_level = _QUIET
-    if provider != "cpu" and exclusive:
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    return _open_session(ort, path, provider, precision, options)
-
-
 def _running_precision(path: Path, graph: str, provider: str, asked: str | None) -> str:
     """What a graph runs in; an error unless that is what was asked for."""
     if graph in PROVIDERS[provider].refuses:
@@ -221,76 +118,6 @@ def _chosen(provider: str, precision: str | None) -> str | None:
     """What a provider is told about an fp32 graph's precision; other graphs have their own."""
     known = PROVIDERS[provider].precisions if provider in PROVIDERS else ()
     return precision if precision in known else None
-
-
-def _check_request(provider: str, precision: str | None, threads: int | None) -> None:
-    if provider not in PROVIDERS:
-        raise BackendError(f"no provider named '{provider}'; known: {', '.join(PROVIDERS)}")
-    known = PROVIDERS[provider].precisions
-    if precision not in (None, *known):
-        raise BackendError(
-            f"provider '{provider}' runs in {' or '.join(known)}, not in {precision}"
-        )
-    if threads is not None and provider != "cpu":
-        raise BackendError(f"--threads is for the provider 'cpu', not for '{provider}'")
-
-
-def _open_session(ort: Any, path: Path, name: str, precision: str | None, options: Any) -> Any:
-    provider = PROVIDERS[name]
-    known = provider.precisions
-    plugin, provider_options = _plugin(provider), dict(known.get(precision or "", known["fp32"]))
-    arguments: dict[str, Any] = {}
-    if plugin is not None:
-        _add_plugin_devices(ort, provider, plugin, options, provider_options)
-    elif provider.ort_name in ort.get_available_providers():
-        arguments["providers"] = [(provider.ort_name, provider_options)]
-    else:
-        raise BackendError(f"provider '{name}' is not installed; add it with: {provider.install}")
-    try:
-        session = ort.InferenceSession(str(path), options, **arguments)
-    except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
-        reason = str(error).splitlines()[0]
-        hint = f"; {_NO_KERNEL}" if "NOT_IMPLEMENTED" in reason else ""
-        raise ModelError(
-            f"{path}: ONNX Runtime can't load it on '{name}': {reason}{hint}"
-        ) from None
-    if provider.ort_name not in session.get_providers():
-        got = ", ".join(session.get_providers())
-        raise BackendError(f"asked for provider '{name}', but ONNX Runtime fell back to {got}")
-    return session
-
-
-def _plugin(provider: Provider) -> Any | None:
-    try:
-        return importlib.import_module(provider.plugin) if provider.plugin else None
-    except ImportError:
-        return None
-
-
-def _add_plugin_devices(
-    ort: Any, provider: Provider, plugin: Any, options: Any, provider_options: dict[str, str]
-) -> None:
-    """Register a plugin library once per process and choose its CPU device, or its only one."""
-    names = {device.ep_name for device in ort.get_ep_devices()}
-    try:
-        if provider.ort_name not in names:
-            ort.register_execution_provider_library(provider.ort_name, plugin.get_library_path())
-    except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
-        reason = str(error).splitlines()[0]
-        raise BackendError(
-            f"this ONNX Runtime ({ort.__version__}) can't load {provider.plugin}: {reason}"
-        ) from None
-    devices = [d for d in ort.get_ep_devices() if d.ep_name == provider.ort_name]
-    on_cpu = [d for d in devices if d.device.type == ort.OrtHardwareDeviceType.CPU]
-    if not devices:
-        raise BackendError(f"{provider.ort_name} finds no device on this machine")
-    options.add_provider_for_devices((on_cpu or devices)[:1], provider_options)
-
-
-def _threads(asked: int | None) -> int:
-    """Threads for the CPU provider; more than cores would only get in each other's way."""
-    cores = os.cpu_count() or 1
-    return min(asked or cores, cores)
 
 
 def _check_ports(session: Any, path: Path) -> None:

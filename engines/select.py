@@ -18,7 +18,8 @@ from agsr.catalog import (
     find_onnx,
 )
 from agsr.contract import MAX_STEPS, Precision
-from agsr.engines.ort_backend import PROVIDERS, OrtBackend
+from agsr.engines.ort_backend import OrtBackend
+from agsr.engines.ort_session import PROVIDERS
 from agsr.engines.torch_backend import TorchBackend
 from agsr.errors import BackendError, MissingDependencyError
 from agsr.optional import install_command

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -91,15 +91,32 @@ class TrtBackend(Backend):
                     self._pipeline.release()
             self._pipeline = None
 
+    def resident(self, lr: Batch) -> Callable[[], object]:
+        """See `agsr.backend.Backend.resident`; the input's memory is held until `close`."""
+        with self._open_pipeline() as pipeline:
+            run = pipeline.resident(lr)
+
+        def guarded() -> None:
+            with self._open_pipeline():
+                run()
+
+        return guarded
+
     def _run(self, lr: Batch) -> Batch:
         (sr,) = self._run_many([lr])
         return sr
 
     def _run_many(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        with self._open_pipeline() as pipeline:
+            yield from pipeline.run(batches)
+
+    @contextmanager
+    def _open_pipeline(self) -> Iterator[Pipeline]:
+        """The pipeline, for this thread alone, with its GPU current."""
         with self._lock, _current(self._cuda):
             if self._pipeline is None:
                 raise BackendError(f"{self.info.model}: this backend is closed; open another")
-            yield from self._pipeline.run(batches)
+            yield self._pipeline
 
 
 def _cached_engine(

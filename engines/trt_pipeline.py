@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -51,6 +51,7 @@ class Pipeline:
         self._executor = Executor(trt, cuda, engine, source)
         self._in, self._out = cuda.stream(), cuda.stream()
         self._slots = [_Slot(cuda) for _ in range(SLOTS)]
+        self._resident: list[_Slot] = []
 
     def run(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Upscale batches in order, a slot for each that is under way.
@@ -71,15 +72,37 @@ class Pipeline:
         finally:  # whatever ended this, nothing may be under way when buffers are used again
             self._drain()
 
+    def resident(self, lr: Batch) -> Callable[[], None]:
+        """A call that executes on a batch that stays in the device's memory, and waits for it.
+
+        Its slot is its own, until `release`.
+
+        Raises:
+            BackendError: The batch fits no profile, or the GPU failed.
+        """
+        slot = _Slot(self._cuda)
+        self._resident.append(slot)
+        try:
+            fitted = self._submit(slot, lr)
+        finally:
+            self._drain()
+        call = slot.call(fitted)
+
+        def run() -> None:
+            self._executor.enqueue(call)
+            self._cuda.sync(self._executor.stream)
+
+        return run
+
     def release(self) -> None:
         """Give everything on the GPU back."""
         self._drain()
-        for slot in self._slots:
+        for slot in (*self._slots, *self._resident):
             slot.release()
         self._executor.release()
         for stream in (self._in, self._out):
             self._cuda.destroy_stream(stream)
-        self._slots, self._in, self._out = [], None, None
+        self._slots, self._resident, self._in, self._out = [], [], None, None
 
     def _drain(self) -> None:
         for stream in (self._in, self._executor.stream, self._out):
@@ -94,7 +117,7 @@ class Pipeline:
         cuda.copy_in(slot.device_in, slot.host_in[:count], self._in)
         cuda.record(slot.copied_in, self._in)
         cuda.hold(compute, slot.copied_in)
-        self._executor.enqueue(Call(fitted.profile, fitted.shape, slot.device_in, slot.device_out))
+        self._executor.enqueue(slot.call(fitted))
         cuda.record(slot.computed, compute)
         cuda.hold(self._out, slot.computed)
         cuda.copy_out(slot.host_out[: count * SCALE**2], slot.device_out, self._out)
@@ -146,6 +169,10 @@ class _Slot:
             self.device_in, self.device_out = self._device(made, count, count * SCALE**2)
             self._buffers = made.pop_all()
         self._room = count
+
+    def call(self, fitted: _Fitted) -> Call:
+        """The execution of a batch in these buffers."""
+        return Call(fitted.profile, fitted.shape, self.device_in, self.device_out)
 
     def release(self) -> None:
         """Give buffers and events back."""

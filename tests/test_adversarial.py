@@ -12,7 +12,7 @@ import torch._dynamo.testing
 from conftest import PHOTO, TINY, tiny_checkpoint
 
 from agsr.checkpoint import Checkpoint, load_checkpoint, read_tensors
-from agsr.console import follow_training
+from agsr.console_train import follow_training
 from agsr.contract import SCALE
 from agsr.data import Pair, load_pairs
 from agsr.discriminator import Discriminator, SrganDiscriminator

@@ -14,7 +14,8 @@ import pytest
 
 from agsr.backend import Batch
 from agsr.catalog import find_onnx, shipped_names, shipped_steps
-from agsr.engines.ort_backend import PROVIDERS, OrtBackend, available_providers
+from agsr.engines.ort_backend import OrtBackend
+from agsr.engines.ort_session import PROVIDERS, available_providers
 from agsr.engines.select import open_backend
 from agsr.engines.torch_backend import TorchBackend
 from agsr.errors import AgsrError, BackendError, CheckpointError, ModelError

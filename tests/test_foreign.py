@@ -26,7 +26,8 @@ from onnx import TensorProto, helper
 from agsr.backend import Batch
 from agsr.catalog import find_onnx
 from agsr.engines.foreign import ForeignBackend
-from agsr.engines.ort_backend import OrtBackend, available_providers
+from agsr.engines.ort_backend import OrtBackend
+from agsr.engines.ort_session import available_providers
 from agsr.engines.ports import Hints, luma
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ModelError

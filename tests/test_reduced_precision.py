@@ -18,7 +18,8 @@ from agsr.catalog import find_checkpoint, find_onnx
 from agsr.checkpoint import Checkpoint, load_checkpoint
 from agsr.cli import main
 from agsr.data import Pair
-from agsr.engines.ort_backend import OrtBackend, available_providers
+from agsr.engines.ort_backend import OrtBackend
+from agsr.engines.ort_session import available_providers
 from agsr.engines.select import open_backend
 from agsr.engines.torch_backend import TorchBackend
 from agsr.engines.trt_api import load_tensorrt

@@ -245,6 +245,27 @@ def test_an_abandoned_pipeline_is_drained(make: Callable[..., TrtBackend], cuda:
         np.testing.assert_array_equal(backend.upscale(given[2]), _repeated(given[2]))
 
 
+def test_a_resident_batch_is_run_without_copies_beside_others(
+    make: Callable[..., TrtBackend], cuda: FakeCuda
+) -> None:
+    assert cuda.graphs is not None
+    first, second, other = _batches((1, 8, 8), (1, 9, 9), (1, 8, 8))
+    backend = make()
+    runs = [backend.resident(first), backend.resident(second)]
+    outputs = {address: values.copy() for address, values in cuda.memory.items()}
+    for _ in range(3):
+        for run in runs:
+            run()
+        np.testing.assert_array_equal(backend.upscale(other), _repeated(other))
+    for address, values in outputs.items():  # the residents' results are those of their inputs
+        np.testing.assert_array_equal(cuda.memory[address], values)
+    assert len(set(cuda.graphs.launched)) == 3
+    backend.close()
+    assert not cuda.memory
+    with pytest.raises(BackendError, match="this backend is closed"):
+        runs[0]()
+
+
 def test_a_failed_execution_says_why(make: Callable[..., TrtBackend], engine: FakeEngine) -> None:
     engine.fails = True
     with make() as backend, pytest.raises(BackendError, match="out of memory; if memory ran out"):
