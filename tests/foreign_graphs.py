@@ -70,6 +70,16 @@ def repeating(
     return save(path, nodes, shape, kinds=(kind, kind), scales=np.array(scales, np.float32))
 
 
+def bicubic(path: Path) -> Path:
+    """Bicubic enlargement by ONNX's own operator, of pixels from 0 to 255."""
+    kernel = {"mode": "cubic", "cubic_coeff_a": -0.5}
+    nodes = [
+        node("Resize", ["picture", "", "scales"], ["large"], **kernel),
+        node("Clip", ["large", "low", "high"], ["enlarged"]),
+    ]
+    return save(path, nodes, low=np.float32(0), high=np.float32(255))
+
+
 def clipping(path: Path, low: float, high: float, gain: float = 1) -> Path:
     """A network that clips to its own range, so that any other range shows, and multiplies."""
     nodes = [

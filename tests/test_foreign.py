@@ -12,6 +12,7 @@ from conftest import small_baseline
 from foreign_graphs import (
     FREE,
     anonymous,
+    bicubic,
     clipping,
     node,
     ranged,
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from agsr.backend import Batch
+from agsr.bench.datasets import find_set
+from agsr.bench.quality import compare
 from agsr.catalog import find_onnx
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.ort_backend import OrtBackend
@@ -305,3 +308,15 @@ def test_hints_are_read_from_words() -> None:
     for wrong in ("colour=red", "order=grb", "input_peak", "size=64", "multiple=x"):
         with pytest.raises(ModelError, match=f"hints are '{wrong}'; expected NAME=VALUE"):
             Hints.parse(wrong)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "published"), [("Set5", 28.42), ("Set14", 26.00)])
+def test_a_foreign_graph_gets_its_published_score(
+    name: str, published: float, data: Path, path: Path
+) -> None:
+    backend = ForeignBackend(bicubic(path), Hints(input_peak=255, output_peak=255))
+    upscaler = Upscaler(backend=backend)
+    found = [compare(upscaler(image.lr), image.hr).psnr for image in find_set(name, data)]
+    assert np.mean(found) == pytest.approx(published, abs=0.02)
