@@ -34,7 +34,7 @@ PathType = click.Path(exists=True, path_type=Path)
 @click.option("--data", type=PathType, envvar="AGSR_DATA", required=True, help="The data folder.")
 @click.option("--patches", default=160, show_default=True)
 @click.option("--crop", default=64, show_default=True, help="Side of an LR patch, pixels.")
-@click.option("--ridge", default=5e-3, show_default=True, help="Price of changed texture.")
+@click.option("--ridge", default=8e-3, show_default=True, help="Price of changed texture.")
 @click.option("--seed", default=0, show_default=True, help="Chooses the patches.")
 def main(
     source: str, result: Path, data: Path, patches: int, crop: int, ridge: float, seed: int
