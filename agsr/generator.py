@@ -121,5 +121,10 @@ class Generator(Network):
 
         The LR pixels, each repeated for its 4x4 output pixels, are added before the pixel shuffle.
         """
-        residual = self.upsample(features_BCHW + self.mapping(features_BCHW))
+        residual = self.upsample(self.refine(features_BCHW))
         return F.pixel_shuffle(residual + lr_B3HW.repeat_interleave(SCALE**2, dim=1), SCALE)
+
+    def refine(self, features_BCHW: Tensor) -> Tensor:
+        """The input of the last convolution (eq. 8); the shape stays."""
+        refined: Tensor = features_BCHW + self.mapping(features_BCHW)
+        return refined

@@ -13,8 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from agsr.contract import SCALE
+
 COLOUR_AREA = 16
 """Side of the squares whose mean colours `colour_shift` compares, HR pixels."""
+
+PHASE_AREA = 32
+"""Side of the squares whose mean phases `phase_shift` compares, HR pixels."""
 
 
 def l1(sr: Tensor, hr: Tensor) -> Tensor:
@@ -45,6 +50,38 @@ def colour_shift(sr: Tensor, hr: Tensor) -> Tensor:
     Features hardly notice a small shift of a whole region's colour; people do.
     """
     return l1(F.avg_pool2d(sr.float(), COLOUR_AREA), F.avg_pool2d(hr.float(), COLOUR_AREA))
+
+
+def phase_shift(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean absolute value of `phase_shifts` over squares of `PHASE_AREA` pixels a side.
+
+    A constant pattern that repeats with every LR pixel passes for texture in the eyes of the
+    features, while people see a grid on skin, sky and walls.
+    """
+    return phase_shifts(sr, hr, stride=PHASE_AREA // SCALE).abs().mean()
+
+
+def phase_shifts(sr: Tensor, hr: Tensor, *, stride: int) -> Tensor:
+    """How far each of the 16 phases of the pixel shuffle lies from their mean, area by area.
+
+    A phase is one of the 4x4 HR pixels of an LR pixel. Its error is averaged over squares of
+    `PHASE_AREA` HR pixels a side, or over a smaller image whole; texture cancels out, a grid stays.
+
+    Args:
+        sr: ``(B, 3, 4H, 4W)`` output.
+        hr: ``(B, 3, 4H, 4W)`` target.
+        stride: LR pixels from one square to the next.
+
+    Returns:
+        ``(B, 3, 16, rows, columns)``, of mean 0 over the phases.
+    """
+    error = F.pixel_unshuffle(sr.float() - hr.float(), SCALE)
+    height, width = error.shape[-2:]
+    side = PHASE_AREA // SCALE
+    means = F.avg_pool2d(error, (min(side, height), min(side, width)), stride)
+    phases = means.reshape(len(means), -1, SCALE**2, *means.shape[-2:])
+    shifts: Tensor = phases - phases.mean(2, keepdim=True)
+    return shifts
 
 
 def reconstruction_error(reconstruction: Tensor, image: Tensor) -> Tensor:

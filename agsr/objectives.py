@@ -107,10 +107,11 @@ class GanObjective(Objective):
         self.log["perceptual"] = distance.detach()
         return distance
 
-    def _colour(self, sr: Tensor, hr: Tensor) -> Tensor:
-        shift = losses.colour_shift(sr, hr)
-        self.log["colour"] = shift.detach()
-        return self.config.colour_weight * shift
+    def _shifts(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """What features hardly notice and people do: a shift of local colours, a grid."""
+        colour, phase = losses.colour_shift(sr, hr), losses.phase_shift(sr, hr)
+        self.log |= {"colour": colour.detach(), "phase": phase.detach()}
+        return self.config.colour_weight * colour + self.config.phase_weight * phase
 
     def _look_at(self, sr_by_step: Sequence[Tensor], hr: Tensor, iteration: int) -> Tensor:
         """Choose the output that the costly terms see; `update` sees the same."""
@@ -146,7 +147,7 @@ class AttentiveGanObjective(GanObjective):
                 perceptual_weight=config.perceptual_weight,
             )
             + config.probability_weight * _surprise(verdict.logit)
-            + self._colour(sr, hr)
+            + self._shifts(sr, hr)
         )
 
     def update(self, rate: float) -> None:
@@ -199,7 +200,7 @@ class SrganObjective(GanObjective):
             pixel
             + self.config.perceptual_weight * perceptual
             + self.config.probability_weight * _surprise(logit)
-            + self._colour(sr, hr)
+            + self._shifts(sr, hr)
         )
 
     def update(self, rate: float) -> None:

@@ -48,6 +48,9 @@ class TrainConfig:
     """``λ_p``: weight of the LPIPS distance of VGG16 features."""
     colour_weight: float = 0.0
     """Weight of `agsr.losses.colour_shift` in the stage ``gan``."""
+    phase_weight: float = 0.0
+    """Weight of `agsr.losses.phase_shift` in the stage ``gan``. It has to cost more than the
+    perceptual loss gains by a grid: 24 where ``perceptual_weight`` is 1; see docs/training.md."""
     probability_weight: float = 0.0
     """Weight of ``-log D(G(z))``, the sigmoid of Fig. 6; 0 lets it only watch."""
     critic_rate: float = 4e-4
@@ -130,6 +133,7 @@ STAGE_DEFAULTS: dict[tuple[str, Stage], dict[str, object]] = {
         "adversarial_weight": 0.1,
         "perceptual_weight": 1.0,
         "colour_weight": 4.0,
+        "phase_weight": 24.0,
         "validate_every": 250,
     },
     ("srgan", "gan"): {
@@ -138,6 +142,7 @@ STAGE_DEFAULTS: dict[tuple[str, Stage], dict[str, object]] = {
         "final_rate": 1e-6,
         "perceptual_weight": 1.0,
         "colour_weight": 4.0,
+        "phase_weight": 24.0,
         "probability_weight": 1e-2,
         "validate_every": 250,
     },

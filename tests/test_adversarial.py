@@ -103,6 +103,20 @@ def test_without_weights_the_gan_gradient_is_that_of_the_pixels() -> None:
         torch.testing.assert_close(sr.grad, (sr - hr).sign().detach() / hr.numel() / 2)
 
 
+def test_the_phase_term_pulls_a_grid_flat() -> None:
+    config = GAN.changed({"adversarial_weight": 0.0, "perceptual_weight": 0.0, "phase_weight": 4.0})
+    objective = AttentiveGanObjective(config, ALONE, None)
+    hr = torch.full((1, 3, 32, 32), 0.5)
+    sr = hr.clone()
+    sr[..., ::4, ::4] += 0.1  # one bright pixel in every 4x4
+    sr.requires_grad_()
+    objective.loss([sr], hr, 0).backward()
+    assert objective.log["phase"].item() == pytest.approx(2 * 15 / 16**2 * 0.1)
+    assert sr.grad is not None
+    assert (sr.grad[..., ::4, ::4] > 0).all()
+    assert (sr.grad[..., 1::4, 1::4] < 0).all()
+
+
 def test_the_generators_step_leaves_the_discriminator_alone() -> None:
     objective = AttentiveGanObjective(GAN, ALONE, None)
     outputs = [torch.rand(2, 3, 32, 32, requires_grad=True) for _ in range(2)]
@@ -125,7 +139,7 @@ def test_the_discriminator_learns_to_tell_and_to_rebuild() -> None:
         seen.append({name: float(value) for name, value in objective.log.items()})
     assert seen[-1]["L_Dr"] < 0.5 * seen[0]["L_Dr"]
     assert seen[-1]["D(x)"] - seen[-1]["D(G(z))"] > 0.2 > seen[0]["D(x)"] - seen[0]["D(G(z))"]
-    terms = {"l1", "colour", "L_Dr", "L_Df", "k", "convergence", "D(x)", "D(G(z))"}
+    terms = {"l1", "colour", "phase", "L_Dr", "L_Df", "k", "convergence", "D(x)", "D(G(z))"}
     assert set(seen[-1]) == terms
 
 
@@ -198,7 +212,7 @@ def test_srgan_trains_in_both_stages(tmp_path: Path, pairs: list[Pair], features
         features=features,
     )
     terms = next(iter(gan.run())).terms
-    assert set(terms) == {"l1", "perceptual", "colour", "D(x)", "D(G(z))"}
+    assert set(terms) == {"l1", "perceptual", "colour", "phase", "D(x)", "D(G(z))"}
     made = load_checkpoint(tmp_path / "gan" / "last.safetensors")
     moved = [
         name for name in made.weights if not torch.equal(made.weights[name], init.weights[name])

@@ -41,6 +41,23 @@ def test_colour_shift_sees_areas_and_not_texture() -> None:
     assert losses.colour_shift(random, random + 0.25).item() == pytest.approx(0.25)
 
 
+def test_phase_shift_sees_a_grid_and_neither_texture_nor_colour() -> None:
+    grid = torch.rand(1, 3, 4, 4).tile(1, 1, 16, 16)
+    texture = torch.rand(1, 3, 64, 64)
+    seen = losses.phase_shift(grid, torch.zeros_like(grid)).item()
+    assert seen == pytest.approx((grid - grid.mean((2, 3), keepdim=True)).abs().mean().item())
+    assert losses.phase_shift(grid + texture, texture).item() == pytest.approx(seen, abs=1e-6)
+    assert losses.phase_shift(texture + 0.25, texture).item() == pytest.approx(0, abs=1e-6)
+    # The same LR pixels in another order: the error is large everywhere, but not on average.
+    shuffled = texture.view(1, 3, 2, 8, 4, 64).flip(3).reshape(1, 3, 64, 64)
+    assert losses.phase_shift(shuffled, texture).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_phase_shift_takes_patches_smaller_than_its_squares() -> None:
+    grid = torch.eye(4).tile(1, 3, 1, 2)
+    assert losses.phase_shift(grid, torch.zeros_like(grid)).item() == pytest.approx(0.375)
+
+
 def test_discriminator_loss_weighs_generated_images_by_k() -> None:
     real, fake = torch.tensor(0.5), torch.tensor(0.2)
     assert losses.discriminator_loss(real, fake, torch.tensor(0.0)) == real
