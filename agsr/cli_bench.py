@@ -11,16 +11,13 @@ import click
 
 from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS
-from agsr.options import CommaList, Commands, FilePath, SizeList
+from agsr.options import INTERRUPTED, CommaList, Commands, FilePath, SizeList
 
 if TYPE_CHECKING:
     from agsr.bench.datasets import ImageSet
     from agsr.bench.gallery import Gallery
     from agsr.bench.plan import BenchPlan
     from agsr.bench.results import BenchResult
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
 
 
 @click.group(cls=Commands, invoke_without_command=True)
@@ -165,7 +162,7 @@ def _share(text: str) -> float:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         share = -1.0
-    if not 0 <= share < 10:
+    if not 0 <= share <= 1:
         raise click.BadParameter(f"{text!r} is not a share like 5% or 0.05") from None
     return share
 
@@ -181,7 +178,7 @@ def _measure(
     from agsr.bench.gallery import Gallery
     from agsr.bench.outputs import Outputs
     from agsr.bench.run import run
-    from agsr.console_bench import bench_progress, show_result, show_table1
+    from agsr.console_bench import bench_progress, interruptible, show_result, show_table1
 
     outputs = Outputs(json=json_path, markdown=markdown, html=html, plot=plot)
     outputs.check()
@@ -189,13 +186,14 @@ def _measure(
     if as_table1:
         options = _for_table1(options)
     plan = _plan(observer=gallery if html else None, plain=as_table1, **options)
-    with bench_progress() as notify:
-        result = run(plan, notify)
-    if as_table1:
-        show_table1(result)
-    else:
-        show_result(result)
-    outputs.write(result, gallery)
+    with interruptible():
+        with bench_progress() as notify:
+            result = run(plan, notify)
+        outputs.write(result, gallery)
+        if as_table1:
+            show_table1(result)
+        else:
+            show_result(result)
     _leave(result)
 
 

@@ -159,7 +159,10 @@ def _sizing(scale: float | None, max_size: int | None, fit: tuple[int, int] | No
     if sum(option is not None for option in (scale, max_size, fit)) > 1:
         raise click.UsageError("--scale, --max-size and --to exclude one another")
     if scale is not None:
-        return Sizing(scale=scale)
+        try:
+            return Sizing(scale=scale)
+        except ValueError as error:  # not a number
+            raise click.BadParameter(str(error), param_hint="--scale") from None
     return Sizing(box=(max_size, max_size) if max_size else fit)
 
 

@@ -114,7 +114,12 @@ def open_sets(names: Sequence[str], data: Path | None, *, fetch: bool) -> list[I
 
             return find_set(name, data, fetch=fetch, progress=report)
 
-        return [find(name) for name in names]
+        return [find(part) for name in names for part in _parts(name)]
+
+
+def _parts(name: str) -> list[str]:
+    """Several names with commas between them; a folder's path may hold a comma, too."""
+    return [name] if Path(name).is_dir() else name.split(",")
 
 
 def show_export(report: ExportReport) -> None:

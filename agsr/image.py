@@ -101,6 +101,9 @@ def _descriptor(stream: object) -> int | None:
 
 
 def _read_bytes(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "not a regular file"
+        raise ImageError(f"{path}: {kind}; expected an image file, or '-' for stdin")
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -23,8 +23,12 @@ Command = Callable[..., Any]
 FilePath = click.Path(path_type=Path)
 
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
 class Commands(click.Group):
-    """Turns the project's errors into one line and exit status 1."""
+    """Turns the project's errors into one line and exit status 1, Ctrl-C into 130."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; errors a user can act on become a `click.ClickException`."""
@@ -38,6 +42,9 @@ class Commands(click.Group):
             raise click.ClickException(f"{named}{reason}") from None
         except MemoryError:
             raise click.ClickException("out of memory") from None
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            raise SystemExit(INTERRUPTED) from None
 
 
 class Sectioned(click.Command):

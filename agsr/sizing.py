@@ -26,6 +26,10 @@ class Sizing:
     box: tuple[int, int] | None = None
     """Largest width and height; the result is as large as fits, but at most ``scale`` times."""
 
+    def __post_init__(self) -> None:
+        if not 0 < self.scale <= SCALE:
+            raise ValueError(f"scale is {self.scale}; expected above 0, at most {SCALE}")
+
     def result(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the result of an input."""
         scale = self.scale

@@ -84,6 +84,8 @@ def find_set(
         DatasetError: There is no such set, no image in it, or it can't be fetched.
         MissingDependencyError: Fetching needs a package that is not installed.
     """
+    if data is not None and not data.is_dir():
+        raise DatasetError(f"{data}: no such folder; --data names the one that holds the sets")
     folder = _locate(name, data)
     if folder is None and fetch and name in sources():
         folder = fetch_set(name, progress=progress)

@@ -49,6 +49,8 @@ def test_images_are_cropped_and_grey_stays_grey(sets: Path) -> None:
 def test_missing_and_empty_sets_say_how_to_go_on(
     sets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with pytest.raises(DatasetError, match="nowhere: no such folder; --data names the one"):
+        find_set("Mini", sets / "nowhere")
     with pytest.raises(DatasetError, match=r"no image set 'Set99'.*--data or AGSR_DATA"):
         find_set("Set99", sets)
     monkeypatch.delenv("AGSR_DATA", raising=False)

@@ -80,6 +80,7 @@ def test_help_of_both_commands() -> None:
         (["compare", "a.json"], "Missing argument 'NEW'"),
         (["compare", "a.json", "b.json", "--max-regression", "much"], "'much' is not a share"),
         (["compare", "a.json", "b.json", "--max-regression", "-5%"], "'-5%' is not a share"),
+        (["compare", "a.json", "b.json", "--max-regression", "5"], "'5' is not a share like 5%"),
         (["compare", "a.json", "b.json", "--max-psnr-loss", "-1"], "-1.0 is not in the range"),
     ],
 )

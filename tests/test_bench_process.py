@@ -152,6 +152,8 @@ def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(
     assert process.stderr is not None
     next(line for line in process.stderr if line.startswith("round 4"))
     os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # impatience loses nothing
     shown, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in told
