@@ -147,7 +147,10 @@ def _costs(result: BenchResult) -> Table:
         if row.device
     )
     columns = ("", "runs on", "precision", "load ms", "first call ms", "memory MB", "device MB")
-    caption = "Load includes the imports; memory is the largest of each row's own process."
+    caption = (
+        "Load includes the imports; the first call is on the first image that is scored, or "
+        "without sets on the first workload; memory is the largest of each row's own process."
+    )
     return Table("What a start costs", columns, rows, caption)
 
 
