@@ -29,6 +29,7 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "agsr",
     "text.color": INK,
+    "text.parse_math": False,  # a file's name may hold dollars
     "xtick.color": INK,
     "ytick.color": INK,
 }
@@ -129,5 +130,5 @@ def _label(axes: Any, result: BenchResult) -> None:
 
 
 def _line(row: Row) -> str:
-    parts = (row.contender.backend, Path(row.contender.weights).name, row.precision)
-    return " ".join(parts)
+    """Files keep their folder, which may be all that tells two of them apart."""
+    return " ".join((row.contender.backend, row.contender.weights, row.precision))

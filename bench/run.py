@@ -120,7 +120,7 @@ class _Bench:
                     sr, found = self._judge(image, results[contender], reference)
                     scored[contender].append(found)
                     if self._plan.observer:
-                        self._plan.observer(image, contender, sr)
+                        self._plan.observer(images.name, image, contender, sr)
 
     def _judge(
         self, image: TestImage, levels: Levels, reference: Levels | None

@@ -277,14 +277,14 @@ def test_the_observer_sees_every_scored_image(mini: ImageSet) -> None:
         Contender(backend="bicubic"),
         sets=(mini,),
         rounds=0,
-        observer=lambda image, contender, sr: seen.append((image.name, contender.label, sr)),
+        observer=lambda name, image, contender, sr: seen.append((name, image.name, contender, sr)),
     )
     run(plan)
-    assert [(name, label) for name, label, _ in seen] == [
-        ("colour", "bicubic"),
-        ("grey", "bicubic"),
+    assert [(name, image, contender.label) for name, image, contender, _ in seen] == [
+        ("Mini", "colour", "bicubic"),
+        ("Mini", "grey", "bicubic"),
     ]
-    for (_, _, sr), image in zip(seen, mini, strict=True):
+    for (*_, sr), image in zip(seen, mini, strict=True):
         assert np.array_equal(sr, upscale(image.lr))
 
 
