@@ -183,11 +183,13 @@ def _measure(
     from agsr.bench.run import run
     from agsr.console_bench import bench_progress, show_result, show_table1
 
+    if as_table1:
+        options = _for_table1(options)
+    if plot:
+        _check_plot(**options)
     outputs = Outputs(json=json_path, markdown=markdown, html=html, plot=plot)
     outputs.check()
     gallery = Gallery()
-    if as_table1:
-        options = _for_table1(options)
     plan = _plan(observer=gallery if html else None, plain=as_table1, **options)
     with bench_progress() as notify:
         result = run(plan, notify)
@@ -195,7 +197,8 @@ def _measure(
         show_table1(result)
     else:
         show_result(result)
-    outputs.write(result, gallery)
+    for note in outputs.write(result, gallery):
+        click.echo(f"note: {note}", err=True)
     _leave(result)
 
 
@@ -257,6 +260,11 @@ def _plan(
         observer=observer,
         command=shlex.join(["agsr", *sys.argv[1:]]),
     )
+
+
+def _check_plot(sets: tuple[str, ...], rounds: int, **_: Any) -> None:
+    if not sets or not rounds:
+        raise click.UsageError("--plot needs scores and times: a --set, and --rounds of 1 or more")
 
 
 def _check_sets(sets: tuple[ImageSet, ...], sizes: tuple[Any, ...], rounds: int) -> None:

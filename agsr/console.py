@@ -35,13 +35,15 @@ _T = TypeVar("_T")
 
 
 def stdout() -> Console:
-    """Where data goes."""
-    return Console(soft_wrap=True, highlight=False, markup=False)
+    """Where data goes. Names are shown as they are: no markup in brackets, no emoji by colons."""
+    return Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def stderr(*, quiet: bool = False) -> Console:
     """Where progress and messages go."""
-    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False, quiet=quiet)
+    return Console(
+        stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False, quiet=quiet
+    )
 
 
 class BatchProgress:
@@ -144,14 +146,14 @@ def show_quality(report: QualityReport) -> None:
     perceptual = report.mean.lpips is not None
     columns = ["PSNR dB", "SSIM", *(["LPIPS"] if perceptual else [])]
     table = Table(
-        escape(report.set),
+        report.set,
         *columns,
         *(f"Bicubic {column}" for column in columns),
         title=report.backend.summary,
         caption=report.protocol,
     )
     for row in report.rows:
-        table.add_row(escape(row.image), *_scores(row))
+        table.add_row(row.image, *_scores(row))
     table.add_section()
     table.add_row("mean", *_scores(report.mean), style="bold")
     console = stdout()

@@ -71,9 +71,9 @@ def _console() -> Console:
 def _print(console: Console, table: TextTable, marks: tuple[str, ...] = ()) -> None:
     shown = Table(title=table.title, caption=table.caption, box=None, header_style="bold")
     for number, column in enumerate(table.columns):
-        shown.add_column(escape(column), justify="right" if number else "left", no_wrap=not number)
+        shown.add_column(column, justify="right" if number else "left", no_wrap=not number)
     for row in table.rows:
-        shown.add_row(*map(escape, row), style="red" if row[0] in marks else "")
+        shown.add_row(*row, style="red" if row[0] in marks else "")
     console.print(shown)
     console.print()
 
