@@ -148,7 +148,8 @@ def compare(old: Path, new: Path, max_regression: str, max_psnr_loss: float) -> 
     """Compare two results of --json; exit status 1 past a limit.
 
     Times are taken relative to a matrix product that both runs measured, so that a slower day of
-    the machine is not taken for a slower program. Both need four --rounds at least.
+    the machine is not taken for a slower program. Both need four --rounds at least. Rows that ran
+    in another way (threads, hints, device, precision) are told and not compared.
     """
     from agsr.bench.comparison import compare_results
     from agsr.bench.results import BenchResult

@@ -89,6 +89,8 @@ def show_comparison(comparison: Comparison, largest: float, largest_loss: float)
         _print(console, table, marks=(*slower, *worse))
     for label in comparison.missing:
         console.print(f"missing in the new run: {label}")
+    for line in comparison.different:
+        console.print(f"not compared: {line}")
     for label in slower:
         console.print(f"slower by more than {largest:.0%}: {label}")
     for label in worse:
@@ -96,4 +98,4 @@ def show_comparison(comparison: Comparison, largest: float, largest_loss: float)
     for change in comparison.speed:
         if change.doubtful(largest):
             console.print(f"perhaps slower, more --rounds would tell: {change.label}")
-    return bool(slower or worse or comparison.missing)
+    return bool(slower or worse or comparison.missing or comparison.different)

@@ -198,6 +198,16 @@ def test_compare_fails_where_something_became_worse() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_compare_fails_where_a_row_ran_in_another_way() -> None:
+    before = simulate(np.random.default_rng(0))
+    alone = tuple(replace(x, contender=replace(x.contender, threads=1)) for x in before.rows)
+    found = _compare(before, replace(before, rows=alone))
+    assert found.exit_code == 1
+    assert "not compared: ort: threads was one per core, is 1" in found.stdout
+    assert "slower" not in found.stdout
+
+
+@pytest.mark.usefixtures("folder")
 def test_compare_says_when_more_rounds_would_tell() -> None:
     rng = np.random.default_rng(0)
     found = _compare(simulate(rng, rounds=2), simulate(rng, rounds=2, slowdown=1.3))
