@@ -177,6 +177,23 @@ def test_the_plot_tells_files_of_one_name_apart(result: BenchResult) -> None:
     assert [p.line for p in found] == ["ort a/model.onnx fp32", "ort b/model.onnx fp32"]
 
 
+def test_the_plot_is_of_one_set_and_one_workload(result: BenchResult, tmp_path: Path) -> None:
+    """What failed on that of the others has no place among them."""
+    both, other = row("psnr", 1, 30.0, 0.1), row("gan", 1, 29.0, 0.2)
+    large = dataclasses.replace(both.timings[0], workload="1280x720", rounds=((9.0,),))
+    second = dataclasses.replace(both.quality[0], set="Other")
+    rows = (
+        dataclasses.replace(both, timings=(*both.timings, large)),
+        dataclasses.replace(other, timings=(large,)),
+        dataclasses.replace(other, quality=(second,)),
+    )
+    assert [p.line for p in points(dataclasses.replace(result, rows=rows))] == ["ort psnr fp32"]
+    save_plot(dataclasses.replace(result, rows=rows[::-1]), tmp_path / "plot.svg")
+    drawn = (tmp_path / "plot.svg").read_text()
+    assert "PSNR-Y on Other, dB" in drawn
+    assert "median time of 320x180, ms" in drawn
+
+
 @pytest.mark.parametrize("name", ["x$y$z.onnx", r"a$\bad$.onnx", "50 % of $5.onnx"])
 def test_dollars_in_a_name_are_no_formula(result: BenchResult, name: str) -> None:
     page = inline_svg(dataclasses.replace(result, rows=(row(name, 1, 30.0, 0.1),)))
