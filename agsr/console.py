@@ -187,7 +187,11 @@ def show_checks(title: str, checks: Iterable[Check]) -> None:
 
 @contextmanager
 def build_progress(name: str) -> Iterator[Callable[[str, float], bool]]:
-    """A bar over a build, on terminals only; Ctrl-C cancels the build cleanly."""
+    """A bar over a build, on terminals only; Ctrl-C cancels the build cleanly.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came too late to cancel the build.
+    """
     console = stderr()
     stopped: list[int] = []
     previous = signal.signal(signal.SIGINT, lambda number, _: stopped.append(number))
@@ -200,6 +204,8 @@ def build_progress(name: str) -> Iterator[Callable[[str, float], bool]]:
                 return not stopped
 
             yield report
+        if stopped:
+            raise KeyboardInterrupt
     finally:
         signal.signal(signal.SIGINT, previous)
 
