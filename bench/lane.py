@@ -144,5 +144,5 @@ class Lane:
 
 def _told(failures: Mapping[str, list[str]]) -> str:
     """All failures in a line: each reason once, behind the parts of the work that it hit."""
-    parts = {reason: ", ".join(filter(None, where)) for reason, where in failures.items()}
+    parts = {r: ", ".join(dict.fromkeys(filter(None, where))) for r, where in failures.items()}
     return "; ".join(f"{where}: {reason}" if where else reason for reason, where in parts.items())

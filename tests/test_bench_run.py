@@ -196,9 +196,15 @@ def test_a_graph_of_another_precision_is_no_reference(mini: ImageSet, backend: s
 @pytest.mark.usefixtures("at_desks")
 def test_what_is_too_large_for_one_costs_it_nothing_else(mini: ImageSet) -> None:
     contender = Stub(backend="small", weights="x.onnx")
-    result = run(_plan(contender, sets=(mini,), sizes=((6, 8), (20, 20), (9, 9)), rounds=2))
-    (row,) = result.rows
-    assert [timing.workload for timing in row.timings] == ["8x6", "9x9"]
+    plan = _plan(
+        contender,
+        sets=(mini,),
+        sizes=((6, 8), (20, 20), (9, 9)),
+        boundaries=("host", "device"),
+        rounds=2,
+    )
+    (row,) = run(plan).rows
+    assert [timing.workload for timing in row.timings] == ["8x6", "8x6", "9x9", "9x9"]
     assert row.error == "Mini colour, Mini grey, 20x20: too large"
     assert row.quality == ()
 
