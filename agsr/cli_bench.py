@@ -145,7 +145,8 @@ def compare(old: Path, new: Path, max_regression: str, max_psnr_loss: float) -> 
     """Compare two results of --json; exit status 1 past a limit.
 
     Times are taken relative to a matrix product that both runs measured, so that a slower day of
-    the machine is not taken for a slower program. Both need four --rounds at least.
+    the machine is not taken for a slower program. Both need four --rounds at least. Rows that ran
+    in another way (threads, hints, device, precision) are told and not compared.
     """
     from agsr.bench.comparison import compare_results
     from agsr.bench.results import BenchResult
@@ -180,16 +181,19 @@ def _measure(
     from agsr.bench.run import run
     from agsr.console_bench import bench_progress, interruptible, show_result, show_table1
 
+    if as_table1:
+        options = _for_table1(options)
+    if plot:
+        _check_plot(**options)
     outputs = Outputs(json=json_path, markdown=markdown, html=html, plot=plot)
     outputs.check()
     gallery = Gallery()
-    if as_table1:
-        options = _for_table1(options)
     plan = _plan(observer=gallery if html else None, plain=as_table1, **options)
     with interruptible():
         with bench_progress() as notify:
             result = run(plan, notify)
-        outputs.write(result, gallery)
+        for note in outputs.write(result, gallery):
+            click.echo(f"note: {note}", err=True)
         if as_table1:
             show_table1(result)
         else:
@@ -255,6 +259,11 @@ def _plan(
         observer=observer,
         command=shlex.join(["agsr", *sys.argv[1:]]),
     )
+
+
+def _check_plot(sets: tuple[str, ...], rounds: int, **_: Any) -> None:
+    if not sets or not rounds:
+        raise click.UsageError("--plot needs scores and times: a --set, and --rounds of 1 or more")
 
 
 def _check_sets(sets: tuple[ImageSet, ...], sizes: tuple[Any, ...], rounds: int) -> None:

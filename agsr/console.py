@@ -35,13 +35,15 @@ _T = TypeVar("_T")
 
 
 def stdout() -> Console:
-    """Where data goes."""
-    return Console(soft_wrap=True, highlight=False, markup=False)
+    """Where data goes. Names are shown as they are: no markup in brackets, no emoji by colons."""
+    return Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def stderr(*, quiet: bool = False) -> Console:
     """Where progress and messages go."""
-    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False, quiet=quiet)
+    return Console(
+        stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False, quiet=quiet
+    )
 
 
 class BatchProgress:
@@ -149,14 +151,14 @@ def show_quality(report: QualityReport) -> None:
     perceptual = report.mean.lpips is not None
     columns = ["PSNR dB", "SSIM", *(["LPIPS"] if perceptual else [])]
     table = Table(
-        escape(report.set),
+        report.set,
         *columns,
         *(f"Bicubic {column}" for column in columns),
         title=report.backend.summary,
         caption=report.protocol,
     )
     for row in report.rows:
-        table.add_row(escape(row.image), *_scores(row))
+        table.add_row(row.image, *_scores(row))
     table.add_section()
     table.add_row("mean", *_scores(report.mean), style="bold")
     console = stdout()
@@ -190,7 +192,11 @@ def show_checks(title: str, checks: Iterable[Check]) -> None:
 
 @contextmanager
 def build_progress(name: str) -> Iterator[Callable[[str, float], bool]]:
-    """A bar over a build, on terminals only; Ctrl-C cancels the build cleanly."""
+    """A bar over a build, on terminals only; Ctrl-C cancels the build cleanly.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came too late to cancel the build.
+    """
     console = stderr()
     stopped: list[int] = []
     previous = signal.signal(signal.SIGINT, lambda number, _: stopped.append(number))
@@ -203,6 +209,8 @@ def build_progress(name: str) -> Iterator[Callable[[str, float], bool]]:
                 return not stopped
 
             yield report
+        if stopped:
+            raise KeyboardInterrupt
     finally:
         signal.signal(signal.SIGINT, previous)
 

@@ -90,9 +90,9 @@ def _console() -> Console:
 def _print(console: Console, table: TextTable, marks: tuple[str, ...] = ()) -> None:
     shown = Table(title=table.title, caption=table.caption, box=None, header_style="bold")
     for number, column in enumerate(table.columns):
-        shown.add_column(escape(column), justify="right" if number else "left", no_wrap=not number)
+        shown.add_column(column, justify="right" if number else "left", no_wrap=not number)
     for row in table.rows:
-        shown.add_row(*map(escape, row), style="red" if row[0] in marks else "")
+        shown.add_row(*row, style="red" if row[0] in marks else "")
     console.print(shown)
     console.print()
 
@@ -108,6 +108,8 @@ def show_comparison(comparison: Comparison, largest: float, largest_loss: float)
         _print(console, table, marks=(*slower, *worse))
     for label in comparison.missing:
         console.print(f"missing in the new run: {label}")
+    for line in comparison.different:
+        console.print(f"not compared: {line}")
     for label in slower:
         console.print(f"slower by more than {largest:.0%}: {label}")
     for label in worse:
@@ -115,4 +117,4 @@ def show_comparison(comparison: Comparison, largest: float, largest_loss: float)
     for change in comparison.speed:
         if change.doubtful(largest):
             console.print(f"perhaps slower, more --rounds would tell: {change.label}")
-    return bool(slower or worse or comparison.missing)
+    return bool(slower or worse or comparison.missing or comparison.different)

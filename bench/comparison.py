@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from agsr.bench.quality import Scores, change
@@ -30,13 +30,15 @@ class SpeedChange:
     label: str
     """Row and workload."""
     ratio: float
-    """Time in the new run over time in the old one, each relative to the matrix product."""
+    """Time in the new run over time in the old one."""
     low: float
     """The ratio is at least this, at `CONFIDENCE`; 0 if there are too few rounds to tell."""
     high: float
     """The ratio is at most this, at `CONFIDENCE`; infinite if there are too few rounds to tell."""
     raw_ratio: float
     """The ratio of the times themselves."""
+    normalised: bool
+    """Whether all but ``raw_ratio`` are of times relative to a matrix product of both runs."""
 
     def regressed(self, largest: float) -> bool:
         """Whether it is slower by more than ``largest`` (0.05 is 5 %), and that isn't noise."""
@@ -73,10 +75,15 @@ class Comparison:
     """Scores that both have."""
     missing: tuple[str, ...]
     """What the old run has and the new one lacks."""
+    different: tuple[str, ...]
+    """Rows that ran in another way, which are not compared, and in what they differ."""
 
 
 def compare_results(old: BenchResult, new: BenchResult) -> Comparison:
-    """Compare what both runs measured, by row, workload and set."""
+    """Compare what both runs measured in the same way, by row, workload and set."""
+    differences = _differences(old, new)
+    alike = (row for row in old.rows if row.contender.label not in differences)
+    old = replace(old, rows=tuple(alike))
     times, scores = _shared(_timings(old), _timings(new)), _shared(_scores(old), _scores(new))
     missing = [f"speed of {label}" for label in _timings(old).keys() - times.keys()]
     missing += [f"quality of {label}" for label in _scores(old).keys() - scores.keys()]
@@ -94,6 +101,7 @@ def compare_results(old: BenchResult, new: BenchResult) -> Comparison:
             for label, (before, after) in scores.items()
         ),
         missing=tuple(sorted(missing)),
+        different=tuple(f"{label}: {found}" for label, found in differences.items()),
     )
 
 
@@ -111,6 +119,33 @@ def shift(old: list[float], new: list[float]) -> tuple[float, float, float]:
     left_out = math.floor(pairs / 2 - quantile * spread + 0.5)
     bounds = (quotients[left_out - 1], quotients[-left_out]) if left_out > 0 else (0.0, math.inf)
     return statistics.median(quotients), *bounds
+
+
+def _differences(old: BenchResult, new: BenchResult) -> dict[str, str]:
+    """Rows that ran in both, but not in the same way: in what they differ, by label."""
+    present = {row.contender.label: row for row in new.rows if row.device}
+    pairs = [(row, present.get(row.contender.label)) for row in old.rows if row.device]
+    found = {
+        before.contender.label: "; ".join(
+            f"{name} was {was}, is {now}"
+            for (name, was), now in zip(_way(before).items(), _way(after).values(), strict=True)
+            if was != now
+        )
+        for before, after in pairs
+        if after is not None
+    }
+    return {label: text for label, text in found.items() if text}
+
+
+def _way(row: Row) -> dict[str, str]:
+    """What a row's label leaves open, but its figures depend on."""
+    threads = row.contender.threads
+    return {
+        "threads": "one per core" if threads is None else str(threads),
+        "hints": row.contender.hints or "none",
+        "device": row.device.partition(" (")[0],  # without the library's version
+        "precision": row.precision,
+    }
 
 
 def _shared(old: dict[str, _T], new: dict[str, _T]) -> dict[str, tuple[_T, _T]]:
@@ -143,7 +178,12 @@ def _speed_change(
         before, after = _relative(before, yardstick[0]), _relative(after, yardstick[1])
     ratio, low, high = shift(before, after)
     return SpeedChange(
-        label=label, ratio=ratio, low=low, high=high, raw_ratio=new.median / old.median
+        label=label,
+        ratio=ratio,
+        low=low,
+        high=high,
+        raw_ratio=new.median / old.median,
+        normalised=yardstick is not None,
     )
 
 

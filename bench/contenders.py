@@ -143,11 +143,18 @@ def expand(
         for count in (steps if has_checkpoint(name) else (None,))
     ]
     foreign = [
-        Contender(backend=backend, weights=path, threads=threads, foreign=True, hints=hints)
-        for path, backend in itertools.product(models, backends)
+        Contender(
+            backend=backend,
+            weights=path,
+            precision=precision,
+            threads=threads,
+            foreign=True,
+            hints=hints,
+        )
+        for path, backend, precision in itertools.product(models, backends, precisions)
         if backend.partition(":")[0] == "ort"
     ]
-    return [Contender(backend=BICUBIC), *dict.fromkeys(networks), *foreign]
+    return [Contender(backend=BICUBIC), *dict.fromkeys((*networks, *foreign))]
 
 
 def has_checkpoint(weights: str) -> bool:

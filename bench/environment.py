@@ -102,10 +102,20 @@ def describe() -> dict[str, str]:
     """The machine, the versions and the commit, for the record of a measurement."""
     gpus = {"gpu": ", ".join(_gpus())} if _gpus() else {}
     checks = {check.name: check.found for check in (*machine(), *packages()) if check.ok}
-    commit = output_of(
-        "git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty"
-    )
+    commit = commit_of(Path(__file__).resolve().parents[1])
     return {**checks, **gpus, "agsr": __version__, **({"commit": commit} if commit else {})}
+
+
+def commit_of(root: Path) -> str:
+    """The commit of the repository whose top folder this is; empty for any other folder.
+
+    An installed package may lie deep in someone else's repository, which tells nothing about it.
+    """
+    git = ("git", "-C", str(root))
+    top = output_of(*git, "rev-parse", "--show-toplevel")
+    if not top or Path(top).resolve() != root.resolve():
+        return ""
+    return output_of(*git, "describe", "--always", "--dirty")
 
 
 def _gpus() -> list[str]:

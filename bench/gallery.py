@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -43,68 +42,73 @@ class Box:
         return part if part.ndim == 3 else np.asarray(part[..., None].repeat(3, axis=2))
 
 
-@dataclass
-class Scene:
-    """One image's most detailed part, by every method."""
+@dataclass(frozen=True)
+class Part:
+    """A part of an image by one method."""
 
-    image: str
-    """Name of the image."""
-    box: Box
-    """Where the part lies."""
-    lr: Image8
-    """The whole LR image."""
-    parts: dict[str, Image8] = field(default_factory=dict)
-    """By method; the original first."""
+    label: str
+    """The method's name: full paths, as folders may be all that tells two files apart."""
+    pixels: Image8
+    """``(H, W, 3)`` RGB."""
+
+
+class Scene:
+    """One image's most detailed part, by every method.
+
+    Of each weights the largest step count on the first backend that has them is kept: other
+    backends give the same pixels.
+    """
+
+    def __init__(self, name: str, image: TestImage) -> None:
+        self.title = f"{name} {image.name}"
+        self.box = most_detailed(image.hr, SCENE)
+        self.lr = image.lr
+        self._original = Part("original", self.box.cut(image.hr))
+        self._kept: dict[str, tuple[Contender, Image8]] = {}
+
+    @property
+    def parts(self) -> list[Part]:
+        """The original, then a part per method."""
+        found = [Part(_label(contender), part) for contender, part in self._kept.values()]
+        return [self._original, *found]
+
+    def show(self, contender: Contender, sr: Image8) -> None:
+        """Look at one SR image, uint8, of the original's size."""
+        present = self._kept.get(contender.weights)
+        if present is None or _supersedes(contender, present[0]):
+            self._kept[contender.weights] = contender, self.box.cut(sr)
 
 
 class Gallery:
-    """Looks on while a benchmark scores, and keeps scenes.
-
-    Bicubic is kept, and of each weights the largest step count on the first backend that has it:
-    other backends give the same pixels.
-    """
+    """Looks on while a benchmark scores, and keeps scenes."""
 
     def __init__(self) -> None:
-        self.scenes: dict[str, Scene] = {}
-        self._chosen: dict[str, Contender] = {}
+        self._scenes: dict[tuple[str, str], Scene] = {}
 
     @property
-    def labels(self) -> dict[str, str]:
-        """What each method is called in full."""
-        return {method: _label(contender) for method, contender in self._chosen.items()}
+    def scenes(self) -> list[Scene]:
+        """In the order in which they were seen."""
+        return list(self._scenes.values())
 
-    def __call__(self, image: TestImage, contender: Contender, sr: Image8) -> None:
+    def __call__(self, name: str, image: TestImage, contender: Contender, sr: Image8) -> None:
         """Look at one SR image (see `agsr.bench.plan.Observer`)."""
-        if image.name not in self.scenes:
-            if len(self.scenes) == MOST_SCENES:
+        key = name, image.name  # sets number their images alike
+        if key not in self._scenes:
+            if len(self._scenes) == MOST_SCENES:
                 return
-            box = most_detailed(image.hr, SCENE)
-            parts = {"original": box.cut(image.hr)}
-            self.scenes[image.name] = Scene(image.name, box, image.lr, parts)
-        if self._takes(contender):
-            scene = self.scenes[image.name]
-            scene.parts[_method(contender)] = scene.box.cut(sr)
-
-    def _takes(self, contender: Contender) -> bool:
-        method = _method(contender)
-        present = self._chosen.get(method)
-        if present is None or (present.backend == contender.backend and _more(contender, present)):
-            self._chosen[method] = contender
-        return self._chosen[method] == contender
-
-
-def _method(contender: Contender) -> str:
-    return Path(contender.weights).name if contender.is_network else "Bicubic"
+            self._scenes[key] = Scene(name, image)
+        self._scenes[key].show(contender, sr)
 
 
 def _label(contender: Contender) -> str:
-    if contender.steps is None:
-        return _method(contender)
-    return f"{_method(contender)}, {contender.steps} steps"
+    if not contender.is_network:
+        return "Bicubic"
+    return replace(contender, backend="", precision=None).label
 
 
-def _more(contender: Contender, present: Contender) -> bool:
-    return (contender.steps or 0) > (present.steps or 0)
+def _supersedes(contender: Contender, present: Contender) -> bool:
+    more = (contender.steps or 0) > (present.steps or 0)
+    return contender.backend == present.backend and more
 
 
 def most_detailed(image: Image8, size: Size) -> Box:
@@ -119,10 +123,11 @@ def most_detailed(image: Image8, size: Size) -> Box:
     return Box(int(top), int(left), height, width)
 
 
-def closer(scene: Scene, side: int = 96) -> dict[str, Image8]:
-    """The most detailed square of a scene, by method."""
-    box = most_detailed(scene.parts["original"], (side, side))
-    return {name: box.cut(part) for name, part in scene.parts.items()}
+def closer(scene: Scene, side: int = 96) -> list[Part]:
+    """The scene's parts within its most detailed square, ``(side, side, 3)`` RGB, or smaller where
+    the scene is."""
+    box = most_detailed(scene.parts[0].pixels, (side, side))
+    return [Part(part.label, box.cut(part.pixels)) for part in scene.parts]
 
 
 def attention_maps(weights: str, lr: Image8, steps: int) -> list[NDArray[np.float32]]:
@@ -150,7 +155,7 @@ def attention_maps(weights: str, lr: Image8, steps: int) -> list[NDArray[np.floa
 
 
 def as_greys(maps: Sequence[NDArray[np.float32]]) -> list[Image8]:
-    """Maps as images; white is their largest value."""
+    """Maps, ``(H, W)`` each, as uint8 images of that size; white is the largest value of all."""
     brightest = max(float(plane.max()) for plane in maps)
     return [np.asarray(plane / brightest * 255).astype(np.uint8) for plane in maps]
 

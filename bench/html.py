@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from agsr.bench.gallery import Gallery, Scene, as_greys, attention_maps, closer, data_uri
+from agsr.bench.gallery import Gallery, Part, Scene, as_greys, attention_maps, closer, data_uri
 from agsr.bench.plot import inline_svg, points
 from agsr.bench.results import BenchResult
 from agsr.bench.tables import failures, tables
@@ -22,11 +22,16 @@ MOST_MAPS = 2
 
 
 @dataclass(frozen=True)
-class Picture:
+class Figure:
     """An image and what stands under it."""
 
     title: str
     uri: str
+
+    @classmethod
+    def of(cls, part: Part, kind: str) -> Figure:
+        """A part of a scene, as a file of a kind that `data_uri` knows."""
+        return cls(part.label, data_uri(part.pixels, kind))
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ class Comparison:
     where: str
     width: int
     height: int
-    methods: tuple[Picture, ...]
-    closer: tuple[Picture, ...]
+    methods: tuple[Figure, ...]
+    closer: tuple[Figure, ...]
 
 
 def to_html(result: BenchResult, gallery: Gallery) -> str:
@@ -63,40 +68,35 @@ def to_html(result: BenchResult, gallery: Gallery) -> str:
         plot=Markup(inline_svg(result)) if points(result) else "",  # our own SVG
         tables=tables(result),
         failures=failures(result),
-        comparisons=[_comparison(scene, gallery) for scene in gallery.scenes.values()],
+        comparisons=list(map(_comparison, gallery.scenes)),
         attention=_attention(result, gallery),
     )
 
 
-def _comparison(scene: Scene, gallery: Gallery) -> Comparison:
-    labels = {"original": "original", **gallery.labels}
+def _comparison(scene: Scene) -> Comparison:
     height, width = scene.box.height, scene.box.width
     return Comparison(
-        image=scene.image,
+        image=scene.title,
         where=f"{width}x{height} at {scene.box.left}, {scene.box.top}",
         width=width,
         height=height,
-        methods=tuple(
-            Picture(labels[name], data_uri(part, "webp")) for name, part in scene.parts.items()
-        ),
-        closer=tuple(
-            Picture(labels[name], data_uri(part, "png")) for name, part in closer(scene).items()
-        ),
+        methods=tuple(Figure.of(part, "webp") for part in scene.parts),
+        closer=tuple(Figure.of(part, "png") for part in closer(scene)),
     )
 
 
-def _attention(result: BenchResult, gallery: Gallery) -> list[list[Picture]]:
+def _attention(result: BenchResult, gallery: Gallery) -> list[list[Figure]]:
     """A row of pictures per image: the input, then its maps step by step."""
     ran = {row.contender.weights for row in result.rows if row.quality}
     weights = next((name for name in shipped_names() if name in ran), None)
     if weights is None or find_spec("torch") is None:
         return []
-    colour = [scene for scene in gallery.scenes.values() if scene.lr.ndim == 3]
+    colour = [scene for scene in gallery.scenes if scene.lr.ndim == 3]
     return [_maps(scene, weights) for scene in colour[:MOST_MAPS]]
 
 
-def _maps(scene: Scene, weights: str) -> list[Picture]:
+def _maps(scene: Scene, weights: str) -> list[Figure]:
     maps = attention_maps(weights, scene.lr, DEFAULT_STEPS)
     names = (f"A{n}: {plane.min():.2f} to {plane.max():.2f}" for n, plane in enumerate(maps, 1))
-    greys = [Picture(n, data_uri(x, "png")) for n, x in zip(names, as_greys(maps), strict=True)]
-    return [Picture(f"{scene.image}, input", data_uri(scene.lr, "png")), *greys]
+    greys = [Figure(n, data_uri(x, "png")) for n, x in zip(names, as_greys(maps), strict=True)]
+    return [Figure(f"{scene.title}, input", data_uri(scene.lr, "png")), *greys]

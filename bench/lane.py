@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
 
 from agsr.bench.contenders import Contender
 from agsr.bench.memory import device_memory
@@ -13,6 +16,8 @@ from agsr.bench.plan import Boundary, Workload
 from agsr.bench.results import Row, Timing, device_kind
 from agsr.bench.worker import Worker
 from agsr.errors import BackendError
+
+Pixels = NDArray[Any]
 
 MOST_CALLS = 100
 """Calls in a turn at most."""
@@ -24,6 +29,7 @@ class Lane:
     def __init__(self, contender: Contender) -> None:
         self.row = Row(contender=contender)
         self.worker: Worker | None = None
+        self._failures: dict[str, list[str]] = {}
         self._rounds: dict[tuple[str, Boundary], list[tuple[float, ...]]] = {}
         self._calls: dict[tuple[str, Boundary], int] = {}
 
@@ -38,7 +44,8 @@ class Lane:
         try:
             yield
         except BackendError as error:
-            self.row = replace(self.row, error=f"{what}: {error}" if what else str(error))
+            self._failures.setdefault(str(error), []).append(what)
+            self.row = replace(self.row, error=_told(self._failures))
             if not what or self.worker is None or not self.worker.alive:
                 self.close()
 
@@ -76,14 +83,28 @@ class Lane:
             self.worker.close()
             self.worker = None
 
+    def upscale(self, image: Pixels) -> Pixels:
+        """Upscale an image as `Worker.upscale` does.
+
+        Raises:
+            BackendError: It failed, or there is no process.
+        """
+        if self.worker is None:
+            raise BackendError("its process has ended")
+        sr, seconds = self.worker.upscale(image)
+        self._note_call(seconds)
+        return sr
+
+    def _note_call(self, seconds: float) -> None:
+        if self.row.first_call_seconds is None:
+            self.row = replace(self.row, first_call_seconds=seconds)
+
     def prepare(self, workload: Workload, boundary: Boundary, turn_seconds: float) -> None:
         """First calls on a workload, and from them how often to call in a turn."""
         if self.worker is None:
             return
         with self.attempt(workload.name), self._weighing():
-            first = self.worker.prepare(workload.name, workload.batches, boundary)
-            if self.row.first_call_seconds is None:
-                self.row = replace(self.row, first_call_seconds=first)
+            self._note_call(self.worker.prepare(workload.name, workload.batches, boundary))
             (second,) = self.worker.time(workload.name, boundary, calls=1, warm_up=0)
             wanted = math.ceil(turn_seconds / second)
             self._calls[workload.name, boundary] = min(max(wanted, 1), MOST_CALLS)
@@ -119,3 +140,9 @@ class Lane:
             flops=None,
             rounds=tuple(rounds),
         )
+
+
+def _told(failures: Mapping[str, list[str]]) -> str:
+    """All failures in a line: each reason once, behind the parts of the work that it hit."""
+    parts = {r: ", ".join(dict.fromkeys(filter(None, where))) for r, where in failures.items()}
+    return "; ".join(f"{where}: {reason}" if where else reason for reason, where in parts.items())

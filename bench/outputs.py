@@ -48,8 +48,15 @@ class Outputs:
             if path:
                 check_writable(path)
 
-    def write(self, result: BenchResult, gallery: Gallery) -> None:
-        """Write all, the raw figures first."""
+    def write(self, result: BenchResult, gallery: Gallery) -> list[str]:
+        """Write all, the raw figures first.
+
+        Returns:
+            What an interrupted run has too little for, and why.
+
+        Raises:
+            DatasetError: A complete run has nothing to plot.
+        """
         _write(self.json, result.to_json)
         _write(self.markdown, lambda: to_markdown(result))
         if self.html:
@@ -57,9 +64,12 @@ class Outputs:
 
             _write(self.html, lambda: to_html(result, gallery))
         if self.plot:
-            from agsr.bench.plot import save_plot
+            from agsr.bench.plot import points, save_plot
 
+            if not result.complete and not points(result):
+                return [f"{self.plot} is left out: nothing to plot yet"]
             save_plot(result, self.plot)
+        return []
 
 
 def _write(path: Path | None, text: Callable[[], str]) -> None:

@@ -21,8 +21,8 @@ Boundary = Literal["host", "device"]
 Size = tuple[int, int]
 """Height and width, LR pixels."""
 
-Observer = Callable[[TestImage, Contender, Image8], None]
-"""Shown every SR image that is scored."""
+Observer = Callable[[str, TestImage, Contender, Image8], None]
+"""Shown every SR image that is scored: the set's name, its image, what upscaled it, the result."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agsr.atomic import complete_file
-from agsr.bench.results import BenchResult, Row
+from agsr.bench.results import BenchResult, Row, Timing
 from agsr.errors import DatasetError
 from agsr.optional import require
 
@@ -29,6 +29,7 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "agsr",
     "text.color": INK,
+    "text.parse_math": False,  # a file's name may hold dollars
     "xtick.color": INK,
     "ytick.color": INK,
 }
@@ -49,12 +50,24 @@ class Point:
 
 
 def points(result: BenchResult) -> list[Point]:
-    """Every row that has both a score and a time, on the first set and the first workload."""
+    """The networks that have both a score and a time, on the first set and workload of the first of
+    them: what failed on either has no point."""
+    rows = _scored_and_timed(result)
     return [
-        Point(_line(row), row.steps, row.timings[0].median * 1e3, row.quality[0].mean.psnr)
-        for row in result.rows
-        if row.quality and row.timings and row.contender.is_network
+        Point(_line(row), row.steps, timing.median * 1e3, score.mean.psnr)
+        for row in rows
+        for score in row.quality
+        for timing in row.timings
+        if score.set == rows[0].quality[0].set and _job(timing) == _job(rows[0].timings[0])
     ]
+
+
+def _scored_and_timed(result: BenchResult) -> list[Row]:
+    return [row for row in result.rows if row.quality and row.timings and row.contender.is_network]
+
+
+def _job(timing: Timing) -> tuple[str, str]:
+    return timing.workload, timing.boundary
 
 
 def pareto(found: Sequence[Point]) -> list[Point]:
@@ -117,7 +130,7 @@ def _draw_line(axes: Any, line: Sequence[Point]) -> None:
 
 
 def _label(axes: Any, result: BenchResult) -> None:
-    row = next(row for row in result.rows if row.quality and row.timings)
+    row = _scored_and_timed(result)[0]
     axes.set_xlabel(f"median time of {row.timings[0].workload}, ms")
     axes.set_ylabel(f"PSNR-Y on {row.quality[0].set}, dB")
     axes.set_xscale("log")
@@ -129,5 +142,5 @@ def _label(axes: Any, result: BenchResult) -> None:
 
 
 def _line(row: Row) -> str:
-    parts = (row.contender.backend, Path(row.contender.weights).name, row.precision)
-    return " ".join(parts)
+    """Files keep their folder, which may be all that tells two of them apart."""
+    return " ".join((row.contender.backend, row.contender.weights, row.precision))

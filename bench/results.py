@@ -146,13 +146,15 @@ class Row:
     steps: int | None = None
     """Time steps; None for what has none."""
     error: str = ""
-    """Why it didn't run, or stopped; or which part of the work it could not do, and why."""
+    """Why it didn't run, or stopped; or which parts of the work it could not do, and why: all
+    reasons, with ``; `` between them."""
     load_seconds: float | None = None
     """Loading in a fresh process, the import of its library included."""
     first_call_seconds: float | None = None
-    """The first call on the first workload: kernels are chosen and memory is got."""
+    """The first call of all: kernels are chosen and memory is got. It is on the first image that is
+    scored, or without sets on the first workload."""
     peak_memory: int | None = None
-    """Largest resident memory of its process, bytes."""
+    """Largest resident memory of its process until the rounds begin, bytes."""
     device_memory: int | None = None
     """GPU memory it took, bytes: context, kernels, weights, buffers. None on a CPU."""
     quality: tuple[SetScore, ...] = ()
@@ -197,7 +199,7 @@ class BenchResult:
     limits: tuple[Limit, ...] = ()
     """What the machine could do at best."""
     reference: str = ""
-    """What parity is measured against; empty if it was not."""
+    """What parity is measured against, fp32 always; empty if it was not."""
     notes: tuple[str, ...] = ()
     """What is missing, and why."""
     complete: bool = True

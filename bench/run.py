@@ -61,6 +61,8 @@ class _Bench:
         self._lanes = {contender: Lane(contender) for contender in plan.contenders}
         self._references = _references(plan)
         self._hidden = {c: Lane(c) for c in self._references if c not in self._lanes}
+        self._everyone = {**self._lanes, **self._hidden}
+        self._notes: list[str] = []
         self._limits: dict[tuple[str, str, str], Limit] = {}
         self._work = Work()
         workloads = plan.workloads() if plan.rounds else []
@@ -68,10 +70,24 @@ class _Bench:
         self._done, self._all = 0, self._count()
 
     def load(self) -> None:
-        for lane in (*self._lanes.values(), *self._hidden.values()):
+        for lane in self._everyone.values():
             self._tell(f"loading {lane.row.contender.label}")
             with lane.attempt():
                 lane.load()
+        for contender in sorted(self._references, key=lambda c: c.label):
+            self._check_reference(contender)
+
+    def _check_reference(self, contender: Contender) -> None:
+        """Drop a reference that does not run, or in less than fp32, as some graphs do."""
+        lane = self._everyone[contender]
+        if lane.row.precision == "fp32":
+            return
+        self._references.discard(contender)
+        if not lane.row.error:
+            found = f"{contender.weights} has no fp32 to compare with, only {lane.row.precision}"
+            self._notes.append(f"no parity: {found}")
+        if contender in self._hidden:
+            lane.close()
 
     def score(self) -> None:
         for images in self._plan.sets:
@@ -91,28 +107,28 @@ class _Bench:
     ) -> None:
         """One image by all; those that others are compared with come first."""
         results: dict[Contender, Levels] = {}
-        everyone = {**self._hidden, **self._lanes}
-        for contender in sorted(everyone, key=lambda c: c not in self._references):
-            lane = everyone[contender]
+        for contender in sorted(self._everyone, key=lambda c: c not in self._references):
+            lane = self._everyone[contender]
             self._tell(f"{images.name} {image.name}: {contender.label}")
             if lane.worker is None:
                 continue
             with lane.attempt(f"{images.name} {image.name}"):
-                results[contender] = _levels(lane.worker.upscale(_unit_range(image.lr)))
+                results[contender] = _levels(lane.upscale(_unit_range(image.lr)))
                 if contender in scored:
-                    reference = results.get(reference_of(contender) or contender)
-                    sr, found = self._judge(image, results[contender], contender, reference)
+                    basis = reference_of(contender)
+                    reference = results.get(basis) if basis in self._references else None
+                    sr, found = self._judge(image, results[contender], reference)
                     scored[contender].append(found)
                     if self._plan.observer:
-                        self._plan.observer(image, contender, sr)
+                        self._plan.observer(images.name, image, contender, sr)
 
     def _judge(
-        self, image: TestImage, levels: Levels, contender: Contender, reference: Levels | None
+        self, image: TestImage, levels: Levels, reference: Levels | None
     ) -> tuple[Image8, ImageScore]:
         sr = _rounded(levels)
         scores = compare(sr, image.hr, self._plan.distance)
         parity = None
-        if reference is not None and reference_of(contender) is not None:
+        if reference is not None:
             difference = np.abs(levels - reference)
             parity = Parity(
                 largest=float(difference.max()),
@@ -126,6 +142,7 @@ class _Bench:
             for workload, boundary in self._jobs:
                 self._tell(f"first call on {workload.name}: {lane.row.contender.label}")
                 lane.prepare(workload, boundary, self._plan.turn_seconds)
+            lane.weigh()  # before the products, which take memory in some processes only
         for number in range(self._plan.rounds):
             for lane in _rotated(list(self._lanes.values()), number):
                 for workload, boundary in self._jobs:
@@ -133,8 +150,6 @@ class _Bench:
                     self._tell(f"round {number + 1} on {workload.name}: {label}")
                     lane.take_turn(workload, boundary)
             self._measure_limits()
-        for lane in self._lanes.values():
-            lane.weigh()
 
     def _measure_limits(self) -> None:
         """A matrix product by one contender of each library, device and precision."""
@@ -166,10 +181,9 @@ class _Bench:
         return replace(lane.row, timings=tuple(timings))
 
     def close(self) -> None:
-        everyone = (*self._lanes.values(), *self._hidden.values())
-        for lane in everyone:
+        for lane in self._everyone.values():
             lane.hang_up()  # all can end at the same time
-        for lane in everyone:
+        for lane in self._everyone.values():
             lane.close()
 
     def result(self, complete: bool) -> BenchResult:
@@ -181,7 +195,7 @@ class _Bench:
             rows=tuple(map(self._row, self._lanes.values())),
             limits=tuple(self._limits.values()),
             reference=" or ".join(f"{kind} cpu fp32" for kind in kinds),
-            notes=(*self._missing_references(), *self._work.notes),
+            notes=(*self._missing_references(), *self._notes, *self._work.notes),
             complete=complete,
         )
 
@@ -192,9 +206,8 @@ class _Bench:
 
     def _count(self) -> int:
         images = sum(len(images.files) for images in self._plan.sets)
-        everyone = len(self._lanes) + len(self._hidden)
         turns = len(self._lanes) * len(self._jobs) * (self._plan.rounds + 1)
-        return everyone * (1 + images) + turns
+        return len(self._everyone) * (1 + images) + turns
 
     def _tell(self, what: str) -> None:
         if self._notify is not None:

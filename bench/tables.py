@@ -17,6 +17,12 @@ _BOUNDARIES = {
 }
 
 
+_YARDSTICKS = {
+    True: "Times are relative to a matrix product that both runs measured in the same rounds.",
+    False: "* The runs share no product: a slower machine looks like a slower program.",
+}
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of text. The first column holds names, the others figures."""
@@ -58,15 +64,24 @@ def failures(result: BenchResult) -> list[str]:
 def comparison_tables(comparison: Comparison) -> list[Table]:
     """What changed, as text."""
     speed = tuple(
-        (x.label, f"{x.ratio:.3f}", _interval(x), f"{x.raw_ratio:.3f}") for x in comparison.speed
+        (x.label, _ratio(x), _interval(x), f"{x.raw_ratio:.3f}") for x in comparison.speed
     )
     quality = tuple((x.label, f"{x.psnr:+.4f}", f"{x.ssim:+.5f}") for x in comparison.quality)
     columns = ("", "time, new / old", f"{CONFIDENCE:.0%} interval", "not normalised")
-    caption = "Times are relative to a matrix product that both runs measured in the same rounds."
     return [
-        *([Table("Speed", columns, speed, caption)] if speed else []),
+        *([Table("Speed", columns, speed, _yardsticks(comparison))] if speed else []),
         *([Table("Quality", ("", "PSNR-Y dB", "SSIM-Y"), quality)] if quality else []),
     ]
+
+
+def _yardsticks(comparison: Comparison) -> str:
+    """What the times are relative to."""
+    kinds = {change.normalised for change in comparison.speed}
+    return " ".join(text for kind, text in _YARDSTICKS.items() if kind in kinds)
+
+
+def _ratio(change: SpeedChange) -> str:
+    return f"{change.ratio:.3f}" + " *" * (not change.normalised)
 
 
 def _interval(change: SpeedChange) -> str:
@@ -147,7 +162,10 @@ def _costs(result: BenchResult) -> Table:
         if row.device
     )
     columns = ("", "runs on", "precision", "load ms", "first call ms", "memory MB", "device MB")
-    caption = "Load includes the imports; memory is the largest of each row's own process."
+    caption = (
+        "Load includes the imports; the first call is on the first image that is scored, or "
+        "without sets on the first workload; memory is the largest of each row's own process."
+    )
     return Table("What a start costs", columns, rows, caption)
 
 

@@ -64,8 +64,16 @@ class Worker:
         """Load the network: what it is, and seconds, its library's import included."""
         return self._ask("load")  # type: ignore[no-any-return]
 
-    def upscale(self, image: NDArray[Any]) -> NDArray[Any]:
-        """Upscale an image, as `agsr.engines.upscaler.Upscaler` does, without tiles."""
+    def upscale(self, image: NDArray[Any]) -> tuple[NDArray[Any], float]:
+        """Upscale an image: the result, and seconds.
+
+        Args:
+            image: ``(H, W, 3)`` RGB or ``(H, W)``, as `agsr.engines.upscaler.Upscaler` takes it.
+                Networks of a fixed size get tiles of it, all others the whole.
+
+        Returns:
+            An image four times as high and as wide, of the same kind, and the time it took.
+        """
         return self._ask("upscale", image)  # type: ignore[no-any-return]
 
     def prepare(self, workload: str, batches: Sequence[Batch], boundary: str) -> float:
@@ -177,11 +185,14 @@ class _Station:
         self._backend = self._contender.open()
         return self._backend.info, time.perf_counter() - started
 
-    def upscale(self, image: NDArray[Any]) -> NDArray[Any]:
+    def upscale(self, image: NDArray[Any]) -> tuple[NDArray[Any], float]:
         """See `Worker.upscale`."""
         from agsr.engines.upscaler import Upscaler
 
-        return Upscaler(backend=self.backend, tile=0)(image)
+        upscaler = Upscaler(backend=self.backend, tile=0)
+        started = time.perf_counter()
+        sr = upscaler(image)
+        return sr, time.perf_counter() - started
 
     def prepare(self, workload: str, batches: Sequence[Batch], boundary: str) -> float:
         """See `Worker.prepare`."""

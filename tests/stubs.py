@@ -65,6 +65,19 @@ class Small(Repeat):
         return super()._run(lr)
 
 
+FIRST_CALL = 0.05
+"""Seconds that the first call of `SlowAtFirst` takes."""
+
+
+class SlowAtFirst(Repeat):
+    """Takes its time in the first call, as what chooses kernels does."""
+
+    def _run(self, lr: Batch) -> Batch:
+        if not self.shapes:
+            time.sleep(FIRST_CALL)
+        return super()._run(lr)
+
+
 def _fail() -> None:
     raise ValueError("a foreign library's error\nand its long explanation")
 
@@ -85,6 +98,8 @@ class Stub(Contender):
 
     good_calls: int = 0
     """-1: as a reference (``ort``) it is not there."""
+    arithmetic: str = "fp32"
+    """What it computes in."""
 
     def open(self) -> Backend:
         if self.backend == "ort" and self.good_calls < 0:
@@ -93,10 +108,12 @@ class Stub(Contender):
             raise BackendError("it is not here; get it somewhere else")
         if self.backend == "small":
             return Small()
+        if self.backend == "slow at first":
+            return SlowAtFirst()
         act = ACTS.get(self.backend)
         backend = Misbehaving(act, self.good_calls) if act else Repeat()
-        if self.place == "cuda":
-            backend.info = replace(backend.info, device="cuda:0")
+        device = "cuda:0" if self.place == "cuda" else backend.info.device
+        backend.info = replace(backend.info, device=device, precision=self.arithmetic)
         return backend
 
 

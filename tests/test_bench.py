@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import cv2
@@ -75,6 +76,25 @@ def test_report_holds_rows_mean_and_protocol(sets: Path) -> None:
     assert found["mean"]["psnr"] == pytest.approx((rows[0].psnr + rows[1].psnr) / 2)
     assert found["backend"]["name"] == "repeat"
     assert "BT.601" in found["protocol"]
+
+
+def _commit_all(folder: Path) -> None:
+    git = ("git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b")
+    for command in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "all")):
+        subprocess.run([*git, *command], check=True)
+
+
+def test_only_a_checkout_of_its_own_tells_the_commit(tmp_path: Path) -> None:
+    """An installation may lie in another project's repository, as in its virtual environment."""
+    installed = tmp_path / "venv" / "agsr"
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").touch()
+    assert environment.commit_of(installed) == ""
+    _commit_all(tmp_path)
+    assert environment.commit_of(installed) == ""
+    assert environment.commit_of(tmp_path) == environment.output_of(
+        "git", "-C", str(tmp_path), "rev-parse", "--short", "HEAD"
+    )
 
 
 def test_doctor_runs_what_it_reports() -> None:

@@ -74,6 +74,9 @@ def test_help_of_both_commands() -> None:
         (["--precision", "fp32,int8"], "'int8' is not one of"),
         (["--rounds", "-1"], "-1 is not in the range"),
         (["--rounds", "0"], "--rounds 0 leaves speed out, and there is no --set to score"),
+        (["--plot", "x.svg"], "--plot needs scores and times: a --set"),
+        (["--plot", "x.svg", "--set", "Mini", "--rounds", "0"], "and --rounds of 1 or more"),
+        (["--plot", "x.svg", "--table1"], "--plot needs scores and times"),
         (["--boundary", "gpu"], "'gpu' is not one of"),
         (["--batch", "0"], "0 is not in the range"),
         (["--set", "Mini", "--set", "other/Mini"], "two sets of one name: Mini, Mini"),
@@ -101,8 +104,8 @@ def test_wrong_usage_exits_2_with_a_hint(
         (["--json", "Mini"], "Error: Mini: Is a directory"),
         (["--markdown", "file/x.md"], "Error: file: File exists"),
         (["--html", "Mini"], "Error: Mini: Is a directory"),
-        (["--plot", "file/x.svg"], "Error: file: File exists"),
-        (["--plot", "x.gif"], "Error: x.gif: expected a name in .svg, .png, .pdf"),
+        (["--set", "Mini", "--plot", "file/x.svg"], "Error: file: File exists"),
+        (["--set", "Mini", "--plot", "x.gif"], "Error: x.gif: expected a name in .svg, .png, .pdf"),
         (["--lpips", "gone.npz"], "Error: gone.npz"),
         (["compare", "gone.json", "gone.json"], "Error: gone.json: No such file"),
         (["compare", "file", "file"], "Error: file: not a benchmark's result"),
@@ -140,6 +143,33 @@ def test_quality_alone_needs_no_rounds(plans: list[BenchPlan]) -> None:
     assert plans[0].rounds == 0
 
 
+@pytest.mark.usefixtures("folder")
+def test_an_interrupted_run_with_too_little_for_a_plot_leaves_it_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = (Row(contender=Contender(backend="ort", weights="psnr"), device="cpu"),)
+    found = BenchResult(created="", command="", environment={}, rows=rows, complete=False)
+    monkeypatch.setattr(bench_run, "run", lambda *_: found)
+    result = _agsr("--set", "Mini", "--plot", "x.svg", "--json", "x.json")
+    assert result.exit_code == 130
+    assert "x.svg is left out: nothing to plot" in result.stderr
+    assert Path("x.json").exists()
+    assert not Path("x.svg").exists()
+
+
+@pytest.mark.usefixtures("folder")
+def test_names_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brackets are no markup, and words between colons no emoji."""
+    rng = np.random.default_rng(0)
+    old = simulate(rng)
+    named = replace(old.rows[1].contender, weights="set:smile:/model[v2].onnx")
+    rows = (replace(old.rows[1], contender=named),)
+    found = replace(old, rows=rows)
+    monkeypatch.setattr(bench_run, "run", lambda *_: found)
+    assert "ort set:smile:/model[v2].onnx " in _agsr("--set", "Mini").stdout
+    assert "ort set:smile:/model[v2].onnx on Mini" in _compare(found, found).stdout
+
+
 def _compare(old: BenchResult, new: BenchResult, *options: str) -> Result:
     for name, result in (("old.json", old), ("new.json", new)):
         Path(name).write_text(result.to_json())
@@ -166,6 +196,16 @@ def test_compare_fails_where_something_became_worse() -> None:
     gone = _compare(before, replace(before, rows=before.rows[:2]))
     assert gone.exit_code == 1
     assert "missing in the new run: speed of torch on Mini" in gone.stdout
+
+
+@pytest.mark.usefixtures("folder")
+def test_compare_fails_where_a_row_ran_in_another_way() -> None:
+    before = simulate(np.random.default_rng(0))
+    alone = tuple(replace(x, contender=replace(x.contender, threads=1)) for x in before.rows)
+    found = _compare(before, replace(before, rows=alone))
+    assert found.exit_code == 1
+    assert "not compared: ort: threads was one per core, is 1" in found.stdout
+    assert "slower" not in found.stdout
 
 
 @pytest.mark.usefixtures("folder")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,6 +144,54 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
         assert held / 500 >= 0.93
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"threads": 1}, "torch: threads was 8, is 1"),
+        ({"threads": None}, "torch: threads was 8, is one per core"),
+        ({"hints": "order=bgr"}, "torch: hints was none, is order=bgr"),
+        ({"device": "cuda:0"}, "torch: device was cpu, is cuda:0"),
+        (
+            {"precision": "bf16", "device": "cuda:0"},
+            "torch: device was cpu, is cuda:0; precision was fp32, is bf16",
+        ),
+    ],
+)
+def test_rows_that_ran_in_another_way_are_not_compared(changes: dict[str, Any], told: str) -> None:
+    rng = np.random.default_rng(14)
+    *others, torch = simulate(rng).rows
+    asked = {"threads", "hints"}
+    eight = replace(torch, contender=replace(torch.contender, threads=8))
+    contender = replace(
+        eight.contender, **{name: value for name, value in changes.items() if name in asked}
+    )
+    got = {name: value for name, value in changes.items() if name not in asked}
+    old = replace(simulate(rng), rows=(*others, eight))
+    new = replace(old, rows=(*others, replace(eight, contender=contender, **got)))
+    comparison = compare_results(old, new)
+    assert comparison.different == (told,)
+    assert comparison.missing == ()
+    assert [x.label for x in comparison.speed] == ["bicubic on Mini", "ort on Mini"]
+    assert [x.label for x in comparison.quality] == ["bicubic on Mini", "ort on Mini"]
+
+
+def test_another_release_of_tensorrt_on_the_same_gpu_is_compared() -> None:
+    rng = np.random.default_rng(15)
+    old = simulate(rng)
+    gpu = [replace(old.rows[2], device=f"NVIDIA H200 (TensorRT {n})") for n in ("11.4", "11.5")]
+    before, after = (replace(old, rows=(row,)) for row in gpu)
+    assert compare_results(before, after).different == ()
+    assert len(compare_results(before, after).speed) == 1
+
+
+def test_a_row_that_no_longer_starts_is_missing_and_not_different() -> None:
+    old = simulate(np.random.default_rng(16))
+    failed = Row(contender=old.rows[2].contender, error="no driver")
+    comparison = compare_results(old, replace(old, rows=(*old.rows[:2], failed)))
+    assert comparison.different == ()
+    assert comparison.missing == ("quality of torch on Mini", "speed of torch on Mini")
+
+
 @pytest.mark.parametrize("size", [4, 5, 6])
 def test_the_interval_is_the_exact_test_s(size: int) -> None:
     """Of all ways to deal out 2n values, at most 2.5 % put the least quotient above one."""
@@ -195,6 +244,25 @@ def test_both_runs_are_set_against_the_same_product() -> None:
     # Without a common one the times themselves are compared, in both runs.
     without = compare_results(old, replace(new, limits=(faster,)))
     assert all(x.ratio == pytest.approx(x.raw_ratio, rel=1e-4) for x in without.speed)
+
+
+def test_the_table_says_which_times_are_relative_to_a_product() -> None:
+    rng = np.random.default_rng(17)
+    old = simulate(rng)
+    (relative,) = comparison_tables(compare_results(old, old))[:1]
+    assert {row[1] for row in relative.rows} == {"1.000"}
+    assert relative.caption.startswith("Times are relative to a matrix product")
+    assert "no product" not in relative.caption
+    (raw,) = comparison_tables(compare_results(old, replace(old, limits=())))[:1]
+    assert {row[1] for row in raw.rows} == {"1.000 *"}
+    assert (
+        raw.caption == "* The runs share no product: a slower machine looks like a slower program."
+    )
+    away = replace(old.rows[2], device="cuda:0")
+    both = replace(old, rows=(*old.rows[:2], away))
+    (mixed,) = comparison_tables(compare_results(both, both))[:1]
+    assert [row[1] for row in mixed.rows] == ["1.000", "1.000", "1.000 *"]
+    assert mixed.caption == f"{relative.caption} {raw.caption}"
 
 
 def test_a_product_of_another_size_is_taken_by_its_rate() -> None:

@@ -36,6 +36,16 @@ def test_step_counts_are_for_checkpoints_while_graphs_have_their_own() -> None:
     assert len(found) == 1 + 2 * (1 + 2)
 
 
+def test_precisions_are_for_models_of_others_too_and_each_is_there_once() -> None:
+    backends = ["ort", "ort:openvino", "ort", "torch"]
+    found = expand(backends=backends, weights=[], precisions=["fp32", "bf16"], models=["m.onnx"])
+    assert [(c.backend, c.precision) for c in found if c.foreign] == [
+        (backend, precision)
+        for backend in ("ort", "ort:openvino")
+        for precision in ("fp32", "bf16")
+    ]
+
+
 def test_labels_are_unique() -> None:
     found = expand(
         backends=["ort", "ort:openvino", "torch", "trt"],

@@ -69,27 +69,57 @@ def gallery(photo: Image) -> Gallery:
     image = TestImage("photo", photo, downscale(photo))
     for weights, steps in (("psnr", 1), ("psnr", 4), ("gan", 4)):
         sr = np.asarray(np.clip(photo.astype(int) + steps, 0, 255), np.uint8)
-        seen(image, Contender(backend="ort", weights=weights, steps=steps), sr)
-    seen(image, Contender(backend="bicubic"), upscale(image.lr))
+        seen("Mini", image, Contender(backend="ort", weights=weights, steps=steps), sr)
+    seen("Mini", image, Contender(backend="bicubic"), upscale(image.lr))
     return seen
 
 
 def test_the_gallery_keeps_the_most_steps_of_one_backend(photo: Image, gallery: Gallery) -> None:
     image = TestImage("photo", photo, downscale(photo))
     other = Contender(backend="torch", weights="psnr", steps=6)
-    gallery(image, other, np.zeros_like(photo))
-    scene = gallery.scenes["photo"]
-    assert list(scene.parts) == ["original", "psnr", "gan", "Bicubic"]
-    assert gallery.labels["psnr"] == "psnr, 4 steps"
-    assert scene.parts["psnr"].mean() > scene.parts["original"].mean()
+    gallery("Mini", image, other, np.zeros_like(photo))
+    (scene,) = gallery.scenes
+    parts = {part.label: part.pixels for part in scene.parts}
+    assert list(parts) == ["original", "psnr 4 steps", "gan 4 steps", "Bicubic"]
+    assert parts["psnr 4 steps"].mean() > parts["original"].mean()
+
+
+def test_images_of_one_name_in_two_sets_are_two_scenes(photo: Image) -> None:
+    gallery = Gallery()
+    for name, pixels in (("A", photo), ("B", photo // 2)):
+        image = TestImage("img_001", pixels, downscale(pixels))
+        gallery(name, image, Contender(backend="bicubic"), pixels)
+    assert [scene.title for scene in gallery.scenes] == ["A img_001", "B img_001"]
+    for scene in gallery.scenes:
+        original, bicubic = scene.parts
+        assert np.array_equal(original.pixels, bicubic.pixels)
+
+
+def test_files_of_one_name_in_two_folders_are_two_methods(photo: Image) -> None:
+    gallery, image = Gallery(), TestImage("photo", photo, downscale(photo))
+    for path in ("a/model.onnx", "b/model.onnx"):
+        gallery("Mini", image, Contender(backend="ort", weights=path, foreign=True), photo)
+    (scene,) = gallery.scenes
+    assert [part.label for part in scene.parts] == ["original", "a/model.onnx", "b/model.onnx"]
+
+
+def test_a_part_is_labelled_with_the_steps_that_it_has(photo: Image) -> None:
+    """The larger step count may have failed on one image only."""
+    gallery = Gallery()
+    for name, counts in (("first", (1,)), ("second", (1, 4))):
+        image = TestImage(name, photo, downscale(photo))
+        for steps in counts:
+            gallery("Mini", image, Contender(backend="ort", weights="psnr", steps=steps), photo)
+    labels = [scene.parts[1].label for scene in gallery.scenes]
+    assert labels == ["psnr 1 step", "psnr 4 steps"]
 
 
 def test_the_gallery_keeps_the_first_images_only(photo: Image) -> None:
     gallery = Gallery()
     for number in range(MOST_SCENES + 2):
         image = TestImage(f"{number}", photo, downscale(photo))
-        gallery(image, Contender(backend="bicubic"), photo)
-    assert list(gallery.scenes) == [f"{number}" for number in range(MOST_SCENES)]
+        gallery("Mini", image, Contender(backend="bicubic"), photo)
+    assert [scene.title for scene in gallery.scenes] == [f"Mini {n}" for n in range(MOST_SCENES)]
 
 
 def test_a_scene_is_where_the_detail_is() -> None:
@@ -139,6 +169,35 @@ def test_the_plot_holds_every_scored_and_timed_row(result: BenchResult, tmp_path
         assert path.read_bytes().startswith(start)
     assert inline_svg(result) == inline_svg(result)
     assert "currentColor" in inline_svg(result)
+
+
+def test_the_plot_tells_files_of_one_name_apart(result: BenchResult) -> None:
+    rows = tuple(row(path, 1, 30.0, 0.1) for path in ("a/model.onnx", "b/model.onnx"))
+    found = points(dataclasses.replace(result, rows=rows))
+    assert [p.line for p in found] == ["ort a/model.onnx fp32", "ort b/model.onnx fp32"]
+
+
+def test_the_plot_is_of_one_set_and_one_workload(result: BenchResult, tmp_path: Path) -> None:
+    """What failed on that of the others has no place among them."""
+    both, other = row("psnr", 1, 30.0, 0.1), row("gan", 1, 29.0, 0.2)
+    large = dataclasses.replace(both.timings[0], workload="1280x720", rounds=((9.0,),))
+    second = dataclasses.replace(both.quality[0], set="Other")
+    rows = (
+        dataclasses.replace(both, timings=(*both.timings, large)),
+        dataclasses.replace(other, timings=(large,)),
+        dataclasses.replace(other, quality=(second,)),
+    )
+    assert [p.line for p in points(dataclasses.replace(result, rows=rows))] == ["ort psnr fp32"]
+    save_plot(dataclasses.replace(result, rows=rows[::-1]), tmp_path / "plot.svg")
+    drawn = (tmp_path / "plot.svg").read_text()
+    assert "PSNR-Y on Other, dB" in drawn
+    assert "median time of 320x180, ms" in drawn
+
+
+@pytest.mark.parametrize("name", ["x$y$z.onnx", r"a$\bad$.onnx", "50 % of $5.onnx"])
+def test_dollars_in_a_name_are_no_formula(result: BenchResult, name: str) -> None:
+    page = inline_svg(dataclasses.replace(result, rows=(row(name, 1, 30.0, 0.1),)))
+    assert f"ort {name} fp32" in page
 
 
 def test_nothing_to_plot_is_said(result: BenchResult, tmp_path: Path) -> None:

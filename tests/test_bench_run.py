@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import PHOTO
-from stubs import Desk, Stub
+from stubs import FIRST_CALL, Desk, Stub
 from test_bench_results import validate
 from test_bench_worker import _children
 
@@ -180,12 +180,32 @@ def test_a_reference_that_cannot_run_is_noted(mini: ImageSet, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("at_desks")
+@pytest.mark.parametrize("backend", ["ort", "ort:openvino"])
+def test_a_graph_of_another_precision_is_no_reference(mini: ImageSet, backend: str) -> None:
+    graph = Stub(backend=backend, weights="x-fp16.onnx", arithmetic="fp16")
+    result = run(_plan(graph, Stub(backend="good", weights="y.onnx"), sets=(mini,), rounds=0))
+    half, single = (row.quality[0].parity for row in result.rows)
+    assert half is None
+    assert single is not None
+    assert result.notes == ("no parity: x-fp16.onnx has no fp32 to compare with, only fp16",)
+    assert result.reference == "ort cpu fp32"
+    alone = run(_plan(graph, sets=(mini,), rounds=0))
+    assert alone.reference == ""
+
+
+@pytest.mark.usefixtures("at_desks")
 def test_what_is_too_large_for_one_costs_it_nothing_else(mini: ImageSet) -> None:
     contender = Stub(backend="small", weights="x.onnx")
-    result = run(_plan(contender, sets=(mini,), sizes=((6, 8), (20, 20), (9, 9)), rounds=2))
-    (row,) = result.rows
-    assert [timing.workload for timing in row.timings] == ["8x6", "9x9"]
-    assert row.error == "20x20: too large"
+    plan = _plan(
+        contender,
+        sets=(mini,),
+        sizes=((6, 8), (20, 20), (9, 9)),
+        boundaries=("host", "device"),
+        rounds=2,
+    )
+    (row,) = run(plan).rows
+    assert [timing.workload for timing in row.timings] == ["8x6", "8x6", "9x9", "9x9"]
+    assert row.error == "Mini colour, Mini grey, 20x20: too large"
     assert row.quality == ()
 
 
@@ -198,6 +218,28 @@ def test_each_goes_first_in_turn() -> None:
     methods = [method for method, _ in Desk.asked]
     assert methods.index("product") > methods.index("time")
     assert methods.count("product") == 4 * 3
+
+
+@pytest.mark.usefixtures("at_desks")
+def test_memory_is_weighed_before_any_product(mini: ImageSet) -> None:
+    """The product's matrices are in one process of each kind only."""
+    Desk.asked = ()
+    run(_plan(*(Stub(backend=name, weights="x.onnx") for name in "ab"), sets=(mini,), rounds=2))
+    methods = [method for method, label in Desk.asked if not label.startswith("ort")]
+    assert methods.count("memory") == 2
+    last_weighed = max(i for i, method in enumerate(methods) if method == "memory")
+    assert last_weighed < methods.index("product")
+
+
+@pytest.mark.usefixtures("at_desks")
+def test_the_first_call_is_the_first_of_all(mini: ImageSet) -> None:
+    slow = Stub(backend="slow at first", weights="x.onnx")
+    for sets in ((mini,), ()):
+        (row,) = run(_plan(slow, sets=sets, parity=False, rounds=1)).rows
+        assert row.first_call_seconds is not None
+        assert row.first_call_seconds > FIRST_CALL
+    (row,) = run(_plan(slow, sets=(mini,), parity=False, rounds=0)).rows
+    assert row.first_call_seconds is not None
 
 
 @pytest.mark.usefixtures("at_desks")
@@ -241,14 +283,14 @@ def test_the_observer_sees_every_scored_image(mini: ImageSet) -> None:
         Contender(backend="bicubic"),
         sets=(mini,),
         rounds=0,
-        observer=lambda image, contender, sr: seen.append((image.name, contender.label, sr)),
+        observer=lambda name, image, contender, sr: seen.append((name, image.name, contender, sr)),
     )
     run(plan)
-    assert [(name, label) for name, label, _ in seen] == [
-        ("colour", "bicubic"),
-        ("grey", "bicubic"),
+    assert [(name, image, contender.label) for name, image, contender, _ in seen] == [
+        ("Mini", "colour", "bicubic"),
+        ("Mini", "grey", "bicubic"),
     ]
-    for (_, _, sr), image in zip(seen, mini, strict=True):
+    for (*_, sr), image in zip(seen, mini, strict=True):
         assert np.array_equal(sr, upscale(image.lr))
 
 

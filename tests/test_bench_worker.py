@@ -42,7 +42,9 @@ def _children() -> set[int]:
 
 def test_results_and_times_come_back(good: Worker) -> None:
     image = LR[0].transpose(1, 2, 0)
-    assert np.array_equal(good.upscale(image), image.repeat(4, axis=0).repeat(4, axis=1))
+    sr, seconds = good.upscale(image)
+    assert np.array_equal(sr, image.repeat(4, axis=0).repeat(4, axis=1))
+    assert seconds > 0
     for boundary in ("host", "device"):
         assert good.prepare("small", [LR, LR], boundary) > 0
         times = good.time("small", boundary, calls=3, warm_up=1)
@@ -55,7 +57,7 @@ def test_asking_before_loading_or_for_the_unprepared_is_told(good: Worker) -> No
         good.time("never prepared", "host", calls=1, warm_up=0)
     with pytest.raises(BackendError, match="no matrix product for repeat"):
         good.product()
-    assert good.upscale(LR[0, 0]).shape == (20, 28)
+    assert good.upscale(LR[0, 0])[0].shape == (20, 28)
 
 
 def test_memory_is_the_worker_s_own(good: Worker) -> None:
@@ -91,7 +93,7 @@ def test_a_process_that_dies_is_an_error_and_leaves_nothing(
         worker.memory()  # and again, without waiting
     worker.close()
     assert _children() == before
-    assert good.upscale(LR[0, 0]).shape == (20, 28)
+    assert good.upscale(LR[0, 0])[0].shape == (20, 28)
 
 
 def test_errors_are_told_in_a_line_and_the_process_goes_on() -> None:
