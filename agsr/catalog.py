@@ -55,12 +55,12 @@ def find_checkpoint(weights: str) -> Path:
     Raises:
         CheckpointError: No such name or file, or a shipped file is damaged.
     """
-    if _is_path(weights):
+    if is_path(weights):
         if not Path(weights).is_file():
             raise CheckpointError(f"{weights}: no such file")
         return Path(weights)
     if weights not in shipped_names():
-        raise CheckpointError(_unknown(weights))
+        raise CheckpointError(unknown_weights(weights))
     return _checked(weights + CHECKPOINT_SUFFIX)
 
 
@@ -88,7 +88,7 @@ def find_onnx(weights: str, steps: int | None = None, precision: Precision = "fp
         CheckpointError: A shipped file is damaged.
     """
     steps = default_steps(weights) if steps is None else steps
-    if _is_path(weights):
+    if is_path(weights):
         if not Path(weights).is_file():
             raise ModelError(f"{weights}: no such file")
         if Path(weights).suffix != ONNX_SUFFIX:
@@ -99,7 +99,7 @@ def find_onnx(weights: str, steps: int | None = None, precision: Precision = "fp
             )
         return Path(weights)
     if weights not in shipped_names():
-        raise ModelError(_unknown(weights))
+        raise ModelError(unknown_weights(weights))
     if steps not in shipped_steps(weights, precision):
         known = ", ".join(map(str, shipped_steps(weights, precision))) or "no"
         option = "" if precision == "fp32" else f" --precision {precision}"
@@ -115,11 +115,13 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _is_path(weights: str) -> bool:
+def is_path(weights: str) -> bool:
+    """Whether these words name a file, and not shipped weights."""
     return Path(weights).suffix in (ONNX_SUFFIX, CHECKPOINT_SUFFIX) or "/" in weights
 
 
-def _unknown(weights: str) -> str:
+def unknown_weights(weights: str) -> str:
+    """What to say of a name that no shipped weights have."""
     known = ", ".join(shipped_names()) or "none"
     return f"no weights named '{weights}'; shipped: {known}; or give the path of a file"
 

@@ -117,4 +117,9 @@ def show_comparison(comparison: Comparison, largest: float, largest_loss: float)
     for change in comparison.speed:
         if change.doubtful(largest):
             console.print(f"perhaps slower, more --rounds would tell: {change.label}")
-    return bool(slower or worse or comparison.missing or comparison.different)
+    nothing = not (comparison.speed or comparison.quality)
+    if nothing:
+        console.print("the two runs have nothing in common that could be compared")
+    failed = bool(slower or worse or comparison.missing or comparison.different or nothing)
+    console.print("worse than before" if failed else "no worse than before")
+    return failed

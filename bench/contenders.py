@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch
-from agsr.catalog import CHECKPOINT_SUFFIX, shipped_names
+from agsr.catalog import CHECKPOINT_SUFFIX, is_path, shipped_names, unknown_weights
 from agsr.engines.foreign import ForeignBackend
+from agsr.engines.ort_session import PROVIDERS
 from agsr.engines.ports import Hints
-from agsr.engines.select import open_backend
+from agsr.engines.select import BACKENDS, open_backend
+from agsr.errors import BackendError, ModelError
 from agsr.resize import upscale
 
 BICUBIC = "bicubic"
@@ -133,9 +135,11 @@ def expand(
     Foreign models run on the providers of ONNX Runtime alone.
 
     Raises:
-        ModelError: The hints can't be understood.
+        BackendError: A backend, or its provider, is unknown.
+        ModelError: A name of weights is unknown, or the hints can't be understood.
     """
     Hints.parse(hints)
+    _check_names(backends, weights)
     networks = [
         Contender(backend=backend, weights=name, steps=count, precision=precision, threads=threads)
         for name in weights
@@ -155,6 +159,20 @@ def expand(
         if backend.partition(":")[0] == "ort"
     ]
     return [Contender(backend=BICUBIC), *dict.fromkeys((*networks, *foreign))]
+
+
+def _check_names(backends: Sequence[str], weights: Sequence[str]) -> None:
+    """Typing mistakes are told before anything is measured."""
+    for backend in backends:
+        name, _, place = backend.partition(":")
+        if name not in BACKENDS or (name == "ort" and place and place not in PROVIDERS):
+            places = ", ".join(f"ort:{provider}" for provider in PROVIDERS)
+            raise BackendError(
+                f"no backend '{backend}'; known: {', '.join(BACKENDS)}, {places}, torch:DEVICE"
+            )
+    for name in weights:
+        if not is_path(name) and name not in shipped_names():
+            raise ModelError(unknown_weights(name))
 
 
 def has_checkpoint(weights: str) -> bool:

@@ -12,7 +12,7 @@ from agsr.bench.results import BenchResult
 from agsr.bench.tables import failures, tables
 from agsr.catalog import shipped_names
 from agsr.contract import DEFAULT_STEPS
-from agsr.optional import require
+from agsr.optional import install_command, require
 
 TEMPLATE = "report.html.j2"
 """Beside this file."""
@@ -68,6 +68,7 @@ def to_html(result: BenchResult, gallery: Gallery) -> str:
         plot=Markup(inline_svg(result)) if points(result) else "",  # our own SVG
         tables=tables(result),
         failures=failures(result),
+        maps_need="" if _can_show_maps() else install_command("train"),
         comparisons=list(map(_comparison, gallery.scenes)),
         attention=_attention(result, gallery),
     )
@@ -89,10 +90,14 @@ def _attention(result: BenchResult, gallery: Gallery) -> list[list[Figure]]:
     """A row of pictures per image: the input, then its maps step by step."""
     ran = {row.contender.weights for row in result.rows if row.quality}
     weights = next((name for name in shipped_names() if name in ran), None)
-    if weights is None or find_spec("torch") is None:
+    if weights is None or not _can_show_maps():
         return []
     colour = [scene for scene in gallery.scenes if scene.lr.ndim == 3]
     return [_maps(scene, weights) for scene in colour[:MOST_MAPS]]
+
+
+def _can_show_maps() -> bool:
+    return find_spec("torch") is not None
 
 
 def _maps(scene: Scene, weights: str) -> list[Figure]:

@@ -70,11 +70,15 @@ def _job(timing: Timing) -> tuple[str, str]:
     return timing.workload, timing.boundary
 
 
+EQUAL = 0.001
+"""Differences of PSNR up to this, in dB, are rounding, not quality."""
+
+
 def pareto(found: Sequence[Point]) -> list[Point]:
     """The points that no other beats in both time and quality, the fastest first."""
     best: list[Point] = []
     for point in sorted(found, key=lambda p: (p.milliseconds, -p.psnr)):
-        if not best or point.psnr > best[-1].psnr:
+        if not best or point.psnr > best[-1].psnr + EQUAL:
             best.append(point)
     return best
 
@@ -130,13 +134,16 @@ def _draw_line(axes: Any, line: Sequence[Point]) -> None:
 
 
 def _label(axes: Any, result: BenchResult) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
     row = _scored_and_timed(result)[0]
     axes.set_xlabel(f"median time of {row.timings[0].workload}, ms")
     axes.set_ylabel(f"PSNR-Y on {row.quality[0].set}, dB")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axes.xaxis.set_major_formatter("{x:.0f}")
-    axes.xaxis.set_minor_formatter("{x:.0f}")
-    axes.grid(alpha=0.2, which="both")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid(alpha=0.2)
     axes.margins(y=0.15)
     axes.legend(title="numbers are time steps", loc="best")
 

@@ -11,6 +11,8 @@ from agsr.bench.results import BenchResult, Row, SetScore, Timing
 NOTHING = "–"
 """Where there is no figure."""
 
+_BICUBIC = "Bicubic is MATLAB's, bit for bit, in numpy: a yardstick of quality, not of speed."
+
 _BOUNDARIES = {
     "host": "from numpy array to numpy array",
     "device": "on the device, without copies to and from it",
@@ -122,7 +124,9 @@ def _parity(score: SetScore) -> tuple[str, ...]:
     parity = score.parity
     if parity is None:
         return (NOTHING,) * 3
-    return f"{parity.mean:.1e}", f"{parity.largest:.1e}", f"{parity.psnr_change:+.4f}"
+    # Not "-0.0000": adding 0 takes the sign of what is rounded to nothing.
+    change = round(parity.psnr_change, 4) + 0.0
+    return f"{parity.mean:.1e}", f"{parity.largest:.1e}", f"{change:+.4f}" if change else "0"
 
 
 def _speed(result: BenchResult, workload: str, boundary: str) -> Table:
@@ -133,7 +137,7 @@ def _speed(result: BenchResult, workload: str, boundary: str) -> Table:
         if (timing.workload, timing.boundary) == (workload, boundary)
     )
     columns = ("", "median ms", "p95", "p99", "noise ±", "images/s", "output MP/s", "of the limit")
-    caption = f"Timed {_BOUNDARIES[boundary]}. " + _limits(result)
+    caption = f"Timed {_BOUNDARIES[boundary]}. {_BICUBIC} {_limits(result)}"
     return Table(f"{workload}, speed", columns, rows, caption.strip())
 
 
@@ -141,7 +145,8 @@ def _times(timing: Timing) -> list[str]:
     found = timing.summary()
     times = [f"{found[name] * 1e3:.1f}" for name in ("median", "p95", "p99")]
     rates = [f"{found[name]:.2f}" for name in ("images_per_second", "output_megapixels_per_second")]
-    return [*times, f"{found['noise']:.0%}", *rates]
+    noise = f"{found['noise']:.0%}" if len(timing.rounds) > 1 else NOTHING
+    return [*times, noise, *rates]
 
 
 def _limits(result: BenchResult) -> str:
