@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -296,9 +297,29 @@ def test_failures_while_running_are_backend_errors(
     bounds = {"from": np.array([0]), "to": np.array([64]), "axis": np.array([3])}
     backend = ForeignBackend(save(path, nodes, **bounds))
     np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
-    with pytest.raises(BackendError, match=r"failed on an input of .*; if memory ran out"):
+    with pytest.raises(BackendError, match=r"failed on an input of .*Reshape"):
         backend.upscale(sample_batch(1, 8, 65))
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "reason"),
+    [
+        (RuntimeError("Failed to allocate memory for 5 bytes\nmore"), MemoryError, "5 bytes$"),
+        (MemoryError(), MemoryError, "MemoryError"),
+        (RuntimeError(), BackendError, r"failed on an input of .*: RuntimeError"),
+    ],
+)
+def test_running_out_of_memory_is_told_from_other_failures(
+    path: Path, lr: Batch, error: Exception, kind: type[Exception], reason: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    backend = ForeignBackend(repeating(path))
+    backend._session = SimpleNamespace(run=fail)
+    with pytest.raises(kind, match=reason):
+        backend.upscale(lr)
 
 
 def test_hints_are_read_from_words() -> None:
