@@ -200,6 +200,8 @@ def build_progress(name: str) -> Iterator[Callable[[str, float], bool]]:
             yield report
     finally:
         signal.signal(signal.SIGINT, previous)
+    if stopped:  # after the last report, so nobody was told
+        raise KeyboardInterrupt
 
 
 def show_build(path: str, report: BuildReport) -> None:

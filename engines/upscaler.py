@@ -216,9 +216,10 @@ class Upscaler:
         if not tile and height <= self.info.largest[0] and width <= self.info.largest[1]:
             return tile, halo
         if side <= 2 * halo:
+            build = ", or build its engine with a larger --max" if self.info.name == "trt" else ""
             raise BackendError(
                 f"{self.info.device} takes {side} pixels a side, too few for a halo of {halo} on "
-                "both sides; use a smaller --halo, or build its engine with a larger --max"
+                f"both sides; use a smaller --halo{build}"
             )
         return min(tile or side, side - 2 * halo), halo
 
@@ -231,7 +232,9 @@ def _read(image: Array, window: Window) -> Array:
 def _without_hidden_colour(pixels: Array, alpha: Array | None) -> Array:
     """Give fully transparent pixels the colour of the nearest visible one.
 
-    What lies under them is arbitrary, often black, and would bleed into the visible edge.
+    What lies under them is arbitrary, often black, and would bleed into the visible edge. OpenCV
+    counts distances in 16 bits: farther than some 65 000 pixels from any visible one, the colour
+    may be another, which is far from every edge.
     """
     if alpha is None or alpha.all() or not alpha.any():
         return pixels

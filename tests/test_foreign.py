@@ -162,7 +162,7 @@ def test_fixed_sizes_bound_the_tiles(
         assert np.array_equal(result, image.repeat(4, axis=0).repeat(4, axis=1))
     with pytest.raises(BackendError, match=r"takes 16x\d\d pixels, got 17x9; cut the image"):
         backend.upscale(np.zeros((1, 3, 17, 9), np.float32))
-    with pytest.raises(BackendError, match="too few for a halo of 16 on both sides; use a small"):
+    with pytest.raises(BackendError, match=r"halo of 16 on both sides; use a smaller --halo$"):
         Upscaler(backend=backend)(np.zeros((50, 70, 3), np.uint8))
 
 
@@ -326,7 +326,8 @@ def test_hints_are_read_from_words() -> None:
     assert Hints.parse("") == Hints()
     found = Hints.parse("order=bgr, input_peak=255,size=64x48")
     assert found == Hints(order="bgr", input_peak=255, size=(48, 64))
-    for wrong in ("colour=red", "order=grb", "input_peak", "size=64", "multiple=x"):
+    wrongs = ("colour=red", "order=grb", "input_peak", "size=64", "multiple=x", "multiple=-1")
+    for wrong in (*wrongs, "multiple=0", "input_peak=0", "channels=7", "size=0x0", "size=9x-9"):
         with pytest.raises(ModelError, match=f"hints are '{wrong}'; expected NAME=VALUE"):
             Hints.parse(wrong)
 
