@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
@@ -78,11 +78,15 @@ class Backend(ABC):
         (sr,) = self.upscale_many([lr])
         return sr
 
-    def upscale_many(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+    def upscale_many(self, batches: Iterable[Batch]) -> Generator[Batch, None, None]:
         """Upscale batches in order; a backend may have several under way at the same time.
 
         Args:
             batches: As for `upscale`; they may differ in shape.
+
+        Returns:
+            A generator. One that is left before its end has to be closed, since it may hold what
+            the next call waits for.
 
         Raises:
             BackendError: As for `upscale`.
@@ -150,8 +154,9 @@ class Backend(ABC):
 
 
 def tells_of_memory(error: Exception) -> bool:
-    """Whether a runtime's error says that memory ran out; they have no type of their own for it."""
-    return any(phrase in str(error).lower() for phrase in _NO_MEMORY)
+    """Whether a runtime's error says that memory ran out; few have a type of their own for it."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(phrase in said for phrase in _NO_MEMORY)
 
 
 def _checked_input(lr: Batch) -> Batch:

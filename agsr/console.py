@@ -209,10 +209,10 @@ def build_progress(name: str) -> Iterator[Callable[[str, float], bool]]:
                 return not stopped
 
             yield report
-        if stopped:
-            raise KeyboardInterrupt
     finally:
         signal.signal(signal.SIGINT, previous)
+    if stopped:  # after the last report, so nobody was told
+        raise KeyboardInterrupt
 
 
 def show_build(path: str, report: BuildReport) -> None:

@@ -57,3 +57,8 @@ class DatasetError(AgsrError):
 
 class TrainingError(AgsrError):
     """Training can't start or can't go on."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the pages that some libraries add; its type if it is silent."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -73,7 +73,10 @@ def quiet_decoders() -> Iterator[None]:
     writes to where it did, from any thread, but Python's warnings and everything else that writes
     to file descriptor 2 are not seen.
     """
-    saved, python = os.dup(2), sys.stderr
+    saved, python = _duplicate(2), sys.stderr
+    if saved is None or python is None:  # stderr is closed: nothing can be seen
+        yield
+        return
     try:
         with (
             Path(os.devnull).open("wb") as sink,
@@ -91,6 +94,13 @@ def quiet_decoders() -> Iterator[None]:
         sys.stderr = python
         os.dup2(saved, 2)
         os.close(saved)
+
+
+def _duplicate(descriptor: int) -> int | None:
+    try:
+        return os.dup(descriptor)
+    except OSError:
+        return None
 
 
 def _descriptor(stream: object) -> int | None:

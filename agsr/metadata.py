@@ -19,6 +19,8 @@ EXIF_HEADER = b"Exif\x00\x00"
 """What Pillow puts before the TIFF structure that EXIF is."""
 
 _LARGEST_DPI = 1e5
+_PER_INCH = {2: 1.0, 3: 2.54}
+"""What makes dots per inch of a resolution, by EXIF's ResolutionUnit: an inch, a centimetre."""
 _ORIENTATION = ExifTags.Base.Orientation
 _DIMENSIONS = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>)\s*)\d+")
@@ -62,6 +64,16 @@ class Metadata:
         return replace(self, exif=exif.tobytes())
 
 
+def with_dpi(exif: bytes | None, dpi: tuple[float, float] | None) -> bytes | None:
+    """EXIF that tells the resolution, for formats that have no other place for it."""
+    if dpi is None:
+        return exif
+    tags = parse_exif(exif or EXIF_HEADER)
+    tags[ExifTags.Base.XResolution], tags[ExifTags.Base.YResolution] = dpi
+    tags[ExifTags.Base.ResolutionUnit] = 2
+    return tags.tobytes()
+
+
 def parse_exif(data: bytes) -> Image.Exif:
     """The tags in the bytes of `Metadata.exif`."""
     exif = Image.Exif()
@@ -84,7 +96,7 @@ def read_metadata(image: Image.Image, name: str) -> tuple[Metadata, int]:
         xmp = xmp.encode()
     if isinstance(xmp, bytes):
         xmp = _XMP_ORIENTATION.sub(rb"\g<1>1", xmp.rstrip(b"\x00"))
-    dpi = _read_dpi(image.info.get("dpi"))
+    dpi = _read_dpi(image.info.get("dpi")) or _exif_dpi(exif)
     if dpi is not None and orientation >= 5:  # these swap rows and columns
         dpi = dpi[::-1]
     icc = image.info.get("icc_profile") or None
@@ -113,7 +125,7 @@ def _read_exif(image: Image.Image, name: str) -> tuple[bytes | None, int]:
     try:
         exif = image.getexif()
         orientation = exif.get(_ORIENTATION, 1)
-        kept = _described(exif) if image.format == "TIFF" else exif
+        kept = describing(exif) if image.format == "TIFF" else exif
         if _ORIENTATION in kept:
             kept[_ORIENTATION] = 1
         data = kept.tobytes() if set(kept) - {_ORIENTATION} else None
@@ -124,7 +136,8 @@ def _read_exif(image: Image.Image, name: str) -> tuple[bytes | None, int]:
     return data, orientation if known else 1
 
 
-def _described(tags: Image.Exif) -> Image.Exif:
+def describing(tags: Image.Exif) -> Image.Exif:
+    """Those of the tags that tell of the picture, whatever it is stored in."""
     kept = Image.Exif()
     for tag in _IN_TIFF:
         if tag in tags:
@@ -133,6 +146,13 @@ def _described(tags: Image.Exif) -> Image.Exif:
         if folder in tags:
             kept[folder] = dict(tags.get_ifd(folder))
     return kept
+
+
+def _exif_dpi(exif: bytes | None) -> tuple[float, float] | None:
+    tags = parse_exif(exif or EXIF_HEADER)
+    factor = _PER_INCH.get(tags.get(ExifTags.Base.ResolutionUnit, 2))
+    found = _read_dpi((tags.get(ExifTags.Base.XResolution), tags.get(ExifTags.Base.YResolution)))
+    return (found[0] * factor, found[1] * factor) if found and factor else None
 
 
 def _read_dpi(value: Any) -> tuple[float, float] | None:

@@ -61,13 +61,21 @@ class Cuda(Protocol):
         """Undo `enter`."""
 
     def allocate(self, size: int) -> Address:
-        """Device memory of ``size`` bytes."""
+        """Device memory of ``size`` bytes.
+
+        Raises:
+            MemoryError: There is not enough.
+        """
 
     def free(self, address: Address) -> None:
         """Give device memory back."""
 
     def pinned(self, count: int) -> NDArray[np.float32]:
-        """``count`` float32 values of page-locked host memory; freed by `unpin`."""
+        """``count`` float32 values of page-locked host memory; freed by `unpin`.
+
+        Raises:
+            MemoryError: There is not enough.
+        """
 
     def unpin(self, values: NDArray[np.float32]) -> None:
         """Give page-locked memory back; the array must not be used again."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agsr.engines.cuda import Address, Graphs
-from agsr.errors import BackendError
+from agsr.errors import BackendError, first_line
 
 _FLOAT = 4
 
@@ -152,7 +153,8 @@ class PyCuda:
         self._context.pop()
 
     def allocate(self, size: int) -> Address:
-        memory = self._cuda.mem_alloc(size)
+        with self._reporting():
+            memory = self._cuda.mem_alloc(size)
         self._memory[int(memory)] = memory
         return int(memory)
 
@@ -160,7 +162,8 @@ class PyCuda:
         self._memory.pop(address).free()
 
     def pinned(self, count: int) -> NDArray[np.float32]:
-        values: NDArray[np.float32] = self._cuda.pagelocked_empty(count, np.float32)
+        with self._reporting():
+            values: NDArray[np.float32] = self._cuda.pagelocked_empty(count, np.float32)
         return values
 
     def unpin(self, values: NDArray[np.float32]) -> None:
@@ -176,7 +179,8 @@ class PyCuda:
         return int(stream.handle)
 
     def sync(self, stream: Any) -> None:
-        stream.synchronize()
+        with self._reporting():
+            stream.synchronize()
 
     def event(self) -> Any:
         return self._cuda.Event(self._cuda.event_flags.DISABLE_TIMING)
@@ -197,12 +201,30 @@ class PyCuda:
         stream.wait_for_event(event)
 
     def wait(self, event: Any) -> None:
-        event.synchronize()
+        with self._reporting():
+            event.synchronize()
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Turns pycuda's errors into ours; failures of work under way show where it is awaited."""
+        try:
+            yield
+        except self._cuda.MemoryError as error:
+            raise MemoryError(first_line(error)) from None
+        except self._cuda.Error as error:
+            raise BackendError(f"CUDA: {first_line(error)}") from None
 
 
 def _value(answer: tuple[Any, ...]) -> Any:
-    """The value of cuda.bindings' ``(error, value)``; an error becomes an exception."""
+    """The value of cuda.bindings' ``(error, value)``; an error becomes an exception.
+
+    Raises:
+        MemoryError: Memory ran out, so smaller inputs may fit.
+        BackendError: Anything else.
+    """
     error, *values = answer
+    if error.name == "cudaErrorMemoryAllocation":
+        raise MemoryError(f"CUDA: {error.name}")
     if error != 0:
         raise BackendError(f"CUDA: {error.name}")
     return values[0] if values else None

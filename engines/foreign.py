@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from agsr.backend import Backend, BackendInfo, Batch
+from agsr.backend import Backend, BackendInfo, Batch, tells_of_memory
 from agsr.contract import SCALE
 from agsr.engines.onnx_content import read_content
 from agsr.engines.ort_session import PROVIDERS, open_session
 from agsr.engines.ports import Array, Hints, Ports
 from agsr.engines.probe import find_ports
-from agsr.errors import BackendError, ModelError
+from agsr.errors import BackendError, ModelError, first_line
 
 
 class ForeignBackend(Backend):
@@ -81,10 +81,12 @@ class ForeignBackend(Backend):
         try:
             result = self._feed(self.ports, self.ports.encode(padded))
         except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
+            if tells_of_memory(error):
+                raise MemoryError(reason) from None
             raise BackendError(
                 f"{self.info.model} on {self.info.device} failed on an input of {padded.shape}: "
-                f"{reason}; if memory ran out, use a smaller --tile"
+                f"{reason}"
             ) from None
         sr = self.ports.decode(result, padded)
         return np.ascontiguousarray(sr[:, :, : height * SCALE, : width * SCALE])
@@ -105,7 +107,7 @@ class ForeignBackend(Backend):
         try:
             return self._feed(ports, values)
         except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
-            raise ModelError(str(error).splitlines()[0]) from None
+            raise ModelError(first_line(error)) from None
 
 
 def _open(path: Path, provider: str, precision: str, threads: int | None) -> tuple[Any, str]:

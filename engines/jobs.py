@@ -91,7 +91,7 @@ def _find(path: Path, recursive: bool, output: Path | None) -> Iterator[_Input]:
         found = [_Input(file, file.parent.relative_to(path)) for file in _images(path, output)]
     elif glob.has_magic(str(path)) and not path.exists():
         names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  # may be absolute
-        found = [_Input(Path(name), Path()) for name in names]
+        found = [_Input(name, Path()) for name in map(Path, names) if _is_meant(name, path)]
     else:
         found = [_Input(path)]
     if not found:
@@ -99,6 +99,11 @@ def _find(path: Path, recursive: bool, output: Path | None) -> Iterator[_Input]:
             f"{path}: no image in it; expected names like *{' *'.join(sorted(READABLE))}"
         )
     yield from found
+
+
+def _is_meant(file: Path, pattern: Path) -> bool:
+    """Whether a pattern means a file that it fits: without an ending, it means images."""
+    return file.is_file() and (bool(pattern.suffix) or file.suffix.lower() in READABLE)
 
 
 def _images(folder: Path, output: Path | None) -> list[Path]:

@@ -12,7 +12,7 @@ import numpy as np
 from agsr.backend import Backend, BackendInfo, Batch, tells_of_memory
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata
 from agsr.engines.ort_session import PROVIDERS, open_session
-from agsr.errors import BackendError, ModelError
+from agsr.errors import BackendError, ModelError, first_line
 from agsr.optional import require
 
 
@@ -65,7 +65,7 @@ class OrtBackend(Backend):
                 return self._run_bound(lr, self._memory)
             sr: Batch = self._session.run([OUTPUT_NAME], {INPUT_NAME: lr})[0]
         except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             if tells_of_memory(error):
                 raise MemoryError(reason) from None
             raise BackendError(

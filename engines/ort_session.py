@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from agsr.errors import BackendError, ModelError
+from agsr.errors import BackendError, ModelError, first_line
 from agsr.optional import install_command, require
 
 _NO_KERNEL = "a bf16 graph runs on --provider openvino or --backend trt"
@@ -141,7 +141,7 @@ def _open_session(ort: Any, path: Path, name: str, precision: str | None, option
     try:
         session = ort.InferenceSession(str(path), options, **arguments)
     except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         hint = f"; {_NO_KERNEL}" if "NOT_IMPLEMENTED" in reason else ""
         raise ModelError(
             f"{path}: ONNX Runtime can't load it on '{name}': {reason}{hint}"
@@ -168,7 +168,7 @@ def _add_plugin_devices(
         if provider.ort_name not in names:
             ort.register_execution_provider_library(provider.ort_name, plugin.get_library_path())
     except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise BackendError(
             f"this ONNX Runtime ({ort.__version__}) can't load {provider.plugin}: {reason}"
         ) from None

@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from agsr.decode import MAX_PIXELS, decode
-from agsr.encode import encode
+from agsr.encode import check_size, encode
 from agsr.engines.jobs import STREAM, Job
 from agsr.engines.upscaler import Upscaler
-from agsr.errors import AgsrError, ImageError
+from agsr.errors import AgsrError, ImageError, first_line
 from agsr.image import read_picture, write_picture
 from agsr.picture import Picture
 from agsr.sizing import Sizing
@@ -63,18 +64,18 @@ def process(
         An outcome per job, in order.
     """
     reader, writer = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "write")
-    writing: deque[tuple[Job, Future[None]]] = deque()
+    writing: deque[Future[Outcome]] = deque()
     try:
         readings = _one_ahead(reader, jobs, options)
-        for number, (job, reading) in enumerate(readings):
+        for number, (job, read) in enumerate(readings):
             share = _shifted(progress, number)
-            written = _upscale_and_write(upscaler, writer, job, reading, options, share)
+            written = _upscale_and_write(upscaler, writer, job, read, options, share)
             share(1)
-            writing.append((job, written))
+            writing.append(written)
             if len(writing) > 1:
-                yield _outcome(*writing.popleft())
+                yield writing.popleft().result()
         while writing:
-            yield _outcome(*writing.popleft())
+            yield writing.popleft().result()
     finally:
         for pool in (reader, writer):
             pool.shutdown(cancel_futures=True)
@@ -82,11 +83,14 @@ def process(
 
 def _one_ahead(
     pool: ThreadPoolExecutor, jobs: Sequence[Job], options: InferOptions
-) -> Iterator[tuple[Job, Future[Picture]]]:
-    """Each job with its picture, while the picture of the next is read."""
-    upcoming: deque[tuple[Job, Future[Picture]]] = deque()
+) -> Iterator[tuple[Job, Callable[[], Picture]]]:
+    """Each job with what gives its picture, while the picture of the next is read."""
+    upcoming: deque[tuple[Job, Callable[[], Picture]]] = deque()
     for job in jobs:
-        upcoming.append((job, pool.submit(_read, job, options)))
+        reading = partial(_read, job, options)
+        # Nobody can interrupt a thread that waits for stdin, but the caller's own.
+        streamed = job.source == STREAM
+        upcoming.append((job, reading if streamed else pool.submit(reading).result))
         if len(upcoming) > 1:
             yield upcoming.popleft()
     yield from upcoming
@@ -96,40 +100,56 @@ def _upscale_and_write(
     upscaler: Upscaler,
     pool: ThreadPoolExecutor,
     job: Job,
-    reading: Future[Picture],
+    read: Callable[[], Picture],
     options: InferOptions,
     progress: Callable[[float], None],
-) -> Future[None]:
-    """The writing of a result, or what went wrong before."""
+) -> Future[Outcome]:
+    """What becomes of a job, once its result is written."""
     try:
-        picture = reading.result()
-        result = upscaler.picture(picture, progress, options.sizing)
-    except (AgsrError, MemoryError, OSError) as error:
-        failed: Future[None] = Future()
-        failed.set_exception(error)
+        result = upscaler.picture(read(), progress, options.sizing)
+    except Exception as error:  # whatever it is, it costs one file
+        failed: Future[Outcome] = Future()
+        failed.set_result(Outcome(job, _reason(job, error)))
+        error.with_traceback(None)  # a reading's error and this frame would keep each other
         return failed
-    return pool.submit(_write, result, job, options)
+    return pool.submit(_written, result, job, options)
 
 
-def _outcome(job: Job, writing: Future[None]) -> Outcome:
+def _written(result: Picture, job: Job, options: InferOptions) -> Outcome:
     try:
-        writing.result()
-    except MemoryError:
-        return Outcome(job, f"{job.source}: out of memory; use a smaller --tile")
-    except (AgsrError, OSError) as error:
-        message = str(error)
-        named = message.startswith((str(job.source), str(job.target)))
-        return Outcome(job, message if named else f"{job.source}: {message}")
+        _write(result, job, options)
+    except Exception as error:  # whatever it is, it costs one file
+        return Outcome(job, _reason(job, error))
     return Outcome(job)
 
 
+def _reason(job: Job, error: Exception) -> str:
+    """What went wrong, behind the file's name."""
+    if isinstance(error, MemoryError):
+        return f"{job.source}: out of memory; use a smaller --tile"
+    if not isinstance(error, (AgsrError, OSError)):
+        return f"{job.source}: {type(error).__name__}: {first_line(error)}"
+    message = str(error)
+    named = message.startswith((str(job.source), str(job.target)))
+    return message if named else f"{job.source}: {message}"
+
+
 def _read(job: Job, options: InferOptions) -> Picture:
-    if job.source != STREAM:
-        return read_picture(job.source, options.max_pixels)
+    """A job's picture, if its result can be written."""
+    if job.source == STREAM:
+        picture = _read_stream(options.max_pixels)
+    else:
+        picture = read_picture(job.source, options.max_pixels)
+    result = options.sizing.result(*picture.pixels.shape[:2])
+    check_size(str(job.source), job.extension, *result)
+    return picture
+
+
+def _read_stream(max_pixels: int) -> Picture:
     content = sys.stdin.buffer.read()
     if not content:
         raise ImageError("-: nothing came from stdin (0 bytes)")
-    return decode(content, "-", options.max_pixels)
+    return decode(content, "-", max_pixels)
 
 
 def _write(result: Picture, job: Job, options: InferOptions) -> None:

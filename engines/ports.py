@@ -35,19 +35,33 @@ def _one_of(*known: str) -> Callable[[str], str]:
     return choose
 
 
+def _number_of(*known: int) -> Callable[[str], int]:
+    def choose(text: str) -> int:
+        return known[known.index(int(text))]
+
+    return choose
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
 def _size(text: str) -> tuple[int, int]:
-    width, height = text.split("x")
-    return int(height), int(width)
+    width, height = map(_positive, text.split("x"))
+    return height, width
 
 
 _HINTS: dict[str, Callable[[str], Any]] = {
     "layout": _one_of(*get_args(Layout)),
-    "channels": int,
-    "input_peak": int,
-    "output_peak": int,
+    "channels": _number_of(1, CHANNELS),
+    "input_peak": _number_of(*PEAKS),
+    "output_peak": _number_of(*PEAKS),
     "order": _one_of(*get_args(Order)),
     "size": _size,
-    "multiple": int,
+    "multiple": _positive,
     "output": str,
 }
 

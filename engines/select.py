@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from agsr.backend import Backend
+from agsr.backend import Backend, BackendInfo
 from agsr.catalog import (
     CHECKPOINT_SUFFIX,
     DEFAULT_WEIGHTS,
@@ -101,17 +101,27 @@ def open_backend(
         chosen = PROVIDERS[provider].precisions if provider in PROVIDERS else ()
         path = find_onnx(weights, steps, _graph_precision(precision or "fp32", chosen))
         loaded = OrtBackend(path, provider=provider, precision=precision, threads=threads)
-    if steps is not None and loaded.info.steps != steps:
+    try:
+        _check_what_was_loaded(loaded.info, path, steps, precision)
+    except BackendError:
+        loaded.close()
+        raise
+    return loaded
+
+
+def _check_what_was_loaded(
+    info: BackendInfo, path: Path, steps: int | None, precision: str | None
+) -> None:
+    if steps is not None and info.steps != steps:
         raise BackendError(
-            f"{path} was exported with {loaded.info.steps} steps, asked for {steps}; "
+            f"{path} was exported with {info.steps} steps, asked for {steps}; "
             f"make it with: agsr export --steps {steps}"
         )
-    if precision is not None and loaded.info.precision != precision:
+    if precision is not None and info.precision != precision:
         raise BackendError(
-            f"{path} is {loaded.info.precision}, asked for {precision}; "
+            f"{path} is {info.precision}, asked for {precision}; "
             f"make it with: agsr export --precision {precision}"
         )
-    return loaded
 
 
 def _graph_precision(precision: str, chosen: Collection[str] = ()) -> Precision:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch, tells_of_memory
-from agsr.errors import BackendError
+from agsr.errors import BackendError, first_line
 from agsr.optional import require
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class TorchBackend(Backend):
             self._device = torch.device(device)
             self._network = place(self._network, self._device)
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise BackendError(f"torch can't use the device '{device}': {reason}") from None
         types = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
         self._autocast_type = types[precision]
@@ -120,7 +120,7 @@ class TorchBackend(Backend):
         try:
             yield
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             if tells_of_memory(error):
                 raise MemoryError(reason) from None
             raise BackendError(

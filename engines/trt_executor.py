@@ -12,6 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
+from agsr.backend import tells_of_memory
 from agsr.contract import INPUT_NAME, OUTPUT_NAME
 from agsr.engines.cuda import Address, Cuda, Graphs
 from agsr.engines.trt_api import TensorRt, last_error
@@ -81,6 +82,7 @@ class Executor:
 
         Raises:
             BackendError: TensorRT failed.
+            MemoryError: Memory ran out.
         """
         known = self._calls.get(call)
         if known is not None:
@@ -128,10 +130,9 @@ class Executor:
 
     def _submit(self, context: Any, call: Call, ready: bool = True) -> None:
         if not (ready and context.execute_async_v3(self._cuda.handle(self.stream))):
-            raise BackendError(
-                f"TensorRT failed on an input of {call.shape}: {last_error(self._messages)}; "
-                "if memory ran out, use a smaller --tile"
-            )
+            reason = last_error(self._messages)
+            error = BackendError(f"TensorRT failed on an input of {call.shape}: {reason}")
+            raise MemoryError(reason) if tells_of_memory(error) else error
 
     def _execute_and_record(self, graphs: Graphs, call: Call) -> _Recorded | None:
         """Execute in a new context, which settles its shapes, then record the same again.
@@ -146,7 +147,7 @@ class Executor:
         self._execute(context, call)
         try:
             graph = graphs.capture(self.stream, lambda: self._submit(context, call))
-        except BackendError as error:
+        except (BackendError, MemoryError) as error:
             _log.debug("no CUDA graphs: %s", error)
             self._graphs = None
             self._cuda.sync(self.stream)  # the context is still at work, and goes
@@ -169,7 +170,7 @@ class Executor:
         self._scratch_size = max(self._engine.device_memory_size_v2, 1)
         try:
             self._scratch = self._cuda.allocate(self._scratch_size)
-        except BackendError as error:
+        except MemoryError as error:
             raise BackendError(f"{source}: no memory for its engine: {error}") from None
 
     def _free_scratch(self) -> None:

@@ -58,6 +58,7 @@ class Pipeline:
 
         Raises:
             BackendError: A batch fits no profile, or the GPU failed.
+            MemoryError: Memory ran out.
         """
         free, busy = deque(self._slots), deque[tuple[_Slot, _Fitted]]()
         try:

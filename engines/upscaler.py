@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, overload
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from agsr.alpha import bounded
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import SCALE
@@ -161,7 +163,7 @@ class Upscaler:
         if alpha is not None and (alpha == alpha.flat[0]).all():
             alpha = np.full(pixels.shape[:2], alpha.flat[0], alpha.dtype)
         elif alpha is not None:
-            alpha = self(alpha)
+            alpha = bounded(self(alpha), alpha)
         return replace(picture, pixels=pixels, alpha=alpha)
 
     def _fill(
@@ -169,26 +171,36 @@ class Upscaler:
     ) -> None:
         """Upscale an image into a result, by smaller tiles if memory runs out."""
         height, width = image.shape[:2]
+        while not self._fits(result, image, tile, halo, progress):
+            # Nothing is handled any more, so what the failed attempt held is free again.
+            tile = (tile or max(height, width)) // 2
+            _log.warning("out of memory; trying tiles of %d pixels a side", tile)
+
+    def _fits(
+        self, result: Array, image: Array, tile: int, halo: int, progress: Progress | None
+    ) -> bool:
+        """Upscale an image into a result, unless memory runs out where smaller tiles may do."""
+        height, width = image.shape[:2]
         try:
             self._fill_windows(result, image, list(windows(height, width, tile, halo)), progress)
         except MemoryError:
-            smaller = (tile or max(height, width)) // 2
-            if smaller < _SMALLEST_TILE:
+            if (tile or max(height, width)) // 2 < _SMALLEST_TILE:
                 raise
-            _log.warning("out of memory; trying tiles of %d pixels a side", smaller)
-            self._fill(result, image, smaller, halo, progress)
+            return False
+        return True
 
     def _fill_windows(
         self, result: Array, image: Array, plan: list[Window], progress: Progress | None
     ) -> None:
         batches = (_to_batch(_read(image, window)) for window in plan)
-        outputs = self._backend.upscale_many(batches)
-        for done, (window, sr) in enumerate(zip(plan, outputs, strict=True), 1):
-            rows, columns = window.rows, window.columns
-            kept = sr[0][:, _enlarged(rows, rows.start), _enlarged(columns, columns.start)]
-            result[_enlarged(rows, 0), _enlarged(columns, 0)] = _from_planes(kept, image)
-            if progress is not None:
-                progress(done / len(plan))
+        # Closed whatever happens: a backend may hold a lock until its outputs are.
+        with closing(self._backend.upscale_many(batches)) as outputs:
+            for done, (window, sr) in enumerate(zip(plan, outputs, strict=True), 1):
+                rows, columns = window.rows, window.columns
+                kept = sr[0][:, _enlarged(rows, rows.start), _enlarged(columns, columns.start)]
+                result[_enlarged(rows, 0), _enlarged(columns, 0)] = _from_planes(kept, image)
+                if progress is not None:
+                    progress(done / len(plan))
 
     def _tiling(self, height: int, width: int) -> tuple[int, int]:
         """Tile and halo for an image, within what the backend can take."""
@@ -205,9 +217,10 @@ class Upscaler:
         if not tile and height <= self.info.largest[0] and width <= self.info.largest[1]:
             return tile, halo
         if side <= 2 * halo:
+            build = ", or build its engine with a larger --max" if self.info.name == "trt" else ""
             raise BackendError(
                 f"{self.info.device} takes {side} pixels a side, too few for a halo of {halo} on "
-                "both sides; use a smaller --halo, or build its engine with a larger --max"
+                f"both sides; use a smaller --halo{build}"
             )
         return min(tile or side, side - 2 * halo), halo
 
@@ -220,7 +233,9 @@ def _read(image: Array, window: Window) -> Array:
 def _without_hidden_colour(pixels: Array, alpha: Array | None) -> Array:
     """Give fully transparent pixels the colour of the nearest visible one.
 
-    What lies under them is arbitrary, often black, and would bleed into the visible edge.
+    What lies under them is arbitrary, often black, and would bleed into the visible edge. OpenCV
+    counts distances in 16 bits: farther than some 65 000 pixels from any visible one, the colour
+    may be another, which is far from every edge.
     """
     if alpha is None or alpha.all() or not alpha.any():
         return pixels

@@ -58,7 +58,7 @@ class FakeCuda:
 
     def allocate(self, size: int) -> int:
         if size > self.memory_left:
-            raise BackendError("CUDA: cudaErrorMemoryAllocation")
+            raise MemoryError("CUDA: cudaErrorMemoryAllocation")
         self.made += 1
         self.memory[self.made << 20] = np.full(max(size // 4, 1), np.nan, np.float32)
         return self.made << 20

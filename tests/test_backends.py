@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from conftest import Repeat
 
 from agsr.backend import Batch
 from agsr.catalog import find_onnx, shipped_names, shipped_steps
@@ -264,3 +265,15 @@ def test_falling_back_must_be_allowed_and_is_told(
         assert backend.info.device == "CPUExecutionProvider"
     assert "'cuda' is not installed" in caplog.text
     assert "running on the CPU instead" in caplog.text
+
+
+@pytest.mark.parametrize("asked", [{"steps": 2}, {"precision": "fp16"}])
+def test_what_is_not_as_asked_is_closed_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: dict[str, Any]
+) -> None:
+    backend = Repeat()
+    (tmp_path / "a.onnx").touch()
+    monkeypatch.setattr("agsr.engines.select.OrtBackend", lambda *_, **__: backend)
+    with pytest.raises(BackendError, match="make it with: agsr export"):
+        open_backend("ort", str(tmp_path / "a.onnx"), **asked)
+    assert backend.closed == 1

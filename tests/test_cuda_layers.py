@@ -8,7 +8,7 @@ import pytest
 import tensorrt_rtx
 from cuda.bindings import runtime
 
-from agsr.engines.cuda_layers import BindingsGraphs, PyCuda
+from agsr.engines.cuda_layers import BindingsGraphs, PyCuda, _value
 from agsr.errors import BackendError
 
 
@@ -74,8 +74,41 @@ def test_what_cannot_be_captured_is_a_backend_error_and_leaves_nothing(call: str
     assert below.names.count("cudaGraphDestroy") == (call == "cudaGraphInstantiate")
 
 
+def test_memory_that_runs_out_has_a_type_of_its_own() -> None:
+    with pytest.raises(MemoryError, match="CUDA: cudaErrorMemoryAllocation"):
+        _value((runtime.cudaError_t.cudaErrorMemoryAllocation, None))
+    with pytest.raises(BackendError, match="CUDA: cudaErrorInvalidValue"):
+        _value((runtime.cudaError_t.cudaErrorInvalidValue, None))
+    assert _value((runtime.cudaError_t.cudaSuccess, 7)) == 7
+
+
 def test_pycuda_does_without_graphs() -> None:
     assert PyCuda.graphs is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("MemoryError", MemoryError), ("Error", BackendError)]
+)
+def test_errors_of_pycuda_become_ours(kind: str, expected: type[Exception]) -> None:
+    class Below:
+        """Stands in for ``pycuda.driver``."""
+
+        Error = type("Error", (Exception,), {})
+        MemoryError = type("MemoryError", (Error,), {})
+
+        def fail(self, *_: object) -> None:
+            raise getattr(self, kind)("cuMemAlloc failed\nmore")
+
+        mem_alloc = pagelocked_empty = synchronize = fail
+
+    layer, below = PyCuda.__new__(PyCuda), Below()
+    layer._cuda = below
+    for call in (layer.allocate, layer.pinned):
+        with pytest.raises(expected, match=r"cuMemAlloc failed$"):
+            call(8)
+    for wait in (layer.sync, layer.wait):
+        with pytest.raises(expected, match=r"cuMemAlloc failed$"):
+            wait(below)
 
 
 def test_tensorrt_has_what_the_stand_in_offers() -> None:

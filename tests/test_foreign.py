@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -161,7 +162,7 @@ def test_fixed_sizes_bound_the_tiles(
         assert np.array_equal(result, image.repeat(4, axis=0).repeat(4, axis=1))
     with pytest.raises(BackendError, match=r"takes 16x\d\d pixels, got 17x9; cut the image"):
         backend.upscale(np.zeros((1, 3, 17, 9), np.float32))
-    with pytest.raises(BackendError, match="too few for a halo of 16 on both sides; use a small"):
+    with pytest.raises(BackendError, match=r"halo of 16 on both sides; use a smaller --halo$"):
         Upscaler(backend=backend)(np.zeros((50, 70, 3), np.uint8))
 
 
@@ -296,16 +297,37 @@ def test_failures_while_running_are_backend_errors(
     bounds = {"from": np.array([0]), "to": np.array([64]), "axis": np.array([3])}
     backend = ForeignBackend(save(path, nodes, **bounds))
     np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
-    with pytest.raises(BackendError, match=r"failed on an input of .*; if memory ran out"):
+    with pytest.raises(BackendError, match=r"failed on an input of .*Reshape"):
         backend.upscale(sample_batch(1, 8, 65))
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "reason"),
+    [
+        (RuntimeError("Failed to allocate memory for 5 bytes\nmore"), MemoryError, "5 bytes$"),
+        (MemoryError(), MemoryError, "MemoryError"),
+        (RuntimeError(), BackendError, r"failed on an input of .*: RuntimeError"),
+    ],
+)
+def test_running_out_of_memory_is_told_from_other_failures(
+    path: Path, lr: Batch, error: Exception, kind: type[Exception], reason: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    backend = ForeignBackend(repeating(path))
+    backend._session = SimpleNamespace(run=fail)
+    with pytest.raises(kind, match=reason):
+        backend.upscale(lr)
 
 
 def test_hints_are_read_from_words() -> None:
     assert Hints.parse("") == Hints()
     found = Hints.parse("order=bgr, input_peak=255,size=64x48")
     assert found == Hints(order="bgr", input_peak=255, size=(48, 64))
-    for wrong in ("colour=red", "order=grb", "input_peak", "size=64", "multiple=x"):
+    wrongs = ("colour=red", "order=grb", "input_peak", "size=64", "multiple=x", "multiple=-1")
+    for wrong in (*wrongs, "multiple=0", "input_peak=0", "channels=7", "size=0x0", "size=9x-9"):
         with pytest.raises(ModelError, match=f"hints are '{wrong}'; expected NAME=VALUE"):
             Hints.parse(wrong)
 

@@ -364,3 +364,14 @@ def test_too_large_for_the_format_is_an_error(tmp_path: Path) -> None:
     with quiet_decoders(), pytest.raises(ImageError, match="can't encode 17000x1 as WEBP"):
         write_picture(Picture(wide), tmp_path / "a.webp")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("python_too", [False, True])
+def test_a_closed_stderr_needs_no_silence(python_too: bool) -> None:
+    code = (
+        "import os, sys\nfrom agsr.image import quiet_decoders\n"
+        f"os.close(2)\nif {python_too}: sys.stderr = None\n"
+        "with quiet_decoders(): print('inside')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.stdout == b"inside\n"

@@ -128,3 +128,11 @@ def test_a_quality_that_the_format_lacks_is_told_at_once() -> None:
     assert _targets("a.png", extension=".jpg", quality=80) == ["a_x4.jpg"]
     with pytest.raises(ImageError, match="PNG has no quality"):
         _targets("a.png", quality=80)
+
+
+@pytest.mark.usefixtures("tree")
+def test_patterns_take_files_only_and_without_an_ending_images_only() -> None:
+    assert _targets("in/*", output=Path("out")) == ["out/a_x4.png"]
+    assert _targets("in/*.*", output=Path("out")) == ["out/a_x4.png", "out/notes_x4.png"]
+    with pytest.raises(ImageError, match="no image in it"):
+        _targets("i*", output=Path("out"))

@@ -75,9 +75,39 @@ def test_everything_survives_from_every_format_to_every_other(
         assert (details[Base.ExifImageWidth], details[Base.ExifImageHeight]) == (20, 30)
         assert exif.get_ifd(IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
         assert image.size == (20, 30)  # turned
-        if source in (".png", ".tif", ".jpg") and target in (".png", ".tif", ".jpg"):
-            assert image.info["dpi"] == pytest.approx((120, 240), rel=1e-3)  # turned as well
+        turned = pytest.approx((120, 240), rel=1e-3)
+        if source in (".png", ".tif", ".jpg"):  # Pillow tells WebP and AVIF no resolution
+            told = (exif.get(Base.XResolution), exif.get(Base.YResolution))
+            assert (told if target in (".webp", ".avif") else image.info["dpi"]) == turned
+            assert decode(written, "b").metadata.dpi == turned
     assert decode(written, "b").metadata.exif is not None
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".avif"])
+def test_resolution_in_exif_alone_is_read(suffix: str) -> None:
+    exif = Image.Exif()
+    exif[Base.XResolution], exif[Base.YResolution], exif[Base.ResolutionUnit] = 100.0, 50.0, 3
+    stream = io.BytesIO()
+    Image.fromarray(MARKED).save(stream, Image.registered_extensions()[suffix], exif=exif)
+    assert decode(stream.getvalue(), "a").metadata.dpi == pytest.approx((254, 127))
+    bare = encode(Picture(MARKED, None, Metadata(dpi=(300, 150))), suffix, "a")
+    assert decode(bare, "a").metadata.dpi == pytest.approx((300, 150))
+
+
+@pytest.mark.parametrize("source", [".png", ".jpg", ".webp"])
+@pytest.mark.parametrize(
+    "layout", [{266: 2}, {322: 256, 323: 256}, {338: 1}, {347: b"x"}, {513: 100, 514: 5}]
+)
+def test_tags_of_another_layout_do_not_spoil_a_tiff(source: str, layout: dict[int, Any]) -> None:
+    exif = _exif(1)
+    for tag, value in layout.items():
+        exif[tag] = value
+    picture = decode(tagged_file(source, exif), "a")
+    written = encode(picture, ".tif", "b")
+    assert np.array_equal(decode(written, "b").pixels, picture.pixels)
+    with Image.open(io.BytesIO(written)) as image:
+        assert not set(layout) & set(image.getexif())
+        assert image.getexif()[Base.Make] == "Maker"
 
 
 @pytest.mark.parametrize("suffix", TARGETS)

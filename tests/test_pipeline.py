@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import gc
+import os
 import signal
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +22,7 @@ from agsr.decode import decode
 from agsr.engines.jobs import Job, plan
 from agsr.engines.pipeline import InferOptions, Outcome, process
 from agsr.engines.upscaler import Upscaler
+from agsr.errors import BackendError
 from agsr.image import quiet_decoders, read_picture, write_picture
 from agsr.picture import Picture
 from agsr.sizing import Sizing
@@ -154,6 +159,97 @@ def test_errors_of_the_network_name_the_file(folder: Path) -> None:
     (outcome,) = process(Upscaler(backend=Mad()), plan([source]), InferOptions())
     assert outcome.error is not None
     assert outcome.error.startswith(f"{source}: none on cpu gave NaN")
+
+
+def test_an_error_of_any_kind_costs_one_file_only(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Odd(Repeat):
+        def _run(self, lr: Batch) -> Batch:
+            if not self.shapes:
+                self.shapes.append(lr.shape)
+                raise ZeroDivisionError("a driver's\nbug")
+            return super()._run(lr)
+
+    def write(picture: Picture, path: Path, quality: int | None) -> None:
+        if path.name.startswith("b"):
+            raise KeyError("odd")
+        write_picture(picture, path, quality)
+
+    monkeypatch.setattr("agsr.engines.pipeline.write_picture", write)
+    names = ("a.png", "b.jpg", "e.bmp")
+    jobs = plan([folder / "in" / name for name in names], folder / "out")
+    errors = [outcome.error for outcome in process(Upscaler(backend=Odd()), jobs, InferOptions())]
+    assert errors == [
+        f"{jobs[0].source}: ZeroDivisionError: a driver's",
+        f"{jobs[1].source}: KeyError: 'odd'",
+        None,
+    ]
+
+
+@pytest.mark.parametrize(("suffix", "side"), [(".webp", 4096), (".jpg", 16_376)])
+def test_results_too_large_for_their_format_are_not_computed(
+    tmp_path: Path, suffix: str, side: int
+) -> None:
+    backend = Repeat()
+    Image.new("L", (side, 1)).save(tmp_path / "wide.png")
+    jobs = plan([tmp_path / "wide.png"], tmp_path / f"out{suffix}")
+    (outcome,) = process(Upscaler(backend=backend), jobs, InferOptions())
+    assert outcome.error is not None
+    assert f"wide.png: the result would have {4 * side}x4 pixels, and" in outcome.error
+    assert not backend.shapes
+    (outcome,) = process(Upscaler(backend=backend), jobs, InferOptions(sizing=Sizing(scale=3.9)))
+    assert outcome.error is None
+
+
+def test_files_that_fail_stay_not_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fails(Repeat):
+        def _run(self, lr: Batch) -> Batch:
+            raise BackendError(f"no {lr.shape}")
+
+    pictures: list[weakref.ref[Picture]] = []
+
+    def read(path: Path, max_pixels: int) -> Picture:
+        picture = read_picture(path, max_pixels)
+        pictures.append(weakref.ref(picture))
+        return picture
+
+    monkeypatch.setattr("agsr.engines.pipeline.read_picture", read)
+    jobs = [Job(folder / "in" / "a.png", folder / f"{n}.png", ".png") for n in range(8)]
+    gc.disable()  # cycles would be found some time, and their pictures add up until then
+    try:
+        for _ in process(Upscaler(backend=Fails()), jobs, InferOptions()):
+            assert sum(picture() is not None for picture in pictures) <= 3
+    finally:
+        gc.enable()
+    assert len(pictures) == 8
+
+
+def test_waiting_for_stdin_can_be_interrupted() -> None:
+    code = (
+        "from conftest import Repeat; from pathlib import Path; import sys, signal\n"
+        "from agsr.engines.jobs import plan; from agsr.engines.upscaler import Upscaler\n"
+        "from agsr.engines.pipeline import InferOptions, process\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "print('ready', flush=True)\n"
+        "list(process(Upscaler(backend=Repeat()), plan([Path('-')]), InferOptions()))"
+    )
+    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": paths},
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"ready\n"
+        time.sleep(1)  # until it waits for stdin
+        running.send_signal(signal.SIGINT)
+        try:
+            assert running.wait(30) == -signal.SIGINT
+        finally:
+            running.kill()
 
 
 def test_a_stream_in_becomes_a_stream_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from agsr.backend import Batch
 from agsr.contract import ModelMetadata
 from agsr.engines import engine_file, trt_backend
+from agsr.engines import upscaler as upscaler_module
 from agsr.engines.engine_cache import EngineCache
 from agsr.engines.select import open_backend
 from agsr.engines.trt_api import Flavour, TensorRt
@@ -245,6 +247,44 @@ def test_an_abandoned_pipeline_is_drained(make: Callable[..., TrtBackend], cuda:
         np.testing.assert_array_equal(backend.upscale(given[2]), _repeated(given[2]))
 
 
+@pytest.mark.timeout(60, method="thread")  # a lock that is waited for ignores signals
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, ValueError])
+def test_what_interrupts_an_image_leaves_the_backend_usable(
+    make: Callable[..., TrtBackend], kind: type[BaseException]
+) -> None:
+    """While the traceback is alive, so is the loop over the outputs that was left."""
+
+    def interrupt(_: float) -> None:
+        raise kind
+
+    image = np.zeros((40, 40, 3), np.uint8)
+    with make() as backend:
+        upscaler = Upscaler(backend=backend, tile=8, halo=1)
+        with pytest.raises(kind) as caught:
+            upscaler(image, interrupt)
+        assert caught.value.__traceback__ is not None
+        assert upscaler(image).shape == (160, 160, 3)
+
+
+@pytest.mark.timeout(60, method="thread")  # a lock that is waited for ignores signals
+def test_memory_of_the_host_that_runs_out_costs_a_retry_only(
+    make: Callable[..., TrtBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert, failures = upscaler_module._from_planes, [MemoryError]
+
+    def once(*arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return convert(*arguments)
+
+    monkeypatch.setattr(upscaler_module, "_from_planes", once)
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    with make(BuildOptions(profiles=(Profile((1, 8, 8), (1, 64, 64), (1, 64, 64)),))) as backend:
+        large = Upscaler(backend=backend, tile=0, halo=1)(image)
+        np.testing.assert_array_equal(large, image.repeat(4, axis=0).repeat(4, axis=1))
+    assert not failures
+
+
 def test_a_resident_batch_is_run_without_copies_beside_others(
     make: Callable[..., TrtBackend], cuda: FakeCuda
 ) -> None:
@@ -266,10 +306,32 @@ def test_a_resident_batch_is_run_without_copies_beside_others(
         runs[0]()
 
 
-def test_a_failed_execution_says_why(make: Callable[..., TrtBackend], engine: FakeEngine) -> None:
+@pytest.mark.parametrize(
+    ("message", "kind"), [("out of\n memory", MemoryError), ("bad tactic", BackendError)]
+)
+def test_a_failed_execution_says_why(
+    make: Callable[..., TrtBackend],
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    message: str,
+    kind: type[Exception],
+) -> None:
     engine.fails = True
-    with make() as backend, pytest.raises(BackendError, match="out of memory; if memory ran out"):
+    monkeypatch.setattr(TensorRt, "messages", lambda _: SimpleNamespace(errors=(message,)))
+    with make() as backend, pytest.raises(kind, match=" ".join(message.split())):
         backend.upscale(np.zeros((1, 3, 8, 8), np.float32))
+
+
+def test_smaller_tiles_are_tried_when_the_gpus_memory_runs_out(
+    make: Callable[..., TrtBackend], cuda: FakeCuda, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+    options = BuildOptions(profiles=(Profile((1, 8, 8), (1, 64, 64), (1, 128, 128)),))
+    with make(options) as backend:
+        cuda.memory_left = 80 * 80 * 3 * 4 * 16
+        large = Upscaler(backend=backend, tile=0, halo=4)(image)
+    np.testing.assert_array_equal(large, image.repeat(4, axis=0).repeat(4, axis=1))
+    assert "trying tiles of 50" in caplog.text
 
 
 @pytest.mark.parametrize("runs", [1, 2, 3])
@@ -282,7 +344,7 @@ def test_a_submission_that_fails_half_way_leaves_nothing_under_way(
         for _ in range(runs - 1):
             list(backend.upscale_many([first, second]))
         engine.fails = True
-        with pytest.raises(BackendError, match="TensorRT failed"):
+        with pytest.raises(MemoryError, match="out of memory"):
             list(backend.upscale_many([first, larger]))
         assert not any(cuda.streams.values())
         engine.fails = False
@@ -306,7 +368,7 @@ def test_without_memory_for_a_slot_the_next_smaller_one_still_runs(
     with make() as backend:
         cuda.memory_left = small.nbytes * 16
         for _ in range(2):
-            with pytest.raises(BackendError, match="cudaErrorMemoryAllocation"):
+            with pytest.raises(MemoryError, match="cudaErrorMemoryAllocation"):
                 backend.upscale(large)
             np.testing.assert_array_equal(backend.upscale(small), _repeated(small))
     assert (len(cuda.memory), cuda.pinned_arrays) == (0, 0)

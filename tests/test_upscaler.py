@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -187,6 +188,23 @@ def test_smaller_tiles_are_tried_when_memory_runs_out(caplog: pytest.LogCaptureF
     assert np.array_equal(large, _repeated(image))
     assert "out of memory; trying tiles of 75" in caplog.text
     assert "out of memory; trying tiles of 18" in caplog.text
+
+
+def test_a_retry_begins_without_the_memory_of_the_failed_attempt() -> None:
+    activations: list[weakref.ref[Batch]] = []
+
+    class Scarce(Repeat):
+        def _run(self, lr: Batch) -> Batch:
+            assert not any(made() is not None for made in activations)
+            activation = lr + 1
+            if lr.shape[2] > 40:
+                activations.append(weakref.ref(activation))
+                raise MemoryError
+            return super()._run(lr)
+
+    image = np.zeros((150, 150, 3), np.uint8)
+    assert Upscaler(backend=Scarce(), tile=0, halo=4)(image).shape == (600, 600, 3)
+    assert len(activations) > 1
 
 
 def test_memory_that_never_suffices_is_an_error_in_the_end() -> None:
