@@ -134,10 +134,10 @@ def test_a_whole_benchmark(
 def test_nothing_that_runs_is_a_failure(
     start: Callable[..., subprocess.Popen[str]], folder: Path
 ) -> None:
-    process = start("-b", "magic", "-s", "1", "--size", "8x6", "--rounds", "1", "--json", "x.json")
+    process = start("-b", "ort", "-s", "16", "--size", "8x6", "--rounds", "1", "--json", "x.json")
     shown, told = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "no backend named 'magic'" in shown
+    assert "ship as fp32 ONNX for 1, 2, 3, 4, 5, 6 steps, not for 16" in shown
     assert "Error: nothing could run here" in told
     assert BenchResult.load(folder / "x.json").rows[1].error
 
