@@ -68,9 +68,9 @@ class Scene:
 
     @property
     def parts(self) -> list[Part]:
-        """The original, then a part per method."""
-        found = [Part(_label(contender), part) for contender, part in self._kept.values()]
-        return [self._original, *found]
+        """The original, Bicubic, then a part per network, in the order in which they came."""
+        kept = sorted(self._kept.values(), key=lambda seen: seen[0].is_network)
+        return [self._original, *(Part(_label(contender), part) for contender, part in kept)]
 
     def show(self, contender: Contender, sr: Image8) -> None:
         """Look at one SR image, uint8, of the original's size."""
