@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from agsr.backend import BackendInfo
+from agsr.bench.clock import seconds
 from agsr.bench.contenders import Contender
 from agsr.engines.ort_session import open_session
 from agsr.errors import BackendError
@@ -56,16 +56,10 @@ def _sized(library: str, multiplier: Multiplier, side: int) -> Product:
     """The largest product that is not too slow; emulated fp16 is a thousand times slower."""
     run = multiplier(_PROBE)
     run()
-    seconds = min(_seconds(run) for _ in range(3))
-    while side > _PROBE and seconds * (side / _PROBE) ** 3 > LONGEST:
+    shortest = min(seconds(run) for _ in range(3))
+    while side > _PROBE and shortest * (side / _PROBE) ** 3 > LONGEST:
         side //= 2
     return library, 2.0 * side**3, multiplier(side)
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
 
 
 def _torch(info: BackendInfo) -> Multiplier:

@@ -20,8 +20,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from agsr.backend import Backend, BackendInfo, Batch
+from agsr.bench.clock import seconds
 from agsr.bench.contenders import Contender
-from agsr.errors import AgsrError, BackendError
+from agsr.errors import AgsrError, BackendError, first_line
 
 PATIENCE = 900.0
 """Seconds to wait for an answer: a TensorRT engine may be built meanwhile."""
@@ -159,8 +160,7 @@ def _answer(method: Callable[..., Any], arguments: Sequence[Any]) -> tuple[bool,
     except AgsrError as error:
         return False, str(error)
     except Exception as error:  # a foreign library's failure is a row of the report, not the end
-        first = next(iter(str(error).splitlines()), "")
-        return False, f"{type(error).__name__}: {first}"
+        return False, f"{type(error).__name__}: {first_line(error)}"
 
 
 class _Station:
@@ -198,14 +198,14 @@ class _Station:
         """See `Worker.prepare`."""
         run = _workload(self.backend, batches, boundary)
         self._runs[workload, boundary] = run
-        return _seconds(run)
+        return seconds(run)
 
     def time(self, workload: str, boundary: str, calls: int, warm_up: int) -> list[float]:
         """See `Worker.time`."""
         run = self._runs[workload, boundary]
         for _ in range(warm_up):
             run()
-        return [_seconds(run) for _ in range(calls)]
+        return [seconds(run) for _ in range(calls)]
 
     def product(self) -> tuple[str, float, float]:
         """See `Worker.product`."""
@@ -215,7 +215,7 @@ class _Station:
             self._product = matrix_product(self._contender, self.backend.info)
             self._product[2]()
         library, flops, run = self._product
-        return library, flops, statistics.median(_seconds(run) for _ in range(PRODUCTS))
+        return library, flops, statistics.median(seconds(run) for _ in range(PRODUCTS))
 
     def memory(self) -> int | None:
         """See `Worker.memory`."""
@@ -229,9 +229,3 @@ def _workload(backend: Backend, batches: Sequence[Batch], boundary: str) -> Call
         return lambda: [backend.upscale(lr) for lr in batches]
     runs = [backend.resident(lr) for lr in batches]
     return lambda: [run() for run in runs]
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from agsr.backend import Backend, BackendInfo, Batch, tells_of_memory
+from agsr.backend import Backend, BackendInfo, Batch
 from agsr.contract import SCALE
 from agsr.engines.onnx_content import read_content
-from agsr.engines.ort_session import PROVIDERS, open_session
+from agsr.engines.ort_session import PROVIDERS, failures_told, open_session
 from agsr.engines.ports import Array, Hints, Ports
 from agsr.engines.probe import find_ports
 from agsr.errors import BackendError, ModelError, first_line
@@ -78,16 +78,8 @@ class ForeignBackend(Backend):
                 "cut the image into tiles"
             )
         padded = self.ports.padded(lr)
-        try:
+        with failures_told(f"{self.info.model} on {self.info.device}", padded.shape):
             result = self._feed(self.ports, self.ports.encode(padded))
-        except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
-            reason = first_line(error)
-            if tells_of_memory(error):
-                raise MemoryError(reason) from None
-            raise BackendError(
-                f"{self.info.model} on {self.info.device} failed on an input of {padded.shape}: "
-                f"{reason}"
-            ) from None
         sr = self.ports.decode(result, padded)
         return np.ascontiguousarray(sr[:, :, : height * SCALE, : width * SCALE])
 

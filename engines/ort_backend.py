@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from agsr.backend import Backend, BackendInfo, Batch, tells_of_memory
+from agsr.backend import Backend, BackendInfo, Batch
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata
-from agsr.engines.ort_session import PROVIDERS, open_session
-from agsr.errors import BackendError, ModelError, first_line
+from agsr.engines.ort_session import PROVIDERS, failures_told, open_session
+from agsr.errors import BackendError, ModelError
 from agsr.optional import require
 
 
@@ -60,18 +60,11 @@ class OrtBackend(Backend):
         )
 
     def _run(self, lr: Batch) -> Batch:
-        try:
+        with failures_told(self.info.device, lr.shape):
             if self._memory:
                 return self._run_bound(lr, self._memory)
             sr: Batch = self._session.run([OUTPUT_NAME], {INPUT_NAME: lr})[0]
-        except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
-            reason = first_line(error)
-            if tells_of_memory(error):
-                raise MemoryError(reason) from None
-            raise BackendError(
-                f"{self.info.device} failed on an input of {lr.shape}: {reason}"
-            ) from None
-        return sr
+            return sr
 
     def _run_bound(self, lr: Batch, device: str) -> Batch:
         """Run on a device's memory: one copy in, one out; the output is used again by shape."""

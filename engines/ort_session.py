@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from agsr.backend import tells_of_memory
 from agsr.errors import BackendError, ModelError, first_line
 from agsr.optional import install_command, require
 
@@ -113,6 +115,27 @@ def open_session(
     if provider != "cpu" and exclusive:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return _open_session(ort, path, provider, precision, options)
+
+
+@contextmanager
+def failures_told(what: str, shape: tuple[int, ...]) -> Iterator[None]:
+    """Turns ONNX Runtime's errors while it runs into ours.
+
+    Args:
+        what: What runs, for messages.
+        shape: Of its input.
+
+    Raises:
+        MemoryError: The memory ran out.
+        BackendError: Anything else went wrong.
+    """
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
+        reason = first_line(error)
+        if tells_of_memory(error):
+            raise MemoryError(reason) from None
+        raise BackendError(f"{what} failed on an input of {shape}: {reason}") from None
 
 
 def _check_request(provider: str, precision: str | None, threads: int | None) -> None:

@@ -17,18 +17,16 @@ import click
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from agsr.bench.gallery import as_greys, attention_maps
 from agsr.catalog import DEFAULT_WEIGHTS, find_checkpoint
 from agsr.checkpoint import load_checkpoint
 from agsr.engines.upscaler import Upscaler
-from agsr.generator import Generator
 from agsr.image import read_rgb, write_picture
 from agsr.metrics import psnr_y
 from agsr.picture import Picture
 from agsr.resize import crop_to_multiple, downscale, upscale
-from agsr.validation import to_tensor
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 CROP = 128
@@ -72,20 +70,15 @@ def crops(photo: Path, y: int, x: int, weights: tuple[str, ...], name: str) -> N
 @click.option("--weights", default=DEFAULT_WEIGHTS, show_default=True)
 def attention(photos: tuple[Path, ...], weights: str) -> None:
     """Photos and their attention maps by step; white is a photo's largest value (Fig. 4)."""
-    generator = load_checkpoint(find_checkpoint(weights)).build()
-    assert isinstance(generator, Generator)
     rows = []
     for photo in photos:
         lr = downscale(crop_to_multiple(read_rgb(photo)))
-        with torch.inference_mode():
-            maps = generator.attention_maps(to_tensor(lr[None], torch.device("cpu")), STEPS)
+        maps = attention_maps(weights, lr, STEPS)
         tiles = [_titled(_zoom(lr, ZOOM), "input")]
-        brightest = max(float(tensor.max()) for tensor in maps)
-        for step, tensor in enumerate(maps, 1):
-            plane = tensor[0, 0].numpy()
+        for step, (plane, grey) in enumerate(zip(maps, as_greys(maps), strict=True), 1):
             title = f"A{step}  {plane.min():.2f} to {plane.max():.2f}"
-            grey = cv2.cvtColor((plane / brightest * 255).astype(np.uint8), cv2.COLOR_GRAY2RGB)
-            tiles.append(_titled(_zoom(np.asarray(grey, np.uint8), ZOOM), title))
+            shown = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
+            tiles.append(_titled(_zoom(shown, ZOOM), title))
         rows.append(np.concatenate(tiles, axis=1))
     width = max(row.shape[1] for row in rows)
     wide = [np.pad(r, ((0, 0), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows]

@@ -361,3 +361,12 @@ def _process(
         check=False,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
     )
+
+
+def test_ctrl_c_exits_130_with_one_line(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("agsr.cli_infer.open_upscaler", interrupted)
+    result = _agsr("infer", str(photos / "a.png"))
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")

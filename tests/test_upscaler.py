@@ -287,3 +287,17 @@ def test_the_package_offers_the_upscaler(photo: NDArray[np.uint8]) -> None:
         assert upscaler(photo[:9, :8]).shape == (36, 32, 3)
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         agsr.Nothing  # noqa: B018
+
+
+def test_alpha_does_not_ring_where_it_is_constant() -> None:
+    class Overshooting(Repeat):
+        def _run(self, lr: Batch) -> Batch:
+            return super()._run(lr) * 0.8 + np.float32(0.1)
+
+    alpha = np.zeros((8, 8), np.uint8)
+    alpha[:, 4:] = 255
+    picture = Picture(np.full((8, 8, 3), 99, np.uint8), alpha)
+    large = Upscaler(backend=Overshooting()).picture(picture).alpha
+    assert large is not None
+    assert (large[:, :14] == 0).all()
+    assert (large[:, 18:] == 255).all()
