@@ -1,17 +1,20 @@
-"""Which files a batch reads and where its results go, decided before anything is computed."""
+"""Which files a batch reads and where its results go, decided before anything is computed.
+
+`agsr.engines.inputs` finds the files. What is wrong with one of them costs this one only: its job
+has a ``problem`` then.
+"""
 
 from __future__ import annotations
 
-import glob
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agsr.contract import SCALE
-from agsr.decode import READABLE
 from agsr.encode import FORMATS, check_writable
+from agsr.engines.inputs import Input, RealPaths, find, without_results
 from agsr.errors import ImageError
 
 DEFAULT_SUFFIX = f"_x{SCALE}"
@@ -23,6 +26,9 @@ DEFAULT_EXTENSION = ".png"
 STREAM = Path("-")
 """stdin as a source, stdout as a target."""
 
+_STREAM_STEM = "stdin"
+"""What a result is named after where its source has no name."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -32,13 +38,8 @@ class Job:
     target: Path
     extension: str
     """Format of the result, with the dot."""
-
-
-@dataclass(frozen=True)
-class _Input:
-    path: Path
-    below: Path | None = None
-    """Folder relative to the one it was found in; None for a file that was named."""
+    problem: str | None = None
+    """Why it can't be done; known before anything is read."""
 
 
 def plan(
@@ -49,107 +50,81 @@ def plan(
     extension: str = DEFAULT_EXTENSION,
     recursive: bool = False,
     quality: int | None = None,
+    folder: bool = False,
+    left_out: Callable[[Path, Path], None] = lambda _, __: None,
 ) -> list[Job]:
     """Decide which files are read and where every result goes, before anything is computed.
 
+    Results that would have one name keep the endings of their inputs (``a.jpg_x4.png``), or are put
+    into folders named like those of their inputs; which, depends on the inputs alone, not on their
+    order or on what is done already.
+
     Args:
         sources: Files, patterns like ``*.png`` that name no file, with ``recursive`` folders, or
-            `STREAM`. One named twice is done once. Results of this plan that are already in such a
-            folder are not taken for inputs.
+            `STREAM`. One named twice is done once. Results of earlier runs are left out where
+            their sources are there too; see `agsr.engines.inputs.without_results`.
         output: None for beside the inputs, an image file name for a single input, `STREAM`, else a
             folder, in which the folders of ``sources`` are repeated.
         suffix: Put behind each input's name.
         extension: Format of the results, with the dot, where ``output`` does not name a file.
-        recursive: Take the images in folders and in all folders below.
+        recursive: Take the images in folders and in all folders below; linked folders are not
+            followed.
         quality: Of the encoder; checked here, to be told at once where there is none.
+        folder: ``output`` is a folder, whatever its name.
+        left_out: Told every input that is a result of an earlier run, and its source.
+
+    Returns:
+        A job per input. It has a problem where its result would replace an input or have the name
+        of another's, or where a folder, a pattern or a file that was named can't be taken.
 
     Raises:
-        ImageError: Two results would have one name, a result would replace an input, several
-            inputs would go to one file, the format can't be written or has no quality, a folder is
-            given without ``recursive``, or a pattern or a folder holds no image.
+        ImageError: The whole makes no sense: several inputs would go to one file, or the format
+            can't be written or has no quality.
     """
     if set(suffix) & {"/", "\\"}:
         raise ImageError(f"--suffix {suffix!r}: a suffix is a part of a name, not of a path")
-    inputs = _distinct([found for path in sources for found in _find(path, recursive, output)])
+    inputs = without_results(find(sources, recursive, output), suffix, left_out)
     if output is None and [found.path for found in inputs] == [STREAM]:
         output = STREAM
-    if output is not None and _names_a_file(output, len(inputs)):
+    if output is not None and not folder and _names_a_file(output, len(inputs)):
         if len(inputs) != 1:
             raise ImageError(f"{len(inputs)} inputs can't all become {output}; name a folder")
-        form = extension if output == STREAM else output.suffix
-        jobs = [Job(inputs[0].path, output, form)]
+        extension = extension if output == STREAM else output.suffix
+        targets = [output]
     else:
-        jobs = _without_results(inputs, _named(inputs, output, suffix, extension))
-    _check_targets(jobs, quality)
-    return jobs
+        targets = _targets(inputs, output, suffix + extension)
+    _check_format(targets, output, extension, quality)
+    jobs = zip(inputs, targets, strict=True)
+    return _checked([Job(found.path, target, extension, found.problem) for found, target in jobs])
 
 
-def _find(path: Path, recursive: bool, output: Path | None) -> Iterator[_Input]:
-    if path.is_dir():
-        if not recursive:
-            raise ImageError(f"{path}: a folder; -r upscales the images in it")
-        found = [_Input(file, file.parent.relative_to(path)) for file in _images(path, output)]
-    elif glob.has_magic(str(path)) and not path.exists():
-        names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  # may be absolute
-        found = [_Input(name, Path()) for name in map(Path, names) if _is_meant(name, path)]
-    else:
-        found = [_Input(path)]
-    if not found:
-        raise ImageError(
-            f"{path}: no image in it; expected names like *{' *'.join(sorted(READABLE))}"
-        )
-    yield from found
+def _targets(inputs: Sequence[Input], output: Path | None, ending: str) -> list[Path]:
+    """Where results go; inputs that would have one name there keep their folder or their ending."""
+    homes = [f.path.parent if output is None else output / (f.below or Path()) for f in inputs]
+    stems = [_STREAM_STEM if f.path == STREAM else f.path.stem for f in inputs]
+    for group in _sharing(homes, stems):
+        if output is not None and len({inputs[n].path.name for n in group}) < len(group):
+            for n, own in zip(group, _folders([inputs[n].path for n in group]), strict=True):
+                homes[n] = output / own
+    for group in _sharing(homes, stems):
+        for n in group:
+            stems[n] = inputs[n].path.name
+    return [home / (stem + ending) for home, stem in zip(homes, stems, strict=True)]
 
 
-def _is_meant(file: Path, pattern: Path) -> bool:
-    """Whether a pattern means a file that it fits: without an ending, it means images."""
-    return file.is_file() and (bool(pattern.suffix) or file.suffix.lower() in READABLE)
+def _folders(files: Sequence[Path]) -> list[str]:
+    """The files' folders, relative to the lowest one that holds them all."""
+    folders = [os.path.abspath(file.parent) for file in files]  # noqa: PTH100  # keeps links
+    common = os.path.commonpath(folders)
+    return [os.path.relpath(folder, common) for folder in folders]
 
 
-def _images(folder: Path, output: Path | None) -> list[Path]:
-    """The images below a folder, but for hidden ones and those in the folder of the results."""
-    results = None if output is None else _real(output)
-    return [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in READABLE
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and (results is None or results == _real(folder) or results not in _real(path).parents)
-        and path.is_file()
-    ]
-
-
-def _distinct(inputs: Sequence[_Input]) -> list[_Input]:
-    """The inputs without those that lead to the same file as one before."""
-    first: dict[Path, _Input] = {}
-    for found in inputs:
-        first.setdefault(_real(found.path), found)
-    return list(first.values())
-
-
-def _named(inputs: Sequence[_Input], output: Path | None, suffix: str, extension: str) -> list[Job]:
-    """Jobs with targets; inputs that differ in their ending only keep it in the result's name."""
-
-    def target(found: _Input, stem: str) -> Path:
-        folder = found.path.parent if output is None else output / (found.below or Path())
-        return folder / (stem + suffix + extension)
-
-    short = [target(found, found.path.stem) for found in inputs]
-    uses = Counter(short)
-    return [
-        Job(found.path, name if uses[name] == 1 else target(found, found.path.name), extension)
-        for found, name in zip(inputs, short, strict=True)
-    ]
-
-
-def _without_results(inputs: Sequence[_Input], jobs: Sequence[Job]) -> list[Job]:
-    """Without found files that an earlier run of the same jobs has made."""
-    results = {_real(job.target) for job in jobs if _real(job.target) != _real(job.source)}
-    return [
-        job
-        for found, job in zip(inputs, jobs, strict=True)
-        if found.below is None or _real(job.source) not in results
-    ]
+def _sharing(homes: Sequence[Path], stems: Sequence[str]) -> list[list[int]]:
+    """Where in the sequences one place stands several times."""
+    places = defaultdict[tuple[Path, str], list[int]](list)
+    for number, place in enumerate(zip(homes, stems, strict=True)):
+        places[place].append(number)
+    return [group for group in places.values() if len(group) > 1]
 
 
 def _names_a_file(output: Path, inputs: int) -> bool:
@@ -160,23 +135,44 @@ def _names_a_file(output: Path, inputs: int) -> bool:
     return known or output.exists() or (inputs == 1 and bool(output.suffix))
 
 
-def _check_targets(jobs: Sequence[Job], quality: int | None) -> None:
-    sources = {_real(job.source) for job in jobs}
-    taken: dict[Path, Path] = {}
-    for job in jobs:
-        check_writable(str(job.target), job.extension, quality)
-        if job.target == STREAM:
-            continue
-        target = _real(job.target)
-        if target in sources:
-            raise ImageError(f"{job.target}: the result would replace an input; use -o or --suffix")
-        if taken.setdefault(target, job.source) != job.source:
-            raise ImageError(
-                f"{taken[target]} and {job.source} would both become {job.target}; "
-                "upscale them one by one, each with its own -o"
-            )
+def _check_format(
+    targets: Sequence[Path], output: Path | None, extension: str, quality: int | None
+) -> None:
+    try:
+        for target in targets[:1]:
+            check_writable(str(target), extension, quality)
+    except ImageError as error:
+        if target != output or output.exists() or extension.lower() in FORMATS:
+            raise
+        raise ImageError(f"{error}; or {output}{os.sep}, if that is to be a folder") from None
 
 
-def _real(path: Path) -> Path:
-    """The path without links; unlike `Path.resolve`, a loop of links is left as it is."""
-    return Path(os.path.realpath(path))
+def _checked(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs with the problems that they make for one another."""
+    real = RealPaths()
+    sources = {real(job.source) for job in jobs}
+    made_of = defaultdict[str, list[Path]](list)
+    targets = [real(job.target) for job in jobs]
+    for job, target in zip(jobs, targets, strict=True):
+        if job.problem is None and job.target != STREAM:
+            made_of[target].append(job.source)
+    return [
+        replace(job, problem=_problem(job, target in sources, made_of[target]))
+        if target in made_of
+        else job
+        for job, target in zip(jobs, targets, strict=True)
+    ]
+
+
+def _problem(job: Job, replaces: bool, sources: Sequence[Path]) -> str | None:
+    if job.problem is not None:
+        return job.problem
+    if replaces:
+        return f"{job.source}: its result {job.target} would replace an input; use -o or --suffix"
+    others = [str(source) for source in sources if source != job.source]
+    if others:
+        return (
+            f"{job.source}: its result {job.target} would also be that of {others[0]}; "
+            "upscale them one by one, each with its own -o"
+        )
+    return None

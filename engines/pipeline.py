@@ -44,6 +44,8 @@ class Outcome:
     job: Job
     error: str | None = None
     """Why there is no result; None if there is."""
+    size: tuple[int, int] | None = None
+    """Height and width of the result."""
 
 
 def process(
@@ -120,7 +122,7 @@ def _written(result: Picture, job: Job, options: InferOptions) -> Outcome:
         _write(result, job, options)
     except Exception as error:  # whatever it is, it costs one file
         return Outcome(job, _reason(job, error))
-    return Outcome(job)
+    return Outcome(job, size=result.pixels.shape[:2])
 
 
 def _reason(job: Job, error: Exception) -> str:
@@ -136,6 +138,8 @@ def _reason(job: Job, error: Exception) -> str:
 
 def _read(job: Job, options: InferOptions) -> Picture:
     """A job's picture, if its result can be written."""
+    if job.problem is not None:
+        raise ImageError(job.problem)
     if job.source == STREAM:
         picture = _read_stream(options.max_pixels)
     else:

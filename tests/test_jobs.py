@@ -1,15 +1,41 @@
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from agsr.engines.jobs import Job, plan
 from agsr.errors import ImageError
 
 
+def _jobs(*sources: str, **options: object) -> list[Job]:
+    return plan([Path(s) for s in sources], **options)  # type: ignore[arg-type]
+
+
 def _targets(*sources: str, **options: object) -> list[str]:
-    return [str(j.target) for j in plan([Path(s) for s in sources], **options)]  # type: ignore[arg-type]
+    jobs = _jobs(*sources, **options)
+    assert [job.problem for job in jobs] == [None] * len(jobs)
+    return [str(job.target) for job in jobs]
+
+
+def _problems(*sources: str, **options: object) -> list[str | None]:
+    return [job.problem for job in _jobs(*sources, **options)]
+
+
+def _image(name: str, width: int = 6, height: int = 4) -> None:
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (width, height)).save(name)
+
+
+def _made(jobs: Sequence[Job], scale: int = 4) -> None:
+    """Stands in for a run."""
+    for job in jobs:
+        with Image.open(job.source) as image:
+            _image(str(job.target), image.width * scale, image.height * scale)
 
 
 def test_results_lie_beside_their_inputs() -> None:
@@ -39,15 +65,53 @@ def test_an_existing_file_is_no_folder(tmp_path: Path) -> None:
 def test_mistakes_are_found_before_anything_is_computed() -> None:
     with pytest.raises(ImageError, match=r"2 inputs can't all become out\.png; name a folder"):
         _targets("a.png", "b.png", output=Path("out.png"))
-    with pytest.raises(ImageError, match="would both become"):
-        _targets("x/a.png", "y/a.png", output=Path("out"))
-    with pytest.raises(ImageError, match="would replace an input"):
-        _targets("a.png", suffix="")
-    with pytest.raises(ImageError, match="would replace an input"):
-        _targets("a.png", output=Path("./x/../a.png"))
     for options in ({"extension": ".gif"}, {"output": Path("big.gif")}):
         with pytest.raises(ImageError, match=r"can't write \.gif"):
             _targets("a.png", **options)
+    with pytest.raises(
+        ImageError, match=r"can't write \.5; .* or v1\.5/, if that is to be a folder"
+    ):
+        _targets("a.png", output=Path("v1.5"))
+    assert _targets("a.png", output=Path("v1.5"), folder=True) == ["v1.5/a_x4.png"]
+    assert _targets("a.png", output=Path("big.png"), folder=True) == ["big.png/a_x4.png"]
+
+
+def test_an_input_is_never_replaced_and_costs_its_own_result_only() -> None:
+    told = "a.png: its result a.png would replace an input; use -o or --suffix"
+    assert _problems("a.png", "b.jpg", suffix="") == [told, None]
+    (problem,) = _problems("a.png", output=Path("./x/../a.png"))
+    assert problem is not None
+    assert "would replace an input" in problem
+
+
+def test_names_that_collide_are_told_apart_by_their_folders_in_any_order() -> None:
+    pairs = [
+        ("x/a.png", "out/x/a_x4.png"),
+        ("y/a.png", "out/y/a_x4.png"),
+        ("b.png", "out/b_x4.png"),
+    ]
+    for order in (pairs, pairs[::-1]):
+        sources, targets = zip(*order, strict=True)
+        assert _targets(*sources, output=Path("out")) == list(targets)
+    assert _targets("x/y/a.png", "x/a.png", output=Path("out")) == [
+        "out/y/a_x4.png",
+        "out/a_x4.png",
+    ]
+    deep = ("2024/jan/a.png", "2025/jan/a.png", "2025/jan/a.jpg")
+    assert _targets(*deep, output=Path("out")) == [
+        "out/2024/jan/a_x4.png",
+        "out/2025/jan/a.png_x4.png",
+        "out/2025/jan/a.jpg_x4.png",
+    ]
+
+
+def test_names_that_still_collide_cost_those_files_only() -> None:
+    jobs = _jobs("a.jpg", "a.png", "a.jpg.png", "b.png")
+    assert [job.problem is None for job in jobs] == [False, True, False, True]
+    assert jobs[0].problem == (
+        "a.jpg: its result a.jpg_x4.png would also be that of a.jpg.png; "
+        "upscale them one by one, each with its own -o"
+    )
 
 
 def test_the_same_input_twice_is_one_result() -> None:
@@ -63,6 +127,8 @@ def test_stdin_becomes_stdout_unless_a_file_is_named() -> None:
     assert plan([Path("-")], extension=".webp") == [Job(Path("-"), Path("-"), ".webp")]
     assert plan([Path("-")], Path("a.jpg")) == [Job(Path("-"), Path("a.jpg"), ".jpg")]
     assert plan([Path("a.png")], Path("-")) == [Job(Path("a.png"), Path("-"), ".png")]
+    assert [str(job.target) for job in plan([Path("-")], Path("out/"))] == ["out/stdin_x4.png"]
+    assert _targets("-", "a.png", suffix="_x2") == ["stdin_x2.png", "a_x2.png"]
     with pytest.raises(ImageError, match="2 inputs can't all become -"):
         _targets("a.png", "b.png", output=Path("-"))
 
@@ -70,10 +136,10 @@ def test_stdin_becomes_stdout_unless_a_file_is_named() -> None:
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with images in folders, and what is none."""
-    for name in ("in/a.jpg", "in/x/b.PNG", "in/x/y/c.webp", "in/notes.txt", "in/.hidden/d.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
+    for name in ("in/a.jpg", "in/x/b.PNG", "in/x/y/c.webp", "in/.hidden/d.png"):
+        _image(name)
+    Path("in/notes.txt").touch()
     return tmp_path
 
 
@@ -85,39 +151,171 @@ def test_folders_are_repeated_below_the_output() -> None:
         "out/x/y/c_x4.png",
     ]
     assert _targets("in", recursive=True)[1] == "in/x/b_x4.png"
-    with pytest.raises(ImageError, match="in: a folder; -r upscales the images in it"):
-        _targets("in")
 
 
-def test_results_in_the_folder_are_no_inputs_of_the_next_run(tree: Path) -> None:
-    for options in ({}, {"output": Path("in/results")}):
-        first = _targets("in", recursive=True, **options)
-        for target in first:
-            (tree / target).parent.mkdir(exist_ok=True)
-            (tree / target).touch()
-        assert _targets("in", recursive=True, **options)[: len(first)] == first
-        for target in first:
-            (tree / target).unlink()
+@pytest.mark.usefixtures("tree")
+def test_a_folder_among_files_costs_itself_only() -> None:
+    assert _problems("in", "in/a.jpg") == ["in: a folder; -r upscales the images in it", None]
+
+
+@pytest.mark.usefixtures("tree")
+def test_trees_with_the_same_names_are_told_apart() -> None:
+    _image("also/x/b.png")
+    assert _targets("in/x", "also", output=Path("out"), recursive=True) == [
+        "out/b_x4.png",
+        "out/y/c_x4.png",
+        "out/x/b_x4.png",
+    ]
+    named = _targets("in", "also", output=Path("out"), recursive=True)
+    assert [named[1], named[3]] == [
+        "out/x/b.PNG_x4.png",
+        "out/x/b.png_x4.png",
+    ]
+    Path("also/x/b.png").rename("also/x/b.PNG")
+    named = _targets("in", "also", output=Path("out"), recursive=True)
+    assert [named[1], named[3]] == [
+        "out/in/x/b_x4.png",
+        "out/also/x/b_x4.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"suffix": "-big"},
+        {"suffix": "_x2"},
+        {"output": Path("in/results")},
+        {"output": Path("in")},
+        {"extension": ".webp"},
+    ],
+)
+@pytest.mark.usefixtures("tree")
+def test_the_same_command_again_plans_the_same(options: dict[str, object]) -> None:
+    first, left_out = _jobs("in", recursive=True, **options), list[Path]()
+    _made(first, 2 if options.get("suffix") == "_x2" else 4)
+    again = _jobs("in", recursive=True, left_out=lambda path, _: left_out.append(path), **options)
+    assert again == first
+    inside = options.get("output") == Path("in/results")  # that folder isn't looked into
+    assert sorted(left_out) == ([] if inside else sorted(job.target for job in first))
+
+
+@pytest.mark.usefixtures("tree")
+def test_results_of_other_sizes_and_places_are_left_out_too() -> None:
+    first = _jobs("in", recursive=True)
+    _made(_jobs("in", recursive=True, suffix="_x1.5"), 1)
+    _made(_jobs("in", recursive=True, suffix="_3840x2160"), 3)
+    _made(_jobs("in", recursive=True, output=Path("in/results")))
+    told: list[tuple[Path, Path]] = []
+    assert _jobs("in", recursive=True, left_out=lambda *pair: told.append(pair)) == first
+    assert (Path("in/x/y/c_3840x2160.png"), Path("in/x/y/c.webp")) in told
+    assert (Path("in/results/x/b_x4.png"), Path("in/x/b.PNG")) in told
+    assert len(told) == 9
+
+
+@pytest.mark.usefixtures("tree")
+def test_what_the_shell_lists_is_treated_alike() -> None:
+    _image("cat.png")
+    _image("cat_x4.png", 24, 16)
+    assert _targets("cat.png", "cat_x4.png") == ["cat_x4.png"]
+    assert _targets("*.png") == ["cat_x4.png"]
+    assert _targets("cat_x4.png") == ["cat_x4_x4.png"]  # alone, it is meant
+
+
+@pytest.mark.parametrize(("width", "height"), [(24, 15), (25, 16), (48, 32), (6, 6)])
+@pytest.mark.usefixtures("tree")
+def test_a_picture_of_other_proportions_is_no_result_and_not_replaced(
+    width: int, height: int
+) -> None:
+    _image("cat.png")
+    _image("cat_x4.png", width, height)
+    problem = "cat.png: its result cat_x4.png would replace an input; use -o or --suffix"
+    assert _problems("cat.png", "cat_x4.png") == [problem, None]
+
+
+@pytest.mark.usefixtures("tree")
+def test_pictures_that_are_only_named_alike_are_inputs() -> None:
+    _image("IMG_1.png")
+    for name in ("IMG_10.png", "IMG_1_x.png", "IMG_1_x4b.png", "IMG_1-2x2.png", "other_x4.png"):
+        _image(name)
+    assert len(_targets("*.png")) == 6
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_result_of_a_turned_photo_is_one() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (6, 4)).save("lying.jpg", exif=exif)
+    _image("lying_x4.png", 16, 24)
+    assert _targets("lying*.*") == ["lying_x4.png"]
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_damaged_file_named_like_a_result_is_an_input() -> None:
+    _image("cat.png")
+    Path("cat_x4.png").write_text("no image")
+    assert [problem is None for problem in _problems("cat*.png")] == [False, True]
 
 
 @pytest.mark.usefixtures("tree")
 def test_found_files_are_never_replaced() -> None:
     Path("in/x/b.PNG").rename("in/x/b.png")
-    with pytest.raises(ImageError, match=r"b\.png: the result would replace an input"):
-        _targets("in", recursive=True, suffix="")
+    problems = _problems("in", recursive=True, suffix="")
+    assert [problem is None for problem in problems] == [True, False, True]
 
 
 @pytest.mark.usefixtures("tree")
-def test_patterns_that_the_shell_left_are_expanded() -> None:
+def test_linked_folders_are_not_followed() -> None:
+    Path("in/x/loop").symlink_to("..", target_is_directory=True)
+    Path("in/x/y/loop").symlink_to(Path("in").resolve(), target_is_directory=True)
+    assert len(_targets("in", recursive=True)) == 3
+    assert len(_targets("in/**/*.webp")) == 1
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_folder_that_cannot_be_listed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("y"):
+            raise PermissionError(13, "Permission denied", path)
+        return listed(path)
+
+    monkeypatch.setattr("os.scandir", scandir)
+    problems = _problems("in", recursive=True)
+    assert problems == [None, None, "in/x/y: can't be read: Permission denied"]
+
+
+@pytest.mark.usefixtures("tree")
+def test_patterns_that_the_shell_left_are_expanded(tree: Path) -> None:
     assert _targets("in/*.jpg", "in/**/*.webp") == ["in/a_x4.png", "in/x/y/c_x4.png"]
-    with pytest.raises(ImageError, match=r"in/\*\.gif: no image in it"):
-        _targets("in/*.gif")
+    assert _targets(f"{tree}/in/x/*") == [f"{tree}/in/x/b_x4.png"]
+    assert _targets("in/**/*.[pP]*", "in/.h*/*.png") == ["in/x/b_x4.png", "in/.hidden/d_x4.png"]
+    problems = _problems("in/*.gif", "in/a.jpg")
+    assert problems[0] is not None
+    assert problems[0].startswith("in/*.gif: no image in it; expected names like *.avif")
+    assert problems[1] is None
 
 
 def test_a_folder_without_images_is_an_error(tree: Path) -> None:
     (tree / "empty").mkdir()
-    with pytest.raises(ImageError, match="empty: no image in it; expected names like"):
-        _targets("empty", recursive=True)
+    (problem,) = _problems("empty", recursive=True)
+    assert problem is not None
+    assert problem.startswith("empty: no image in it; expected names like")
+
+
+def test_twenty_thousand_files_are_planned_in_two_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree that is only told, so that no disk is measured; with a result beside every image."""
+    names = [f"{n}{end}" for n in range(100) for end in (".jpg", "_x4.png")]
+    tree = [(f"{tmp_path}/{n}", list[str](), list(names)) for n in range(100)]
+    monkeypatch.setattr("agsr.engines.inputs.os.walk", lambda *_, **__: iter(tree))
+    monkeypatch.setattr("agsr.engines.inputs._may_come_of", lambda *_: True)
+    started = time.process_time()
+    jobs = plan([tmp_path], tmp_path / "out", recursive=True)
+    assert time.process_time() - started < 2
+    assert len(jobs) == 10_000
 
 
 def test_names_that_differ_in_their_ending_only_keep_it() -> None:
@@ -134,5 +332,6 @@ def test_a_quality_that_the_format_lacks_is_told_at_once() -> None:
 def test_patterns_take_files_only_and_without_an_ending_images_only() -> None:
     assert _targets("in/*", output=Path("out")) == ["out/a_x4.png"]
     assert _targets("in/*.*", output=Path("out")) == ["out/a_x4.png", "out/notes_x4.png"]
-    with pytest.raises(ImageError, match="no image in it"):
-        _targets("i*", output=Path("out"))
+    (problem,) = _problems("i*", output=Path("out"))
+    assert problem is not None
+    assert problem.startswith("i*: no image in it")

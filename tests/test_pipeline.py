@@ -125,9 +125,12 @@ def test_wishes_hold_for_every_file(folder: Path) -> None:
     Image.open(PHOTO).crop((0, 0, 20, 16)).save(source, exif=exif, dpi=(300, 300))
     for options in (InferOptions(), InferOptions(sizing=Sizing(scale=2), quality=50, strip=True)):
         jobs = plan([source], folder / "out.jpg")
-        assert list(process(Upscaler(backend=Repeat()), jobs, options)) == [Outcome(jobs[0])]
+        size = (32, 40) if options.strip else (64, 80)
+        assert list(process(Upscaler(backend=Repeat()), jobs, options)) == [
+            Outcome(jobs[0], size=size)
+        ]
         with Image.open(folder / "out.jpg") as image:
-            assert image.size == ((40, 32) if options.strip else (80, 64))
+            assert image.size == size[::-1]
             assert ("exif" in image.info) == (not options.strip)
             assert ("dpi" in image.info) == (not options.strip)
     (outcome,) = process(Upscaler(backend=Repeat()), jobs, InferOptions(max_pixels=300))
@@ -260,7 +263,7 @@ def test_a_stream_in_becomes_a_stream_out(folder: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr(sys, "stdout", stdout)
         outcomes = list(process(Upscaler(backend=Repeat()), plan([Path("-")]), InferOptions()))
         monkeypatch.undo()
-    assert outcomes == [Outcome(Job(Path("-"), Path("-"), ".png"))]
+    assert outcomes == [Outcome(Job(Path("-"), Path("-"), ".png"), size=(64, 80))]
     assert taken.read_bytes()[:4] == b"\x89PNG"
     assert decode(taken.read_bytes(), "a").pixels.shape == (64, 80, 3)
 

@@ -1,0 +1,198 @@
+"""Which files a batch reads: names, patterns and folders → `Input`, each file once.
+
+Also which of them are results of earlier runs: `agsr.engines.jobs` leaves those out, so that the
+same command can be repeated.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from agsr.contract import SCALE
+from agsr.decode import FORMATS as READ_FORMATS
+from agsr.decode import READABLE
+from agsr.encode import FORMATS as WRITTEN_FORMATS
+
+_NAMED_BY_SIZE = re.compile(r"(.+)_(?:x\d+(?:\.\d+)?|\d+x\d+)")
+"""Stem of a result that `agsr.sizing.Sizing.suffix` has named."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file to read, or what stands in the way."""
+
+    path: Path
+    below: Path | None = None
+    """Folder relative to the one it was found in; None for a file that was named."""
+    problem: str | None = None
+    """Why nothing can be read there."""
+
+
+def find(sources: Sequence[Path], recursive: bool, output: Path | None) -> list[Input]:
+    """The files that are meant, each once, in the order of ``sources``, folders by name.
+
+    Args:
+        sources: Files, patterns like ``*.png`` that name no file, and folders.
+        recursive: Take the images in folders and in all folders below, but for hidden ones, linked
+            ones and ``output``.
+        output: Folder of the results.
+    """
+    real, first = RealPaths(), dict[str, Input]()
+    for source in sources:
+        for found in _found(source, recursive, output, real):
+            first.setdefault(real(found.path), found)
+    return list(first.values())
+
+
+def without_results(
+    inputs: Sequence[Input], suffix: str, left_out: Callable[[Path, Path], None]
+) -> list[Input]:
+    """Leave out what an earlier run has made of other inputs.
+
+    Taken for a result is a file that is named like one (its source's name and ``suffix``, or a size
+    like ``_x4`` and ``_1920x1080``), that lies beside an input of that name or in a folder into
+    which the inputs' folders were repeated, and that has the proportions of this input and at most
+    four times its size. Its source has to be among the inputs: alone, a result is an input.
+
+    Args:
+        inputs: From `find`.
+        suffix: That of this run.
+        left_out: Told every such file and its source.
+    """
+    known = {
+        (str(f.path.parent), name): f.path for f in inputs for name in (f.path.stem, f.path.name)
+    }
+    kept = []
+    for found in inputs:
+        origin = next(
+            (o for o in _origins(found, suffix, known) if _may_come_of(found.path, o)), None
+        )
+        if origin is None:
+            kept.append(found)
+        else:
+            left_out(found.path, origin)
+    return kept
+
+
+class RealPaths:
+    """Paths without links, as text; unlike `Path.resolve`, loops of links are left as they are."""
+
+    def __init__(self) -> None:
+        self._folder = cache(os.path.realpath)
+
+    def __call__(self, path: Path) -> str:
+        """The path of the file itself; its folder is looked up once."""
+        folder, name = os.path.split(path)
+        if name in ("", ".", "..") or path.is_symlink():
+            return os.path.realpath(path)
+        return os.path.join(self._folder(folder), name)  # noqa: PTH118  # thousands of them
+
+
+def _found(path: Path, recursive: bool, output: Path | None, real: RealPaths) -> Iterator[Input]:
+    if path.is_dir():
+        if not recursive:
+            yield Input(path, problem=f"{path}: a folder; -r upscales the images in it")
+            return
+        found = list(_images(path, output, real))
+    elif glob.has_magic(str(path)) and not os.path.lexists(path):
+        found = [Input(name, Path()) for name in _matching(path)]
+    else:
+        found = [Input(path)]
+    if not found:
+        endings = " *".join(sorted(READABLE))
+        problem = f"{path}: no image in it; expected names like *{endings}"
+        found = [Input(path, problem=problem)]
+    yield from found
+
+
+def _matching(pattern: Path) -> list[Path]:
+    """The files that fit a pattern; without an ending, it means images."""
+    literal = next(n for n, part in enumerate(pattern.parts) if glob.has_magic(part))
+    base, rest = Path(*pattern.parts[:literal]), Path(*pattern.parts[literal:])
+    dotted = any(part.startswith(".") for part in rest.parts)
+    return [
+        file
+        for file in sorted(base.glob(str(rest)))
+        if file.is_file()
+        and (bool(pattern.suffix) or file.suffix.lower() in READABLE)
+        and (dotted or not _is_hidden(file.relative_to(base)))
+    ]
+
+
+def _images(folder: Path, output: Path | None, real: RealPaths) -> Iterator[Input]:
+    results = None if output is None else os.path.realpath(output)
+    if results == os.path.realpath(folder):
+        results = None
+    failed: list[OSError] = []
+    for name, folders, files in os.walk(folder, onerror=failed.append):
+        here = Path(name)
+        folders[:] = sorted(
+            f
+            for f in folders
+            if not f.startswith(".") and (not results or real(here / f) != results)
+        )
+        below = here.relative_to(folder)
+        for file in sorted(files):
+            if not file.startswith(".") and os.path.splitext(file)[1].lower() in READABLE:  # noqa: PTH122
+                yield Input(here / file, below)
+    for error in failed:
+        problem = f"{error.filename}: can't be read: {error.strerror}"
+        yield Input(Path(error.filename), problem=problem)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _origins(found: Input, suffix: str, known: dict[tuple[str, str], Path]) -> Iterator[Path]:
+    """Inputs of which a file could be the result, by its name and place."""
+    path = found.path
+    if path.suffix.lower() not in WRITTEN_FORMATS:
+        return
+    for base in _bases(path.stem, suffix):
+        for folder in _folders(found):
+            if (str(folder), base) in known:
+                yield known[str(folder), base]
+
+
+def _bases(stem: str, suffix: str) -> Iterator[str]:
+    if suffix and stem.endswith(suffix) and stem != suffix:
+        yield stem.removesuffix(suffix)
+    if match := _NAMED_BY_SIZE.fullmatch(stem):
+        yield match[1]
+
+
+def _folders(found: Input) -> Iterator[Path]:
+    """Where the source of a result may lie: beside it, or where a folder above repeats folders."""
+    yield found.path.parent
+    if found.below is not None:
+        parts = found.below.parts
+        root = found.path.parents[len(parts)]
+        yield from (root.joinpath(*parts[start:]) for start in range(1, len(parts) + 1))
+
+
+def _may_come_of(large: Path, small: Path) -> bool:
+    """Whether a picture has the proportions of another, and at most `SCALE` times its size."""
+    try:
+        # Sorted, since the smaller one may be stored lying.
+        (low, high), (short, long) = sorted(_size(large)), sorted(_size(small))
+    except Image.DecompressionBombError:  # too large for Pillow to say, as results may be
+        return True
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
+        return False  # not made here: results appear complete
+    least = max((low - 0.5) / short, (high - 0.5) / long)
+    return least <= min((low + 0.5) / short, (high + 0.5) / long, SCALE)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with Image.open(path, formats=READ_FORMATS) as image:
+        size: tuple[int, int] = image.size
+    return size
