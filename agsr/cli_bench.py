@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agsr.catalog import DEFAULT_WEIGHTS
+from agsr.cli_rules import BENCH, check_options
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS
 from agsr.options import INTERRUPTED, CommaList, Commands, FilePath, SizeList
 
@@ -122,6 +123,7 @@ def bench(context: click.Context, /, **options: Any) -> None:
     agsr bench compare a.json b.json             exit status 1 if b is slower or worse
     """
     if context.invoked_subcommand is None:
+        check_options(context, BENCH)
         _measure(**options)
 
 

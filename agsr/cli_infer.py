@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from agsr.cli_rules import INFER, check_options, is_folder
 from agsr.options import FilePath, Sectioned, open_upscaler, running_options
 
 if TYPE_CHECKING:
+    from agsr.console_infer import Tally
     from agsr.engines.jobs import Job
     from agsr.engines.pipeline import InferOptions
     from agsr.engines.upscaler import Upscaler
@@ -23,7 +26,8 @@ LARGEST_SIDE = 1_000_000
 SECTIONS = {
     "Results": ("output", "ext", "quality", "suffix", "strip"),
     "Size": ("scale", "max_size", "fit"),
-    "Many files": ("recursive", "skip_existing", "dry_run", "max_pixels", "quiet"),
+    "Many files": ("more", "recursive", "skip_existing", "dry_run", "max_pixels"),
+    "Messages": ("quiet", "verbose"),
 }
 """Options as the help groups them; those of the network follow."""
 
@@ -44,14 +48,16 @@ class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
 
 
 @click.command(cls=Sectioned, sections=SECTIONS, rest="Network")
-@click.argument("inputs", nargs=-1, required=True, type=FilePath, metavar="IN...")
+@click.argument("inputs", nargs=-1, type=FilePath, metavar="IN...")
 @click.option(
     "-o",
     "--output",
-    type=FilePath,
-    help="A file for one input, '-' for stdout, else a folder. [default: beside each input]",
+    type=click.Path(),
+    help="A file for one input, '-' for stdout, else a folder, as is every name that ends in '/'. "
+    "[default: beside each input]",
 )
 @click.option(
+    "-f",
     "--ext",
     type=click.Choice(["png", "jpg", "webp", "tif", "avif", "bmp"]),
     default="png",
@@ -67,6 +73,7 @@ class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
 @click.option("--strip", is_flag=True, help="Leave out EXIF, XMP and DPI; the ICC profile stays.")
 @click.option(
     "--scale",
+    "--outscale",
     type=click.FloatRange(0, 4, min_open=True),
     help="Enlarge by so much: 2, 3, 1.5. [default: 4]",
 )
@@ -77,6 +84,15 @@ class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
     help="Longest side of a result; at most four times the input.",
 )
 @click.option("--to", "fit", type=Box(), help="Fit inside, like 3840x2160; at most four times.")
+@click.option(
+    "-i",
+    "--input",
+    "more",
+    type=FilePath,
+    multiple=True,
+    metavar="IN",
+    help="An input, like IN... without the option; repeatable.",
+)
 @click.option("-r", "--recursive", is_flag=True, help="Take folders, with all folders below.")
 @click.option(
     "--skip-existing/--overwrite",
@@ -88,17 +104,27 @@ class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
     type=click.IntRange(1),
     help="Refuse larger inputs unread. [default: 134217728]",
 )
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr.")
+@click.option("-q", "--quiet", is_flag=True, help="Only errors and warnings on stderr.")
+@click.option("-v", "--verbose", is_flag=True, help="Say what runs, and name what is left out.")
 @running_options
+@click.option("--half", is_flag=True, help="--precision fp16.")
+@click.option("--fp32", is_flag=True, help="--precision fp32.")
+@click.pass_context
 def infer(
+    context: click.Context,
+    /,
     inputs: tuple[Path, ...],
-    output: Path | None,
+    more: tuple[Path, ...],
+    output: str | None,
     ext: str,
     suffix: str | None,
     recursive: bool,
     skip_existing: bool,
     dry_run: bool,
     quiet: bool,
+    verbose: bool,
+    half: bool,
+    fp32: bool,
     scale: float | None,
     max_size: int | None,
     fit: tuple[int, int] | None,
@@ -109,55 +135,102 @@ def infer(
 ) -> None:
     """Upscale images: files, folders (-r), patterns, or '-' for stdin.
 
-    The path of every result goes to stdout. One bad file does not stop the others; the exit status
-    is 1 then.
+    The path of every result goes to stdout, messages go to stderr. One bad file does not stop the
+    others; the exit status is 1 then. Results of earlier runs are no inputs while their sources
+    are there too, so that a command can be repeated.
 
     \b
     agsr infer photo.jpg                      photo_x4.png beside it
     agsr infer *.png -o large/ --ext jpg      many files into a folder
     agsr infer -r album/ -o large/            a tree of folders, repeated in large/
+    agsr infer -r album/ --skip-existing      go on where it stopped
     agsr infer photo.jpg --to 3840x2160       as large as fits
     agsr infer photo.png --steps 1            more than twice as fast, a little softer
     agsr infer - < in.png > out.png
     """
+    from PIL import Image
+
+    from agsr.console_infer import Tally
     from agsr.decode import MAX_PIXELS
-    from agsr.engines.jobs import STREAM, plan
+    from agsr.engines.jobs import plan
     from agsr.engines.pipeline import InferOptions
 
-    sizing = _sizing(scale, max_size, fit)
-    suffix = sizing.suffix if suffix is None else suffix
+    check_options(context, INFER)
+    Image.MAX_IMAGE_PIXELS = None  # --max-pixels takes its place
+    sizing, tally = _sizing(scale, max_size, fit), Tally()
     jobs = plan(
-        *(inputs, output),
-        suffix=suffix,
+        _checked_inputs(inputs + more),
+        None if output is None else Path(output),
+        suffix=sizing.suffix if suffix is None else suffix,
         extension=f".{ext}",
         recursive=recursive,
         quality=quality,
+        folder=output is not None and is_folder(output),
+        left_out=lambda path, source: _left_out(path, source, tally, verbose),
     )
-    if jobs[0].target == STREAM and sys.stdout.isatty():
-        raise click.UsageError("an image would go to the terminal; name a file or redirect stdout")
-    todo = [job for job in jobs if not (skip_existing and job.target.exists())]
-    if dry_run:
-        for job in todo:
-            click.echo(f"{job.source} → {job.target}")
-        return
+    todo = _to_do(jobs, skip_existing, tally)
     options = InferOptions(
         sizing=sizing, quality=quality, strip=strip, max_pixels=max_pixels or MAX_PIXELS
     )
-    failed = 0
-    if todo:
+    if dry_run:
+        for job in todo:
+            click.echo(f"{job.source} → {job.target}")
+        tally.done = len(todo)
+    elif todo:
+        running["precision"] = "fp16" if half else "fp32" if fp32 else running["precision"]
         with open_upscaler(**running) as upscaler:
-            failed = _run(upscaler, todo, options, quiet)
-    if len(jobs) > 1 and not quiet:
-        _summarise(len(todo) - failed, len(jobs) - len(todo), failed)
-    if failed:
+            if verbose:
+                click.echo(upscaler.info.summary, err=True)
+            _run(upscaler, todo, options, tally, quiet)
+    if (len(jobs) > 1 or tally.left_out or verbose) and not quiet:
+        click.echo(tally.summary("to upscale" if dry_run else "upscaled"), err=True)
+    if tally.failed:
         raise SystemExit(1)
+
+
+def _checked_inputs(inputs: tuple[Path, ...]) -> tuple[Path, ...]:
+    from agsr.engines.jobs import STREAM
+
+    if not inputs:
+        raise click.UsageError("Missing argument 'IN...': files, folders with -r, or '-' for stdin")
+    if STREAM in inputs and sys.stdin is not None and sys.stdin.isatty():
+        raise click.UsageError("'-' reads an image from stdin, which is the terminal; redirect it")
+    return inputs
+
+
+def _left_out(path: Path, source: Path, tally: Tally, verbose: bool) -> None:
+    tally.left_out += 1
+    if verbose:
+        click.echo(f"{path}: left out as a result of {source}", err=True)
+
+
+def _to_do(jobs: Sequence[Job], skip_existing: bool, tally: Tally) -> list[Job]:
+    """The jobs that can be done and have to; the others are told or counted."""
+    from agsr.engines.jobs import STREAM
+
+    todo = []
+    for job in jobs:
+        if job.problem is not None:
+            _tell_error(job.problem, tally)
+        elif job.target == STREAM and sys.stdout.isatty():
+            raise click.UsageError(
+                "an image would go to the terminal; name a file or redirect stdout"
+            )
+        elif skip_existing and job.target != STREAM and job.target.exists():
+            tally.existing += 1
+        else:
+            todo.append(job)
+    return todo
+
+
+def _tell_error(message: str, tally: Tally) -> None:
+    tally.failed += 1
+    click.echo(f"Error: {message}", err=True)
 
 
 def _sizing(scale: float | None, max_size: int | None, fit: tuple[int, int] | None) -> Sizing:
     from agsr.sizing import Sizing
 
-    if sum(option is not None for option in (scale, max_size, fit)) > 1:
-        raise click.UsageError("--scale, --max-size and --to exclude one another")
     if scale is not None:
         try:
             return Sizing(scale=scale)
@@ -166,29 +239,32 @@ def _sizing(scale: float | None, max_size: int | None, fit: tuple[int, int] | No
     return Sizing(box=(max_size, max_size) if max_size else fit)
 
 
-def _run(upscaler: Upscaler, jobs: Sequence[Job], options: InferOptions, quiet: bool) -> int:
-    """Upscale files; prints their results and errors. Returns the number of errors."""
-    from PIL import Image
-
-    from agsr.console import BatchProgress
+def _run(
+    upscaler: Upscaler, jobs: Sequence[Job], options: InferOptions, tally: Tally, quiet: bool
+) -> None:
+    """Upscale files; prints their results and errors, and counts them."""
+    from agsr.console_infer import BatchProgress
     from agsr.engines.jobs import STREAM
     from agsr.engines.pipeline import process
     from agsr.image import quiet_decoders
 
-    Image.MAX_IMAGE_PIXELS = None  # --max-pixels takes its place
-    failed = 0
+    began, small = time.monotonic(), 0
     with quiet_decoders(), BatchProgress(len(jobs), quiet) as progress:
         for outcome in process(upscaler, jobs, options, progress.update):
-            failed += outcome.error is not None
             with progress.cleared():
                 if outcome.error is not None:
-                    click.echo(f"Error: {outcome.error}", err=True)
+                    _tell_error(outcome.error, tally)
                 elif outcome.job.target != STREAM:
                     click.echo(outcome.job.target)
-    return failed
+            if outcome.size is not None:
+                tally.done += 1
+                tally.pixels += outcome.size[0] * outcome.size[1]
+                small += not options.sizing.reached(*outcome.size)
+    tally.seconds = time.monotonic() - began
+    if small and not quiet:
+        click.echo(_too_small(small, len(jobs)), err=True)
 
 
-def _summarise(done: int, skipped: int, failed: int) -> None:
-    counts = {"upscaled": done, "already there": skipped, "failed": failed}
-    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    click.echo(told, err=True)
+def _too_small(count: int, files: int) -> str:
+    which = "the result is" if files == 1 else f"{count} of {files} results are"
+    return f"note: {which} smaller than was asked for: four times the input is the most"

@@ -11,17 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    ProgressColumn,
-    Task,
-    TaskProgressColumn,
-    TimeRemainingColumn,
-    track,
-)
 from rich.progress import Progress as Bar
+from rich.progress import track
 from rich.table import Table
-from rich.text import Text
 
 if TYPE_CHECKING:
     from agsr.bench.datasets import ImageSet
@@ -44,48 +36,6 @@ def stderr(*, quiet: bool = False) -> Console:
     return Console(
         stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False, quiet=quiet
     )
-
-
-class BatchProgress:
-    """A bar over files, on terminals only: how many are done, how fast, how long still."""
-
-    def __init__(self, files: int, quiet: bool) -> None:
-        console = stderr()
-        columns = (
-            *(BarColumn(), TaskProgressColumn(), _FilesColumn(), _RateColumn()),
-            TimeRemainingColumn(),
-        )
-        self._shown = console.is_terminal and not quiet
-        self._bar = Bar(*columns, console=console, transient=True, disable=not self._shown)
-        self._task = self._bar.add_task("", total=float(files))
-
-    def update(self, done: float) -> None:
-        """Show that so many files are done, with the share of the present one."""
-        self._bar.update(self._task, completed=done)
-
-    @contextmanager
-    def cleared(self) -> Iterator[None]:
-        """Take the bar away while a line is printed, on stdout or stderr."""
-        self._bar.stop()
-        yield
-        self._bar.start()
-
-    def __enter__(self) -> BatchProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-
-class _FilesColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{int(task.completed)}/{int(task.total or 0)} files")
-
-
-class _RateColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text("" if not task.speed else f"{60 * task.speed:.1f} files/min")
 
 
 def tracked(items: Iterable[_T], name: str, total: int) -> Iterable[_T]:

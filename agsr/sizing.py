@@ -39,6 +39,10 @@ class Sizing:
         fitted = (max(1, round(height * scale)), max(1, round(width * scale)))
         return min(fitted[0], self.box[1]), min(fitted[1], self.box[0])
 
+    def reached(self, height: int, width: int) -> bool:
+        """Whether a result of that size fills the box; ``scale`` may be too little for it."""
+        return self.box is None or width >= self.box[0] or height >= self.box[1]
+
     @property
     def suffix(self) -> str:
         """What tells the size in a file's name: ``_x4``, ``_x1.5``, ``_3840x2160``."""

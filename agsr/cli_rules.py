@@ -1,0 +1,121 @@
+"""Options that contradict one another, or would have no effect: told, instead of ignored.
+
+A command has a table of `Rule` here, and calls `check_options` before it begins.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+
+def _always(_: Mapping[str, Any]) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Options that make no sense where all of them were given and a condition holds."""
+
+    options: tuple[str, ...]
+    """Names of the command's parameters."""
+    reason: str
+    """Follows the options' names in the message."""
+    when: Callable[[Mapping[str, Any]], bool] = _always
+    """The condition, on all parameters of the command."""
+
+
+def is_folder(output: str) -> bool:
+    """Whether an output's name says that it is a folder."""
+    return output.endswith(("/", os.sep))
+
+
+def _is_file(options: Mapping[str, Any]) -> bool:
+    """Whether -o names the result itself."""
+    from agsr.encode import FORMATS
+
+    output = options["output"]
+    if is_folder(output) or Path(output).is_dir():
+        return False
+    return bool(output == "-" or Path(output).suffix.lower() in FORMATS)
+
+
+def _is_of_other_format(options: Mapping[str, Any]) -> bool:
+    """Whether -o names the result itself, by the ending of another format than --ext."""
+    from agsr.encode import FORMATS
+
+    if not _is_file(options) or options["output"] == "-":
+        return False
+    return FORMATS[Path(options["output"]).suffix.lower()] != FORMATS["." + options["ext"]]
+
+
+def _without(name: str) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda options: not options[name]
+
+
+def _scores_nothing(options: Mapping[str, Any]) -> bool:
+    return not options["sets"] and not options["as_table1"]
+
+
+_EXCLUSIVE = "exclude one another"
+_NOT_TIMED = "has no effect: --rounds 0 times nothing"
+_TABLE1 = "contradict one another: the table has its own sets and times nothing"
+
+INFER = (
+    Rule(("scale", "max_size"), _EXCLUSIVE),
+    Rule(("scale", "fit"), _EXCLUSIVE),
+    Rule(("max_size", "fit"), _EXCLUSIVE),
+    Rule(("quiet", "verbose"), _EXCLUSIVE),
+    Rule(("fp32", "half"), _EXCLUSIVE),
+    Rule(("precision", "fp32"), "name the arithmetic twice; leave out one"),
+    Rule(("precision", "half"), "name the arithmetic twice; leave out one"),
+    Rule(("output", "ext"), "name two formats; leave out --ext", _is_of_other_format),
+    Rule(("output", "suffix"), "both name the result; leave out --suffix", _is_file),
+)
+"""Of ``agsr infer``."""
+
+BENCH = (
+    Rule(("hints",), "tell of a --model, and there is none", _without("models")),
+    Rule(("fetch",), "gets a --set, and there is none", _scores_nothing),
+    Rule(("data",), "is where a --set lies, and there is none", _scores_nothing),
+    Rule(("lpips",), "scores a --set, and there is none", _scores_nothing),
+    Rule(("as_table1", "sets"), _TABLE1),
+    Rule(("as_table1", "sizes"), _TABLE1),
+    Rule(("as_table1", "rounds"), _TABLE1),
+    Rule(("as_table1", "batch"), _TABLE1),
+    Rule(("as_table1", "boundary"), _TABLE1),
+    Rule(("sizes",), _NOT_TIMED, _without("rounds")),
+    Rule(("batch",), _NOT_TIMED, _without("rounds")),
+    Rule(("boundary",), _NOT_TIMED, _without("rounds")),
+)
+"""Of ``agsr bench``."""
+
+
+def check_options(context: click.Context, rules: Sequence[Rule]) -> None:
+    """Refuse what contradicts itself.
+
+    Raises:
+        click.UsageError: A rule is broken; the first one is told.
+    """
+    for rule in rules:
+        if all(is_given(context, name) for name in rule.options) and rule.when(context.params):
+            flags = " and ".join(_flag(context, name) for name in rule.options)
+            raise click.UsageError(f"{flags} {rule.reason}")
+
+
+def is_given(context: click.Context, name: str) -> bool:
+    """Whether the user gave an option, be it with its default's value."""
+    source = context.get_parameter_source(name)
+    return source not in (None, ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+
+
+def _flag(context: click.Context, name: str) -> str:
+    """The long form of an option."""
+    option = next(found for found in context.command.params if found.name == name)
+    return next((flag for flag in option.opts if flag.startswith("--")), option.opts[0])

@@ -1,0 +1,231 @@
+"""`agsr infer` as people use it: again, in pipes, with odd names and options that contradict."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from conftest import PHOTO, ROOT
+from PIL import Image
+
+from agsr.cli import main
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with two small pictures."""
+    photo = Image.open(PHOTO).convert("RGB")
+    photo.crop((0, 0, 24, 20)).save(tmp_path / "a.png")
+    photo.crop((0, 30, 24, 50)).save(tmp_path / "b.jpg")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _infer(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["infer", "--steps", "1", *arguments])
+
+
+def _sizes(folder: Path) -> dict[str, tuple[int, int]]:
+    sizes = {}
+    for path in folder.iterdir():
+        with Image.open(path) as image:
+            sizes[path.name] = image.size
+    return sizes
+
+
+def test_the_same_command_again_has_the_same_results(photos: Path) -> None:
+    names = ["a.png", "b.jpg"]
+    first = _infer(*names)
+    assert first.stdout == "a_x4.png\nb_x4.png\n"
+    shell_lists = sorted(path.name for path in photos.iterdir())
+    again = _infer(*shell_lists)
+    assert (again.exit_code, again.stdout) == (0, first.stdout)
+    assert again.stderr.startswith("2 upscaled, 2 left out as results of earlier runs; ")
+    skipping = _infer(*shell_lists, "--skip-existing", "-v")
+    assert (skipping.exit_code, skipping.stdout) == (0, "")
+    assert skipping.stderr.splitlines() == [
+        "a_x4.png: left out as a result of a.png",
+        "b_x4.png: left out as a result of b.jpg",
+        "2 already there, 2 left out as results of earlier runs",
+    ]
+    assert len(_sizes(photos)) == 4
+    larger = _infer("a_x4.png")  # on purpose
+    assert larger.stdout == "a_x4_x4.png\n"
+
+
+def test_one_bad_input_among_many_is_told_and_the_rest_is_done(photos: Path) -> None:
+    (photos / "folder").mkdir()
+    result = _infer("folder", "gone.png", "*.xyz", "a.png", "-v")
+    assert (result.exit_code, result.stdout) == (1, "a_x4.png\n")
+    lines = result.stderr.splitlines()
+    assert lines[0] == "Error: folder: a folder; -r upscales the images in it"
+    assert lines[1].startswith("Error: *.xyz: no image in it")
+    assert lines[2].startswith("ort (CPUExecutionProvider), 1 steps, fp32")
+    assert lines[3] == "Error: gone.png: no such file"
+    assert lines[4].startswith("1 upscaled, 3 failed; ")
+
+
+def test_where_nothing_can_be_done_no_network_is_loaded(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agsr.cli_infer.open_upscaler", None)
+    result = _infer("a.png", "--suffix", "")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: a.png: its result a.png would replace an input; use -o or --suffix\n"
+    )
+    assert len(_sizes(photos)) == 2
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_dry_run_counts_what_it_does_not_do() -> None:
+    _infer("a.png")
+    result = _infer("*.*", "--skip-existing", "--dry-run")
+    assert result.stdout == "b.jpg → b_x4.png\n"
+    assert result.stderr == "1 to upscale, 1 already there, 1 left out as results of earlier runs\n"
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [
+        (["--to", "120x120"], "note: 1 of 2 results are smaller than was asked for: four times"),
+        (["--max-size", "900"], "note: 2 of 2 results are smaller than was asked for: four times"),
+        (["--to", "36x999"], ""),
+        (["--scale", "2"], ""),
+    ],
+)
+def test_a_result_smaller_than_asked_is_told_once(photos: Path, wish: list[str], told: str) -> None:
+    Image.open(PHOTO).crop((0, 0, 40, 40)).save(photos / "b.jpg")
+    result = _infer("a.png", "b.jpg", *wish)
+    assert result.exit_code == 0
+    notes = [line for line in result.stderr.splitlines() if line.startswith("note")]
+    assert len(notes) == bool(told)
+    assert all(note.startswith(told) for note in notes)
+    assert "note" not in _infer("a.png", "-q", *wish).stderr
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize(
+    ("output", "made"),
+    [
+        ("large", "large/a_x4.png"),
+        ("large/", "large/a_x4.png"),
+        ("v1.5/", "v1.5/a_x4.png"),
+        ("big.png/", "big.png/a_x4.png"),
+        ("new/big.WEBP", "new/big.WEBP"),
+        ("big.tiff", "big.tiff"),
+    ],
+)
+def test_the_output_is_a_file_by_its_ending_and_a_folder_by_its_slash(
+    output: str, made: str
+) -> None:
+    assert _infer("a.png", "-o", output).stdout == f"{made}\n"
+    assert Path(made).is_file()
+
+
+@pytest.mark.usefixtures("photos")
+def test_an_output_that_is_neither_says_how_to_name_a_folder() -> None:
+    result = _infer("a.png", "-o", "v1.5")
+    assert result.exit_code == 1
+    assert "can't write .5; expected one of .png" in result.stderr
+    assert result.stderr.endswith("or v1.5/, if that is to be a folder\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scale", "2", "--to", "9x9"], "--scale and --to exclude one another"),
+        (["-q", "-v"], "--quiet and --verbose exclude one another"),
+        (["--half", "--fp32"], "--fp32 and --half exclude one another"),
+        (["--half", "--precision", "fp16"], "name the arithmetic twice"),
+        (["-o", "x.jpg", "--ext", "png"], "--output and --ext name two formats; leave out --ext"),
+        (["-o", "x.jpg", "--suffix", "-b"], "--output and --suffix both name the result"),
+        (["-o", "-", "--suffix", "-b"], "--output and --suffix both name the result"),
+    ],
+)
+@pytest.mark.usefixtures("photos")
+def test_options_that_contradict_are_told_before_anything_happens(
+    arguments: list[str], message: str
+) -> None:
+    result = _infer("a.png", *arguments)
+    assert result.exit_code == 2
+    assert f"Error: {message}" in result.stderr or message in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-o", "x.jpeg", "--ext", "jpg"],
+        ["-o", "out/", "--ext", "webp", "--suffix", "-b"],
+        ["-o", "x.png", "-f", "png"],
+        ["--fp32", "--outscale", "2", "--tile-pad", "8"],
+    ],
+)
+@pytest.mark.usefixtures("photos")
+def test_options_that_agree_are_taken(arguments: list[str]) -> None:
+    result = _infer("-i", "a.png", *arguments)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.usefixtures("photos")
+def test_half_is_the_precision() -> None:
+    result = _infer("a.png", "--half", "-v")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("ort (CPUExecutionProvider), 1 steps, fp16")
+
+
+def _process(*arguments: str, **streams: object) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(  # type: ignore[call-overload,no-any-return]
+        [sys.executable, "-m", "agsr", "infer", "--steps", "1", *arguments],
+        check=False,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "TERM": "xterm"},
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
+    )
+
+
+def test_a_stream_into_a_folder_gets_a_name(photos: Path) -> None:
+    done = _process("-", "-o", "out/", input=(photos / "b.jpg").read_bytes())
+    assert (done.returncode, done.stdout) == (0, b"out/stdin_x4.png\n")
+
+
+@pytest.mark.usefixtures("photos")
+def test_stdin_that_is_the_terminal_is_not_waited_for() -> None:
+    master, terminal = pty.openpty()
+    try:
+        done = _process("-", "-o", "x.png", stdin=terminal)
+    finally:
+        os.close(master)
+        os.close(terminal)
+    assert done.returncode == 2
+    assert b"'-' reads an image from stdin, which is the terminal" in done.stderr
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_terminal_shows_a_bar_that_leaves_only_the_summary() -> None:
+    master, terminal = pty.openpty()
+    done = _process("a.png", "b.jpg", "--tile", "8", stderr=terminal)
+    os.close(terminal)
+    shown = os.read(master, 1 << 20).decode()
+    os.close(master)
+    assert done.stdout == b"a_x4.png\nb_x4.png\n"
+    assert "0/2 files" in shown
+    assert "\x1b[2K" in shown  # the bar's line is cleared
+    assert shown.splitlines()[-1].startswith("\x1b[1A\x1b[2K2 upscaled; ")
+
+
+def test_help_has_the_words_people_look_for() -> None:
+    shown = " ".join(_infer("--help").stdout.split())
+    for words in (
+        *("-i, --input", "-o, --output", "-f, --ext", "--scale, --outscale", "-t, --tile"),
+        *("--halo, --tile-pad", "--half", "--fp32", "--skip-existing", "-n, --dry-run"),
+        *("agsr infer photo.jpg", "agsr infer - < in.png > out.png"),
+    ):
+        assert words in shown
+    options = shown.partition("Results:")[2]
+    for option in ("--ext", "--weights", "--backend", "--tile-pad", "--outscale", "--suffix"):
+        assert "default:" in options.partition(f"{option} ")[2].partition(" --")[0], option
