@@ -1,20 +1,39 @@
-"""`Picture` ↔ Pillow images: grey as grey, alpha apart, palettes and CMYK as colours."""
+"""`Picture` ↔ Pillow images: grey as grey, alpha apart, palettes and CMYK as colours, upright."""
 
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 from agsr.errors import ImageError
-from agsr.metadata import Metadata
+from agsr.metadata import Metadata, read_metadata, usable_profile
 from agsr.picture import Picture
 
-_KEPT: Final = ("icc_profile", "exif", "xmp", "dpi")
+_UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF orientation: how stored pixels become those that are shown."""
+
+_OTHERWISE: Final = {
+    "F": "np.asarray(image) / white makes an array in [0, 1]",
+    "I": "if white is 65535: image.convert('I;16')",
+    "HSV": "image.convert('RGB')",
+}
+"""Modes that are not read, and what to do about it."""
+
+_log = logging.getLogger(__name__)
 
 
 def from_pillow(image: Image.Image, metadata: Metadata, name: str) -> Picture:
@@ -46,20 +65,51 @@ def to_pillow(picture: Picture) -> Image.Image:
 
 
 def upscaled_pillow(image: Image.Image, upscale: Callable[[Picture], Picture]) -> Image.Image:
-    """What ``upscale`` makes of an image, with the image's metadata.
+    """What ``upscale`` makes of an image, upright, with what the image says of itself.
 
     Raises:
         ImageError: The image's mode has more than 8 bits per channel, and is not I;16.
     """
-    if image.mode.startswith("I;16"):
-        picture = Picture(np.asarray(image).astype(np.uint16))
-    else:
-        picture = from_pillow(image, Metadata(icc=image.info.get("icc_profile")), "image")
-    result = to_pillow(upscale(picture))
-    result.info = {key: image.info[key] for key in _KEPT if key in image.info}
-    if picture.metadata.icc is None:  # its colours have been converted
-        result.info.pop("icc_profile", None)
+    if 0 in image.size:
+        raise ImageError(f"image is {image.width}x{image.height}; expected a pixel at least")
+    if image.format != "TIFF":
+        image.load()  # of PNG files, metadata may come last
+    metadata, orientation = read_metadata(_card(image), "image")
+    if image.format == "TIFF":
+        image.load()  # which turns these
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if orientation != 1:
+        image = image.transpose(_UPRIGHT[orientation])
+    picture = upscale(_from_image(image, metadata))
+    result, described = to_pillow(picture), picture.metadata
+    icc = usable_profile(described.icc, 3 if picture.pixels.ndim == 3 else 1, "image")
+    exif = described.for_size(*picture.pixels.shape[:2]).exif
+    found = {"icc_profile": icc, "exif": exif, "xmp": described.xmp, "dpi": described.dpi}
+    result.info = {key: value for key, value in found.items() if value is not None}
     return result
+
+
+def _from_image(image: Image.Image, metadata: Metadata) -> Picture:
+    if image.mode.startswith("I;16"):
+        return Picture(np.asarray(image).astype(np.uint16), None, metadata)
+    if image.mode in _OTHERWISE:
+        raise ImageError(
+            f"image: {image.mode} pixels; expected 8 bits per channel or I;16; "
+            f"{_OTHERWISE[image.mode]}"
+        )
+    return from_pillow(image, metadata, "image")
+
+
+def _card(image: Image.Image) -> Image.Image:
+    """A small image that says of itself what another does, since reading EXIF changes it."""
+    card = Image.new("L", (1, 1))
+    card.format, card.info = image.format, dict(image.info)
+    try:
+        exif = image.getexif()
+        card.info["exif"] = exif.tobytes() if exif else None
+    except Exception:  # damaged; `read_metadata` tells it
+        _log.debug("EXIF can't be read", exc_info=True)
+    return card
 
 
 def _with_alpha(image: Image.Image, grey: bool) -> Image.Image:

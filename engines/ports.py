@@ -54,12 +54,25 @@ def _size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
+_KNOWN: dict[str, tuple[Any, ...]] = {
+    "layout": get_args(Layout),
+    "channels": (1, CHANNELS),
+    "input_peak": PEAKS,
+    "output_peak": PEAKS,
+    "order": get_args(Order),
+}
+"""Hints with few values."""
+
 _HINTS: dict[str, Callable[[str], Any]] = {
-    "layout": _one_of(*get_args(Layout)),
-    "channels": _number_of(1, CHANNELS),
+    "layout": _one_of(*_KNOWN["layout"]),
+    "channels": _number_of(*_KNOWN["channels"]),
     "input_peak": _number_of(*PEAKS),
     "output_peak": _number_of(*PEAKS),
-    "order": _one_of(*get_args(Order)),
+    "order": _one_of(*_KNOWN["order"]),
     "size": _size,
     "multiple": _positive,
     "output": str,
@@ -68,7 +81,11 @@ _HINTS: dict[str, Callable[[str], Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Hints:
-    """What is known about a network beforehand; None means that it is to be found."""
+    """What is known about a network beforehand; None means that it is to be found.
+
+    Raises:
+        ModelError: A value is none of those that it may have.
+    """
 
     layout: Layout | None = None
     """Order of the input's axes."""
@@ -86,6 +103,17 @@ class Hints:
     """Number that heights and widths must be multiples of."""
     output: str | None = None
     """Name of the output, where there are several."""
+
+    def __post_init__(self) -> None:
+        for name, known in _KNOWN.items():
+            value = getattr(self, name)
+            if value is not None and value not in known:
+                raise ModelError(f"hint {name} is {value!r}; expected one of {known}")
+        if self.multiple is not None and not _is_count(self.multiple):
+            raise ModelError(f"hint multiple is {self.multiple!r}; expected a number from 1")
+        size = self.size
+        if size is not None and not (len(size) == 2 and all(_is_count(side) for side in size)):
+            raise ModelError(f"hint size is {size!r}; expected height and width, from 1 each")
 
     @classmethod
     def parse(cls, text: str) -> Hints:

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from agsr.alpha import bounded
+from agsr.arrays import upscaled_array
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import SCALE
 from agsr.engines.select import open_backend
-from agsr.errors import BackendError, ImageError
+from agsr.errors import BackendError
 from agsr.metrics import GREY_WEIGHTS
 from agsr.picture import Picture
 from agsr.pillow import upscaled_pillow
@@ -99,22 +100,28 @@ class Upscaler:
         """Upscale an array or a Pillow image.
 
         Args:
-            image: ``(H, W, 3)`` RGB or ``(H, W)`` grey; uint8, uint16, or float32 in [0, 1].
-                Or a Pillow image, whose alpha is upscaled too; EXIF orientation is not applied.
+            image: ``(H, W, 3)`` RGB, ``(H, W, 4)`` RGBA, ``(H, W)`` or ``(H, W, 1)`` grey, or
+                ``(H, W, 2)`` grey with alpha, not multiplied by it; uint8, uint16, or floats in
+                [0, 1], which are computed in float32. Or a Pillow image of any mode of 8 bits per
+                channel, or I;16.
             progress: Called after each tile with the share that is done, 0 to 1.
 
         Returns:
-            ``(4H, 4W, 3)`` or ``(4H, 4W)`` of the same type; float32 is not clipped. Of a Pillow
-            image another of mode L, LA, RGB, RGBA or I;16, with its profile, EXIF and resolution.
+            ``(4H, 4W[, C])`` of the same type; floats are not clipped. Of a Pillow image another of
+            mode L, LA, RGB, RGBA or I;16, turned upright as its EXIF asks for, with its profile,
+            EXIF, XMP and resolution.
 
         Raises:
-            ImageError: The array has another shape or type, or the image another mode.
+            ImageError: The array has another shape or type, floats far outside of [0, 1] or NaN, or
+                the image has another mode.
             BackendError: The backend failed.
             MemoryError: Even the smallest tiles do not fit.
         """
         if isinstance(image, Image.Image):
             return upscaled_pillow(image, lambda picture: self.picture(picture, progress))
-        _check(image)
+        return upscaled_array(image, lambda picture: self.picture(picture, progress))
+
+    def _array(self, image: Array, progress: Progress | None = None) -> Array:
         height, width = image.shape[:2]
         result = np.empty((height * SCALE, width * SCALE, *image.shape[2:]), image.dtype)
         with self._turn:
@@ -159,11 +166,11 @@ class Upscaler:
 
     def _enlarged(self, picture: Picture, progress: Progress | None) -> Picture:
         alpha = picture.alpha
-        pixels = self(_without_hidden_colour(picture.pixels, alpha), progress)
+        pixels = self._array(_without_hidden_colour(picture.pixels, alpha), progress)
         if alpha is not None and (alpha == alpha.flat[0]).all():
             alpha = np.full(pixels.shape[:2], alpha.flat[0], alpha.dtype)
         elif alpha is not None:
-            alpha = bounded(self(alpha), alpha)
+            alpha = bounded(self._array(alpha), alpha)
         return replace(picture, pixels=pixels, alpha=alpha)
 
     def _fill(
@@ -275,19 +282,6 @@ def _from_planes(planes: NDArray[np.float32], like: Array) -> Array:
     largest = np.float32(_LARGEST[like.dtype])
     levels = np.clip(values, 0, 1) * largest + np.float32(0.5)
     return np.asarray(levels.astype(like.dtype))
-
-
-def _check(image: Array) -> None:
-    if not isinstance(image, np.ndarray):
-        raise ImageError(
-            f"image is a {type(image).__name__}; expected a numpy array or a Pillow image"
-        )
-    grey, rgb = image.ndim == 2, image.ndim == 3 and image.shape[2] == 3
-    if not (grey or rgb) or 0 in image.shape or image.dtype not in _LARGEST:
-        raise ImageError(
-            f"array is {image.dtype} {image.shape}; expected uint8, uint16 or float32, "
-            "(H, W, 3) RGB or (H, W) grey"
-        )
 
 
 def _size(name: str, value: int | str, word: str) -> int | str:

@@ -332,6 +332,25 @@ def test_hints_are_read_from_words() -> None:
             Hints.parse(wrong)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"layout": "HWC"},
+        {"channels": 4},
+        {"input_peak": 1023},
+        {"output_peak": 0},
+        {"order": "rbg"},
+        {"size": (64,)},
+        {"size": (64, 0)},
+        {"size": (64.0, 64)},
+        {"multiple": 0},
+    ],
+)
+def test_hints_from_python_are_checked_too(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match=f"hint {next(iter(wrong))} is .*; expected"):
+        Hints(**wrong)
+
+
 @pytest.mark.data
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "published"), [("Set5", 28.42), ("Set14", 26.00)])

@@ -17,7 +17,7 @@ from agsr.backend import Batch
 from agsr.encode import on_white
 from agsr.engines.torch_backend import TorchBackend
 from agsr.engines.upscaler import Upscaler
-from agsr.errors import BackendError, ImageError
+from agsr.errors import BackendError
 from agsr.metadata import Metadata
 from agsr.picture import Picture
 
@@ -153,11 +153,6 @@ def test_pillow_images_become_pillow_images(mode: str) -> None:
     assert np.abs(np.asarray(large).astype(int) - np.asarray(expected_large)).max() <= 3
 
 
-def test_a_pillow_image_of_floats_is_refused() -> None:
-    with pytest.raises(ImageError, match="image: F pixels; expected 8 bits"):
-        Upscaler(backend=Repeat())(Image.new("F", (4, 4)))
-
-
 def test_threads_take_turns_at_the_network() -> None:
     class Alone(Repeat):
         inside = 0
@@ -230,30 +225,6 @@ def test_only_an_own_backend_is_closed(
     monkeypatch.undo()
     with Upscaler(str(onnx_file(2))) as upscaler:
         assert upscaler.info.steps == 2
-
-
-def test_what_is_no_array_of_finite_numbers_is_refused() -> None:
-    with pytest.raises(
-        ImageError, match="image is a list; expected a numpy array or a Pillow image"
-    ):
-        Upscaler(backend=Repeat())([[0]])  # type: ignore[call-overload]
-    with pytest.raises(BackendError, match="the input holds NaN"):
-        Upscaler(backend=Repeat())(np.full((2, 2, 3), np.nan, np.float32))
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        np.zeros((4, 4, 4), np.uint8),
-        np.zeros((4, 4), np.int32),
-        np.zeros((0, 4, 3), np.uint8),
-        np.zeros((2, 4, 4, 3), np.uint8),
-        np.zeros((4, 4, 3), np.float64),
-    ],
-)
-def test_other_arrays_are_refused(image: NDArray[np.generic]) -> None:
-    with pytest.raises(ImageError, match="expected uint8, uint16 or float32"):
-        Upscaler(backend=Repeat())(image)
 
 
 def test_bad_tile_and_halo_are_refused() -> None:
