@@ -16,18 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from agsr.errors import ImageError
+from agsr.errors import AgsrError, ImageError
+from agsr.heif import FORMAT as HEIF
+from agsr.heif import is_heif, open_heif
 from agsr.metadata import read_metadata, usable_profile
 from agsr.picture import Picture, Pixels
 from agsr.pillow import from_pillow
+from agsr.unread import is_raw, what_it_is
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 """What is read, by Pillow's names; JPEG includes MPO, the JPEG with extras of phones."""
 
 READABLE: Final = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".mpo", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"}
+    | {".heic", ".heif", ".hif"}
 )
-"""File name endings that are picked from folders."""
+"""File name endings that are picked from folders. Those of HEIC need an extra, which is told."""
 
 MAX_PIXELS: Final = 1 << 27
 """Larger inputs (134 megapixels) are refused where nothing else is asked for: four times as high
@@ -66,11 +70,13 @@ def decode(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
     size = f"{len(content)} bytes"
     try:
         return _decode(content, name, max_pixels)
-    except (ImageError, MemoryError):
+    except (AgsrError, MemoryError):
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, which programs can lift
         raise ImageError(f"{name}: {error}") from None
     except UnidentifiedImageError:
+        if known := what_it_is(content, name):
+            raise ImageError(f"{name}: {known}") from None
         raise ImageError(
             f"{name}: not an image, or truncated ({size}); expected 8 or 16 bits per channel in "
             f"one of {' '.join(FORMATS)}"
@@ -80,7 +86,9 @@ def decode(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
 
 
 def _decode(content: bytes, name: str, max_pixels: int) -> Picture:
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+    if is_raw(name):  # else its preview would be taken for it
+        raise UnidentifiedImageError
+    with _opened(content, name) as image:
         _check_size(image.size, name, max_pixels)
         _tell_what_is_left_out(image, name)
         if image.format == "PNG":
@@ -91,8 +99,14 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Picture:
         else:
             image.load()
             picture = from_pillow(image, metadata, name)
-        # Both libraries turn TIFF files by themselves.
-        return _upright(picture, 1 if image.format == "TIFF" else orientation, name)
+        # These are turned by what decodes them.
+        return _upright(picture, 1 if image.format in ("TIFF", HEIF) else orientation, name)
+
+
+def _opened(content: bytes, name: str) -> Image.Image:
+    if is_heif(content):
+        return open_heif(content, name)
+    return Image.open(io.BytesIO(content), formats=FORMATS)
 
 
 def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:

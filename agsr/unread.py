@@ -1,0 +1,54 @@
+"""Files that people take for images here, and that are not read: what they are, what to do."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Final
+
+_RAW: Final = frozenset(
+    {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf"}
+    | {".raw", ".rw2", ".rwl", ".srw", ".x3f"}
+)
+"""Endings of cameras' raw files. Many are TIFF files outside, with a small preview as picture."""
+
+_BY_CONTENT: Final = (
+    (b"%PDF", "a PDF", "pdftoppm -r 300 -png makes pictures of its pages"),
+    (b"8BPS", "a Photoshop file", "export it as PNG or TIFF, or: magick 'in.psd[0]' out.png"),
+    (b"\xff\x0a", "JPEG XL", "djxl in.jxl out.png"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL", "djxl in.jxl out.png"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000", "magick in.jp2 out.png"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000", "magick in.j2k out.png"),
+    (b"v/1\x01", "OpenEXR, of floating-point light", "tone-map it to 16-bit PNG or TIFF"),
+    (b"#?RADIANCE", "Radiance HDR, of floating-point light", "tone-map it to 16-bit PNG or TIFF"),
+    (b"DDS ", "a DirectDraw texture", "magick in.dds out.png"),
+    (b"\0\0\x01\0", "an icon", "magick 'in.ico[0]' out.png"),
+    (b"P4", "a portable map", "magick in.pnm out.png"),
+    (b"P5", "a portable map", "magick in.pnm out.png"),
+    (b"P6", "a portable map", "magick in.pnm out.png"),
+    (b"qoif", "QOI", "magick in.qoi out.png"),
+)
+
+_BY_ENDING: Final = {
+    ".tga": ("a Targa picture", "magick in.tga out.png"),
+    ".mp4": ("a film", "ffmpeg -i in.mp4 frame-%05d.png takes its pictures out"),
+    ".mov": ("a film", "ffmpeg -i in.mov frame-%05d.png takes its pictures out"),
+    ".mkv": ("a film", "ffmpeg -i in.mkv frame-%05d.png takes its pictures out"),
+}
+
+
+def is_raw(name: str) -> bool:
+    """Whether a file is a camera's raw file, by its name."""
+    return PurePath(name).suffix.lower() in _RAW
+
+
+def what_it_is(content: bytes, name: str) -> str | None:
+    """What a file is and how to make an image of it, in words; None if that is not known."""
+    if is_raw(name):
+        return "a camera's raw file; develop it to TIFF or PNG first, in darktable for instance"
+    for start, kind, advice in _BY_CONTENT:
+        if content.startswith(start):
+            return f"{kind}; {advice}"
+    if b"<svg" in content[:2000]:
+        return "an SVG drawing, which has no pixels; draw it larger: rsvg-convert -z 4"
+    known = _BY_ENDING.get(PurePath(name).suffix.lower())
+    return f"{known[0]}; {known[1]}" if known else None
