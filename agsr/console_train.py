@@ -11,7 +11,8 @@ from agsr.console import stderr
 from agsr.optional import install_command
 
 if TYPE_CHECKING:
-    from agsr.trainer import Progress, Trainer
+    from agsr.run_state import Progress
+    from agsr.trainer import Trainer
 
 
 def follow_training(trainer: Trainer, minutes: float | None) -> None:

@@ -1,6 +1,7 @@
-"""A training run's state file: everything to go on exactly, in one safetensors file.
+"""Where a training run stands: for who watches it, and as a file to go on from exactly.
 
-`agsr.trainer` writes and reads it; `agsr.train` asks it for the configuration of a run.
+`agsr.trainer` writes and reads the safetensors file, and yields `Progress`; `agsr.train` asks the
+file for the configuration of a run.
 """
 
 from __future__ import annotations
@@ -40,6 +41,30 @@ class RunState:
     """Latest validation: ``{"psnr_y": {"1": 28.2, ...}, "lpips": 0.1}``."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """All validations: iteration, patches seen, steps, and the scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run stands; one is yielded every few iterations and after every validation."""
+
+    iteration: int
+    """Iterations done."""
+    iterations: int
+    """Iterations of the whole run."""
+    terms: dict[str, float]
+    """The terms of the loss: means since the report before; ``l1`` is in 8-bit levels."""
+    rate: float
+    """Learning rate of the last iteration."""
+    steps: int
+    """Unrolled steps of the current phase."""
+    patches_per_second: float
+    """Patches per second since the report before, over all ranks."""
+    matmul_share: float
+    """Arithmetic done by this rank, over what its device does in a large matrix product."""
+    seconds_left: float
+    """Estimated time to the end of the run, by the cost still to do."""
+    scores: dict[str, Any]
+    """Latest validation: ``{"psnr_y": {"1": 28.2, ...}, "lpips": 0.1}``."""
 
 
 def write_state(state: RunState, tensors: Mapping[str, Tensor], folder: Path) -> None:

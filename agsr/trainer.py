@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from agsr.networks import build
 from agsr.objectives import make_objective
 from agsr.patches import PatchBank
 from agsr.perceptual import Lpips
-from agsr.run_state import RunState, read_state, write_state
+from agsr.run_state import Progress, RunState, read_state, write_state
 from agsr.schedule import Schedule, learning_rate
 from agsr.speed import Clock, Meter
 from agsr.train_config import TrainConfig
@@ -35,30 +34,6 @@ from agsr.validation import score
 
 AGREE_EVERY = 10
 """Iterations after which several ranks ask whether to stop."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Where a run stands; one is yielded every few iterations and after every validation."""
-
-    iteration: int
-    """Iterations done."""
-    iterations: int
-    """Iterations of the whole run."""
-    terms: dict[str, float]
-    """The terms of the loss: means since the report before; ``l1`` is in 8-bit levels."""
-    rate: float
-    """Learning rate of the last iteration."""
-    steps: int
-    """Unrolled steps of the current phase."""
-    patches_per_second: float
-    """Patches per second since the report before, over all ranks."""
-    matmul_share: float
-    """Arithmetic done by this rank, over what its device does in a large matrix product."""
-    seconds_left: float
-    """Estimated time to the end of the run, by the cost still to do."""
-    scores: dict[str, Any]
-    """Latest validation: ``{"psnr_y": {"1": 28.2, ...}, "lpips": 0.1}``."""
 
 
 class Trainer:

@@ -1,0 +1,69 @@
+"""TensorRT backends on the stand-in for a GPU of `fake_gpu`, for the tests of several files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_gpu import FakeCuda, FakeEngine, fake_module
+
+from agsr.backend import Batch
+from agsr.contract import ModelMetadata
+from agsr.engines import trt_backend
+from agsr.engines.engine_cache import EngineCache
+from agsr.engines.trt_api import Flavour, TensorRt
+from agsr.engines.trt_backend import TrtBackend
+from agsr.engines.trt_builder import BuildOptions, BuildReport, Profile
+
+METADATA = ModelMetadata(
+    steps=4, precision="fp16", receptive_radius=3, config="{}", weights_hash="w", version=""
+)
+SMALL = BuildOptions(profiles=(Profile((1, 8, 8), (1, 16, 16), (2, 24, 32)),))
+
+Make = Callable[..., TrtBackend]
+
+
+def maker(
+    cuda: FakeCuda, engine: FakeEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Make:
+    """Makes backends on the stand-in; engines are text."""
+    model = folder / "model.onnx"
+    model.write_bytes(b"onnx")
+
+    def build(_trt: Any, _onnx: bytes, _source: str, options: BuildOptions, _report: Any) -> Any:
+        facts = BuildReport(
+            metadata=METADATA, flavour="tensorrt", version="11", layers={}, size=6, options=options
+        )
+        return b"engine", facts
+
+    class Messages:
+        errors = ("out of\n memory",)
+
+    monkeypatch.setattr(trt_backend, "build_engine", build)
+    monkeypatch.setattr(TensorRt, "messages", lambda _: Messages())
+
+    def make_backend(
+        options: BuildOptions = SMALL, path: Path = model, flavour: Flavour = "tensorrt"
+    ) -> TrtBackend:
+        return TrtBackend(
+            path,
+            options=options,
+            cache=EngineCache(folder / "cache"),
+            trt=TensorRt(fake_module(engine), flavour),
+            cuda=cuda,
+        )
+
+    return make_backend
+
+
+def batches(*shapes: tuple[int, int, int]) -> Iterator[Batch]:
+    random = np.random.default_rng(0)
+    for batch, height, width in shapes:
+        yield random.random((batch, 3, height, width), dtype=np.float32)
+
+
+def repeated(lr: Batch) -> Batch:
+    return lr.repeat(4, axis=2).repeat(4, axis=3)
