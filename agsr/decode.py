@@ -66,6 +66,7 @@ def decode(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
 
     Raises:
         ImageError: Not an image, damaged, truncated, too large, or of an unsupported pixel type.
+        MissingDependencyError: It is HEIC, whose reader is not installed.
     """
     size = f"{len(content)} bytes"
     try:
