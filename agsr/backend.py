@@ -48,6 +48,8 @@ class BackendInfo:
     """SHA-256 of the weights, equal for all backends and precisions of one checkpoint."""
     largest: tuple[int, int] | None = None
     """Height and width of the largest input, LR pixels; None means no limit but memory."""
+    reason: str = "asked for"
+    """Why this one runs."""
 
     @property
     def summary(self) -> str:

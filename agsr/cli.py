@@ -19,7 +19,14 @@ from agsr.cli_infer import infer
 from agsr.cli_train import train
 from agsr.contract import MAX_STEPS, Precision
 from agsr.errors import ExportError
-from agsr.options import Commands, FilePath, open_upscaler, running_options, weights_option
+from agsr.options import (
+    INTERRUPTED,
+    Commands,
+    FilePath,
+    open_upscaler,
+    running_options,
+    weights_option,
+)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -150,11 +157,18 @@ def evaluate(
     as_json: bool,
     **running: Any,
 ) -> None:
-    """Score the network: PSNR and SSIM on luma, per image and mean, beside Bicubic."""
+    """Score the network: PSNR and SSIM on luma, per image and mean, beside Bicubic.
+
+    Shipped weights are scored in fp32 unless --precision says otherwise, so that scores do not
+    depend on the machine.
+    """
     from agsr.bench.quality import QualityReport, lpips_alex
     from agsr.bench.quality import evaluate as scores
+    from agsr.catalog import is_path
     from agsr.console import open_sets, show_quality, tracked
 
+    if running["backend"] == "auto" and not is_path(running["weights"]):
+        running["precision"] = running["precision"] or "fp32"
     distance = lpips_alex(lpips) if lpips else None
     image_sets = open_sets(sets, data, fetch=fetch)
     with open_upscaler(**running) as upscaler:
@@ -170,14 +184,40 @@ def evaluate(
 
 
 @main.command()
-def doctor() -> None:
-    """Show versions, what really runs here, and the commands that add what is missing."""
-    from agsr.bench.environment import backends, machine, packages
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Time every backend that is here, half a minute or so, and let --backend auto follow it.",
+)
+def doctor(measure: bool) -> None:
+    """Show versions, what really runs here, and the commands that add what is missing.
+
+    With --measure, the backends take turns on one size, each in a process of its own; the times are
+    kept in the cache folder, for this processor, these versions and these weights.
+    """
+    if measure:
+        return _measure()
+    from agsr.bench.environment import backends, caches, choice, machine, packages
     from agsr.console import show_checks
 
     show_checks("machine", machine())
     show_checks("packages", packages())
+    show_checks("cache", caches())
     show_checks("backends", backends())
+    show_checks("choice", choice())
+    return None
+
+
+def _measure() -> None:
+    from agsr.bench.measure import measure, timings
+    from agsr.console_bench import bench_progress, interruptible, show_measured
+
+    with interruptible(), bench_progress() as notify:
+        result = measure(notify)
+    show_measured(result)
+    if not result.complete:
+        raise SystemExit(INTERRUPTED)
+    click.echo(f"kept in {timings(result).keep()}: --backend auto follows it from now on")
 
 
 main.add_command(infer)

@@ -102,31 +102,37 @@ def build(
 
 @click.group()
 def cache() -> None:
-    """The engines that 'agsr infer --backend trt' has built and kept."""
+    """What is kept to start faster: engines, compiled networks, measured times."""
 
 
 @cache.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def list_engines(as_json: bool) -> None:
-    """Show the engines: what they are for, how large, and whether they are sound."""
+def list_kept(as_json: bool) -> None:
+    """Show what is kept: what it is for, how large, and whether it is sound."""
     from dataclasses import asdict
 
-    from agsr.console import show_cache
+    from agsr.console import show_cache, show_compiled
+    from agsr.engines.compiled_cache import CompiledCache
     from agsr.engines.engine_cache import EngineCache
 
-    kept = EngineCache()
-    entries = list(kept.entries())
+    engines, compiled = EngineCache(), CompiledCache()
+    built, networks = list(engines.entries()), list(compiled.entries())
     if as_json:
-        click.echo(json.dumps([asdict(entry) for entry in entries], indent=2))
+        entries = [{"kind": "engine", **asdict(entry)} for entry in built]
+        entries += [{"kind": "compiled", **asdict(entry)} for entry in networks]
+        click.echo(json.dumps(entries, indent=2))
     else:
-        show_cache(str(kept.folder), entries)
+        show_cache(str(engines.folder), built)
+        show_compiled(str(compiled.folder), networks)
 
 
 @cache.command()
 def clear() -> None:
-    """Remove all engines; they are built again when they are needed."""
+    """Remove all that is kept; it is made again when it is needed, but for measured times."""
+    from agsr.engines.compiled_cache import CompiledCache
     from agsr.engines.engine_cache import EngineCache
+    from agsr.engines.timings import timings_file
 
-    kept = EngineCache()
-    freed = kept.clear()
-    click.echo(f"{kept.folder}: {freed / 1e6:.1f} MB freed")
+    for kept in (EngineCache(), CompiledCache()):
+        click.echo(f"{kept.folder}: {kept.clear() / 1e6:.1f} MB freed")
+    timings_file().unlink(missing_ok=True)

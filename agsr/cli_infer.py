@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -105,7 +106,9 @@ class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
     help="Refuse larger inputs unread. [default: 134217728]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Only errors and warnings on stderr.")
-@click.option("-v", "--verbose", is_flag=True, help="Say what runs, and name what is left out.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Say what runs and why, and name what is left out."
+)
 @running_options
 @click.option("--half", is_flag=True, help="--precision fp16.")
 @click.option("--fp32", is_flag=True, help="--precision fp32.")
@@ -178,9 +181,7 @@ def infer(
         tally.done = len(todo)
     elif todo:
         running["precision"] = "fp16" if half else "fp32" if fp32 else running["precision"]
-        with open_upscaler(**running) as upscaler:
-            if verbose:
-                click.echo(upscaler.info.summary, err=True)
+        with _opened(todo, verbose, **running) as upscaler:
             _run(upscaler, todo, options, tally, quiet)
     if (len(jobs) > 1 or tally.left_out or verbose) and not quiet:
         click.echo(tally.summary("to upscale" if dry_run else "upscaled"), err=True)
@@ -237,6 +238,21 @@ def _sizing(scale: float | None, max_size: int | None, fit: tuple[int, int] | No
         except ValueError as error:  # not a number
             raise click.BadParameter(str(error), param_hint="--scale") from None
     return Sizing(box=(max_size, max_size) if max_size else fit)
+
+
+def _opened(jobs: Sequence[Job], verbose: bool, **running: Any) -> Upscaler:
+    """The upscaler for these jobs; with ``verbose``, stderr tells what it is."""
+    from agsr.engines.headers import count_pixels
+
+    if verbose and logging.lastResort is not None:
+        logging.getLogger("agsr").setLevel(logging.INFO)
+        logging.lastResort.setLevel(logging.INFO)
+    started = time.perf_counter()
+    upscaler = open_upscaler(work=count_pixels([job.source for job in jobs]), **running)
+    if verbose:
+        told = f"{upscaler.info.summary}, in {time.perf_counter() - started:.2f} s"
+        click.echo(f"{told}: {upscaler.info.reason}", err=True)
+    return upscaler
 
 
 def _run(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agsr.bench.datasets import ImageSet
     from agsr.bench.environment import Check
     from agsr.bench.quality import QualityReport, QualityRow
+    from agsr.engines.compiled_cache import CompiledEntry
     from agsr.engines.engine_cache import CacheEntry
     from agsr.engines.trt_builder import BuildReport
     from agsr.export import ExportReport
@@ -192,6 +193,18 @@ def show_cache(folder: str, entries: Sequence[CacheEntry]) -> None:
         facts = _engine_facts(entry.sidecar) if entry.sound else ["damaged: built anew when needed"]
         console.print(f"{entry.name[:12]}  {entry.size / 1e6:7.1f} MB  {', '.join(facts)}")
     console.print(f"{folder}: {len(entries)} engines, {sum(e.size for e in entries) / 1e6:.1f} MB")
+
+
+def show_compiled(folder: str, entries: Sequence[CompiledEntry]) -> None:
+    """A line per compiled network, and where they are."""
+    console = stdout()
+    for entry in entries:
+        names = ("provider", "version", "runtime", "full_device_name", "options")
+        facts = [str(entry.facts.get(name, "?")) for name in names]
+        told = ", ".join(facts) if entry.sound else "damaged: compiled anew when needed"
+        console.print(f"{entry.name[:12]}  {entry.size / 1e6:7.1f} MB  {told}")
+    total = sum(entry.size for entry in entries) / 1e6
+    console.print(f"{folder}: {len(entries)} compiled networks, {total:.1f} MB")
 
 
 def _engine_facts(sidecar: Mapping[str, Any]) -> list[str]:

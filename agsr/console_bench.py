@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -123,3 +124,21 @@ def show_comparison(comparison: Comparison, largest: float, largest_loss: float)
     failed = bool(slower or worse or comparison.missing or comparison.different or nothing)
     console.print("worse than before" if failed else "no worse than before")
     return failed
+
+
+def show_measured(result: BenchResult) -> None:
+    """What each backend takes, and how many times that of the fastest; what failed says why."""
+    done = sorted(
+        ((row.timings[0].median, row) for row in result.rows if row.timings), key=itemgetter(0)
+    )
+    table = Table("", "start s", "320x180 ms", "noise ±", "ratio", box=None)
+    for seconds, row in done:
+        name = f"{row.contender.backend} {row.contender.precision}"
+        noise = f"{row.timings[0].noise:.0%}"
+        start = f"{row.load_seconds or 0:.2f}"
+        table.add_row(name, start, f"{seconds * 1e3:.0f}", noise, f"{seconds / done[0][0]:.2f}")
+    console = stdout()
+    console.print(table)
+    for row in result.rows:
+        if row.error:
+            console.print(f"{row.contender.label}: {row.error}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -72,5 +71,7 @@ def _shaved(sr: Image8, hr: Image8, border: int) -> tuple[Luma, Luma]:
 
 def _window(plane: Luma) -> Luma:
     """Weighted local mean under the Gaussian window, 'valid' part only."""
+    import cv2  # slow to load, and needed here only
+
     blurred = cv2.GaussianBlur(plane, (11, 11), 1.5, borderType=cv2.BORDER_REFLECT_101)
     return np.asarray(blurred, dtype=np.float64)[5:-5, 5:-5]

@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
-from agsr.optional import Extra, require
+from agsr.errors import BackendError
 
 CACHE_VARIABLE = "AGSR_CACHE"
 """Environment variable that names the cache folder."""
 
 
-def cache_folder(*, extra: Extra, purpose: str) -> Path:
-    """The folder that ``$AGSR_CACHE`` names, else the platform's; it may not exist yet.
-
-    Args:
-        extra: The extra that brings platformdirs to the caller.
-        purpose: What the caller wants to do, for `agsr.optional.require`.
-
-    Raises:
-        MissingDependencyError: The variable is not set, and platformdirs is not installed.
-    """
+def cache_folder() -> Path:
+    """The folder that ``$AGSR_CACHE`` names, else the platform's; it may not exist yet."""
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named)
-    platformdirs = require("platformdirs", extra=extra, purpose=purpose)
+    import platformdirs  # not needed where the variable is set
+
     return Path(platformdirs.user_cache_dir("agsr", appauthor=False))
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder for compiled code, which nobody else may write to.
+
+    Raises:
+        BackendError: It can't be made, or see `check_private`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise BackendError(
+            f"{folder}: can't be made: {error.strerror}; name another by {CACHE_VARIABLE}"
+        ) from None
+    check_private(folder)
+
+
+def check_private(folder: Path) -> None:
+    """Make sure that nobody else has written what is in a folder, if it is there.
+
+    Raises:
+        BackendError: It is somebody else's, or others can write into it.
+    """
+    if os.name != "posix" or not folder.exists():
+        return
+    state = folder.stat()
+    if state.st_uid != os.getuid() or state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise BackendError(
+            f"{folder} belongs to, or can be written by, somebody else; what is compiled is code "
+            f"and is run from a private folder only: name another by {CACHE_VARIABLE}"
+        )

@@ -18,30 +18,39 @@ import numpy as np
 from agsr._version import __version__
 from agsr.backend import Backend
 from agsr.contract import CHANNELS
+from agsr.engines.auto import LITTLE_WORK, PLACES, missing
+from agsr.engines.compiled_cache import CompiledCache
 from agsr.engines.ort_session import PROVIDERS, available_providers
 from agsr.engines.select import open_backend
+from agsr.engines.timings import Timings
 from agsr.engines.trt_api import MODULES
-from agsr.errors import AgsrError
+from agsr.errors import AgsrError, BackendError
 from agsr.optional import install_command
+from agsr.processor import features, memory, multiplies_bf16, processor
+from agsr.user_cache import CACHE_VARIABLE, cache_folder, make_private
 
 PACKAGES = {
     "numpy": "",
     "opencv-python-headless": "",
+    "pillow": "",
     "onnxruntime": "cpu",
     "onnxruntime-gpu": "gpu",
     "onnxruntime-ep-openvino": "cpu",
     "torch": "train",
     "onnx": "train",
-    "pooch": "bench",
     "onnxscript": "train",
     "safetensors": "train",
     "tensorboard": "train",
+    "jinja2": "bench",
+    "matplotlib": "bench",
+    "pooch": "bench",
     "tensorrt": "gpu",
     "tensorrt-rtx-cu13": "rtx",
     "cuda-bindings": "gpu",
     "pycuda": "pycuda",
+    "av": "",
 }
-"""Distributions that matter, and the extra that brings each."""
+"""Distributions that matter, and the extra that brings each; those without are named themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +68,54 @@ class Check:
 
 
 def machine() -> list[Check]:
-    """The interpreter, the processor and its matrix units."""
-    flags = sorted(_cpu_flags() & {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8"})
+    """The interpreter, the processor with its vector and matrix units, and the memory."""
+    amount = memory()
+    bf16 = "" if multiplies_bf16() else ", so bf16 would be emulated, and slow"
     return [
         Check(name="python", found=platform.python_version(), ok=True),
         Check(name="platform", found=platform.platform(), ok=True),
-        Check(name="processor", found=_processor(), ok=True),
+        Check(name="processor", found=processor(), ok=True),
         Check(name="cores", found=str(os.cpu_count()), ok=True),
-        Check(name="cpu features", found=" ".join(flags) or "unknown", ok=True),
+        Check(name="cpu features", found=" ".join(features()) or "unknown", ok=True),
+        Check(name="bf16 units", found=f"{'yes' if not bf16 else 'none found'}{bf16}", ok=True),
+        Check(name="memory", found=f"{amount / 2**30:.1f} GiB" if amount else "unknown", ok=True),
     ]
+
+
+def caches() -> Iterator[Check]:
+    """The cache folder, and whether what is compiled can be kept in it."""
+    compiled = CompiledCache()
+    try:
+        make_private(compiled.folder)
+        writable = os.access(compiled.folder, os.W_OK)
+    except BackendError as error:
+        yield Check(name="cache folder", found=str(error), ok=False)
+        return
+    found = f"{cache_folder()}" if writable else f"{cache_folder()} can't be written"
+    advice = "" if writable else f"name another by {CACHE_VARIABLE}; without one, starts are slower"
+    yield Check(name="cache folder", found=found, ok=writable, advice=advice)
+    timings = Timings.kept()
+    yield Check(
+        name="measured times",
+        found=f"of {timings.measured}" if timings else "none for this machine and these versions",
+        ok=timings is not None,
+        advice="" if timings else "agsr doctor --measure",
+    )
+
+
+def choice() -> Iterator[Check]:
+    """What ``--backend auto`` takes for much and for little work, and why."""
+    yield _chosen("auto", None)
+    yield _chosen(f"auto, below {LITTLE_WORK} px", 1)
+
+
+def _chosen(name: str, work: int | None) -> Check:
+    try:
+        with open_backend(work=work) as backend:
+            info = backend.info
+    except AgsrError as error:
+        return Check(name=name, found=str(error), ok=False)
+    return Check(name=name, found=f"{info.summary}: {info.reason}", ok=True)
 
 
 def packages() -> list[Check]:
@@ -81,21 +129,34 @@ def packages() -> list[Check]:
 
 def backends() -> Iterator[Check]:
     """Run the shipped weights once on every provider and device that claims to be there."""
-    if find_spec("onnxruntime"):
-        present = available_providers()
-        for name in PROVIDERS:
-            if name in present:
-                yield _trial(f"ort {name}", partial(open_backend, "ort", provider=name))
-            else:
-                yield Check(
-                    name=f"ort {name}", found="absent", ok=False, advice=PROVIDERS[name].install
-                )
-    if find_spec("torch"):
+    for place in PLACES:
+        yield from _place(place, missing(place))
+    if find_spec("onnxruntime") and "tensorrt-rtx" in available_providers():
+        yield _trial("ort tensorrt-rtx", partial(open_backend, "ort", provider="tensorrt-rtx"))
+
+
+def _place(place: str, lack: str) -> Iterator[Check]:
+    name, _, where = place.partition(":")
+    told = f"{name} {where}".strip()
+    if lack:
+        yield Check(name=told, found=lack, ok=False, advice=_advice(place))
+    elif name == "ort":
+        yield _trial(told, partial(open_backend, "ort", provider=where))
+    elif name == "trt":
+        yield _trial(told, partial(open_backend, "trt"))
+    else:
         yield _trial("torch cpu", partial(open_backend, "torch"))
         if _cuda():
             yield _trial("torch cuda", partial(open_backend, "torch", device="cuda"))
-    if any(map(find_spec, MODULES.values())):
-        yield _trial("trt", partial(open_backend, "trt"))
+
+
+def _advice(place: str) -> str:
+    """What would add a place, apart from a GPU and its driver."""
+    if place == "trt":
+        return "" if any(map(find_spec, MODULES.values())) else install_command("rtx")
+    if place == "torch":
+        return install_command("train")
+    return PROVIDERS[place.removeprefix("ort:")].install or install_command("cpu")
 
 
 def describe() -> dict[str, str]:
@@ -153,7 +214,7 @@ def _trial(name: str, load: Callable[[], Backend]) -> Check:
 
 def _package(name: str, version: str) -> Check:
     extra = PACKAGES[name]
-    advice = "" if version or not extra else install_command(extra)
+    advice = "" if version else install_command(extra) if extra else f"pip install {name}"
     return Check(name=name, found=version or "absent", ok=bool(version), advice=advice)
 
 
@@ -177,21 +238,3 @@ def _cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def _processor() -> str:
-    return _cpu_info("model name") or platform.processor() or platform.machine()
-
-
-def _cpu_flags() -> set[str]:
-    return set(_cpu_info("flags").split())
-
-
-def _cpu_info(field: str) -> str:
-    """A line of the first processor's description, on Linux."""
-    try:
-        with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as file:
-            line = next((line for line in file if line.startswith(field)), "")
-    except OSError:
-        return ""
-    return line.partition(":")[2].strip()

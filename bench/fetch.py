@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from agsr.errors import DatasetError, MissingDependencyError
+from agsr.errors import DatasetError
 from agsr.optional import require
 from agsr.user_cache import CACHE_VARIABLE, cache_folder
 
@@ -72,10 +72,7 @@ def kept_set(name: str) -> Path | None:
     source = sources().get(name)
     if source is None:
         return None
-    try:
-        folder = _folder(name)
-    except MissingDependencyError:  # fetching needs the same package, so nothing was fetched
-        return None
+    folder = _folder(name)
     return folder if not _missing(source, folder) else None
 
 
@@ -93,7 +90,7 @@ def fetch_set(name: str, *, base_url: str | None = None, progress: Progress | No
     Raises:
         DatasetError: The set is unknown, its server can't be reached, or what it sends is not what
             was published. What has arrived by then is kept.
-        MissingDependencyError: pooch or platformdirs is not installed.
+        MissingDependencyError: pooch is not installed.
     """
     source = sources().get(name)
     if source is None:
@@ -154,7 +151,7 @@ def _missing(source: Source, folder: Path) -> list[str]:
 
 
 def _folder(name: str) -> Path:
-    return cache_folder(extra="bench", purpose="Fetching test sets") / "datasets" / name
+    return cache_folder() / "datasets" / name
 
 
 def _names() -> str:

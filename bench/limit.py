@@ -11,7 +11,7 @@ import numpy as np
 from agsr.backend import BackendInfo
 from agsr.bench.clock import seconds
 from agsr.bench.contenders import Contender
-from agsr.engines.ort_session import open_session
+from agsr.engines.ort_session import PROVIDERS, open_session
 from agsr.errors import BackendError
 
 Product = tuple[str, float, Callable[[], object]]
@@ -48,7 +48,8 @@ def matrix_product(contender: Contender, info: BackendInfo) -> Product:
     if info.name == "torch":
         return _sized("torch", _torch(info), DEVICE_SIDE if "cuda" in info.device else SIDE)
     if info.name == "ort" and info.device != "CUDAExecutionProvider":
-        return _sized(f"onnxruntime {contender.place}", _onnxruntime(contender, info), SIDE)
+        place = _provider(info)
+        return _sized(f"onnxruntime {place}", _onnxruntime(place, contender, info), SIDE)
     raise BackendError(f"no matrix product for {info.name} on {info.device}")
 
 
@@ -84,8 +85,13 @@ def _torch(info: BackendInfo) -> Multiplier:
     return multiplier
 
 
-def _onnxruntime(contender: Contender, info: BackendInfo) -> Multiplier:
-    session = open_session(GRAPH, contender.place, info.precision, contender.threads)
+def _provider(info: BackendInfo) -> str:
+    """The provider that was got: ``auto`` names none."""
+    return next(name for name, known in PROVIDERS.items() if known.ort_name in info.device)
+
+
+def _onnxruntime(place: str, contender: Contender, info: BackendInfo) -> Multiplier:
+    session = open_session(GRAPH, place, info.precision, contender.threads)
 
     def multiplier(side: int) -> Callable[[], object]:
         a, b = np.random.default_rng(0).random((2, side, side), np.float32)

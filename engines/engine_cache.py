@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -21,9 +19,8 @@ from typing import Any
 from agsr._version import __version__
 from agsr.atomic import complete_file
 from agsr.engines.trt_builder import BuildOptions, BuildReport
-from agsr.errors import BackendError
 from agsr.optional import require
-from agsr.user_cache import CACHE_VARIABLE, cache_folder
+from agsr.user_cache import cache_folder, check_private, make_private
 
 FORMAT = "agsr-engine-1"
 """Value of the ``format`` entry in a sidecar."""
@@ -82,8 +79,7 @@ class EngineCache:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        parent = folder or cache_folder(extra="rtx", purpose="The engine cache")
-        self.folder = parent / "engines"
+        self.folder = (folder or cache_folder()) / "engines"
 
     def get(
         self, identity: EngineIdentity, build: Callable[[], tuple[bytes, BuildReport]]
@@ -102,7 +98,7 @@ class EngineCache:
         found = self._load(identity)
         if found is not None:
             return found
-        self._make_folder()
+        make_private(self.folder)
         filelock = require("filelock", extra="rtx", purpose="The engine cache")
         with filelock.FileLock(self._path(identity, _LOCK)):
             found = self._load(identity)
@@ -131,7 +127,7 @@ class EngineCache:
         if sidecar.get("format") != FORMAT or sidecar.get("identity") != identity.to_json():
             return None
         try:
-            self._check_private()
+            check_private(self.folder)
             content = self._path(identity, _ENGINE).read_bytes()
         except FileNotFoundError:
             return None
@@ -162,26 +158,6 @@ class EngineCache:
 
     def _path(self, identity: EngineIdentity, suffix: str) -> Path:
         return self.folder / (identity.digest + suffix)
-
-    def _make_folder(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise BackendError(
-                f"{self.folder}: can't be made: {error.strerror}; name another by {CACHE_VARIABLE}"
-            ) from None
-        self._check_private()
-
-    def _check_private(self) -> None:
-        """An engine is code, so nobody else may have written it."""
-        if os.name != "posix" or not self.folder.exists():
-            return
-        state = self.folder.stat()
-        if state.st_uid != os.getuid() or state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise BackendError(
-                f"{self.folder} belongs to, or can be written by, somebody else; engines are code "
-                f"and are run from a private folder only: name another by {CACHE_VARIABLE}"
-            )
 
 
 def _read_sidecar(path: Path) -> dict[str, Any]:

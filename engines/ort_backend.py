@@ -25,7 +25,8 @@ class OrtBackend(Backend):
             place.
         precision: Arithmetic. Of an fp32 graph, one of the provider's `Provider.precisions`; any
             other graph has its own, which this must name. None takes what is there.
-        threads: Threads of the CPU provider, at most one per core; None means one per core.
+        threads: Threads of the providers cpu and openvino, at most one per core; None means one
+            per core.
 
     Raises:
         ModelError: The file is not an ONNX model that keeps the contract.
@@ -41,7 +42,9 @@ class OrtBackend(Backend):
         precision: str | None = None,
         threads: int | None = None,
     ) -> None:
-        self._session = open_session(path, provider, _chosen(provider, precision), threads)
+        self._session = open_session(
+            path, provider, _chosen(provider, precision), threads, keep_compiled=True
+        )
         metadata = ModelMetadata.from_properties(
             self._session.get_modelmeta().custom_metadata_map, str(path)
         )

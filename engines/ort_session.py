@@ -1,4 +1,8 @@
-"""Sessions of ONNX Runtime: which execution providers there are, and how to get exactly one."""
+"""Sessions of ONNX Runtime: which execution providers there are, and how to get exactly one.
+
+Data flow: ONNX file, name of a provider → provider options → session, whose provider is the one
+that was asked for. What OpenVINO compiles is kept by `agsr.engines.compiled_cache`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from agsr.backend import tells_of_memory
+from agsr.catalog import sha256
+from agsr.engines.compiled_cache import CompiledCache
 from agsr.errors import BackendError, ModelError, first_line
 from agsr.optional import install_command, require
 
@@ -36,21 +42,40 @@ class Provider:
     """Device whose memory inputs and outputs are bound to; None leaves copies to the runtime."""
     refuses: Mapping[str, str] = field(default_factory=dict)
     """Precisions of graphs that it must not run, each with the reason."""
+    threads: str | None = None
+    """Its option for the number of threads; None where that is not ours to choose."""
+    cache: str | None = None
+    """Its option for a folder where it keeps what it has compiled, and finds it again."""
+    device: str | None = None
+    """Its device that the options are for, if they are to be nested as OpenVINO has them."""
 
-
-def _openvino_hint(precision: str) -> dict[str, str]:
-    return {"load_config": json.dumps({"CPU": {"INFERENCE_PRECISION_HINT": precision}})}
+    def options(
+        self, precision: str | None, threads: int | None, cache: Path | None
+    ) -> dict[str, str]:
+        """Options for ONNX Runtime."""
+        chosen = dict(self.precisions.get(precision or "", self.precisions["fp32"]))
+        if self.threads and threads:
+            chosen[self.threads] = str(_threads(threads))
+        if self.cache and cache:
+            chosen[self.cache] = str(cache)
+        return {"load_config": json.dumps({self.device: chosen})} if self.device else chosen
 
 
 PROVIDERS: dict[str, Provider] = {
     "cpu": Provider("CPUExecutionProvider"),
     "openvino": Provider(
         "OpenVINOExecutionProvider",
-        {"fp32": _openvino_hint("f32"), "bf16": _openvino_hint("bf16")},
+        {
+            "fp32": {"INFERENCE_PRECISION_HINT": "f32"},
+            "bf16": {"INFERENCE_PRECISION_HINT": "bf16"},
+        },
         plugin="onnxruntime_ep_openvino",
         install="pip install onnxruntime-ep-openvino",
         # Measured: the same file loses 0.03 dB on Kodak24 by ONNX Runtime's cpu, 0.2 dB here.
         refuses={"int8": "its int8 convolutions lose 0.2 dB on signed values; use --provider cpu"},
+        threads="INFERENCE_NUM_THREADS",
+        cache="CACHE_DIR",
+        device="CPU",
     ),
     "cuda": Provider(
         "CUDAExecutionProvider",
@@ -88,6 +113,7 @@ def open_session(
     threads: int | None = None,
     *,
     exclusive: bool = True,
+    keep_compiled: bool = False,
 ) -> Any:
     """A session for any graph, on the provider that was asked for.
 
@@ -96,9 +122,11 @@ def open_session(
         provider: A key of `PROVIDERS`.
         precision: Arithmetic for an fp32 graph, one of the provider's `Provider.precisions`; None
             means fp32, or what another graph has.
-        threads: Threads of the CPU provider, at most one per core; None means one per core.
+        threads: Threads of the providers cpu and openvino, at most one per core; None means one
+            per core.
         exclusive: Whether the provider has to run every node. If not, the CPU may take those that
             the provider can't.
+        keep_compiled: Take what the provider compiles from the user's cache, and leave it there.
 
     Raises:
         ModelError: The file can't be loaded.
@@ -109,12 +137,31 @@ def open_session(
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
     _check_request(provider, precision, threads)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = _threads(threads)
-    options.log_severity_level = _QUIET
-    if provider != "cpu" and exclusive:
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    return _open_session(ort, path, provider, precision, options)
+    chosen = PROVIDERS[provider]
+    plugin = _plugin(chosen)
+    device = None if plugin is None else _plugin_device(ort, chosen, plugin)
+    if device is None and chosen.ort_name not in ort.get_available_providers():
+        raise BackendError(f"provider '{provider}' is not installed; add it with: {chosen.install}")
+
+    def load(cache: Path | None = None) -> Any:
+        options = _session_options(ort, threads)
+        if provider != "cpu" and exclusive:
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        named = chosen.options(precision, threads, cache)
+        if device is None:
+            return _session(ort, path, provider, options, providers=[(chosen.ort_name, named)])
+        options.add_provider_for_devices([device], named)
+        return _session(ort, path, provider, options)
+
+    if not (keep_compiled and chosen.cache and device):
+        return load()
+    facts = {
+        "onnx": sha256(path),
+        "runtime": f"onnxruntime {ort.__version__}",
+        "options": chosen.options(precision, threads, None),
+        **_facts(device),
+    }
+    return CompiledCache().get(facts, load)
 
 
 @contextmanager
@@ -146,21 +193,18 @@ def _check_request(provider: str, precision: str | None, threads: int | None) ->
         raise BackendError(
             f"provider '{provider}' runs in {' or '.join(known)}, not in {precision}"
         )
-    if threads is not None and provider != "cpu":
-        raise BackendError(f"--threads is for the provider 'cpu', not for '{provider}'")
+    if threads is not None and provider != "cpu" and not PROVIDERS[provider].threads:
+        raise BackendError(f"--threads is for the providers cpu and openvino, not for '{provider}'")
 
 
-def _open_session(ort: Any, path: Path, name: str, precision: str | None, options: Any) -> Any:
-    provider = PROVIDERS[name]
-    known = provider.precisions
-    plugin, provider_options = _plugin(provider), dict(known.get(precision or "", known["fp32"]))
-    arguments: dict[str, Any] = {}
-    if plugin is not None:
-        _add_plugin_devices(ort, provider, plugin, options, provider_options)
-    elif provider.ort_name in ort.get_available_providers():
-        arguments["providers"] = [(provider.ort_name, provider_options)]
-    else:
-        raise BackendError(f"provider '{name}' is not installed; add it with: {provider.install}")
+def _session_options(ort: Any, threads: int | None) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = _threads(threads)
+    options.log_severity_level = _QUIET
+    return options
+
+
+def _session(ort: Any, path: Path, name: str, options: Any, **arguments: Any) -> Any:
     try:
         session = ort.InferenceSession(str(path), options, **arguments)
     except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
@@ -169,10 +213,17 @@ def _open_session(ort: Any, path: Path, name: str, precision: str | None, option
         raise ModelError(
             f"{path}: ONNX Runtime can't load it on '{name}': {reason}{hint}"
         ) from None
-    if provider.ort_name not in session.get_providers():
+    if PROVIDERS[name].ort_name not in session.get_providers():
         got = ", ".join(session.get_providers())
         raise BackendError(f"asked for provider '{name}', but ONNX Runtime fell back to {got}")
     return session
+
+
+def _facts(device: Any) -> dict[str, str]:
+    """What a compiled network depends on beside the file: the plugin and the processor."""
+    told = device.ep_metadata
+    names = ("version", "FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
+    return {"provider": device.ep_name, **{name.lower(): told.get(name, "") for name in names}}
 
 
 def _plugin(provider: Provider) -> Any | None:
@@ -182,10 +233,8 @@ def _plugin(provider: Provider) -> Any | None:
         return None
 
 
-def _add_plugin_devices(
-    ort: Any, provider: Provider, plugin: Any, options: Any, provider_options: dict[str, str]
-) -> None:
-    """Register a plugin library once per process and choose its CPU device, or its only one."""
+def _plugin_device(ort: Any, provider: Provider, plugin: Any) -> Any:
+    """Register a plugin library once per process; its CPU device, or its only one."""
     names = {device.ep_name for device in ort.get_ep_devices()}
     try:
         if provider.ort_name not in names:
@@ -199,10 +248,10 @@ def _add_plugin_devices(
     on_cpu = [d for d in devices if d.device.type == ort.OrtHardwareDeviceType.CPU]
     if not devices:
         raise BackendError(f"{provider.ort_name} finds no device on this machine")
-    options.add_provider_for_devices((on_cpu or devices)[:1], provider_options)
+    return (on_cpu or devices)[0]
 
 
 def _threads(asked: int | None) -> int:
-    """Threads for the CPU provider; more than cores would only get in each other's way."""
+    """Threads of CPU code; more than cores would only get in each other's way."""
     cores = os.cpu_count() or 1
     return min(asked or cores, cores)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
-from importlib.util import find_spec
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -18,10 +19,11 @@ from agsr.catalog import (
     find_onnx,
 )
 from agsr.contract import MAX_STEPS, Precision
+from agsr.engines.auto import Candidate, candidates, own_precision
 from agsr.engines.ort_backend import OrtBackend
 from agsr.engines.ort_session import PROVIDERS
 from agsr.engines.torch_backend import TorchBackend
-from agsr.errors import BackendError, MissingDependencyError
+from agsr.errors import BackendError, BuildError, MissingDependencyError, ModelError
 from agsr.optional import install_command
 
 if TYPE_CHECKING:
@@ -30,9 +32,12 @@ if TYPE_CHECKING:
 Options = Mapping[str, Any]
 
 BACKENDS = ("auto", "ort", "torch", "trt")
-"""Names of the backends; ``auto`` takes ONNX Runtime where it is installed, else torch."""
+"""Names of the backends; ``auto`` takes the best that works here, see `agsr.engines.auto`."""
 
 _log = logging.getLogger(__name__)
+
+CHOSEN_WHEN_RUN = ("fp32", "bf16")
+"""Precisions that some provider runs an fp32 graph in."""
 
 _OWNERS = {"provider": "ort", "threads": "ort", "device": "torch"}
 
@@ -48,6 +53,7 @@ def open_backend(
     threads: int | None = None,
     progress: Report | None = None,
     allow_fallback: bool = False,
+    work: int | None = None,
 ) -> Backend:
     """Load a network.
 
@@ -60,11 +66,15 @@ def open_backend(
         device: torch's device, ``cpu`` by default. ``auto`` takes torch where it is given.
         precision: Arithmetic. torch and openvino choose it at run time; else it is that of the
             ONNX file, which for a shipped name is found by it. None means ``fp32``, for trt
-            ``fp16``, or what a named file has.
-        threads: Threads of ONNX Runtime's CPU provider; None means one per core.
+            ``fp16``, or what a named file has; for ``auto`` the same as ``"auto"``: of shipped
+            weights `agsr.engines.auto.own_precision`, which may be ``bf16``.
+        threads: Threads of ONNX Runtime's providers cpu and openvino; None means one per core.
         progress: Told about the build of a TensorRT engine; may cancel it.
         allow_fallback: Run on ONNX Runtime's CPU provider, in fp32, if what was asked for can't;
-            `Backend.info` tells what was got. Without it, that is an error.
+            `Backend.info` tells what was got. Without it, that is an error, but for ``auto``, which
+            goes on to what is next best and says so.
+        work: LR pixels that will be upscaled, where that is known: for few, ``auto`` takes what
+            starts faster.
 
     Raises:
         AgsrError: Whatever is wrong, in words the user can act on.
@@ -73,19 +83,74 @@ def open_backend(
         raise BackendError(f"steps is {steps}; expected 1 to {MAX_STEPS}")
     if allow_fallback:
         asked: dict[str, Any] = {"provider": provider, "device": device, "threads": threads}
+        asked |= {"precision": precision, "progress": progress, "work": work}
         try:
-            return open_backend(
-                backend, weights, steps=steps, precision=precision, progress=progress, **asked
-            )
+            return open_backend(backend, weights, steps=steps, **asked)
         except (BackendError, MissingDependencyError) as error:
             _log.warning("%s; running on the CPU instead", error)
             return open_backend("ort", weights, steps=steps)
     name = _choose(backend, weights, {"provider": provider, "threads": threads, "device": device})
+    if name == "auto":
+        asked_precision = None if precision == "auto" else precision
+        return _open_best(
+            candidates(weights, asked_precision, threads, work),
+            partial(_open, weights, steps, threads, progress),
+            weights,
+            steps,
+            asked_precision,
+        )
+    place = f"{name}:{provider or device or 'cpu'}"
+    if precision == "auto":
+        precision = own_precision(place, weights)
+    return _open(weights, steps, threads, progress, place, precision)
+
+
+def _open_best(
+    found: Sequence[Candidate],
+    load: Callable[[str, str | None], Backend],
+    weights: str,
+    steps: int | None,
+    precision: str | None,
+) -> Backend:
+    """The first candidate that can be opened; what keeps the others from it is told."""
+    if not found:
+        raise MissingDependencyError(
+            "neither onnxruntime nor torch is installed. "
+            f"Install one with: {install_command('cpu')}"
+        )
+    if any(candidate.place.startswith("ort:") for candidate in found):
+        # What is wrong with the words themselves is no matter of the backend.
+        find_onnx(weights, steps, _graph_precision(precision or "fp32", CHOSEN_WHEN_RUN))
+    failures: list[str] = []
+    for candidate in found:
+        try:
+            loaded = load(candidate.place, candidate.precision)
+        except (BackendError, BuildError, MissingDependencyError, ModelError) as error:
+            failures.append(f"{candidate.name}: {error}")
+            last = error
+            continue
+        for failure in failures:
+            _log.warning("%s; running on %s instead", failure, candidate.name)
+        reason = "the next best" if failures else candidate.reason
+        loaded.info = replace(loaded.info, reason=reason)
+        return loaded
+    raise last
+
+
+def _open(
+    weights: str,
+    steps: int | None,
+    threads: int | None,
+    progress: Report | None,
+    place: str,
+    precision: str | None,
+) -> Backend:
+    """Load a network on ``BACKEND:PROVIDER_OR_DEVICE``."""
+    name, _, where = place.partition(":")
+    where = where or "cpu"
     if name == "torch":
         path = find_checkpoint(weights)
-        return TorchBackend(
-            path, steps=steps, device=device or "cpu", precision=precision or "fp32"
-        )
+        return TorchBackend(path, steps=steps, device=where, precision=precision or "fp32")
     loaded: Backend
     if name == "trt":
         from agsr.engines.trt_backend import TrtBackend
@@ -97,10 +162,9 @@ def open_backend(
             path = find_onnx(weights, steps, _graph_precision(precision or "fp16"))
         loaded = TrtBackend(path, report=progress)
     else:
-        provider = provider or "cpu"
-        chosen = PROVIDERS[provider].precisions if provider in PROVIDERS else ()
+        chosen = PROVIDERS[where].precisions if where in PROVIDERS else ()
         path = find_onnx(weights, steps, _graph_precision(precision or "fp32", chosen))
-        loaded = OrtBackend(path, provider=provider, precision=precision, threads=threads)
+        loaded = OrtBackend(path, provider=where, precision=precision, threads=threads)
     try:
         _check_what_was_loaded(loaded.info, path, steps, precision)
     except BackendError:
@@ -137,6 +201,8 @@ def _graph_precision(precision: str, chosen: Collection[str] = ()) -> Precision:
 def _choose(backend: str, weights: str, options: Options) -> str:
     """The backend to load; an option that only another one has is an error, never ignored."""
     given = [option for option, value in options.items() if value is not None]
+    if given == ["threads"] and backend == "auto" and _chooses(weights):
+        return "auto"
     owners = {_OWNERS[option] for option in given}
     name = _resolve(backend, weights, "ort" in owners, "torch" in owners)
     foreign = [option for option in given if _OWNERS[option] != name]
@@ -146,6 +212,11 @@ def _choose(backend: str, weights: str, options: Options) -> str:
             "--provider and --threads are ONNX Runtime's, --device is torch's"
         )
     return name
+
+
+def _chooses(weights: str) -> bool:
+    """Whether these weights run on more than one backend."""
+    return Path(weights).suffix not in (ENGINE_SUFFIX, CHECKPOINT_SUFFIX)
 
 
 def _resolve(backend: str, weights: str, wants_ort: bool, wants_torch: bool) -> str:
@@ -162,10 +233,4 @@ def _resolve(backend: str, weights: str, wants_ort: bool, wants_torch: bool) -> 
         return "trt"
     if suffix == CHECKPOINT_SUFFIX or (wants_torch and suffix != ONNX_SUFFIX):
         return "torch"
-    if suffix == ONNX_SUFFIX or wants_ort or find_spec("onnxruntime"):
-        return "ort"
-    if find_spec("torch"):
-        return "torch"
-    raise MissingDependencyError(
-        f"neither onnxruntime nor torch is installed. Install one with: {install_command('cpu')}"
-    )
+    return "ort" if wants_ort else "auto"

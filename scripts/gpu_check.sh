@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in one command: the tests marked so, then parity and speed of every backend.
+# Everything that needs a GPU, in one command: what is here, the tests marked so, parity and speed of every backend.
 #
 #   AGSR_DATA=... scripts/gpu_check.sh [agsr bench options]
 #
@@ -10,6 +10,7 @@ cd "$(dirname "$0")/.."
 
 gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1 | tr -cs '[:alnum:]\n' '-' || true)
 gpu=${gpu:-no-gpu}
+python -m agsr doctor
 failed=0
 python -m pytest -q -m gpu || failed=$?
 

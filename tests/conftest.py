@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,14 @@ def disk_full_half_way(path: Path, content: bytes) -> int:
     with path.open("wb") as file:
         file.write(content[: len(content) // 2])
     raise OSError(28, "No space left on device")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is compiled or measured here stays out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AGSR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -77,8 +77,8 @@ def test_precisions_a_backend_lacks_are_refused(
         OrtBackend(onnx_file(1), precision="bf16")
     with pytest.raises(BackendError, match="not in int4"):
         TorchBackend(checkpoint_file, steps=1, precision="int4")
-    with pytest.raises(BackendError, match="--threads is for the provider 'cpu'"):
-        OrtBackend(onnx_file(1), provider="openvino", threads=2)
+    with pytest.raises(BackendError, match="--threads is for the providers cpu and openvino"):
+        OrtBackend(onnx_file(1), provider="cuda", threads=2)
 
 
 def test_a_missing_provider_is_an_error_not_a_fallback(

@@ -62,8 +62,8 @@ def test_labels_are_unique() -> None:
 
 def test_threads_reach_onnx_runtime_or_are_refused() -> None:
     assert Contender(backend="ort", weights="psnr", steps=1, threads=1).open().info.steps == 1
-    with pytest.raises(BackendError, match="--threads is for the provider 'cpu'"):
-        Contender(backend="ort:openvino", weights="psnr", steps=1, threads=1).open()
+    with pytest.raises(BackendError, match="--threads is for the providers cpu and openvino"):
+        Contender(backend="ort:tensorrt-rtx", weights="psnr", steps=1, threads=1).open()
 
 
 def test_what_cannot_be_opened_says_why(checkpoint_file: Path) -> None:

@@ -1,0 +1,158 @@
+"""Which backend ``auto`` takes: the usual order, or by what was measured on this machine.
+
+Data flow: what is here (packages, driver, processor), what is asked for (weights, precision,
+threads, pixels to upscale) and the times kept by `agsr.engines.timings` → `Candidate`s, best first,
+each with the reason. `agsr.engines.select` opens the first that works.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from agsr.catalog import ONNX_SUFFIX, is_path
+from agsr.engines.cuda import check_driver
+from agsr.engines.ort_session import PROVIDERS, available_providers
+from agsr.engines.timings import Timings
+from agsr.engines.trt_api import MODULES
+from agsr.errors import BackendError
+from agsr.processor import multiplies_bf16
+
+PLACES = ("trt", "ort:cuda", "ort:openvino", "ort:cpu", "torch")
+"""``BACKEND[:PROVIDER_OR_DEVICE]``, in the usual order: GPUs first, then as measured on processors
+without bf16 units, where OpenVINO was 1.1 to 1.3 times as fast as ONNX Runtime's own kernels."""
+
+LITTLE_WORK = 1 << 16
+"""LR pixels below which OpenVINO in fp32 does not make up for its slower start."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A backend that is here, and may work."""
+
+    place: str
+    """One of `PLACES`, or ``torch:cuda``."""
+    precision: str | None
+    """What to ask it for; None takes that of the file."""
+    reason: str = ""
+    """Why it has its place in the order."""
+
+    @property
+    def name(self) -> str:
+        """Place and precision: ``ort:openvino fp32``."""
+        return f"{self.place} {self.precision or ''}".rstrip()
+
+
+def candidates(
+    weights: str,
+    precision: str | None = None,
+    threads: int | None = None,
+    work: int | None = None,
+    timings: Timings | None = None,
+) -> list[Candidate]:
+    """What may run here, best first.
+
+    Args:
+        weights: A shipped name, or an ``.onnx`` file.
+        precision: What all have to run in; None leaves it to them.
+        threads: Given, only those remain whose threads can be told.
+        work: LR pixels to upscale; None means many.
+        timings: What was measured on this machine; None takes what is kept, if anything.
+    """
+    places = present()
+    if threads is not None:
+        places = [p for p in places if p == "ort:cpu" or _provider_threads(p)]
+    if weights.endswith(ONNX_SUFFIX):
+        places = [place for place in places if not place.startswith("torch")]
+    found = [Candidate(place, precision or own_precision(place, weights)) for place in places]
+    timings = Timings.kept() if timings is None else timings
+    return _by_time(found, timings, work) if timings else _by_habit(found, work)
+
+
+def present() -> list[str]:
+    """Those of `PLACES` that `missing` finds nothing against; torch with the GPU, if there is."""
+    return [_torch() if place == "torch" else place for place in PLACES if not missing(place)]
+
+
+def missing(place: str) -> str:
+    """What a place lacks here, found out without opening it; empty if nothing is known to."""
+    if place == "trt" and not any(map(find_spec, MODULES.values())):
+        return "TensorRT is not installed"
+    if place in ("trt", "ort:cuda") and not _has_driver():
+        return "no NVIDIA driver"
+    if place.startswith("ort:"):
+        if not find_spec("onnxruntime"):
+            return "onnxruntime is not installed"
+        if place.removeprefix("ort:") not in available_providers():
+            return "not installed"
+    if place.startswith("torch") and not find_spec("torch"):
+        return "torch is not installed"
+    return ""
+
+
+def own_precision(place: str, weights: str) -> str | None:
+    """What a place computes shipped weights in by itself; None for a file, which has its own.
+
+    bf16 on processors that multiply it, since that loses no more than 0.02 dB and is several times
+    as fast; fp16 on TensorRT, which loses nothing.
+    """
+    if is_path(weights) and not weights.endswith(".safetensors"):
+        return None
+    if place == "trt":
+        return "fp16"
+    return (
+        "bf16" if place in ("ort:openvino", "torch", "torch:cpu") and multiplies_bf16() else "fp32"
+    )
+
+
+def _by_habit(found: Sequence[Candidate], work: int | None) -> list[Candidate]:
+    lacking = [f"{place}: {why}" for place in PLACES if (why := missing(place))]
+    reason = "; ".join(("first in the usual order that is here", *lacking))
+    little = work is not None and work < LITTLE_WORK
+    names = [c.place for c in found]
+    swap = little and "ort:cpu" in names and any(_starts_slowly(c) for c in found)
+    if swap:
+        reason = f"starts faster than openvino, which pays from {LITTLE_WORK} pixels on"
+
+    def rank(candidate: Candidate) -> float:
+        before = swap and candidate.place == "ort:cpu"
+        return names.index("ort:openvino") - 0.5 if before else names.index(candidate.place)
+
+    return [Candidate(c.place, c.precision, reason) for c in sorted(found, key=rank)]
+
+
+def _starts_slowly(candidate: Candidate) -> bool:
+    """Whether little work is done before it has started; in bf16, it makes up for that."""
+    return candidate.place == "ort:openvino" and candidate.precision != "bf16"
+
+
+def _by_time(found: Sequence[Candidate], timings: Timings, work: int | None) -> list[Candidate]:
+    """By the time that all the work would take, unmeasured ones last."""
+    amount = "many pixels" if work is None else f"{work} pixels"
+    reason = f"fastest for {amount}, as measured here on {timings.measured}"
+
+    def rank(candidate: Candidate) -> float:
+        return timings.estimate(candidate.name, work)
+
+    return [Candidate(c.place, c.precision, reason) for c in sorted(found, key=rank)]
+
+
+def _provider_threads(place: str) -> bool:
+    provider = PROVIDERS.get(place.removeprefix("ort:"))
+    return provider is not None and provider.threads is not None
+
+
+def _has_driver() -> bool:
+    try:
+        check_driver()
+    except BackendError:
+        return False
+    return True
+
+
+def _torch() -> str:
+    return "torch:cuda" if _has_driver() else "torch"

@@ -1,0 +1,40 @@
+"""How much work a batch is, by the headers of its files: what ``auto`` chooses a backend by."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from agsr.decode import FORMATS
+
+
+def count_pixels(files: Sequence[Path], enough: int = 1 << 20) -> int | None:
+    """Pixels of image files by their headers, counted until there are enough.
+
+    None where a header can't be read, which is told when its file is.
+    """
+    total = 0
+    for file in files:
+        size = _stored_size(file)
+        if size is None:
+            return None
+        total += math.prod(size)
+        if total >= enough:
+            break
+    return total
+
+
+def _stored_size(path: Path) -> tuple[int, int] | None:
+    if not path.is_file():
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                return int(image.width), int(image.height)
+    except Exception:  # damaged files make Pillow raise nearly anything
+        return None

@@ -1,0 +1,271 @@
+"""What `--backend auto` takes, on machines that are played: packages, driver, processor, times."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import PHOTO
+from PIL import Image
+from stubs import Repeat
+
+from agsr import processor
+from agsr.cli import main
+from agsr.engines import auto
+from agsr.engines.auto import LITTLE_WORK, candidates
+from agsr.engines.headers import count_pixels
+from agsr.engines.ort_session import PROVIDERS, available_providers
+from agsr.engines.select import open_backend
+from agsr.engines.timings import Time, Timings, this_machine, timings_file
+from agsr.errors import BackendError, MissingDependencyError, ModelError
+from agsr.export.verify import sample_batch
+
+ALL = ("trt", "ort:cuda", "ort:openvino", "ort:cpu", "torch")
+ON_CPU = ("ort:openvino", "ort:cpu", "torch")
+MANY, FEW = LITTLE_WORK, LITTLE_WORK - 1
+
+Machine = Callable[..., None]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Plays a machine with these places, whose processor has bf16 units or not."""
+
+    def play(*places: str, bf16: bool = False) -> None:
+        monkeypatch.setattr(auto, "missing", lambda place: "" if place in places else "not here")
+        monkeypatch.setattr(auto, "multiplies_bf16", lambda: bf16)
+        monkeypatch.setattr(auto, "_has_driver", lambda: "trt" in places)
+
+    return play
+
+
+def _names(*arguments: Any, **options: Any) -> list[str]:
+    return [candidate.name for candidate in candidates(*arguments, **options)]
+
+
+def test_gpus_come_first_and_torch_last(machine: Machine) -> None:
+    machine(*ALL)
+    found = ["trt fp16", "ort:cuda fp32", "ort:openvino fp32", "ort:cpu fp32", "torch:cuda fp32"]
+    assert _names("psnr") == found
+    machine(*ON_CPU)
+    assert _names("psnr") == ["ort:openvino fp32", "ort:cpu fp32", "torch fp32"]
+
+
+def test_bf16_is_taken_where_the_processor_has_it(machine: Machine) -> None:
+    machine(*ON_CPU, bf16=True)
+    assert _names("psnr") == ["ort:openvino bf16", "ort:cpu fp32", "torch bf16"]
+    assert _names("psnr", "fp32") == ["ort:openvino fp32", "ort:cpu fp32", "torch fp32"]
+    assert _names("own.onnx") == ["ort:openvino", "ort:cpu"]  # it has a precision of its own
+
+
+def test_little_work_is_done_by_what_starts_faster(machine: Machine) -> None:
+    machine(*ON_CPU)
+    assert _names("psnr", work=FEW)[0] == "ort:cpu fp32"
+    assert _names("psnr", work=MANY)[0] == "ort:openvino fp32"
+    assert "starts faster" in candidates("psnr", work=FEW)[0].reason
+    machine(*ON_CPU, bf16=True)
+    assert _names("psnr", work=FEW)[0] == "ort:openvino bf16"
+    machine(*ALL)
+    assert _names("psnr", work=FEW)[:3] == ["trt fp16", "ort:cuda fp32", "ort:cpu fp32"]
+
+
+def test_threads_leave_what_can_be_told_their_number(machine: Machine) -> None:
+    machine(*ALL)
+    assert _names("psnr", threads=1) == ["ort:openvino fp32", "ort:cpu fp32"]
+
+
+def _timings(**times: tuple[float, float]) -> Timings:
+    named = {name.replace("_", ":", 1).replace("_", " "): t for name, t in times.items()}
+    return Timings(
+        times={n: Time(start=s, per_megapixel=p) for n, (s, p) in named.items()},
+        measured="2030-01-31",
+        identity=this_machine(),
+    )
+
+
+def test_what_was_measured_decides(machine: Machine) -> None:
+    machine(*ALL)
+    measured = _timings(ort_openvino_fp32=(0.3, 10), ort_cpu_fp32=(0.1, 12), torch_cuda_fp32=(9, 1))
+    assert _names("psnr", timings=measured)[:3] == [
+        *("torch:cuda fp32", "ort:openvino fp32", "ort:cpu fp32")
+    ]
+    assert _names("psnr", work=99_000, timings=measured)[0] == "ort:cpu fp32"
+    assert _names("psnr", work=101_000, timings=measured)[0] == "ort:openvino fp32"
+    chosen = candidates("psnr", work=7, timings=measured)[0]
+    assert chosen.reason == "fastest for 7 pixels, as measured here on 2030-01-31"
+
+
+def test_times_are_kept_for_this_machine_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGSR_CACHE", str(tmp_path))
+    assert Timings.kept() is None
+    measured = _timings(ort_cpu_fp32=(0.1, 12))
+    assert measured.keep() == timings_file()
+    assert Timings.kept() == measured
+    monkeypatch.setattr("agsr.engines.timings.processor", lambda: "another processor")
+    assert Timings.kept() is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "agsr-timings-0"},
+        {"times": {}},
+        {"times": []},
+        {"times": {"ort:cpu fp32": {"start": -1, "per_megapixel": 1}}},
+        {"times": {"ort:cpu fp32": {"start": 1, "per_megapixel": float("nan")}}},
+        {"times": {"ort:cpu fp32": {"start": 1, "per_megapixel": "soon"}}},
+        {"times": {"ort:cpu fp32": 1}},
+    ],
+)
+def test_damaged_times_are_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("AGSR_CACHE", str(tmp_path))
+    path = _timings(ort_cpu_fp32=(0.1, 12)).keep()
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert Timings.kept() is None
+    path.write_text("{")
+    assert Timings.kept() is None
+
+
+def test_auto_goes_on_to_the_next_best_and_says_so(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine("ort:cuda", "ort:cpu")
+    absent = dataclasses.replace(PROVIDERS["cuda"], ort_name="NoSuchProvider")
+    monkeypatch.setitem(PROVIDERS, "cuda", absent)
+    with open_backend("auto", "psnr", steps=1) as backend:
+        assert backend.info.device == "CPUExecutionProvider"
+        assert backend.info.reason == "the next best"
+        assert backend.upscale(sample_batch(1, 4, 4)).shape == (1, 3, 16, 16)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "ort:cuda fp32: provider 'cuda' is not installed" in record.message
+    assert "running on ort:cpu fp32 instead" in record.message
+    with pytest.raises(BackendError, match="'cuda' is not installed"):
+        open_backend("ort", "psnr", provider="cuda")
+
+
+def test_auto_without_anything_says_what_to_install(machine: Machine) -> None:
+    machine()
+    with pytest.raises(MissingDependencyError, match=r"pip install 'agsr\[cpu\]'"):
+        open_backend("auto", "psnr")
+
+
+def test_a_wrong_word_is_no_reason_to_go_on(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine(*ON_CPU)
+    with pytest.raises(ModelError, match="agsr export --weights psnr --steps 9"):
+        open_backend("auto", "psnr", steps=9)
+    with pytest.raises(ModelError, match="--precision int8"):
+        open_backend("auto", "psnr", precision="int8")
+    assert not caplog.records
+
+
+def test_a_damaged_file_is_told_once(
+    machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine("ort:openvino", "ort:cpu")
+    (tmp_path / "a.onnx").write_bytes(b"nonsense")
+    with pytest.raises(ModelError, match=r"a\.onnx"):
+        open_backend("auto", str(tmp_path / "a.onnx"))
+    assert not caplog.records
+
+
+def test_precision_auto_is_the_backends_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def fake(_: Path, **options: Any) -> Repeat:
+        asked.append(options["precision"])
+        backend = Repeat()
+        backend.info = dataclasses.replace(backend.info, precision=options["precision"] or "fp32")
+        return backend
+
+    monkeypatch.setattr("agsr.engines.select.OrtBackend", fake)
+    monkeypatch.setattr("agsr.engines.select.TorchBackend", fake)
+    for bf16 in (True, False):
+        monkeypatch.setattr(auto, "multiplies_bf16", lambda bf16=bf16: bf16)
+        open_backend("ort", "psnr", steps=1, provider="openvino", precision="auto")
+        open_backend("ort", "psnr", steps=1, provider="openvino")
+        open_backend("torch", "psnr", precision="auto")
+        open_backend("torch", "psnr", device="cuda:1", precision="auto")
+    assert asked == ["bf16", None, "bf16", "fp32", "fp32", None, "fp32", "fp32"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "found", "bf16"),
+    [
+        (
+            "model name\t: Xeon\nflags\t\t: fpu avx2 avx512f avx512_bf16 amx_tile amx_bf16\n",
+            "Xeon",
+            ("avx2", "avx512f", "avx512_bf16", "amx_bf16"),
+            True,
+        ),
+        ("model name\t: Zen 4\nflags\t: avx512_bf16\n", "Zen 4", ("avx512_bf16",), True),
+        ("model name\t: Old\nflags\t: fpu avx2 avx512_bf16x\n", "Old", ("avx2",), False),
+        ("processor : 0\nFeatures : fp asimd bf16\n", None, ("asimd", "bf16"), False),
+        ("", None, (), False),
+    ],
+)
+def test_features_are_those_linux_tells(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    name: str | None,
+    found: tuple[str, ...],
+    bf16: bool,
+) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor, "features", processor.features.__wrapped__)
+    assert name in (None, processor.processor.__wrapped__())
+    assert processor.features() == found
+    assert processor.multiplies_bf16() is bf16
+
+
+def test_pixels_are_counted_by_the_headers_until_there_are_enough(tmp_path: Path) -> None:
+    for name, side in (("a.png", 10), ("b.png", 20)):
+        Image.new("L", (side, side)).save(tmp_path / name)
+    (tmp_path / "c.png").write_bytes(b"no image")
+    a, b, c, gone = (tmp_path / name for name in ("a.png", "b.png", "c.png", "gone.png"))
+    assert count_pixels([a, b]) == 500
+    assert count_pixels([a, c], enough=100) == 100
+    assert count_pixels([c]) is None
+    assert count_pixels([gone]) is None
+
+
+def test_infer_tells_what_runs_and_why(tmp_path: Path) -> None:
+    arguments = ["infer", str(PHOTO), "-s", "1", "-o", str(tmp_path / "a.png")]
+    told = CliRunner().invoke(main, [*arguments, "-v"])
+    assert told.exit_code == 0, told.output
+    assert "ort (" in told.stderr
+    assert "1 steps, fp32" in told.stderr
+    quiet = CliRunner().invoke(main, arguments)
+    assert quiet.stderr == ""
+    explicit = CliRunner().invoke(main, [*arguments, "-v", "--provider", "cpu", "-j", "1"])
+    assert "asked for" in explicit.stderr
+
+
+@pytest.mark.skipif("openvino" not in available_providers(), reason="no wheel for this platform")
+def test_openvino_in_fp32_is_onnx_runtime_at_any_size_and_number_of_threads(
+    onnx_file: Callable[[int], Path],
+) -> None:
+    with (
+        open_backend("ort", str(onnx_file(2))) as exact,
+        open_backend("ort", str(onnx_file(2)), provider="openvino", threads=1) as one,
+        open_backend("ort", str(onnx_file(2)), provider="openvino") as all_threads,
+    ):
+        for shape in ((1, 1, 1), (1, 1, 9), (3, 31, 17), (1, 64, 64), (1, 31, 17), (2, 1, 1)):
+            lr = sample_batch(*shape)
+            for backend in (one, all_threads):
+                np.testing.assert_allclose(backend.upscale(lr), exact.upscale(lr), atol=1e-5)

@@ -1,0 +1,57 @@
+"""What bf16 costs: why `auto` may take it where the processor multiplies it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agsr import Upscaler
+from agsr.bench.datasets import ImageSet, TestImage, find_set
+from agsr.engines.auto import candidates
+from agsr.engines.ort_session import available_providers
+from agsr.metrics import psnr_y
+from agsr.processor import multiplies_bf16
+
+LARGEST_LOSS = 0.02
+"""dB of PSNR-Y that `auto` may lose."""
+
+
+def _loss(reduced: Upscaler, exact: Upscaler, images: Sequence[TestImage]) -> float:
+    """By how much the mean PSNR-Y is lower, dB."""
+    scores = [[psnr_y(u(image.lr), image.hr) for image in images] for u in (exact, reduced)]
+    return float(np.mean(scores[0]) - np.mean(scores[1]))
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not multiplies_bf16(), reason="no AMX or AVX512-BF16 on this processor")
+def test_auto_loses_next_to_nothing_by_bf16(data: Path) -> None:
+    chosen = candidates("psnr")[0]
+    with Upscaler("psnr") as auto, Upscaler("psnr", precision="fp32") as exact:
+        assert (chosen.precision, auto.info.precision, exact.info.precision) == (
+            *("bf16", "bf16", "fp32"),
+        )
+        assert _loss(auto, exact, list(find_set("Set14", data))) <= LARGEST_LOSS
+
+
+EMULATED = [("torch", None)]
+if "openvino" in available_providers():
+    EMULATED.append(("ort", "openvino"))
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("backend", "provider"), EMULATED)
+def test_emulated_bf16_loses_next_to_nothing(
+    data: Path, backend: str, provider: str | None
+) -> None:
+    """On any processor: the same function, on the smallest images, since it is slow."""
+    smallest = sorted(find_set("Set14", data).files, key=lambda path: path.stat().st_size)[:3]
+    images = list(ImageSet("smallest", tuple(smallest)))
+    with (
+        Upscaler("psnr", backend=backend, provider=provider, precision="bf16") as reduced,
+        Upscaler("psnr", backend="ort") as exact,
+    ):
+        loss = _loss(reduced, exact, images)
+    assert 0 < abs(loss) <= LARGEST_LOSS

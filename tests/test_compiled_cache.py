@@ -1,0 +1,215 @@
+"""The cache of compiled networks: with a stand-in for the runtime, and with OpenVINO itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from agsr.cli import main
+from agsr.engines import compiled_cache
+from agsr.engines.compiled_cache import CompiledCache
+from agsr.engines.ort_backend import OrtBackend
+from agsr.engines.ort_session import available_providers
+from agsr.errors import BackendError
+from agsr.export.verify import sample_batch
+
+FACTS = {"onnx": "00" * 32, "version": "1"}
+
+needs_openvino = pytest.mark.skipif(
+    "openvino" not in available_providers(), reason="no wheel for this platform"
+)
+
+
+class Runtime:
+    """Compiles into a folder where there is none yet, as OpenVINO does."""
+
+    def __init__(self, fails_in: str = "") -> None:
+        self.compiled = 0
+        self._fails_in = fails_in
+
+    def __call__(self, folder: Path | None) -> str:
+        if folder is None:
+            return "without"
+        if self._fails_in and self._fails_in in str(folder):
+            raise BackendError("can't use this folder")
+        blob = folder / "1.blob"
+        if blob.exists():
+            return f"found {blob.read_text()}"
+        self.compiled += 1
+        blob.write_text(f"network {self.compiled}")
+        blob.chmod(0o440)
+        return "compiled"
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> CompiledCache:
+    return CompiledCache(tmp_path)
+
+
+def _blob(cache: CompiledCache) -> Path:
+    (blob,) = cache.folder.glob("*/*.blob")
+    return blob
+
+
+def test_a_network_is_compiled_once(cache: CompiledCache) -> None:
+    runtime = Runtime()
+    assert cache.get(FACTS, runtime) == "compiled"
+    assert cache.get(FACTS, runtime) == "found network 1"
+    assert cache.get({**FACTS, "version": "2"}, runtime) == "compiled"
+    assert cache.get(FACTS, runtime) == "found network 1"
+    assert not list(cache.folder.glob(".part-*"))
+
+
+@pytest.mark.parametrize("content", ["", "network 2", "network 10", None])
+def test_what_is_not_as_it_was_written_is_compiled_again(
+    cache: CompiledCache, content: str | None
+) -> None:
+    runtime = Runtime()
+    cache.get(FACTS, runtime)
+    blob = _blob(cache)
+    blob.unlink()
+    if content is not None:
+        blob.write_text(content)
+    assert [entry.sound for entry in cache.entries()] == [False]
+    assert cache.get(FACTS, runtime) == "compiled"
+    assert cache.get(FACTS, runtime) == "found network 2"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "agsr-compiled-1"}'])
+def test_damaged_seals_are_not_believed(cache: CompiledCache, content: str) -> None:
+    runtime = Runtime()
+    cache.get(FACTS, runtime)
+    (_blob(cache).parent / "seal.json").write_text(content)
+    assert cache.get(FACTS, runtime) == "compiled"
+
+
+def test_a_foreign_file_beside_it_is_not_trusted(cache: CompiledCache) -> None:
+    runtime = Runtime()
+    cache.get(FACTS, runtime)
+    (_blob(cache).parent / "2.blob").write_text("planted")
+    assert cache.get(FACTS, runtime) == "compiled"
+
+
+def test_the_folder_is_private_or_not_used(cache: CompiledCache) -> None:
+    runtime = Runtime()
+    cache.get(FACTS, runtime)
+    assert cache.folder.stat().st_mode & 0o777 == 0o700
+    cache.folder.chmod(0o777)
+    assert cache.get(FACTS, runtime) == "without"
+
+
+def test_without_a_folder_it_runs_as_well(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert CompiledCache(tmp_path / "file").get(FACTS, Runtime()) == "without"
+
+
+def test_a_runtime_that_cannot_use_the_folder_does_without(cache: CompiledCache) -> None:
+    assert cache.get(FACTS, Runtime(fails_in=".part-")) == "without"
+    assert list(cache.entries()) == []
+    cache.get(FACTS, Runtime())
+    assert cache.get(FACTS, Runtime(fails_in="compiled")) == "without"
+
+
+def test_a_runtime_that_keeps_nothing_leaves_nothing(cache: CompiledCache) -> None:
+    assert cache.get(FACTS, str) != ""
+    assert list(cache.folder.iterdir()) == []
+
+
+def test_what_was_not_used_for_longest_makes_room(
+    cache: CompiledCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled_cache, "MOST", 2)
+    runtime = Runtime()
+    for number in range(3):
+        cache.get({"number": number}, runtime)
+        for home in cache.folder.iterdir():
+            state = home.stat()
+            os.utime(home, (state.st_atime - 100, state.st_mtime - 100))
+        if number == 1:
+            assert cache.get({"number": 0}, runtime) == "found network 1"
+    assert {entry.facts["number"] for entry in cache.entries()} == {0, 2}
+
+
+def test_list_and_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGSR_CACHE", str(tmp_path))
+    run = CliRunner()
+    assert "0 compiled networks" in run.invoke(main, ["cache", "list"]).stdout
+    CompiledCache().get(FACTS, Runtime())
+    CompiledCache().get({**FACTS, "provider": "[bold]"}, Runtime())
+    shown = run.invoke(main, ["cache", "list"]).stdout
+    assert "2 compiled networks" in shown
+    assert "[bold]" in shown
+    entries = json.loads(run.invoke(main, ["cache", "list", "--json"]).stdout)
+    assert [(entry["kind"], entry["sound"]) for entry in entries] == [("compiled", True)] * 2
+    (tmp_path / "timings.json").touch()
+    assert "freed" in run.invoke(main, ["cache", "clear"]).stdout
+    assert list(CompiledCache().entries()) == []
+    assert not (tmp_path / "timings.json").exists()
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CompiledCache:
+    monkeypatch.setenv("AGSR_CACHE", str(tmp_path / "cache"))
+    return CompiledCache()
+
+
+@needs_openvino
+def test_openvino_takes_from_it_what_it_has_compiled(
+    onnx_file: Callable[[int], Path], own_cache: CompiledCache
+) -> None:
+    lr = sample_batch(1, 21, 30)
+    first = OrtBackend(onnx_file(2), provider="openvino").upscale(lr)
+    blob = _blob(own_cache)
+    written = blob.stat().st_mtime_ns
+    np.testing.assert_array_equal(OrtBackend(onnx_file(2), provider="openvino").upscale(lr), first)
+    assert _blob(own_cache).stat().st_mtime_ns == written
+    assert [entry.sound for entry in own_cache.entries()] == [True]
+    OrtBackend(onnx_file(2), provider="openvino", threads=1)
+    OrtBackend(onnx_file(2), provider="openvino", precision="bf16")
+    OrtBackend(onnx_file(1), provider="openvino")
+    assert len(list(own_cache.entries())) == 4
+
+
+@needs_openvino
+def test_a_bit_that_flipped_on_disk_is_no_wrong_picture(
+    onnx_file: Callable[[int], Path], own_cache: CompiledCache
+) -> None:
+    lr = sample_batch(1, 21, 30)
+    first = OrtBackend(onnx_file(2), provider="openvino").upscale(lr)
+    blob = _blob(own_cache)
+    content = bytearray(blob.read_bytes())
+    for place in range(len(content) // 3, len(content), 1000):
+        content[place] ^= 0x40
+    blob.unlink()
+    blob.write_bytes(content)
+    again = OrtBackend(onnx_file(2), provider="openvino").upscale(lr)
+    np.testing.assert_array_equal(again, first)
+
+
+TWO = """
+import sys
+from pathlib import Path
+from agsr.engines.ort_backend import OrtBackend
+print(OrtBackend(Path(sys.argv[1]), provider="openvino").info.device)
+"""
+
+
+@needs_openvino
+def test_two_processes_may_compile_at_the_same_time(
+    onnx_file: Callable[[int], Path], own_cache: CompiledCache
+) -> None:
+    command = [sys.executable, "-c", TWO, str(onnx_file(2))]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate(timeout=60)[0] for process in both] == [
+        "OpenVINOExecutionProvider\n"
+    ] * 2
+    assert [entry.sound for entry in own_cache.entries()] == [True]
+    assert not list(own_cache.folder.glob(".part-*"))

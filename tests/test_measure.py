@@ -1,0 +1,98 @@
+"""`agsr doctor --measure`: from a benchmark to the times that `auto` follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from agsr.bench import measure
+from agsr.bench.contenders import Contender
+from agsr.bench.plan import BenchPlan
+from agsr.bench.results import BenchResult, Row, Timing
+from agsr.cli import main
+from agsr.engines import auto
+from agsr.engines.timings import Time, Timings
+from agsr.errors import BackendError
+
+SAMPLES = {"ort:openvino bf16": 0.144, "ort:openvino fp32": 0.576, "ort:cpu fp32": 0.72}
+
+
+def _row(contender: Contender, rounds: tuple[float, ...]) -> Row:
+    timing = Timing(
+        workload="320x180",
+        boundary="host",
+        images=1,
+        output_pixels=320 * 180 * 16,
+        flops=None,
+        rounds=tuple((seconds,) for seconds in rounds),
+    )
+    return Row(
+        contender=contender,
+        load_seconds=0.25,
+        first_call_seconds=rounds[0] + 0.5,
+        timings=(timing,),
+    )
+
+
+@pytest.fixture
+def plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[BenchPlan]:
+    """Plays the benchmark, on a machine with OpenVINO, bf16 units and a torch that fails."""
+    seen: list[BenchPlan] = []
+
+    def run(plan: BenchPlan, *_: Any) -> BenchResult:
+        seen.append(plan)
+        rows = []
+        for contender in plan.contenders:
+            name = f"{contender.backend} {contender.precision}"
+            failed = Row(contender=contender, error="it is broken")
+            rows.append(_row(contender, (SAMPLES[name],) * 3) if name in SAMPLES else failed)
+        return BenchResult(created="", command="", environment={}, rows=tuple(rows))
+
+    here = ("ort:openvino", "ort:cpu", "torch")
+    monkeypatch.setattr(auto, "missing", lambda place: "" if place in here else "not here")
+    monkeypatch.setattr(auto, "multiplies_bf16", lambda: True)
+    monkeypatch.setattr(auto, "_has_driver", lambda: False)
+    monkeypatch.setattr(measure, "run", run)
+    monkeypatch.setenv("AGSR_CACHE", str(tmp_path / "cache"))
+    return seen
+
+
+def test_everything_here_is_timed_after_a_first_start(plans: list[BenchPlan]) -> None:
+    found = measure.timings(measure.measure())
+    assert [plan.rounds for plan in plans] == [0, 5]
+    names = [f"{c.backend} {c.precision}" for c in plans[1].contenders]
+    assert names == [*SAMPLES, "torch bf16", "torch fp32"]
+    assert found.times.keys() == SAMPLES.keys()
+    assert found.times["ort:cpu fp32"] == Time(start=0.75, per_megapixel=pytest.approx(12.5))  # type: ignore[arg-type]
+
+
+def test_the_command_shows_and_keeps_what_auto_follows(plans: list[BenchPlan]) -> None:
+    done = CliRunner().invoke(main, ["doctor", "--measure"])
+    assert done.exit_code == 0, done.output
+    rows = [line.split() for line in done.stdout.splitlines() if line.strip().startswith("ort:")]
+    assert [row[0:2] + row[-1:] for row in rows[:3]] == [
+        ["ort:openvino", "bf16", "1.00"],
+        ["ort:openvino", "fp32", "4.00"],
+        ["ort:cpu", "fp32", "5.00"],
+    ]
+    assert "it is broken" in done.stdout
+    assert "auto follows it" in done.stdout
+    kept = Timings.kept()
+    assert kept is not None
+    assert auto.candidates("psnr")[0].reason.endswith(kept.measured)
+    assert len(plans) == 2
+
+
+def test_noise_is_not_kept() -> None:
+    contender = Contender(backend="ort:cpu", weights="psnr", steps=4, precision="fp32")
+    for rounds, sound in (((1.0, 1.2, 1.1), True), ((1.0, 1.9, 1.1), False), ((), False)):
+        rows = (_row(contender, rounds),) if rounds else (Row(contender=contender, error="no"),)
+        result = BenchResult(created="", command="", environment={}, rows=rows)
+        if sound:
+            assert measure.timings(result).times
+            continue
+        with pytest.raises(BackendError, match=r"±41%|nothing could run"):
+            measure.timings(result)
