@@ -48,6 +48,7 @@ PACKAGES = {
     "tensorrt-rtx-cu13": "rtx",
     "cuda-bindings": "gpu",
     "pycuda": "pycuda",
+    "pillow-heif": "heif",
     "av": "",
 }
 """Distributions that matter, and the extra that brings each; those without are named themselves."""

@@ -107,10 +107,38 @@ def test_doctor_runs_what_it_reports() -> None:
         assert "runs:" in check.found if check.ok else check.advice or "can't" in check.found
 
 
+def test_doctor_says_what_auto_would_take_and_what_would_add_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen = list(environment.choice())
+    assert [check.ok for check in chosen] == [True, True]
+    assert "ort (" in chosen[0].found
+    monkeypatch.setattr(environment, "missing", lambda _: "is not here")
+    monkeypatch.setattr(environment, "find_spec", lambda _: None)
+    checks = {check.name: check for check in environment.backends()}
+    assert list(checks) == ["trt", "ort cuda", "ort openvino", "ort cpu", "torch"]
+    assert all(check.advice.startswith("pip install") for check in checks.values())
+
+
+def test_doctor_tells_of_a_cache_that_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGSR_CACHE", str(tmp_path))
+    folder, times = environment.caches()
+    assert folder.ok
+    assert times.advice == "agsr doctor --measure"
+    (tmp_path / "compiled").chmod(0o777)
+    (refused,) = environment.caches()
+    assert not refused.ok
+    assert "AGSR_CACHE" in refused.found
+
+
 def test_doctor_names_what_is_missing_and_what_clashes(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"onnxruntime": "1.0", "onnxruntime-gpu": "1.0"}
     monkeypatch.setattr(environment, "_version", lambda name: versions.get(name, ""))
     checks = {check.name: check for check in environment.packages()}
     assert checks["torch"].advice.startswith("pip install 'agsr[train]'")
+    assert checks["av"].advice == "pip install av"
+    assert all(check.ok or check.advice for check in checks.values())
     assert not checks["onnxruntime clash"].ok
     assert "pip uninstall" in checks["onnxruntime clash"].advice
