@@ -15,7 +15,7 @@ from agsr.decode import FORMATS
 def count_pixels(files: Sequence[Path], enough: int = 1 << 20) -> int | None:
     """Pixels of image files by their headers, counted until there are enough.
 
-    None where a header can't be read, which is told when its file is.
+    None where a header can't be read, or comes by a pipe; a file that is not there has none.
     """
     total = 0
     for file in files:
@@ -30,7 +30,7 @@ def count_pixels(files: Sequence[Path], enough: int = 1 << 20) -> int | None:
 
 def _stored_size(path: Path) -> tuple[int, int] | None:
     if not path.is_file():
-        return None
+        return None if str(path) == "-" or path.exists() else (0, 0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -241,7 +241,9 @@ def test_pixels_are_counted_by_the_headers_until_there_are_enough(tmp_path: Path
     assert count_pixels([a, b]) == 500
     assert count_pixels([a, c], enough=100) == 100
     assert count_pixels([c]) is None
-    assert count_pixels([gone]) is None
+    assert count_pixels([gone, a]) == 100
+    assert count_pixels([Path("-")]) is None
+    assert count_pixels([tmp_path]) is None
 
 
 def test_infer_tells_what_runs_and_why(tmp_path: Path) -> None:
