@@ -1,0 +1,228 @@
+"""The generator rearranged for running: the same function of the same weights, at less cost.
+
+`agsr.export.unrolled` traces this instead of the trained `Generator`. What is rearranged, and what
+it gains, is in docs/performance-graph.md; all of it holds for any `GeneratorConfig`.
+
+Shape suffixes: B batch, C feature width, L lanes, H and W low-resolution height and width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from agsr.attention import LEAK, AttentiveStep, ConvGRU, ResidualDenseBlock
+from agsr.contract import CHANNELS, SCALE
+from agsr.generator import GREY, Generator
+
+BLOCK = 16
+"""Channels that runtimes for CPUs keep side by side: counts that are multiples of it need no
+padding and, in ONNX Runtime, no reordering."""
+
+_TAPS = 9
+_PIXELS = CHANNELS * _TAPS
+
+
+class FusedGenerator(nn.Module):
+    """``(B, 3, H, W)`` → ``(B, 3, 4H, 4W)``, equal to a `Generator` but for rounding.
+
+    Args:
+        generator: Trained network, float32; it is left as it is, and shares weights with this.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.pixels = _PixelTaps()
+        self.shallow = _shallow(generator)
+        self.step = FusedStep(generator.step)
+        self.mapping = generator.mapping
+        upsample = generator.upsample
+        self.upsample = _convolution(upsample.weight, cast("Tensor", upsample.bias) + GREY)
+        self.repeat = _convolution(_repeated_pixels())
+
+    def forward(self, lr_B3HW: Tensor, steps: int) -> Tensor:
+        """See `agsr.network.Network.forward`."""
+        pixels = self.pixels(lr_B3HW - GREY)
+        shallow = self.shallow(pixels)
+        features = self.step.unroll(shallow, steps)
+        refined = features + self.mapping(features)
+        # The bias of upsample gives back the GREY that the pixels lack.
+        return F.pixel_shuffle(self.upsample(refined) + self.repeat(pixels), SCALE)
+
+
+class FusedStep(nn.Module):
+    """An `AttentiveStep` that keeps every tensor in whole blocks of channels.
+
+    The map ``A`` is a scalar per pixel and ``join`` is 1x1, so the join of ``F_t = F_0 + A ∘ h`` is
+    ``join(F_0) + A ∘ join(h)``, the first of which is the same in all steps. The map is made
+    `BLOCK` times over and repeated to C channels, which costs less than to broadcast one channel.
+
+    Args:
+        step: Trained step.
+    """
+
+    def __init__(self, step: AttentiveStep) -> None:
+        super().__init__()
+        weight, bias = step.join.weight, cast("Tensor", step.join.bias)
+        of_features, of_map = weight[:, :-1], weight[:, -1, 0, 0]
+        self.join = nn.Parameter(of_features.detach())
+        self.join_shallow = nn.Parameter(bias.detach())
+        self.join_hidden = nn.Parameter(of_map.detach())
+        self.join_first = nn.Parameter((bias + GREY * of_map).detach())
+        self.blocks = nn.Sequential(
+            *(FusedBlock(cast("ResidualDenseBlock", block)) for block in step.blocks)
+        )
+        self.gru = FusedGRU(step.gru)
+        self.attend = _Attention(step.attend)
+
+    def unroll(self, shallow_BCHW: Tensor, steps: int) -> Tensor:
+        """``F_0`` → ``F_steps``, both ``(B, C, H, W)``; ``A_0`` and ``h_0`` are constants."""
+        hidden = self.gru(self.blocks(F.conv2d(shallow_BCHW, self.join, self.join_first)))
+        attention = self.attend(hidden)
+        if steps > 1:
+            joined = F.conv2d(shallow_BCHW, self.join, self.join_shallow)
+        for _ in range(1, steps):
+            again = joined + attention * F.conv2d(hidden, self.join, self.join_hidden)
+            hidden = self.gru(self.blocks(again), hidden)
+            attention = self.attend(hidden)
+        features: Tensor = shallow_BCHW + attention * hidden
+        return features
+
+
+class FusedBlock(nn.Module):
+    """A `ResidualDenseBlock` whose skip is in the weights of its fusion.
+
+    Nothing is concatenated behind the last dense layer: the fusion is the sum of two convolutions.
+
+    Args:
+        block: Trained block.
+    """
+
+    def __init__(self, block: ResidualDenseBlock) -> None:
+        super().__init__()
+        self.dense = block.dense
+        weight = block.fusion.weight.detach().clone()
+        weight[:, : len(weight), 0, 0] += torch.eye(len(weight))
+        known = weight.shape[1] - cast("nn.Conv2d", block.dense[-1]).out_channels
+        self.fusion = _convolution(weight[:, :known], block.fusion.bias)
+        self.fusion_last = _convolution(weight[:, known:])
+
+    def forward(self, features_BCHW: Tensor) -> Tensor:
+        """Refine ``(B, C, H, W)`` features; the shape stays."""
+        known = features_BCHW
+        for layer in self.dense[:-1]:
+            known = torch.cat([known, F.leaky_relu(layer(known), LEAK)], dim=1)
+        last = F.leaky_relu(self.dense[-1](known), LEAK)
+        return cast("Tensor", self.fusion(known) + self.fusion_last(last))
+
+
+class FusedGRU(nn.Module):
+    """A `ConvGRU` with a convolution for each gate and source, so that nothing is cut or joined.
+
+    Args:
+        gru: Trained unit.
+    """
+
+    def __init__(self, gru: ConvGRU) -> None:
+        super().__init__()
+        width = gru.candidate.weight.shape[0]
+        gates, bias = gru.gates.weight, cast("Tensor", gru.gates.bias)
+        self.update = _TwoSources(gates[:width], bias[:width])
+        self.reset = _TwoSources(gates[width:], bias[width:])
+        self.candidate = _TwoSources(gru.candidate.weight, gru.candidate.bias)
+        # By a number per channel, ONNX Runtime multiplies in its blocked layout; by -1 it does not.
+        self.register_buffer("minus", -torch.ones(width, 1, 1))
+
+    def forward(self, input_BCHW: Tensor, hidden_BCHW: Tensor | None = None) -> Tensor:
+        """``x_t``, ``h_{t-1}`` → ``h_t``; without the second it is zero."""
+        update = torch.sigmoid(self.update(input_BCHW, hidden_BCHW))
+        if hidden_BCHW is None:
+            return update * torch.tanh(self.candidate(input_BCHW))
+        reset = torch.sigmoid(self.reset(input_BCHW, hidden_BCHW))
+        candidate = torch.tanh(self.candidate(input_BCHW, reset * hidden_BCHW))
+        return hidden_BCHW + update * (candidate + hidden_BCHW * self.get_buffer("minus"))
+
+
+class _TwoSources(nn.Module):
+    """A convolution over ``concat(hidden, input)`` as the sum of one over each."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        width = weight.shape[1] // 2
+        self.of_hidden = _convolution(weight[:, :width])
+        self.of_input = _convolution(weight[:, width:], bias)
+
+    def forward(self, input_BCHW: Tensor, hidden_BCHW: Tensor | None = None) -> Tensor:
+        summed: Tensor = self.of_input(input_BCHW)
+        return summed if hidden_BCHW is None else summed + self.of_hidden(hidden_BCHW)
+
+
+class _Attention(nn.Module):
+    """The convolution that emits the map, repeated to all channels.
+
+    One output channel of a 3x3 convolution would cost as much as `BLOCK`; so a 1x1 convolution
+    makes the nine products, one channel each, and a fixed one adds them up at their places.
+    """
+
+    def __init__(self, attend: nn.Conv2d) -> None:
+        super().__init__()
+        width = attend.weight.shape[1]
+        lanes = math.gcd(width, BLOCK)
+        products = torch.zeros(BLOCK, width, 1, 1)
+        products[:_TAPS, :, 0, 0] = attend.weight.detach()[0].flatten(1).T
+        places = torch.zeros(lanes, BLOCK, 3, 3)
+        places[:, :_TAPS] = torch.eye(_TAPS).reshape(_TAPS, 3, 3)
+        self.products = _convolution(products)
+        self.places = _convolution(places, cast("Tensor", attend.bias).repeat(lanes))
+        self.copies = width // lanes
+
+    def forward(self, hidden_BCHW: Tensor) -> Tensor:
+        """``h_t`` → ``A_t``, ``(B, C, H, W)``, the same in all channels."""
+        map_BLHW = torch.sigmoid(self.places(self.products(hidden_BCHW)))
+        return torch.cat([map_BLHW] * self.copies, dim=1)
+
+
+class _PixelTaps(nn.Conv2d):
+    """Each pixel's 3x3 neighbours as channels, then a channel of ones, then zeros up to a block."""
+
+    def __init__(self) -> None:
+        super().__init__(CHANNELS, -(-(_PIXELS + 1) // BLOCK) * BLOCK, 3, padding=1)
+        with torch.no_grad():
+            self.weight.zero_()
+            self.weight.view(-1, _PIXELS)[:_PIXELS] = torch.eye(_PIXELS)
+            cast("Tensor", self.bias).zero_()[_PIXELS] = 1
+
+
+def _shallow(generator: Generator) -> nn.Conv2d:
+    """Both shallow convolutions, which nothing stands between, as one over `_PixelTaps`.
+
+    The channel of ones carries the first one's bias, so both end at the border as they did.
+    """
+    first, second = generator.shallow1, generator.shallow2
+    inner = torch.cat([first.weight.flatten(1), cast("Tensor", first.bias)[:, None]], dim=1)
+    product = torch.einsum("ocyx,ci->oiyx", second.weight.double(), inner.double())
+    padding = _PixelTaps().weight.shape[0] - product.shape[1]
+    return _convolution(F.pad(product, (0, 0, 0, 0, 0, padding)).float(), second.bias)
+
+
+def _repeated_pixels() -> Tensor:
+    """Weights that take from `_PixelTaps` each pixel, once per output pixel of its colour."""
+    centres = torch.arange(CHANNELS) * _TAPS + _TAPS // 2
+    weight = torch.zeros(CHANNELS * SCALE**2, _PixelTaps().weight.shape[0], 1, 1)
+    weight[torch.arange(len(weight)), centres.repeat_interleave(SCALE**2)] = 1
+    return weight
+
+
+def _convolution(weight: Tensor, bias: Tensor | None = None) -> nn.Conv2d:
+    """A convolution that keeps height and width, with these values."""
+    out, into, kernel, _ = weight.shape
+    layer = nn.Conv2d(into, out, kernel, padding=kernel // 2, bias=bias is not None)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None:
+            cast("Tensor", layer.bias).copy_(bias)
+    return layer

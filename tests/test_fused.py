@@ -1,0 +1,105 @@
+"""The rearranged generator: equal to the trained one, and kept by ONNX Runtime in one layout."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from conftest import TINY, small_baseline
+
+from agsr.export.fused import FusedGenerator
+from agsr.export.unrolled import UnrolledNetwork
+from agsr.generator import Generator, GeneratorConfig
+
+CONFIGS = {
+    "tiny": TINY,
+    "3x3 gates": GeneratorConfig(
+        width=16, growth=4, gru_kernel=3, dense_blocks=1, mapping_pairs=1, mapping_width=4
+    ),
+    "odd widths": GeneratorConfig(
+        width=5, growth=3, dense_layers=3, dense_blocks=2, mapping_width=7, mapping_pairs=2
+    ),
+    "several copies of the map": GeneratorConfig(
+        width=48, growth=16, dense_layers=1, dense_blocks=1, gru_kernel=5, mapping_pairs=1
+    ),
+}
+
+SIZES = ((1, 1, 1), (1, 1, 7), (1, 7, 1), (2, 2, 3), (1, 13, 18))
+
+
+def _generator(config: GeneratorConfig) -> Generator:
+    """Random weights, biases as large as the weights so that borders show."""
+    torch.manual_seed(0)
+    generator = Generator(config).eval().requires_grad_(False)
+    for parameter in generator.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.05)
+    return generator
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_it_equals_the_trained_network_to_rounding(name: str, steps: int) -> None:
+    generator = _generator(CONFIGS[name]).double()
+    fused = FusedGenerator(generator.float()).double()
+    generator = generator.double()
+    for batch, height, width in SIZES:
+        lr = torch.rand(batch, 3, height, width, dtype=torch.float64)
+        with torch.inference_mode():
+            expected, found = generator(lr, steps), fused(lr, steps)
+        # Both compute in float64; what differs is that products of weights were kept as float32.
+        torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+        assert expected.std() > 0.05
+
+
+def test_the_trained_network_is_left_as_it_is() -> None:
+    generator = _generator(TINY)
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    FusedGenerator(generator)
+    after = generator.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_only_the_generator_is_rearranged_and_not_for_int8() -> None:
+    assert isinstance(UnrolledNetwork(_generator(TINY), 2, "fp16").network, FusedGenerator)
+    generator = _generator(TINY)
+    assert UnrolledNetwork(generator, 2, "int8").network is generator
+    for name in ("srcnn", "srgan"):
+        network = small_baseline(name).build()
+        assert UnrolledNetwork(network, 1, "fp32").network is network
+
+
+def test_onnx_runtime_keeps_the_shipped_graph_in_blocks(
+    optimized: Callable[[Path], Counter[str]], shipped: Path
+) -> None:
+    operators = optimized(shipped)
+    assert operators["ReorderInput"] == 0
+    assert operators["ReorderOutput"] <= 1
+    fused_away = {"Sigmoid", "Tanh", "LeakyRelu", "Relu", "Slice", "Split", "Shape", "Reshape"}
+    assert not fused_away & operators.keys()
+
+
+@pytest.fixture
+def shipped() -> Path:
+    from agsr.catalog import find_onnx
+
+    return find_onnx("psnr", 2)
+
+
+@pytest.fixture
+def optimized(tmp_path: Path) -> Callable[[Path], Counter[str]]:
+    """Counts the operators of a file behind ONNX Runtime's own optimization."""
+
+    def count(path: Path) -> Counter[str]:
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+        options.log_severity_level = 4
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        nodes = onnx.load(options.optimized_model_filepath).graph.node
+        return Counter(node.op_type for node in nodes)
+
+    return count
