@@ -2,7 +2,8 @@
 
     AGSR_DATA=... python scripts/score_table.py [--weights NAME] [--lpips alexnet.npz] [SET ...]
 
-GMAC are the multiply-accumulates of the convolutions for an output of 1280x720 pixels.
+GMAC are the multiply-accumulates of the exported graph's convolutions for an output of 1280x720
+pixels.
 """
 
 from __future__ import annotations
@@ -11,17 +12,15 @@ from pathlib import Path
 
 import click
 import numpy as np
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from agsr.bench.datasets import find_set
+from agsr.bench.flops import count_flops
 from agsr.bench.quality import evaluate, lpips_alex
-from agsr.catalog import DEFAULT_WEIGHTS, find_checkpoint, shipped_steps
-from agsr.checkpoint import load_checkpoint
+from agsr.catalog import DEFAULT_WEIGHTS, find_onnx, shipped_steps
 from agsr.contract import CHANNELS, SCALE
 from agsr.engines.upscaler import Upscaler
 
-OUTPUT_PIXELS = 1280 * 720
+OUTPUT_SIZE = (720, 1280)
 
 
 @click.command(help=__doc__)
@@ -49,12 +48,9 @@ def main(names: tuple[str, ...], weights: str, lpips: Path | None) -> None:
 
 
 def multiplications(weights: str, steps: int) -> float:
-    """Multiply-accumulates of the convolutions for an output of 1280x720 pixels."""
-    network = load_checkpoint(find_checkpoint(weights)).build()
-    side = 16
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        network(torch.zeros(1, CHANNELS, side, side), steps)
-    return counter.get_total_flops() / 2 / side**2 * OUTPUT_PIXELS / SCALE**2
+    """Multiply-accumulates of the exported graph's convolutions, for an output of `OUTPUT_SIZE`."""
+    height, width = OUTPUT_SIZE[0] // SCALE, OUTPUT_SIZE[1] // SCALE
+    return count_flops(find_onnx(weights, steps), (1, CHANNELS, height, width)) / 2
 
 
 if __name__ == "__main__":
