@@ -1,79 +1,27 @@
-"""A corpus of PNG files of every kind, whole and damaged, and damaged files of every format.
+"""PNG files of every kind, and damaged files of every format.
 
 What can't be decoded must be an `ImageError`: never another error, a crash, or a result.
 """
 
 from __future__ import annotations
 
-import io
-import struct
 import subprocess
 import sys
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
-from test_metadata import TARGETS as TAGGED
-from test_metadata import tagged_file
+from image_corpus import KINDS, PALETTE, UNREADABLE, png, samples_of, whole_files
 
 from agsr.decode import decode
-from agsr.encode import FORMATS, encode
+from agsr.encode import encode
 from agsr.errors import ImageError
 from agsr.image import quiet_decoders
-from agsr.picture import Picture
 
-KINDS = [
-    *((0, depth) for depth in (1, 2, 4, 8, 16)),  # grey
-    *((2, depth) for depth in (8, 16)),  # RGB
-    *((3, depth) for depth in (1, 2, 4, 8)),  # palette
-    *((4, depth) for depth in (8, 16)),  # grey and alpha
-    *((6, depth) for depth in (8, 16)),  # RGBA
-]
-CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-ADAM7 = [
-    (0, 0, 8, 8),
-    (0, 4, 8, 8),
-    (4, 0, 8, 4),
-    (0, 2, 4, 4),
-    (2, 0, 4, 2),
-    (0, 1, 2, 2),
-    (1, 0, 2, 1),
-]
-PALETTE: NDArray[np.uint8] = np.random.default_rng(1).integers(0, 256, (256, 3), dtype=np.uint8)
 FLIPS = 500
-
-
-def samples_of(kind: int, depth: int) -> NDArray[np.uint16]:
-    random = np.random.default_rng(depth)
-    return random.integers(0, 1 << depth, (11, 13, CHANNELS[kind]), dtype=np.uint16)
-
-
-def png(kind: int, depth: int, interlaced: bool, *extra: tuple[bytes, bytes]) -> bytes:
-    """A PNG file of `samples_of`, written by the book, with extra chunks before the pixels."""
-    samples = samples_of(kind, depth)
-    parts = [samples[y::dy, x::dx] for y, x, dy, dx in ADAM7] if interlaced else [samples]
-    rows = b"".join(_rows(part, depth) for part in parts if part.size)
-    height, width = samples.shape[:2]
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, interlaced))]
-    if kind == 3:
-        chunks.append((b"PLTE", PALETTE[: 1 << depth].tobytes()))
-    chunks += [*extra, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
-    )
-
-
-def _rows(samples: NDArray[np.uint16], depth: int) -> bytes:
-    flat = samples.reshape(samples.shape[0], -1)
-    if depth == 16:
-        return b"".join(b"\0" + row.astype(">u2").tobytes() for row in flat)
-    bits = (flat[..., None] >> np.arange(depth - 1, -1, -1, dtype=np.uint16)) & 1
-    return b"".join(b"\0" + np.packbits(row.astype(np.uint8)).tobytes() for row in bits)
+WHOLE = whole_files()
+READABLE = [name for name in WHOLE if name not in UNREADABLE]
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
@@ -105,25 +53,14 @@ def test_one_colour_that_means_transparent_becomes_alpha(kind: int, depth: int) 
     assert np.unique(found.alpha).tolist() == [0, (1 << depth) - 1]
 
 
-@pytest.mark.parametrize("interlaced", [False, True])
-@pytest.mark.parametrize(("kind", "depth"), KINDS)
-def test_truncated_png_of_every_kind_is_refused(kind: int, depth: int, interlaced: bool) -> None:
-    _check_truncated(png(kind, depth, interlaced))
-
-
-@pytest.mark.parametrize("suffix", sorted(FORMATS))
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_truncated_files_of_every_format_are_refused(suffix: str, dtype: type) -> None:
-    _check_truncated(encode(_picture(dtype), suffix, "a"))
-
-
-def _check_truncated(content: bytes) -> None:
-    """A truncated file is refused, unless its end alone is missing, which holds no pixels."""
-    whole, refused = decode(content, "a").pixels, 0
-    for sixteenth in range(1, 16):
+@pytest.mark.parametrize("name", READABLE)
+def test_truncated_files_of_every_kind_are_refused(name: str) -> None:
+    """Unless what is missing holds no pixels of the first picture."""
+    whole, refused = decode(WHOLE[name], "a").pixels, 0
+    for content in truncated(WHOLE[name]):
         with quiet_decoders():
             try:
-                found = decode(content[: len(content) * sixteenth // 16], "a").pixels
+                found = decode(content, "a").pixels
             except ImageError as error:
                 assert "truncated" in str(error)  # noqa: PT017  # not every length must raise
                 refused += 1
@@ -143,34 +80,20 @@ def test_flipped_bits_never_crash(tmp_path: Path) -> None:
     assert refused > FLIPS // 4
 
 
+def truncated(content: bytes) -> list[bytes]:
+    """A file cut at each sixteenth."""
+    return [content[: len(content) * sixteenth // 16] for sixteenth in range(1, 16)]
+
+
 def damaged() -> Iterator[bytes]:
     """Files of every kind, each with one to eight bits turned."""
-    whole = [png(kind, depth, interlaced) for kind, depth in KINDS for interlaced in (False, True)]
-    whole += [
-        encode(_picture(dtype), suffix, "a")
-        for suffix in FORMATS
-        for dtype in (np.uint8, np.uint16)
-    ]
-    whole += [_animation(), *map(tagged_file, TAGGED)]
+    whole = list(WHOLE.values())
     random = np.random.default_rng(20)
     for number in range(FLIPS):
         content = bytearray(whole[number % len(whole)])
         for place in random.integers(0, len(content) * 8, random.integers(1, 9)):
             content[place // 8] ^= 1 << (place % 8)
         yield bytes(content)
-
-
-def _picture(dtype: type) -> Picture:
-    random = np.random.default_rng(0)
-    largest = np.iinfo(dtype).max
-    return Picture(random.integers(0, largest, (24, 20, 3), dtype=dtype))
-
-
-def _animation() -> bytes:
-    stream = io.BytesIO()
-    frames = [Image.fromarray(PALETTE.reshape(16, 16, 3)), Image.new("RGB", (16, 16))]
-    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
-    return stream.getvalue()
 
 
 def _decode_all() -> tuple[int, int]:

@@ -8,14 +8,13 @@ import sys
 import threading
 import time
 import weakref
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import PHOTO, ROOT, Repeat
 from PIL import Image
-from test_damaged import damaged
+from test_damaged import READABLE, WHOLE, damaged, truncated
 
 from agsr.backend import Batch
 from agsr.decode import decode
@@ -73,14 +72,16 @@ def test_failed_files_are_named_with_the_reason_and_leave_nothing(folder: Path) 
 
 
 def test_damaged_files_of_every_kind_leave_no_result(tmp_path: Path) -> None:
-    for number, content in enumerate(islice(damaged(), 120)):
+    files = [*damaged(), *(cut for name in READABLE for cut in truncated(WHOLE[name])[::3])]
+    for number, content in enumerate(files):
         (tmp_path / f"{number}.png").write_bytes(content)
     jobs = plan([tmp_path], tmp_path / "out", recursive=True)
     with quiet_decoders():
         outcomes = list(process(Upscaler(backend=Repeat()), jobs, InferOptions()))
     done = {outcome.job.target for outcome in outcomes if outcome.error is None}
     assert set((tmp_path / "out").iterdir()) == done
-    assert 0 < len(done) < len(jobs) == 120
+    assert 100 < len(done) < len(jobs) / 2
+    assert len(jobs) == len(files) > 1000
 
 
 def test_reading_goes_on_while_the_network_runs(
@@ -266,44 +267,6 @@ def test_a_stream_in_becomes_a_stream_out(folder: Path, monkeypatch: pytest.Monk
     assert outcomes == [Outcome(Job(Path("-"), Path("-"), ".png"), size=(64, 80))]
     assert taken.read_bytes()[:4] == b"\x89PNG"
     assert decode(taken.read_bytes(), "a").pixels.shape == (64, 80, 3)
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    photo = Image.open(PHOTO)
-    (tmp_path / "in").mkdir()
-    for number in range(12):
-        photo.crop((number, 0, number + 24, 24)).save(tmp_path / "in" / f"{number:02}.png")
-    command = [sys.executable, "-m", "agsr", "infer", "-r", "in", "--steps", "1", "-o"]
-    options = {"cwd": tmp_path, "env": {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}}
-    subprocess.run([*command, "whole"], check=True, capture_output=True, **options)  # type: ignore[call-overload]
-    for results in (1, 2, 3):
-        running = subprocess.Popen(
-            [*command, "broken", "--skip-existing"],
-            stdout=subprocess.PIPE,
-            **options,  # type: ignore[call-overload]
-        )
-        with running:
-            for _ in range(results):
-                running.stdout.readline()
-            running.send_signal(signal.SIGKILL)
-    assert running.returncode == -signal.SIGKILL
-    done = sorted(p.name for p in (tmp_path / "broken").glob("*.png"))
-    assert 6 <= len(done) < 12
-    last = subprocess.run(
-        [*command, "broken", "--skip-existing"],
-        check=True,
-        capture_output=True,
-        text=True,
-        **options,  # type: ignore[call-overload]
-    )
-    assert f"{12 - len(done)} upscaled, {len(done)} already there" in last.stderr
-    results_of = [
-        {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.png")}
-        for name in ("whole", "broken")
-    ]
-    assert results_of[0] == results_of[1]
-    assert len(results_of[0]) == 12
 
 
 def test_pixels_arrive_in_memory_of_their_own(folder: Path) -> None:

@@ -1,0 +1,117 @@
+"""Files that appear when they are complete, and what killed processes leave of them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from agsr import atomic
+from agsr.atomic import complete_file, remove_abandoned
+
+WRITE_AND_WAIT = """
+import sys, pathlib
+from agsr.atomic import complete_file
+with complete_file(pathlib.Path("result")) as temporary:
+    temporary.write_text("complete")
+    print(temporary.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    atomic._remove_abandoned.cache_clear()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _writer() -> subprocess.Popen[str]:
+    running = subprocess.Popen(
+        [sys.executable, "-c", WRITE_AND_WAIT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+    )
+    assert running.stdout is not None
+    assert running.stdout.readline().startswith(".agsr-")
+    return running
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_that_writes(folder: Path) -> None:
+    with _writer() as killed:
+        killed.kill()
+    (part,) = _names(folder)
+    assert part.endswith(".part")
+    with complete_file(folder / "other") as temporary:
+        temporary.touch()
+    assert _names(folder) == ["other"]
+
+
+def test_what_another_process_is_writing_stays(folder: Path) -> None:
+    with _writer() as living:
+        remove_abandoned(folder)
+        with complete_file(folder / "other") as temporary:
+            temporary.touch()
+        assert len(_names(folder)) == 2
+        living.communicate()
+    assert _names(folder) == ["other", "result"]
+    assert (folder / "result").read_text() == "complete"
+
+
+def test_files_of_other_names_and_links_stay(folder: Path) -> None:
+    names = [".agsr-notes.part", ".agsr-0123456789abcdef.part.txt", "x.agsr-0123456789abcdef.part"]
+    for name in names:
+        (folder / name).touch()
+    (folder / "precious").touch()
+    link, directory = (folder / f".agsr-{digit * 16}.part" for digit in "01")
+    link.symlink_to("precious")
+    directory.mkdir()
+    remove_abandoned(folder)
+    assert _names(folder) == sorted([*names, "precious", link.name, directory.name])
+
+
+def test_a_file_that_is_taken_away_before_it_is_locked_is_made_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, taken = fcntl.flock, []
+
+    def late(descriptor: int, operation: int) -> None:
+        if not taken:
+            taken.extend(folder.iterdir())
+            taken[0].unlink()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with complete_file(folder / "result") as temporary:
+        temporary.write_text("complete")
+    assert taken
+    assert _names(folder) == ["result"]
+
+
+def test_threads_of_one_process_leave_one_another_alone(folder: Path) -> None:
+    def write(number: int) -> None:
+        for turn in range(20):
+            with complete_file(folder / f"{number}-{turn}") as temporary:
+                atomic._remove_abandoned.cache_clear()
+                remove_abandoned(folder)
+                temporary.write_text("complete")
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(_names(folder)) == 80
+    assert all(path.read_text() == "complete" for path in folder.iterdir())
