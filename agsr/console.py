@@ -208,16 +208,19 @@ def show_compiled(folder: str, entries: Sequence[CompiledEntry]) -> None:
 
 
 def _engine_facts(sidecar: Mapping[str, Any]) -> list[str]:
-    identity, metadata = json.loads(sidecar["identity"]), sidecar["report"]["metadata"]
-    sizes = [
-        "…".join("x".join(map(str, profile[end])) for end in ("smallest", "largest"))
-        for profile in identity["options"]["profiles"]
-    ]
-    return [
-        identity["gpu"],
-        f"{identity['flavour']} {identity['version']}",
-        metadata["precision"],
-        f"{metadata['steps']} steps",
-        *sizes,
-        f"built {sidecar['built']}",
-    ]
+    try:
+        identity, metadata = json.loads(sidecar["identity"]), sidecar["report"]["metadata"]
+        sizes = [
+            "…".join("x".join(map(str, profile[end])) for end in ("smallest", "largest"))
+            for profile in identity["options"]["profiles"]
+        ]
+        return [
+            str(identity["gpu"]),
+            f"{identity['flavour']} {identity['version']}",
+            str(metadata["precision"]),
+            f"{metadata['steps']} steps",
+            *sizes,
+            f"built {sidecar['built']}",
+        ]
+    except (KeyError, TypeError, ValueError):
+        return ["of another version: built anew when needed"]

@@ -129,11 +129,19 @@ def _read_exif(image: Image.Image, name: str) -> tuple[bytes | None, int]:
         if _ORIENTATION in kept:
             kept[_ORIENTATION] = 1
         data = kept.tobytes() if set(kept) - {_ORIENTATION} else None
+        _check_writable(data)
     except Exception:  # damaged EXIF makes Pillow raise nearly anything
         _log.warning("%s: its EXIF data is damaged, and left out", name)
         return None, 1
     known = isinstance(orientation, int) and 1 <= orientation <= 8
     return data, orientation if known else 1
+
+
+def _check_writable(exif: bytes | None) -> None:
+    """Do with EXIF data what is done when files are written; of damaged data it raises anything."""
+    if exif is not None:
+        Metadata(exif=with_dpi(exif, (1.0, 1.0))).for_size(1, 1)
+        describing(parse_exif(exif)).tobytes()
 
 
 def describing(tags: Image.Exif) -> Image.Exif:

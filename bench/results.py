@@ -17,7 +17,7 @@ import numpy as np
 
 from agsr.bench.contenders import Contender
 from agsr.bench.quality import PROTOCOL, Scores
-from agsr.bench.strict_json import filled, numbers, seconds, to_json
+from agsr.bench.strict_json import check_types, filled, numbers, seconds, to_json
 from agsr.errors import DatasetError
 
 _T = TypeVar("_T")
@@ -262,11 +262,16 @@ def device_kind(device: str) -> str:
 
 
 def _result(record: dict[str, Any]) -> BenchResult:
-    limits = tuple(_make(Limit, {**x, "rounds": seconds(x["rounds"])}) for x in record["limits"])
+    limits = tuple(map(_limit, record["limits"]))
     rows = tuple(map(_row, record["rows"]))
     notes = tuple(record["notes"])
     found = {"rows": rows, "limits": limits, "notes": notes}
     return _make(BenchResult, {**record, **found, "environment": dict(record["environment"])})
+
+
+def _limit(record: dict[str, Any]) -> Limit:
+    (flops,) = seconds([record["flops"]])  # positive, too
+    return _make(Limit, {**record, "flops": flops, "rounds": seconds(record["rounds"])})
 
 
 def _row(record: dict[str, Any]) -> Row:
@@ -291,4 +296,5 @@ def _image(record: dict[str, Any]) -> ImageScore:
 def _make(kind: Callable[..., _T], record: Mapping[str, Any]) -> _T:
     """Build a dataclass from a record that may hold derived figures besides."""
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]  # all that come here are dataclasses
+    check_types(kind, record)  # type: ignore[arg-type]  # and types
     return kind(**{field.name: record[field.name] for field in fields})

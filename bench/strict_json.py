@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 _T = TypeVar("_T")
+
+_PLAIN = {str, int, float, bool, type(None)}
 
 
 def to_json(record: Mapping[str, Any], indent: int | None = None) -> str:
@@ -34,6 +36,22 @@ def seconds(values: Iterable[Any]) -> tuple[float, ...]:
     if not all(0 < value < math.inf for value in found):
         raise ValueError(f"seconds are {found}; expected positive numbers")
     return found
+
+
+def check_types(kind: type, record: Mapping[str, Any]) -> None:
+    """Compare values that were read with the types of a dataclass's fields, where these are plain.
+
+    Raises:
+        ValueError: One is of another type.
+    """
+    for name, hint in get_type_hints(kind).items():
+        allowed = set(get_args(hint) or (hint,))
+        if allowed <= _PLAIN and type(record[name]) not in allowed | _also(allowed):
+            raise ValueError(f"{name} is {record[name]!r}")
+
+
+def _also(allowed: set[Any]) -> set[Any]:
+    return {int} if float in allowed else set()
 
 
 def filled(values: Iterable[_T]) -> list[_T]:

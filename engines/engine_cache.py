@@ -133,8 +133,8 @@ class EngineCache:
             return None
         if hashlib.sha256(content).hexdigest() != sidecar.get("sha256"):
             return None
-        report: dict[str, Any] = sidecar["report"]
-        return content, report
+        report = sidecar.get("report")
+        return (content, report) if isinstance(report, dict) else None
 
     def _store(
         self, identity: EngineIdentity, engine: bytes, report: BuildReport

@@ -10,20 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agsr.engines.onnx_wire import DATA_TYPES, EXTERNAL, parse
 from agsr.errors import ModelError
-from agsr.optional import require
 
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 """Operator sets that every build of ONNX Runtime brings."""
 
-_PRECISIONS = {
-    "FLOAT": "fp32",
-    "FLOAT16": "fp16",
-    "BFLOAT16": "bf16",
-    "DOUBLE": "fp64",
-    "INT8": "int8",
-    "UINT8": "int8",
-}
+_IN_MEMORY = "_ORT_MEM_ADDR_"
+"""Marks what ONNX Runtime takes for addresses of its own process, where it finds it in a file."""
+
+COMPILED = ("com.microsoft", "EPContext")
+"""The operator that carries code compiled for a device, or names a file that does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,31 +42,54 @@ def read_content(path: Path) -> OnnxContent:
     Raises:
         ModelError: It is missing, is no ONNX file, needs operators that ONNX Runtime doesn't have,
             or wants weights from a file that is missing or outside its folder.
-        MissingDependencyError: onnx is not installed.
+        MissingDependencyError: protobuf is not installed.
     """
-    onnx = require("onnx", extra="bench", purpose="Reading a foreign ONNX file")
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf raises a type of its own, derived from Exception
-        raise ModelError(f"{path}: not an ONNX file: {str(error).splitlines()[0]}") from None
+    content = path.read_bytes()
+    tensors = _checked(content, str(path))
+    files = [file.read_bytes() for file in _external_files(tensors, path)]
+    return OnnxContent(precision=_precision(tensors), sha256=_sha256([content, *files]))
+
+
+def check_self_contained(content: bytes, source: str) -> None:
+    """Check a file that is said to be ours before anything loads it.
+
+    Args:
+        content: Of the file.
+        source: Its name, for messages.
+
+    Raises:
+        ModelError: It is no ONNX file, needs operators that ONNX Runtime doesn't have, or wants
+            values from other files.
+        MissingDependencyError: protobuf is not installed.
+    """
+    if any(tensor.data_location == EXTERNAL for tensor in _checked(content, source)):
+        raise ModelError(
+            f"{source}: keeps weights in other files, which files of 'agsr export' don't; refused"
+        )
+
+
+def _checked(content: bytes, source: str) -> list[Any]:
+    """The constants of a file whose operators are all known."""
+    model = parse(content, source)
     if not model.graph.node:
-        raise ModelError(f"{path}: not an ONNX file: it holds no operators")
-    _check_operators(model, path)
-    tensors = list(_tensors(model))
-    external = _external_files(onnx, tensors, path)
-    return OnnxContent(precision=_precision(onnx, tensors), sha256=_sha256([path, *external]))
+        raise ModelError(f"{source}: not an ONNX file: it holds no operators")
+    _check_operators(model, source)
+    return list(_tensors(model))
 
 
-def _check_operators(model: Any, path: Path) -> None:
-    defined = {(function.domain, function.name) for function in model.functions}
-    used = {(node.domain, node.op_type) for graph in _graphs(model) for node in graph.node}
+def _check_operators(model: Any, source: str) -> None:
+    defined = {(_text(f.domain), _text(f.name)) for f in model.functions}
+    nodes = (node for graph in _graphs(model) for node in graph.node)
+    used = {(_text(node.domain), _text(node.op_type)) for node in nodes}
+    if COMPILED in used:
+        raise ModelError(f"{source}: holds code compiled for a device ({COMPILED[1]}); refused")
     foreign = sorted(key for key in used - defined if key[0] not in KNOWN_DOMAINS)
     if foreign:
         names = ", ".join(f"{domain}::{operator}" for domain, operator in foreign)
         raise ModelError(
-            f"{path}: needs the custom operators {names}, which ONNX Runtime doesn't have; "
+            f"{source}: needs the custom operators {names}, which ONNX Runtime doesn't have; "
             "expected standard operators only"
         )
 
@@ -81,47 +101,59 @@ def _graphs(model: Any) -> Iterator[Any]:
         graph = waiting.pop()
         yield graph
         for attribute in (a for node in graph.node for a in node.attribute):
-            waiting += [inner for inner in (attribute.g, *attribute.graphs) if inner.node]
+            waiting += [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
 
 
 def _tensors(model: Any) -> Iterator[Any]:
     """Every constant of the model."""
     for graph in _graphs(model):
         yield from getattr(graph, "initializer", ())  # functions have none
+        sparse = [*getattr(graph, "sparse_initializer", ())]
         for attribute in (a for node in graph.node for a in node.attribute):
             yield from (attribute.t, *attribute.tensors)
+            sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+        for tensor in sparse:
+            yield from (tensor.values, tensor.indices)
 
 
-def _external_files(onnx: Any, tensors: list[Any], path: Path) -> list[Path]:
+def _external_files(tensors: list[Any], path: Path) -> list[Path]:
     """Files that hold weights; they have to lie in the model's folder, links followed."""
     folder = path.parent.resolve()
-    locations = {
-        entry.value
-        for tensor in tensors
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    files = [(folder / location).resolve() for location in sorted(locations)]
-    for file in files:
-        if not file.is_relative_to(folder):
-            raise ModelError(f"{path}: wants weights from {file}, outside its folder; refused")
-        if not file.is_file():
-            raise ModelError(f"{path}: its weights are missing: put {file.name} beside it")
-    return files
+    entries = (e for t in tensors if t.data_location == EXTERNAL for e in t.external_data)
+    locations = {entry.value for entry in entries if entry.key == b"location"}
+    return [_inside(folder, _text(location), path) for location in sorted(locations)]
 
 
-def _precision(onnx: Any, tensors: list[Any]) -> str:
+def _inside(folder: Path, location: str, path: Path) -> Path:
+    if _IN_MEMORY in location:
+        raise ModelError(f"{path}: wants weights from an address in memory; refused")
+    try:
+        file = (folder / location).resolve()
+        is_there = file.is_file()
+    except (OSError, RuntimeError, ValueError):  # too long, a loop of links, a null byte
+        raise ModelError(f"{path}: wants weights from {location!r}, which is no file") from None
+    if not file.is_relative_to(folder):
+        raise ModelError(f"{path}: wants weights from {file}, outside its folder; refused")
+    if not is_there:
+        raise ModelError(f"{path}: its weights are missing: put {file.name} beside it")
+    return file
+
+
+def _precision(tensors: list[Any]) -> str:
     sizes: Counter[str] = Counter()
     for tensor in tensors:
-        kind = _PRECISIONS.get(onnx.TensorProto.DataType.Name(tensor.data_type))
+        kind = DATA_TYPES.get(tensor.data_type)
         if kind is not None:
             sizes[kind] += math.prod(tensor.dims)
     return sizes.most_common(1)[0][0] if sizes else "fp32"
 
 
-def _sha256(files: list[Path]) -> str:
+def _text(name: bytes) -> str:
+    return name.decode(errors="backslashreplace")
+
+
+def _sha256(contents: list[bytes]) -> str:
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
+    for content in contents:
+        digest.update(content)
     return digest.hexdigest()

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch
+from agsr.catalog import WEIGHTS_FOLDER
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata
+from agsr.engines.onnx_content import check_self_contained
 from agsr.engines.ort_session import PROVIDERS, failures_told, open_session
 from agsr.errors import BackendError, ModelError
 from agsr.optional import require
@@ -42,6 +44,8 @@ class OrtBackend(Backend):
         precision: str | None = None,
         threads: int | None = None,
     ) -> None:
+        if path.is_file() and path.parent != WEIGHTS_FOLDER:  # there, hashes are checked
+            check_self_contained(path.read_bytes(), str(path))
         self._session = open_session(
             path, provider, _chosen(provider, precision), threads, keep_compiled=True
         )

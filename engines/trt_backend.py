@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -19,7 +19,7 @@ from agsr.engines.engine_file import read_engine
 from agsr.engines.trt_api import TensorRt, find_tensorrt, load_tensorrt
 from agsr.engines.trt_builder import BuildOptions, Profile, Report, build_engine
 from agsr.engines.trt_pipeline import Pipeline
-from agsr.errors import BackendError, ModelError
+from agsr.errors import BackendError, BuildError, ModelError
 
 
 class TrtBackend(Backend):
@@ -64,11 +64,7 @@ class TrtBackend(Backend):
         else:
             options = options or BuildOptions()
             engine, facts = _cached_engine(trt, self._cuda, path, options, cache, report)
-        profiles = tuple(
-            Profile(*(tuple(profile[end]) for end in ("smallest", "best", "largest")))
-            for profile in facts["options"]["profiles"]
-        )
-        metadata = ModelMetadata(**facts["metadata"])
+        profiles, metadata = described(facts, path)
         self._lock = Lock()
         with _current(self._cuda):
             self._pipeline: Pipeline | None = Pipeline(trt, self._cuda, engine, profiles, str(path))
@@ -141,6 +137,25 @@ def _cached_engine(
     return (cache or EngineCache()).get(
         identity, lambda: build_engine(trt, onnx, str(path), options, report)
     )
+
+
+def described(facts: Mapping[str, Any], path: Path) -> tuple[tuple[Profile, ...], ModelMetadata]:
+    """The profiles and the metadata that a sidecar tells of its engine.
+
+    Raises:
+        ModelError: It can't be understood.
+    """
+    try:
+        profiles = tuple(
+            Profile(*(tuple(map(int, profile[end])) for end in ("smallest", "best", "largest")))  # type: ignore[arg-type]  # zip checks
+            for profile in facts["options"]["profiles"]
+        )
+        properties = ModelMetadata(**facts["metadata"]).to_properties()
+    except (BuildError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: what is told of it can't be understood: {error}") from None
+    if not profiles:
+        raise ModelError(f"{path}: what is told of it can't be understood: no profile")
+    return profiles, ModelMetadata.from_properties(properties, str(path))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 
 from agsr.atomic import complete_file
 from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME, ModelMetadata
+from agsr.engines.onnx_content import check_self_contained
 from agsr.engines.trt_api import TensorRt, last_error
 from agsr.engines.trt_precision import (
     PRODUCTS,
@@ -133,6 +134,7 @@ def build_engine(
             it claims, the options don't fit this TensorRT, or the build failed or was cancelled.
         ModelError: The file is not a model of this project.
     """
+    check_self_contained(onnx, source)
     metadata = _metadata(onnx, source)
     messages = trt.messages()
     builder = trt.module.Builder(messages)

@@ -1,0 +1,85 @@
+"""The parts of an ONNX file that tell what it needs, without the package onnx.
+
+ONNX files are protocol buffers (onnx.proto3); fields that are not named here are passed over.
+`agsr.engines.onnx_content` reads what comes out. ONNX Runtime brings protobuf.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from agsr.errors import ModelError
+from agsr.optional import require
+
+EXTERNAL = 1
+"""``TensorProto.data_location`` of values that lie in another file."""
+
+DATA_TYPES = {1: "fp32", 10: "fp16", 16: "bf16", 11: "fp64", 3: "int8", 2: "int8"}
+"""``TensorProto.DataType`` of weights, as precisions."""
+
+_INT, _BYTES = "TYPE_INT64", "TYPE_BYTES"  # strings as bytes: what is no UTF-8 is no error here
+_FIELDS: dict[str, dict[str, tuple[int, str]]] = {
+    "Model": {"graph": (7, "Graph"), "functions": (25, "*Function")},
+    "Graph": {
+        "node": (1, "*Node"),
+        "initializer": (5, "*Tensor"),
+        "sparse_initializer": (15, "*SparseTensor"),
+    },
+    "Function": {"name": (1, _BYTES), "node": (7, "*Node"), "domain": (10, _BYTES)},
+    "Node": {"op_type": (4, _BYTES), "attribute": (5, "*Attribute"), "domain": (7, _BYTES)},
+    "Attribute": {
+        "t": (5, "Tensor"),
+        "g": (6, "Graph"),
+        "tensors": (10, "*Tensor"),
+        "graphs": (11, "*Graph"),
+        "sparse_tensor": (22, "SparseTensor"),
+        "sparse_tensors": (23, "*SparseTensor"),
+    },
+    "Tensor": {
+        "dims": (1, "*" + _INT),
+        "data_type": (2, _INT),
+        "external_data": (13, "*Entry"),
+        "data_location": (14, _INT),
+    },
+    "SparseTensor": {"values": (1, "Tensor"), "indices": (2, "Tensor")},
+    "Entry": {"key": (1, _BYTES), "value": (2, _BYTES)},
+}
+"""Messages, with their fields' numbers and types; a star for those that repeat."""
+
+
+def parse(content: bytes, source: str) -> Any:
+    """The message ``Model`` of `_FIELDS` in an ONNX file.
+
+    Raises:
+        ModelError: It is none.
+        MissingDependencyError: protobuf is not installed.
+    """
+    require("google.protobuf", extra="cpu", purpose="Reading an ONNX file")
+    from google.protobuf.message import DecodeError
+
+    try:
+        return _model_type().FromString(content)
+    except DecodeError as error:
+        raise ModelError(f"{source}: not an ONNX file: {str(error).splitlines()[0]}") from None
+
+
+@cache
+def _model_type() -> Any:
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="agsr/onnx", package="agsr")
+    for name, fields in _FIELDS.items():
+        message = file.message_type.add(name=name)
+        for field, (number, kind) in fields.items():
+            made = message.field.add(name=field, number=number)
+            made.label = kinds.LABEL_REPEATED if kind[0] == "*" else kinds.LABEL_OPTIONAL
+            plain = kind.lstrip("*")
+            if plain in _FIELDS:
+                made.type, made.type_name = kinds.TYPE_MESSAGE, f".agsr.{plain}"
+            else:
+                made.type = kinds.Type.Value(plain)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("agsr.Model"))

@@ -1,0 +1,188 @@
+"""What reads bytes from outside, as functions of bytes: `scripts/fuzz.py` and `test_fuzz` use it.
+
+Of any input each must return or raise an `AgsrError` or `MemoryError`: anything else is a fault.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from conftest import tiny_checkpoint
+from foreign_graphs import clipping, repeating, with_weights_beside
+from image_corpus import whole_files
+from safetensors.numpy import save
+from test_bench_results import image, limit, row, timing
+from test_engine_cache import IDENTITY, REPORT
+
+from agsr.bench.comparison import compare_results
+from agsr.bench.results import BenchResult, SetScore
+from agsr.checkpoint import load_checkpoint, save_checkpoint
+from agsr.console import show_cache
+from agsr.console_bench import show_comparison
+from agsr.contract import ModelMetadata
+from agsr.decode import decode
+from agsr.encode import FORMATS, encode
+from agsr.engines.engine_cache import EngineCache
+from agsr.engines.engine_file import read_engine
+from agsr.engines.onnx_content import read_content
+from agsr.engines.ports import Hints
+from agsr.engines.trt_backend import described
+from agsr.errors import AgsrError
+
+MAX_PIXELS = 1 << 14
+"""Of pictures: more would only take longer."""
+
+EXPECTED = (AgsrError, MemoryError)
+"""What any of these functions may raise."""
+
+Target = Callable[[bytes], object]
+
+
+def decoding(content: bytes) -> None:
+    """Decode; what comes out must go into a file of one format, and be read again from there."""
+    picture = decode(content, "a", MAX_PIXELS)
+    suffix = list(FORMATS)[zlib.crc32(content) % len(FORMATS)]
+    written = encode(picture, suffix, "a")
+    if suffix in (".tif", ".tiff") and picture.pixels.ndim == 2 and picture.alpha is not None:
+        return  # of 16 bits, it is written, but not read
+    assert decode(written, "a").pixels.shape[:2] == picture.pixels.shape[:2]
+
+
+def loading(content: bytes) -> None:
+    """Read a file that holds no picture; the first byte says which kind of file it is."""
+    if content:
+        list(LOADERS.values())[content[0] % len(LOADERS)](content[1:])
+
+
+def _onnx(content: bytes) -> None:
+    read_content(_file("a.onnx", content))
+
+
+def _properties(content: bytes) -> None:
+    lines = content.decode(errors="replace").splitlines()
+    pairs = (line.partition("=") for line in lines)
+    ModelMetadata.from_properties({name: value for name, _, value in pairs}, "a")
+
+
+def _checkpoint(content: bytes) -> None:
+    load_checkpoint(_file("a.safetensors", content)).build()
+
+
+def _cache(content: bytes) -> None:
+    """A sidecar in the cache; its engine is empty."""
+    cache = EngineCache(_folder())
+    for name, found in ((f"{IDENTITY.digest}.json", content), (f"{IDENTITY.digest}.engine", b"")):
+        _file(f"engines/{name}", found)
+    show_cache("folder", list(cache.entries()))
+    cache.get(IDENTITY, lambda: (b"", REPORT))
+
+
+def _engine(content: bytes) -> None:
+    _file("a.engine.json", content)
+    path = _file("a.engine", b"")
+    described(read_engine(path)[1], path)
+
+
+def _hints(content: bytes) -> None:
+    Hints.parse(content.decode(errors="surrogateescape"))
+
+
+def _bench(content: bytes) -> None:
+    found = BenchResult.load(_file("a.json", content))
+    show_comparison(compare_results(found, found), 0.05, 0.01)
+
+
+LOADERS: dict[str, Target] = {
+    "onnx": _onnx,
+    "properties": _properties,
+    "checkpoint": _checkpoint,
+    "cache": _cache,
+    "engine": _engine,
+    "hints": _hints,
+    "bench": _bench,
+}
+"""By name, what `loading` chooses from."""
+
+TARGETS: dict[str, tuple[Target, Callable[[], dict[str, bytes]]]] = {
+    "decode": (decoding, whole_files),
+    "load": (loading, lambda: dict(_seeds())),
+}
+"""By name, a target and what makes its seeds."""
+
+
+def _seeds() -> Iterator[tuple[str, bytes]]:
+    """Whole files of every kind, each behind the byte of its kind."""
+    for number, kind in enumerate(LOADERS):
+        for which, content in enumerate(_WHOLE[kind]()):
+            yield f"{kind}-{which}", bytes([number]) + content
+
+
+def _graphs() -> Iterator[bytes]:
+    for make in (repeating, with_weights_beside, lambda path: clipping(path, 0, 1)):
+        yield make(_folder() / "seed.onnx").read_bytes()
+    function = onnx.helper.make_function("own", "Keep", ["x"], ["y"], [], [])
+    model = onnx.load_from_string(repeating(_folder() / "seed.onnx").read_bytes())
+    model.functions.append(function)
+    model.metadata_props.add(key="agsr.steps", value="4")
+    yield model.SerializeToString()
+
+
+def _weights() -> Iterator[bytes]:
+    path = _folder() / "seed.safetensors"
+    save_checkpoint(tiny_checkpoint(), path)
+    yield path.read_bytes()
+    yield save({"a": np.zeros((2, 3), np.float16)}, {"format": "agsr-generator-1", "config": "{}"})
+
+
+def _sidecars() -> Iterator[bytes]:
+    facts = {"identity": IDENTITY.to_json(), "built": "2026-01-01", "report": REPORT.to_dict()}
+    yield json.dumps({"format": "agsr-engine-1", "sha256": _EMPTY, **facts}).encode()
+
+
+def _engines() -> Iterator[bytes]:
+    facts = {"format": "agsr-engine-file-1", "sha256": _EMPTY, "report": REPORT.to_dict()}
+    yield json.dumps(facts).encode()
+
+
+def _results() -> Iterator[bytes]:
+    scores = (SetScore(set="Mini", images=(image(float("inf")), image(30.0))),)
+    rows = (row(quality=scores, timings=(timing((0.1, 0.2)),)),)
+    given = {"created": "2026-01-01", "command": "agsr bench", "environment": {"cores": "2"}}
+    limits = (limit("cpu", "fp32", 0.1),)
+    yield BenchResult(**given, rows=rows, limits=limits).to_json().encode()  # type: ignore[arg-type]
+
+
+_EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+"""SHA-256 of nothing."""
+
+_WHOLE: dict[str, Callable[[], Iterator[bytes]]] = {
+    "onnx": _graphs,
+    "properties": lambda: iter(["\n".join(f"{k}={v}" for k, v in _PROPERTIES.items()).encode()]),
+    "checkpoint": _weights,
+    "cache": _sidecars,
+    "engine": _engines,
+    "hints": lambda: iter([b"order=bgr,input_peak=255,size=64x48,multiple=8,output=sr"]),
+    "bench": _results,
+}
+_PROPERTIES = REPORT.metadata.to_properties()
+_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def _folder() -> Path:
+    """A folder of this process."""
+    if not _FOLDERS:
+        _FOLDERS.append(tempfile.TemporaryDirectory(prefix="agsr-fuzz-"))
+    return Path(_FOLDERS[0].name)
+
+
+def _file(name: str, content: bytes) -> Path:
+    path = _folder() / name
+    path.parent.mkdir(exist_ok=True, mode=0o700)
+    path.write_bytes(content)
+    return path
