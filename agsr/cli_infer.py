@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agsr.cli_rules import INFER, check_options, is_folder
-from agsr.options import FilePath, Sectioned, open_upscaler, running_options
+from agsr.errors import printable
+from agsr.options import FilePath, Sectioned, echo_path, open_upscaler, running_options
 
 if TYPE_CHECKING:
     from agsr.console_infer import Tally
@@ -153,9 +155,10 @@ def infer(
     """
     from PIL import Image
 
+    from agsr.atomic import remove_abandoned
     from agsr.console_infer import Tally
     from agsr.decode import MAX_PIXELS
-    from agsr.engines.jobs import plan
+    from agsr.engines.jobs import STREAM, plan
     from agsr.engines.pipeline import InferOptions
 
     check_options(context, INFER)
@@ -177,9 +180,12 @@ def infer(
     )
     if dry_run:
         for job in todo:
-            click.echo(f"{job.source} → {job.target}")
+            click.echo(printable(f"{job.source} → {job.target}"))
         tally.done = len(todo)
-    elif todo:
+    else:
+        for folder in {job.target.parent for job in jobs if job.target != STREAM}:
+            remove_abandoned(folder)
+    if todo and not dry_run:
         running["precision"] = "fp16" if half else "fp32" if fp32 else running["precision"]
         with _opened(todo, verbose, **running) as upscaler:
             _run(upscaler, todo, options, tally, quiet)
@@ -202,7 +208,7 @@ def _checked_inputs(inputs: tuple[Path, ...]) -> tuple[Path, ...]:
 def _left_out(path: Path, source: Path, tally: Tally, verbose: bool) -> None:
     tally.left_out += 1
     if verbose:
-        click.echo(f"{path}: left out as a result of {source}", err=True)
+        click.echo(printable(f"{path}: left out as a result of {source}"), err=True)
 
 
 def _to_do(jobs: Sequence[Job], skip_existing: bool, tally: Tally) -> list[Job]:
@@ -213,20 +219,24 @@ def _to_do(jobs: Sequence[Job], skip_existing: bool, tally: Tally) -> list[Job]:
     for job in jobs:
         if job.problem is not None:
             _tell_error(job.problem, tally)
-        elif job.target == STREAM and sys.stdout.isatty():
+        elif job.target == STREAM and sys.stdout is not None and sys.stdout.isatty():
             raise click.UsageError(
                 "an image would go to the terminal; name a file or redirect stdout"
             )
-        elif skip_existing and job.target != STREAM and job.target.exists():
+        elif skip_existing and job.target != STREAM and _is_there(job.target):
             tally.existing += 1
         else:
             todo.append(job)
     return todo
 
 
+def _is_there(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110  # of a name that is too long, Path.exists raises
+
+
 def _tell_error(message: str, tally: Tally) -> None:
     tally.failed += 1
-    click.echo(f"Error: {message}", err=True)
+    click.echo(f"Error: {printable(message)}", err=True)
 
 
 def _sizing(scale: float | None, max_size: int | None, fit: tuple[int, int] | None) -> Sizing:
@@ -271,7 +281,7 @@ def _run(
                 if outcome.error is not None:
                     _tell_error(outcome.error, tally)
                 elif outcome.job.target != STREAM:
-                    click.echo(outcome.job.target)
+                    echo_path(outcome.job.target)
             if outcome.size is not None:
                 tally.done += 1
                 tally.pixels += outcome.size[0] * outcome.size[1]

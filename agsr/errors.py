@@ -18,6 +18,11 @@ Each message says what was found, what was expected, and what to type next.
 
 from __future__ import annotations
 
+import unicodedata
+
+_JOINERS = "\u200c\u200d"
+"""Without width, between letters of some scripts and in emoji."""
+
 
 class AgsrError(Exception):
     """Base of all errors a user can act on."""
@@ -62,3 +67,15 @@ class TrainingError(AgsrError):
 def first_line(error: BaseException) -> str:
     """What an error says, without the pages that some libraries add; its type if it is silent."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def printable(text: str) -> str:
+    """Text as one line that a terminal can show: what would steer it, or is no text, is escaped.
+
+    Names of files may hold anything, and messages repeat them.
+    """
+    return "".join(char if _is_shown(char) else ascii(char)[1:-1] for char in text)
+
+
+def _is_shown(char: str) -> bool:
+    return char.isprintable() or unicodedata.category(char) == "Zs" or char in _JOINERS

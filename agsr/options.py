@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,7 @@ import click
 
 from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS
-from agsr.errors import AgsrError
+from agsr.errors import AgsrError, printable
 from agsr.tiling import DEFAULT_HALO
 
 if TYPE_CHECKING:
@@ -20,11 +22,19 @@ LARGEST_SIZE = 1_000_000
 """Largest tile or halo that is not taken for a typing mistake, pixels."""
 
 Command = Callable[..., Any]
-FilePath = click.Path(path_type=Path)
+FilePath = click.Path(path_type=Path, readable=False)  # or one file would stop all others
 
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
+
+
+class _OneLine(logging.Formatter):
+    """Messages that repeat names of files, as a terminal can show them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message alone."""
+        return printable(record.getMessage())
 
 
 class Commands(click.Group):
@@ -32,14 +42,19 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; errors a user can act on become a `click.ClickException`."""
+        if logging.lastResort is not None:  # what prints warnings where nobody asked for more
+            logging.lastResort.setFormatter(_OneLine())
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            error.message = printable(error.message)
+            raise
         except AgsrError as error:
-            raise click.ClickException(str(error)) from None
+            raise click.ClickException(printable(str(error))) from None
         except OSError as error:
             reason = error.strerror or str(error)
             named = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(f"{named}{reason}") from None
+            raise click.ClickException(printable(f"{named}{reason}")) from None
         except MemoryError:
             raise click.ClickException("out of memory") from None
         except KeyboardInterrupt:
@@ -129,6 +144,12 @@ class SizeList(click.ParamType):  # type: ignore[type-arg]  # not generic before
         if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
             self.fail(f"{text!r} is neither WIDTHxHEIGHT nor 'set'", param, ctx)
         return int(height), int(width)
+
+
+def echo_path(path: Path) -> None:
+    """A result's path on stdout: its very bytes for programs, escaped for terminals."""
+    stream = click.get_text_stream("stdout")
+    click.echo(printable(str(path)) if stream.isatty() else os.fsencode(path))
 
 
 def _shared(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from agsr.atomic import check_writable
 from agsr.decode import MAX_PIXELS, decode
 from agsr.encode import check_size, encode
 from agsr.engines.jobs import STREAM, Job
@@ -146,11 +147,24 @@ def _read(job: Job, options: InferOptions) -> Picture:
         picture = read_picture(job.source, options.max_pixels)
     result = options.sizing.result(*picture.pixels.shape[:2])
     check_size(str(job.source), job.extension, *result)
+    if job.target != STREAM:
+        _check_target(job)
     return picture
 
 
+def _check_target(job: Job) -> None:
+    """Find out before long work whether a result can be written."""
+    try:
+        # However it is called: through a hard link, or where upper and lower case are one.
+        if job.target.exists() and job.source.exists() and job.target.samefile(job.source):
+            raise ImageError(f"{job.source}: {job.target} is the same file; use -o or --suffix")
+        check_writable(job.target)
+    except OSError as error:
+        raise ImageError(f"{job.target}: can't be written: {error.strerror}") from None
+
+
 def _read_stream(max_pixels: int) -> Picture:
-    content = sys.stdin.buffer.read()
+    content = b"" if sys.stdin is None else sys.stdin.buffer.read()
     if not content:
         raise ImageError("-: nothing came from stdin (0 bytes)")
     return decode(content, "-", max_pixels)
@@ -162,8 +176,19 @@ def _write(result: Picture, job: Job, options: InferOptions) -> None:
     if job.target != STREAM:
         write_picture(result, job.target, options.quality)
         return
-    sys.stdout.buffer.write(encode(result, job.extension, "-", options.quality))
-    sys.stdout.buffer.flush()
+    _write_stream(encode(result, job.extension, "-", options.quality))
+
+
+def _write_stream(content: bytes) -> None:
+    if sys.stdout is None:
+        raise ImageError("-: stdout is closed")
+    left = memoryview(content)
+    try:
+        while left:  # without a buffer (PYTHONUNBUFFERED) a part may be written, and no error told
+            left = left[sys.stdout.buffer.write(left) :]
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        raise ImageError(f"-: can't be written: {error.strerror}") from None
 
 
 def _shifted(progress: Callable[[float], None], done: int) -> Callable[[float], None]:
