@@ -31,7 +31,9 @@ def complete_file(path: Path) -> Iterator[Path]:
     Raises:
         OSError: The folder can't be written, or ``path`` is a folder.
     """
-    with _part(path) as temporary:
+    _check_no_folder(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _part(path.parent) as temporary:
         yield temporary
         _flush(temporary)
         temporary.replace(path)
@@ -43,13 +45,19 @@ def check_writable(path: Path) -> None:
     Raises:
         OSError: The folder can't be written, or ``path`` is a folder or too long.
     """
-    with suppress(FileNotFoundError):
-        path.lstat()
+    _check_no_folder(path)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        path.lstat()  # tells of a name that is too long
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise NotADirectoryError(20, "Not a directory", str(folder))
-    with _part(path if path.is_dir() else folder / "x"):
+    with _part(folder):
         pass
+
+
+def _check_no_folder(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(21, "Is a directory", str(path))
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -66,13 +74,10 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 @contextmanager
-def _part(path: Path) -> Iterator[Path]:
-    """A temporary file beside a path, locked; at the end it is gone, unless it was renamed."""
-    if path.is_dir():
-        raise IsADirectoryError(21, "Is a directory", str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(path.parent)
-    temporary, descriptor = _begin(path.parent)
+def _part(folder: Path) -> Iterator[Path]:
+    """A temporary file in a folder, locked; at the end it is gone, unless it was renamed."""
+    remove_abandoned(folder)
+    temporary, descriptor = _begin(folder)
     try:
         yield temporary
     finally:

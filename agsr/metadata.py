@@ -22,6 +22,9 @@ _LARGEST_DPI = 1e5
 _PER_INCH = {2: 1.0, 3: 2.54}
 """What makes dots per inch of a resolution, by EXIF's ResolutionUnit: an inch, a centimetre."""
 _ORIENTATION = ExifTags.Base.Orientation
+_TURNED = 5
+"""From this orientation on, rows and columns are swapped."""
+_RESOLUTIONS = (ExifTags.Base.XResolution, ExifTags.Base.YResolution)
 _DIMENSIONS = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>)\s*)\d+")
 _IN_TIFF = (
@@ -96,9 +99,10 @@ def read_metadata(image: Image.Image, name: str) -> tuple[Metadata, int]:
         xmp = xmp.encode()
     if isinstance(xmp, bytes):
         xmp = _XMP_ORIENTATION.sub(rb"\g<1>1", xmp.rstrip(b"\x00"))
-    dpi = _read_dpi(image.info.get("dpi")) or _exif_dpi(exif)
-    if dpi is not None and orientation >= 5:  # these swap rows and columns
+    dpi = _read_dpi(image.info.get("dpi"))
+    if dpi is not None and orientation >= _TURNED:
         dpi = dpi[::-1]
+    dpi = dpi or _exif_dpi(exif)
     icc = image.info.get("icc_profile") or None
     return Metadata(icc, exif, xmp if isinstance(xmp, bytes) and xmp else None, dpi), orientation
 
@@ -128,6 +132,9 @@ def _read_exif(image: Image.Image, name: str) -> tuple[bytes | None, int]:
         kept = describing(exif) if image.format == "TIFF" else exif
         if _ORIENTATION in kept:
             kept[_ORIENTATION] = 1
+        x, y = _RESOLUTIONS
+        if orientation in range(_TURNED, 9) and {x, y} <= set(kept):
+            kept[x], kept[y] = kept[y], kept[x]
         data = kept.tobytes() if set(kept) - {_ORIENTATION} else None
         _check_writable(data)
     except Exception:  # damaged EXIF makes Pillow raise nearly anything

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,8 +48,11 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            error.message = printable(error.message)
-            raise
+            message = error.format_message()
+            lines = [printable(line) for line in message.expandtabs(2).split("\n")]
+            if "\n".join(lines) == message.expandtabs(2):
+                raise
+            raise click.UsageError("\n".join(lines), error.ctx) from None
         except AgsrError as error:
             raise click.ClickException(printable(str(error))) from None
         except OSError as error:
@@ -148,8 +152,10 @@ class SizeList(click.ParamType):  # type: ignore[type-arg]  # not generic before
 
 def echo_path(path: Path) -> None:
     """A result's path on stdout: its very bytes for programs, escaped for terminals."""
-    stream = click.get_text_stream("stdout")
-    click.echo(printable(str(path)) if stream.isatty() else os.fsencode(path))
+    if sys.stdout is not None and sys.stdout.isatty():
+        click.echo(printable(str(path)))
+    else:
+        click.echo(os.fsencode(path))
 
 
 def _shared(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:

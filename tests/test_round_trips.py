@@ -5,6 +5,7 @@ libvips has loaders of its own for all formats but BMP, which OpenCV judges.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import cv2
@@ -95,7 +96,7 @@ def test_metadata_is_what_another_reader_finds(source: str, target: str) -> None
         assert shown.get("exif-ifd3-GPSLatitudeRef").startswith("N")
     if source in (".png", ".tif", ".jpg"):  # Pillow told the others no resolution
         dpi = (
-            [float(shown.get(f"exif-ifd0-{axis}Resolution").split()[0]) for axis in "XY"]
+            [float(Fraction(shown.get(f"exif-ifd0-{axis}Resolution").split()[0])) for axis in "XY"]
             if target in (".webp", ".avif")
             else [shown.xres * MILLIMETRES, shown.yres * MILLIMETRES]
         )
