@@ -91,7 +91,8 @@ class RealPaths:
     def __call__(self, path: Path) -> str:
         """The path of the file itself; its folder is looked up once."""
         folder, name = os.path.split(path)
-        if name in ("", ".", "..") or path.is_symlink():
+        # Of a name that is too long, Path.is_symlink raises.
+        if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114
             return os.path.realpath(path)
         return os.path.join(self._folder(folder), name)  # noqa: PTH118  # thousands of them
 
