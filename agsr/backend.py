@@ -64,6 +64,10 @@ class Backend(ABC):
     info: BackendInfo
     """Set by the constructor of each backend."""
 
+    bytes_per_pixel: int = 10_000
+    """Memory at work per LR pixel of an input, measured where a backend tells another figure. By it
+    ``--tile auto`` chooses tiles."""
+
     def upscale(self, lr: Batch) -> Batch:
         """Upscale a batch.
 
@@ -116,6 +120,12 @@ class Backend(ABC):
         """
         ready = _checked_input(lr)
         return lambda: self._run(ready)
+
+    def free_memory(self) -> int | None:
+        """Bytes of a GPU's memory that a run may take; None where a run takes main memory, or
+        nobody can tell.
+        """
+        return None
 
     def _check_output(self, lr: Batch, sr: Batch) -> None:
         expected = (*lr.shape[:2], lr.shape[2] * SCALE, lr.shape[3] * SCALE)

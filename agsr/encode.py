@@ -1,7 +1,8 @@
-"""`Picture` → bytes of an image file, by the ending of its name.
+"""`Stripes` or a `Picture` → bytes of an image file, by the ending of its name.
 
 What a format can't hold is reduced, never refused: 16 bits to 8, transparency to the picture on
-white. Pillow writes 8 bits; `agsr.png16` and `agsr.tiff` what it can't.
+white. `agsr.png` and `agsr.tiff` write while the bands arrive; Pillow writes the other formats, and
+wants the whole picture.
 """
 
 from __future__ import annotations
@@ -9,18 +10,17 @@ from __future__ import annotations
 import io
 import logging
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin, features
+from PIL import Image, features
 
-from agsr.deflate import LEVEL
 from agsr.errors import ImageError
 from agsr.metadata import Metadata, usable_profile, with_dpi
-from agsr.picture import Picture, Pixels
-from agsr.png16 import encode_png16
-from agsr.tiff import encode_tiff
+from agsr.picture import Picture, Pixels, Stripes, in_stripes, samples_of
+from agsr.png import write_png
+from agsr.tiff import write_tiff
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,23 +43,58 @@ class Format:
     """Has a place for the resolution; else EXIF tells it."""
     largest_side: int | None = None
     """Most pixels of a row or of a column."""
+    memory: int | None = None
+    """Bytes that Pillow takes per pixel, measured; None where bands are written one by one."""
+    usual_share: float
+    """Size of a photograph's file, as a share of its pixels' bytes."""
+    least_share: float = 0.0
+    """The same of the smallest file that there can be."""
+
+    def stored_bytes(self, stripes: Stripes) -> int:
+        """Bytes of what the format holds of a picture, not compressed."""
+        channels = stripes.channels if self.grey else 3
+        samples = channels + (stripes.opacity and self.alpha)
+        depth = stripes.dtype.itemsize if self.deep else 1
+        return stripes.height * stripes.width * samples * depth
 
 
 _WEBP_EFFORT = 50
 """Of lossless WebP, which Pillow calls quality: on photos as small as 100, in a quarter."""
 
-_PNG = Format(name="PNG", deep=True)
-_TIFF = Format(name="TIFF", deep=True)
-_JPEG = Format(name="JPEG", alpha=False, quality=95, segment=65_000, largest_side=65_500)
+_DEFLATED: Final = 1 / 1032
+"""The least that deflate makes of bytes."""
+
+_PNG = Format(name="PNG", deep=True, usual_share=0.5, least_share=_DEFLATED)
+_TIFF = Format(name="TIFF", deep=True, usual_share=0.6, least_share=_DEFLATED)
+_JPEG = Format(
+    name="JPEG",
+    alpha=False,
+    quality=95,
+    segment=65_000,
+    largest_side=65_500,
+    memory=5,
+    usual_share=0.2,
+)
+_WEBP = Format(
+    name="WEBP",
+    grey=False,
+    quality=_WEBP_EFFORT,
+    dpi=False,
+    largest_side=16_383,
+    memory=40,
+    usual_share=0.5,
+)
+_AVIF = Format(name="AVIF", grey=False, quality=90, dpi=False, memory=40, usual_share=0.1)
+_BMP = Format(name="BMP", alpha=False, profile=False, memory=5, usual_share=1, least_share=1)
 FORMATS: Final = {
     ".png": _PNG,
     ".tif": _TIFF,
     ".tiff": _TIFF,
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
-    ".webp": Format(name="WEBP", grey=False, quality=_WEBP_EFFORT, dpi=False, largest_side=16_383),
-    ".avif": Format(name="AVIF", grey=False, quality=90, dpi=False),
-    ".bmp": Format(name="BMP", alpha=False, profile=False),
+    ".webp": _WEBP,
+    ".avif": _AVIF,
+    ".bmp": _BMP,
 }
 """By the ending of a file's name."""
 
@@ -111,29 +146,36 @@ def check_size(name: str, suffix: str, height: int, width: int) -> None:
 
 
 def encode(picture: Picture, suffix: str, name: str, quality: int | None = None) -> bytes:
-    """The bytes of an image file.
+    """The bytes of an image file; see `write_encoded`."""
+    stream = io.BytesIO()
+    write_encoded(in_stripes(picture), stream, suffix, name, quality)
+    return stream.getvalue()
+
+
+def write_encoded(
+    stripes: Stripes, stream: BinaryIO, suffix: str, name: str, quality: int | None = None
+) -> None:
+    """Write an image file.
 
     Args:
-        picture: Any; what the format can't hold is reduced.
+        stripes: Any; what the format can't hold is reduced.
+        stream: At its beginning, and able to return there.
         suffix: One of `FORMATS`.
         name: Of the file, for messages.
         quality: 1 to 100; None for 95 in JPEG, 90 in AVIF, and WebP without loss.
 
     Raises:
         ImageError: The suffix is unknown, or the picture is larger than the format can hold.
+        OSError: The stream can't be written.
     """
     form = check_writable(name, suffix, quality)
-    fitted = _fitted(picture, form, name)
-    samples = _interleaved(fitted.pixels, fitted.alpha)
-    try:
-        if form.name == "TIFF":
-            return encode_tiff(samples, fitted.metadata)
-        if samples.dtype == np.uint16:
-            return encode_png16(samples, fitted.metadata)
-        return _by_pillow(samples, fitted.metadata, form, quality)
-    except (OSError, ValueError, RuntimeError) as error:
-        height, width = samples.shape[:2]
-        raise ImageError(f"{name}: can't encode {width}x{height} as {form.name}: {error}") from None
+    fitted = _fitted(stripes, form, name)
+    if form.name == "PNG":
+        write_png(fitted, stream)
+    elif form.name == "TIFF":
+        write_tiff(fitted, stream)
+    else:
+        _by_pillow(fitted, stream, form, quality, name)
 
 
 def on_white(pixels: Pixels, alpha: Pixels) -> NDArray[np.uint8]:
@@ -144,19 +186,30 @@ def on_white(pixels: Pixels, alpha: Pixels) -> NDArray[np.uint8]:
     return np.rint(pixels * share + 255 * (1 - share)).astype(np.uint8)
 
 
-def _fitted(picture: Picture, form: Format, name: str) -> Picture:
+def _fitted(stripes: Stripes, form: Format, name: str) -> Stripes:
     """The picture within what the format can hold."""
-    pixels: Any = picture.pixels
-    alpha = picture.alpha
+    metadata = stripes.metadata.for_size(stripes.height, stripes.width)
+    if stripes.channels == 1 and not form.grey:
+        metadata = replace(metadata, icc=usable_profile(metadata.icc, 3, name))
+    return stripes.mapped(
+        lambda band: _fitted_band(band, form),
+        dtype=stripes.dtype if form.deep else np.dtype(np.uint8),
+        opacity=stripes.opacity and form.alpha,
+        channels=stripes.channels if form.grey else 3,
+        metadata=_fitting_metadata(metadata, form, name),
+    )
+
+
+def _fitted_band(band: Picture, form: Format) -> Picture:
+    pixels: Any = band.pixels
+    alpha = band.alpha
     if not form.deep:
         pixels, alpha = _to_uint8(pixels), None if alpha is None else _to_uint8(alpha)
     if alpha is not None and not form.alpha:
         pixels, alpha = on_white(pixels, alpha), None
-    metadata = picture.metadata.for_size(*pixels.shape[:2])
     if pixels.ndim == 2 and not form.grey:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
-        metadata = replace(metadata, icc=usable_profile(metadata.icc, 3, name))
-    return Picture(pixels, alpha, _fitting_metadata(metadata, form, name))
+    return Picture(pixels, alpha)
 
 
 def _fitting_metadata(metadata: Metadata, form: Format, name: str) -> Metadata:
@@ -170,41 +223,41 @@ def _fitting_metadata(metadata: Metadata, form: Format, name: str) -> Metadata:
     return metadata
 
 
-def _interleaved(pixels: Pixels, alpha: Pixels | None) -> Any:
-    """``(H, W, C)`` of colour or grey, and alpha."""
-    planes = pixels if pixels.ndim == 3 else pixels[..., None]
-    return planes if alpha is None else np.concatenate([planes, alpha[..., None]], axis=2)
-
-
 def _by_pillow(
-    samples: NDArray[np.uint8], metadata: Metadata, form: Format, quality: int | None
-) -> bytes:
-    image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
+    stripes: Stripes, stream: BinaryIO, form: Format, quality: int | None, name: str
+) -> None:
+    metadata = stripes.metadata
     options: dict[str, Any] = {
         "icc_profile": metadata.icc,
         "exif": metadata.exif if form.dpi else with_dpi(metadata.exif, metadata.dpi),
         "dpi": metadata.dpi,
+        "xmp": metadata.xmp,
     }
-    if form.name == "PNG":
-        options |= {"pnginfo": _png_texts(metadata), "compress_level": LEVEL}
-    else:
-        options["xmp"] = metadata.xmp
     if form.name in ("JPEG", "AVIF"):
         options["subsampling"] = "4:4:4"  # colour as sharp as brightness
     if form.quality is not None:
         options["quality"] = form.quality if quality is None else quality
         options["lossless"] = quality is None  # heeded by WebP only
-    stream = io.BytesIO()
     given = {key: value for key, value in options.items() if value is not None}
-    image.save(stream, form.name, **given)
-    return stream.getvalue()
+    image = _in_pillow(stripes)
+    try:
+        image.save(stream, form.name, **given)
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # not of the encoder's own
+            raise
+        size = f"{stripes.width}x{stripes.height}"
+        raise ImageError(f"{name}: can't encode {size} as {form.name}: {error}") from None
 
 
-def _png_texts(metadata: Metadata) -> PngImagePlugin.PngInfo:
-    texts = PngImagePlugin.PngInfo()
-    if metadata.xmp:
-        texts.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode(errors="replace"))
-    return texts
+def _in_pillow(stripes: Stripes) -> Image.Image:
+    """The whole picture, pasted together in Pillow's memory alone."""
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[stripes.samples]
+    image, top = Image.new(mode, (stripes.width, stripes.height), None), 0  # None: not initialised
+    for band in stripes.bands:
+        samples = samples_of(band)
+        image.paste(Image.fromarray(samples[..., 0] if stripes.samples == 1 else samples), (0, top))
+        top += len(samples)
+    return image
 
 
 def _to_uint8(pixels: Pixels) -> NDArray[np.uint8]:

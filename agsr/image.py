@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from agsr.atomic import complete_file
 from agsr.decode import MAX_PIXELS, decode
-from agsr.encode import encode
+from agsr.encode import check_writable, write_encoded
 from agsr.errors import ImageError
-from agsr.picture import Picture
+from agsr.picture import Picture, Stripes, in_stripes
 
 
 def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -57,10 +57,15 @@ def write_picture(picture: Picture, path: Path, quality: int | None = None) -> N
     Raises:
         ImageError: The suffix is unknown, or the file can't be written.
     """
-    encoded = encode(picture, path.suffix, str(path), quality)
+    write_stripes(in_stripes(picture), path, quality)
+
+
+def write_stripes(stripes: Stripes, path: Path, quality: int | None = None) -> None:
+    """`write_picture` for what is made band by band; PNG and TIFF are written meanwhile."""
+    check_writable(str(path), path.suffix, quality)
     try:
-        with complete_file(path) as temporary:
-            temporary.write_bytes(encoded)
+        with complete_file(path) as temporary, temporary.open("wb") as stream:
+            write_encoded(stripes, stream, path.suffix, str(path), quality)
     except OSError as error:
         raise ImageError(f"{path}: can't be written: {error.strerror}") from None
 

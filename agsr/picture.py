@@ -1,8 +1,13 @@
-"""A decoded image file: what `agsr.decode` makes, the `Upscaler` enlarges, `agsr.encode` writes."""
+"""A decoded image file: what `agsr.decode` makes, the `Upscaler` enlarges, `agsr.encode` writes.
+
+A large one goes from the `Upscaler` to the encoder in `Stripes`, and is never in memory as a whole.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,3 +28,80 @@ class Picture:
     """Opacity ``(H, W)`` in the same type, if the file has it; colour isn't multiplied by it."""
     metadata: Metadata = field(default_factory=Metadata)
     """ICC profile, EXIF, XMP and resolution."""
+
+
+@dataclass(frozen=True)
+class Stripes:
+    """A picture as bands of full rows, from top to bottom, each made when it is asked for."""
+
+    height: int
+    width: int
+    channels: int
+    """Of the pixels: 3 (RGB) or 1 (grey)."""
+    opacity: bool
+    """Whether there is alpha."""
+    dtype: np.dtype[Any]
+    metadata: Metadata
+    bands: Iterator[Picture]
+    """Pixels and alpha of the bands; what they say as metadata doesn't count."""
+
+    @property
+    def samples(self) -> int:
+        """Values of a pixel, 1 to 4."""
+        return self.channels + self.opacity
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all values."""
+        return self.height * self.width * self.samples * self.dtype.itemsize
+
+    def mapped(self, change: Callable[[Picture], Picture], **differing: Any) -> Stripes:
+        """With every band changed, and fields that differ for that."""
+        return replace(self, bands=map(change, self.bands), **differing)
+
+
+def in_stripes(picture: Picture, rows: int | None = None) -> Stripes:
+    """A picture that is in memory, in bands of so many rows; None for all of them in one."""
+    height, width = picture.pixels.shape[:2]
+    channels = 3 if picture.pixels.ndim == 3 else 1
+    bands = (_cut(picture, top, rows or height) for top in range(0, height, rows or height))
+    return Stripes(
+        *(height, width, channels, picture.alpha is not None, picture.pixels.dtype),
+        *(picture.metadata, bands),
+    )
+
+
+def gathered(stripes: Stripes) -> Picture:
+    """The whole picture, in memory."""
+    whole, top = Picture(np.empty(0, np.uint8)), 0
+    for band in stripes.bands:
+        rows = len(band.pixels)
+        if rows == stripes.height:
+            whole = band
+        elif not top:
+            whole = _empty(stripes, band)
+        if whole is not band:
+            whole.pixels[top : top + rows] = band.pixels
+            if whole.alpha is not None and band.alpha is not None:
+                whole.alpha[top : top + rows] = band.alpha
+        top += rows
+    return replace(whole, metadata=stripes.metadata)
+
+
+def samples_of(picture: Picture) -> NDArray[Any]:
+    """``(H, W, C)`` of colour or grey, and alpha."""
+    planes = picture.pixels if picture.pixels.ndim == 3 else picture.pixels[..., None]
+    if picture.alpha is None:
+        return planes
+    return np.concatenate([planes, picture.alpha[..., None]], axis=2)
+
+
+def _cut(picture: Picture, top: int, rows: int) -> Picture:
+    alpha = None if picture.alpha is None else picture.alpha[top : top + rows]
+    return Picture(picture.pixels[top : top + rows], alpha)
+
+
+def _empty(stripes: Stripes, like: Picture) -> Picture:
+    size = (stripes.height, stripes.width)
+    alpha = np.empty(size, stripes.dtype) if stripes.opacity else None
+    return Picture(np.empty((*size, *like.pixels.shape[2:]), stripes.dtype), alpha)

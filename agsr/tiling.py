@@ -11,16 +11,21 @@ All coordinates are LR pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DEFAULT_HALO = 16
 """Halo of tiles where nothing else is asked for; its error is measured in ``docs/tiling.md``."""
 
 AUTO_TILE = 256
-"""Core side that ``--tile auto`` cuts to: about 0.6 GB at work in fp32, 12 % halo."""
+"""Largest core side that ``--tile auto`` cuts to: larger are slower, see ``docs/tiling.md``."""
+
+AUTO_SMALLEST = 32
+"""Smallest one, however little memory is free."""
 
 AUTO_WHOLE = AUTO_TILE + 2 * DEFAULT_HALO
-"""Images of at most this many pixels squared are not cut by ``--tile auto``."""
+"""Images of at most this many pixels squared are not cut by ``--tile auto`` if memory is free."""
+
+_AUTO_STEP = 16
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,23 @@ class Window:
     columns: Span
 
 
-def windows(height: int, width: int, tile: int, halo: int) -> Iterator[Window]:
+@dataclass(frozen=True)
+class Room:
+    """Memory for the work at an image."""
+
+    free: int
+    """Bytes that may be taken."""
+    pixel: int
+    """Bytes at work per pixel of a window."""
+    row: int
+    """Bytes that a row of the image becomes, as often as it is in memory."""
+
+    def holds(self, height: int, width: int) -> bool:
+        """Whether there is room for a window of this size and for the rows that it gives."""
+        return height * width * self.pixel + height * self.row <= self.free
+
+
+def windows(height: int, width: int, tile: int, halo: int, top: int = 0) -> Iterator[Window]:
     """Cut an image, row by row; the kept parts cover every pixel exactly once.
 
     Args:
@@ -49,6 +70,7 @@ def windows(height: int, width: int, tile: int, halo: int) -> Iterator[Window]:
         width: Image width.
         tile: Largest side of a window without its halos; 0 means the whole image in one window.
         halo: Pixels read around a kept part, where the image has them.
+        top: First row to keep.
 
     Raises:
         ValueError: A size is negative, or the image is empty.
@@ -57,8 +79,10 @@ def windows(height: int, width: int, tile: int, halo: int) -> Iterator[Window]:
         raise ValueError(f"image {height}x{width}, tile {tile}, halo {halo}: out of range")
     columns = list(spans(width, tile, halo))
     for rows in spans(height, tile, halo):
-        for column in columns:
-            yield Window(rows, column)
+        if rows.keep_stop > top:
+            kept = replace(rows, keep_start=max(rows.keep_start, top))
+            for column in columns:
+                yield Window(kept, column)
 
 
 def spans(length: int, tile: int, halo: int) -> Iterator[Span]:
@@ -78,6 +102,21 @@ def spans(length: int, tile: int, halo: int) -> Iterator[Span]:
         kept = keep_stop
 
 
-def auto_tile(height: int, width: int) -> int:
-    """The tile side for ``--tile auto``: 0 (do not cut) for small images."""
-    return 0 if height * width <= AUTO_WHOLE**2 else AUTO_TILE
+def auto_tile(height: int, width: int, room: Room | None = None, halo: int = DEFAULT_HALO) -> int:
+    """The tile side for ``--tile auto``: 0 (do not cut) for small images.
+
+    Args:
+        height: Image height.
+        width: Image width.
+        room: What the tiles have to fit into; None if nobody can tell.
+        halo: Pixels read around a tile.
+    """
+
+    def fits(tile: int) -> bool:
+        side = tile + 2 * halo
+        return room is None or room.holds(min(side, height), min(side, width))
+
+    if height * width <= AUTO_WHOLE**2 and (room is None or room.holds(height, width)):
+        return 0
+    sides = range(AUTO_TILE, AUTO_SMALLEST, -_AUTO_STEP)
+    return next((side for side in sides if fits(side)), AUTO_SMALLEST)

@@ -201,6 +201,8 @@ def _session_options(ort: Any, threads: int | None) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = _threads(threads)
     options.log_severity_level = _QUIET
+    # A plan for all of a run's tensors at once takes twice the memory, and is no faster.
+    options.enable_mem_pattern = False
     return options
 
 

@@ -1,27 +1,40 @@
 """Many files, one after the other: the next is read and the last is written meanwhile.
 
-Three threads hand over one picture at a time, so at most two inputs and two results are in memory,
-and every result is what it would be alone. What fails costs one file.
+Three threads work: one reads, one file ahead; the caller's runs the network; one writes. Results go
+to the writer band by band, so of PNG and TIFF a few bands are in memory, of other formats what
+Pillow needs of one picture. Every result is what it would be alone. What fails costs one file.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
+from typing import Any, BinaryIO, cast
 
 from agsr.atomic import check_writable
 from agsr.decode import MAX_PIXELS, decode
-from agsr.encode import check_size, encode
+from agsr.encode import check_size, write_encoded
+from agsr.engines.handover import Handover
 from agsr.engines.jobs import STREAM, Job
+from agsr.engines.room import check_disk, check_memory
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import AgsrError, ImageError, first_line
-from agsr.image import read_picture, write_picture
-from agsr.picture import Picture
+from agsr.image import read_picture, write_stripes
+from agsr.picture import Picture, Stripes
 from agsr.sizing import Sizing
+
+_IN_MEMORY = 1 << 26
+"""Bytes of a result for stdout that are kept in memory until it is complete; more go to a file."""
+
+_PIPED = 1 << 20
+"""Bytes that are written to stdout at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +85,8 @@ def process(
         readings = _one_ahead(reader, jobs, options)
         for number, (job, read) in enumerate(readings):
             share = _shifted(progress, number)
-            written = _upscale_and_write(upscaler, writer, job, read, options, share)
+            begin = partial(_begin, upscaler, job, read, options, writing, share)
+            written = _upscale_and_write(begin, writer, job, options)
             share(1)
             writing.append(written)
             if len(writing) > 1:
@@ -99,31 +113,71 @@ def _one_ahead(
     yield from upcoming
 
 
-def _upscale_and_write(
+def _begin(
     upscaler: Upscaler,
-    pool: ThreadPoolExecutor,
     job: Job,
     read: Callable[[], Picture],
     options: InferOptions,
+    writing: Iterable[Future[Outcome]],
     progress: Callable[[float], None],
+) -> Stripes:
+    """A job's result, of which nothing is computed yet; an error if there is no room for it."""
+    picture = read()
+    if options.strip:
+        picture = replace(picture, metadata=picture.metadata.stripped())
+    stripes = upscaler.stripes(picture, progress, options.sizing)
+    check_memory(str(job.source), job.extension, stripes, lambda: wait(writing))
+    if job.target != STREAM:
+        check_disk(job.target, job.extension, stripes)
+    return stripes
+
+
+def _upscale_and_write(
+    begin: Callable[[], Stripes], pool: ThreadPoolExecutor, job: Job, options: InferOptions
 ) -> Future[Outcome]:
     """What becomes of a job, once its result is written."""
     try:
-        result = upscaler.picture(read(), progress, options.sizing)
+        stripes = begin()
+        with closing(cast("Any", stripes.bands)) as bands:
+            first = next(bands)  # what fails at once leaves not even a folder
+            return _hand_over(replace(stripes, bands=chain([first], bands)), pool, job, options)
     except Exception as error:  # whatever it is, it costs one file
         failed: Future[Outcome] = Future()
         failed.set_result(Outcome(job, _reason(job, error)))
         error.with_traceback(None)  # a reading's error and this frame would keep each other
         return failed
-    return pool.submit(_written, result, job, options)
 
 
-def _written(result: Picture, job: Job, options: InferOptions) -> Outcome:
+def _hand_over(
+    stripes: Stripes, pool: ThreadPoolExecutor, job: Job, options: InferOptions
+) -> Future[Outcome]:
+    """Make the bands of a result, and have them written meanwhile."""
+    bands: Handover[Picture] = Handover()
+    written = pool.submit(_written, replace(stripes, bands=bands), bands.leave, job, options)
+    error: Exception | None = ImageError(f"{job.source}: interrupted")
+    try:
+        for band in stripes.bands:
+            if not bands.put(band):
+                break
+        error = None
+    except Exception as failure:  # whatever it is, it costs one file
+        error = ImageError(_reason(job, failure))
+        failure.with_traceback(None)
+    finally:
+        bands.end(error)
+    return written
+
+
+def _written(
+    result: Stripes, leave: Callable[[], None], job: Job, options: InferOptions
+) -> Outcome:
     try:
         _write(result, job, options)
     except Exception as error:  # whatever it is, it costs one file
         return Outcome(job, _reason(job, error))
-    return Outcome(job, size=result.pixels.shape[:2])
+    finally:
+        leave()
+    return Outcome(job, size=(result.height, result.width))
 
 
 def _reason(job: Job, error: Exception) -> str:
@@ -170,13 +224,15 @@ def _read_stream(max_pixels: int) -> Picture:
     return decode(content, "-", max_pixels)
 
 
-def _write(result: Picture, job: Job, options: InferOptions) -> None:
-    if options.strip:
-        result = replace(result, metadata=result.metadata.stripped())
+def _write(result: Stripes, job: Job, options: InferOptions) -> None:
     if job.target != STREAM:
-        write_picture(result, job.target, options.quality)
+        write_stripes(result, job.target, options.quality)
         return
-    _write_stream(encode(result, job.extension, "-", options.quality))
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as stream:
+        write_encoded(result, cast("BinaryIO", stream), job.extension, "-", options.quality)
+        stream.seek(0)
+        for content in iter(partial(stream.read, _PIPED), b""):
+            _write_stream(content)
 
 
 def _write_stream(content: bytes) -> None:

@@ -6,20 +6,19 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
-from conftest import disk_full_half_way
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from agsr.encode import FORMATS
 from agsr.errors import ImageError
 from agsr.image import quiet_decoders, read_picture, read_rgb, write_picture
-from agsr.picture import Picture, Pixels
+from agsr.picture import Picture, Pixels, Stripes
 
 LOSSLESS = [".png", ".tif", ".webp", ".bmp"]
 
@@ -325,7 +324,11 @@ def test_a_failed_write_keeps_what_was_there(
     path = tmp_path / "a.png"
     path.write_bytes(b"precious")
 
-    monkeypatch.setattr(Path, "write_bytes", disk_full_half_way)
+    def disk_full(_: Stripes, stream: BinaryIO, *__: Any) -> None:
+        stream.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("agsr.image.write_encoded", disk_full)
     with pytest.raises(ImageError, match="No space left on device"):
         write_picture(Picture(_smooth((4, 4, 3))), path)
     assert path.read_bytes() == b"precious"

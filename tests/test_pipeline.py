@@ -22,8 +22,8 @@ from agsr.engines.jobs import Job, plan
 from agsr.engines.pipeline import InferOptions, Outcome, process
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError
-from agsr.image import quiet_decoders, read_picture, write_picture
-from agsr.picture import Picture
+from agsr.image import quiet_decoders, read_picture, write_picture, write_stripes
+from agsr.picture import Picture, Stripes
 from agsr.sizing import Sizing
 
 
@@ -175,12 +175,12 @@ def test_an_error_of_any_kind_costs_one_file_only(
                 raise ZeroDivisionError("a driver's\nbug")
             return super()._run(lr)
 
-    def write(picture: Picture, path: Path, quality: int | None) -> None:
+    def write(stripes: Stripes, path: Path, quality: int | None) -> None:
         if path.name.startswith("b"):
             raise KeyError("odd")
-        write_picture(picture, path, quality)
+        write_stripes(stripes, path, quality)
 
-    monkeypatch.setattr("agsr.engines.pipeline.write_picture", write)
+    monkeypatch.setattr("agsr.engines.pipeline.write_stripes", write)
     names = ("a.png", "b.jpg", "e.bmp")
     jobs = plan([folder / "in" / name for name in names], folder / "out")
     errors = [outcome.error for outcome in process(Upscaler(backend=Odd()), jobs, InferOptions())]

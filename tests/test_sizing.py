@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from agsr.encode import on_white
 from agsr.engines.upscaler import Upscaler
 from agsr.picture import Picture
-from agsr.sizing import Sizing, shrunk
+from agsr.shrink import shrunk
+from agsr.sizing import Sizing
 
 SIDES = st.integers(1, 5000)
 

@@ -11,7 +11,7 @@ import pytest
 from fake_gpu import FakeCuda, FakeEngine
 from fake_trt import Make, batches, maker, repeated
 
-from agsr.engines import upscaler as upscaler_module
+from agsr.engines import tiles as tiles_module
 from agsr.engines.trt_api import TensorRt
 from agsr.engines.trt_builder import BuildOptions, Profile
 from agsr.engines.upscaler import Upscaler
@@ -58,14 +58,14 @@ def test_what_interrupts_an_image_leaves_the_backend_usable(
 def test_memory_of_the_host_that_runs_out_costs_a_retry_only(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    convert, failures = upscaler_module._from_planes, [MemoryError]
+    convert, failures = tiles_module._from_planes, [MemoryError]
 
     def once(*arguments: Any) -> Any:
         if failures:
             raise failures.pop()
         return convert(*arguments)
 
-    monkeypatch.setattr(upscaler_module, "_from_planes", once)
+    monkeypatch.setattr(tiles_module, "_from_planes", once)
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     with make(BuildOptions(profiles=(Profile((1, 8, 8), (1, 64, 64), (1, 64, 64)),))) as backend:
         large = Upscaler(backend=backend, tile=0, halo=1)(image)

@@ -1,0 +1,81 @@
+"""How much main memory this process may still take.
+
+The least of what the machine has free, what the control groups of the process leave (containers,
+systemd) and what its address space may grow by (``ulimit -v``).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path("/")
+_GROUPS = "proc/self/cgroup"
+_MOUNT = "sys/fs/cgroup"
+_UNLIMITED = 1 << 60
+"""Limits of the first version of control groups are never absent, but absurd."""
+
+
+def free_memory() -> int:
+    """Bytes of main memory that may still be taken."""
+    import psutil  # slow to load, and not needed for small pictures
+
+    limits: list[int] = [psutil.virtual_memory().available, *group_limits(), *_address_space()]
+    return max(0, min(limits))
+
+
+def group_limits(root: Path = _ROOT) -> Iterator[int]:
+    """Bytes that are left of every memory limit of this process's control groups.
+
+    Args:
+        root: Of the file system.
+    """
+    for folder, limit, usage, cache in _groups(root):
+        try:
+            total = int((folder / limit).read_text())
+            used = int((folder / usage).read_text()) - _cached(folder / "memory.stat", cache)
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+        if total < _UNLIMITED:
+            yield total - used
+
+
+def _groups(root: Path) -> Iterator[tuple[Path, str, str, str]]:
+    """Folders of the groups and those above, and the names of what is read in them."""
+    try:
+        lines = (root / _GROUPS).read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        _, kinds, name = line.split(":", 2)
+        if not kinds:
+            files = "memory.max", "memory.current", "inactive_file"
+            top = root / _MOUNT
+        elif "memory" in kinds.split(","):
+            files = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+            top = root / _MOUNT / "memory"
+        else:
+            continue
+        parts = [part for part in name.split("/") if part not in ("", "..")]
+        for depth in range(len(parts) + 1):  # in a container, the top is often all that is there
+            yield (top.joinpath(*parts[:depth]), *files)
+
+
+def _cached(statistics: Path, name: str) -> int:
+    """Bytes of files in memory that the kernel would give up, which count as used."""
+    lines = (line.split() for line in statistics.read_text().splitlines())
+    return next((int(value) for key, value in lines if key == name), 0)
+
+
+def _address_space() -> Iterator[int]:
+    if sys.platform == "win32":
+        return
+    import resource
+
+    import psutil
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        used: int = psutil.Process().memory_info().vms
+        yield limit - used

@@ -1,0 +1,161 @@
+"""PNG files of 8 and 16 bits per channel, written while their rows arrive.
+
+Pillow writes no 16 bits of colour, and wants the whole picture. Only what such files need is here
+(PNG, third edition): chunks, two of the five filters, zlib. Grey, grey with alpha, RGB and RGBA.
+
+Enlarged photographs shrink best as differences from a prediction, and hardly repeat: there, looking
+for repetitions costs most of the time and gains nothing. Drawings repeat. So each share of rows is
+packed in the way that suits it, which is tried on a few of its rows. Over twelve photos that is as
+small as Pillow's at the same level, in less than half of the time.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agsr.deflate import LEVEL, in_shares
+from agsr.metadata import EXIF_HEADER, Metadata
+from agsr.picture import Stripes, samples_of
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
+_UP, _PAETH = 2, 4
+_METRES_PER_INCH = 0.0254
+
+_SHARE_BYTES = 1 << 19
+"""Of pixels in one ``IDAT``: they stay in the processor's cache."""
+_TRIED_BYTES = 1 << 15
+
+_ZLIB_HEADER = b"\x78\x5e"
+_ZLIB_END = b"\x03\x00"  # an empty last block
+_RAW = -15  # negative: without a header, since all shares are one stream
+
+Bytes2D = NDArray[np.uint8]
+
+
+class _Packing(NamedTuple):
+    filter_type: int
+    level: int
+    strategy: int
+
+
+_PACKINGS = (_Packing(_PAETH, 1, zlib.Z_RLE), _Packing(_UP, LEVEL, zlib.Z_DEFAULT_STRATEGY))
+"""For photographs, and for drawings."""
+
+
+def write_png(stripes: Stripes, stream: BinaryIO) -> None:
+    """Write a PNG file.
+
+    Args:
+        stripes: uint8 or uint16; all metadata is written.
+        stream: Where to; only appended to.
+    """
+    depth, colour = stripes.dtype.itemsize * 8, _COLOUR_TYPE[stripes.samples]
+    header = struct.pack(">IIBBBBB", stripes.width, stripes.height, depth, colour, 0, 0, 0)
+    stream.write(_SIGNATURE)
+    for kind, data in ((b"IHDR", header), *_metadata_chunks(stripes.metadata)):
+        stream.write(_chunk(kind, data))
+    for data in _zlib_stream(stripes):
+        stream.write(_chunk(b"IDAT", data))
+    stream.write(_chunk(b"IEND", b""))
+
+
+def _zlib_stream(stripes: Stripes) -> Iterator[bytes]:
+    """One zlib stream of all rows, a share at a time."""
+    pixel = stripes.samples * stripes.dtype.itemsize
+    rows = max(1, _SHARE_BYTES // (stripes.width * pixel))
+    padded = np.zeros((rows + 1, (stripes.width + 1) * pixel), np.uint8)
+    checksum, begin = zlib.adler32(b""), _ZLIB_HEADER
+    for share in in_shares(map(samples_of, stripes.bands), rows):
+        count = len(share)
+        padded[1 : count + 1, pixel:] = _bytes_of(share)
+        filtered, data = _packed(padded[: count + 1], pixel)
+        checksum = zlib.adler32(filtered.data, checksum)
+        yield begin + data
+        padded[0], begin = padded[count], b""
+    yield _ZLIB_END + struct.pack(">I", checksum)
+
+
+def _bytes_of(samples: NDArray[Any]) -> Bytes2D:
+    """``(H, W, C)`` → ``(H, bytes of a row)``, most significant byte first."""
+    ordered = np.ascontiguousarray(samples, samples.dtype.newbyteorder(">"))
+    return ordered.view(np.uint8).reshape(len(samples), -1)
+
+
+def _packed(padded: Bytes2D, pixel: int) -> tuple[Bytes2D, bytes]:
+    """Rows, filtered and then deflated, by the packing that suits them.
+
+    Args:
+        padded: The row above and the rows, each behind an empty pixel.
+        pixel: Bytes of a pixel.
+    """
+    few = padded[: 1 + max(1, _TRIED_BYTES // padded.shape[1])]
+    best = min(_PACKINGS, key=lambda p: len(_deflated(_filtered(few, pixel, p), p)))
+    filtered = _filtered(padded, pixel, best)
+    return filtered, _deflated(filtered, best)
+
+
+def _deflated(filtered: Bytes2D, packing: _Packing) -> bytes:
+    """Blocks that end at a byte's border, and need nothing of those before."""
+    packer = zlib.compressobj(packing.level, zlib.DEFLATED, _RAW, strategy=packing.strategy)
+    return packer.compress(filtered.data) + packer.flush(zlib.Z_SYNC_FLUSH)
+
+
+def _filtered(padded: Bytes2D, pixel: int, packing: _Packing) -> Bytes2D:
+    """The rows as differences from their prediction, each after its filter's number."""
+    rows, above = padded[1:, pixel:], padded[:-1, pixel:]
+    result = np.empty((rows.shape[0], rows.shape[1] + 1), np.uint8)
+    result[:, 0] = packing.filter_type
+    predicted = above if packing.filter_type == _UP else _paeth(padded, pixel)
+    np.subtract(rows, predicted, out=result[:, 1:])
+    return result
+
+
+def _paeth(padded: Bytes2D, pixel: int) -> Bytes2D:
+    """PNG's filter 4: of left, above and above left, the nearest to left + above - above left.
+
+    In 8 bits without branches, which is several times as fast as by the definition. The third of
+    its distances exceeds the other two, unless ``corner`` lies between ``left`` and ``above``.
+    """
+    left, above, corner = padded[1:, :-pixel], padded[:-1, pixel:], padded[:-1, :-pixel]
+    to_left, to_above = _distance(above, corner), _distance(left, corner)
+    low = np.minimum(to_left, to_above)
+    nearest: Bytes2D = above ^ ((left ^ above) & _mask(to_left <= to_above))
+    between = (above > corner) != (left > corner)
+    between &= np.maximum(to_left, to_above) - low < low
+    nearest ^= (nearest ^ corner) & _mask(between)
+    return nearest
+
+
+def _distance(a: Bytes2D, b: Bytes2D) -> Bytes2D:
+    return np.maximum(a, b) - np.minimum(a, b)
+
+
+def _mask(chosen: NDArray[np.bool_]) -> Bytes2D:
+    """255 where true, 0 elsewhere."""
+    return np.negative(chosen.view(np.uint8))
+
+
+def _metadata_chunks(metadata: Metadata) -> list[tuple[bytes, bytes]]:
+    chunks = []
+    if metadata.icc:
+        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc)))
+    if metadata.dpi:
+        per_metre = (round(dpi / _METRES_PER_INCH) for dpi in metadata.dpi)
+        chunks.append((b"pHYs", struct.pack(">IIB", *per_metre, 1)))
+    if metadata.exif:
+        chunks.append((b"eXIf", metadata.exif.removeprefix(EXIF_HEADER)))
+    if metadata.xmp:  # keyword, not compressed, no language, no translation
+        chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
+    return chunks
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    checked = kind + data
+    return struct.pack(">I", len(data)) + checked + struct.pack(">I", zlib.crc32(checked))

@@ -1,0 +1,79 @@
+"""Whether there is room for a result, in memory and on the disk, before anything is computed."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from agsr.encode import FORMATS, Format
+from agsr.engines.tile_choice import BANDS_HELD
+from agsr.errors import ImageError
+from agsr.memory import free_memory
+from agsr.picture import Stripes
+from agsr.tiling import AUTO_SMALLEST
+
+_ALWAYS = 1 << 26
+"""Bytes that are not worth asking for."""
+
+_log = logging.getLogger(__name__)
+
+
+def check_memory(
+    name: str, suffix: str, stripes: Stripes, wait: Callable[[], object] = lambda: None
+) -> None:
+    """Refuse a result that the memory can't hold.
+
+    Args:
+        name: Of the file, for messages.
+        suffix: Of the format.
+        stripes: The result.
+        wait: Called if there is too little; waits for what others are about to give back.
+
+    Raises:
+        ImageError: There is too little even then.
+    """
+    form = FORMATS[suffix.lower()]
+    needed = memory_needed(form, stripes)
+    if needed < _ALWAYS or needed <= free_memory():
+        return
+    wait()
+    free = free_memory()
+    if needed <= free:
+        return
+    size = f"{stripes.width}x{stripes.height}"
+    way = "" if form.memory is None else "PNG or TIFF, which are written in stripes; or "
+    raise ImageError(
+        f"{name}: a result of {size} pixels takes {needed} bytes of memory as {form.name}, and "
+        f"{free} are free; use {way}a smaller result (--max-size)"
+    )
+
+
+def memory_needed(form: Format, stripes: Stripes) -> int:
+    """Bytes of main memory that a result takes, beside its input and the network."""
+    rows = AUTO_SMALLEST * 4 * BANDS_HELD
+    bands = stripes.nbytes * min(rows, stripes.height) // stripes.height
+    return bands + (form.memory or 0) * stripes.height * stripes.width
+
+
+def check_disk(target: Path, suffix: str, stripes: Stripes) -> None:
+    """Tell of a disk that is too full for a result; one that is being replaced stays until the end.
+
+    Raises:
+        ImageError: It is so however well the result can be compressed.
+    """
+    form = FORMATS[suffix.lower()]
+    folder = next(path for path in (target.absolute().parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    raw = form.stored_bytes(stripes)
+    if raw * form.least_share > free:
+        raise ImageError(
+            f"{target}: the file would have {int(raw * form.least_share)} bytes at least, and "
+            f"{free} are free on its disk"
+        )
+    if raw * form.usual_share > free:
+        _log.warning(
+            "%s: the file may have %d bytes, and %d are free on its disk",
+            *(target, int(raw * form.usual_share), free),
+        )

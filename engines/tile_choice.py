@@ -1,0 +1,91 @@
+"""The tiles for an image: those that are asked for, else the best that the free memory holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agsr.backend import Backend
+from agsr.contract import SCALE
+from agsr.engines.tiles import Array
+from agsr.errors import BackendError
+from agsr.memory import free_memory
+from agsr.tiling import Room, auto_tile
+
+BANDS_HELD = 4
+"""Bands of a result in memory: one is made, one waits, one is written, partly in a copy."""
+
+_SHARE = 0.75
+"""Of the free memory that tiles may take."""
+
+
+class TileChoice:
+    """Chooses tile and halo by an image's size.
+
+    Args:
+        backend: Runs the network.
+        tile: Side of a tile in LR pixels, 0 for none, or ``"auto"``.
+        halo: LR pixels read around a tile, or ``"exact"``.
+    """
+
+    def __init__(self, backend: Backend, tile: int | str, halo: int | str) -> None:
+        self._backend, self._tile, self._halo = backend, tile, halo
+        self._free_at_first: int | None = None
+        self._taken = 0  # bytes of the largest window so far, which the runtime may hold still
+
+    def of(self, arrays: Sequence[Array]) -> tuple[int, int]:
+        """Tile and halo for arrays of one size that are enlarged side by side.
+
+        Raises:
+            BackendError: The halo is not known, or larger than what the backend takes.
+        """
+        height, width = arrays[0].shape[:2]
+        halo = self._halo_pixels()
+        tile = self._tile
+        if isinstance(tile, str):
+            tile = auto_tile(height, width, self._room(arrays), halo)
+        tile = self._within_backend(height, width, tile, halo)
+        side = tile + 2 * halo if tile else max(height, width)
+        window = min(side, height) * min(side, width)
+        self._taken = max(self._taken, window * self._backend.bytes_per_pixel)
+        return tile, halo
+
+    def _room(self, arrays: Sequence[Array]) -> Room:
+        """What tiles may take: a share of what is free, and never more than of what was at first.
+
+        A runtime keeps what it once took, and uses it again.
+        """
+        device = self._backend.free_memory()
+        free = free_memory() if device is None else device
+        if self._free_at_first is None:
+            self._free_at_first = free
+        free = min(free + self._taken, self._free_at_first)
+        # A row becomes four, each four times as long, in main memory.
+        row = SCALE**2 * sum(array[0].nbytes for array in arrays) * BANDS_HELD
+        pixel = self._backend.bytes_per_pixel
+        return Room(int(free * _SHARE), pixel, row if device is None else 0)
+
+    def _halo_pixels(self) -> int:
+        info = self._backend.info
+        halo = info.receptive_radius if isinstance(self._halo, str) else self._halo
+        if halo is None:
+            raise BackendError(
+                f"{info.model} doesn't tell its receptive radius, which halo 'exact' needs; "
+                "give the halo as a number of pixels"
+            )
+        return halo
+
+    def _within_backend(self, height: int, width: int, tile: int, halo: int) -> int:
+        """The tile, or a smaller one if the backend doesn't take its windows."""
+        info = self._backend.info
+        if info.largest is None:
+            return tile
+        side = min(info.largest)
+        if not tile and height <= info.largest[0] and width <= info.largest[1]:
+            return tile
+        if side <= 2 * halo:
+            build = ", or build its engine with a larger --max" if info.name == "trt" else ""
+            raise BackendError(
+                f"{info.device} takes {side} pixels a side, too few for a halo of {halo} on "
+                f"both sides; use a smaller --halo{build}"
+            )
+        return min(tile or side, side - 2 * halo)

@@ -1,0 +1,143 @@
+"""Arrays → windows (`agsr.tiling`) → float32 batches → backend → bands of the enlarged arrays.
+
+Where memory runs out, the rows that are left are tried with smaller windows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agsr.backend import Backend, Batch
+from agsr.contract import SCALE
+from agsr.metrics import GREY_WEIGHTS
+from agsr.tiling import Span, Window, windows
+
+LARGEST = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
+"""What is white, by type of the arrays."""
+
+_SMALLEST_TILE = 16
+
+Array = NDArray[Any]
+"""``(H, W, 3)`` or ``(H, W)`` of a type in `LARGEST`."""
+
+Progress = Callable[[float], None]
+
+_log = logging.getLogger(__name__)
+
+
+def enlarged_bands(
+    backend: Backend,
+    arrays: Sequence[Array],
+    tile: int,
+    halo: int,
+    progress: Progress | None = None,
+) -> Generator[list[Array], None, None]:
+    """Enlarge arrays of one height and width side by side, from top to bottom.
+
+    Args:
+        backend: Runs the network.
+        arrays: What to enlarge.
+        tile: Side of a tile in LR pixels; 0 for none.
+        halo: LR pixels read around a tile.
+        progress: Called after each window with the share that is done, 0 to 1.
+
+    Yields:
+        The next rows of every enlarged array.
+
+    Raises:
+        BackendError: The backend failed.
+        MemoryError: Even the smallest tiles do not fit.
+    """
+    height, width = arrays[0].shape[:2]
+    done = 0  # rows of the input whose results are given away
+    while done < height:
+        try:
+            for end, bands in _bands(backend, arrays, (tile, halo, done), progress):
+                done = end
+                yield bands
+        except MemoryError:
+            if (tile or max(height, width)) // 2 < _SMALLEST_TILE:
+                raise
+        # Nothing is handled any more, so what the failed attempt held is free again.
+        if done < height:
+            tile = (tile or max(height, width)) // 2
+            _log.warning("out of memory; trying tiles of %d pixels a side", tile)
+
+
+def _bands(
+    backend: Backend,
+    arrays: Sequence[Array],
+    tiling: tuple[int, int, int],
+    progress: Progress | None,
+) -> Iterator[tuple[int, list[Array]]]:
+    """Bands below a row of the input, each with the row of the input at its end."""
+    height, width = arrays[0].shape[:2]
+    plan = [list(row) for _, row in groupby(windows(height, width, *tiling), lambda w: w.rows)]
+    order = [(array, window) for row in plan for array in arrays for window in row]
+    batches = (_to_batch(_read(array, window)) for array, window in order)
+    # Closed whatever happens: a backend may hold a lock until its outputs are.
+    with closing(backend.upscale_many(batches)) as outputs:
+        results = _told(outputs, len(order), tiling[2] / height, progress)
+        for row in plan:
+            yield row[0].rows.keep_stop, [_joined(array, row, results) for array in arrays]
+
+
+def _told(
+    outputs: Iterator[Batch], count: int, before: float, progress: Progress | None
+) -> Iterator[Batch]:
+    """The outputs again; reports the share that is done when the next is asked for."""
+    for number, sr in enumerate(outputs, 1):
+        if progress is not None:
+            progress(before + (1 - before) * (number / count))
+        yield sr
+
+
+def _joined(array: Array, row: Sequence[Window], results: Iterator[Batch]) -> Array:
+    """The kept parts of a row of windows, side by side."""
+    rows, width = row[0].rows, array.shape[1]
+    kept_rows = (rows.keep_stop - rows.keep_start) * SCALE
+    band = np.empty((kept_rows, width * SCALE, *array.shape[2:]), array.dtype)
+    for window in row:
+        columns = window.columns
+        sr = next(results)[0]
+        kept = sr[:, _enlarged(rows, rows.start), _enlarged(columns, columns.start)]
+        band[:, _enlarged(columns, 0)] = _from_planes(kept, array)
+    return band
+
+
+def _read(image: Array, window: Window) -> Array:
+    rows, columns = window.rows, window.columns
+    return image[rows.start : rows.stop, columns.start : columns.stop]
+
+
+def _enlarged(span: Span, origin: int) -> slice:
+    """The kept part of a span in output pixels, counted from ``origin``."""
+    return slice((span.keep_start - origin) * SCALE, (span.keep_stop - origin) * SCALE)
+
+
+def _to_batch(image: Array) -> Batch:
+    """``(H, W[, 3])`` of any supported type → ``(1, 3, H, W)`` float32 in [0, 1]."""
+    values = image.astype(np.float32) / np.float32(LARGEST[image.dtype])
+    if values.ndim == 2:
+        return np.repeat(values[None, None], 3, axis=1)
+    return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+
+
+def _from_planes(planes: NDArray[np.float32], like: Array) -> Array:
+    """``(3, H, W)`` float32 → ``(H, W[, 3])`` in the type and kind of ``like``, rounded half-up."""
+    if like.ndim == 2:
+        values: Array = np.tensordot(GREY_WEIGHTS, planes, axes=1)
+    else:
+        values = planes.transpose(1, 2, 0)
+    if like.dtype == np.float32:
+        return np.asarray(values)
+    largest = np.float32(LARGEST[like.dtype])
+    levels = np.clip(values, 0, 1) * largest + np.float32(0.5)
+    return np.asarray(levels.astype(like.dtype))
