@@ -60,6 +60,9 @@ class Cuda(Protocol):
     def leave(self) -> None:
         """Undo `enter`."""
 
+    def free_memory(self) -> int:
+        """Bytes of device memory that are free."""
+
     def allocate(self, size: int) -> Address:
         """Device memory of ``size`` bytes.
 

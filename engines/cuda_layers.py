@@ -74,6 +74,9 @@ class BindingsCuda:
     def leave(self) -> None:
         pass
 
+    def free_memory(self) -> int:
+        return int(_value(self._rt.cudaMemGetInfo()))  # the first of two: free, and all
+
     def allocate(self, size: int) -> Address:
         return int(_value(self._rt.cudaMalloc(size)))
 
@@ -151,6 +154,10 @@ class PyCuda:
 
     def leave(self) -> None:
         self._context.pop()
+
+    def free_memory(self) -> int:
+        free, _ = self._cuda.mem_get_info()
+        return int(free)
 
     def allocate(self, size: int) -> Address:
         with self._reporting():

@@ -12,9 +12,10 @@ import numpy as np
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.catalog import WEIGHTS_FOLDER
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata
+from agsr.engines.cuda import open_cuda
 from agsr.engines.onnx_content import check_self_contained
 from agsr.engines.ort_session import PROVIDERS, failures_told, open_session
-from agsr.errors import BackendError, ModelError
+from agsr.errors import BackendError, MissingDependencyError, ModelError
 from agsr.optional import require
 
 
@@ -35,6 +36,8 @@ class OrtBackend(Backend):
         BackendError: The provider isn't available here, or can't do what is asked.
         MissingDependencyError: onnxruntime is not installed.
     """
+
+    bytes_per_pixel = 6_000
 
     def __init__(
         self,
@@ -89,6 +92,20 @@ class OrtBackend(Backend):
         binding.bind_ortvalue_input(INPUT_NAME, values.ortvalue_from_numpy(lr, device, 0))
         binding.bind_ortvalue_output(OUTPUT_NAME, self._bound_output)
         return binding
+
+    def free_memory(self) -> int | None:
+        """See `Backend.free_memory`; ONNX Runtime can't tell, but CUDA where a layer is there."""
+        if self._memory != "cuda":
+            return None
+        try:
+            cuda = open_cuda()
+        except (BackendError, MissingDependencyError):
+            return None
+        cuda.enter()
+        try:
+            return cuda.free_memory()
+        finally:
+            cuda.leave()
 
     def resident(self, lr: Batch) -> Callable[[], object]:
         """See `Backend.resident`; ONNX Runtime waits for the device by itself."""

@@ -35,6 +35,8 @@ class TorchBackend(Backend):
         MissingDependencyError: torch is not installed.
     """
 
+    bytes_per_pixel = 8_000
+
     def __init__(
         self,
         path: Path,
@@ -82,6 +84,15 @@ class TorchBackend(Backend):
         with self._reporting(lr):
             sr = self._forward(self._place(lr)).float().cpu()
         return np.ascontiguousarray(sr.numpy())
+
+    def free_memory(self) -> int | None:
+        """See `Backend.free_memory`; what torch keeps for later counts as free."""
+        import torch
+
+        if self._device.type != "cuda":
+            return None
+        kept = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
+        return int(torch.cuda.mem_get_info(self._device)[0] + kept)
 
     def resident(self, lr: Batch) -> Callable[[], object]:
         """See `Backend.resident`; on CUDA it waits for the device, not for a copy."""

@@ -41,6 +41,9 @@ class TrtBackend(Backend):
         ModelError: The file is not a model of this project.
     """
 
+    bytes_per_pixel = 500
+    """Two inputs and outputs at a time; scratch memory was taken with the engine."""
+
     def __init__(
         self,
         path: Path,
@@ -86,6 +89,11 @@ class TrtBackend(Backend):
                 with _current(self._cuda):
                     self._pipeline.release()
             self._pipeline = None
+
+    def free_memory(self) -> int:
+        """See `agsr.backend.Backend.free_memory`."""
+        with _current(self._cuda):
+            return self._cuda.free_memory()
 
     def resident(self, lr: Batch) -> Callable[[], object]:
         """See `agsr.backend.Backend.resident`; the input's memory is held until `close`."""

@@ -56,6 +56,10 @@ class FakeCuda:
     def leave(self) -> None:
         self.depth -= 1
 
+    def free_memory(self) -> int:
+        assert self.depth, "no context is current"
+        return self.memory_left
+
     def allocate(self, size: int) -> int:
         if size > self.memory_left:
             raise MemoryError("CUDA: cudaErrorMemoryAllocation")
