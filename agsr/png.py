@@ -1,6 +1,6 @@
 """PNG files of 8 and 16 bits per channel, written while their rows arrive.
 
-Pillow writes no 16 bits of colour, and wants the whole picture. Only what such files need is here
+Pillow writes no colour of 16 bits, and wants the whole picture. Only what such files need is here
 (PNG, third edition): chunks, two of the five filters, zlib. Grey, grey with alpha, RGB and RGBA.
 
 Enlarged photographs shrink best as differences from a prediction, and hardly repeat: there, looking

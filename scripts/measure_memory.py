@@ -58,7 +58,15 @@ def measure(case: Case, steps: int, folder: Path) -> None:
     """Run one case and print its row."""
     make_inputs(case, folder / "in")
     command = [sys.executable, "-m", "agsr", "infer", "-q", "-r", "--steps", str(steps)]
-    command += ["--ext", case.extension, "-o", str(folder / "out"), str(folder / "in")]
+    command += [
+        "--provider",
+        "cpu",
+        "--ext",
+        case.extension,
+        "-o",
+        str(folder / "out"),
+        str(folder / "in"),
+    ]
     started = time.perf_counter()
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as running:
         peak, samples = watched(running)
