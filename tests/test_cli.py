@@ -20,7 +20,7 @@ from agsr.cli import main
 from agsr.cli_infer import infer
 from agsr.decode import MAX_PIXELS
 from agsr.engines.upscaler import Upscaler
-from agsr.picture import Picture
+from agsr.picture import Picture, Stripes
 
 
 @pytest.fixture
@@ -88,14 +88,14 @@ def test_bad_files_get_one_line_each_and_the_rest_goes_on(photos: Path) -> None:
 def test_running_out_of_memory_costs_one_file_only(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture = Upscaler.picture
+    stripes = Upscaler.stripes
 
-    def scarce(self: Upscaler, given: Picture, *rest: Any) -> Picture:
+    def scarce(self: Upscaler, given: Picture, *rest: Any) -> Stripes:
         if given.pixels.shape == (20, 24, 3) and not (photos / "b_x4.png").exists():
             raise MemoryError
-        return picture(self, given, *rest)
+        return stripes(self, given, *rest)
 
-    monkeypatch.setattr(Upscaler, "picture", scarce)
+    monkeypatch.setattr(Upscaler, "stripes", scarce)
     cv2.imwrite(str(photos / "c.png"), cv2.imread(str(PHOTO))[:9, :9])
     result = _agsr("infer", "a.png", "c.png")
     assert result.exit_code == 1
