@@ -6,14 +6,18 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agsr.cli_rules import INFER, check_options, is_folder
+from agsr.cli_video import SECTION as VIDEO_SECTION
+from agsr.cli_video import run_videos, video_options
 from agsr.errors import printable
+from agsr.media import WRITABLE
 from agsr.options import FilePath, Sectioned, echo_path, open_upscaler, running_options
 
 if TYPE_CHECKING:
@@ -29,6 +33,7 @@ LARGEST_SIDE = 1_000_000
 SECTIONS = {
     "Results": ("output", "ext", "quality", "suffix", "strip"),
     "Size": ("scale", "max_size", "fit"),
+    **VIDEO_SECTION,
     "Many files": ("more", "recursive", "skip_existing", "dry_run", "max_pixels"),
     "Messages": ("quiet", "verbose"),
 }
@@ -62,15 +67,15 @@ class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
 @click.option(
     "-f",
     "--ext",
-    type=click.Choice(["png", "jpg", "webp", "tif", "avif", "bmp"]),
-    default="png",
-    show_default=True,
-    help="Format of results that -o does not name.",
+    type=click.Choice(
+        ["png", "jpg", "webp", "tif", "avif", "bmp", *(e[1:] for e in WRITABLE if e != ".m4v")]
+    ),
+    help="Format of images, or of videos, that -o does not name. [default: png; videos: their own]",
 )
 @click.option(
     "--quality",
     type=click.IntRange(1, 100),
-    help="Of lossy formats. [default: jpg 95, avif 90, webp lossless]",
+    help="Of lossy images. [default: jpg 95, avif 90, webp lossless]",
 )
 @click.option("--suffix", help="Put behind each input's name. [default: the size, like _x4]")
 @click.option("--strip", is_flag=True, help="Leave out EXIF, XMP and DPI; the ICC profile stays.")
@@ -105,12 +110,13 @@ class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
 @click.option(
     "--max-pixels",
     type=click.IntRange(1),
-    help="Refuse larger inputs unread. [default: 134217728]",
+    help="Refuse larger images and frames undecoded. [default: 134217728]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Only errors and warnings on stderr.")
 @click.option(
     "-v", "--verbose", is_flag=True, help="Say what runs and why, and name what is left out."
 )
+@video_options
 @running_options
 @click.option("--half", is_flag=True, help="--precision fp16.")
 @click.option("--fp32", is_flag=True, help="--precision fp32.")
@@ -121,7 +127,7 @@ def infer(
     inputs: tuple[Path, ...],
     more: tuple[Path, ...],
     output: str | None,
-    ext: str,
+    ext: str | None,
     suffix: str | None,
     recursive: bool,
     skip_existing: bool,
@@ -136,9 +142,12 @@ def infer(
     quality: int | None,
     strip: bool,
     max_pixels: int | None,
+    codec: str | None,
+    crf: int | None,
+    preset: str | None,
     **running: Any,
 ) -> None:
-    """Upscale images: files, folders (-r), patterns, or '-' for stdin.
+    """Upscale images and videos: files, folders (-r), patterns, or '-' for stdin.
 
     The path of every result goes to stdout, messages go to stderr. One bad file does not stop the
     others; the exit status is 1 then. Results of earlier runs are no inputs while their sources
@@ -152,6 +161,7 @@ def infer(
     agsr infer photo.jpg --to 3840x2160       as large as fits
     agsr infer photo.png --steps 1            more than twice as fast, a little softer
     agsr infer - < in.png > out.png
+    agsr infer clip.mp4 -o large.mkv          with its sound; run again, it goes on where it stopped
     """
     from PIL import Image
 
@@ -168,10 +178,12 @@ def infer(
         _checked_inputs(inputs + more),
         None if output is None else Path(output),
         suffix=sizing.suffix if suffix is None else suffix,
-        extension=f".{ext}",
+        extension=f".{ext}" if ext and f".{ext}" not in WRITABLE else ".png",
         recursive=recursive,
         quality=quality,
         folder=output is not None and is_folder(output),
+        video_extension=f".{ext}" if f".{ext}" in WRITABLE else None,
+        videos=_reads_videos(),
         left_out=lambda path, source: _left_out(path, source, tally, verbose),
     )
     todo = _to_do(jobs, skip_existing, tally)
@@ -187,8 +199,9 @@ def infer(
             remove_abandoned(folder)
     if todo and not dry_run:
         running["precision"] = "fp16" if half else "fp32" if fp32 else running["precision"]
+        encoding = {"codec": codec, "crf": crf, "preset": preset}
         with _opened(todo, verbose, **running) as upscaler:
-            _run(upscaler, todo, options, tally, quiet)
+            _run_all(upscaler, todo, options, encoding, tally, quiet)
     if (len(jobs) > 1 or tally.left_out or verbose) and not quiet:
         click.echo(tally.summary("to upscale" if dry_run else "upscaled"), err=True)
     if tally.failed:
@@ -263,6 +276,42 @@ def _opened(jobs: Sequence[Job], verbose: bool, **running: Any) -> Upscaler:
         told = f"{upscaler.info.summary}, in {time.perf_counter() - started:.2f} s"
         click.echo(f"{told}: {upscaler.info.reason}", err=True)
     return upscaler
+
+
+def _reads_videos() -> bool:
+    """Whether videos in folders are taken: where what reads them is installed."""
+    from importlib.util import find_spec
+
+    return find_spec("av") is not None
+
+
+def _run_all(
+    upscaler: Upscaler,
+    jobs: Sequence[Job],
+    options: InferOptions,
+    encoding: Mapping[str, Any],
+    tally: Tally,
+    quiet: bool,
+) -> None:
+    """Upscale images, then videos."""
+    from agsr.engines.jobs import STREAM
+    from agsr.engines.standard_streams import Stdin
+
+    videos, stdin = [job for job in jobs if job.is_video], None
+    if jobs[0].source == jobs[0].target == STREAM:
+        stdin = Stdin()
+        if stdin.begins_y4m():
+            videos = list(jobs)
+        else:
+            options = replace(options, stdin_head=stdin.head)
+    images = [job for job in jobs if job not in videos]
+    if images:
+        _run(upscaler, images, options, tally, quiet)
+    if videos:
+        common = {"sizing": options.sizing, "max_pixels": options.max_pixels}
+        failed = run_videos(upscaler, videos, {**common, **encoding}, quiet, stdin)
+        tally.failed += failed
+        tally.done += len(videos) - failed
 
 
 def _run(

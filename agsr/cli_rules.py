@@ -39,20 +39,23 @@ def is_folder(output: str) -> bool:
 def _is_file(options: Mapping[str, Any]) -> bool:
     """Whether -o names the result itself."""
     from agsr.encode import FORMATS
+    from agsr.media import WRITABLE
 
     output = options["output"]
     if is_folder(output) or Path(output).is_dir():
         return False
-    return bool(output == "-" or Path(output).suffix.lower() in FORMATS)
+    return bool(output == "-" or Path(output).suffix.lower() in {**FORMATS, **WRITABLE})
 
 
 def _is_of_other_format(options: Mapping[str, Any]) -> bool:
     """Whether -o names the result itself, by the ending of another format than --ext."""
     from agsr.encode import FORMATS
+    from agsr.media import WRITABLE
 
     if not _is_file(options) or options["output"] == "-":
         return False
-    return FORMATS[Path(options["output"]).suffix.lower()] != FORMATS["." + options["ext"]]
+    forms = {**FORMATS, **WRITABLE}
+    return forms[Path(options["output"]).suffix.lower()] != forms["." + options["ext"]]
 
 
 def _without(name: str) -> Callable[[Mapping[str, Any]], bool]:

@@ -5,6 +5,7 @@
     AgsrError                       a clear message is all the user needs; the CLI exits 1
     ├── MissingDependencyError      an optional package is not installed
     ├── ImageError                  a file can't be read or written as an image
+    ├── VideoError                  a file can't be read or written as a video
     ├── CheckpointError             a weights or training-state file is not what it should be
     ├── ModelError                  an ONNX file does not keep the contract
     ├── ExportError                 an export failed its own verification
@@ -34,6 +35,10 @@ class MissingDependencyError(AgsrError):
 
 class ImageError(AgsrError):
     """A file can't be read or written as an image."""
+
+
+class VideoError(AgsrError):
+    """A file can't be read or written as a video."""
 
 
 class CheckpointError(AgsrError):

@@ -8,7 +8,7 @@ from typing import Literal
 
 from agsr.errors import MissingDependencyError
 
-Extra = Literal["cpu", "gpu", "rtx", "pycuda", "train", "bench", "heif", "dev"]
+Extra = Literal["cpu", "gpu", "rtx", "pycuda", "train", "bench", "heif", "video", "dev"]
 """Names of the extras in ``pyproject.toml``."""
 
 

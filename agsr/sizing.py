@@ -15,6 +15,8 @@ class Sizing:
     """Output pixels per input pixel along each axis, above 0, at most `SCALE`."""
     box: tuple[int, int] | None = None
     """Largest width and height; the result is as large as fits, but at most ``scale`` times."""
+    multiple: int = 1
+    """Both sides are multiples of it, rounded down: 2 for video."""
 
     def __post_init__(self) -> None:
         if not 0 < self.scale <= SCALE:
@@ -22,6 +24,13 @@ class Sizing:
 
     def result(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the result of an input."""
+        exact = self._exact(height, width)
+        return self._multiple(exact[0]), self._multiple(exact[1])
+
+    def _multiple(self, side: int) -> int:
+        return max(self.multiple, side - side % self.multiple)
+
+    def _exact(self, height: int, width: int) -> tuple[int, int]:
         scale = self.scale
         if self.box is None:
             return max(1, round(height * scale)), max(1, round(width * scale))

@@ -20,6 +20,7 @@ from agsr.contract import SCALE
 from agsr.decode import FORMATS as READ_FORMATS
 from agsr.decode import READABLE
 from agsr.encode import FORMATS as WRITTEN_FORMATS
+from agsr.media import WRITABLE, is_video
 
 _NAMED_BY_SIZE = re.compile(r"(.+)_(?:x\d+(?:\.\d+)?|\d+x\d+)")
 """Stem of a result that `agsr.sizing.Sizing.suffix` has named."""
@@ -36,7 +37,12 @@ class Input:
     """Why nothing can be read there."""
 
 
-def find(sources: Sequence[Path], recursive: bool, output: Path | None) -> list[Input]:
+def find(
+    sources: Sequence[Path],
+    recursive: bool,
+    output: Path | None,
+    wanted: frozenset[str] = READABLE,
+) -> list[Input]:
     """The files that are meant, each once, in the order of ``sources``, folders by name.
 
     Args:
@@ -44,10 +50,11 @@ def find(sources: Sequence[Path], recursive: bool, output: Path | None) -> list[
         recursive: Take the images in folders and in all folders below, but for hidden ones, linked
             ones and ``output``.
         output: Folder of the results.
+        wanted: File name endings that are taken from folders.
     """
     real, first = RealPaths(), dict[str, Input]()
     for source in sources:
-        for found in _found(source, recursive, output, real):
+        for found in _found(source, recursive, output, (real, wanted)):
             first.setdefault(real(found.path), found)
     return list(first.values())
 
@@ -97,14 +104,17 @@ class RealPaths:
         return os.path.join(self._folder(folder), name)  # noqa: PTH118  # thousands of them
 
 
-def _found(path: Path, recursive: bool, output: Path | None, real: RealPaths) -> Iterator[Input]:
+def _found(
+    path: Path, recursive: bool, output: Path | None, look: tuple[RealPaths, frozenset[str]]
+) -> Iterator[Input]:
+    real, wanted = look
     if path.is_dir():
         if not recursive:
             yield Input(path, problem=f"{path}: a folder; -r upscales the images in it")
             return
-        found = list(_images(path, output, real))
+        found = list(_images(path, output, real, wanted))
     elif glob.has_magic(str(path)) and not os.path.lexists(path):
-        found = [Input(name, Path()) for name in _matching(path)]
+        found = [Input(name, Path()) for name in _matching(path, wanted)]
     else:
         found = [Input(path)]
     if not found:
@@ -114,8 +124,8 @@ def _found(path: Path, recursive: bool, output: Path | None, real: RealPaths) ->
     yield from found
 
 
-def _matching(pattern: Path) -> list[Path]:
-    """The files that fit a pattern; without an ending, it means images."""
+def _matching(pattern: Path, wanted: frozenset[str]) -> list[Path]:
+    """The files that fit a pattern; without an ending, it means what is wanted."""
     literal = next(n for n, part in enumerate(pattern.parts) if glob.has_magic(part))
     base, rest = Path(*pattern.parts[:literal]), Path(*pattern.parts[literal:])
     dotted = any(part.startswith(".") for part in rest.parts)
@@ -123,12 +133,14 @@ def _matching(pattern: Path) -> list[Path]:
         file
         for file in sorted(base.glob(str(rest)))
         if file.is_file()
-        and (bool(pattern.suffix) or file.suffix.lower() in READABLE)
+        and (bool(pattern.suffix) or file.suffix.lower() in wanted)
         and (dotted or not _is_hidden(file.relative_to(base)))
     ]
 
 
-def _images(folder: Path, output: Path | None, real: RealPaths) -> Iterator[Input]:
+def _images(
+    folder: Path, output: Path | None, real: RealPaths, wanted: frozenset[str]
+) -> Iterator[Input]:
     results = None if output is None else os.path.realpath(output)
     if results == os.path.realpath(folder):
         results = None
@@ -142,7 +154,7 @@ def _images(folder: Path, output: Path | None, real: RealPaths) -> Iterator[Inpu
         )
         below = here.relative_to(folder)
         for file in sorted(files):
-            if not file.startswith(".") and os.path.splitext(file)[1].lower() in READABLE:  # noqa: PTH122
+            if not file.startswith(".") and os.path.splitext(file)[1].lower() in wanted:  # noqa: PTH122
                 yield Input(here / file, below)
     for error in failed:
         problem = f"{error.filename}: can't be read: {error.strerror}"
@@ -156,7 +168,7 @@ def _is_hidden(path: Path) -> bool:
 def _origins(found: Input, suffix: str, known: dict[tuple[str, str], Path]) -> Iterator[Path]:
     """Inputs of which a file could be the result, by its name and place."""
     path = found.path
-    if path.suffix.lower() not in WRITTEN_FORMATS:
+    if path.suffix.lower() not in WRITTEN_FORMATS.keys() | WRITABLE.keys():
         return
     for base in _bases(path.stem, suffix):
         for folder in _folders(found):
@@ -181,7 +193,12 @@ def _folders(found: Input) -> Iterator[Path]:
 
 
 def _may_come_of(large: Path, small: Path) -> bool:
-    """Whether a picture has the proportions of another, and at most `SCALE` times its size."""
+    """Whether a picture has the proportions of another, and at most `SCALE` times its size.
+
+    Of videos the names decide.
+    """
+    if is_video(large.suffix) or is_video(small.suffix):
+        return is_video(large.suffix) and is_video(small.suffix)
     try:
         # Sorted, since the smaller one may be stored lying.
         (low, high), (short, long) = sorted(_size(large)), sorted(_size(small))

@@ -13,9 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agsr.contract import SCALE
+from agsr.decode import READABLE
 from agsr.encode import FORMATS, check_writable
 from agsr.engines.inputs import Input, RealPaths, find, without_results
-from agsr.errors import ImageError
+from agsr.errors import ImageError, VideoError
+from agsr.media import RAW, WRITABLE, is_video, result_ending
+from agsr.media import READABLE as MEDIA
 
 DEFAULT_SUFFIX = f"_x{SCALE}"
 """Put behind the input's name where no output file is named."""
@@ -41,6 +44,11 @@ class Job:
     problem: str | None = None
     """Why it can't be done; known before anything is read."""
 
+    @property
+    def is_video(self) -> bool:
+        """Whether the result is a video; what comes from stdin to stdout may be one yet."""
+        return self.extension == RAW or self.extension.lower() in WRITABLE
+
 
 def plan(
     sources: Sequence[Path],
@@ -51,6 +59,8 @@ def plan(
     recursive: bool = False,
     quality: int | None = None,
     folder: bool = False,
+    video_extension: str | None = None,
+    videos: bool = True,
     left_out: Callable[[Path, Path], None] = lambda _, __: None,
 ) -> list[Job]:
     """Decide which files are read and where every result goes, before anything is computed.
@@ -63,14 +73,16 @@ def plan(
         sources: Files, patterns like ``*.png`` that name no file, with ``recursive`` folders, or
             `STREAM`. One named twice is done once. Results of earlier runs are left out where
             their sources are there too; see `agsr.engines.inputs.without_results`.
-        output: None for beside the inputs, an image file name for a single input, `STREAM`, else a
+        output: None for beside the inputs, a file name for a single input, `STREAM`, else a
             folder, in which the folders of ``sources`` are repeated.
         suffix: Put behind each input's name.
-        extension: Format of the results, with the dot, where ``output`` does not name a file.
+        extension: Format of images, with the dot, where ``output`` does not name a file.
         recursive: Take the images in folders and in all folders below; linked folders are not
             followed.
         quality: Of the encoder; checked here, to be told at once where there is none.
         folder: ``output`` is a folder, whatever its name.
+        video_extension: Format of videos likewise; None for that of each input.
+        videos: Whether folders and patterns without an ending mean videos, too.
         left_out: Told every input that is a result of an earlier run, and its source.
 
     Returns:
@@ -80,25 +92,55 @@ def plan(
     Raises:
         ImageError: The whole makes no sense: several inputs would go to one file, or the format
             can't be written or has no quality.
+        VideoError: A single video would become an image, or an image a video.
     """
     if set(suffix) & {"/", "\\"}:
         raise ImageError(f"--suffix {suffix!r}: a suffix is a part of a name, not of a path")
-    inputs = without_results(find(sources, recursive, output), suffix, left_out)
+    inputs = without_results(
+        find(sources, recursive, output, READABLE | MEDIA if videos else READABLE), suffix, left_out
+    )
     if output is None and [found.path for found in inputs] == [STREAM]:
         output = STREAM
     if output is not None and not folder and _names_a_file(output, len(inputs)):
         if len(inputs) != 1:
             raise ImageError(f"{len(inputs)} inputs can't all become {output}; name a folder")
-        extension = extension if output == STREAM else output.suffix
+        raw = RAW if is_video(inputs[0].path.suffix) else extension
+        endings = [raw if output == STREAM else output.suffix]
         targets = [output]
+        _check_kind(inputs[0].path, endings[0])
     else:
-        targets = _targets(inputs, output, suffix + extension)
-    _check_format(targets, output, extension, quality)
-    jobs = zip(inputs, targets, strict=True)
-    return _checked([Job(found.path, target, extension, found.problem) for found, target in jobs])
+        endings = [_ending(found.path, extension, video_extension) for found in inputs]
+        targets = _targets(inputs, output, [suffix + ending for ending in endings])
+    jobs = [
+        Job(found.path, target, ending, found.problem)
+        for found, target, ending in zip(inputs, targets, endings, strict=True)
+    ]
+    images = [job for job in jobs if not job.is_video]
+    _check_format([job.target for job in images], output, extension, quality, endings)
+    return _checked(jobs)
 
 
-def _targets(inputs: Sequence[Input], output: Path | None, ending: str) -> list[Path]:
+def _ending(source: Path, image: str, video: str | None) -> str:
+    if not is_video(source.suffix):
+        return image
+    return video or result_ending(source.suffix)
+
+
+def _check_kind(source: Path, ending: str) -> None:
+    """Whether a source can become what is asked for."""
+    video = ending == RAW or ending.lower() in WRITABLE
+    if is_video(source.suffix) and not video:
+        raise VideoError(
+            f"{source}: a video can't become {ending or 'a file without suffix'}; expected one of "
+            f"{' '.join(WRITABLE)}"
+        )
+    if video and source != STREAM and not is_video(source.suffix):
+        raise VideoError(f"{source}: an image can't become a video ({ending})")
+
+
+def _targets(
+    inputs: Sequence[Input], output: Path | None, endings: Sequence[str]
+) -> list[Path]:
     """Where results go; inputs that would have one name there keep their folder or their ending."""
     homes = [f.path.parent if output is None else output / (f.below or Path()) for f in inputs]
     stems = [_STREAM_STEM if f.path == STREAM else f.path.stem for f in inputs]
@@ -109,7 +151,7 @@ def _targets(inputs: Sequence[Input], output: Path | None, ending: str) -> list[
     for group in _sharing(homes, stems):
         for n in group:
             stems[n] = inputs[n].path.name
-    return [home / (stem + ending) for home, stem in zip(homes, stems, strict=True)]
+    return [home / (s + end) for home, s, end in zip(homes, stems, endings, strict=True)]
 
 
 def _folders(files: Sequence[Path]) -> list[str]:
@@ -131,13 +173,19 @@ def _names_a_file(output: Path, inputs: int) -> bool:
     """An existing folder is a folder; else a known suffix, or for one input any, makes a file."""
     if output.is_dir():
         return False
-    known = output == STREAM or output.suffix.lower() in FORMATS
+    known = output == STREAM or output.suffix.lower() in FORMATS.keys() | WRITABLE.keys()
     return known or output.exists() or (inputs == 1 and bool(output.suffix))
 
 
 def _check_format(
-    targets: Sequence[Path], output: Path | None, extension: str, quality: int | None
+    targets: Sequence[Path],
+    output: Path | None,
+    extension: str,
+    quality: int | None,
+    endings: Sequence[str],
 ) -> None:
+    if len(endings) == 1:
+        extension = endings[0]
     try:
         for target in targets[:1]:
             check_writable(str(target), extension, quality)

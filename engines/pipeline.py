@@ -49,6 +49,8 @@ class InferOptions:
     """Leave out EXIF, XMP and resolution."""
     max_pixels: int = MAX_PIXELS
     """Larger inputs fail."""
+    stdin_head: bytes = b""
+    """What was read from stdin already."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def _upscale_and_write(
             return _hand_over(replace(stripes, bands=chain([first], bands)), pool, job, options)
     except Exception as error:  # whatever it is, it costs one file
         failed: Future[Outcome] = Future()
-        failed.set_result(Outcome(job, _reason(job, error)))
+        failed.set_result(Outcome(job, reason_of(job, error)))
         error.with_traceback(None)  # a reading's error and this frame would keep each other
         return failed
 
@@ -161,7 +163,7 @@ def _hand_over(
                 break
         error = None
     except Exception as failure:  # whatever it is, it costs one file
-        error = ImageError(_reason(job, failure))
+        error = ImageError(reason_of(job, failure))
         failure.with_traceback(None)
     finally:
         bands.end(error)
@@ -174,13 +176,13 @@ def _written(
     try:
         _write(result, job, options)
     except Exception as error:  # whatever it is, it costs one file
-        return Outcome(job, _reason(job, error))
+        return Outcome(job, reason_of(job, error))
     finally:
         leave()
     return Outcome(job, size=(result.height, result.width))
 
 
-def _reason(job: Job, error: Exception) -> str:
+def reason_of(job: Job, error: Exception) -> str:
     """What went wrong, behind the file's name."""
     if isinstance(error, MemoryError):
         return f"{job.source}: out of memory; use a smaller --tile"
@@ -196,7 +198,7 @@ def _read(job: Job, options: InferOptions) -> Picture:
     if job.problem is not None:
         raise ImageError(job.problem)
     if job.source == STREAM:
-        picture = _read_stream(options.max_pixels)
+        picture = _read_stream(options)
     else:
         picture = read_picture(job.source, options.max_pixels)
     result = options.sizing.result(*picture.pixels.shape[:2])
@@ -217,11 +219,12 @@ def _check_target(job: Job) -> None:
         raise ImageError(f"{job.target}: can't be written: {error.strerror}") from None
 
 
-def _read_stream(max_pixels: int) -> Picture:
-    content = b"" if sys.stdin is None else sys.stdin.buffer.read()
+def _read_stream(options: InferOptions) -> Picture:
+    rest = b"" if sys.stdin is None else sys.stdin.buffer.read()
+    content = options.stdin_head + rest
     if not content:
         raise ImageError("-: nothing came from stdin (0 bytes)")
-    return decode(content, "-", max_pixels)
+    return decode(content, "-", options.max_pixels)
 
 
 def _write(result: Stripes, job: Job, options: InferOptions) -> None:

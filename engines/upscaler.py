@@ -80,6 +80,11 @@ class Upscaler:
         """What really runs."""
         return self._backend.info
 
+    @property
+    def tiling(self) -> tuple[int | str, int | str]:
+        """Tile and halo as asked for."""
+        return self._tile, self._halo
+
     @overload
     def __call__(self, image: Array, progress: Progress | None = None) -> Array: ...
 

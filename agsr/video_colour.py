@@ -1,0 +1,100 @@
+"""Decoded frames ↔ RGB arrays: matrix, range and chroma position as tagged, by FFmpeg's scaler.
+
+Nothing but the layout changes: transfer and primaries stay what they were, so HDR stays HDR.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agsr.video_facts import MATRICES, VideoFacts, upright
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.filter import Graph
+
+_FLAGS = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+
+
+class ToRgb:
+    """Frames of one video → ``(H, W, 3)`` RGB as shown: uint8, or uint16 above 8 bits."""
+
+    def __init__(self, facts: VideoFacts) -> None:
+        self._facts = facts
+        form = "rgb24" if facts.depth <= 8 else "rgb48le"
+        range_ = "full" if facts.full_range else "limited"
+        # Where the colour of 4:2:0 lies is asked of each frame: decoders know it.
+        wishes = f"in_color_matrix={MATRICES[facts.matrix]}:in_range={range_}:out_range=full"
+        size = (facts.width, facts.height)
+        self._graph = _graph(size, facts.pix_fmt, f"{wishes}:in_chroma_loc=auto", form)
+
+    def __call__(self, frame: VideoFrame) -> NDArray[Any]:
+        """The pixels of a frame."""
+        self._graph.push(frame)
+        return upright(_pulled(self._graph).to_ndarray(), self._facts.orientation)
+
+
+class FromRgb:
+    """``(H, W, 3)`` RGB, uint8 or uint16 → frames of another layout.
+
+    Args:
+        width: Of the pictures.
+        height: Of the pictures.
+        depth: Of the source: whether pictures are uint8 (8) or uint16 (more).
+        pix_fmt: FFmpeg's name of the layout.
+        matrix: One of `MATRICES`.
+        full_range: Whether all codes are used.
+        chroma_place: Where the colour of 4:2:0 lies: ``left`` is what codecs mean by default.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        height: int,
+        depth: int,
+        pix_fmt: str,
+        matrix: int,
+        full_range: bool,
+        chroma_place: str = "left",
+    ) -> None:
+        self._form = "rgb24" if depth <= 8 else "rgb48le"
+        range_ = "full" if full_range else "limited"
+        wishes = f"out_color_matrix={MATRICES[matrix]}:in_range=full:out_range={range_}"
+        place = f":out_chroma_loc={chroma_place}" if "420" in pix_fmt else ""
+        self._graph = _graph((width, height), self._form, wishes + place, pix_fmt)
+
+    def __call__(self, pixels: NDArray[Any]) -> VideoFrame:
+        """A frame without a time."""
+        from av import VideoFrame
+
+        self._graph.push(VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=self._form))
+        return _pulled(self._graph)
+
+
+def _graph(size: tuple[int, int], form: str, wishes: str, result: str) -> Graph:
+    """A filter graph that only converts."""
+    from fractions import Fraction
+
+    from av.filter import Graph
+
+    graph = Graph()
+    named: Any = form  # PyAV's types know less than it takes
+    source = graph.add_buffer(
+        width=size[0], height=size[1], format=named, time_base=Fraction(1, 1000)
+    )
+    graph.link_nodes(
+        source,
+        graph.add("scale", f"{_FLAGS}:{wishes}"),
+        graph.add("format", result),
+        graph.add("buffersink"),
+    ).configure()
+    return graph
+
+
+def _pulled(graph: Graph) -> VideoFrame:
+    frame: Any = graph.pull()
+    return frame  # type: ignore[no-any-return]

@@ -1,0 +1,286 @@
+"""How a result is encoded: the codec, its options and what they make of the source's colours.
+
+An `Encoding` is decided once; every segment and the complete file are opened by it, so that their
+packets fit together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from agsr.errors import VideoError, first_line
+from agsr.video_facts import HdrLight, VideoFacts
+from agsr.video_source import av
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+    from av.video.stream import VideoStream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codec:
+    """An encoder of FFmpeg, and how it is asked for quality."""
+
+    encoder: str
+    crf: int | None = None
+    """Visually lossless; None for an encoder without such a thing."""
+    crf_range: tuple[int, int] = (0, 51)
+    preset: str = ""
+    """The name of its option for speed."""
+    options: Mapping[str, str]
+    chroma: tuple[str, ...] = ()
+    """Where it differs from all three."""
+
+
+ENCODERS: Mapping[str, Codec] = {
+    "h264": Codec(encoder="libx264", crf=16, preset="preset", options={}),
+    "hevc": Codec(
+        encoder="libx265", crf=18, preset="preset", options={"x265-params": "log-level=error"}
+    ),
+    "av1": Codec(
+        encoder="libsvtav1", crf=20, crf_range=(1, 63), preset="preset", options={"preset": "6"}
+    ),
+    "vp9": Codec(
+        encoder="libvpx-vp9",
+        crf=18,
+        crf_range=(0, 63),
+        preset="cpu-used",
+        options={"b": "0", "cpu-used": "2", "tile-columns": "2"},
+    ),
+    "prores": Codec(encoder="prores_ks", options={"vendor": "apl0"}),
+    "ffv1": Codec(encoder="ffv1", options={"level": "3", "slicecrc": "1"}),
+}
+"""By the names of `agsr.media.CODECS`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """All that decides the bytes of an encoder, but for the pictures."""
+
+    encoder: str
+    options: tuple[tuple[str, str], ...]
+    width: int
+    height: int
+    pix_fmt: str
+    depth: int
+    """Of the pictures it is given: 8, or more for uint16."""
+    matrix: int
+    full_range: bool
+    primaries: int
+    transfer: int
+    aspect: Fraction | None
+    time_base: Fraction
+    rate: Fraction
+
+    def add_to(self, container: OutputContainer) -> VideoStream:
+        """The video stream of an output, configured but not yet opened."""
+        stream: Any = container.add_stream(
+            self.encoder,
+            rate=self.rate,
+            width=self.width,
+            height=self.height,
+            time_base=self.time_base,
+            options=dict(self.options),
+        )
+        context = stream.codec_context
+        context.pix_fmt = self.pix_fmt
+        context.colorspace, context.color_range = self.matrix, 2 if self.full_range else 1
+        context.color_primaries, context.color_trc = self.primaries, self.transfer
+        if self.aspect:
+            context.sample_aspect_ratio = self.aspect
+        if self.encoder == "libx265" and container.format.name in ("mp4", "mov"):
+            context.codec_tag = "hvc1"  # what Apple's players want
+        return stream  # type: ignore[no-any-return]
+
+
+def choose(
+    facts: VideoFacts,
+    size: tuple[int, int],
+    form: str,
+    *,
+    codec: str | None = None,
+    crf: int | None = None,
+    preset: str | None = None,
+) -> tuple[Encoding, list[str]]:
+    """Decide how a result is encoded.
+
+    Args:
+        facts: Of the source.
+        size: Height and width of the result.
+        form: FFmpeg's name of the container.
+        codec: One of `ENCODERS`; None for what suits the container and the depth.
+        crf: Quality, smaller is better; None for visually lossless.
+        preset: Of the encoder: how much time it takes.
+
+    Returns:
+        The encoding, and what of the source it can't keep.
+
+    Raises:
+        VideoError: This build of FFmpeg lacks the encoder, or it has no such option.
+    """
+    name = codec or default_codec(form, facts.depth)
+    known = ENCODERS[name]
+    pix_fmt = _pix_fmt(known.encoder, facts)
+    options = dict(known.options) | _quality(name, known, crf, preset)
+    lost = _depth_lost(pix_fmt, facts, name) + _tell_light(options, name, facts.hdr)
+    if name == "prores":
+        options["profile"] = "4" if "444" in pix_fmt else "3"
+    encoding = Encoding(
+        encoder=known.encoder,
+        options=tuple(sorted(options.items())),
+        width=size[1],
+        height=size[0],
+        pix_fmt=pix_fmt,
+        depth=facts.depth,
+        matrix=facts.matrix,
+        full_range=facts.full_range and not facts.rgb,
+        primaries=facts.primaries,
+        transfer=facts.transfer,
+        aspect=facts.shown_aspect,
+        time_base=facts.time_base,
+        rate=facts.rate,
+    )
+    return encoding, lost
+
+
+def default_codec(form: str, depth: int) -> str:
+    """What plays everywhere, and above 8 bits, what plays at all."""
+    if form == "webm":
+        return "vp9"
+    return "h264" if depth <= 8 else "hevc"
+
+
+def available() -> list[str]:
+    """The codecs whose encoders are in this build of FFmpeg."""
+    return [name for name, codec in ENCODERS.items() if _is_there(codec.encoder)]
+
+
+def opened(encoding: Encoding, form: str, name: str) -> bytes:
+    """Open the encoder and a container once, to find out before long work whether both will do.
+
+    Returns:
+        What the encoder puts before its first packet.
+
+    Raises:
+        VideoError: The container can't hold the codec, or the encoder refuses an option.
+    """
+    import io
+
+    sink = io.BytesIO()
+    library = av()
+    try:
+        container = library.open(sink, "w", format=form)
+        stream = encoding.add_to(container)
+        container.start_encoding()
+        return bytes(stream.codec_context.extradata or b"")
+    except (library.error.FFmpegError, ValueError) as error:
+        raise VideoError(
+            f"{name}: {encoding.encoder} in {form} is refused ({first_line(error)}); check --codec "
+            f"and --preset, or take .mkv; encoders here: {', '.join(available())}"
+        ) from None
+
+
+def _is_there(encoder: str) -> bool:
+    library = av()
+    try:
+        library.codec.Codec(encoder, "w")
+    except library.codec.codec.UnknownCodecError:
+        return False
+    return True
+
+
+def _quality(name: str, codec: Codec, crf: int | None, preset: str | None) -> dict[str, str]:
+    options = {}
+    if crf is not None and codec.crf is None:
+        raise VideoError(f"--crf {crf}: {name} has none; leave it out, or take h264 or hevc")
+    if crf is not None and not codec.crf_range[0] <= crf <= codec.crf_range[1]:
+        low, high = codec.crf_range
+        raise VideoError(f"--crf {crf}: {name} takes {low} to {high}; smaller is better")
+    if codec.crf is not None:
+        options["crf"] = str(codec.crf if crf is None else crf)
+    if preset is not None and not codec.preset:
+        raise VideoError(f"--preset {preset}: {name} has none; leave it out")
+    if preset is not None:
+        options[codec.preset] = preset
+    return options
+
+
+def _pix_fmt(encoder: str, facts: VideoFacts) -> str:
+    """The encoder's layout nearest to the source's: what holds all, else what loses least."""
+    if not _is_there(encoder):
+        raise VideoError(
+            f"this build of FFmpeg lacks the encoder {encoder}; there are: {', '.join(available())}"
+        )
+    formats = av().codec.Codec(encoder, "w").video_formats or ()
+    known = {form.name for form in formats}
+    for chroma, depth in _wishes(facts):
+        name = f"yuv{chroma}p" + ("" if depth == 8 else f"{depth}le")
+        if name in known:
+            return name
+    raise VideoError(f"{encoder} takes none of the usual layouts: {' '.join(sorted(known))}")
+
+
+def _wishes(facts: VideoFacts) -> Iterator[tuple[str, int]]:
+    """Chroma and depth, the best first: nothing lost, then depth, then colour."""
+    chromas, depths = ["420", "422", "444"], [8, 10, 12]
+    depth = next((bits for bits in depths if bits >= facts.depth), depths[-1])
+    higher = [bits for bits in depths if bits >= depth]
+    lower = [bits for bits in reversed(depths) if bits < depth]
+    at = chromas.index(facts.chroma)
+    for chroma in (*chromas[at:], *reversed(chromas[:at])):
+        for bits in (*higher, *lower):
+            if bits in higher or chroma == facts.chroma or chroma == "420":
+                yield chroma, bits
+
+
+def _depth_lost(pix_fmt: str, facts: VideoFacts, name: str) -> list[str]:
+    kept = next((bits for bits in (10, 12) if pix_fmt.endswith(f"{bits}le")), 8)
+    lost = []
+    if kept < min(facts.depth, 16):
+        lost.append(f"{facts.depth} bits a component become {kept}, the most of {name} here")
+    if facts.chroma not in pix_fmt and facts.chroma > pix_fmt[3:6]:
+        lost.append(f"colour of 4:{facts.chroma[1]}:{facts.chroma[2]} becomes that of {pix_fmt}")
+    return lost
+
+
+def _tell_light(options: dict[str, str], name: str, hdr: HdrLight) -> list[str]:
+    """Tell an encoder HDR10's static metadata, or the user that it can't be told."""
+    if hdr == HdrLight():
+        return []
+    if name not in ("hevc", "av1"):
+        return [f"HDR10's mastering display and light levels are lost: {name} has no place here"]
+    parts = _x265_light(hdr) if name == "hevc" else _svt_light(hdr)
+    key = "x265-params" if name == "hevc" else "svtav1-params"
+    options[key] = ":".join(filter(None, (options.get(key, ""), *parts)))
+    return []
+
+
+def _x265_light(hdr: HdrLight) -> list[str]:
+    parts = []
+    if hdr.primaries and hdr.luminance:
+        r, g, b, white = _points(tuple(round(value * 50_000) for value in hdr.primaries))
+        low, high = (round(value * 10_000) for value in hdr.luminance)
+        parts.append(f"master-display=G{g}B{b}R{r}WP{white}L({high},{low})")
+    if hdr.levels:
+        parts.append(f"max-cll={hdr.levels[0]},{hdr.levels[1]}")
+    return parts
+
+
+def _svt_light(hdr: HdrLight) -> list[str]:
+    parts = []
+    if hdr.primaries and hdr.luminance:
+        r, g, b, white = _points(hdr.primaries)
+        low, high = hdr.luminance
+        parts.append(f"mastering-display=G{g}B{b}R{r}WP{white}L({high:.4f},{low:.4f})")
+    if hdr.levels:
+        parts.append(f"content-light={hdr.levels[0]},{hdr.levels[1]}")
+    return parts
+
+
+def _points(values: tuple[float, ...]) -> list[str]:
+    """Eight numbers as four points in brackets."""
+    texts = [str(value) if isinstance(value, int) else f"{value:.5f}" for value in values]
+    return [f"({x},{y})" for x, y in zip(texts[::2], texts[1::2], strict=True)]

@@ -1,0 +1,251 @@
+"""Video files → decoded frames, and what is known of them: local files of a few containers only.
+
+A video is not trusted: FFmpeg may open the named file alone, by a demuxer of `DEMUXERS`, and no
+frame above the limit of pixels is decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agsr.errors import VideoError, first_line
+from agsr.optional import require
+from agsr.video_facts import VideoFacts, facts_of
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,yuv4mpegpipe"
+"""FFmpeg's names of what is read."""
+
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+
+
+class Bytes(Protocol):
+    """Where a stream of bytes comes from."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes; none at the end."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a look at all packets tells, without decoding them."""
+
+    frames: int
+    """Of the video stream: packets that hold a picture."""
+
+
+def av() -> Any:
+    """PyAV, or an error that says how to get it."""
+    return require("av", extra="video", purpose="Reading or writing video")
+
+
+class VideoSource:
+    """An opened video: its facts, and its frames once, in the order they are shown."""
+
+    def __init__(self, container: InputContainer, name: str) -> None:
+        self._name = name
+        self._container, self._taken = container, False
+        self._stream = picture_stream(container, name)
+        self._stream.thread_type = "AUTO"
+        decoded = self._decoded()
+        first = next(decoded, None)
+        if first is None:
+            raise VideoError(f"{name}: no frame in it")
+        self._frames = chain([first], decoded)
+        self.facts: VideoFacts = facts_of(self._stream, first, name)
+
+    def frames(self) -> Generator[tuple[int, VideoFrame], None, None]:
+        """Each frame and its time, in units of the time base and growing; then it is closed.
+
+        Raises:
+            VideoError: A frame can't be decoded, or its size is another than that of the first.
+        """
+        self._taken = True
+        last, usual = None, self.facts.usual_duration
+        with closing(self._container):
+            for number, frame in enumerate(self._frames):
+                self._check(number, frame)
+                time = frame.pts
+                if time is None or (last is not None and time <= last):
+                    time = 0 if last is None else last + (usual if time is None else 1)
+                last = time
+                yield time, frame
+
+    def close(self) -> None:
+        """Close it, unless its frames are taken, perhaps in another thread: that closes it."""
+        if not self._taken:
+            self._container.close()
+
+    def _check(self, number: int, frame: VideoFrame) -> None:
+        facts = self.facts
+        if (frame.width, frame.height) != (facts.width, facts.height):
+            raise VideoError(
+                f"{self._name}: frame {number} has {frame.width}x{frame.height} pixels, the first "
+                f"{facts.width}x{facts.height}; cut the video where its size changes"
+            )
+        if frame.is_corrupt:
+            raise VideoError(f"{self._name}: frame {number} is damaged")
+
+    def _decoded(self) -> Iterator[VideoFrame]:
+        number = 0
+        packets = self._container.demux(self._stream)
+        try:
+            for packet in packets:
+                for frame in packet.decode():
+                    yield frame
+                    number += 1
+        except (av().error.FFmpegError, ValueError) as error:
+            raise VideoError(
+                f"{self._name}: frame {number} can't be decoded: {_said(error)}"
+            ) from None
+
+
+def open_container(source: Path | Bytes, name: str, max_pixels: int) -> InputContainer:
+    """An input of FFmpeg.
+
+    Raises:
+        VideoError: There is no such file, or it is not a video that is read here.
+    """
+    library = av()
+    form = None if isinstance(source, Path) else "yuv4mpegpipe"
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": DEMUXERS,
+        "max_pixels": str(max_pixels),
+    }
+    if form:  # every frame is like the first, so that there is nothing to wait for
+        options |= {"probesize": "32", "analyzeduration": "0"}
+    opened = _local(source) if isinstance(source, Path) else source
+    try:
+        return library.open(  # type: ignore[no-any-return]
+            opened, format=form, options=options, metadata_errors="replace"
+        )
+    except (library.error.FFmpegError, ValueError) as error:
+        raise VideoError(_not_opened(source, name, error)) from None
+
+
+def open_video(source: Path | Bytes, name: str, max_pixels: int) -> VideoSource:
+    """A video, to be closed.
+
+    Args:
+        source: A file, or where a YUV4MPEG2 stream comes from.
+        name: For messages.
+        max_pixels: Videos with larger frames are refused, undecoded.
+
+    Raises:
+        VideoError: As `open_container`; or no frame can be decoded, or frames are too large.
+    """
+    container = open_container(source, name, max_pixels)
+    try:
+        _check_size(picture_stream(container, name), name, max_pixels)
+        return VideoSource(container, name)
+    except BaseException:
+        container.close()
+        raise
+
+
+def picture_stream(container: InputContainer, name: str) -> VideoStream:
+    """The video stream to upscale: the first that is no cover picture.
+
+    Raises:
+        VideoError: There is none, or nothing here decodes it.
+    """
+    streams = [stream for stream in container.streams.video if not is_cover(stream)]
+    if not streams:
+        raise VideoError(f"{name}: no video stream in it")
+    if streams[0].codec_context is None:
+        raise VideoError(f"{name}: nothing here decodes its video stream")
+    return streams[0]
+
+
+def is_cover(stream: Any) -> bool:
+    """Whether a stream is a picture that stands for the file."""
+    return bool(stream.disposition & av().stream.Disposition.attached_pic)
+
+
+def survey(path: Path, max_pixels: int) -> Survey:
+    """Read every packet of a file once, to find a truncated one before hours of work.
+
+    Raises:
+        VideoError: It is truncated, or damaged as far as its container shows.
+    """
+    frames = 0
+    with open_container(path, str(path), max_pixels) as container:
+        index = picture_stream(container, str(path)).index
+        for packet in _packets(container, str(path)):
+            if packet.is_corrupt:
+                raise VideoError(f"{path}: damaged or truncated after frame {frames}")
+            frames += packet.stream_index == index and packet.size > 0
+    if _lacks_its_end(path):
+        raise VideoError(f"{path}: truncated after frame {frames}: its header tells of more")
+    return Survey(frames)
+
+
+def _packets(container: InputContainer, name: str) -> Iterator[Packet[Any]]:
+    try:
+        yield from container.demux()
+    except av().error.FFmpegError as error:
+        raise VideoError(f"{name}: damaged or truncated: {_said(error)}") from None
+
+
+def _lacks_its_end(path: Path) -> bool:
+    """Whether a Matroska file is shorter than its segment says; FFmpeg ends without a word."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if not head.startswith(_EBML):
+        return False
+    size, start = _vint(head, len(_EBML))
+    at = start + size
+    if head[at : at + 4] != _SEGMENT:
+        return False
+    size, start = _vint(head, at + 4)
+    unknown = (1 << 7 * (start - at - 4)) - 1  # of a recording that was never closed
+    return size != unknown and path.stat().st_size < start + size
+
+
+def _vint(data: bytes, at: int) -> tuple[int, int]:
+    """A Matroska number of variable length at a position, and the position behind it."""
+    length = 9 - data[at].bit_length() if at < len(data) and data[at] else 1
+    value = int.from_bytes(data[at : at + length], "big")
+    return value & ((1 << 7 * length) - 1), at + length
+
+
+def _check_size(stream: VideoStream, name: str, max_pixels: int) -> None:
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > max_pixels:
+        raise VideoError(
+            f"{name}: {width}x{height} is {width * height} pixels a frame, more than {max_pixels}; "
+            "raise --max-pixels if the file is trusted"
+        )
+
+
+def _local(path: Path) -> str:
+    """A name that FFmpeg takes for a file's, whatever is in it."""
+    if not path.exists():
+        raise VideoError(f"{path}: no such file")
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "not a regular file"
+        raise VideoError(f"{path}: {kind}; expected a video file, or '-' for YUV4MPEG2 from stdin")
+    return f"file:{path}"
+
+
+def _not_opened(source: Path | Bytes, name: str, error: Exception) -> str:
+    if isinstance(source, Path) and source.stat().st_size == 0:
+        return f"{name}: the file is empty (0 bytes)"
+    if isinstance(error, PermissionError):
+        return f"{name}: can't be read: {error.strerror}"
+    return f"{name}: not a video, or truncated; expected one of MP4, MOV, MKV, WebM, AVI, YUV4MPEG2"
+
+
+def _said(error: Exception) -> str:
+    """FFmpeg's reason, without the rest."""
+    return getattr(error, "strerror", None) or first_line(error)

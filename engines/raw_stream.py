@@ -1,0 +1,154 @@
+"""Upscaled frames to stdout as YUV4MPEG2 (Y4M): uncompressed, one after the other, for pipes.
+
+``ffmpeg -i in.mp4 -f yuv4mpegpipe -strict -1 - | agsr infer - -o - | ffmpeg -i - out.mp4``
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from agsr.engines.threads import Behind, ahead
+from agsr.engines.upscaler import Upscaler
+from agsr.engines.video import Item, Progress, VideoOptions, read_frames, shares
+from agsr.errors import VideoError
+from agsr.media import Y4M_MAGIC
+from agsr.picture import Picture
+from agsr.video_colour import FromRgb
+from agsr.video_facts import VideoFacts
+from agsr.video_source import Bytes, open_video, survey
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+
+_AHEAD = 2
+"""Frames that are read, and that are written, while the network runs."""
+
+_log = logging.getLogger(__name__)
+
+
+class Sink(Protocol):
+    """Where bytes go."""
+
+    def write(self, data: bytes, /) -> int | None:
+        """Write some of the bytes; None means all."""
+
+
+def stream_video(
+    upscaler: Upscaler,
+    source: Path | Bytes,
+    sink: Sink,
+    options: VideoOptions | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> None:
+    """Upscale a video, and write its frames uncompressed as soon as they are there.
+
+    Args:
+        upscaler: Runs in the caller's thread.
+        source: A file, or where a YUV4MPEG2 stream comes from.
+        sink: Gets a YUV4MPEG2 stream with the source's chroma, depth and range.
+        options: Size; there is no encoder.
+        progress: Told after each tile.
+
+    Raises:
+        VideoError: The source can't be read or decoded to its end, or nobody reads the sink.
+        BackendError, MemoryError: As for images.
+    """
+    options = options or VideoOptions()
+    name = str(source) if isinstance(source, Path) else "-"
+    total = survey(source, options.max_pixels).frames if isinstance(source, Path) else None
+    with closing(open_video(source, name, options.max_pixels)) as video:
+        facts, done = video.facts, 0
+        sizing = replace(options.sizing, multiple=2)
+        for text in facts.warnings:
+            _log.warning("%s: %s", name, text)
+        writer = Y4mWriter(sink, facts, sizing.result(*facts.shown_size))
+        try:
+            with (
+                Behind(writer.add, _AHEAD) as write,
+                closing(ahead(read_frames(video, {}), _AHEAD)) as items,
+            ):
+                steady = _Steady(facts, name)
+                for item in items:
+                    steady.check(item)
+                    if item.pixels is not None:
+                        share = shares(progress, total, done)
+                        result = upscaler.picture(Picture(item.pixels), share, sizing).pixels
+                    write(result)
+                    done += 1
+                    progress(Progress(done, total, 0))
+                write.finish()
+        except BrokenPipeError:
+            raise VideoError(f"{name}: stdout was closed after {done} frames") from None
+
+
+class Y4mWriter:
+    """RGB arrays → a YUV4MPEG2 stream."""
+
+    def __init__(self, sink: Sink, facts: VideoFacts, size: tuple[int, int]) -> None:
+        self._sink = sink
+        depth = next((bits for bits in (8, 10, 12) if bits >= facts.depth), 16)
+        chroma = "mono" if facts.grey else facts.chroma
+        base = "gray" if facts.grey else f"yuv{chroma}p"
+        pix_fmt = base if depth == 8 else f"{base}{depth}le"
+        self._layout = (depth + 7) // 8
+        self._from_rgb = FromRgb(
+            width=size[1],
+            height=size[0],
+            depth=facts.depth,
+            pix_fmt=pix_fmt,
+            matrix=facts.matrix,
+            full_range=facts.full_range and not facts.rgb,
+        )
+        deep = "" if depth == 8 else (str(depth) if facts.grey else f"p{depth}")
+        place = "mpeg2" if (chroma, depth) == ("420", 8) else ""
+        aspect = facts.shown_aspect or Fraction(0)
+        ratio = f"{aspect.numerator}:{aspect.denominator}" if aspect else "0:0"
+        range_ = "FULL" if facts.full_range and not facts.rgb else "LIMITED"
+        rate = f"{facts.rate.numerator}:{facts.rate.denominator}"
+        header = f"W{size[1]} H{size[0]} F{rate} Ip A{ratio} C{chroma}{deep}{place}"
+        self._begin = Y4M_MAGIC + f"{header} XCOLORRANGE={range_}\n".encode()
+
+    def add(self, pixels: Any) -> None:
+        """Write one frame, and the header before the first."""
+        planes = b"".join(self._packed(self._from_rgb(pixels)))
+        self._write(self._begin + b"FRAME\n" + planes)
+        self._begin = b""
+
+    def _packed(self, frame: VideoFrame) -> list[bytes]:
+        """The planes without what FFmpeg puts behind each row."""
+        rows = []
+        for plane in frame.planes:
+            values = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]
+            rows.append(values[: plane.height, : plane.width * self._layout].tobytes())
+        return rows
+
+    def _write(self, data: bytes) -> None:
+        left = memoryview(data)
+        while len(left):
+            written = self._sink.write(left)  # type: ignore[arg-type]
+            left = left[len(left) if written is None else written :]
+
+
+class _Steady:
+    """Warns once of a video whose frames do not come at one rate, which is all Y4M tells."""
+
+    def __init__(self, facts: VideoFacts, name: str) -> None:
+        self._usual, self._name = facts.usual_duration, name
+        self._before: int | None = None
+        self._warned = False
+
+    def check(self, item: Item) -> None:
+        """Look at the time of one more frame."""
+        step = self._usual if self._before is None else item.time - self._before
+        self._before = item.time
+        if not self._warned and abs(step - self._usual) > max(1, self._usual // 2):
+            self._warned = True
+            _log.warning("%s: its frame rate varies, which YUV4MPEG2 can't tell", self._name)

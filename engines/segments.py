@@ -1,0 +1,154 @@
+"""The finished parts of a video, kept beside the result until it is complete.
+
+Each part is a file of its own, named by the frames in it, and appears under that name only when
+complete. What they were made of and how is written beside them: parts of anything else are removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from agsr.errors import VideoError
+from agsr.optional import require
+from agsr.video_join import SEGMENT_FORMAT
+
+LENGTH = 48
+"""Frames of a segment but the last: at most that many are computed twice after a kill."""
+
+FOLDER_ENDING = ".agsr-segments"
+"""Put behind the result's name."""
+
+_NAME = re.compile(rf"frames-(\d+)-(\d+)\.{SEGMENT_FORMAT}")
+
+_log = logging.getLogger(__name__)
+
+
+class Segments:
+    """The folder of one result. Made by `open_segments`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.done: dict[int, int] = {}
+        """Numbers of frames, by the first frame."""
+        for path in sorted(folder.iterdir()):
+            match = _NAME.fullmatch(path.name)
+            if match:
+                first, last = int(match[1]), int(match[2])
+                self.done[first] = last + 1 - first
+            elif path.suffix == ".part":
+                path.unlink()
+
+    @property
+    def unfinished(self) -> Path:
+        """Where the segment lies that is written now."""
+        return self.folder / "unfinished.part"
+
+    def complete(self, first: int, count: int) -> None:
+        """Give the written segment its name; from now on it is kept."""
+        with self.unfinished.open("r+b") as file:
+            os.fsync(file.fileno())
+        self.unfinished.replace(self._path(first, count))
+        self.done[first] = count
+
+    def remove(self, path: Path) -> None:
+        """Remove a segment that turned out to be damaged."""
+        path.unlink(missing_ok=True)
+
+    def in_order(self, frames: int) -> list[tuple[Path, int]]:
+        """All segments of a video of so many frames.
+
+        Raises:
+            VideoError: They do not cover it; they were made of something else.
+        """
+        ordered = sorted(self.done.items())
+        expected = 0
+        for first, count in ordered:
+            if first != expected:
+                break
+            expected += count
+        if expected != frames or sum(self.done.values()) != frames:
+            raise VideoError(f"{self.folder}: not the segments of {frames} frames; remove it")
+        return [(self._path(first, count), count) for first, count in ordered]
+
+    def _path(self, first: int, count: int) -> Path:
+        return self.folder / f"frames-{first:08}-{first + count - 1:08}.{SEGMENT_FORMAT}"
+
+
+@contextmanager
+def open_segments(target: Path, identity: Mapping[str, Any]) -> Iterator[Segments]:
+    """The folder of segments beside a result, for one process at a time.
+
+    Args:
+        target: The result.
+        identity: What the segments depend on, as JSON can hold it; those of another are removed.
+
+    Raises:
+        VideoError: Another process is at it.
+        OSError: The folder can't be written.
+    """
+    filelock = require("filelock", extra="video", purpose="Keeping parts of a video")
+    folder = target.with_name(target.name + FOLDER_ENDING)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise VideoError(f"{target}: another process makes it; {folder} is locked") from None
+    try:
+        _make_fit(folder, json.dumps(identity, indent=1, sort_keys=True, default=str) + "\n")
+        yield Segments(folder)
+    finally:
+        lock.release()
+        if not any(_NAME.fullmatch(path.name) for path in _content(folder)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_segments(segments: Segments) -> None:
+    """Remove all segments: the result is complete."""
+    for path in _content(segments.folder):
+        if path.name != "lock":
+            path.unlink()
+    segments.done.clear()
+
+
+def content_hash(path: Path) -> str:
+    """BLAKE2b of a file's bytes."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _make_fit(folder: Path, identity: str) -> None:
+    """Leave segments of this identity only."""
+    noted = folder / "made-of.json"
+    if noted.exists() and noted.read_text(encoding="utf-8") == identity:
+        return
+    removed = 0
+    for path in _content(folder):
+        if path.name != "lock":
+            removed += _NAME.fullmatch(path.name) is not None
+            path.unlink()
+    if removed:
+        _log.warning("%s: %d segments of another input or other settings removed", folder, removed)
+    noted.write_text(identity, encoding="utf-8")
+
+
+def _content(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def finished(target: Path) -> int:
+    """How many segments of a result lie beside it."""
+    folder = target.with_name(target.name + FOLDER_ENDING)
+    return sum(_NAME.fullmatch(path.name) is not None for path in _content(folder))

@@ -1,0 +1,343 @@
+"""A video file in, a video file four times as large out: every frame by the `Upscaler`.
+
+Frames are decoded ahead and encoded behind in threads of their own, a few at a time. What is
+encoded is kept in segments (`agsr.engines.segments`), so that a run that was broken off goes on;
+at the end they are joined with everything else that is in the source (`agsr.video_join`).
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from array import array
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agsr._version import __version__
+from agsr.atomic import complete_file
+from agsr.decode import MAX_PIXELS
+from agsr.engines.segments import (
+    LENGTH,
+    Segments,
+    content_hash,
+    open_segments,
+    remove_segments,
+)
+from agsr.engines.threads import Behind, ahead
+from agsr.engines.upscaler import Upscaler
+from agsr.errors import VideoError
+from agsr.media import WRITABLE
+from agsr.picture import Picture
+from agsr.sizing import Sizing
+from agsr.video_colour import FromRgb, ToRgb
+from agsr.video_encode import Encoding, choose, opened
+from agsr.video_facts import VideoFacts
+from agsr.video_join import (
+    SEGMENT_FORMAT,
+    SegmentError,
+    Timing,
+    join,
+    left_out,
+    other_videos,
+)
+from agsr.video_source import Bytes, VideoSource, av, open_video, survey
+
+_AHEAD = 2
+"""Frames that are decoded, and that are encoded, while the network runs."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions:
+    """How a video is made."""
+
+    sizing: Sizing = field(default_factory=Sizing)
+    """Size of the result; sides are made even."""
+    codec: str | None = None
+    """One of `agsr.media.CODECS`; None for what suits the container and the depth."""
+    crf: int | None = None
+    """The encoder's quality, smaller is better; None for visually lossless."""
+    preset: str | None = None
+    """How much time the encoder takes, in its own words."""
+    max_pixels: int = MAX_PIXELS
+    """Videos with larger frames fail."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a video is."""
+
+    done: float
+    """Frames, with the share of the present one."""
+    total: int | None
+    """Frames of the video, where that is known."""
+    kept: int
+    """Frames of ``done`` that an earlier run has made."""
+
+
+def upscale_video(
+    upscaler: Upscaler,
+    source: Path | Bytes,
+    target: Path,
+    options: VideoOptions | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> None:
+    """Upscale a video file.
+
+    Broken off at any moment and called again with the same arguments, it goes on: finished
+    segments lie in a folder beside ``target`` until that is complete.
+
+    Args:
+        upscaler: Runs in the caller's thread.
+        source: A file; or where a YUV4MPEG2 stream comes from, which can't go on.
+        target: The result, by its ending MP4, MOV, MKV or WebM.
+        options: Size and encoding.
+        progress: Told after each tile, and of frames that were already there.
+
+    Raises:
+        VideoError: The source can't be read or decoded to its end, or the result not be written as
+            it is asked for.
+        BackendError, MemoryError: As for images.
+    """
+    options = options or VideoOptions()
+    name = str(source) if isinstance(source, Path) else "-"
+    form = _form(target)
+    total = survey(source, options.max_pixels).frames if isinstance(source, Path) else None
+    with closing(open_video(source, name, options.max_pixels)) as video:
+        encoding = _encoding(video.facts, name, target, form, options)
+        _tell_losses(source, name, form, options)
+        made_of = _identity(upscaler, source, encoding, options)
+        with open_segments(target, made_of) as segments:
+            try:
+                timing = _make(upscaler, video, encoding, segments, options, (progress, total))
+                _complete(segments, timing, encoding, target, form, source, options)
+            except av().error.FFmpegError as error:
+                raise VideoError(_unwritten(target, segments, error)) from None
+            finally:
+                if not isinstance(source, Path):
+                    remove_segments(segments)  # nobody can go on from them
+
+
+def _form(target: Path) -> str:
+    if target.suffix.lower() not in WRITABLE:
+        raise VideoError(
+            f"{target}: can't write {target.suffix or 'a video without suffix'}; expected one of "
+            f"{' '.join(WRITABLE)}, or - for YUV4MPEG2 to stdout"
+        )
+    return WRITABLE[target.suffix.lower()]
+
+
+def _encoding(
+    facts: VideoFacts, name: str, target: Path, form: str, options: VideoOptions
+) -> Encoding:
+    """How the result is encoded, tried out; what is lost is told."""
+    size = replace(options.sizing, multiple=2).result(*facts.shown_size)
+    wishes = {"codec": options.codec, "crf": options.crf, "preset": options.preset}
+    encoding, lost = choose(facts, size, form, **wishes)  # type: ignore[arg-type]
+    opened(encoding, form, str(target))
+    told = form not in ("matroska", "webm") or encoding.encoder in ("libx264", "libx265")
+    if encoding.aspect not in (None, 1) and not told:
+        lost.append(
+            f"its pixels are {encoding.aspect} as wide as high, which {encoding.encoder} in "
+            f"{target.suffix} does not tell; use .mp4"
+        )
+    for text in (*facts.warnings, *lost):
+        _log.warning("%s: %s", name, text)
+    return encoding
+
+
+def _tell_losses(source: Path | Bytes, name: str, form: str, options: VideoOptions) -> None:
+    """Name the streams that will not be in the result, or not be larger in it."""
+    if not isinstance(source, Path):
+        return
+    for what in left_out(source, form, options.max_pixels).values():
+        better = "" if form == "matroska" else "; .mkv may"
+        _log.warning("%s: %s is left out: %s can't hold it%s", name, what, form, better)
+    for index in other_videos(source, options.max_pixels):
+        _log.warning("%s: stream %d, another video, is copied at its size", name, index)
+
+
+def _identity(
+    upscaler: Upscaler, source: Path | Bytes, encoding: Encoding, options: VideoOptions
+) -> Mapping[str, Any]:
+    """All that the segments depend on."""
+    library = av()
+    return {
+        "input": content_hash(source) if isinstance(source, Path) else secrets.token_hex(8),
+        "network": asdict(upscaler.info),
+        "tiling": upscaler.tiling,
+        "sizing": asdict(options.sizing),
+        "encoding": asdict(encoding),
+        "segment": LENGTH,
+        "versions": [__version__, library.__version__, library.library_versions],
+    }
+
+
+def _make(
+    upscaler: Upscaler,
+    video: VideoSource,
+    encoding: Encoding,
+    segments: Segments,
+    options: VideoOptions,
+    told: tuple[Callable[[Progress], None], int | None],
+) -> Timing:
+    """Make the segments that are not yet there; returns when which frame is shown."""
+    sizing = replace(options.sizing, multiple=2)
+    times, last, kept = array("q"), video.facts.usual_duration, 0
+    result: NDArray[Any] | None = None
+    with (
+        _SegmentWriter(encoding, segments) as writer,
+        Behind(writer.add, _AHEAD) as write,
+        closing(ahead(read_frames(video, dict(segments.done)), _AHEAD)) as items,
+    ):
+        for number, item in enumerate(items):
+            times.append(item.time)
+            last = item.duration or video.facts.usual_duration
+            if item.pixels is not None:
+                share = shares(*told, number, kept)
+                result = upscaler.picture(Picture(item.pixels), share, sizing).pixels
+            kept += item.kept
+            if not item.kept and result is not None:
+                write(_Result(number, item.time, result))
+            told[0](Progress(number + 1, told[1], kept))
+        write.finish()
+        writer.end()
+    return Timing(times, last)
+
+
+def shares(
+    progress: Callable[[Progress], None], total: int | None, done: int, kept: int = 0
+) -> Callable[[float], None]:
+    """What tells the share of the present frame as progress of the video."""
+    return lambda share: progress(Progress(done + share, total, kept))
+
+
+def _complete(
+    segments: Segments,
+    timing: Timing,
+    encoding: Encoding,
+    target: Path,
+    form: str,
+    source: Path | Bytes,
+    options: VideoOptions,
+) -> None:
+    parts = segments.in_order(len(timing.times))
+    origin = source if isinstance(source, Path) else None
+    try:
+        with complete_file(target) as temporary:
+            join(parts, timing, encoding, temporary, form, origin, options.max_pixels)
+    except SegmentError as error:
+        segments.remove(error.path)
+        raise
+    remove_segments(segments)
+
+
+def _unwritten(target: Path, segments: Segments, error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    kept = f"; {len(segments.done)} segments are kept" if segments.done else ""
+    return f"{target}: can't be written: {reason}{kept}"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A frame as it is read."""
+
+    time: int
+    duration: int
+    pixels: NDArray[Any] | None
+    """None if they are those of the frame before, or were upscaled by an earlier run."""
+    kept: bool
+
+
+@dataclass(frozen=True)
+class _Result:
+    number: int
+    time: int
+    pixels: NDArray[Any]
+
+
+def read_frames(video: VideoSource, done: dict[int, int]) -> Generator[Item, None, None]:
+    """Frames with their pixels where these are new, and in no finished segment.
+
+    Args:
+        video: Is closed at the end.
+        done: Finished segments: numbers of frames, by the first frame.
+    """
+    to_rgb, before, skipped = ToRgb(video.facts), None, 0
+    with closing(video.frames()) as frames:
+        for number, (time, frame) in enumerate(frames):
+            skipped = max(skipped, number + done.get(number, 0))
+            if number < skipped:
+                before = None
+                yield Item(time, frame.duration, None, kept=True)
+                continue
+            pixels = to_rgb(frame)
+            repeated = before is not None and np.array_equal(pixels, before)
+            before = pixels
+            yield Item(time, frame.duration, None if repeated else pixels, kept=False)
+
+
+class _SegmentWriter:
+    """Encodes frames into segments of `LENGTH`."""
+
+    def __init__(self, encoding: Encoding, segments: Segments) -> None:
+        self._encoding, self._segments = encoding, segments
+        self._from_rgb = FromRgb(
+            width=encoding.width,
+            height=encoding.height,
+            depth=encoding.depth,
+            pix_fmt=encoding.pix_fmt,
+            matrix=encoding.matrix,
+            full_range=encoding.full_range,
+        )
+        self._out: Any = None
+        self._first = self._count = 0
+
+    def add(self, result: _Result) -> None:
+        """Encode one more frame; a complete segment gets its name."""
+        if self._out is None:
+            self._begin(result.number)
+        frame = self._from_rgb(result.pixels)
+        frame.pts, frame.time_base = result.time, self._encoding.time_base
+        self._out.mux(self._stream.encode(frame))
+        self._count += 1
+        if self._count == LENGTH:
+            self.end()
+
+    def end(self) -> None:
+        """Complete the present segment, if there is one."""
+        if self._out is None:
+            return
+        self._out.mux(self._stream.encode(None))
+        out, self._out = self._out, None
+        out.close()
+        self._segments.complete(self._first, self._count)
+
+    def _begin(self, number: int) -> None:
+        path = self._segments.unfinished
+        self._out = av().open(f"file:{path}", "w", format=SEGMENT_FORMAT)
+        self._stream = self._encoding.add_to(self._out)
+        self._first, self._count = number, 0
+
+    def __enter__(self) -> _SegmentWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._out is None:
+            return
+        with suppress(Exception):  # it is thrown away
+            self._out.close()
+        self._segments.unfinished.unlink(missing_ok=True)
