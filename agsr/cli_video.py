@@ -83,6 +83,8 @@ def _run_one(
 
     source = (stdin or Stdin()) if job.source == STREAM else job.source
     try:
+        if isinstance(source, Stdin) and stdin is None:
+            source.begins_y4m()
         with _progress(str(job.source), quiet) as update:
             if job.target == STREAM:
                 stream_video(upscaler, source, Stdout(), options, update)

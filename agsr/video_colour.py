@@ -26,10 +26,9 @@ class ToRgb:
         self._facts = facts
         form = "rgb24" if facts.depth <= 8 else "rgb48le"
         range_ = "full" if facts.full_range else "limited"
-        # Where the colour of 4:2:0 lies is asked of each frame: decoders know it.
         wishes = f"in_color_matrix={MATRICES[facts.matrix]}:in_range={range_}:out_range=full"
-        size = (facts.width, facts.height)
-        self._graph = _graph(size, facts.pix_fmt, f"{wishes}:in_chroma_loc=auto", form)
+        wishes += f":in_chroma_loc={facts.chroma_place}"
+        self._graph = _graph((facts.width, facts.height), facts.pix_fmt, wishes, form)
 
     def __call__(self, frame: VideoFrame) -> NDArray[Any]:
         """The pixels of a frame."""
@@ -88,6 +87,8 @@ def _graph(size: tuple[int, int], form: str, wishes: str, result: str) -> Graph:
     )
     graph.link_nodes(
         source,
+        # The scaler refuses some tags, though it is not asked to heed them.
+        graph.add("setparams", "color_primaries=unknown:color_trc=unknown"),
         graph.add("scale", f"{_FLAGS}:{wishes}"),
         graph.add("format", result),
         graph.add("buffersink"),

@@ -36,6 +36,9 @@ _FULL = 2  # AVCOL_RANGE_JPEG
 _ONE = 1 << 16  # of a display matrix, 16.16 fixed point
 _UPRIGHT = (1, 0, 0, 1)
 
+_CENTRED = ("mjpeg", "mpeg1video")
+"""Decoders of what has its colour between the pixels; PyAV doesn't tell what a frame says."""
+
 _LOST = {
     "A53_CC": "captions inside the pictures are lost",
     "DYNAMIC_HDR_PLUS": "HDR10+ metadata per scene is lost; the HDR10 tags stay",
@@ -70,6 +73,8 @@ class VideoFacts:
     """Bits per component."""
     chroma: str
     """``"420"``, ``"422"`` or ``"444"``: what holds the colour of the source."""
+    chroma_place: str
+    """Where the colour of 4:2:0 lies: ``"left"`` of two pixels, or their ``"center"``."""
     rgb: bool
     """Pixels are RGB, so that there is no matrix to undo."""
     grey: bool
@@ -119,8 +124,16 @@ def upright(pixels: NDArray[Any], orientation: tuple[int, int, int, int]) -> NDA
     return np.ascontiguousarray(pixels[:: d or 1, :: a or 1])
 
 
-def facts_of(stream: VideoStream, frame: VideoFrame, name: str) -> VideoFacts:
+def facts_of(
+    stream: VideoStream, frame: VideoFrame, name: str, centred: bool = False
+) -> VideoFacts:
     """The facts of a video stream and its first frame.
+
+    Args:
+        stream: Of an opened file.
+        frame: Decoded.
+        name: For messages.
+        centred: The container says that colour lies between the pixels.
 
     Raises:
         VideoError: Its colours are kept in a way that can't be undone here.
@@ -144,6 +157,7 @@ def facts_of(stream: VideoStream, frame: VideoFrame, name: str) -> VideoFacts:
         pix_fmt=form.name,
         depth=max(component.bits for component in form.components),
         chroma=_chroma(form),
+        chroma_place="center" if centred or stream.codec_context.name in _CENTRED else "left",
         rgb=rgb,
         grey=len(form.components) <= 2 and not rgb,
         matrix=BT709 if rgb else _matrix(frame, name),

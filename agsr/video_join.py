@@ -27,8 +27,13 @@ _MADE_ANEW = {"encoder", "major_brand", "minor_version", "compatible_brands", "D
 _STATISTICS = ("BPS", "NUMBER_OF_", "_STATISTICS_")
 """What MKV tools note of a stream, and what is no longer true of the video."""
 
-SEGMENT_FORMAT = "nut"
-"""Of segments: it keeps any time base exactly."""
+SEGMENT_FORMATS = ("nut", "mov")
+"""Of segments, the second for what the first can't hold."""
+
+
+def segment_format(encoding: Encoding) -> str:
+    """Format, and ending, of the segments of an encoding."""
+    return SEGMENT_FORMATS[encoding.encoder.startswith("prores")]
 
 
 class SegmentError(VideoError):
@@ -55,11 +60,14 @@ class Timing:
 
 
 def left_out(source: Path, form: str, max_pixels: int) -> dict[int, str]:
-    """Streams that a container can't hold, by their index, described."""
+    """Streams that a container can't hold, by their index, described.
+
+    The text of an MP4's chapters is one, too, with an empty description: it is written anew.
+    """
     with open_container(source, str(source), max_pixels) as container:
         main = picture_stream(container, str(source)).index
         return {
-            stream.index: _described(stream)
+            stream.index: "" if _is_chapter_text(container, stream) else _described(stream)
             for stream in container.streams
             if stream.index != main and not _holds(form, stream)
         }
@@ -200,10 +208,10 @@ def _orders(segments: Sequence[tuple[Path, int]]) -> list[list[int]]:
 
 def _opened(path: Path) -> InputContainer:
     library = av()
-    options = {"protocol_whitelist": "file", "format_whitelist": SEGMENT_FORMAT}
+    options = {"protocol_whitelist": "file"}
     try:
         return library.open(  # type: ignore[no-any-return]
-            f"file:{path}", format=SEGMENT_FORMAT, options=options
+            f"file:{path}", format=path.suffix[1:], options=options
         )
     except library.error.FFmpegError:
         raise SegmentError(path, "not a segment") from None
@@ -228,6 +236,11 @@ def _holds(form: str, stream: Stream) -> bool:
             with suppress(Exception):
                 out.close()
     return True
+
+
+def _is_chapter_text(container: InputContainer, stream: Stream) -> bool:
+    name = getattr(stream, "name", None)
+    return stream.type == "data" and name == "bin_data" and bool(container.chapters())
 
 
 def _described(stream: Stream) -> str:

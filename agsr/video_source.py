@@ -11,9 +11,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from agsr.errors import VideoError, first_line
+from agsr.media import Y4M_MAGIC
 from agsr.optional import require
 from agsr.video_facts import VideoFacts, facts_of
 
@@ -51,7 +52,7 @@ def av() -> Any:
 class VideoSource:
     """An opened video: its facts, and its frames once, in the order they are shown."""
 
-    def __init__(self, container: InputContainer, name: str) -> None:
+    def __init__(self, container: InputContainer, name: str, centred: bool = False) -> None:
         self._name = name
         self._container, self._taken = container, False
         self._stream = picture_stream(container, name)
@@ -61,7 +62,7 @@ class VideoSource:
         if first is None:
             raise VideoError(f"{name}: no frame in it")
         self._frames = chain([first], decoded)
-        self.facts: VideoFacts = facts_of(self._stream, first, name)
+        self.facts: VideoFacts = facts_of(self._stream, first, name, centred)
 
     def frames(self) -> Generator[tuple[int, VideoFrame], None, None]:
         """Each frame and its time, in units of the time base and growing; then it is closed.
@@ -147,7 +148,7 @@ def open_video(source: Path | Bytes, name: str, max_pixels: int) -> VideoSource:
     container = open_container(source, name, max_pixels)
     try:
         _check_size(picture_stream(container, name), name, max_pixels)
-        return VideoSource(container, name)
+        return VideoSource(container, name, _centred(source))
     except BaseException:
         container.close()
         raise
@@ -178,14 +179,15 @@ def survey(path: Path, max_pixels: int) -> Survey:
     Raises:
         VideoError: It is truncated, or damaged as far as its container shows.
     """
-    frames = 0
+    frames = last = 0
     with open_container(path, str(path), max_pixels) as container:
         index = picture_stream(container, str(path)).index
         for packet in _packets(container, str(path)):
             if packet.is_corrupt:
                 raise VideoError(f"{path}: damaged or truncated after frame {frames}")
             frames += packet.stream_index == index and packet.size > 0
-    if _lacks_its_end(path):
+            last = max(last, (packet.pos or 0) + packet.size)
+    if _lacks_its_end(path, last):
         raise VideoError(f"{path}: truncated after frame {frames}: its header tells of more")
     return Survey(frames)
 
@@ -197,19 +199,57 @@ def _packets(container: InputContainer, name: str) -> Iterator[Packet[Any]]:
         raise VideoError(f"{name}: damaged or truncated: {_said(error)}") from None
 
 
-def _lacks_its_end(path: Path) -> bool:
-    """Whether a Matroska file is shorter than its segment says; FFmpeg ends without a word."""
+def _centred(source: Path | Bytes) -> bool:
+    """Whether a YUV4MPEG2 header says that colour lies between the pixels, its default."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            header = file.readline(256)
+    else:
+        header = getattr(source, "header", b"")
+    if not header.startswith(Y4M_MAGIC):
+        return False
+    layouts = [word for word in header.split() if word.startswith(b"C")]
+    return layouts in ([], [b"C420"], [b"C420jpeg"])
+
+
+def _lacks_its_end(path: Path, last: int) -> bool:
+    """Whether a file is shorter than its own headers say; FFmpeg ends without a word."""
+    size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(4096)
-    if not head.startswith(_EBML):
-        return False
+        if head.startswith(_EBML):
+            return size < _end_of_matroska(head)
+        if head.startswith(b"RIFF"):
+            return size < 8 + int.from_bytes(head[4:8], "little")
+        if head.startswith(Y4M_MAGIC):
+            return size > last  # part of a frame
+        return head[4:8] == b"ftyp" and size < _end_of_boxes(file, size)
+
+
+def _end_of_boxes(file: BinaryIO, size: int) -> int:
+    """Where the last box of an MP4 ends."""
+    at = 0
+    while at < size:
+        file.seek(at)
+        head = file.read(16)
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        if length < 8:  # 0: to the end of the file
+            return size
+        at += length
+    return at
+
+
+def _end_of_matroska(head: bytes) -> int:
+    """Where the segment ends by its header; 0 where that doesn't tell."""
     size, start = _vint(head, len(_EBML))
     at = start + size
     if head[at : at + 4] != _SEGMENT:
-        return False
+        return 0
     size, start = _vint(head, at + 4)
     unknown = (1 << 7 * (start - at - 4)) - 1  # of a recording that was never closed
-    return size != unknown and path.stat().st_size < start + size
+    return 0 if size == unknown else start + size
 
 
 def _vint(data: bytes, at: int) -> tuple[int, int]:

@@ -138,9 +138,7 @@ def _check_kind(source: Path, ending: str) -> None:
         raise VideoError(f"{source}: an image can't become a video ({ending})")
 
 
-def _targets(
-    inputs: Sequence[Input], output: Path | None, endings: Sequence[str]
-) -> list[Path]:
+def _targets(inputs: Sequence[Input], output: Path | None, endings: Sequence[str]) -> list[Path]:
     """Where results go; inputs that would have one name there keep their folder or their ending."""
     homes = [f.path.parent if output is None else output / (f.below or Path()) for f in inputs]
     stems = [_STREAM_STEM if f.path == STREAM else f.path.stem for f in inputs]

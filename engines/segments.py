@@ -19,7 +19,7 @@ from typing import Any
 
 from agsr.errors import VideoError
 from agsr.optional import require
-from agsr.video_join import SEGMENT_FORMAT
+from agsr.video_join import SEGMENT_FORMATS
 
 LENGTH = 48
 """Frames of a segment but the last: at most that many are computed twice after a kill."""
@@ -27,7 +27,7 @@ LENGTH = 48
 FOLDER_ENDING = ".agsr-segments"
 """Put behind the result's name."""
 
-_NAME = re.compile(rf"frames-(\d+)-(\d+)\.{SEGMENT_FORMAT}")
+_NAME = re.compile(rf"frames-(\d+)-(\d+)\.({'|'.join(SEGMENT_FORMATS)})")
 
 _log = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ _log = logging.getLogger(__name__)
 class Segments:
     """The folder of one result. Made by `open_segments`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, form: str) -> None:
+        self.folder, self._form = folder, form
         self.done: dict[int, int] = {}
         """Numbers of frames, by the first frame."""
         for path in sorted(folder.iterdir()):
@@ -80,16 +80,17 @@ class Segments:
         return [(self._path(first, count), count) for first, count in ordered]
 
     def _path(self, first: int, count: int) -> Path:
-        return self.folder / f"frames-{first:08}-{first + count - 1:08}.{SEGMENT_FORMAT}"
+        return self.folder / f"frames-{first:08}-{first + count - 1:08}.{self._form}"
 
 
 @contextmanager
-def open_segments(target: Path, identity: Mapping[str, Any]) -> Iterator[Segments]:
+def open_segments(target: Path, identity: Mapping[str, Any], form: str) -> Iterator[Segments]:
     """The folder of segments beside a result, for one process at a time.
 
     Args:
         target: The result.
         identity: What the segments depend on, as JSON can hold it; those of another are removed.
+        form: Format of the segments, and their ending.
 
     Raises:
         VideoError: Another process is at it.
@@ -105,7 +106,7 @@ def open_segments(target: Path, identity: Mapping[str, Any]) -> Iterator[Segment
         raise VideoError(f"{target}: another process makes it; {folder} is locked") from None
     try:
         _make_fit(folder, json.dumps(identity, indent=1, sort_keys=True, default=str) + "\n")
-        yield Segments(folder)
+        yield Segments(folder, form)
     finally:
         lock.release()
         if not any(_NAME.fullmatch(path.name) for path in _content(folder)):

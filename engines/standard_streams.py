@@ -7,6 +7,8 @@ from typing import Any
 
 from agsr.media import Y4M_MAGIC
 
+_LONGEST_HEADER = 1024
+
 
 class Stdin:
     """stdin, of which the beginning may be looked at."""
@@ -16,15 +18,23 @@ class Stdin:
         self._raw: Any = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
         self.head = b""
         """What was read already."""
+        self.header = b""
+        """First line of a YUV4MPEG2 stream."""
 
     def begins_y4m(self) -> bool:
-        """Whether a YUV4MPEG2 stream comes; waits for the first bytes."""
-        while Y4M_MAGIC.startswith(self.head) and len(self.head) < len(Y4M_MAGIC):
-            more = self._raw.read(len(Y4M_MAGIC) - len(self.head))
+        """Whether a YUV4MPEG2 stream comes; waits for the first bytes, or for its header."""
+        while not self._decided():
+            more = self._raw.read(1)
             if not more:
                 break
             self.head += more
-        return self.head == Y4M_MAGIC
+        self.header = self.head
+        return self.head.startswith(Y4M_MAGIC)
+
+    def _decided(self) -> bool:
+        if self.head.startswith(Y4M_MAGIC):
+            return self.head.endswith(b"\n") or len(self.head) > _LONGEST_HEADER
+        return not Y4M_MAGIC.startswith(self.head)
 
     def read(self, size: int, /) -> bytes:
         """What is there, at most so many bytes; none at the end."""

@@ -40,12 +40,12 @@ from agsr.video_colour import FromRgb, ToRgb
 from agsr.video_encode import Encoding, choose, opened
 from agsr.video_facts import VideoFacts
 from agsr.video_join import (
-    SEGMENT_FORMAT,
     SegmentError,
     Timing,
     join,
     left_out,
     other_videos,
+    segment_format,
 )
 from agsr.video_source import Bytes, VideoSource, av, open_video, survey
 
@@ -115,7 +115,7 @@ def upscale_video(
         encoding = _encoding(video.facts, name, target, form, options)
         _tell_losses(source, name, form, options)
         made_of = _identity(upscaler, source, encoding, options)
-        with open_segments(target, made_of) as segments:
+        with open_segments(target, made_of, segment_format(encoding)) as segments:
             try:
                 timing = _make(upscaler, video, encoding, segments, options, (progress, total))
                 _complete(segments, timing, encoding, target, form, source, options)
@@ -158,7 +158,7 @@ def _tell_losses(source: Path | Bytes, name: str, form: str, options: VideoOptio
     """Name the streams that will not be in the result, or not be larger in it."""
     if not isinstance(source, Path):
         return
-    for what in left_out(source, form, options.max_pixels).values():
+    for what in filter(None, left_out(source, form, options.max_pixels).values()):
         better = "" if form == "matroska" else "; .mkv may"
         _log.warning("%s: %s is left out: %s can't hold it%s", name, what, form, better)
     for index in other_videos(source, options.max_pixels):
@@ -172,7 +172,7 @@ def _identity(
     library = av()
     return {
         "input": content_hash(source) if isinstance(source, Path) else secrets.token_hex(8),
-        "network": asdict(upscaler.info),
+        "network": asdict(replace(upscaler.info, reason="")),  # why it runs changes nothing
         "tiling": upscaler.tiling,
         "sizing": asdict(options.sizing),
         "encoding": asdict(encoding),
@@ -323,7 +323,7 @@ class _SegmentWriter:
 
     def _begin(self, number: int) -> None:
         path = self._segments.unfinished
-        self._out = av().open(f"file:{path}", "w", format=SEGMENT_FORMAT)
+        self._out = av().open(f"file:{path}", "w", format=segment_format(self._encoding))
         self._stream = self._encoding.add_to(self._out)
         self._first, self._count = number, 0
 
