@@ -153,9 +153,9 @@ def test_other_settings_and_another_input_start_anew(
     assert len(backend.shapes) == 70
     assert "1 segments of another input or other settings removed" in caplog.text
     _break_off(source, target)
-    make(source, Clip(frames=70, hold=2))
+    make(source, Clip(frames=50))
     upscale_video(Upscaler(backend=backend), source, target, FAST)
-    assert len(backend.shapes) == 70 + 35
+    assert len(backend.shapes) == 70 + 50
     assert not (tmp_path / "b.mp4.agsr-segments").exists()
 
 
