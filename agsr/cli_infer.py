@@ -110,7 +110,7 @@ class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
 @click.option(
     "--max-pixels",
     type=click.IntRange(1),
-    help="Refuse larger images and frames undecoded. [default: 134217728]",
+    help="Refuse larger inputs unread. [default: 134217728]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Only errors and warnings on stderr.")
 @click.option(
