@@ -32,6 +32,11 @@ class TileChoice:
         self._free_at_first: int | None = None
         self._taken = 0  # bytes of the largest window so far, which the runtime may hold still
 
+    @property
+    def asked(self) -> tuple[int | str, int | str]:
+        """Tile and halo as asked for."""
+        return self._tile, self._halo
+
     def of(self, arrays: Sequence[Array]) -> tuple[int, int]:
         """Tile and halo for arrays of one size that are enlarged side by side.
 

@@ -83,7 +83,7 @@ class Upscaler:
     @property
     def tiling(self) -> tuple[int | str, int | str]:
         """Tile and halo as asked for."""
-        return self._tile, self._halo
+        return self._choice.asked
 
     @overload
     def __call__(self, image: Array, progress: Progress | None = None) -> Array: ...
