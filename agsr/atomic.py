@@ -48,7 +48,7 @@ def check_writable(path: Path) -> None:
     _check_no_folder(path)
     with suppress(FileNotFoundError, NotADirectoryError):
         path.lstat()  # tells of a name that is too long
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    folder = next(parent for parent in path.parents if parent.exists())
     if not folder.is_dir():
         raise NotADirectoryError(20, "Not a directory", str(folder))
     with _part(folder):

@@ -200,7 +200,7 @@ def infer(
     if todo and not dry_run:
         running["precision"] = "fp16" if half else "fp32" if fp32 else running["precision"]
         encoding = {"codec": codec, "crf": crf, "preset": preset}
-        with _opened(todo, verbose, **running) as upscaler:
+        with _opened(jobs, verbose, **running) as upscaler:
             _run_all(upscaler, todo, options, encoding, tally, quiet)
     if (len(jobs) > 1 or tally.left_out or verbose) and not quiet:
         click.echo(tally.summary("to upscale" if dry_run else "upscaled"), err=True)
@@ -264,7 +264,10 @@ def _sizing(scale: float | None, max_size: int | None, fit: tuple[int, int] | No
 
 
 def _opened(jobs: Sequence[Job], verbose: bool, **running: Any) -> Upscaler:
-    """The upscaler for these jobs; with ``verbose``, stderr tells what it is."""
+    """The upscaler for a plan's jobs; with ``verbose``, stderr tells what it is.
+
+    For all of them, done before or not: a run that goes on takes what the first one took.
+    """
     from agsr.engines.headers import count_pixels
 
     if verbose and logging.lastResort is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, get_args, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 _T = TypeVar("_T")
 
@@ -45,7 +46,7 @@ def check_types(kind: type, record: Mapping[str, Any]) -> None:
         ValueError: One is of another type.
     """
     for name, hint in get_type_hints(kind).items():
-        allowed = set(get_args(hint) or (hint,))
+        allowed = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
         if allowed <= _PLAIN and type(record[name]) not in allowed | _also(allowed):
             raise ValueError(f"{name} is {record[name]!r}")
 

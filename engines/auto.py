@@ -21,11 +21,8 @@ from agsr.errors import BackendError
 from agsr.processor import multiplies_bf16
 
 PLACES = ("trt", "ort:cuda", "ort:openvino", "ort:cpu", "torch")
-"""``BACKEND[:PROVIDER_OR_DEVICE]``, in the usual order: GPUs first, then as measured on processors
-without bf16 units, where OpenVINO was 1.1 to 1.3 times as fast as ONNX Runtime's own kernels."""
-
-LITTLE_WORK = 1 << 16
-"""LR pixels below which OpenVINO in fp32 does not make up for its slower start."""
+"""``BACKEND[:PROVIDER_OR_DEVICE]``, in the usual order. OpenVINO has its place where it computes in
+bf16; in fp32 it is no faster than ONNX Runtime's own kernels, starts later, and comes behind."""
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +67,7 @@ def candidates(
         places = [place for place in places if not place.startswith("torch")]
     found = [Candidate(place, precision or own_precision(place, weights)) for place in places]
     timings = Timings.kept() if timings is None else timings
-    return _by_time(found, timings, work) if timings else _by_habit(found, work)
+    return _by_time(found, timings, work) if timings else _by_habit(found)
 
 
 def present() -> list[str]:
@@ -109,25 +106,17 @@ def own_precision(place: str, weights: str) -> str | None:
     )
 
 
-def _by_habit(found: Sequence[Candidate], work: int | None) -> list[Candidate]:
+def _by_habit(found: Sequence[Candidate]) -> list[Candidate]:
     lacking = [f"{place}: {why}" for place in PLACES if (why := missing(place))]
     reason = "; ".join(("first in the usual order that is here", *lacking))
-    little = work is not None and work < LITTLE_WORK
-    names = [c.place for c in found]
-    swap = little and "ort:cpu" in names and any(_starts_slowly(c) for c in found)
-    if swap:
-        reason = f"starts faster than openvino, which pays from {LITTLE_WORK} pixels on"
+    names = [candidate.place for candidate in found]
 
     def rank(candidate: Candidate) -> float:
-        before = swap and candidate.place == "ort:cpu"
-        return names.index("ort:openvino") - 0.5 if before else names.index(candidate.place)
+        no_gain = candidate.place == "ort:openvino" and candidate.precision != "bf16"
+        behind_cpu = no_gain and "ort:cpu" in names
+        return names.index("ort:cpu") + 0.5 if behind_cpu else names.index(candidate.place)
 
     return [Candidate(c.place, c.precision, reason) for c in sorted(found, key=rank)]
-
-
-def _starts_slowly(candidate: Candidate) -> bool:
-    """Whether little work is done before it has started; in bf16, it makes up for that."""
-    return candidate.place == "ort:openvino" and candidate.precision != "bf16"
 
 
 def _by_time(found: Sequence[Candidate], timings: Timings, work: int | None) -> list[Candidate]:

@@ -19,7 +19,7 @@ from stubs import Repeat
 from agsr import processor
 from agsr.cli import main
 from agsr.engines import auto
-from agsr.engines.auto import LITTLE_WORK, candidates
+from agsr.engines.auto import candidates
 from agsr.engines.headers import count_pixels
 from agsr.engines.ort_session import PROVIDERS, available_providers
 from agsr.engines.select import open_backend
@@ -29,7 +29,6 @@ from agsr.export.verify import sample_batch
 
 ALL = ("trt", "ort:cuda", "ort:openvino", "ort:cpu", "torch")
 ON_CPU = ("ort:openvino", "ort:cpu", "torch")
-MANY, FEW = LITTLE_WORK, LITTLE_WORK - 1
 
 Machine = Callable[..., None]
 
@@ -52,33 +51,24 @@ def _names(*arguments: Any, **options: Any) -> list[str]:
 
 def test_gpus_come_first_and_torch_last(machine: Machine) -> None:
     machine(*ALL)
-    found = ["trt fp16", "ort:cuda fp32", "ort:openvino fp32", "ort:cpu fp32", "torch:cuda fp32"]
+    found = ["trt fp16", "ort:cuda fp32", "ort:cpu fp32", "ort:openvino fp32", "torch:cuda fp32"]
     assert _names("psnr") == found
     machine(*ON_CPU)
-    assert _names("psnr") == ["ort:openvino fp32", "ort:cpu fp32", "torch fp32"]
+    assert _names("psnr") == ["ort:cpu fp32", "ort:openvino fp32", "torch fp32"]
+    machine("ort:openvino", "torch")
+    assert _names("psnr") == ["ort:openvino fp32", "torch fp32"]
 
 
 def test_bf16_is_taken_where_the_processor_has_it(machine: Machine) -> None:
     machine(*ON_CPU, bf16=True)
     assert _names("psnr") == ["ort:openvino bf16", "ort:cpu fp32", "torch bf16"]
-    assert _names("psnr", "fp32") == ["ort:openvino fp32", "ort:cpu fp32", "torch fp32"]
-    assert _names("own.onnx") == ["ort:openvino", "ort:cpu"]  # it has a precision of its own
-
-
-def test_little_work_is_done_by_what_starts_faster(machine: Machine) -> None:
-    machine(*ON_CPU)
-    assert _names("psnr", work=FEW)[0] == "ort:cpu fp32"
-    assert _names("psnr", work=MANY)[0] == "ort:openvino fp32"
-    assert "starts faster" in candidates("psnr", work=FEW)[0].reason
-    machine(*ON_CPU, bf16=True)
-    assert _names("psnr", work=FEW)[0] == "ort:openvino bf16"
-    machine(*ALL)
-    assert _names("psnr", work=FEW)[:3] == ["trt fp16", "ort:cuda fp32", "ort:cpu fp32"]
+    assert _names("psnr", "fp32") == ["ort:cpu fp32", "ort:openvino fp32", "torch fp32"]
+    assert _names("own.onnx") == ["ort:cpu", "ort:openvino"]  # it has a precision of its own
 
 
 def test_threads_leave_what_can_be_told_their_number(machine: Machine) -> None:
     machine(*ALL)
-    assert _names("psnr", threads=1) == ["ort:openvino fp32", "ort:cpu fp32"]
+    assert _names("psnr", threads=1) == ["ort:cpu fp32", "ort:openvino fp32"]
 
 
 def _timings(**times: tuple[float, float]) -> Timings:

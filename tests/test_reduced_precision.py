@@ -136,7 +136,7 @@ def test_a_file_that_claims_int8_but_holds_none_is_not_built() -> None:
     for entry in model.metadata_props:
         if entry.key == "agsr.precision":
             entry.value = "int8"
-    with pytest.raises(BuildError, match=r"says int8, but of its convolution layers 24 in FLOAT"):
+    with pytest.raises(BuildError, match=r"says int8, but of its convolution layers \d+ in FLOAT"):
         build_engine(load_tensorrt(), model.SerializeToString(), "liar", ADA)
 
 

@@ -253,7 +253,7 @@ def _agsr(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]
 
 
 def test_ctrl_c_says_what_is_kept(tmp_path: Path) -> None:
-    source = make(tmp_path / "a.mp4", Clip(frames=400))
+    source = make(tmp_path / "a.mp4", Clip(frames=1500))
     command = [sys.executable, "-m", "agsr", "infer", "a.mp4", "--steps", "1"]
     running = subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
