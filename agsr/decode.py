@@ -1,7 +1,8 @@
 """Bytes of an image file → `Picture`: real bit depth, grey as grey, alpha apart, upright.
 
 Pillow opens every file and decodes up to 8 bits per channel; what has 16, it would reduce, so those
-PNG and TIFF files are decoded by OpenCV. The depth is what the file's header says, never guessed.
+PNG and TIFF files are decoded by OpenCV, or with the help of `agsr.tiff_layouts`. The depth is what
+the file's header says, never guessed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from agsr.heif import is_heif, open_heif
 from agsr.metadata import read_metadata, usable_profile
 from agsr.picture import Picture, Pixels
 from agsr.pillow import from_pillow
+from agsr.tiff_layouts import is_laid_out_otherwise, open_for_tags, read_samples
 from agsr.unread import is_raw, what_it_is
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
@@ -37,7 +39,8 @@ MAX_PIXELS: Final = 1 << 27
 """Larger inputs (134 megapixels) are refused where nothing else is asked for: four times as high
 and as wide, they are more than 6 GB."""
 
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANES, _EXTRA_SAMPLES = 258, 262, 284, 338  # TIFF 6.0 tags
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _EXTRA_SAMPLES = 258, 262, 338  # TIFF 6.0 tags
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0")
 _WHITE_IS_ZERO, _RGB = 0, 2
 _UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
 
@@ -100,14 +103,23 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Picture:
         else:
             image.load()
             picture = from_pillow(image, metadata, name)
-        # These are turned by what decodes them.
-        return _upright(picture, 1 if image.format in ("TIFF", HEIF) else orientation, name)
+        return _upright(picture, 1 if _is_turned(image) else orientation, name)
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether what decodes a file applies its orientation."""
+    return image.format == HEIF or (image.format == "TIFF" and not _is_laid_out_otherwise(image))
 
 
 def _opened(content: bytes, name: str) -> Image.Image:
     if is_heif(content):
         return open_heif(content, name)
-    return Image.open(io.BytesIO(content), formats=FORMATS)
+    try:
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        if not content.startswith(_TIFF):
+            raise
+        return open_for_tags(content)
 
 
 def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
@@ -140,12 +152,28 @@ def _is_deep(image: Image.Image, content: bytes, name: str) -> bool:
 
 
 def _decode_deep(image: Image.Image, content: bytes, name: str) -> tuple[Pixels, Pixels | None]:
-    import cv2  # slow to load, and needed here only
-
-    if image.format == "TIFF" and _tags(image, _PLANES, (1,)) != (1,):
-        raise ImageError(f"{name}: 16-bit planes stored apart; expected pixels stored together")
     if image.format == "TIFF" and _tags(image, _PHOTOMETRIC)[0] > _RGB:
         raise ImageError(f"{name}: 16 bits, but neither grey nor RGB; convert it to RGB")
+    if _is_laid_out_otherwise(image):
+        planes = read_samples(content, image.tag_v2)  # type: ignore[attr-defined]
+        colours = 3 if _tags(image, _PHOTOMETRIC)[0] == _RGB else 1
+        alpha = planes[..., colours].copy() if planes.shape[2] > colours else None
+        pixels = planes[..., :3] if colours == 3 else planes[..., 0]
+        return _tiff_meaning(image, np.ascontiguousarray(pixels), alpha)
+    pixels, alpha = _by_opencv(image, content)
+    return _tiff_meaning(image, pixels, alpha) if image.format == "TIFF" else (pixels, alpha)
+
+
+def _is_laid_out_otherwise(image: Image.Image) -> bool:
+    return image.format == "TIFF" and is_laid_out_otherwise(image.tag_v2)  # type: ignore[attr-defined]
+
+
+def _by_opencv(
+    image: Image.Image, content: bytes
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None]:
+    """Pixels and alpha of a 16-bit file."""
+    import cv2  # slow to load, and needed here only
+
     decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None or decoded.dtype != np.uint16:
         raise ValueError("OpenCV can't decode it")
@@ -158,7 +186,7 @@ def _decode_deep(image: Image.Image, content: bytes, name: str) -> tuple[Pixels,
             alpha = np.where(pixels == transparent, 0, 65535).astype(np.uint16)
     else:
         pixels = np.ascontiguousarray(planes[..., 2::-1])
-    return _tiff_meaning(image, pixels, alpha) if image.format == "TIFF" else (pixels, alpha)
+    return pixels, alpha
 
 
 def _tiff_meaning(

@@ -1,8 +1,8 @@
 """A video file in, a video file four times as large out: every frame by the `Upscaler`.
 
 Frames are decoded ahead and encoded behind in threads of their own, a few at a time. What is
-encoded is kept in segments (`agsr.engines.segments`), so that a run that was broken off goes on;
-at the end they are joined with everything else that is in the source (`agsr.video_join`).
+encoded is kept in segments (`agsr.engines.segment_writer`), so that a run that was broken off goes
+on; at the end they are joined with everything else that is in the source (`agsr.video_join`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import logging
 import secrets
 from array import array
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from agsr._version import __version__
 from agsr.atomic import complete_file
 from agsr.decode import MAX_PIXELS
+from agsr.engines.segment_writer import Result, SegmentWriter
 from agsr.engines.segments import (
     LENGTH,
     Segments,
@@ -36,7 +36,7 @@ from agsr.errors import VideoError
 from agsr.media import WRITABLE
 from agsr.picture import Picture
 from agsr.sizing import Sizing
-from agsr.video_colour import FromRgb, ToRgb
+from agsr.video_colour import ToRgb
 from agsr.video_encode import Encoding, choose, opened
 from agsr.video_facts import VideoFacts
 from agsr.video_join import (
@@ -194,7 +194,7 @@ def _make(
     times, last, kept = array("q"), video.facts.usual_duration, 0
     result: NDArray[Any] | None = None
     with (
-        _SegmentWriter(encoding, segments) as writer,
+        SegmentWriter(encoding, segments) as writer,
         Behind(writer.add, _AHEAD) as write,
         closing(ahead(read_frames(video, dict(segments.done)), _AHEAD)) as items,
     ):
@@ -206,7 +206,7 @@ def _make(
                 result = upscaler.picture(Picture(item.pixels), share, sizing).pixels
             kept += item.kept
             if not item.kept and result is not None:
-                write(_Result(number, item.time, result))
+                write(Result(number, item.time, result))
             told[0](Progress(number + 1, told[1], kept))
         write.finish()
         writer.end()
@@ -257,13 +257,6 @@ class Item:
     kept: bool
 
 
-@dataclass(frozen=True)
-class _Result:
-    number: int
-    time: int
-    pixels: NDArray[Any]
-
-
 def read_frames(video: VideoSource, done: dict[int, int]) -> Generator[Item, None, None]:
     """Frames with their pixels where these are new, and in no finished segment.
 
@@ -283,61 +276,3 @@ def read_frames(video: VideoSource, done: dict[int, int]) -> Generator[Item, Non
             repeated = before is not None and np.array_equal(pixels, before)
             before = pixels
             yield Item(time, frame.duration, None if repeated else pixels, kept=False)
-
-
-class _SegmentWriter:
-    """Encodes frames into segments of `LENGTH`."""
-
-    def __init__(self, encoding: Encoding, segments: Segments) -> None:
-        self._encoding, self._segments = encoding, segments
-        self._from_rgb = FromRgb(
-            width=encoding.width,
-            height=encoding.height,
-            depth=encoding.depth,
-            pix_fmt=encoding.pix_fmt,
-            matrix=encoding.matrix,
-            full_range=encoding.full_range,
-        )
-        self._out: Any = None
-        self._first = self._count = 0
-
-    def add(self, result: _Result) -> None:
-        """Encode one more frame; a complete segment gets its name."""
-        if self._out is None:
-            self._begin(result.number)
-        frame = self._from_rgb(result.pixels)
-        frame.pts, frame.time_base = result.time, self._encoding.time_base
-        self._out.mux(self._stream.encode(frame))
-        self._count += 1
-        if self._count == LENGTH:
-            self.end()
-
-    def end(self) -> None:
-        """Complete the present segment, if there is one."""
-        if self._out is None:
-            return
-        self._out.mux(self._stream.encode(None))
-        out, self._out = self._out, None
-        out.close()
-        self._segments.complete(self._first, self._count)
-
-    def _begin(self, number: int) -> None:
-        path = self._segments.unfinished
-        self._out = av().open(f"file:{path}", "w", format=segment_format(self._encoding))
-        self._stream = self._encoding.add_to(self._out)
-        self._first, self._count = number, 0
-
-    def __enter__(self) -> _SegmentWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._out is None:
-            return
-        with suppress(Exception):  # it is thrown away
-            self._out.close()
-        self._segments.unfinished.unlink(missing_ok=True)

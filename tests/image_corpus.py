@@ -43,7 +43,7 @@ ADAM7 = [
 ]
 PALETTE: NDArray[np.uint8] = np.random.default_rng(1).integers(0, 256, (256, 3), dtype=np.uint8)
 HEIGHT, WIDTH = 21, 18
-UNREADABLE = ("planes-deep.tif", "float.tif")
+UNREADABLE = ("float.tif",)
 """What is refused, with the reason."""
 
 
@@ -129,12 +129,14 @@ def tiffs() -> dict[str, bytes]:
     """Strips and tiles, planes apart, both byte orders, BigTIFF, compressions, other meanings."""
     deep, colour, grey = noise(3, dtype=np.uint16), noise(3), noise()
     rgb: dict[str, Any] = {"photometric": "rgb"}
+    grey_alpha: dict[str, Any] = {"photometric": "minisblack", "extrasamples": ["unassalpha"]}
     files = {
         "strips": _tiff(colour, rowsperstrip=4, **rgb),
         "tiles": _tiff(colour, tile=(16, 16), **rgb),
         "tiles-deep": _tiff(deep, tile=(16, 16), **rgb),
         "planes": _tiff(np.moveaxis(colour, 2, 0), planarconfig="separate", **rgb),
         "planes-deep": _tiff(np.moveaxis(deep, 2, 0), planarconfig="separate", **rgb),
+        "grey-alpha-deep": _tiff(noise(2, dtype=np.uint16), **grey_alpha),
         "big-endian": _tiff(colour, order=">", **rgb),
         "big-endian-deep": _tiff(deep, order=">", **rgb),
         "bigtiff": _tiff(colour, big=True, **rgb),

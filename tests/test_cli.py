@@ -371,6 +371,6 @@ def test_ctrl_c_exits_130_with_one_line(photos: Path, monkeypatch: pytest.Monkey
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("agsr.cli_infer.open_upscaler", interrupted)
+    monkeypatch.setattr("agsr.cli_infer_run.open_upscaler", interrupted)
     result = _agsr("infer", str(photos / "a.png"))
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")

@@ -46,7 +46,7 @@ def test_what_no_other_decoder_reads_is_decoded_as_it_was_written(name: str) -> 
 
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_what_is_not_read_is_refused(name: str) -> None:
-    with pytest.raises(ImageError, match=r"expected (8 or 16 bits|pixels stored together)"):
+    with pytest.raises(ImageError, match="expected 8 or 16 bits"):
         decode(WHOLE[name], name)
 
 

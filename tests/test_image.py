@@ -107,8 +107,6 @@ def test_depth_grey_and_alpha_are_kept(
     else:
         header = path.read_bytes()[24:26]
         assert header == bytes([np.dtype(dtype).itemsize * 8, 2 * colour + 4 * alpha])
-    if suffix == ".tif" and alpha and not colour and dtype is np.uint16:
-        return  # written, but neither Pillow nor OpenCV reads it back
     found = read_picture(path)
     assert found.pixels.dtype == dtype
     assert np.array_equal(found.pixels, pixels)
@@ -167,18 +165,12 @@ def test_white_is_zero_is_turned_round(tmp_path: Path, dtype: type) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "options", "message"),
-    [
-        (np.float32, {}, "expected 8 or 16 bits"),
-        (np.uint32, {}, "expected 8 or 16 bits"),
-        (np.uint16, {"planarconfig": "separate"}, "planes stored apart"),
-    ],
+    ("dtype", "message"),
+    [(np.float32, "expected 8 or 16 bits"), (np.uint32, "expected 8 or 16 bits")],
 )
-def test_other_tiffs_are_refused_with_the_reason(
-    tmp_path: Path, dtype: type, options: dict[str, str], message: str
-) -> None:
-    samples = np.zeros((3, 20, 31) if options else (20, 31, 3), dtype)
-    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="rgb", **options)
+def test_other_tiffs_are_refused_with_the_reason(tmp_path: Path, dtype: type, message: str) -> None:
+    samples = np.zeros((20, 31, 3), dtype)
+    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="rgb")
     with quiet_decoders(), pytest.raises(ImageError, match=message):
         read_picture(tmp_path / "a.tif")
 

@@ -1,0 +1,90 @@
+"""Frames that were upscaled → segments of a video, encoded one after the other.
+
+A segment that is complete gets its name in the folder of `agsr.engines.segments`; one that is
+broken off leaves nothing.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from agsr.engines.segments import LENGTH, Segments
+from agsr.video_colour import FromRgb
+from agsr.video_encode import Encoding
+from agsr.video_join import segment_format
+from agsr.video_source import av
+
+
+@dataclass(frozen=True)
+class Result:
+    """A frame of the result."""
+
+    number: int
+    """Counted from 0, over the whole video."""
+    time: int
+    """When it is shown, in the encoding's `time_base`."""
+    pixels: NDArray[Any]
+    """``(H, W, 3)``, RGB."""
+
+
+class SegmentWriter:
+    """Encodes frames into segments of `LENGTH`."""
+
+    def __init__(self, encoding: Encoding, segments: Segments) -> None:
+        self._encoding, self._segments = encoding, segments
+        self._from_rgb = FromRgb(
+            width=encoding.width,
+            height=encoding.height,
+            depth=encoding.depth,
+            pix_fmt=encoding.pix_fmt,
+            matrix=encoding.matrix,
+            full_range=encoding.full_range,
+        )
+        self._out: Any = None
+        self._first = self._count = 0
+
+    def add(self, result: Result) -> None:
+        """Encode one more frame; a complete segment gets its name."""
+        if self._out is None:
+            self._begin(result.number)
+        frame = self._from_rgb(result.pixels)
+        frame.pts, frame.time_base = result.time, self._encoding.time_base
+        self._out.mux(self._stream.encode(frame))
+        self._count += 1
+        if self._count == LENGTH:
+            self.end()
+
+    def end(self) -> None:
+        """Complete the present segment, if there is one."""
+        if self._out is None:
+            return
+        self._out.mux(self._stream.encode(None))
+        out, self._out = self._out, None
+        out.close()
+        self._segments.complete(self._first, self._count)
+
+    def _begin(self, number: int) -> None:
+        path = self._segments.unfinished
+        self._out = av().open(f"file:{path}", "w", format=segment_format(self._encoding))
+        self._stream = self._encoding.add_to(self._out)
+        self._first, self._count = number, 0
+
+    def __enter__(self) -> SegmentWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._out is None:
+            return
+        with suppress(Exception):  # it is thrown away
+            self._out.close()
+        self._segments.unfinished.unlink(missing_ok=True)
