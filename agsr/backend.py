@@ -54,7 +54,7 @@ class BackendInfo:
     @property
     def summary(self) -> str:
         """What runs, in a few words: ``ort (CPUExecutionProvider), 4 steps, fp32``."""
-        steps = "" if self.steps is None else f"{self.steps} steps, "
+        steps = "" if self.steps is None else f"{self.steps} step{'s' * (self.steps > 1)}, "
         return f"{self.name} ({self.device}), {steps}{self.precision}"
 
 

@@ -91,20 +91,25 @@ def find_onnx(weights: str, steps: int | None = None, precision: Precision = "fp
     if is_path(weights):
         if not Path(weights).is_file():
             raise ModelError(f"{weights}: no such file")
-        if Path(weights).suffix != ONNX_SUFFIX:
-            source = weights if Path(weights).suffix == CHECKPOINT_SUFFIX else DEFAULT_WEIGHTS
+        if Path(weights).suffix == CHECKPOINT_SUFFIX:
             raise ModelError(
                 f"{weights}: ONNX Runtime needs an {ONNX_SUFFIX} file; make one with: "
-                f"agsr export --weights {source} --steps {steps}"
+                f"agsr export --weights {weights} --steps {steps}"
+            )
+        if Path(weights).suffix != ONNX_SUFFIX:
+            raise ModelError(
+                f"{weights}: expected shipped weights by name, or a file in {ONNX_SUFFIX} or "
+                f"{CHECKPOINT_SUFFIX}"
             )
         return Path(weights)
     if weights not in shipped_names():
         raise ModelError(unknown_weights(weights))
     if steps not in shipped_steps(weights, precision):
-        known = ", ".join(map(str, shipped_steps(weights, precision))) or "no"
+        known = ", ".join(map(str, shipped_steps(weights, precision)))
+        ships = f"ship as {precision} ONNX for {known} steps, not for {steps}"
         option = "" if precision == "fp32" else f" --precision {precision}"
         raise ModelError(
-            f"weights '{weights}' ship as {precision} ONNX for {known} steps, not for {steps}; "
+            f"weights '{weights}' {ships if known else f'do not ship as {precision} ONNX'}; "
             f"make it with: agsr export --weights {weights} --steps {steps}{option}"
         )
     return _checked(onnx_name(weights, steps, precision))

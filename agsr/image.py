@@ -24,17 +24,17 @@ from agsr.errors import ImageError
 from agsr.picture import Picture, Stripes, in_stripes
 
 
-def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
     """Decode an image file; of several pictures in it, the first.
 
     Raises:
         ImageError: The file is missing, empty, truncated, not an image, has more than
             ``max_pixels``, or pixels of an unsupported type.
     """
-    return decode(_read_bytes(path), str(path), max_pixels)
+    return decode(_read_bytes(Path(path)), str(path), max_pixels)
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
+def read_rgb(path: str | Path) -> NDArray[np.uint8]:
     """Decode an image file to RGB ``(H, W, 3)`` uint8, or grey ``(H, W)`` uint8; no alpha.
 
     Raises:
@@ -46,7 +46,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     return pixels.astype(np.uint8, copy=False)
 
 
-def write_picture(picture: Picture, path: Path, quality: int | None = None) -> None:
+def write_picture(picture: Picture, path: str | Path, quality: int | None = None) -> None:
     """Encode a picture by the suffix of ``path``; a file of that name is replaced at the end only.
 
     Args:
@@ -57,7 +57,7 @@ def write_picture(picture: Picture, path: Path, quality: int | None = None) -> N
     Raises:
         ImageError: The suffix is unknown, or the file can't be written.
     """
-    write_stripes(in_stripes(picture), path, quality)
+    write_stripes(in_stripes(picture), Path(path), quality)
 
 
 def write_stripes(stripes: Stripes, path: Path, quality: int | None = None) -> None:

@@ -99,12 +99,17 @@ def read_metadata(image: Image.Image, name: str) -> tuple[Metadata, int]:
         xmp = xmp.encode()
     if isinstance(xmp, bytes):
         xmp = _XMP_ORIENTATION.sub(rb"\g<1>1", xmp.rstrip(b"\x00"))
-    dpi = _read_dpi(image.info.get("dpi"))
+    dpi = _read_dpi(image.info.get("dpi")) if _tells_dpi(image) else None
     if dpi is not None and orientation >= _TURNED:
         dpi = dpi[::-1]
     dpi = dpi or _exif_dpi(exif)
     icc = image.info.get("icc_profile") or None
     return Metadata(icc, exif, xmp if isinstance(xmp, bytes) and xmp else None, dpi), orientation
+
+
+def _tells_dpi(image: Image.Image) -> bool:
+    """Whether the resolution is the file's: for a TIFF without one, Pillow makes it 1."""
+    return image.format != "TIFF" or _RESOLUTIONS[0] in getattr(image, "tag_v2", ())
 
 
 def usable_profile(icc: bytes | None, channels: int, name: str) -> bytes | None:

@@ -241,7 +241,7 @@ def test_infer_tells_what_runs_and_why(tmp_path: Path) -> None:
     told = CliRunner().invoke(main, [*arguments, "-v"])
     assert told.exit_code == 0, told.output
     assert "ort (" in told.stderr
-    assert "1 steps, fp32" in told.stderr
+    assert "1 step, fp32" in told.stderr
     quiet = CliRunner().invoke(main, arguments)
     assert quiet.stderr == ""
     explicit = CliRunner().invoke(main, [*arguments, "-v", "--provider", "cpu", "-j", "1"])

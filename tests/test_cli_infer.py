@@ -65,7 +65,7 @@ def test_one_bad_input_among_many_is_told_and_the_rest_is_done(photos: Path) -> 
     lines = result.stderr.splitlines()
     assert lines[0] == "Error: folder: a folder; -r upscales the images in it"
     assert lines[1].startswith("Error: *.xyz: no image in it")
-    assert lines[2].startswith("ort (CPUExecutionProvider), 1 steps, fp32")
+    assert lines[2].startswith("ort (CPUExecutionProvider), 1 step, fp32")
     assert lines[3] == "Error: gone.png: no such file"
     assert lines[4].startswith("1 upscaled, 3 failed; ")
 
@@ -176,7 +176,7 @@ def test_options_that_agree_are_taken(arguments: list[str]) -> None:
 def test_half_is_the_precision() -> None:
     result = _infer("a.png", "--half", "-v")
     assert result.exit_code == 0
-    assert result.stderr.startswith("ort (CPUExecutionProvider), 1 steps, fp16")
+    assert result.stderr.startswith("ort (CPUExecutionProvider), 1 step, fp16")
 
 
 def _process(*arguments: str, **streams: object) -> subprocess.CompletedProcess[bytes]:

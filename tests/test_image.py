@@ -35,7 +35,7 @@ def _smooth(shape: tuple[int, ...], dtype: Any = np.uint8) -> Pixels:
 def test_rgb_round_trips_and_pillow_agrees(tmp_path: Path, suffix: str) -> None:
     picture, path = Picture(_smooth((20, 31, 3))), tmp_path / f"Ünïcode 名{suffix}"
     write_picture(picture, path)
-    assert np.array_equal(read_picture(path).pixels, picture.pixels)
+    assert np.array_equal(read_picture(str(path)).pixels, picture.pixels)
     assert np.array_equal(np.asarray(Image.open(path).convert("RGB")), picture.pixels)
 
 

@@ -94,6 +94,14 @@ def test_resolution_in_exif_alone_is_read(suffix: str) -> None:
     assert decode(bare, "a").metadata.dpi == pytest.approx((300, 150))
 
 
+def test_a_tiff_that_tells_no_resolution_has_none() -> None:
+    bare, without_unit = io.BytesIO(), io.BytesIO()
+    Image.fromarray(MARKED).save(bare, "TIFF")
+    tifffile.imwrite(without_unit, MARKED.astype(np.uint16), photometric="rgb")
+    for stream in (bare, without_unit):
+        assert decode(stream.getvalue(), "a").metadata.dpi is None
+
+
 @pytest.mark.parametrize("source", [".png", ".jpg", ".webp"])
 @pytest.mark.parametrize(
     "layout", [{266: 2}, {322: 256, 323: 256}, {338: 1}, {347: b"x"}, {513: 100, 514: 5}]
