@@ -53,6 +53,19 @@ def test_importing_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_small_photo_loads_nothing_that_others_need(tmp_path: Path) -> None:
+    code = (
+        "import sys; from agsr.cli import main\n"
+        f"main(['infer', {str(PHOTO)!r}, '-o', {str(tmp_path / 'x.png')!r}, '--steps', '1'],"
+        "standalone_mode=False)\n"
+        "heavy = {'av', 'cv2', 'email', 'onnx', 'psutil', 'rich', 'torch'} | {"
+        "'PIL.TiffImagePlugin', 'importlib.metadata'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.slow
 def test_help_answers_at_once() -> None:
     assert _fastest([sys.executable, "-m", "agsr", "--help"]) < 0.3
