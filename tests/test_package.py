@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import PHOTO, ROOT
 
+from agsr.bench.environment import PACKAGES
+
 ROOMS = ("export", "engines", "bench")
 
 
@@ -34,6 +36,16 @@ def test_every_data_file_is_listed_for_the_wheel() -> None:
         files = (p.name for p in (ROOT / room).iterdir() if p.is_file() and p.suffix != ".py")
         for name in files:
             assert f'"{name}"' in listed[f"agsr.{room}"], f"{room}/{name}"
+
+
+def test_the_doctor_names_the_extras_that_bring_a_package() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    section = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    parts = re.split(r"^(\w+) = ", section, flags=re.M)[1:]
+    extras = dict(zip(parts[::2], parts[1::2], strict=True))
+    for name, extra in PACKAGES.items():
+        bringing = [extra for extra, names in extras.items() if re.search(rf'"{name}[>[]', names)]
+        assert extra in bringing if extra else set(bringing) <= {"dev"}, f"{name}: {bringing}"
 
 
 def test_links_make_the_checkout_importable() -> None:
