@@ -85,7 +85,7 @@ def _run_one(
     try:
         if isinstance(source, Stdin) and stdin is None:
             source.begins_y4m()
-        with _progress(str(job.source), quiet) as update:
+        with _progress(quiet) as update:
             if job.target == STREAM:
                 stream_video(upscaler, source, Stdout(), options, update)
             else:
@@ -113,24 +113,21 @@ def _tell_what_is_kept(job: Job) -> None:
 
 
 @contextmanager
-def _progress(name: str, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+def _progress(quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """A bar over the frames of a video, on terminals only."""
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
-    from rich.progress import Progress as Bar
+    from agsr.console_infer import shows_bars
 
-    from agsr.console import stderr
+    if quiet or not shows_bars():
+        yield lambda _: None
+        return
+    from agsr.console_bar import frames_bar
 
-    console = stderr()
-    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[told]}"))
-    shown = console.is_terminal and not quiet
-    with Bar(*columns, console=console, transient=True, disable=not shown) as bar:
-        task = bar.add_task(name, total=None, told="")
+    with frames_bar() as bar:
         pace = Pace()
 
         def update(progress: Progress) -> None:
-            bar.update(
-                task, completed=progress.done, total=progress.total, told=pace.told(progress)
-            )
+            told = pace.told(progress)
+            bar.update(bar.task_ids[0], completed=progress.done, total=progress.total, told=told)
 
         yield update
 

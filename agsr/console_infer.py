@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, ProgressColumn, Task, TaskProgressColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-from rich.text import Text
-
-from agsr.console import stderr
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 LINE_EVERY = 30.0
 """Seconds between two lines of progress where there is no terminal for a bar."""
@@ -31,47 +30,52 @@ class BatchProgress:
     def __init__(
         self, files: int, quiet: bool, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        console = stderr()
-        many = (_FilesColumn(), _RateColumn()) if files > 1 else ()
-        columns = (BarColumn(), TaskProgressColumn(), *many, TimeRemainingColumn())
-        shown = console.is_terminal and not quiet
-        self._bar = Bar(*columns, console=console, transient=True, disable=not shown)
-        self._task = self._bar.add_task("", total=float(files))
+        self._bar = _files_bar(files) if shows_bars() and not quiet else None
         self._files, self._clock = files, clock
         self._began = self._told = clock()
-        self._in_lines = not (shown or quiet)
+        self._in_lines = self._bar is None and not quiet
 
     def update(self, done: float) -> None:
         """Show that so many files are done, with the share of the present one."""
-        self._bar.update(self._task, completed=done)
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done)
         now = self._clock()
         if self._in_lines and done and now - self._told >= LINE_EVERY:
             self._told = now
-            stderr().print(_line(done, self._files, now - self._began))
+            _tell(_line(done, self._files, now - self._began))
 
     @contextmanager
     def cleared(self) -> Iterator[None]:
         """Take the bar away while a line is printed, on stdout or stderr."""
-        self._bar.stop()
+        self.__exit__()
         yield
-        self._bar.start()
+        self.__enter__()
 
     def __enter__(self) -> BatchProgress:
-        self._bar.start()
+        if self._bar is not None:
+            self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._bar is not None:
+            self._bar.stop()
 
 
-class _FilesColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{int(task.completed)}/{int(task.total or 0)} files")
+def shows_bars() -> bool:
+    """Whether stderr is a terminal."""
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
-class _RateColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text("" if not task.speed else f"{60 * task.speed:.1f} files/min")
+def _tell(line: str) -> None:
+    from agsr.console import stderr  # as slow to load
+
+    stderr().print(line)
+
+
+def _files_bar(files: int) -> Bar:
+    from agsr.console_bar import files_bar  # rich is slow to load, and needed on terminals only
+
+    return files_bar(files)
 
 
 def _line(done: float, files: int, seconds: float) -> str:

@@ -23,7 +23,6 @@ from agsr.heif import is_heif, open_heif
 from agsr.metadata import read_metadata, usable_profile
 from agsr.picture import Picture, Pixels
 from agsr.pillow import from_pillow
-from agsr.tiff_layouts import is_laid_out_otherwise, open_for_tags, read_samples
 from agsr.unread import is_raw, what_it_is
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
@@ -39,9 +38,11 @@ MAX_PIXELS: Final = 1 << 27
 """Larger inputs (134 megapixels) are refused where nothing else is asked for: four times as high
 and as wide, they are more than 6 GB."""
 
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _EXTRA_SAMPLES = 258, 262, 338  # TIFF 6.0 tags
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES = 258, 262, 277  # TIFF 6.0 tags
+_PLANES, _EXTRA_SAMPLES = 284, 338
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0")
 _WHITE_IS_ZERO, _RGB = 0, 2
+_APART = 2
 _UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
 
 _UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -119,6 +120,8 @@ def _opened(content: bytes, name: str) -> Image.Image:
     except UnidentifiedImageError:
         if not content.startswith(_TIFF):
             raise
+        from agsr.tiff_layouts import open_for_tags  # slow to load, and needed here only
+
         return open_for_tags(content)
 
 
@@ -155,6 +158,8 @@ def _decode_deep(image: Image.Image, content: bytes, name: str) -> tuple[Pixels,
     if image.format == "TIFF" and _tags(image, _PHOTOMETRIC)[0] > _RGB:
         raise ImageError(f"{name}: 16 bits, but neither grey nor RGB; convert it to RGB")
     if _is_laid_out_otherwise(image):
+        from agsr.tiff_layouts import read_samples
+
         planes = read_samples(content, image.tag_v2)  # type: ignore[attr-defined]
         colours = 3 if _tags(image, _PHOTOMETRIC)[0] == _RGB else 1
         alpha = planes[..., colours].copy() if planes.shape[2] > colours else None
@@ -165,7 +170,11 @@ def _decode_deep(image: Image.Image, content: bytes, name: str) -> tuple[Pixels,
 
 
 def _is_laid_out_otherwise(image: Image.Image) -> bool:
-    return image.format == "TIFF" and is_laid_out_otherwise(image.tag_v2)  # type: ignore[attr-defined]
+    """Whether it is a 16-bit TIFF file that `agsr.tiff_layouts` has to read."""
+    if image.format != "TIFF" or set(_tags(image, _BITS_PER_SAMPLE, (1,))) != {16}:
+        return False
+    apart, grey = _tags(image, _PLANES, 1) == (_APART,), _tags(image, _PHOTOMETRIC)[0] < _RGB
+    return _tags(image, _SAMPLES, 1)[0] > 1 and (apart or grey)
 
 
 def _by_opencv(

@@ -20,7 +20,6 @@ from agsr.errors import ImageError
 from agsr.metadata import Metadata, usable_profile, with_dpi
 from agsr.picture import Picture, Pixels, Stripes, in_stripes, samples_of
 from agsr.png import write_png
-from agsr.tiff import write_tiff
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +172,8 @@ def write_encoded(
     if form.name == "PNG":
         write_png(fitted, stream)
     elif form.name == "TIFF":
+        from agsr.tiff import write_tiff  # slow to load, and needed here only
+
         write_tiff(fitted, stream)
     else:
         _by_pillow(fitted, stream, form, quality, name)

@@ -62,14 +62,6 @@ def open_for_tags(content: bytes) -> TiffImageFile:
         raise UnidentifiedImageError from None
 
 
-def is_laid_out_otherwise(tags: Directory) -> bool:
-    """Whether a file is one of 16 bits that has to be read by `read_samples`."""
-    if set(tags.get(_BITS, ())) != {16}:
-        return False
-    apart, grey = tags.get(_PLANES, 1) == _APART, tags.get(_PHOTOMETRIC, 0) < 2
-    return bool(tags.get(_SAMPLES, 1) > 1 and (apart or grey))
-
-
 def read_samples(content: bytes, tags: Directory) -> NDArray[np.uint16]:
     """All samples as they are stored, ``(H, W, samples)``, not turned by the orientation.
 

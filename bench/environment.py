@@ -49,7 +49,7 @@ PACKAGES = {
     "cuda-bindings": "gpu",
     "pycuda": "pycuda",
     "pillow-heif": "heif",
-    "av": "",
+    "av": "video",
 }
 """Distributions that matter, and the extra that brings each; those without are named themselves."""
 

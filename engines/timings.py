@@ -12,7 +12,6 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 
 from agsr._version import __version__
@@ -109,6 +108,8 @@ def this_machine() -> str:
 
 
 def _version(distribution: str) -> str:
+    from importlib import metadata  # slow to load, and needed where times were measured only
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

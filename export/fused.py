@@ -1,7 +1,7 @@
 """The generator rearranged for running: the same function of the same weights, at less cost.
 
 `agsr.export.unrolled` traces this instead of the trained `Generator`. What is rearranged, and what
-it gains, is in docs/performance-graph.md; all of it holds for any `GeneratorConfig`.
+it gains, is in docs/performance.md; all of it holds for any `GeneratorConfig`.
 
 Shape suffixes: B batch, C feature width, L lanes, H and W low-resolution height and width.
 """

@@ -59,3 +59,15 @@ def test_a_summary_tells_counts_and_rates() -> None:
 def test_times_are_told_as_people_do() -> None:
     told = [duration(seconds) for seconds in (0.04, 9.9, 42, 99, 150, 5000, 9000)]
     assert told == ["0.0 s", "9.9 s", "42 s", "99 s", "2 min", "83 min", "2.5 h"]
+
+
+def test_on_a_terminal_a_bar_tells_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich take it for a terminal, too
+    monkeypatch.setattr("agsr.console_infer.shows_bars", lambda: True)
+    with BatchProgress(9, quiet=False) as progress:
+        progress.update(3)
+        with progress.cleared():
+            pass
+    assert "3/9 files" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 from conftest import ROOT, Repeat
@@ -34,6 +35,11 @@ from agsr.memory import free_memory, group_limits
 from agsr.picture import Picture, Pixels, gathered, in_stripes
 from agsr.shrink import shrunk, shrunk_stripes
 from agsr.sizing import Sizing
+
+
+def test_free_memory_is_what_psutil_and_the_control_groups_leave() -> None:
+    expected = min([psutil.virtual_memory().available, *group_limits()])
+    assert free_memory() == pytest.approx(expected, rel=0.2)
 
 
 def _random(shape: tuple[int, ...], dtype: type = np.uint8, seed: int = 0) -> Pixels:

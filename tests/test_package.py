@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import PHOTO, ROOT
 
+from agsr.bench.environment import PACKAGES
+
 ROOMS = ("export", "engines", "bench")
 
 
@@ -36,6 +38,16 @@ def test_every_data_file_is_listed_for_the_wheel() -> None:
             assert f'"{name}"' in listed[f"agsr.{room}"], f"{room}/{name}"
 
 
+def test_the_doctor_names_the_extras_that_bring_a_package() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    section = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    parts = re.split(r"^(\w+) = ", section, flags=re.M)[1:]
+    extras = dict(zip(parts[::2], parts[1::2], strict=True))
+    for name, extra in PACKAGES.items():
+        bringing = [extra for extra, names in extras.items() if re.search(rf'"{name}[>[]', names)]
+        assert extra in bringing if extra else set(bringing) <= {"dev"}, f"{name}: {bringing}"
+
+
 def test_links_make_the_checkout_importable() -> None:
     for room in ROOMS:
         link = ROOT / "agsr" / room
@@ -51,6 +63,19 @@ def test_importing_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_small_photo_loads_nothing_that_others_need(tmp_path: Path) -> None:
+    code = (
+        "import sys; from agsr.cli import main\n"
+        f"main(['infer', {str(PHOTO)!r}, '-o', {str(tmp_path / 'x.png')!r}, '--steps', '1'],"
+        "standalone_mode=False)\n"
+        "heavy = {'av', 'cv2', 'email', 'onnx', 'psutil', 'rich', 'torch'} | {"
+        "'PIL.TiffImagePlugin', 'importlib.metadata'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.slow

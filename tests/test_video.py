@@ -490,19 +490,6 @@ def test_progress_tells_frames_and_what_is_kept(tmp_path: Path) -> None:
     assert any(progress.done % 1 for progress in told)
 
 
-def test_photos_do_not_load_what_reads_videos(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
-    code = (
-        "import sys; from agsr.cli import main\n"
-        f"main(['infer', {str(PHOTO)!r}, '-o', {str(tmp_path / 'x.png')!r}, '--steps', '1'],"
-        "standalone_mode=False)\nprint([m for m in sys.modules if m.split('.')[0] == 'av'])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
-
-
 @pytest.fixture(autouse=True)
 def _warnings_are_seen(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
