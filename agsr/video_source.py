@@ -11,11 +11,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agsr.errors import VideoError, first_line
 from agsr.media import Y4M_MAGIC
 from agsr.optional import require
+from agsr.video_end import lacks_its_end
 from agsr.video_facts import VideoFacts, facts_of
 
 if TYPE_CHECKING:
@@ -26,14 +27,27 @@ if TYPE_CHECKING:
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,yuv4mpegpipe"
 """FFmpeg's names of what is read."""
 
-_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-
 
 class Bytes(Protocol):
     """Where a stream of bytes comes from."""
 
     def read(self, size: int, /) -> bytes:
         """At most so many bytes; none at the end."""
+
+
+class Counted:
+    """A stream of bytes that counts what it gives."""
+
+    def __init__(self, source: Bytes) -> None:
+        self._source = source
+        self.given = 0
+        """Bytes so far."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes; none at the end."""
+        data = self._source.read(size)
+        self.given += len(data)
+        return data
 
 
 @dataclass(frozen=True)
@@ -52,8 +66,14 @@ def av() -> Any:
 class VideoSource:
     """An opened video: its facts, and its frames once, in the order they are shown."""
 
-    def __init__(self, container: InputContainer, name: str, centred: bool = False) -> None:
-        self._name = name
+    def __init__(
+        self,
+        container: InputContainer,
+        name: str,
+        centred: bool = False,
+        counted: Counted | None = None,
+    ) -> None:
+        self._name, self._counted = name, counted
         self._container, self._taken = container, False
         self._stream = picture_stream(container, name)
         self._stream.thread_type = "AUTO"
@@ -97,10 +117,11 @@ class VideoSource:
             raise VideoError(f"{self._name}: frame {number} is damaged")
 
     def _decoded(self) -> Iterator[VideoFrame]:
-        number = 0
+        number = end = 0
         packets = self._container.demux(self._stream)
         try:
             for packet in packets:
+                end = max(end, (packet.pos or 0) + packet.size)
                 for frame in packet.decode():
                     yield frame
                     number += 1
@@ -108,6 +129,8 @@ class VideoSource:
             raise VideoError(
                 f"{self._name}: frame {number} can't be decoded: {_said(error)}"
             ) from None
+        if self._counted is not None and self._counted.given > end:  # FFmpeg ends without a word
+            raise VideoError(f"{self._name}: truncated: it ends within frame {number}")
 
 
 def open_container(source: Path | Bytes, name: str, max_pixels: int) -> InputContainer:
@@ -145,10 +168,11 @@ def open_video(source: Path | Bytes, name: str, max_pixels: int) -> VideoSource:
     Raises:
         VideoError: As `open_container`; or no frame can be decoded, or frames are too large.
     """
-    container = open_container(source, name, max_pixels)
+    counted = None if isinstance(source, Path) else Counted(source)
+    container = open_container(counted or source, name, max_pixels)
     try:
         _check_size(picture_stream(container, name), name, max_pixels)
-        return VideoSource(container, name, _centred(source))
+        return VideoSource(container, name, _centred(source), counted)
     except BaseException:
         container.close()
         raise
@@ -187,7 +211,7 @@ def survey(path: Path, max_pixels: int) -> Survey:
                 raise VideoError(f"{path}: damaged or truncated after frame {frames}")
             frames += packet.stream_index == index and packet.size > 0
             last = max(last, (packet.pos or 0) + packet.size)
-    if _lacks_its_end(path, last):
+    if lacks_its_end(path, last):
         raise VideoError(f"{path}: truncated after frame {frames}: its header tells of more")
     return Survey(frames)
 
@@ -210,53 +234,6 @@ def _centred(source: Path | Bytes) -> bool:
         return False
     layouts = [word for word in header.split() if word.startswith(b"C")]
     return layouts in ([], [b"C420"], [b"C420jpeg"])
-
-
-def _lacks_its_end(path: Path, last: int) -> bool:
-    """Whether a file is shorter than its own headers say; FFmpeg ends without a word."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(4096)
-        if head.startswith(_EBML):
-            return size < _end_of_matroska(head)
-        if head.startswith(b"RIFF"):
-            return size < 8 + int.from_bytes(head[4:8], "little")
-        if head.startswith(Y4M_MAGIC):
-            return size > last  # part of a frame
-        return head[4:8] == b"ftyp" and size < _end_of_boxes(file, size)
-
-
-def _end_of_boxes(file: BinaryIO, size: int) -> int:
-    """Where the last box of an MP4 ends."""
-    at = 0
-    while at < size:
-        file.seek(at)
-        head = file.read(16)
-        length = int.from_bytes(head[:4], "big")
-        if length == 1:
-            length = int.from_bytes(head[8:16], "big")
-        if length < 8:  # 0: to the end of the file
-            return size
-        at += length
-    return at
-
-
-def _end_of_matroska(head: bytes) -> int:
-    """Where the segment ends by its header; 0 where that doesn't tell."""
-    size, start = _vint(head, len(_EBML))
-    at = start + size
-    if head[at : at + 4] != _SEGMENT:
-        return 0
-    size, start = _vint(head, at + 4)
-    unknown = (1 << 7 * (start - at - 4)) - 1  # of a recording that was never closed
-    return 0 if size == unknown else start + size
-
-
-def _vint(data: bytes, at: int) -> tuple[int, int]:
-    """A Matroska number of variable length at a position, and the position behind it."""
-    length = 9 - data[at].bit_length() if at < len(data) and data[at] else 1
-    value = int.from_bytes(data[at : at + length], "big")
-    return value & ((1 << 7 * length) - 1), at + length
 
 
 def _check_size(stream: VideoStream, name: str, max_pixels: int) -> None:

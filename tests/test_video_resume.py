@@ -336,6 +336,18 @@ def test_a_stream_becomes_a_file_and_a_file_a_stream(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.y4m", "b.mp4"]
 
 
+def test_a_stream_that_ends_within_a_frame_is_no_success(tmp_path: Path) -> None:
+    content = make(tmp_path / "a.y4m", Clip(frames=5, codec="wrapped_avframe")).read_bytes()
+    for cut in (1, 300):
+        for target in ("-", "b.mp4"):
+            done = _agsr(
+                "infer", "-", "-o", target, "--steps", "1", cwd=tmp_path, input=content[:-cut]
+            )
+            assert done.returncode == 1
+            assert b"-: truncated: it ends within frame 4" in done.stderr
+    assert not (tmp_path / "b.mp4").exists()
+
+
 def test_a_closed_pipe_ends_in_one_line(tmp_path: Path) -> None:
     make(tmp_path / "a.mp4", Clip(frames=30))
     command = f"{sys.executable} -m agsr infer a.mp4 -o - --scale 1 | head -c 100 >/dev/null"

@@ -1,0 +1,62 @@
+"""Whether a video file has its end: what its container's own sizes say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+from agsr.media import Y4M_MAGIC
+
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+
+
+def lacks_its_end(path: Path, last: int) -> bool:
+    """Whether a file is shorter than its own headers say; FFmpeg ends without a word.
+
+    Args:
+        path: A video.
+        last: Where its last packet ends, bytes.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(4096)
+        if head.startswith(_EBML):
+            return size < _end_of_matroska(head)
+        if head.startswith(b"RIFF"):
+            return size < 8 + int.from_bytes(head[4:8], "little")
+        if head.startswith(Y4M_MAGIC):
+            return size > last  # part of a frame
+        return head[4:8] == b"ftyp" and size < _end_of_boxes(file, size)
+
+
+def _end_of_boxes(file: BinaryIO, size: int) -> int:
+    """Where the last box of an MP4 ends."""
+    at = 0
+    while at < size:
+        file.seek(at)
+        head = file.read(16)
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        if length < 8:  # 0: to the end of the file
+            return size
+        at += length
+    return at
+
+
+def _end_of_matroska(head: bytes) -> int:
+    """Where the segment ends by its header; 0 where that doesn't tell."""
+    size, start = _vint(head, len(_EBML))
+    at = start + size
+    if head[at : at + 4] != _SEGMENT:
+        return 0
+    size, start = _vint(head, at + 4)
+    unknown = (1 << 7 * (start - at - 4)) - 1  # of a recording that was never closed
+    return 0 if size == unknown else start + size
+
+
+def _vint(data: bytes, at: int) -> tuple[int, int]:
+    """A Matroska number of variable length at a position, and the position behind it."""
+    length = 9 - data[at].bit_length() if at < len(data) and data[at] else 1
+    value = int.from_bytes(data[at : at + length], "big")
+    return value & ((1 << 7 * length) - 1), at + length
