@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from agsr.atomic import complete_file
 from agsr.decode import MAX_PIXELS, decode
-from agsr.encode import check_writable, write_encoded
+from agsr.encode import check_format, write_encoded
 from agsr.errors import ImageError
 from agsr.picture import Picture, Stripes, in_stripes
 
@@ -65,7 +65,7 @@ def write_stripes(stripes: Stripes, path: Path, quality: int | None = None) -> N
 
     The stripes are closed then, also where that fails.
     """
-    check_writable(str(path), path.suffix, quality)
+    check_format(str(path), path.suffix, quality)
     try:
         with (
             closing(stripes),

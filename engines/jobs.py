@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agsr.contract import SCALE
 from agsr.decode import READABLE
-from agsr.encode import FORMATS, check_writable
+from agsr.encode import FORMATS, check_format
 from agsr.engines.inputs import Input, RealPaths, find, without_results
 from agsr.errors import ImageError, VideoError
 from agsr.media import RAW, WRITABLE, is_video, result_ending
@@ -187,7 +187,7 @@ def _check_format(
         extension = endings[0]
     try:
         for target in targets[:1]:
-            check_writable(str(target), extension, quality)
+            check_format(str(target), extension, quality)
     except ImageError as error:
         if target != output or output.exists() or extension.lower() in FORMATS:
             raise
