@@ -48,11 +48,16 @@ def check_writable(path: Path) -> None:
     _check_no_folder(path)
     with suppress(FileNotFoundError, NotADirectoryError):
         path.lstat()  # tells of a name that is too long
-    folder = next(parent for parent in path.parents if parent.exists())
+    folder = existing_folder(path)
     if not folder.is_dir():
         raise NotADirectoryError(20, "Not a directory", str(folder))
     with _part(folder):
         pass
+
+
+def existing_folder(path: Path) -> Path:
+    """The lowest folder above a path that is there already; it may turn out to be a file."""
+    return next(parent for parent in path.absolute().parents if parent.exists())
 
 
 def _check_no_folder(path: Path) -> None:

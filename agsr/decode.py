@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from agsr.errors import AgsrError, ImageError
+from agsr.heif import ENDINGS as HEIF_ENDINGS
 from agsr.heif import FORMAT as HEIF
 from agsr.heif import is_heif, open_heif
 from agsr.metadata import read_metadata, usable_profile
@@ -30,7 +31,7 @@ FORMATS: Final = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 
 READABLE: Final = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".mpo", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"}
-    | {".heic", ".heif", ".hif"}
+    | HEIF_ENDINGS
 )
 """File name endings that are picked from folders. Those of HEIC need an extra, which is told."""
 

@@ -100,7 +100,7 @@ FORMATS: Final = {
 _log = logging.getLogger(__name__)
 
 
-def check_writable(name: str, suffix: str, quality: int | None = None) -> Format:
+def check_format(name: str, suffix: str, quality: int | None = None) -> Format:
     """The format of a suffix.
 
     Args:
@@ -167,7 +167,7 @@ def write_encoded(
         ImageError: The suffix is unknown, or the picture is larger than the format can hold.
         OSError: The stream can't be written.
     """
-    form = check_writable(name, suffix, quality)
+    form = check_format(name, suffix, quality)
     fitted = _fitted(stripes, form, name)
     if form.name == "PNG":
         write_png(fitted, stream)

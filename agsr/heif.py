@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from typing import Final
 
 from PIL import Image
 
@@ -11,6 +12,9 @@ from agsr.optional import require
 
 FORMAT = "HEIF"
 """Pillow's name, once pillow-heif is loaded."""
+
+ENDINGS: Final = frozenset({".heic", ".heif", ".hif"})
+"""Of file names."""
 
 _BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 _ANY_CODEC = (b"mif1", b"msf1")

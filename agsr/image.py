@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from agsr.atomic import complete_file
 from agsr.decode import MAX_PIXELS, decode
-from agsr.encode import check_writable, write_encoded
+from agsr.encode import check_format, write_encoded
 from agsr.errors import ImageError
 from agsr.picture import Picture, Stripes, in_stripes
 
@@ -61,10 +61,17 @@ def write_picture(picture: Picture, path: str | Path, quality: int | None = None
 
 
 def write_stripes(stripes: Stripes, path: Path, quality: int | None = None) -> None:
-    """`write_picture` for what is made band by band; PNG and TIFF are written meanwhile."""
-    check_writable(str(path), path.suffix, quality)
+    """`write_picture` for what is made band by band; PNG and TIFF are written meanwhile.
+
+    The stripes are closed then, also where that fails.
+    """
+    check_format(str(path), path.suffix, quality)
     try:
-        with complete_file(path) as temporary, temporary.open("wb") as stream:
+        with (
+            closing(stripes),
+            complete_file(path) as temporary,
+            temporary.open("wb") as stream,
+        ):
             write_encoded(stripes, stream, path.suffix, str(path), quality)
     except OSError as error:
         raise ImageError(f"{path}: can't be written: {error.strerror}") from None

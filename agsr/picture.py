@@ -6,6 +6,7 @@ A large one goes from the `Upscaler` to the encoder in `Stripes`, and is never i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,6 +45,8 @@ class Stripes:
     metadata: Metadata
     bands: Iterator[Picture]
     """Pixels and alpha of the bands; what they say as metadata doesn't count."""
+    source: Stripes | None = None
+    """What the bands are made of; closed with them."""
 
     @property
     def samples(self) -> int:
@@ -57,7 +60,29 @@ class Stripes:
 
     def mapped(self, change: Callable[[Picture], Picture], **differing: Any) -> Stripes:
         """With every band changed, and fields that differ for that."""
-        return replace(self, bands=map(change, self.bands), **differing)
+        return self.remade(map(change, self.bands), **differing)
+
+    def remade(self, bands: Iterator[Picture], **differing: Any) -> Stripes:
+        """With other bands that are made of these, and fields that differ for that."""
+        return replace(self, bands=bands, source=self, **differing)
+
+    def close(self) -> None:
+        """No more bands are wanted: what makes them ends, and gives the network back.
+
+        For whoever may stop before the last band. Otherwise an error's traceback, which keeps
+        their makers, would keep the network from everybody else.
+        """
+        for layer in self._layers():
+            close = getattr(layer.bands, "close", None)  # a map or a chain has none
+            if close is not None:
+                close()
+
+    def _layers(self) -> Iterator[Stripes]:
+        """These and what they are made of; the last are the first that were."""
+        layer: Stripes | None = self
+        while layer is not None:
+            yield layer
+            layer = layer.source
 
 
 def in_stripes(picture: Picture, rows: int | None = None) -> Stripes:
@@ -73,19 +98,8 @@ def in_stripes(picture: Picture, rows: int | None = None) -> Stripes:
 
 def gathered(stripes: Stripes) -> Picture:
     """The whole picture, in memory."""
-    whole, top = Picture(np.empty(0, np.uint8)), 0
-    for band in stripes.bands:
-        rows = len(band.pixels)
-        if rows == stripes.height:
-            whole = band
-        elif not top:
-            whole = _empty(stripes, band)
-        if whole is not band:
-            whole.pixels[top : top + rows] = band.pixels
-            if whole.alpha is not None and band.alpha is not None:
-                whole.alpha[top : top + rows] = band.alpha
-        top += rows
-    return replace(whole, metadata=stripes.metadata)
+    with closing(stripes):
+        return _joined(stripes)
 
 
 def samples_of(picture: Picture) -> NDArray[Any]:
@@ -99,6 +113,22 @@ def samples_of(picture: Picture) -> NDArray[Any]:
 def _cut(picture: Picture, top: int, rows: int) -> Picture:
     alpha = None if picture.alpha is None else picture.alpha[top : top + rows]
     return Picture(picture.pixels[top : top + rows], alpha)
+
+
+def _joined(stripes: Stripes) -> Picture:
+    whole, top = Picture(np.empty(0, np.uint8)), 0
+    for band in stripes.bands:
+        rows = len(band.pixels)
+        if rows == stripes.height:
+            whole = band
+        elif not top:
+            whole = _empty(stripes, band)
+        if whole is not band:
+            whole.pixels[top : top + rows] = band.pixels
+            if whole.alpha is not None and band.alpha is not None:
+                whole.alpha[top : top + rows] = band.alpha
+        top += rows
+    return replace(whole, metadata=stripes.metadata)
 
 
 def _empty(stripes: Stripes, like: Picture) -> Picture:

@@ -31,6 +31,8 @@ _METRES_PER_INCH = 0.0254
 _SHARE_BYTES = 1 << 19
 """Of pixels in one ``IDAT``: they stay in the processor's cache."""
 _TRIED_BYTES = 1 << 15
+_LARGEST_CHUNK = 1 << 30
+"""Bytes; a chunk holds less than 2 GiB, and a single row may be more."""
 
 _ZLIB_HEADER = b"\x78\x5e"
 _ZLIB_END = b"\x03\x00"  # an empty last block
@@ -65,7 +67,8 @@ def write_png(stripes: Stripes, stream: BinaryIO) -> None:
     for kind, data in ((b"IHDR", header), *_metadata_chunks(stripes.metadata)):
         stream.write(_chunk(kind, data))
     for data in _zlib_stream(stripes):
-        stream.write(_chunk(b"IDAT", data))
+        for start in range(0, len(data), _LARGEST_CHUNK):
+            stream.write(_chunk(b"IDAT", data[start : start + _LARGEST_CHUNK]))
     stream.write(_chunk(b"IEND", b""))
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,11 +40,11 @@ def shrunk_stripes(stripes: Stripes, height: int, width: int) -> Stripes:
     """`shrunk` for what is made band by band."""
     if (stripes.height, stripes.width) == (height, width):
         return stripes
-    return replace(stripes, height=height, width=width, bands=_bands(stripes, height, width))
+    return stripes.remade(_bands(stripes, height, width), height=height, width=width)
 
 
 def _bands(stripes: Stripes, height: int, width: int) -> Iterator[Picture]:
-    with closing(cast("Any", stripes.bands)):
+    with closing(stripes):
         few = (part for band in stripes.bands for part in in_stripes(band, _ROWS).bands)
         wide = (_narrowed(_weighted(part), width) for part in few)
         for planes in _shortened(wide, stripes.height, height):

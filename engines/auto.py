@@ -58,7 +58,8 @@ def candidates(
         precision: What all have to run in; None leaves it to them.
         threads: Given, only those remain whose threads can be told.
         work: LR pixels to upscale; None means many.
-        timings: What was measured on this machine; None takes what is kept, if anything.
+        timings: What was measured on this machine with shipped weights, and doesn't count for
+            others; None takes what is kept, if anything.
     """
     places = present()
     if threads is not None:
@@ -66,6 +67,8 @@ def candidates(
     if weights.endswith(ONNX_SUFFIX):
         places = [place for place in places if not place.startswith("torch")]
     found = [Candidate(place, precision or own_precision(place, weights)) for place in places]
+    if is_path(weights):  # what was measured are the shipped weights
+        return _by_habit(found)
     timings = Timings.kept() if timings is None else timings
     return _by_time(found, timings, work) if timings else _by_habit(found)
 
@@ -120,14 +123,17 @@ def _by_habit(found: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _by_time(found: Sequence[Candidate], timings: Timings, work: int | None) -> list[Candidate]:
-    """By the time that all the work would take, unmeasured ones last."""
+    """By the time that all the work would take, unmeasured ones last in the usual order."""
     amount = "many pixels" if work is None else f"{work} pixels"
     reason = f"fastest for {amount}, as measured here on {timings.measured}"
 
     def rank(candidate: Candidate) -> float:
         return timings.estimate(candidate.name, work)
 
-    return [Candidate(c.place, c.precision, reason) for c in sorted(found, key=rank)]
+    habit = _by_habit(found)
+    measured = sorted((c for c in habit if c.name in timings.times), key=rank)
+    unmeasured = [c for c in habit if c.name not in timings.times]
+    return [Candidate(c.place, c.precision, reason) for c in measured] + unmeasured
 
 
 def _provider_threads(place: str) -> bool:

@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ FORMAT = "agsr-compiled-1"
 """Value of the ``format`` entry in a seal."""
 
 _SEAL, _PART = "seal.json", ".part-"
+_DAY = 86_400  # seconds
 
 _log = logging.getLogger(__name__)
 
@@ -126,6 +128,9 @@ class CompiledCache:
         homes = sorted(self.folder.glob("[!.]*"), key=lambda path: path.stat().st_mtime)
         for home in homes[:-MOST]:
             shutil.rmtree(home, ignore_errors=True)
+        for part in self.folder.glob(f"{_PART}*"):
+            if time.time() - part.stat().st_mtime > _DAY:  # no start takes that long: it was killed
+                shutil.rmtree(part, ignore_errors=True)
 
 
 def _digest(facts: Mapping[str, Any]) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from agsr.contract import SCALE
 from agsr.decode import FORMATS as READ_FORMATS
 from agsr.decode import READABLE
 from agsr.encode import FORMATS as WRITTEN_FORMATS
+from agsr.heif import ENDINGS as HEIF_ENDINGS
 from agsr.media import WRITABLE, is_video
 
 _NAMED_BY_SIZE = re.compile(r"(.+)_(?:x\d+(?:\.\d+)?|\d+x\d+)")
@@ -74,9 +76,10 @@ def without_results(
         suffix: That of this run.
         left_out: Told every such file and its source.
     """
-    known = {
-        (str(f.path.parent), name): f.path for f in inputs for name in (f.path.stem, f.path.name)
-    }
+    known = defaultdict[tuple[str, str], list[Path]](list)
+    for found in inputs:
+        for name in {found.path.stem, found.path.name}:
+            known[str(found.path.parent), name].append(found.path)
     kept = []
     for found in inputs:
         origin = next(
@@ -165,15 +168,16 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _origins(found: Input, suffix: str, known: dict[tuple[str, str], Path]) -> Iterator[Path]:
+def _origins(
+    found: Input, suffix: str, known: Mapping[tuple[str, str], Sequence[Path]]
+) -> Iterator[Path]:
     """Inputs of which a file could be the result, by its name and place."""
     path = found.path
     if path.suffix.lower() not in WRITTEN_FORMATS.keys() | WRITABLE.keys():
         return
     for base in _bases(path.stem, suffix):
         for folder in _folders(found):
-            if (str(folder), base) in known:
-                yield known[str(folder), base]
+            yield from known.get((str(folder), base), ())
 
 
 def _bases(stem: str, suffix: str) -> Iterator[str]:
@@ -195,10 +199,12 @@ def _folders(found: Input) -> Iterator[Path]:
 def _may_come_of(large: Path, small: Path) -> bool:
     """Whether a picture has the proportions of another, and at most `SCALE` times its size.
 
-    Of videos the names decide.
+    Of videos the names decide, and of HEIC, whose size only an extra's decoder tells.
     """
     if is_video(large.suffix) or is_video(small.suffix):
         return is_video(large.suffix) and is_video(small.suffix)
+    if small.suffix.lower() in HEIF_ENDINGS:
+        return True
     try:
         # Sorted, since the smaller one may be stored lying.
         (low, high), (short, long) = sorted(_size(large)), sorted(_size(small))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agsr.contract import SCALE
 from agsr.decode import READABLE
-from agsr.encode import FORMATS, check_writable
+from agsr.encode import FORMATS, check_format
 from agsr.engines.inputs import Input, RealPaths, find, without_results
 from agsr.errors import ImageError, VideoError
 from agsr.media import RAW, WRITABLE, is_video, result_ending
@@ -142,14 +142,15 @@ def _targets(inputs: Sequence[Input], output: Path | None, endings: Sequence[str
     """Where results go; inputs that would have one name there keep their folder or their ending."""
     homes = [f.path.parent if output is None else output / (f.below or Path()) for f in inputs]
     stems = [_STREAM_STEM if f.path == STREAM else f.path.stem for f in inputs]
-    for group in _sharing(homes, stems):
+    names = [stem + end for stem, end in zip(stems, endings, strict=True)]
+    for group in _sharing(homes, names):
         if output is not None and len({inputs[n].path.name for n in group}) < len(group):
             for n, own in zip(group, _folders([inputs[n].path for n in group]), strict=True):
                 homes[n] = output / own
-    for group in _sharing(homes, stems):
+    for group in _sharing(homes, names):
         for n in group:
-            stems[n] = inputs[n].path.name
-    return [home / (s + end) for home, s, end in zip(homes, stems, endings, strict=True)]
+            names[n] = inputs[n].path.name + endings[n]
+    return [home / name for home, name in zip(homes, names, strict=True)]
 
 
 def _folders(files: Sequence[Path]) -> list[str]:
@@ -159,10 +160,10 @@ def _folders(files: Sequence[Path]) -> list[str]:
     return [os.path.relpath(folder, common) for folder in folders]
 
 
-def _sharing(homes: Sequence[Path], stems: Sequence[str]) -> list[list[int]]:
+def _sharing(homes: Sequence[Path], names: Sequence[str]) -> list[list[int]]:
     """Where in the sequences one place stands several times."""
     places = defaultdict[tuple[Path, str], list[int]](list)
-    for number, place in enumerate(zip(homes, stems, strict=True)):
+    for number, place in enumerate(zip(homes, names, strict=True)):
         places[place].append(number)
     return [group for group in places.values() if len(group) > 1]
 
@@ -186,7 +187,7 @@ def _check_format(
         extension = endings[0]
     try:
         for target in targets[:1]:
-            check_writable(str(target), extension, quality)
+            check_format(str(target), extension, quality)
     except ImageError as error:
         if target != output or output.exists() or extension.lower() in FORMATS:
             raise

@@ -16,7 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from agsr.atomic import check_writable
 from agsr.decode import MAX_PIXELS, decode
@@ -140,9 +140,9 @@ def _upscale_and_write(
     """What becomes of a job, once its result is written."""
     try:
         stripes = begin()
-        with closing(cast("Any", stripes.bands)) as bands:
-            first = next(bands)  # what fails at once leaves not even a folder
-            return _hand_over(replace(stripes, bands=chain([first], bands)), pool, job, options)
+        with closing(stripes):
+            first = next(stripes.bands)  # what fails at once leaves not even a folder
+            return _hand_over(stripes, chain([first], stripes.bands), pool, job, options)
     except Exception as error:  # whatever it is, it costs one file
         failed: Future[Outcome] = Future()
         failed.set_result(Outcome(job, reason_of(job, error)))
@@ -151,23 +151,35 @@ def _upscale_and_write(
 
 
 def _hand_over(
-    stripes: Stripes, pool: ThreadPoolExecutor, job: Job, options: InferOptions
+    stripes: Stripes,
+    made: Iterator[Picture],
+    pool: ThreadPoolExecutor,
+    job: Job,
+    options: InferOptions,
 ) -> Future[Outcome]:
     """Make the bands of a result, and have them written meanwhile."""
     bands: Handover[Picture] = Handover()
-    written = pool.submit(_written, replace(stripes, bands=bands), bands.leave, job, options)
+    # The writer's thread closes what it is given, and so must not know of the network's bands.
+    result = replace(stripes, bands=bands, source=None)
     error: Exception | None = ImageError(f"{job.source}: interrupted")
     try:
-        for band in stripes.bands:
-            if not bands.put(band):
-                break
-        error = None
-    except Exception as failure:  # whatever it is, it costs one file
-        error = ImageError(reason_of(job, failure))
-        failure.with_traceback(None)
+        written = pool.submit(_written, result, bands.leave, job, options)
+        error = _put_all(made, bands, job)
     finally:
         bands.end(error)
     return written
+
+
+def _put_all(made: Iterator[Picture], bands: Handover[Picture], job: Job) -> Exception | None:
+    """Hand bands over while they are wanted; what went wrong in making them, if anything."""
+    try:
+        for band in made:
+            if not bands.put(band):
+                break
+    except Exception as failure:  # whatever it is, it costs one file
+        failure.with_traceback(None)
+        return ImageError(reason_of(job, failure))
+    return None
 
 
 def _written(

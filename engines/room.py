@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from agsr.atomic import existing_folder
+from agsr.contract import SCALE
 from agsr.encode import FORMATS, Format
 from agsr.engines.tile_choice import BANDS_HELD
 from agsr.errors import ImageError
@@ -52,7 +54,7 @@ def check_memory(
 
 def memory_needed(form: Format, stripes: Stripes) -> int:
     """Bytes of main memory that a result takes, beside its input and the network."""
-    rows = AUTO_SMALLEST * 4 * BANDS_HELD
+    rows = AUTO_SMALLEST * SCALE * BANDS_HELD
     bands = stripes.nbytes * min(rows, stripes.height) // stripes.height
     return bands + (form.memory or 0) * stripes.height * stripes.width
 
@@ -64,8 +66,7 @@ def check_disk(target: Path, suffix: str, stripes: Stripes) -> None:
         ImageError: It is so however well the result can be compressed.
     """
     form = FORMATS[suffix.lower()]
-    folder = next(path for path in (target.absolute().parents) if path.exists())
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(existing_folder(target)).free
     raw = form.stored_bytes(stripes)
     if raw * form.least_share > free:
         raise ImageError(

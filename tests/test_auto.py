@@ -72,7 +72,10 @@ def test_threads_leave_what_can_be_told_their_number(machine: Machine) -> None:
 
 
 def _timings(**times: tuple[float, float]) -> Timings:
-    named = {name.replace("_", ":", 1).replace("_", " "): t for name, t in times.items()}
+    named = {
+        name.replace("_", ":", name.count("_") > 1).replace("_", " "): t
+        for name, t in times.items()
+    }
     return Timings(
         times={n: Time(start=s, per_megapixel=p) for n, (s, p) in named.items()},
         measured="2030-01-31",
@@ -90,6 +93,18 @@ def test_what_was_measured_decides(machine: Machine) -> None:
     assert _names("psnr", work=101_000, timings=measured)[0] == "ort:openvino fp32"
     chosen = candidates("psnr", work=7, timings=measured)[0]
     assert chosen.reason == "fastest for 7 pixels, as measured here on 2030-01-31"
+
+
+def test_what_was_not_measured_keeps_the_usual_order_and_reason(machine: Machine) -> None:
+    machine(*ON_CPU)
+    measured = _timings(torch_fp32=(9, 1))
+    found = candidates("psnr", timings=measured)
+    assert [c.name for c in found] == ["torch fp32", "ort:cpu fp32", "ort:openvino fp32"]
+    assert ["as measured here" in c.reason for c in found] == [True, False, False]
+    for weights, precision in (("own.onnx", None), ("own.onnx", "fp32"), ("psnr", "bf16")):
+        others = candidates(weights, precision, timings=measured)
+        assert others == candidates(weights, precision)
+        assert all(c.reason.startswith("first in the usual order") for c in others)
 
 
 def test_times_are_kept_for_this_machine_only(

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,6 +137,18 @@ def test_what_was_not_used_for_longest_makes_room(
         if number == 1:
             assert cache.get({"number": 0}, runtime) == "found network 1"
     assert {entry.facts["number"] for entry in cache.entries()} == {0, 2}
+
+
+def test_what_a_killed_start_left_is_removed_after_a_day(cache: CompiledCache) -> None:
+    cache.get(FACTS, Runtime())
+    for name, days in ((".part-old", 2), (".part-new", 0.5)):
+        part = cache.folder / name
+        part.mkdir()
+        (part / "1.blob").touch()
+        os.utime(part, (time.time() - days * 86_400,) * 2)
+    cache.get({**FACTS, "version": "2"}, Runtime())
+    assert [part.name for part in cache.folder.glob(".part-*")] == [".part-new"]
+    assert [entry.sound for entry in cache.entries()] == [True, True]
 
 
 def test_list_and_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,6 +211,20 @@ def test_lab_becomes_rgb(tmp_path: Path) -> None:
     assert np.abs(found.astype(int) - np.asarray(rgb)).mean() <= 2
 
 
+def test_a_long_row_of_png_is_cut_into_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agsr.png._LARGEST_CHUNK", 100)
+    pixels = np.random.default_rng(0).integers(0, 65535, (3, 500, 3), np.uint16)
+    write_picture(Picture(pixels), tmp_path / "a.png")
+    content, place, lengths = (tmp_path / "a.png").read_bytes(), 8, []
+    while place < len(content):
+        lengths.append(int.from_bytes(content[place : place + 4], "big"))
+        place += lengths[-1] + 12  # length, kind and checksum
+    assert max(lengths) == 100
+    assert np.array_equal(read_picture(tmp_path / "a.png").pixels, pixels)
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tif"])
 def test_of_several_pictures_the_first_is_taken_aloud(
     tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture

@@ -251,6 +251,36 @@ def test_a_result_of_a_turned_photo_is_one() -> None:
 
 
 @pytest.mark.usefixtures("tree")
+def test_a_photo_of_heic_is_upscaled_again_by_the_same_command() -> None:
+    Path("phone").mkdir()
+    Path("phone/a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    first = _jobs("phone", recursive=True)
+    _image("phone/a_x4.png")
+    assert _jobs("phone", recursive=True) == first
+    assert first[0].problem is None
+    Path("phone/a_x4.mp4").touch()
+    assert len(_jobs("phone", recursive=True)) == 2  # no photo becomes a video
+
+
+@pytest.mark.parametrize("options", [{}, {"video_extension": ".mkv"}, {"output": Path("in/big")}])
+@pytest.mark.usefixtures("tree")
+def test_a_photo_and_a_video_of_one_name_do_not_hide_each_other(options: dict[str, object]) -> None:
+    _image("in/IMG_1.jpg")
+    Path("in/IMG_1.mov").touch()
+    first = _jobs("in", recursive=True, **options)
+    ending = options.get("video_extension", ".mov")
+    made = [job.target.name for job in first if job.source.stem == "IMG_1"]
+    assert made == ["IMG_1_x4.png", f"IMG_1_x4{ending}"]
+    _made([job for job in first if not job.is_video])
+    for job in first:
+        if job.is_video:
+            job.target.touch()
+    assert _jobs("in", recursive=True, **options) == first
+    alone = _jobs("in", recursive=True, videos=False, **options)
+    assert alone == [job for job in first if not job.is_video]
+
+
+@pytest.mark.usefixtures("tree")
 def test_a_damaged_file_named_like_a_result_is_an_input() -> None:
     _image("cat.png")
     Path("cat_x4.png").write_text("no image")

@@ -31,6 +31,7 @@ from agsr.engines.pipeline import InferOptions, process
 from agsr.engines.tile_choice import TileChoice
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ImageError
+from agsr.image import write_stripes
 from agsr.memory import free_memory, group_limits
 from agsr.picture import Picture, Pixels, gathered, in_stripes
 from agsr.shrink import shrunk, shrunk_stripes
@@ -264,8 +265,47 @@ def test_bands_that_are_left_give_the_network_back() -> None:
     upscaler = Upscaler(backend=Repeat(), tile=8, halo=1)
     stripes = upscaler.stripes(Picture(_random((40, 40, 3))), sizing=Sizing(scale=3))
     next(stripes.bands)
-    stripes.bands.close()  # type: ignore[attr-defined]
+    stripes.close()
     assert upscaler(_random((9, 9, 3))).shape == (36, 36, 3)
+
+
+def test_bands_are_closed_through_whatever_was_made_of_them() -> None:
+    upscaler = Upscaler(backend=Repeat(), tile=8, halo=1)
+    stripes = upscaler.stripes(Picture(_random((40, 40, 3))))
+    next(stripes.bands)
+    shrunk_stripes(stripes.mapped(lambda band: band), 50, 50).close()  # which never began
+    assert next(stripes.bands, None) is None
+    assert upscaler(_random((9, 9, 3))).shape == (36, 36, 3)
+
+
+def _full(*_: object) -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("call", ["array", "file"])
+def test_a_result_without_room_gives_the_network_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    upscaler = Upscaler(backend=Repeat(), tile=8, halo=1)
+    monkeypatch.setattr("agsr.picture._empty", _full)
+    monkeypatch.setattr("agsr.encode.samples_of", _full)
+    shapes: list[tuple[int, ...]] = []
+
+    def use() -> None:
+        try:
+            if call == "array":
+                upscaler(_random((40, 40, 3)))
+            else:
+                stripes = upscaler.stripes(Picture(_random((40, 40, 3))))
+                write_stripes(stripes, tmp_path / "a.jpg")
+        except MemoryError:  # its traceback keeps what made the bands
+            shapes.append(upscaler(_random((1, 2, 3))).shape)
+
+    using = threading.Thread(target=use, daemon=True)
+    using.start()
+    using.join(20)
+    assert not using.is_alive()
+    assert shapes == [(4, 8, 3)]
 
 
 def test_a_handover_waits_for_its_user_and_tells_of_errors() -> None:
