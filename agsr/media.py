@@ -22,6 +22,9 @@ RAW: Final = ".y4m"
 Y4M_MAGIC: Final = b"YUV4MPEG2 "
 """The first bytes of such a stream."""
 
+SEGMENTS_ENDING: Final = ".agsr-segments"
+"""Put behind a result's name: the folder of its finished parts."""
+
 CODECS: Final = ("h264", "hevc", "av1", "vp9", "prores", "ffv1")
 """What a result can be encoded as."""
 

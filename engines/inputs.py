@@ -22,7 +22,7 @@ from agsr.decode import FORMATS as READ_FORMATS
 from agsr.decode import READABLE
 from agsr.encode import FORMATS as WRITTEN_FORMATS
 from agsr.heif import ENDINGS as HEIF_ENDINGS
-from agsr.media import WRITABLE, is_video
+from agsr.media import SEGMENTS_ENDING, WRITABLE, is_video
 
 _NAMED_BY_SIZE = re.compile(r"(.+)_(?:x\d+(?:\.\d+)?|\d+x\d+)")
 """Stem of a result that `agsr.sizing.Sizing.suffix` has named."""
@@ -50,7 +50,7 @@ def find(
     Args:
         sources: Files, patterns like ``*.png`` that name no file, and folders.
         recursive: Take the images in folders and in all folders below, but for hidden ones, linked
-            ones and ``output``.
+            ones, ``output`` and the segments of a video that was broken off.
         output: Folder of the results.
         wanted: File name endings that are taken from folders.
     """
@@ -138,6 +138,7 @@ def _matching(pattern: Path, wanted: frozenset[str]) -> list[Path]:
         if file.is_file()
         and (bool(pattern.suffix) or file.suffix.lower() in wanted)
         and (dotted or not _is_hidden(file.relative_to(base)))
+        and not file.parent.name.endswith(SEGMENTS_ENDING)
     ]
 
 
@@ -153,7 +154,7 @@ def _images(
         folders[:] = sorted(
             f
             for f in folders
-            if not f.startswith(".") and (not results or real(here / f) != results)
+            if not _is_passed_over(f) and (not results or real(here / f) != results)
         )
         below = here.relative_to(folder)
         for file in sorted(files):
@@ -162,6 +163,10 @@ def _images(
     for error in failed:
         problem = f"{error.filename}: can't be read: {error.strerror}"
         yield Input(Path(error.filename), problem=problem)
+
+
+def _is_passed_over(folder: str) -> bool:
+    return folder.startswith(".") or folder.endswith(SEGMENTS_ENDING)
 
 
 def _is_hidden(path: Path) -> bool:

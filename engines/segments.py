@@ -12,20 +12,20 @@ import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from agsr.atomic import complete_file
 from agsr.errors import VideoError
+from agsr.media import SEGMENTS_ENDING
 from agsr.optional import require
 from agsr.video_join import SEGMENT_FORMATS
 
 LENGTH = 48
 """Frames of a segment but the last: at most that many are computed twice after a kill."""
-
-FOLDER_ENDING = ".agsr-segments"
-"""Put behind the result's name."""
 
 _NAME = re.compile(rf"frames-(\d+)-(\d+)\.({'|'.join(SEGMENT_FORMATS)})")
 
@@ -97,7 +97,7 @@ def open_segments(target: Path, identity: Mapping[str, Any], form: str) -> Itera
         OSError: The folder can't be written.
     """
     filelock = require("filelock", extra="video", purpose="Keeping parts of a video")
-    folder = target.with_name(target.name + FOLDER_ENDING)
+    folder = target.with_name(target.name + SEGMENTS_ENDING)
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / "lock", timeout=0)
     try:
@@ -108,9 +108,19 @@ def open_segments(target: Path, identity: Mapping[str, Any], form: str) -> Itera
         _make_fit(folder, json.dumps(identity, indent=1, sort_keys=True, default=str) + "\n")
         yield Segments(folder, form)
     finally:
-        lock.release()
-        if not any(_NAME.fullmatch(path.name) for path in _content(folder)):
-            shutil.rmtree(folder, ignore_errors=True)
+        _release(lock, folder)
+
+
+def _release(lock: Any, folder: Path) -> None:
+    """Give the folder back; one without a segment goes first, while nobody else can begin in it."""
+    goes = not any(_NAME.fullmatch(path.name) for path in _content(folder))
+    if goes:
+        shutil.rmtree(folder, ignore_errors=True)
+    lock.release()
+    if goes and sys.platform == "win32":  # there, nobody can remove a lock that is held
+        with suppress(OSError):
+            (folder / "lock").unlink()
+            folder.rmdir()
 
 
 def remove_segments(segments: Segments) -> None:
@@ -133,7 +143,7 @@ def content_hash(path: Path) -> str:
 def _make_fit(folder: Path, identity: str) -> None:
     """Leave segments of this identity only."""
     noted = folder / "made-of.json"
-    if noted.exists() and noted.read_text(encoding="utf-8") == identity:
+    if noted.exists() and noted.read_bytes() == identity.encode():
         return
     removed = 0
     for path in _content(folder):
@@ -142,7 +152,8 @@ def _make_fit(folder: Path, identity: str) -> None:
             path.unlink()
     if removed:
         _log.warning("%s: %d segments of another input or other settings removed", folder, removed)
-    noted.write_text(identity, encoding="utf-8")
+    with complete_file(noted) as temporary:
+        temporary.write_bytes(identity.encode())
 
 
 def _content(folder: Path) -> list[Path]:
@@ -151,5 +162,5 @@ def _content(folder: Path) -> list[Path]:
 
 def finished(target: Path) -> int:
     """How many segments of a result lie beside it."""
-    folder = target.with_name(target.name + FOLDER_ENDING)
+    folder = target.with_name(target.name + SEGMENTS_ENDING)
     return sum(_NAME.fullmatch(path.name) is not None for path in _content(folder))

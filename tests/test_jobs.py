@@ -359,6 +359,16 @@ def test_a_quality_that_the_format_lacks_is_told_at_once() -> None:
 
 
 @pytest.mark.usefixtures("tree")
+def test_segments_of_a_video_that_was_broken_off_are_no_inputs() -> None:
+    segment = Path("in/clip_x4.mov.agsr-segments/frames-00000000-00000047.mov")
+    segment.parent.mkdir(parents=True)
+    segment.touch()
+    for options in (["in"], ["in/**/*"], ["in/*/*.mov"]):
+        jobs = _jobs(*options, recursive=True, videos=True)
+        assert segment not in [job.source for job in jobs]
+
+
+@pytest.mark.usefixtures("tree")
 def test_patterns_take_files_only_and_without_an_ending_images_only() -> None:
     assert _targets("in/*", output=Path("out")) == ["out/a_x4.png"]
     assert _targets("in/*.*", output=Path("out")) == ["out/a_x4.png", "out/notes_x4.png"]
