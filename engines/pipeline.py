@@ -24,6 +24,7 @@ from agsr.encode import check_size, write_encoded
 from agsr.engines.handover import Handover
 from agsr.engines.jobs import STREAM, Job
 from agsr.engines.room import check_disk, check_memory
+from agsr.engines.standard_streams import Stdin
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import AgsrError, ImageError, first_line
 from agsr.image import read_picture, write_stripes
@@ -34,7 +35,7 @@ _IN_MEMORY = 1 << 26
 """Bytes of a result for stdout that are kept in memory until it is complete; more go to a file."""
 
 _PIPED = 1 << 20
-"""Bytes that are written to stdout at a time."""
+"""Bytes that are read from stdin, or written to stdout, at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,8 +233,7 @@ def _check_target(job: Job) -> None:
 
 
 def _read_stream(options: InferOptions) -> Picture:
-    rest = b"" if sys.stdin is None else sys.stdin.buffer.read()
-    content = options.stdin_head + rest
+    content = options.stdin_head + b"".join(iter(partial(Stdin().read, _PIPED), b""))
     if not content:
         raise ImageError("-: nothing came from stdin (0 bytes)")
     return decode(content, "-", options.max_pixels)

@@ -37,8 +37,8 @@ _log = logging.getLogger(__name__)
 class Sink(Protocol):
     """Where bytes go."""
 
-    def write(self, data: bytes, /) -> int | None:
-        """Write some of the bytes; None means all."""
+    def write(self, data: bytes, /) -> int:
+        """Write some of the bytes; returns how many."""
 
 
 def stream_video(
@@ -133,8 +133,7 @@ class Y4mWriter:
     def _write(self, data: bytes) -> None:
         left = memoryview(data)
         while len(left):
-            written = self._sink.write(left)  # type: ignore[arg-type]
-            left = left[len(left) if written is None else written :]
+            left = left[self._sink.write(left) :]  # type: ignore[arg-type]
 
 
 class _Steady:
