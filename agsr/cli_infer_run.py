@@ -18,7 +18,7 @@ import click
 
 from agsr.cli_video import run_videos
 from agsr.errors import printable
-from agsr.options import echo_path, open_upscaler
+from agsr.options import echo_error, echo_path, open_upscaler
 
 if TYPE_CHECKING:
     from agsr.console_infer import Tally
@@ -145,7 +145,7 @@ def _run_images(
 
 def _tell_error(message: str, tally: Tally) -> None:
     tally.failed += 1
-    click.echo(f"Error: {printable(message)}", err=True)
+    echo_error(message)
 
 
 def _too_small(count: int, files: int) -> str:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agsr.errors import VideoError, printable
 from agsr.media import CODECS
+from agsr.options import echo_error, echo_path
 
 if TYPE_CHECKING:
     from agsr.engines.jobs import Job
@@ -83,8 +85,8 @@ def _run_one(
 
     source = (stdin or Stdin()) if job.source == STREAM else job.source
     try:
-        if isinstance(source, Stdin) and stdin is None:
-            source.begins_y4m()
+        if isinstance(source, Stdin) and not source.begins_y4m() and not source.head:
+            raise VideoError("-: nothing came from stdin (0 bytes)")
         with _progress(quiet) as update:
             if job.target == STREAM:
                 stream_video(upscaler, source, Stdout(), options, update)
@@ -94,10 +96,10 @@ def _run_one(
         _tell_what_is_kept(job)
         raise
     except Exception as error:  # whatever it is, it costs one file
-        click.echo(f"Error: {reason_of(job, error)}", err=True)
+        echo_error(reason_of(job, error))
         return False
     if job.target != STREAM:
-        click.echo(job.target)
+        echo_path(job.target)
     return True
 
 
@@ -106,10 +108,8 @@ def _tell_what_is_kept(job: Job) -> None:
 
     count = finished(job.target)
     if count:
-        click.echo(
-            f"{job.target}: {count} finished segments are kept; the same command goes on there",
-            err=True,
-        )
+        told = f"{job.target}: {count} finished segments are kept; the same command goes on there"
+        click.echo(printable(told), err=True)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +93,7 @@ def quiet_decoders() -> Iterator[None]:
     try:
         with (
             Path(os.devnull).open("wb") as sink,
-            os.fdopen(saved, "w", buffering=1, closefd=False) as ours,
+            _like(python, saved) as ours,
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")
@@ -106,6 +107,14 @@ def quiet_decoders() -> Iterator[None]:
         sys.stderr = python
         os.dup2(saved, 2)
         os.close(saved)
+
+
+def _like(stream: TextIO, descriptor: int) -> TextIO:
+    """A stream to a descriptor, in the encoding of another, that no name of a file can stop."""
+    encoding = getattr(stream, "encoding", None)
+    return os.fdopen(
+        descriptor, "w", 1, closefd=False, encoding=encoding, errors="backslashreplace"
+    )
 
 
 def _duplicate(descriptor: int) -> int | None:

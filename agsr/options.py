@@ -158,6 +158,11 @@ def echo_path(path: Path) -> None:
         click.echo(os.fsencode(path))
 
 
+def echo_error(message: str) -> None:
+    """What went wrong with a file, on stderr, as one line that a terminal can show."""
+    click.echo(f"Error: {printable(message)}", err=True)
+
+
 def _shared(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Several options as one decorator."""
 

@@ -21,7 +21,9 @@ from PIL import Image
 
 from agsr.cli import main
 from agsr.cli_video import Pace
-from agsr.engines.segments import finished
+from agsr.engines.raw_stream import stream_video
+from agsr.engines.segments import finished, open_segments
+from agsr.engines.standard_streams import Stdin, Stdout
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, upscale_video
 from agsr.errors import VideoError
@@ -169,6 +171,32 @@ def test_an_older_result_stays_until_the_new_one_is_complete(tmp_path: Path) -> 
     }  # fmt: skip
 
 
+def test_a_damaged_note_of_what_segments_are_made_of_starts_anew(tmp_path: Path) -> None:
+    source, target = make(tmp_path / "a.mp4", Clip(frames=60)), tmp_path / "b.mp4"
+    _break_off(source, target, at=50)
+    (tmp_path / "b.mp4.agsr-segments" / "made-of.json").write_bytes(b"\xff\xfe")
+    backend = Repeat()
+    upscale_video(Upscaler(backend=backend), source, target, FAST)
+    assert len(backend.shapes) == 60
+
+
+def test_a_folder_without_segments_goes_while_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import filelock
+
+    release, there = filelock.FileLock.release, []
+
+    def look(lock: filelock.FileLock, *args: Any, **kwargs: Any) -> None:
+        there.append(Path(lock.lock_file).parent.exists())
+        release(lock, *args, **kwargs)
+
+    monkeypatch.setattr(filelock.FileLock, "release", look)
+    with open_segments(tmp_path / "b.mp4", {}, "nut"):
+        pass
+    assert there[0] is False
+
+
 def test_a_damaged_segment_is_made_anew(tmp_path: Path) -> None:
     source, target = make(tmp_path / "a.mp4", Clip(frames=70)), tmp_path / "b.mp4"
     _break_off(source, target)
@@ -311,8 +339,6 @@ def test_frames_flow_through_pipes_one_by_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p10le", "yuv422p", "yuv444p12le", "gray", "gray10le"])
 def test_pipes_keep_depth_and_chroma(tmp_path: Path, pix_fmt: str) -> None:
-    from agsr.engines.raw_stream import stream_video
-
     source = tmp_path / "a.mkv"
     clip = Clip(frames=3, codec="ffv1", pix_fmt=pix_fmt, tags=(9, 16, 9, 1))
     make(source, clip)
@@ -346,6 +372,69 @@ def test_a_stream_that_ends_within_a_frame_is_no_success(tmp_path: Path) -> None
             assert done.returncode == 1
             assert b"-: truncated: it ends within frame 4" in done.stderr
     assert not (tmp_path / "b.mp4").exists()
+
+
+def test_a_full_pipe_that_does_not_block_gets_every_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does an empty one end the stream: both are waited for."""
+    source, (reading, writing) = make(tmp_path / "a.mp4", Clip(frames=30)), os.pipe()
+    content: list[bytes] = []
+
+    def read_late() -> None:
+        time.sleep(0.2)
+        with open(reading, "rb") as pipe:  # noqa: PTH123  # of a descriptor
+            content.append(pipe.read())
+
+    reader = threading.Thread(target=read_late)
+    reader.start()
+    os.set_blocking(writing, False)
+    with open(writing, "w") as pipe, monkeypatch.context() as patched:  # noqa: PTH123
+        patched.setattr(sys, "stdout", pipe)
+        stream_video(Upscaler(backend=Repeat()), source, Stdout())
+    reader.join()
+    (tmp_path / "b.y4m").write_bytes(content[0])
+    assert len(every_frame(tmp_path / "b.y4m")) == 30
+
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    threading.Timer(0.1, lambda: (os.write(writing, b"late"), os.close(writing))).start()
+    with open(reading) as pipe:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdin", pipe)
+        assert (Stdin().read(9), Stdin().read(9)) == (b"late", b"")
+
+
+def test_closed_streams_are_told(tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4", Clip(frames=3))
+    command = f"{sys.executable} -m agsr infer"
+    for arguments, told in (
+        ("- -o - <&-", "-: nothing came from stdin (0 bytes)"),
+        ("- -o b.mp4 <&-", "-: nothing came from stdin (0 bytes)"),
+        ("a.mp4 -o - >&-", "-: stdout is closed"),
+    ):
+        done = subprocess.run(
+            ["sh", "-c", f"{command} {arguments}"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (1, f"Error: {told}\n")
+
+
+def test_odd_names_cost_their_own_result_only_and_steer_no_terminal(tmp_path: Path) -> None:
+    names = [b"\xe4\xff.mp4", b"a\rb.mp4"]
+    for name in names:
+        make(tmp_path / "a.mp4", Clip(frames=2)).rename(tmp_path / os.fsdecode(name))
+        (tmp_path / os.fsdecode(b"bad" + name)).write_bytes(b"nothing")
+    done = _agsr("infer", "-r", ".", "--scale", "1", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == b"a\rb_x1.mp4\n\xe4\xff_x1.mp4\n"
+    assert b"\r" not in done.stderr
+    assert b"\xff" not in done.stderr
+    assert rb"Error: bada\rb.mp4: not a video" in done.stderr
+    assert rb"Error: bad\udce4\udcff.mp4: not a video" in done.stderr
+    assert b"2 upscaled, 2 failed" in done.stderr
 
 
 def test_a_closed_pipe_ends_in_one_line(tmp_path: Path) -> None:
