@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agsr.cli_infer_run import count_left_out, opened, run_all, to_do
-from agsr.cli_rules import INFER, check_options, is_folder
+from agsr.cli_rules import INFER, check_kinds, check_options, is_folder
 from agsr.cli_video import SECTION as VIDEO_SECTION
 from agsr.cli_video import video_options
 from agsr.errors import printable
@@ -70,7 +70,11 @@ class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
     help="Of lossy images. [default: jpg 95, avif 90, webp lossless]",
 )
 @click.option("--suffix", help="Put behind each input's name. [default: the size, like _x4]")
-@click.option("--strip", is_flag=True, help="Leave out EXIF, XMP and DPI; the ICC profile stays.")
+@click.option(
+    "--strip",
+    is_flag=True,
+    help="Leave out EXIF, XMP and DPI; the ICC profile stays. Of videos, titles and places.",
+)
 @click.option(
     "--scale",
     "--outscale",
@@ -178,6 +182,7 @@ def infer(
         videos=_reads_videos(),
         left_out=lambda path, source: count_left_out(path, source, tally, verbose),
     )
+    check_kinds(context, jobs)
     todo = to_do(jobs, skip_existing, tally)
     options = InferOptions(
         sizing=sizing, quality=quality, strip=strip, max_pixels=max_pixels or MAX_PIXELS

@@ -111,10 +111,10 @@ def run_all(
     if images:
         _run_images(upscaler, images, options, tally, quiet)
     if videos:
-        common = {"sizing": options.sizing, "max_pixels": options.max_pixels}
-        failed = run_videos(upscaler, videos, {**common, **encoding}, quiet, stdin)
-        tally.failed += failed
-        tally.done += len(videos) - failed
+        common = {name: getattr(options, name) for name in ("sizing", "strip", "max_pixels")}
+        run_videos(upscaler, videos, {**common, **encoding}, tally, quiet, stdin)
+    if tally.small and not quiet:
+        click.echo(_too_small(tally.small, len(jobs)), err=True)
 
 
 def _run_images(
@@ -126,7 +126,7 @@ def _run_images(
     from agsr.engines.pipeline import process
     from agsr.image import quiet_decoders
 
-    began, small = time.monotonic(), 0
+    began = time.monotonic()
     with quiet_decoders(), BatchProgress(len(jobs), quiet) as progress:
         for outcome in process(upscaler, jobs, options, progress.update):
             with progress.cleared():
@@ -137,10 +137,8 @@ def _run_images(
             if outcome.size is not None:
                 tally.done += 1
                 tally.pixels += outcome.size[0] * outcome.size[1]
-                small += not options.sizing.reached(*outcome.size)
+                tally.small += not options.sizing.reached(*outcome.size)
     tally.seconds = time.monotonic() - began
-    if small and not quiet:
-        click.echo(_too_small(small, len(jobs)), err=True)
 
 
 def _tell_error(message: str, tally: Tally) -> None:

@@ -9,10 +9,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+
+if TYPE_CHECKING:
+    from agsr.engines.jobs import Job
 
 
 def _always(_: Mapping[str, Any]) -> bool:
@@ -110,6 +113,31 @@ def check_options(context: click.Context, rules: Sequence[Rule]) -> None:
         if all(is_given(context, name) for name in rule.options) and rule.when(context.params):
             flags = " and ".join(_flag(context, name) for name in rule.options)
             raise click.UsageError(f"{flags} {rule.reason}")
+
+
+def check_kinds(context: click.Context, jobs: Sequence[Job]) -> None:
+    """Refuse options of a kind of result of which there is none.
+
+    Raises:
+        click.UsageError: There is no video file and an encoder's option or format of one, or no
+            image and one for images.
+    """
+    from agsr.engines.jobs import STREAM
+    from agsr.media import WRITABLE
+
+    if any(job.problem is not None for job in jobs):  # what it would be may not be known
+        return
+    video = any(job.is_video and job.target != STREAM for job in jobs)
+    image = any(not job.is_video for job in jobs)  # or stdin to stdout, which may be one
+    wants_video = f".{context.params['ext']}" in WRITABLE
+    for name, of_video in (
+        *((name, True) for name in ("codec", "crf", "preset")),
+        ("quality", False),
+        ("ext", wants_video),
+    ):
+        if is_given(context, name) and not (video if of_video else image):
+            kind = "a video file" if of_video else "an image"
+            raise click.UsageError(f"{_flag(context, name)} has no effect: no result is {kind}")
 
 
 def is_given(context: click.Context, name: str) -> bool:

@@ -14,6 +14,7 @@ from agsr.media import CODECS
 from agsr.options import echo_error, echo_path
 
 if TYPE_CHECKING:
+    from agsr.console_infer import Tally
     from agsr.engines.jobs import Job
     from agsr.engines.standard_streams import Stdin
     from agsr.engines.upscaler import Upscaler
@@ -46,37 +47,43 @@ def run_videos(
     upscaler: Upscaler,
     jobs: Sequence[Job],
     wishes: Mapping[str, Any],
+    tally: Tally,
     quiet: bool,
     stdin: Stdin | None = None,
-) -> int:
-    """Upscale videos, one after the other; prints results and errors. Returns the errors' number.
+) -> None:
+    """Upscale videos, one after the other; prints results and errors.
 
     Args:
         upscaler: Runs in the caller's thread.
         jobs: With videos as results.
         wishes: Arguments of `agsr.engines.video.VideoOptions`.
+        tally: Counts results and errors.
         quiet: Show no progress.
         stdin: Where it was begun to be read.
 
     Raises:
         KeyboardInterrupt: After saying what is kept.
     """
-    if not jobs:
-        return 0
     from agsr.engines.video import VideoOptions
     from agsr.image import quiet_decoders
 
-    options, failed = VideoOptions(**wishes), 0
+    options = VideoOptions(**wishes)
     with quiet_decoders():
         for job in jobs:
-            failed += not _run_one(upscaler, job, options, quiet, stdin)
-    return failed
+            size = _run_one(upscaler, job, options, quiet, stdin)
+            if size is None:
+                tally.failed += 1
+                continue
+            tally.done += 1
+            tally.videos += 1
+            # One more, since sides are made even.
+            tally.small += not options.sizing.reached(size[0] + 1, size[1] + 1)
 
 
 def _run_one(
     upscaler: Upscaler, job: Job, options: VideoOptions, quiet: bool, stdin: Stdin | None
-) -> bool:
-    """Whether a video was upscaled."""
+) -> tuple[int, int] | None:
+    """Height and width of a video's result; None if there is none."""
     from agsr.engines.jobs import STREAM
     from agsr.engines.pipeline import reason_of
     from agsr.engines.raw_stream import stream_video
@@ -87,20 +94,20 @@ def _run_one(
     try:
         if isinstance(source, Stdin) and not source.begins_y4m() and not source.head:
             raise VideoError("-: nothing came from stdin (0 bytes)")
-        with _progress(quiet) as update:
+        with _progress(str(job.source), quiet) as update:
             if job.target == STREAM:
-                stream_video(upscaler, source, Stdout(), options, update)
+                size = stream_video(upscaler, source, Stdout(), options, update)
             else:
-                upscale_video(upscaler, source, job.target, options, update)
+                size = upscale_video(upscaler, source, job.target, options, update)
     except KeyboardInterrupt:
         _tell_what_is_kept(job)
         raise
     except Exception as error:  # whatever it is, it costs one file
         echo_error(reason_of(job, error))
-        return False
+        return None
     if job.target != STREAM:
         echo_path(job.target)
-    return True
+    return size
 
 
 def _tell_what_is_kept(job: Job) -> None:
@@ -113,12 +120,12 @@ def _tell_what_is_kept(job: Job) -> None:
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """A bar over the frames of a video, on terminals only."""
+def _progress(name: str, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """A bar over the frames of a video on terminals; elsewhere a line now and then."""
     from agsr.console_infer import shows_bars
 
     if quiet or not shows_bars():
-        yield lambda _: None
+        yield (lambda _: None) if quiet else Lines(name).update
         return
     from agsr.console_bar import frames_bar
 
@@ -130,6 +137,28 @@ def _progress(quiet: bool) -> Iterator[Callable[[Progress], None]]:
             bar.update(bar.task_ids[0], completed=progress.done, total=progress.total, told=told)
 
         yield update
+
+
+class Lines:
+    """How far a video is, where there is no terminal: a line now and then on stderr.
+
+    Args:
+        name: Of the video.
+        clock: Seconds.
+    """
+
+    def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name, self._clock, self._pace = name, clock, Pace(clock)
+        self._told = clock()
+
+    def update(self, progress: Progress) -> None:
+        """Tell of it, if the last line was long ago."""
+        from agsr.console_infer import LINE_EVERY
+
+        line, now = self._pace.told(progress), self._clock()
+        if now - self._told >= LINE_EVERY:
+            self._told = now
+            click.echo(printable(f"{self._name}: {line}"), err=True)
 
 
 class Pace:
@@ -144,7 +173,9 @@ class Pace:
         self._began: float | None = None
 
     def told(self, progress: Progress) -> str:
-        """Frames, rate and the time that is left: ``48/250 frames  1.20 frames/s  2:48 left``."""
+        """Frames, rate and the time that is left: ``48/250 frames  1.20 frames/s  3 min left``."""
+        from agsr.console_infer import duration
+
         frames = f"{int(progress.done)}/{progress.total or '?'} frames"
         made = progress.done - progress.kept
         if self._began is None or made <= 0:
@@ -155,11 +186,5 @@ class Pace:
             return frames
         rate = made / seconds
         left = (progress.total or 0) - progress.done
-        still = f"  {_span(left / rate)}" if progress.total else ""
+        still = f"  {duration(max(left, 0) / rate)} left" if progress.total else ""
         return f"{frames}  {rate:.2f} frames/s{still}"
-
-
-def _span(seconds: float) -> str:
-    minutes, seconds = divmod(round(max(seconds, 0)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left"

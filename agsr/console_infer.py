@@ -103,10 +103,14 @@ class Tally:
     failed: int = 0
     left_out: int = 0
     """Inputs that are results of earlier runs."""
+    videos: int = 0
+    """Of the results, those that are videos."""
+    small: int = 0
+    """Results smaller than was asked for."""
     pixels: int = 0
-    """Of all results that were written."""
+    """Of all images that were written."""
     seconds: float = 0.0
-    """From the first file's reading to the last one's end."""
+    """From the first image's reading to the last one's end."""
 
     def summary(self, doing: str = "upscaled") -> str:
         """All that happened in one line, with the rate."""
@@ -117,10 +121,11 @@ class Tally:
             "left out as results of earlier runs": self.left_out,
         }
         told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        if not self.done or not self.seconds:
+        images = self.done - self.videos
+        if not images or not self.seconds:
             return told
-        files, pixels = 60 * self.done / self.seconds, self.pixels / 1e6 / self.seconds
-        took = duration(self.seconds)
+        files, pixels = 60 * images / self.seconds, self.pixels / 1e6 / self.seconds
+        took = duration(self.seconds) + (f" for {images} images" if self.videos else "")
         return f"{told}; {took}, {_figure(files)} files/min, {_figure(pixels)} MP/s of results"
 
 

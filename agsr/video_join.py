@@ -94,6 +94,7 @@ def join(
     form: str,
     source: Path | None,
     max_pixels: int,
+    strip: bool = False,
 ) -> None:
     """Write the complete file.
 
@@ -105,6 +106,7 @@ def join(
         form: FFmpeg's name of the container.
         source: What all other streams, chapters and metadata are copied from, if anything.
         max_pixels: As for the source before.
+        strip: Copy no metadata but languages, and no data streams, such as a camera's places.
 
     Raises:
         SegmentError: A segment is damaged.
@@ -124,7 +126,9 @@ def join(
             return
         dropped = left_out(source, form, max_pixels)
         with open_container(source, str(source), max_pixels) as container:
-            _copy_into(out, container, dropped, encoding, pictures)
+            if strip:
+                dropped |= {stream.index: "" for stream in container.streams.data}
+            _copy_into(out, container, dropped, encoding, pictures, strip)
 
 
 def _copy_into(
@@ -133,6 +137,7 @@ def _copy_into(
     dropped: dict[int, str],
     encoding: Encoding,
     pictures: Iterator[Packet[Any]],
+    strip: bool,
 ) -> None:
     main = picture_stream(container, container.name).index
     streams: dict[int, Any] = {}
@@ -144,8 +149,10 @@ def _copy_into(
     for index, stream in streams.items():
         given = container.streams[index]
         stream.disposition = int(given.disposition)
-        stream.metadata.update(_kept(given.metadata, index == main))
-    out.metadata.update(_kept(container.metadata, False))
+        named = _needed(given) if strip else _kept(given.metadata, index == main)
+        stream.metadata.update(named)
+    if not strip:
+        out.metadata.update(_kept(container.metadata, False))
     out.set_chapters(container.chapters())
     out.start_encoding()
     both = heapq.merge(
@@ -248,6 +255,12 @@ def _described(stream: Stream) -> str:
     language = stream.metadata.get("language", "")
     words = [stream.type, name, *([language] if language else [])]
     return f"stream {stream.index} ({', '.join(words)})"
+
+
+def _needed(stream: Stream) -> dict[str, str]:
+    """What a stream can't be used without: its language, and of an attachment its file's name."""
+    needed = {"language"} | ({"filename", "mimetype"} if stream.type == "attachment" else set())
+    return {key: value for key, value in stream.metadata.items() if key.lower() in needed}
 
 
 def _kept(metadata: dict[str, str], video: bool) -> dict[str, str]:

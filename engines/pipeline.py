@@ -18,12 +18,11 @@ from functools import partial
 from itertools import chain
 from typing import BinaryIO, cast
 
-from agsr.atomic import check_writable
 from agsr.decode import MAX_PIXELS, decode
 from agsr.encode import check_size, write_encoded
 from agsr.engines.handover import Handover
 from agsr.engines.jobs import STREAM, Job
-from agsr.engines.room import check_disk, check_memory
+from agsr.engines.room import check_disk, check_memory, check_target
 from agsr.engines.standard_streams import Stdin
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import AgsrError, ImageError, first_line
@@ -217,19 +216,8 @@ def _read(job: Job, options: InferOptions) -> Picture:
     result = options.sizing.result(*picture.pixels.shape[:2])
     check_size(str(job.source), job.extension, *result)
     if job.target != STREAM:
-        _check_target(job)
+        check_target(job.source, job.target)
     return picture
-
-
-def _check_target(job: Job) -> None:
-    """Find out before long work whether a result can be written."""
-    try:
-        # However it is called: through a hard link, or where upper and lower case are one.
-        if job.target.exists() and job.source.exists() and job.target.samefile(job.source):
-            raise ImageError(f"{job.source}: {job.target} is the same file; use -o or --suffix")
-        check_writable(job.target)
-    except OSError as error:
-        raise ImageError(f"{job.target}: can't be written: {error.strerror}") from None
 
 
 def _read_stream(options: InferOptions) -> Picture:

@@ -47,7 +47,7 @@ def stream_video(
     sink: Sink,
     options: VideoOptions | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
-) -> None:
+) -> tuple[int, int]:
     """Upscale a video, and write its frames uncompressed as soon as they are there.
 
     Args:
@@ -56,6 +56,9 @@ def stream_video(
         sink: Gets a YUV4MPEG2 stream with the source's chroma, depth and range.
         options: Size; there is no encoder.
         progress: Told after each tile.
+
+    Returns:
+        Height and width of the result.
 
     Raises:
         VideoError: The source can't be read or decoded to its end, or nobody reads the sink.
@@ -69,7 +72,8 @@ def stream_video(
         sizing = replace(options.sizing, multiple=2)
         for text in facts.warnings:
             _log.warning("%s: %s", name, text)
-        writer = Y4mWriter(sink, facts, sizing.result(*facts.shown_size))
+        size = sizing.result(*facts.shown_size)
+        writer = Y4mWriter(sink, facts, size)
         try:
             with (
                 Behind(writer.add, _AHEAD) as write,
@@ -87,6 +91,7 @@ def stream_video(
                 write.finish()
         except BrokenPipeError:
             raise VideoError(f"{name}: stdout was closed after {done} frames") from None
+    return size
 
 
 class Y4mWriter:

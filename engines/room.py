@@ -1,4 +1,4 @@
-"""Whether there is room for a result, in memory and on the disk, before anything is computed."""
+"""Whether a result can be written, and has room in memory and on the disk, before long work."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from agsr.atomic import existing_folder
+from agsr.atomic import check_writable, existing_folder
 from agsr.contract import SCALE
 from agsr.encode import FORMATS, Format
 from agsr.engines.tile_choice import BANDS_HELD
@@ -20,6 +20,26 @@ _ALWAYS = 1 << 26
 """Bytes that are not worth asking for."""
 
 _log = logging.getLogger(__name__)
+
+
+def check_target(source: Path | None, target: Path) -> None:
+    """Find out whether a result can be written, and would not replace its own source.
+
+    Args:
+        source: A file, or None for stdin.
+        target: The result.
+
+    Raises:
+        ImageError: It can't, or would.
+    """
+    try:
+        # However it is called: through a hard link, or where upper and lower case are one.
+        there = source is not None and target.exists() and source.exists()
+        if there and source is not None and target.samefile(source):
+            raise ImageError(f"{source}: {target} is the same file; use -o or --suffix")
+        check_writable(target)
+    except OSError as error:
+        raise ImageError(f"{target}: can't be written: {error.strerror}") from None
 
 
 def check_memory(
@@ -57,6 +77,18 @@ def memory_needed(form: Format, stripes: Stripes) -> int:
     rows = AUTO_SMALLEST * SCALE * BANDS_HELD
     bands = stripes.nbytes * min(rows, stripes.height) // stripes.height
     return bands + (form.memory or 0) * stripes.height * stripes.width
+
+
+def check_disk_of_video(source: Path, target: Path) -> None:
+    """Warn of a disk that has not even room for the source, which results are larger than."""
+    if not source.is_file():
+        return
+    size = source.stat().st_size
+    free = shutil.disk_usage(existing_folder(target)).free
+    if size > free:
+        _log.warning(
+            "%s: %d bytes are free on its disk, and its source alone has %d", target, free, size
+        )
 
 
 def check_disk(target: Path, suffix: str, stripes: Stripes) -> None:

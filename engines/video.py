@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from agsr._version import __version__
 from agsr.atomic import complete_file
 from agsr.decode import MAX_PIXELS
+from agsr.engines.room import check_disk_of_video, check_target
 from agsr.engines.segment_writer import Result, SegmentWriter
 from agsr.engines.segments import (
     LENGTH,
@@ -32,7 +33,7 @@ from agsr.engines.segments import (
 )
 from agsr.engines.threads import Behind, ahead
 from agsr.engines.upscaler import Upscaler
-from agsr.errors import VideoError
+from agsr.errors import ImageError, VideoError
 from agsr.media import WRITABLE
 from agsr.picture import Picture
 from agsr.sizing import Sizing
@@ -67,6 +68,8 @@ class VideoOptions:
     """The encoder's quality, smaller is better; None for visually lossless."""
     preset: str | None = None
     """How much time the encoder takes, in its own words."""
+    strip: bool = False
+    """Leave out titles, places and other metadata, and data streams; languages stay."""
     max_pixels: int = MAX_PIXELS
     """Videos with larger frames fail."""
 
@@ -89,7 +92,7 @@ def upscale_video(
     target: Path,
     options: VideoOptions | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
-) -> None:
+) -> tuple[int, int]:
     """Upscale a video file.
 
     Broken off at any moment and called again with the same arguments, it goes on: finished
@@ -102,6 +105,9 @@ def upscale_video(
         options: Size and encoding.
         progress: Told after each tile, and of frames that were already there.
 
+    Returns:
+        Height and width of the result.
+
     Raises:
         VideoError: The source can't be read or decoded to its end, or the result not be written as
             it is asked for.
@@ -110,6 +116,7 @@ def upscale_video(
     options = options or VideoOptions()
     name = str(source) if isinstance(source, Path) else "-"
     form = _form(target)
+    _check_target(source, target)
     total = survey(source, options.max_pixels).frames if isinstance(source, Path) else None
     with closing(open_video(source, name, options.max_pixels)) as video:
         encoding = _encoding(video.facts, name, target, form, options)
@@ -124,6 +131,16 @@ def upscale_video(
             finally:
                 if not isinstance(source, Path):
                     remove_segments(segments)  # nobody can go on from them
+    return encoding.height, encoding.width
+
+
+def _check_target(source: Path | Bytes, target: Path) -> None:
+    try:
+        check_target(source if isinstance(source, Path) else None, target)
+    except ImageError as error:
+        raise VideoError(str(error)) from None
+    if isinstance(source, Path):
+        check_disk_of_video(source, target)
 
 
 def _form(target: Path) -> str:
@@ -233,7 +250,8 @@ def _complete(
     origin = source if isinstance(source, Path) else None
     try:
         with complete_file(target) as temporary:
-            join(parts, timing, encoding, temporary, form, origin, options.max_pixels)
+            limit, strip = options.max_pixels, options.strip
+            join(parts, timing, encoding, temporary, form, origin, limit, strip)
     except SegmentError as error:
         segments.remove(error.path)
         raise
