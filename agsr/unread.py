@@ -28,11 +28,13 @@ _BY_CONTENT: Final = (
     (b"qoif", "QOI", "magick in.qoi out.png"),
 )
 
+_STILL_BRANDS: Final = (b"avi", b"crx ", b"hei", b"hev", b"jp", b"mif", b"msf")
+"""Beginnings of brands of files that are built like MP4 and hold pictures."""
+
+_VIDEO: Final = "a video; name the file: agsr infer in.mp4 (a stream: Y4M)"
+
 _BY_ENDING: Final = {
     ".tga": ("a Targa picture", "magick in.tga out.png"),
-    ".mp4": ("a film", "ffmpeg -i in.mp4 frame-%05d.png takes its pictures out"),
-    ".mov": ("a film", "ffmpeg -i in.mov frame-%05d.png takes its pictures out"),
-    ".mkv": ("a film", "ffmpeg -i in.mkv frame-%05d.png takes its pictures out"),
 }
 
 
@@ -48,7 +50,18 @@ def what_it_is(content: bytes, name: str) -> str | None:
     for start, kind, advice in _BY_CONTENT:
         if content.startswith(start):
             return f"{kind}; {advice}"
+    if _is_video(content):
+        return _VIDEO
     if b"<svg" in content[:2000]:
         return "an SVG drawing, which has no pixels; draw it larger: rsvg-convert -z 4"
     known = _BY_ENDING.get(PurePath(name).suffix.lower())
     return f"{known[0]}; {known[1]}" if known else None
+
+
+def _is_video(content: bytes) -> bool:
+    """Whether it begins as MP4 and MOV, MKV and WebM, or AVI."""
+    if content[4:8] == b"ftyp":
+        return not content[8:12].startswith(_STILL_BRANDS)
+    return content.startswith(b"\x1a\x45\xdf\xa3") or (
+        content.startswith(b"RIFF") and content[8:12] == b"AVI "
+    )

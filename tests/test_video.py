@@ -207,6 +207,30 @@ def test_everything_else_is_copied(tmp_path: Path, caplog: pytest.LogCaptureFixt
             assert file.streams.video[0].average_rate == 25
 
 
+def test_stripped_videos_tell_no_title_and_no_place_but_languages(tmp_path: Path) -> None:
+    said = {"title": "Sea", "location": "+52.5+013.4/", "language": "deu"}
+    given = make(tmp_path / "a.mkv", Clip(metadata=said, audio="aac"))
+    with av.open(str(given)) as file, av.open(str(tmp_path / "b.mkv"), "w") as out:
+        for stream in file.streams:
+            copy: Any = out.add_stream_from_template(stream)
+            copy.metadata.update({"title": "Surf", "language": "deu"})
+        out.metadata.update(said)
+        for packet in file.demux():
+            if packet.size:
+                packet.stream = out.streams[packet.stream_index]
+                out.mux(packet)
+    for strip in (False, True):
+        for name in ("c.mkv", "c.mp4"):
+            target = tmp_path / name
+            _upscale(tmp_path / "b.mkv", target, replace(FAST, strip=strip))
+            content = target.read_bytes()
+            assert (b"Sea" in content) != strip
+            assert (b"+52.5" in content) != strip or name == "c.mp4"
+            with av.open(str(target)) as file:
+                assert [stream.metadata["language"] for stream in file.streams] == ["deu"] * 2
+                assert not strip or not any("title" in stream.metadata for stream in file.streams)
+
+
 def _with_subtitles(path: Path) -> Path:
     """A clip of several streams, made by joining a text of subtitles to a clip."""
     text = path.with_suffix(".srt")

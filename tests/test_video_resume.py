@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,13 +21,15 @@ from conftest import PHOTO, ROOT, Repeat
 from PIL import Image
 
 from agsr.cli import main
-from agsr.cli_video import Pace
+from agsr.cli_video import Lines, Pace
+from agsr.engines import video
 from agsr.engines.raw_stream import stream_video
 from agsr.engines.segments import finished, open_segments
 from agsr.engines.standard_streams import Stdin, Stdout
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, upscale_video
 from agsr.errors import VideoError
+from agsr.video_colour import ToRgb
 
 FAST = VideoOptions(preset="ultrafast")
 SEGMENTS = "{}.agsr-segments"
@@ -255,19 +258,31 @@ def test_a_full_disk_keeps_finished_segments(tmp_path: Path) -> None:
     assert len(times(target)) == 100
 
 
-def test_pictures_are_decoded_and_encoded_while_the_network_runs(tmp_path: Path) -> None:
+def test_pictures_are_decoded_and_encoded_while_the_network_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And only a few ahead: memory does not grow with the length."""
-    source, seen = make(tmp_path / "a.mp4", Clip(frames=40)), []
+    source, seen, ahead = make(tmp_path / "a.mp4", Clip(frames=40)), [], []
+    decoded: list[Any] = []
+
+    class Counts(ToRgb):
+        def __call__(self, frame: Any) -> Any:
+            decoded.append(frame.pts)
+            return super().__call__(frame)
 
     class Looks(Repeat):
         def _run(self, lr: Any) -> Any:
+            time.sleep(0.01)  # so that all could be decoded meanwhile
+            ahead.append(len(decoded) - len(self.shapes))
             seen.append({thread.name for thread in threading.enumerate()})
             return super()._run(lr)
 
+    monkeypatch.setattr(video, "ToRgb", Counts)
     upscale_video(Upscaler(backend=Looks()), source, tmp_path / "b.mp4", FAST)
     assert any(any(name.startswith("write") for name in names) for names in seen)
-    names = {name for name in seen[0] if "_run" in name}
-    assert names, seen[0]
+    assert any("_run" in name for name in seen[0]), seen[0]
+    assert len(decoded) == len(ahead) == 40
+    assert 1 < max(ahead) <= video._AHEAD + 2
 
 
 def _agsr(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -507,5 +522,82 @@ def test_the_pace_leaves_out_what_was_kept() -> None:
     pace = Pace(lambda: now[0])
     assert pace.told(Progress(48, 148, 48)) == "48/148 frames"
     now[0] = 10.0
-    assert pace.told(Progress(68, 148, 48)) == "68/148 frames  2.00 frames/s  0:40 left"
+    assert pace.told(Progress(68, 148, 48)) == "68/148 frames  2.00 frames/s  40 s left"
     assert pace.told(Progress(68, None, 48)) == "68/? frames  2.00 frames/s"
+
+
+def test_without_a_terminal_a_line_now_and_then_tells_how_far_a_video_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = [0.0]
+    lines = Lines("a\r.mp4", lambda: now[0])
+    for second in range(71):
+        now[0] = float(second)
+        lines.update(Progress(second, 100, 0))
+    assert capsys.readouterr().err.splitlines() == [
+        "a\\r.mp4: 30/100 frames  1.00 frames/s  70 s left",
+        "a\\r.mp4: 60/100 frames  1.00 frames/s  40 s left",
+    ]
+
+
+def test_what_a_video_can_not_become_is_told_before_anything_is_computed(tmp_path: Path) -> None:
+    source, backend = make(tmp_path / "a.mp4", Clip(frames=3)), Repeat()
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "same.mp4").hardlink_to(source)
+    (tmp_path / "plain").touch()
+    for target, told in (
+        ("folder.mp4", "Is a directory"),
+        ("same.mp4", "is the same file"),
+        ("plain/b.mp4", "Not a directory"),
+    ):
+        with pytest.raises(VideoError, match=told):
+            upscale_video(Upscaler(backend=backend), source, tmp_path / target, FAST)
+    assert not backend.shapes
+
+
+def test_a_disk_without_room_for_the_source_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = make(tmp_path / "a.mp4", Clip(frames=3))
+    usage = shutil.disk_usage(tmp_path)._replace(free=source.stat().st_size - 1)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    upscale_video(Upscaler(backend=Repeat()), source, tmp_path / "b.mp4", FAST)
+    assert f"{usage.free} bytes are free on its disk, and its source alone has" in caplog.text
+
+
+def test_a_video_smaller_than_asked_is_told_and_not_in_the_rate_of_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "a.mp4", Clip(frames=2))
+    Image.open(PHOTO).crop((0, 0, 20, 16)).save("b.png")
+    done = CliRunner().invoke(main, ["infer", "a.mp4", "b.png", "--steps", "1", "--max-size", "99"])
+    assert "note: 1 of 2 results are smaller" in done.stderr  # of 20 pixels, 80
+    assert " for 1 images, " in done.stderr
+    done = CliRunner().invoke(main, ["infer", "a.mp4", "--steps", "1", "--max-size", "999"])
+    assert "note: the result is smaller than was asked for" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("a.mp4 --quality 50", "--quality has no effect: no result is an image"),
+        ("a.mp4 --ext png", "--ext has no effect: no result is an image"),
+        ("p.png --ext mp4", "--ext has no effect: no result is a video file"),
+        ("p.png --crf 10", "--crf has no effect: no result is a video file"),
+        ("a.mp4 -o - --codec hevc", "--codec has no effect: no result is a video file"),
+        ("- -o - --preset fast", "--preset has no effect: no result is a video file"),
+    ],
+)
+def test_options_of_results_that_there_are_not_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.mp4", "p.png"):
+        Path(name).touch()
+    done = CliRunner().invoke(main, ["infer", *options.split()])
+    assert (done.exit_code, told in done.stderr) == (2, True), done.stderr
+    mixed = CliRunner().invoke(
+        main, ["infer", "a.mp4", "p.png", "--crf", "9", "--quality", "9", "-n", "--ext", "jpg"]
+    )
+    assert mixed.exit_code == 0, mixed.stderr
