@@ -29,6 +29,7 @@ from agsr.engines.standard_streams import Stdin, Stdout
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, upscale_video
 from agsr.errors import VideoError
+from agsr.unread import what_it_is
 from agsr.video_colour import ToRgb
 
 FAST = VideoOptions(preset="ultrafast")
@@ -469,6 +470,15 @@ def test_photos_through_pipes_are_still_photos(tmp_path: Path) -> None:
     done = _agsr("infer", "-", input=(tmp_path / "a.png").read_bytes())
     assert (done.returncode, done.stdout[:4]) == (0, b"\x89PNG"), done.stderr
     assert _agsr("infer", "-", input=b"YUV4").returncode == 1
+
+
+def test_a_video_that_comes_as_an_image_is_called_one(tmp_path: Path) -> None:
+    codecs = {"a.mp4": "libx264", "a.mov": "libx264", "a.mkv": "ffv1", "a.avi": "mpeg4"}
+    for name, codec in codecs.items():
+        content = make(tmp_path / name, Clip(frames=2, codec=codec)).read_bytes()
+        assert "a video; name the file: agsr infer in.mp4" in str(what_it_is(content, "-"))
+    for brand in (b"avif", b"heic", b"mif1"):
+        assert what_it_is(b"\0\0\0\x20ftyp" + brand, "-") is None
 
 
 def test_folders_of_both_are_upscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
