@@ -57,7 +57,7 @@ def check_writable(path: Path) -> None:
 
 def existing_folder(path: Path) -> Path:
     """The lowest folder above a path that is there already; it may turn out to be a file."""
-    return next(parent for parent in path.absolute().parents if parent.exists())
+    return next(parent for parent in path.parents if parent.exists())
 
 
 def _check_no_folder(path: Path) -> None:

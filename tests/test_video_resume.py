@@ -297,8 +297,14 @@ def _agsr(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]
 
 
 def test_ctrl_c_says_what_is_kept(tmp_path: Path) -> None:
-    source = make(tmp_path / "a.mp4", Clip(frames=1500))
-    command = [sys.executable, "-m", "agsr", "infer", "a.mp4", "--steps", "1"]
+    source = make(tmp_path / "a.mp4", Clip(frames=400))
+    program = (
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # none in the background
+        "from agsr.cli import main\n"
+        "main(['infer', 'a.mp4', '--steps', '1'])\n"
+    )
+    command = [sys.executable, "-c", program]
     running = subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
