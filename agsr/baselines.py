@@ -8,6 +8,7 @@ Shape suffixes: B batch, C feature width, H and W low-resolution height and widt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
@@ -82,9 +83,9 @@ class Srcnn(Network):
         filters = torch.from_numpy(phase_filters(BICUBIC_RADIUS).astype(np.float32))
         self.register_buffer("bicubic", filters.repeat(CHANNELS, 1, 1, 1), persistent=False)
 
-    def every_step(self, lr_B3HW: Tensor, steps: int) -> list[Tensor]:
+    def after_steps(self, lr_B3HW: Tensor, chosen: Sequence[int]) -> list[Tensor]:
         """The SR image, as a list of one."""
-        self.check_steps(steps)
+        self.check_steps(max(chosen))
         enlarged = self.enlarge(lr_B3HW)
         features = enlarged
         for layer in self.layers[:-1]:
@@ -120,9 +121,9 @@ class SrResNet(Network):
         self.upsample = nn.Sequential(_Double(width), _Double(width))
         self.tail = nn.Conv2d(width, CHANNELS, kernel, padding=kernel // 2)
 
-    def every_step(self, lr_B3HW: Tensor, steps: int) -> list[Tensor]:
+    def after_steps(self, lr_B3HW: Tensor, chosen: Sequence[int]) -> list[Tensor]:
         """The SR image, as a list of one."""
-        self.check_steps(steps)
+        self.check_steps(max(chosen))
         shallow = self.head(lr_B3HW)
         features = shallow + self.trunk(self.blocks(shallow))
         return [cast("Tensor", self.tail(self.upsample(features)))]

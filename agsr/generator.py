@@ -9,7 +9,7 @@ Shape suffixes: B batch, C feature width, H and W low-resolution height and widt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -93,13 +93,13 @@ class Generator(Network):
         self.upsample = nn.Conv2d(width, CHANNELS * SCALE**2, 3, padding=1)
 
     def forward(self, lr_B3HW: Tensor, steps: int = DEFAULT_STEPS) -> Tensor:
-        """Upscale, reconstructing the last step only; see `Network.forward`."""
-        *_, (features, _) = self.unroll(lr_B3HW, steps)
-        return self.reconstruct(features, lr_B3HW)
+        """See `Network.forward`."""
+        return super().forward(lr_B3HW, steps)
 
-    def every_step(self, lr_B3HW: Tensor, steps: int) -> list[Tensor]:
-        """SR images ``(B, 3, 4H, 4W)`` after step 1, 2, ... ``steps``, for training."""
-        return [self.reconstruct(f, lr_B3HW) for f, _ in self.unroll(lr_B3HW, steps)]
+    def after_steps(self, lr_B3HW: Tensor, chosen: Sequence[int]) -> list[Tensor]:
+        """See `Network.after_steps`; only the chosen steps are reconstructed."""
+        unrolled = enumerate(self.unroll(lr_B3HW, max(chosen)), 1)
+        return [self.reconstruct(f, lr_B3HW) for step, (f, _) in unrolled if step in chosen]
 
     def attention_maps(self, lr_B3HW: Tensor, steps: int = DEFAULT_STEPS) -> list[Tensor]:
         """Attention maps ``A_1 ... A_steps``, each ``(B, 1, H, W)`` in [0, 1] (paper, Fig. 4)."""

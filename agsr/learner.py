@@ -1,8 +1,8 @@
-"""A module in training: its parameters, its Adam, and its part of a state file."""
+"""A module in training: its parameters, its optimizer, and its part of a state file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from agsr.distributed import World
 from agsr.errors import CheckpointError
 from agsr.network import Network, place
+from agsr.optimizer import Optimizer
 
 
 class Learner:
@@ -20,6 +21,7 @@ class Learner:
         module: What is trained; it is moved to the world's device.
         world: The ranks that train it together.
         clip_norm: Largest norm of the gradient.
+        muon: Whether Muon trains the hidden convolutions; see `agsr.optimizer`.
         betas: Adam's decay rates.
 
     Attributes:
@@ -33,32 +35,27 @@ class Learner:
         world: World,
         *,
         clip_norm: float,
-        betas: tuple[float, float] = (0.9, 0.999),
+        muon: bool = False,
+        betas: tuple[float, float] = (0.9, 0.99),
     ) -> None:
         self.module = place(module, world.device)
         self.parameters = dict(self.module.named_parameters())
         values = self.module.state_dict()
         self.values = {k: v for k, v in values.items() if v.is_floating_point()}
         self._clip_norm = clip_norm
-        self._adam = torch.optim.Adam(self.parameters.values(), betas=betas, fused=True)
+        self._optimizer = Optimizer(self.parameters, muon=muon, betas=betas)
 
     def step(self, loss: Tensor, rate: float) -> None:
         """One optimizer step down the gradient of a loss."""
-        self._adam.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), self._clip_norm)
-        self._adam.param_groups[0]["lr"] = rate
-        self._adam.step()
+        self._optimizer.step(rate)
 
     def state(self, prefix: str) -> dict[str, Tensor]:
-        """The module's values and Adam's moments, by names that start with ``prefix``."""
-        tensors = {f"{prefix}model.{name}": value for name, value in self.values.items()}
-        for name, parameter in self.parameters.items():
-            moments = self._adam.state[parameter]
-            for kind, moment in (("mean", "exp_avg"), ("square", "exp_avg_sq")):
-                value = moments[moment] if moments else torch.zeros_like(parameter)
-                tensors[f"{prefix}{kind}.{name}"] = value
-        return tensors
+        """The module's values and the optimizer's, by names that start with ``prefix``."""
+        tensors = {f"model.{name}": value for name, value in self.values.items()}
+        return {prefix + n: value for n, value in (tensors | self._optimizer.state()).items()}
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor], prefix: str, iteration: int) -> None:
@@ -70,30 +67,24 @@ class Learner:
         try:
             for name, value in self.values.items():
                 value.copy_(tensors[f"{prefix}model.{name}"])
-            for name, parameter in self.parameters.items():
-                self._adam.state[parameter] = {
-                    "step": torch.tensor(float(iteration), device=parameter.device),
-                    "exp_avg": torch.empty_like(parameter).copy_(tensors[f"{prefix}mean.{name}"]),
-                    "exp_avg_sq": torch.empty_like(parameter).copy_(
-                        tensors[f"{prefix}square.{name}"]
-                    ),
-                }
+            own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            self._optimizer.load(own, iteration)
         except (KeyError, RuntimeError) as error:
             raise CheckpointError(
-                f"the training state does not fit this network: {error}"
+                f"the training state does not fit this network and optimizer: {error}"
             ) from None
 
 
-class EveryStep(nn.Module):
-    """A network's `every_step` as the ``forward`` that torch's wrappers hook into."""
+class AfterSteps(nn.Module):
+    """A network's `after_steps` as the ``forward`` that torch's wrappers hook into."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, lr: Tensor, steps: int) -> list[Tensor]:
-        """SR images after step 1, 2, ... ``steps``."""
-        return self.network.every_step(lr, steps)
+    def forward(self, lr: Tensor, chosen: Sequence[int]) -> list[Tensor]:
+        """SR images after the chosen steps."""
+        return self.network.after_steps(lr, chosen)
 
 
 @contextmanager

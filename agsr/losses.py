@@ -28,15 +28,13 @@ def l1(sr: Tensor, hr: Tensor) -> Tensor:
 
 
 def stepwise_l1(sr_by_step: Sequence[Tensor], hr: Tensor, decay: float = 1.0) -> Tensor:
-    """`l1` (eq. 10) of every step's output, as a weighted mean.
-
-    Every step is supervised, so that any prefix of the unrolled loop is a working network.
+    """`l1` (eq. 10) of the outputs of several steps, as a weighted mean.
 
     Args:
-        sr_by_step: One ``(B, 3, 4H, 4W)`` output per step, as `Network.every_step` returns them.
+        sr_by_step: ``(B, 3, 4H, 4W)`` outputs, as `Network.after_steps` returns them.
         hr: ``(B, 3, 4H, 4W)`` target.
-        decay: Weight of a step relative to the step after it; 1 weighs all alike, less favours the
-            last one.
+        decay: Weight of an output relative to the one after it; 1 weighs all alike, less favours
+            the last one.
     """
     last = len(sr_by_step) - 1
     weights = [decay ** (last - step) for step in range(len(sr_by_step))]

@@ -9,6 +9,7 @@ Shape suffixes: B batch, H and W low-resolution height and width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -54,8 +55,17 @@ class Network(nn.Module, ABC):
     config: NetworkConfig
 
     @abstractmethod
+    def after_steps(self, lr_B3HW: Tensor, chosen: Sequence[int]) -> list[Tensor]:
+        """SR images ``(B, 3, 4H, 4W)`` after each of the chosen steps.
+
+        Args:
+            lr_B3HW: As for `forward`.
+            chosen: Numbers of steps, from 1, ascending.
+        """
+
     def every_step(self, lr_B3HW: Tensor, steps: int) -> list[Tensor]:
-        """SR images ``(B, 3, 4H, 4W)`` after step 1, 2, ... ``steps``, for training."""
+        """SR images ``(B, 3, 4H, 4W)`` after step 1, 2, ... ``steps``."""
+        return self.after_steps(lr_B3HW, range(1, steps + 1))
 
     def forward(self, lr_B3HW: Tensor, steps: int) -> Tensor:
         """Upscale.
@@ -67,7 +77,7 @@ class Network(nn.Module, ABC):
         Returns:
             ``(B, 3, 4H, 4W)`` RGB, nominal range [0, 1], not clipped.
         """
-        return self.every_step(lr_B3HW, steps)[-1]
+        return self.after_steps(lr_B3HW, [steps])[0]
 
     def check_steps(self, steps: int) -> None:
         """Refuse a step count that this network doesn't have.

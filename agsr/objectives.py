@@ -45,7 +45,7 @@ class Objective(ABC):
         """The generator's loss.
 
         Args:
-            sr_by_step: ``(B, 3, 4H, 4W)`` outputs after each step.
+            sr_by_step: ``(B, 3, 4H, 4W)`` outputs after `agsr.schedule.supervised_steps`.
             hr: ``(B, 3, 4H, 4W)`` targets.
             iteration: Index of the iteration, from 0.
         """
@@ -70,7 +70,7 @@ class PixelObjective(Objective):
     """The ``psnr`` stage: `agsr.losses.stepwise_l1`."""
 
     def loss(self, sr_by_step: Sequence[Tensor], hr: Tensor, iteration: int) -> Tensor:  # noqa: ARG002
-        """Mean absolute error of every step's output (eq. 10)."""
+        """Mean absolute error of the supervised outputs (eq. 10)."""
         return self._pixels(sr_by_step, hr)
 
 
@@ -115,10 +115,9 @@ class GanObjective(Objective):
 
     def _look_at(self, sr_by_step: Sequence[Tensor], hr: Tensor, iteration: int) -> Tensor:
         """Choose the output that the costly terms see; `update` sees the same."""
-        earlier = len(sr_by_step) - 1
-        turn = earlier if iteration % 2 == 0 or not earlier else iteration // 2 % earlier
-        self._fake, self._real = sr_by_step[turn].detach(), hr
-        return sr_by_step[turn]
+        chosen = sr_by_step[-1 if iteration % 2 == 0 else 0]
+        self._fake, self._real = chosen.detach(), hr
+        return chosen
 
 
 class AttentiveGanObjective(GanObjective):

@@ -21,7 +21,7 @@ from agsr.train_config import TrainConfig
 STATE_FILE = "state.safetensors"
 """Name of the state file in a run's folder."""
 
-STATE_FORMAT = "agsr-training-state-2"
+STATE_FORMAT = "agsr-training-state-3"
 """Value of the ``format`` entry in a state file's header."""
 
 

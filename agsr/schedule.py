@@ -101,6 +101,18 @@ class Schedule:
         return min(_cost(self.phases, iteration) / total, 1.0)
 
 
+def supervised_steps(steps: int, iteration: int) -> list[int]:
+    """The steps whose outputs iteration (from 0) supervises, ascending.
+
+    The last one always, and one of the earlier ones, so that every step count is trained. They take
+    turns of two iterations: to map every step's features to an image would cost as much as to make
+    them.
+    """
+    if steps == 1:
+        return [1]
+    return [1 + iteration // 2 % (steps - 1), steps]
+
+
 def learning_rate(
     progress: float, iteration: int, *, peak: float, final: float, warmup: int
 ) -> float:

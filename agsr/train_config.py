@@ -15,6 +15,9 @@ from agsr.schedule import Schedule
 Stage = Literal["psnr", "gan"]
 """What is minimised: pixels, or pixels, features and a discriminator's verdict."""
 
+OptimizerName = Literal["muon", "adam"]
+"""What steps the network: `agsr.optimizer` with Muon for the hidden convolutions, or Adam alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -30,6 +33,8 @@ class TrainConfig:
     """`Checkpoint.weights_hash` of the weights the run began with; empty means random ones."""
     schedule: str = "1x24000@32/16,2x3000@32/16,4x4500@48/8"
     """Phases, as `agsr.schedule.Schedule.parse` reads them."""
+    optimizer: OptimizerName = "muon"
+    """What steps the network."""
     peak_rate: float = 1.5e-3
     """Learning rate after warm-up."""
     final_rate: float = 1e-5
@@ -69,8 +74,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         Schedule.parse(self.schedule)
-        if self.stage not in get_args(Stage):
-            raise ValueError(f"stage is {self.stage!r}; expected {' or '.join(get_args(Stage))}")
+        for name, choices in (("stage", Stage), ("optimizer", OptimizerName)):
+            if (value := getattr(self, name)) not in get_args(choices):
+                raise ValueError(f"{name} is {value!r}; expected {' or '.join(get_args(choices))}")
         for field_ in dataclasses.fields(self):
             value = getattr(self, field_.name)
             if isinstance(value, int | float) and not 0 <= value < float("inf"):

@@ -1,6 +1,6 @@
 """The training loop, for every network and stage, on one device or many.
 
-Data flow: `agsr.patches` → network → `agsr.objectives` → Adam (`agsr.learner`) → averaged weights →
+Data flow: `agsr.patches` → network → `agsr.objectives` → `agsr.learner` → averaged weights →
 `agsr.validation` → `agsr.checkpoint`. A run lives in a folder: ``state.safetensors`` (everything to
 go on exactly), ``last.safetensors`` and ``best.safetensors`` (averaged weights, ready to export).
 `agsr.train` starts it; `agsr.console` draws the progress that `Trainer.run` yields.
@@ -20,14 +20,14 @@ from agsr.checkpoint import Checkpoint, save_checkpoint, to_float32
 from agsr.data import Pair, fingerprint
 from agsr.distributed import World
 from agsr.errors import TrainingError
-from agsr.learner import EveryStep, Learner, autocast
+from agsr.learner import AfterSteps, Learner, autocast
 from agsr.network import Network, place
 from agsr.networks import build
 from agsr.objectives import make_objective
 from agsr.patches import PatchBank
 from agsr.perceptual import Lpips
 from agsr.run_state import Progress, RunState, read_state, write_state
-from agsr.schedule import Schedule, learning_rate
+from agsr.schedule import Schedule, learning_rate, supervised_steps
 from agsr.speed import Clock, Meter
 from agsr.train_config import TrainConfig
 from agsr.validation import score
@@ -83,9 +83,14 @@ class Trainer:
         if init is not None:
             network.load_state_dict(dict(init.weights))
         self.network = network
-        self._learner = Learner(network, self.world, clip_norm=config.clip_norm)
+        self._learner = Learner(
+            network,
+            self.world,
+            clip_norm=config.clip_norm,
+            muon=config.optimizer == "muon",
+        )
         self._average = {k: v.clone().float() for k, v in self._learner.values.items()}
-        module = EveryStep(network)
+        module = AfterSteps(network)
         if compile_network:
             module.compile(dynamic=False)  # phases differ in steps and sizes: one graph for each
         self._forward = self.world.parallel(module)
@@ -195,7 +200,7 @@ class Trainer:
         phase = self.schedule.phase(iteration)
         lr, hr = self._bank.batch(iteration, phase.batch, phase.crop)
         with autocast(self.world.device, self.config.bf16):
-            outputs = self._forward(lr, phase.steps)
+            outputs = self._forward(lr, supervised_steps(phase.steps, iteration))
         self._learner.step(self._objective.loss(outputs, hr, iteration), rate)
         self._objective.update(rate * self.config.critic_rate / self.config.peak_rate)
         self._update_average()

@@ -21,6 +21,7 @@ from agsr.generator import GeneratorConfig
 from agsr.networks import build, make_config
 from agsr.objectives import AttentiveGanObjective
 from agsr.perceptual import Lpips
+from agsr.schedule import supervised_steps
 from agsr.train import Sources, start_training
 from agsr.train_config import STAGE_DEFAULTS, TrainConfig
 from agsr.trainer import Trainer
@@ -145,11 +146,10 @@ def test_the_discriminator_learns_to_tell_and_to_rebuild() -> None:
 
 def test_the_costly_terms_see_every_step_in_turn() -> None:
     objective = AttentiveGanObjective(GAN, ALONE, None)
-    outputs = [torch.full((1, 3, 32, 32), float(step)) for step in (1, 2, 3, 4)]
-    seen = [
-        int(objective._look_at(outputs, outputs[0], iteration)[0, 0, 0, 0])
-        for iteration in range(8)
-    ]
+    seen = []
+    for iteration in range(8):
+        outputs = [torch.full((1, 3, 32, 32), float(n)) for n in supervised_steps(4, iteration)]
+        seen.append(int(objective._look_at(outputs, outputs[0], iteration)[0, 0, 0, 0]))
     assert seen == [4, 1, 4, 2, 4, 3, 4, 1]
 
 

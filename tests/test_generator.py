@@ -34,6 +34,8 @@ def test_every_step_is_the_network_with_that_many_steps(checkpoint: Checkpoint) 
     assert len(outputs) == 4
     for steps, output in enumerate(outputs, 1):
         torch.testing.assert_close(output, generator(lr, steps))
+    for output, step in zip(generator.after_steps(lr, [2, 4]), (2, 4), strict=True):
+        assert torch.equal(output, outputs[step - 1])
     assert (outputs[0] - outputs[3]).abs().max() > 1e-3  # the steps do something
 
 

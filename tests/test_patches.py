@@ -7,7 +7,7 @@ from torch import Tensor
 
 from agsr.data import Pair
 from agsr.distributed import World
-from agsr.patches import PatchBank
+from agsr.patches import PatchBank, detail
 
 CPU = torch.device("cpu")
 ALONE = World(CPU)
@@ -80,3 +80,24 @@ def test_images_are_drawn_by_their_area() -> None:
     large = Pair(hr=np.full((128, 192, 3), 9, np.uint8), lr=np.full((32, 48, 3), 9, np.uint8))
     lr, _ = PatchBank([small, large], 0, ALONE).batch(0, 700, 8)
     assert (lr[:, 0, 0, 0] == 0).float().mean().item() == pytest.approx(1 / 7, abs=0.05)
+
+
+def test_images_are_drawn_by_their_detail() -> None:
+    """Two of one size: one has a texture, the other is almost flat."""
+    random = np.random.default_rng(0)
+    textured, smooth = (
+        random.integers(100, 100 + levels, (64, 64, 3), np.uint8) for levels in (90, 10)
+    )
+    pairs = [Pair(lr=lr, hr=lr.repeat(4, axis=0).repeat(4, axis=1)) for lr in (textured, smooth)]
+    bank = PatchBank(pairs, 0, ALONE)
+    spread = torch.cat([bank.batch(i, 64, 8)[0].flatten(1).std(1) for i in range(16)])
+    share = detail(textured) / (detail(textured) + detail(smooth))
+    assert (spread > 0.05).float().mean() == pytest.approx(share, abs=0.03)
+    assert 0.8 < share < 0.95
+
+
+def test_a_flat_image_has_a_chance_too() -> None:
+    flat = np.full((10, 20, 3), 7, np.uint8)
+    assert detail(flat) == 2
+    ramp = np.broadcast_to(np.arange(20, dtype=np.uint8)[:, None], (10, 20, 3))
+    assert detail(np.ascontiguousarray(ramp)) == 10 * 19

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agsr.schedule import Phase, Schedule, learning_rate
+from agsr.schedule import Phase, Schedule, learning_rate, supervised_steps
 
 
 def test_text_form_round_trips_and_has_defaults() -> None:
@@ -37,3 +37,12 @@ def test_learning_rate_warms_up_and_decays_to_its_end() -> None:
     assert rate(0, 9) == rate(0, 100) == 1.0
     assert rate(0.5, 100) == pytest.approx(0.55)
     assert rate(1, 100) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 5])
+def test_the_last_step_is_always_supervised_and_the_others_in_turn(steps: int) -> None:
+    chosen = [supervised_steps(steps, iteration) for iteration in range(4 * steps)]
+    assert all(c[-1] == steps and c == sorted(set(c)) and len(c) <= 2 for c in chosen)
+    earlier = [c[0] for c in chosen if len(c) > 1]
+    assert set(earlier) == set(range(1, steps))
+    assert set(earlier[::2]) == set(earlier[1::2]) == set(earlier)  # in odd iterations as in even
