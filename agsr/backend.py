@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.contract import CHANNELS, SCALE
-from agsr.errors import BackendError
+from agsr.errors import BackendError, first_line
 
 _B = TypeVar("_B", bound="Backend")
 
@@ -32,7 +33,7 @@ class BackendInfo:
     """What really runs."""
 
     name: str
-    """``"torch"``, ``"ort"`` or ``"trt"``."""
+    """``"torch"``, ``"ort"``, ``"openvino"`` or ``"trt"``."""
     device: str
     """Device or execution provider that was got, not the one that was asked for."""
     precision: str
@@ -169,6 +170,27 @@ def tells_of_memory(error: Exception) -> bool:
     """Whether a runtime's error says that memory ran out; few have a type of their own for it."""
     said = str(error).lower()
     return isinstance(error, MemoryError) or any(phrase in said for phrase in _NO_MEMORY)
+
+
+@contextmanager
+def failures_told(what: str, shape: tuple[int, ...]) -> Iterator[None]:
+    """Turns a runtime's errors while it runs into ours.
+
+    Args:
+        what: What runs, for messages.
+        shape: Of its input.
+
+    Raises:
+        MemoryError: The memory ran out.
+        BackendError: Anything else went wrong.
+    """
+    try:
+        yield
+    except Exception as error:  # runtimes raise their own types, derived from Exception
+        reason = first_line(error)
+        if tells_of_memory(error):
+            raise MemoryError(reason) from None
+        raise BackendError(f"{what} failed on an input of {shape}: {reason}") from None
 
 
 def _checked_input(lr: Batch) -> Batch:

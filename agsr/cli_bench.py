@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     "--backends",
     type=CommaList("BACKEND[:WHERE],…"),
     help="Like ort:cuda or torch:cuda:1. What can't run here says why. "
-    "[default: ort,ort:openvino,torch,trt]",
+    "[default: ort,openvino,torch,trt]",
 )
 @click.option(
     "-s",

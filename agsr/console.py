@@ -199,7 +199,7 @@ def show_compiled(folder: str, entries: Sequence[CompiledEntry]) -> None:
     """A line per compiled network, and where they are."""
     console = stdout()
     for entry in entries:
-        names = ("provider", "version", "runtime", "full_device_name", "options")
+        names = ("runtime", "processor", "options")
         facts = [str(entry.facts.get(name, "?")) for name in names]
         told = ", ".join(facts) if entry.sound else "damaged: compiled anew when needed"
         console.print(f"{entry.name[:12]}  {entry.size / 1e6:7.1f} MB  {told}")

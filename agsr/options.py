@@ -193,14 +193,14 @@ running_options = _shared(
     click.option(
         "-b",
         "--backend",
-        type=click.Choice(["auto", "ort", "torch", "trt"]),
+        type=click.Choice(["auto", "ort", "openvino", "torch", "trt"]),
         default="auto",
         show_default=True,
         help="What runs the network; auto takes the best that works here, see 'agsr doctor'.",
     ),
     click.option(
         "--provider",
-        type=click.Choice(["cpu", "openvino", "cuda", "tensorrt-rtx"]),
+        type=click.Choice(["cpu", "cuda", "tensorrt-rtx"]),
         help="ONNX Runtime's execution provider. [default: cpu; --backend auto chooses]",
     ),
     click.option("--device", help="torch's device, like cuda:0. [default: cpu]"),
@@ -215,7 +215,7 @@ running_options = _shared(
         "-j",
         "--threads",
         type=click.IntRange(1),
-        help="Threads of ONNX Runtime's cpu and openvino providers. [default: one per core]",
+        help="Threads of ort and openvino on the CPU. [default: one per core]",
     ),
     click.option(
         "--allow-fallback",

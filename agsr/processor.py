@@ -38,6 +38,12 @@ def multiplies_bf16() -> bool:
     return bool(_BF16 & set(features()))
 
 
+def thread_count(asked: int | None) -> int:
+    """Threads of CPU code; more than cores would only get in each other's way."""
+    cores = os.cpu_count() or 1
+    return min(asked or cores, cores)
+
+
 def memory() -> int | None:
     """Main memory, bytes; None where the system doesn't tell."""
     try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.catalog import CHECKPOINT_SUFFIX, is_path, shipped_names, unknown_weights
-from agsr.engines.foreign import ForeignBackend
+from agsr.engines.foreign import OPENVINO, ForeignBackend
 from agsr.engines.ort_session import PROVIDERS
 from agsr.engines.ports import Hints
 from agsr.engines.select import BACKENDS, open_backend
@@ -21,7 +21,7 @@ from agsr.resize import upscale
 BICUBIC = "bicubic"
 """Name of the baseline among the backends."""
 
-DEFAULT_BACKENDS = ("ort", "ort:openvino", "torch", "trt")
+DEFAULT_BACKENDS = ("ort", "openvino", "torch", "trt")
 """Backends of a benchmark where none is named. ``BACKEND[:PROVIDER_OR_DEVICE]``."""
 
 DEFAULT_STEPS = (1, 2, 4)
@@ -33,8 +33,8 @@ class Contender:
     """A network on a backend, not yet loaded."""
 
     backend: str
-    """``BACKEND[:PROVIDER_OR_DEVICE]``, like ``ort``, ``ort:openvino``, ``torch:cuda``; or
-    ``bicubic``."""
+    """``BACKEND[:PROVIDER_OR_DEVICE]``, like ``ort``, ``ort:cuda``, ``openvino``,
+    ``torch:cuda``; or ``bicubic``."""
     weights: str = ""
     """A shipped name, or a file's path; empty for Bicubic."""
     steps: int | None = None
@@ -63,7 +63,7 @@ class Contender:
 
     @property
     def name(self) -> str:
-        """The backend alone: ``ort``, ``torch``, ``trt`` or ``bicubic``."""
+        """The backend alone: ``ort``, ``openvino``, ``torch``, ``trt`` or ``bicubic``."""
         return self.backend.partition(":")[0]
 
     @property
@@ -80,13 +80,14 @@ class Contender:
         name, place = self.name, self.place
         if name == BICUBIC:
             return Bicubic()
+        threads = self.threads if name in ("ort", OPENVINO) and place != "cuda" else None
         if self.foreign:
             return ForeignBackend(
                 Path(self.weights),
                 Hints.parse(self.hints),
-                provider=place,
+                place=OPENVINO if name == OPENVINO else place,
                 precision=self.precision or "fp32",
-                threads=self.threads if place != "cuda" else None,
+                threads=threads,
             )
         return open_backend(
             name,
@@ -95,7 +96,7 @@ class Contender:
             precision=self.precision,
             provider=place if name == "ort" else None,
             device=place if name == "torch" else None,
-            threads=self.threads if name == "ort" and place != "cuda" else None,
+            threads=threads,
         )
 
 
@@ -132,7 +133,7 @@ def expand(
     """Every combination, Bicubic first, other people's ``models`` last.
 
     Step counts apply to shipped names and ``.safetensors`` files; an ``.onnx`` file has its own.
-    Foreign models run on the providers of ONNX Runtime alone.
+    Foreign models run on ONNX Runtime and OpenVINO alone.
 
     Raises:
         BackendError: A backend, or its provider, is unknown.
@@ -156,7 +157,7 @@ def expand(
             hints=hints,
         )
         for path, backend, precision in itertools.product(models, backends, precisions)
-        if backend.partition(":")[0] == "ort"
+        if backend.partition(":")[0] in ("ort", OPENVINO)
     ]
     return [Contender(backend=BICUBIC), *dict.fromkeys((*networks, *foreign))]
 

@@ -35,7 +35,7 @@ PACKAGES = {
     "pillow": "",
     "onnxruntime": "cpu",
     "onnxruntime-gpu": "gpu",
-    "onnxruntime-ep-openvino": "cpu",
+    "openvino": "cpu",
     "torch": "train",
     "onnx": "train",
     "onnxscript": "train",
@@ -144,8 +144,8 @@ def _place(place: str, lack: str) -> Iterator[Check]:
         yield Check(name=told, found=lack, ok=False, advice=_advice(place))
     elif name == "ort":
         yield _trial(told, partial(open_backend, "ort", provider=where))
-    elif name == "trt":
-        yield _trial(told, partial(open_backend, "trt"))
+    elif name in ("openvino", "trt"):
+        yield _trial(told, partial(open_backend, name, precision="auto"))
     else:
         yield _trial("torch cpu", partial(open_backend, "torch"))
         if _cuda():
@@ -156,8 +156,8 @@ def _advice(place: str) -> str:
     """What would add a place, apart from a GPU and its driver."""
     if place == "trt":
         return "" if any(map(find_spec, MODULES.values())) else install_command("rtx")
-    if place == "torch":
-        return install_command("train")
+    if place in ("torch", "openvino"):
+        return install_command("train" if place == "torch" else "cpu")
     return PROVIDERS[place.removeprefix("ort:")].install or install_command("cpu")
 
 

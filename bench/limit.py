@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from agsr.backend import BackendInfo
 from agsr.bench.clock import seconds
 from agsr.bench.contenders import Contender
+from agsr.engines.openvino_session import open_compiled
 from agsr.engines.ort_session import PROVIDERS, open_session
 from agsr.errors import BackendError
 
@@ -47,10 +49,14 @@ def matrix_product(contender: Contender, info: BackendInfo) -> Product:
     """
     if info.name == "torch":
         return _sized("torch", _torch(info), DEVICE_SIDE if "cuda" in info.device else SIDE)
-    if info.name == "ort" and info.device != "CUDAExecutionProvider":
+    if info.name == "openvino":
+        session = open_compiled(GRAPH, info.precision, contender.threads)
+        return _sized("openvino", _of_session(session), SIDE)
+    if info.name == "ort" and "CUDA" not in info.device and info.precision == "fp32":
         place = _provider(info)
-        return _sized(f"onnxruntime {place}", _onnxruntime(place, contender, info), SIDE)
-    raise BackendError(f"no matrix product for {info.name} on {info.device}")
+        session = open_session(GRAPH, place, contender.threads)
+        return _sized(f"onnxruntime {place}", _of_session(session), SIDE)
+    raise BackendError(f"no matrix product for {info.name} on {info.device} in {info.precision}")
 
 
 def _sized(library: str, multiplier: Multiplier, side: int) -> Product:
@@ -90,9 +96,7 @@ def _provider(info: BackendInfo) -> str:
     return next(name for name, known in PROVIDERS.items() if known.ort_name in info.device)
 
 
-def _onnxruntime(place: str, contender: Contender, info: BackendInfo) -> Multiplier:
-    session = open_session(GRAPH, place, info.precision, contender.threads)
-
+def _of_session(session: Any) -> Multiplier:
     def multiplier(side: int) -> Callable[[], object]:
         a, b = np.random.default_rng(0).random((2, side, side), np.float32)
         return partial(session.run, None, {"a": a, "b": b})

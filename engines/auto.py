@@ -14,15 +14,17 @@ from importlib.util import find_spec
 
 from agsr.catalog import ONNX_SUFFIX, is_path
 from agsr.engines.cuda import check_driver
-from agsr.engines.ort_session import PROVIDERS, available_providers
+from agsr.engines.ort_session import available_providers
 from agsr.engines.timings import Timings
 from agsr.engines.trt_api import MODULES
 from agsr.errors import BackendError
 from agsr.processor import multiplies_bf16
 
-PLACES = ("trt", "ort:cuda", "ort:openvino", "ort:cpu", "torch")
+PLACES = ("trt", "ort:cuda", "openvino", "ort:cpu", "torch")
 """``BACKEND[:PROVIDER_OR_DEVICE]``, in the usual order. OpenVINO has its place where it computes in
 bf16; in fp32 it is no faster than ONNX Runtime's own kernels, starts later, and comes behind."""
+
+_MODULES = {"ort": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ def candidates(
     """
     places = present()
     if threads is not None:
-        places = [p for p in places if p == "ort:cpu" or _provider_threads(p)]
+        places = [place for place in places if place in ("openvino", "ort:cpu")]
     if weights.endswith(ONNX_SUFFIX):
         places = [place for place in places if not place.startswith("torch")]
     found = [Candidate(place, precision or own_precision(place, weights)) for place in places]
@@ -84,13 +86,11 @@ def missing(place: str) -> str:
         return "TensorRT is not installed"
     if place in ("trt", "ort:cuda") and not _has_driver():
         return "no NVIDIA driver"
-    if place.startswith("ort:"):
-        if not find_spec("onnxruntime"):
-            return "onnxruntime is not installed"
-        if place.removeprefix("ort:") not in available_providers():
-            return "not installed"
-    if place.startswith("torch") and not find_spec("torch"):
-        return "torch is not installed"
+    module = _MODULES.get(place.partition(":")[0])
+    if module and not find_spec(module):
+        return f"{module} is not installed"
+    if place == "ort:cuda" and "cuda" not in available_providers():
+        return "not installed"
     return ""
 
 
@@ -104,9 +104,7 @@ def own_precision(place: str, weights: str) -> str | None:
         return None
     if place == "trt":
         return "fp16"
-    return (
-        "bf16" if place in ("ort:openvino", "torch", "torch:cpu") and multiplies_bf16() else "fp32"
-    )
+    return "bf16" if place in ("openvino", "torch", "torch:cpu") and multiplies_bf16() else "fp32"
 
 
 def _by_habit(found: Sequence[Candidate]) -> list[Candidate]:
@@ -115,7 +113,7 @@ def _by_habit(found: Sequence[Candidate]) -> list[Candidate]:
     names = [candidate.place for candidate in found]
 
     def rank(candidate: Candidate) -> float:
-        no_gain = candidate.place == "ort:openvino" and candidate.precision != "bf16"
+        no_gain = candidate.place == "openvino" and candidate.precision != "bf16"
         behind_cpu = no_gain and "ort:cpu" in names
         return names.index("ort:cpu") + 0.5 if behind_cpu else names.index(candidate.place)
 
@@ -134,11 +132,6 @@ def _by_time(found: Sequence[Candidate], timings: Timings, work: int | None) -> 
     measured = sorted((c for c in habit if c.name in timings.times), key=rank)
     unmeasured = [c for c in habit if c.name not in timings.times]
     return [Candidate(c.place, c.precision, reason) for c in measured] + unmeasured
-
-
-def _provider_threads(place: str) -> bool:
-    provider = PROVIDERS.get(place.removeprefix("ort:"))
-    return provider is not None and provider.threads is not None
 
 
 def _has_driver() -> bool:

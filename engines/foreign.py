@@ -11,13 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from agsr.backend import Backend, BackendInfo, Batch
+from agsr.backend import Backend, BackendInfo, Batch, failures_told
 from agsr.contract import SCALE
 from agsr.engines.onnx_content import read_content
-from agsr.engines.ort_session import PROVIDERS, failures_told, open_session
+from agsr.engines.openvino_session import open_compiled
+from agsr.engines.ort_session import PROVIDERS, open_session
 from agsr.engines.ports import Array, Hints, Ports
 from agsr.engines.probe import find_ports
 from agsr.errors import BackendError, ModelError, first_line
+
+OPENVINO = "openvino"
+"""Where a network runs that ONNX Runtime does not run."""
 
 
 class ForeignBackend(Backend):
@@ -32,15 +36,15 @@ class ForeignBackend(Backend):
     Args:
         path: ONNX file.
         hints: What is known beforehand and need not be found.
-        provider: A key of `agsr.engines.ort_session.PROVIDERS`. The CPU takes the nodes that it
-            can't; `Backend.info` says so.
-        precision: Arithmetic for an fp32 graph, as for `agsr.engines.ort_backend.OrtBackend`.
-        threads: Threads of the CPU provider, at most one per core; None means one per core.
+        place: `OPENVINO`, or a key of `agsr.engines.ort_session.PROVIDERS`; ONNX Runtime's CPU
+            takes the nodes that another of its providers can't, and `Backend.info` says so.
+        precision: Arithmetic for an fp32 graph: fp32, or what OpenVINO can run it in.
+        threads: Threads on a CPU, at most one per core; None means one per core.
 
     Raises:
         ModelError: The file is no such network, or how to feed it can't be found.
         BackendError: The provider isn't available here, or can't do what is asked.
-        MissingDependencyError: onnx or onnxruntime is not installed.
+        MissingDependencyError: onnx, or what is to run it, is not installed.
     """
 
     ports: Ports
@@ -51,15 +55,15 @@ class ForeignBackend(Backend):
         path: Path,
         hints: Hints | None = None,
         *,
-        provider: str = "cpu",
+        place: str = "cpu",
         precision: str = "fp32",
         threads: int | None = None,
     ) -> None:
         content = read_content(path)
-        self._session, device = _open(path, provider, precision, threads)
+        self._session, device = _open(path, place, precision, threads)
         self.ports = find_ports(self._session, self._probe, hints or Hints(), str(path))
         self.info = BackendInfo(
-            name="ort",
+            name=OPENVINO if place == OPENVINO else "ort",
             device=device,
             precision=precision if content.precision == "fp32" else content.precision,
             steps=None,
@@ -102,13 +106,17 @@ class ForeignBackend(Backend):
             raise ModelError(first_line(error)) from None
 
 
-def _open(path: Path, provider: str, precision: str, threads: int | None) -> tuple[Any, str]:
-    """A session on a provider alone, else shared with the CPU; and the words for it."""
-    name = PROVIDERS[provider].ort_name if provider in PROVIDERS else provider
+def _open(path: Path, place: str, precision: str, threads: int | None) -> tuple[Any, str]:
+    """A session, on a provider alone or else shared with the CPU; and the words for it."""
+    if place == OPENVINO:
+        return open_compiled(path, precision, threads), "CPU"
+    if precision != "fp32":
+        raise BackendError(f"provider '{place}' runs in fp32, not in {precision}")
+    name = PROVIDERS[place].ort_name if place in PROVIDERS else place
     try:
-        return open_session(path, provider, precision, threads), name
+        return open_session(path, place, threads), name
     except ModelError:
-        if provider == "cpu":
+        if place == "cpu":
             raise
-    session = open_session(path, provider, precision, threads, exclusive=False)
+    session = open_session(path, place, threads, exclusive=False)
     return session, f"{name} and CPUExecutionProvider"

@@ -52,6 +52,17 @@ def read_content(path: Path) -> OnnxContent:
     return OnnxContent(precision=_precision(tensors), sha256=_sha256([content, *files]))
 
 
+def read_properties(path: Path) -> dict[str, str]:
+    """The metadata properties of an ONNX file.
+
+    Raises:
+        ModelError: It is no ONNX file.
+        MissingDependencyError: protobuf is not installed.
+    """
+    model = parse(path.read_bytes(), str(path))
+    return {_text(entry.key): _text(entry.value) for entry in model.metadata_props}
+
+
 def check_self_contained(content: bytes, source: str) -> None:
     """Check a file that is said to be ours before anything loads it.
 

@@ -20,7 +20,11 @@ DATA_TYPES = {1: "fp32", 10: "fp16", 16: "bf16", 11: "fp64", 3: "int8", 2: "int8
 
 _INT, _BYTES = "TYPE_INT64", "TYPE_BYTES"  # strings as bytes: what is no UTF-8 is no error here
 _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
-    "Model": {"graph": (7, "Graph"), "functions": (25, "*Function")},
+    "Model": {
+        "graph": (7, "Graph"),
+        "metadata_props": (14, "*Entry"),
+        "functions": (25, "*Function"),
+    },
     "Graph": {
         "node": (1, "*Node"),
         "initializer": (5, "*Tensor"),

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from agsr.backend import Backend, BackendInfo, Batch
-from agsr.catalog import WEIGHTS_FOLDER
+from agsr.backend import Backend, BackendInfo, Batch, failures_told
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata
 from agsr.engines.cuda import open_cuda
-from agsr.engines.onnx_content import check_self_contained
-from agsr.engines.ort_session import PROVIDERS, failures_told, open_session
-from agsr.errors import BackendError, MissingDependencyError, ModelError
+from agsr.engines.ort_session import PROVIDERS, open_session
+from agsr.engines.own_graph import check_file, check_ports, running_precision
+from agsr.errors import BackendError, MissingDependencyError
 from agsr.optional import require
 
 
@@ -26,10 +25,8 @@ class OrtBackend(Backend):
         path: ONNX file.
         provider: A key of `agsr.engines.ort_session.PROVIDERS`. Another one is never used in its
             place.
-        precision: Arithmetic. Of an fp32 graph, one of the provider's `Provider.precisions`; any
-            other graph has its own, which this must name. None takes what is there.
-        threads: Threads of the providers cpu and openvino, at most one per core; None means one
-            per core.
+        precision: Arithmetic, which must be that of the graph; None takes what is there.
+        threads: Threads of the provider cpu, at most one per core; None means one per core.
 
     Raises:
         ModelError: The file is not an ONNX model that keeps the contract.
@@ -47,22 +44,19 @@ class OrtBackend(Backend):
         precision: str | None = None,
         threads: int | None = None,
     ) -> None:
-        if path.is_file() and path.parent != WEIGHTS_FOLDER:  # there, hashes are checked
-            check_self_contained(path.read_bytes(), str(path))
-        self._session = open_session(
-            path, provider, _chosen(provider, precision), threads, keep_compiled=True
-        )
+        check_file(path)
+        self._session = open_session(path, provider, threads)
         metadata = ModelMetadata.from_properties(
             self._session.get_modelmeta().custom_metadata_map, str(path)
         )
-        _check_ports(self._session, path)
-        running = _running_precision(path, metadata.precision, provider, precision)
+        check_ports(self._session, path)
+        place = f"provider '{provider}'"
         self._memory = PROVIDERS[provider].memory
         self._bound_output: Any = None
         self.info = BackendInfo(
             name="ort",
             device=PROVIDERS[provider].ort_name,
-            precision=running,
+            precision=running_precision(path, metadata.precision, precision, ["fp32"], place),
             steps=metadata.steps,
             receptive_radius=metadata.receptive_radius,
             model=str(path),
@@ -113,36 +107,3 @@ class OrtBackend(Backend):
             return super().resident(lr)
         binding = self._bind(lr, self._memory)
         return partial(self._session.run_with_iobinding, binding)
-
-
-def _running_precision(path: Path, graph: str, provider: str, asked: str | None) -> str:
-    """What a graph runs in; an error unless that is what was asked for."""
-    if graph in PROVIDERS[provider].refuses:
-        reason = PROVIDERS[provider].refuses[graph]
-        raise BackendError(f"{path}: provider '{provider}' does not run {graph}: {reason}")
-    chosen = PROVIDERS[provider].precisions
-    running = (asked or "fp32") if graph == "fp32" else graph
-    if asked not in (None, running) or (graph == "fp32" and running not in chosen):
-        can = " or ".join(chosen) if graph == "fp32" else graph
-        raise BackendError(
-            f"{path}: provider '{provider}' runs {graph} graphs in {can}, not in {asked}; "
-            f"make another with: agsr export --precision {asked}"
-        )
-    return running
-
-
-def _chosen(provider: str, precision: str | None) -> str | None:
-    """What a provider is told about an fp32 graph's precision; other graphs have their own."""
-    known = PROVIDERS[provider].precisions if provider in PROVIDERS else ()
-    return precision if precision in known else None
-
-
-def _check_ports(session: Any, path: Path) -> None:
-    ports = [*session.get_inputs(), *session.get_outputs()]
-    found = [(port.name, port.type, len(port.shape)) for port in ports]
-    expected = [(name, "tensor(float)", 4) for name in (INPUT_NAME, OUTPUT_NAME)]
-    if found != expected:
-        raise ModelError(
-            f"{path}: its inputs and outputs are {found}; expected {INPUT_NAME} → {OUTPUT_NAME}, "
-            "float32 of rank 4"
-        )

@@ -20,8 +20,9 @@ from agsr.catalog import (
 )
 from agsr.contract import MAX_STEPS, Precision
 from agsr.engines.auto import Candidate, candidates, own_precision
+from agsr.engines.openvino_backend import OpenVinoBackend
+from agsr.engines.openvino_session import PRECISIONS
 from agsr.engines.ort_backend import OrtBackend
-from agsr.engines.ort_session import PROVIDERS
 from agsr.engines.torch_backend import TorchBackend
 from agsr.errors import BackendError, BuildError, MissingDependencyError, ModelError
 from agsr.optional import install_command
@@ -31,15 +32,12 @@ if TYPE_CHECKING:
 
 Options = Mapping[str, Any]
 
-BACKENDS = ("auto", "ort", "torch", "trt")
+BACKENDS = ("auto", "ort", "openvino", "torch", "trt")
 """Names of the backends; ``auto`` takes the best that works here, see `agsr.engines.auto`."""
 
 _log = logging.getLogger(__name__)
 
-CHOSEN_WHEN_RUN = ("fp32", "bf16")
-"""Precisions that some provider runs an fp32 graph in."""
-
-_OWNERS = {"provider": "ort", "threads": "ort", "device": "torch"}
+_OWNERS = {"provider": ("ort",), "threads": ("ort", "openvino"), "device": ("torch",)}
 
 
 def open_backend(
@@ -61,14 +59,14 @@ def open_backend(
         backend: One of `BACKENDS`.
         weights: A shipped name, or the path of an ``.onnx``, ``.safetensors`` or ``.engine`` file.
         steps: Time steps; None means those of the ONNX file, or the network's default (4).
-        provider: ONNX Runtime's execution provider: ``cpu`` (the default), ``openvino``, ``cuda``,
+        provider: ONNX Runtime's execution provider: ``cpu`` (the default), ``cuda``,
             ``tensorrt-rtx``. ``auto`` takes ONNX Runtime where it is given.
         device: torch's device, ``cpu`` by default. ``auto`` takes torch where it is given.
-        precision: Arithmetic. torch and openvino choose it at run time; else it is that of the
+        precision: Arithmetic. torch and OpenVINO choose it at run time; else it is that of the
             ONNX file, which for a shipped name is found by it. None means ``fp32``, for trt
             ``fp16``, or what a named file has; for ``auto`` the same as ``"auto"``: of shipped
             weights `agsr.engines.auto.own_precision`, which may be ``bf16``.
-        threads: Threads of ONNX Runtime's providers cpu and openvino; None means one per core.
+        threads: Threads of OpenVINO and of ONNX Runtime's provider cpu; None means one per core.
         progress: Told about the build of a TensorRT engine; may cancel it.
         allow_fallback: Run on ONNX Runtime's CPU provider, in fp32, if what was asked for can't;
             `Backend.info` tells what was got. Without it, that is an error, but for ``auto``, which
@@ -99,7 +97,7 @@ def open_backend(
             steps,
             asked_precision,
         )
-    place = f"{name}:{provider or device or 'cpu'}"
+    place = name if name == "openvino" else f"{name}:{provider or device or 'cpu'}"
     if precision == "auto":
         precision = own_precision(place, weights)
     return _open(weights, steps, threads, progress, place, precision)
@@ -118,9 +116,9 @@ def _open_best(
             "neither onnxruntime nor torch is installed. "
             f"Install one with: {install_command('cpu')}"
         )
-    if any(candidate.place.startswith("ort:") for candidate in found):
+    if any(candidate.place.startswith(("ort:", "openvino")) for candidate in found):
         # What is wrong with the words themselves is no matter of the backend.
-        find_onnx(weights, steps, _graph_precision(precision or "fp32", CHOSEN_WHEN_RUN))
+        find_onnx(weights, steps, _graph_precision(precision or "fp32", PRECISIONS))
     failures: list[str] = []
     for candidate in found:
         try:
@@ -161,9 +159,11 @@ def _open(
         else:
             path = find_onnx(weights, steps, _graph_precision(precision or "fp16"))
         loaded = TrtBackend(path, report=progress)
+    elif name == "openvino":
+        path = find_onnx(weights, steps, _graph_precision(precision or "fp32", PRECISIONS))
+        loaded = OpenVinoBackend(path, precision=precision, threads=threads)
     else:
-        chosen = PROVIDERS[where].precisions if where in PROVIDERS else ()
-        path = find_onnx(weights, steps, _graph_precision(precision or "fp32", chosen))
+        path = find_onnx(weights, steps, _graph_precision(precision or "fp32"))
         loaded = OrtBackend(path, provider=where, precision=precision, threads=threads)
     try:
         _check_what_was_loaded(loaded.info, path, steps, precision)
@@ -189,7 +189,7 @@ def _check_what_was_loaded(
 
 
 def _graph_precision(precision: str, chosen: Collection[str] = ()) -> Precision:
-    """The ONNX file that running in ``precision`` needs: fp32 where the provider chooses."""
+    """The ONNX file that running in ``precision`` needs: fp32 where that is chosen when run."""
     if precision in chosen:
         return "fp32"
     for known in get_args(Precision):
@@ -203,13 +203,13 @@ def _choose(backend: str, weights: str, options: Options) -> str:
     given = [option for option, value in options.items() if value is not None]
     if given == ["threads"] and backend == "auto" and _chooses(weights):
         return "auto"
-    owners = {_OWNERS[option] for option in given}
+    owners = {owner for option in given for owner in _OWNERS[option]}
     name = _resolve(backend, weights, "ort" in owners, "torch" in owners)
-    foreign = [option for option in given if _OWNERS[option] != name]
+    foreign = [option for option in given if name not in _OWNERS[option]]
     if foreign:
         raise BackendError(
             f"--{foreign[0]} does not belong to the backend '{name}'; "
-            "--provider and --threads are ONNX Runtime's, --device is torch's"
+            "--provider is ONNX Runtime's, --threads its and OpenVINO's, --device is torch's"
         )
     return name
 

@@ -24,7 +24,7 @@ FORMAT = "agsr-timings-1"
 """Value of the ``format`` entry."""
 
 _RUNTIMES = (
-    *("onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-openvino"),
+    *("onnxruntime", "onnxruntime-gpu", "openvino"),
     *("tensorrt", "tensorrt-rtx-cu13", "torch"),
 )
 
@@ -44,7 +44,7 @@ class Timings:
     """What was measured on a machine."""
 
     times: Mapping[str, Time]
-    """By place and precision, like ``ort:openvino fp32``."""
+    """By place and precision, like ``ort:cpu fp32``."""
     measured: str
     """Date."""
     identity: str

@@ -37,18 +37,16 @@ def test_step_counts_are_for_checkpoints_while_graphs_have_their_own() -> None:
 
 
 def test_precisions_are_for_models_of_others_too_and_each_is_there_once() -> None:
-    backends = ["ort", "ort:openvino", "ort", "torch"]
+    backends = ["ort", "openvino", "ort", "torch"]
     found = expand(backends=backends, weights=[], precisions=["fp32", "bf16"], models=["m.onnx"])
     assert [(c.backend, c.precision) for c in found if c.foreign] == [
-        (backend, precision)
-        for backend in ("ort", "ort:openvino")
-        for precision in ("fp32", "bf16")
+        (backend, precision) for backend in ("ort", "openvino") for precision in ("fp32", "bf16")
     ]
 
 
 def test_labels_are_unique() -> None:
     found = expand(
-        backends=["ort", "ort:openvino", "torch", "trt"],
+        backends=["ort", "openvino", "torch", "trt"],
         weights=["psnr", "gan", "a/own.onnx", "b/own.onnx", "own.safetensors"],
         steps=[1, 2],
         precisions=["fp32", "bf16"],
@@ -56,13 +54,13 @@ def test_labels_are_unique() -> None:
     labels = [contender.label for contender in found]
     assert len(set(labels)) == len(labels)
     assert labels[0] == "bicubic"
-    assert "ort:openvino psnr 2 steps bf16" in labels
+    assert "openvino psnr 2 steps bf16" in labels
     assert "torch own.safetensors 1 step fp32" in labels
 
 
 def test_threads_reach_onnx_runtime_or_are_refused() -> None:
     assert Contender(backend="ort", weights="psnr", steps=1, threads=1).open().info.steps == 1
-    with pytest.raises(BackendError, match="--threads is for the providers cpu and openvino"):
+    with pytest.raises(BackendError, match="--threads is for the provider cpu"):
         Contender(backend="ort:tensorrt-rtx", weights="psnr", steps=1, threads=1).open()
 
 
@@ -85,12 +83,12 @@ def test_bicubic_is_that_of_every_table(channels: int) -> None:
 def test_reference_is_fp32_of_the_same_weights_and_steps() -> None:
     assert reference_of(Contender(backend=BICUBIC)) is None
     listed = Contender(backend="torch", weights="psnr", steps=2, precision="fp32")
-    for backend, precision in (("trt", "fp16"), ("ort:openvino", "bf16"), ("torch", "fp32")):
+    for backend, precision in (("trt", "fp16"), ("openvino", "bf16"), ("torch", "fp32")):
         other = Contender(backend=backend, weights="psnr", steps=2, precision=precision)
         assert reference_of(other) == listed
     plain = Contender(backend="ort", weights="psnr", steps=2)
     assert reference_of(plain) == Contender(backend="torch", weights="psnr", steps=2)
-    graph = Contender(backend="ort:openvino", weights="own.onnx", precision="bf16")
+    graph = Contender(backend="openvino", weights="own.onnx", precision="bf16")
     assert reference_of(graph) == Contender(backend="ort", weights="own.onnx", precision="fp32")
 
 

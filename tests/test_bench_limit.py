@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import onnx
 import pytest
@@ -51,6 +52,12 @@ def test_the_graph_is_a_product_and_nothing_else() -> None:
     [
         (TORCH, INFO, "torch"),
         (Contender(backend="ort", weights="psnr", threads=1), _ort(), "onnxruntime cpu"),
+        pytest.param(
+            Contender(backend="openvino", weights="psnr"),
+            replace(INFO, name="openvino", device="CPU"),
+            "openvino",
+            marks=pytest.mark.skipif(not find_spec("openvino"), reason="no wheel here"),
+        ),
     ],
 )
 def test_products_have_a_believable_rate(
@@ -92,5 +99,5 @@ def test_a_precision_that_is_emulated_gets_smaller_matrices(
     ],
 )
 def test_what_cannot_multiply_alone_says_so(contender: Contender, info: BackendInfo) -> None:
-    with pytest.raises(BackendError, match=r"no matrix product|runs in fp32, not in fp16"):
+    with pytest.raises(BackendError, match="no matrix product"):
         matrix_product(contender, info)

@@ -183,7 +183,7 @@ def test_share_is_of_the_fastest_product_of_the_same_kind_and_precision(
     limits = (
         limit("cpu", "fp32", 0.2, 0.2),
         limit("CPUExecutionProvider", "fp32", 0.1, 0.1),
-        limit("OpenVINOExecutionProvider", "bf16", 0.02),
+        limit("CPU", "bf16", 0.02),
         limit("cuda:0", "fp32", 0.001),
         limit("cuda:0", "fp16", 0.0001),
     )
@@ -191,7 +191,7 @@ def test_share_is_of_the_fastest_product_of_the_same_kind_and_precision(
     half_second = timing((0.5,))
     expected = {
         ("cpu", "fp32"): 0.1,
-        ("OpenVINOExecutionProvider", "bf16"): 0.02,
+        ("CPU", "bf16"): 0.02,
         ("CUDAExecutionProvider", "fp32"): 0.001,
         ("NVIDIA H200 (TensorRT 11.4)", "fp16"): 0.0001,
     }

@@ -180,7 +180,7 @@ def test_a_reference_that_cannot_run_is_noted(mini: ImageSet, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("at_desks")
-@pytest.mark.parametrize("backend", ["ort", "ort:openvino"])
+@pytest.mark.parametrize("backend", ["ort", "openvino"])
 def test_a_graph_of_another_precision_is_no_reference(mini: ImageSet, backend: str) -> None:
     graph = Stub(backend=backend, weights="x-fp16.onnx", arithmetic="fp16")
     result = run(_plan(graph, Stub(backend="good", weights="y.onnx"), sets=(mini,), rounds=0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +32,6 @@ from agsr.bench.quality import compare
 from agsr.catalog import find_onnx
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.ort_backend import OrtBackend
-from agsr.engines.ort_session import available_providers
 from agsr.engines.ports import Hints, luma
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ModelError
@@ -263,26 +263,25 @@ def test_what_runs_is_told_truthfully(path: Path, photo: NDArray[np.uint8]) -> N
         Upscaler(backend=backend, halo="exact")(photo)
 
 
-@pytest.mark.skipif("openvino" not in available_providers(), reason="no wheel for this platform")
-def test_other_providers_run_it_alone_or_say_that_the_cpu_helps(
+@pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
+def test_openvino_runs_it_or_says_why_not(
     path: Path, lr: Batch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with ForeignBackend(repeating(path), provider="openvino") as backend:
-        assert backend.info.device == "OpenVINOExecutionProvider"
-        np.testing.assert_allclose(backend.upscale(lr), repeated(lr), atol=1e-6)
-    nodes = [  # one that OpenVINO lacks
-        node("FastGelu", ["picture"], ["odd"], domain="com.microsoft"),
-        node("Mul", ["odd", "zero"], ["nothing"]),
-        node("Add", ["picture", "nothing"], ["same"]),
-        repeat("same"),
-    ]
-    save(path, nodes, domain="com.microsoft", zero=np.float32(0))
-    with ForeignBackend(path, provider="openvino") as backend:
-        assert backend.info.device == "OpenVINOExecutionProvider and CPUExecutionProvider"
-        np.testing.assert_allclose(backend.upscale(lr), repeated(lr), atol=1e-6)
-    with pytest.raises(BackendError, match="no provider named 'tpu'"):
-        ForeignBackend(path, provider="tpu")
+    for precision, most in (("fp32", 1e-6), ("bf16", 1e-2)):
+        with ForeignBackend(repeating(path), place="openvino", precision=precision) as backend:
+            assert backend.info.summary == f"openvino (CPU), {precision}"
+            np.testing.assert_allclose(backend.upscale(lr), repeated(lr), atol=most)
+    nodes = [node("SampleOp", ["picture"], ["odd"], domain="com.microsoft"), repeat("odd")]
+    with pytest.raises(ModelError, match=r"OpenVINO can't compile it: .*SampleOp"):
+        ForeignBackend(save(path, nodes, domain="com.microsoft"), place="openvino")
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_unknown_place_or_precision_is_refused(path: Path) -> None:
+    with pytest.raises(BackendError, match="no provider named 'tpu'"):
+        ForeignBackend(repeating(path), place="tpu")
+    with pytest.raises(BackendError, match="'cpu' runs in fp32, not in bf16"):
+        ForeignBackend(path, precision="bf16")
 
 
 def test_failures_while_running_are_backend_errors(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -18,8 +19,8 @@ from agsr.catalog import find_checkpoint, find_onnx
 from agsr.checkpoint import Checkpoint, load_checkpoint
 from agsr.cli import main
 from agsr.data import Pair
+from agsr.engines.openvino_backend import OpenVinoBackend
 from agsr.engines.ort_backend import OrtBackend
-from agsr.engines.ort_session import available_providers
 from agsr.engines.select import open_backend
 from agsr.engines.torch_backend import TorchBackend
 from agsr.engines.trt_api import load_tensorrt
@@ -140,15 +141,15 @@ def test_a_file_that_claims_int8_but_holds_none_is_not_built() -> None:
         build_engine(load_tensorrt(), model.SerializeToString(), "liar", ADA)
 
 
-@pytest.mark.skipif("openvino" not in available_providers(), reason="no wheel for this platform")
+@pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
 def test_openvino_is_not_trusted_with_int8_but_runs_bf16(
     int8: ExportReport, bf16: ExportReport, checkpoint_file: Path
 ) -> None:
-    with pytest.raises(BackendError, match=r"does not run int8: .* use --provider cpu"):
-        OrtBackend(Path(int8.path), provider="openvino")
+    with pytest.raises(BackendError, match=r"does not run int8: .* use --backend ort"):
+        OpenVinoBackend(Path(int8.path))
     lr = sample_batch(1, 31, 45)
     exact = TorchBackend(checkpoint_file, steps=2).upscale(lr)
-    with OrtBackend(Path(bf16.path), provider="openvino", precision="bf16") as backend:
+    with OpenVinoBackend(Path(bf16.path), precision="bf16") as backend:
         assert np.abs(backend.upscale(lr) - exact).max() < 0.05
 
 
@@ -230,7 +231,7 @@ def test_bf16_needs_an_opset_that_knows_it(checkpoint: Checkpoint, tmp_path: Pat
 
 
 def test_what_cannot_run_bf16_says_what_can(bf16: ExportReport) -> None:
-    with pytest.raises(ModelError, match="runs on --provider openvino or --backend trt"):
+    with pytest.raises(ModelError, match="runs on --backend openvino or trt"):
         OrtBackend(Path(bf16.path))
 
 

@@ -1,0 +1,143 @@
+"""Networks compiled by OpenVINO, driven as the sessions of ONNX Runtime are.
+
+OpenVINO's own package, and not its plugin for ONNX Runtime, which serves Intel's processors only:
+AMD's multiply bf16, too. What is compiled is kept by `agsr.engines.compiled_cache`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agsr.catalog import sha256
+from agsr.engines.compiled_cache import CompiledCache
+from agsr.errors import BackendError, ModelError
+from agsr.optional import require
+from agsr.processor import thread_count
+
+PRECISIONS: Mapping[str, str] = {"fp32": "f32", "bf16": "bf16"}
+"""Arithmetic that an fp32 graph can run in, with OpenVINO's names."""
+
+_DEVICE = "CPU"
+_TYPES = {"f32": "tensor(float)", "f16": "tensor(float16)", "u8": "tensor(uint8)"}
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output, in ONNX Runtime's words."""
+
+    name: str
+    """Name of the tensor."""
+    type: str
+    """Element type, like ``tensor(float)``."""
+    shape: tuple[int | None, ...]
+    """Sizes, None where any is taken; empty if not even the rank is fixed."""
+
+
+class OpenVinoSession:
+    """A compiled network, with the calls of ONNX Runtime's ``InferenceSession`` that we use.
+
+    Args:
+        compiled: OpenVINO's ``CompiledModel``.
+    """
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._request = compiled.create_infer_request()
+
+    def get_inputs(self) -> list[Port]:
+        """What the network takes."""
+        return [_port(port) for port in self._compiled.inputs]
+
+    def get_outputs(self) -> list[Port]:
+        """What it gives."""
+        return [_port(port) for port in self._compiled.outputs]
+
+    def run(
+        self, names: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]
+    ) -> list[NDArray[Any]]:
+        """Run the network.
+
+        Args:
+            names: Of outputs; None for all.
+            feeds: Inputs by name.
+
+        Returns:
+            The outputs, which stay the caller's.
+
+        Raises:
+            RuntimeError: It failed; the message is OpenVINO's reason.
+        """
+        try:
+            self._request.infer(dict(feeds), share_inputs=True)
+        except RuntimeError as error:
+            raise RuntimeError(_reason(error)) from None
+        chosen = [port.name for port in self.get_outputs()] if names is None else names
+        return [np.array(self._request.get_tensor(name).data) for name in chosen]
+
+
+def open_compiled(
+    path: Path, precision: str | None = None, threads: int | None = None, *, keep: bool = False
+) -> OpenVinoSession:
+    """Compile a graph for this processor.
+
+    Args:
+        path: ONNX file.
+        precision: Arithmetic for an fp32 graph, a key of `PRECISIONS`; None means fp32, or what
+            another graph has.
+        threads: At most one per core; None means one per core.
+        keep: Take what is compiled from the user's cache, and leave it there.
+
+    Raises:
+        ModelError: The file can't be compiled.
+        BackendError: There is no such precision.
+        MissingDependencyError: openvino is not installed.
+    """
+    openvino = require("openvino", extra="cpu", purpose="The backend 'openvino'")
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    if precision not in (None, *PRECISIONS):
+        raise BackendError(f"openvino runs in {' or '.join(PRECISIONS)}, not in {precision}")
+    core = openvino.Core()
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": PRECISIONS[precision or "fp32"],
+        "INFERENCE_NUM_THREADS": thread_count(threads),
+    }
+
+    def load(cache: Path | None = None) -> OpenVinoSession:
+        kept = {"CACHE_DIR": str(cache)} if cache else {}
+        try:
+            return OpenVinoSession(core.compile_model(str(path), _DEVICE, {**options, **kept}))
+        except RuntimeError as error:
+            raise ModelError(f"{path}: OpenVINO can't compile it: {_reason(error)}") from None
+
+    if not keep:
+        return load()
+    facts = {
+        "onnx": sha256(path),
+        "runtime": f"openvino {openvino.get_version()}",
+        "options": options,
+        "processor": core.get_property(_DEVICE, "FULL_DEVICE_NAME"),
+        "capabilities": sorted(core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")),
+    }
+    return CompiledCache().get(facts, load)
+
+
+def _port(port: Any) -> Port:
+    kind = port.get_element_type().get_type_name()
+    shape = port.get_partial_shape()
+    sizes = (
+        [] if shape.rank.is_dynamic else [d.get_length() if d.is_static else None for d in shape]
+    )
+    return Port(port.get_any_name(), _TYPES.get(kind, kind), tuple(sizes))
+
+
+def _reason(error: RuntimeError) -> str:
+    """The last line of OpenVINO's errors; those before tell of its source code."""
+    return str(error).strip().splitlines()[-1]
