@@ -7,12 +7,12 @@ strips of pixels that they point to (TIFF 6.0, with Adobe's Deflate). What might
 
 from __future__ import annotations
 
-import zlib
 from itertools import accumulate
 from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import ImageFileDirectory_v2 as Directory
+from zlib_ng import zlib_ng as zlib
 
 from agsr.deflate import LEVEL, in_shares
 from agsr.metadata import Metadata, describing, parse_exif

@@ -16,16 +16,15 @@ from dataclasses import dataclass, replace
 DEFAULT_HALO = 16
 """Halo of tiles where nothing else is asked for; its error is measured in ``docs/tiling.md``."""
 
-AUTO_TILE = 256
-"""Largest core side that ``--tile auto`` cuts to: larger are slower, see ``docs/tiling.md``."""
+AUTO_AREA = 100_000
+"""Pixels of the largest window that ``--tile auto`` cuts: larger are slower, see
+``docs/memory.md``."""
 
 AUTO_SMALLEST = 32
-"""Smallest one, however little memory is free."""
+"""Least side of a tile that it cuts, however little memory is free."""
 
-AUTO_WHOLE = AUTO_TILE + 2 * DEFAULT_HALO
-"""Images of at most this many pixels squared are not cut by ``--tile auto`` if memory is free."""
-
-_AUTO_STEP = 16
+Tile = tuple[int, int]
+"""Largest height and width of what is kept of a window; 0 leaves an axis uncut."""
 
 
 @dataclass(frozen=True)
@@ -57,28 +56,28 @@ class Room:
     row: int
     """Bytes that a row of the image becomes, as often as it is in memory."""
 
-    def holds(self, height: int, width: int) -> bool:
-        """Whether there is room for a window of this size and for the rows that it gives."""
-        return height * width * self.pixel + height * self.row <= self.free
+    def widest(self, height: int) -> int:
+        """Width of the widest window of this height that there is room for, with its rows."""
+        return (self.free - height * self.row) // (height * self.pixel)
 
 
-def windows(height: int, width: int, tile: int, halo: int, top: int = 0) -> Iterator[Window]:
+def windows(height: int, width: int, tile: Tile, halo: int, top: int = 0) -> Iterator[Window]:
     """Cut an image, row by row; the kept parts cover every pixel exactly once.
 
     Args:
         height: Image height.
         width: Image width.
-        tile: Largest side of a window without its halos; 0 means the whole image in one window.
+        tile: Largest window without its halos.
         halo: Pixels read around a kept part, where the image has them.
         top: First row to keep.
 
     Raises:
         ValueError: A size is negative, or the image is empty.
     """
-    if min(height, width) < 1 or tile < 0 or halo < 0:
+    if min(height, width) < 1 or min(tile) < 0 or halo < 0:
         raise ValueError(f"image {height}x{width}, tile {tile}, halo {halo}: out of range")
-    columns = list(spans(width, tile, halo))
-    for rows in spans(height, tile, halo):
+    columns = list(spans(width, tile[1], halo))
+    for rows in spans(height, tile[0], halo):
         if rows.keep_stop > top:
             kept = replace(rows, keep_start=max(rows.keep_start, top))
             for column in columns:
@@ -87,12 +86,10 @@ def windows(height: int, width: int, tile: int, halo: int, top: int = 0) -> Iter
 
 def spans(length: int, tile: int, halo: int) -> Iterator[Span]:
     """Cut one axis; see `windows`."""
-    inner = length - 2 * halo
-    if tile == 0 or inner <= tile:
+    window = _window(length, _count(length, tile, halo), halo)
+    if window == length:
         yield Span(0, length, 0, length)
         return
-    count = -(-inner // tile)
-    window = -(-inner // count) + 2 * halo  # equal shares: no sliver at the far border
     kept = 0
     while kept < length:
         start = min(max(kept - halo, 0), length - window)
@@ -102,21 +99,40 @@ def spans(length: int, tile: int, halo: int) -> Iterator[Span]:
         kept = keep_stop
 
 
-def auto_tile(height: int, width: int, room: Room | None = None, halo: int = DEFAULT_HALO) -> int:
-    """The tile side for ``--tile auto``: 0 (do not cut) for small images.
+def auto_tile(height: int, width: int, room: Room | None = None, halo: int = DEFAULT_HALO) -> Tile:
+    """The tile for ``--tile auto``: of those that may be, the one that computes the fewest pixels.
 
     Args:
         height: Image height.
         width: Image width.
-        room: What the tiles have to fit into; None if nobody can tell.
+        room: What the windows have to fit into; None if nobody can tell.
         halo: Pixels read around a tile.
     """
+    best: tuple[int, Tile] | None = None
+    for down in range(1, _count(height, AUTO_SMALLEST, halo) + 1):
+        rows = _window(height, down, halo)
+        widest = AUTO_AREA // rows
+        if room is not None:
+            widest = min(widest, room.widest(rows))
+        if widest < min(width, AUTO_SMALLEST + 2 * halo):
+            continue
+        across = 1 if widest >= width else _count(width, widest - 2 * halo, halo)
+        columns = _window(width, across, halo)
+        computed = down * rows * across * columns
+        if best is None or computed < best[0]:
+            best = computed, (_tile(rows, down, halo), _tile(columns, across, halo))
+    return best[1] if best else (AUTO_SMALLEST, AUTO_SMALLEST)
 
-    def fits(tile: int) -> bool:
-        side = tile + 2 * halo
-        return room is None or room.holds(min(side, height), min(side, width))
 
-    if height * width <= AUTO_WHOLE**2 and (room is None or room.holds(height, width)):
-        return 0
-    sides = range(AUTO_TILE, AUTO_SMALLEST, -_AUTO_STEP)
-    return next((side for side in sides if fits(side)), AUTO_SMALLEST)
+def _count(length: int, tile: int, halo: int) -> int:
+    """Windows of an axis that is cut into tiles of at most this side."""
+    return max(1, -(-(length - 2 * halo) // tile)) if tile else 1
+
+
+def _window(length: int, count: int, halo: int) -> int:
+    """Side of each of so many windows: equal shares, so that there is no sliver at the border."""
+    return length if count == 1 else -(-(length - 2 * halo) // count) + 2 * halo
+
+
+def _tile(window: int, count: int, halo: int) -> int:
+    return 0 if count == 1 else window - 2 * halo

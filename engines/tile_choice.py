@@ -9,7 +9,7 @@ from agsr.contract import SCALE
 from agsr.engines.tiles import Array
 from agsr.errors import BackendError
 from agsr.memory import free_memory
-from agsr.tiling import Room, auto_tile
+from agsr.tiling import Room, Tile, auto_tile, windows
 
 BANDS_HELD = 4
 """Bands of a result in memory: one is made, one waits, one is written, partly in a copy."""
@@ -37,7 +37,7 @@ class TileChoice:
         """Tile and halo as asked for."""
         return self._tile, self._halo
 
-    def of(self, arrays: Sequence[Array]) -> tuple[int, int]:
+    def of(self, arrays: Sequence[Array]) -> tuple[Tile, int]:
         """Tile and halo for arrays of one size that are enlarged side by side.
 
         Raises:
@@ -45,13 +45,14 @@ class TileChoice:
         """
         height, width = arrays[0].shape[:2]
         halo = self._halo_pixels()
-        tile = self._tile
-        if isinstance(tile, str):
+        if isinstance(self._tile, str):
             tile = auto_tile(height, width, self._room(arrays), halo)
+        else:
+            tile = self._tile, self._tile
         tile = self._within_backend(height, width, tile, halo)
-        side = tile + 2 * halo if tile else max(height, width)
-        window = min(side, height) * min(side, width)
-        self._taken = max(self._taken, window * self._backend.bytes_per_pixel)
+        window = next(windows(height, width, tile, halo))
+        pixels = window.rows.stop * window.columns.stop
+        self._taken = max(self._taken, pixels * self._backend.bytes_per_pixel)
         return tile, halo
 
     def _room(self, arrays: Sequence[Array]) -> Room:
@@ -79,13 +80,13 @@ class TileChoice:
             )
         return halo
 
-    def _within_backend(self, height: int, width: int, tile: int, halo: int) -> int:
+    def _within_backend(self, height: int, width: int, tile: Tile, halo: int) -> Tile:
         """The tile, or a smaller one if the backend doesn't take its windows."""
         info = self._backend.info
         if info.largest is None:
             return tile
         side = min(info.largest)
-        if not tile and height <= info.largest[0] and width <= info.largest[1]:
+        if tile == (0, 0) and height <= info.largest[0] and width <= info.largest[1]:
             return tile
         if side <= 2 * halo:
             build = ", or build its engine with a larger --max" if info.name == "trt" else ""
@@ -93,4 +94,5 @@ class TileChoice:
                 f"{info.device} takes {side} pixels a side, too few for a halo of {halo} on "
                 f"both sides; use a smaller --halo{build}"
             )
-        return min(tile or side, side - 2 * halo)
+        most = side - 2 * halo
+        return min(tile[0] or most, most), min(tile[1] or most, most)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from agsr.backend import Backend, Batch
 from agsr.contract import SCALE
 from agsr.metrics import GREY_WEIGHTS
-from agsr.tiling import Span, Window, windows
+from agsr.tiling import Span, Tile, Window, windows
 
 LARGEST = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
 """What is white, by type of the arrays."""
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 def enlarged_bands(
     backend: Backend,
     arrays: Sequence[Array],
-    tile: int,
+    tile: Tile,
     halo: int,
     progress: Progress | None = None,
 ) -> Generator[list[Array], None, None]:
@@ -44,7 +44,7 @@ def enlarged_bands(
     Args:
         backend: Runs the network.
         arrays: What to enlarge.
-        tile: Side of a tile in LR pixels; 0 for none.
+        tile: As for `agsr.tiling.windows`.
         halo: LR pixels read around a tile.
         progress: Called after each window with the share that is done, 0 to 1.
 
@@ -63,18 +63,19 @@ def enlarged_bands(
                 done = end
                 yield bands
         except MemoryError:
-            if (tile or max(height, width)) // 2 < _SMALLEST_TILE:
+            smaller = (tile[0] or height) // 2, (tile[1] or width) // 2
+            if max(smaller) < _SMALLEST_TILE:
                 raise
         # Nothing is handled any more, so what the failed attempt held is free again.
         if done < height:
-            tile = (tile or max(height, width)) // 2
-            _log.warning("out of memory; trying tiles of %d pixels a side", tile)
+            tile = max(smaller[0], _SMALLEST_TILE), max(smaller[1], _SMALLEST_TILE)
+            _log.warning("out of memory; trying tiles of %dx%d pixels", tile[1], tile[0])
 
 
 def _bands(
     backend: Backend,
     arrays: Sequence[Array],
-    tiling: tuple[int, int, int],
+    tiling: tuple[Tile, int, int],
     progress: Progress | None,
 ) -> Iterator[tuple[int, list[Array]]]:
     """Bands below a row of the input, each with the row of the input at its end."""

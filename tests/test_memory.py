@@ -36,6 +36,7 @@ from agsr.memory import free_memory, group_limits
 from agsr.picture import Picture, Pixels, gathered, in_stripes
 from agsr.shrink import shrunk, shrunk_stripes
 from agsr.sizing import Sizing
+from agsr.tiling import AUTO_AREA
 
 
 def test_free_memory_is_what_psutil_and_the_control_groups_leave() -> None:
@@ -107,17 +108,22 @@ def test_the_limit_of_the_address_space_counts() -> None:
     assert free_memory() > 0
 
 
+def _area(tile: tuple[int, int]) -> int:
+    """Pixels of a window of the halo 16."""
+    return (tile[0] + 32) * (tile[1] + 32)
+
+
 def test_tiles_shrink_with_the_free_memory_down_to_a_least(monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.zeros((2000, 3000, 3), np.uint8)
-    sides = []
+    areas = []
     for free in (64 << 30, 800 << 20, 200 << 20, 1 << 20):
         monkeypatch.setattr("agsr.engines.tile_choice.free_memory", lambda free=free: free)
-        sides.append(TileChoice(Repeat(), "auto", 16).of([image])[0])
-    assert sides[0] == 256
-    assert sides[-1] == 32
-    assert 32 < sides[2] < sides[1] < 256
-    small = np.zeros((250, 250, 3), np.uint8)
-    assert TileChoice(Repeat(), "auto", 16).of([small])[0] == 32  # there is no room for it whole
+        areas.append(_area(TileChoice(Repeat(), "auto", 16).of([image])[0]))
+    assert 0.7 * AUTO_AREA < areas[0] <= AUTO_AREA
+    assert areas[-1] == (32 + 32) ** 2
+    assert areas[-1] < areas[2] < areas[1] < areas[0]
+    small = np.zeros((250, 250, 3), np.uint8)  # there is no room for it whole
+    assert TileChoice(Repeat(), "auto", 16).of([small])[0] == (32, 32)
 
 
 def test_what_a_runtime_keeps_does_not_shrink_the_next_tiles(
@@ -128,10 +134,10 @@ def test_what_a_runtime_keeps_does_not_shrink_the_next_tiles(
     free = 900 << 20
     monkeypatch.setattr("agsr.engines.tile_choice.free_memory", lambda: free)
     first, _ = choice.of([image])
-    free -= (first + 32) ** 2 * backend.bytes_per_pixel
+    free -= _area(first) * backend.bytes_per_pixel
     assert choice.of([image])[0] == first
     free = 100 << 20  # another program has taken it
-    assert choice.of([image])[0] < first
+    assert _area(choice.of([image])[0]) < _area(first)
 
 
 def test_tiles_are_chosen_by_the_memory_of_the_gpu() -> None:
@@ -140,7 +146,7 @@ def test_tiles_are_chosen_by_the_memory_of_the_gpu() -> None:
             return 300 << 20
 
     tile, _ = TileChoice(OnGpu(), "auto", 16).of([np.zeros((2000, 3000, 3), np.uint8)])
-    assert 32 < tile < 256
+    assert (32 + 32) ** 2 < _area(tile) < 0.7 * AUTO_AREA
 
 
 def test_onnxruntime_on_cuda_asks_the_layer_that_is_there(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agsr.tiling import AUTO_TILE, AUTO_WHOLE, auto_tile, spans, windows
+from agsr.tiling import AUTO_AREA, AUTO_SMALLEST, Room, auto_tile, spans, windows
 
 LENGTH, TILE, HALO = st.integers(1, 400), st.integers(0, 90), st.integers(0, 50)
 
@@ -34,7 +34,7 @@ def test_windows_of_an_axis_have_one_size_within_the_limit(
 
 def test_windows_are_all_pairs_of_spans() -> None:
     covered = np.zeros((100, 70), int)
-    for w in windows(100, 70, 30, 4):
+    for w in windows(100, 70, (30, 20), 4):
         covered[
             w.rows.keep_start : w.rows.keep_stop, w.columns.keep_start : w.columns.keep_stop
         ] += 1
@@ -42,11 +42,45 @@ def test_windows_are_all_pairs_of_spans() -> None:
 
 
 def test_small_images_are_not_cut_by_auto() -> None:
-    assert auto_tile(AUTO_WHOLE, AUTO_WHOLE) == 0
-    assert auto_tile(AUTO_WHOLE, AUTO_WHOLE + 1) == AUTO_TILE
+    assert auto_tile(AUTO_AREA // 200, 200) == (0, 0)
+    assert auto_tile(AUTO_AREA // 200 + 1, 200) != (0, 0)
+
+
+def test_auto_leaves_a_short_axis_whole() -> None:
+    """A cut along it would compute a halo on both of its sides for nothing."""
+    assert auto_tile(375, 500, halo=16) == (0, 234)
+    assert auto_tile(500, 375, halo=16) == (234, 0)
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 40), st.integers(2, 200_000))
+def test_auto_keeps_within_its_area_and_the_room(
+    height: int, width: int, halo: int, pixels: int
+) -> None:
+    room = Room(free=pixels * 1000, pixel=1000, row=0)
+    tile = auto_tile(height, width, room, halo)
+    window = next(windows(height, width, tile, halo))
+    rows, columns = window.rows.stop, window.columns.stop
+    smallest = AUTO_SMALLEST + 2 * halo
+    assert rows * columns <= max(min(AUTO_AREA, pixels), smallest**2)
+    # Cut less, it would be too large, or the image is whole.
+    if tile == (0, 0):
+        assert (rows, columns) == (height, width)
+
+
+def test_auto_computes_no_more_than_square_tiles_would() -> None:
+    for height, width in ((375, 500), (600, 600), (2000, 3000), (1080, 1920), (330, 3000)):
+        chosen, square = (
+            sum(w.rows.stop - w.rows.start for w in cut) * next(iter(cut)).columns.stop
+            for cut in (
+                list(windows(height, width, auto_tile(height, width), 16)),
+                list(windows(height, width, (284, 284), 16)),  # the largest square of AUTO_AREA
+            )
+        )
+        assert chosen <= square
 
 
 @pytest.mark.parametrize("bad", [(0, 5, 4, 1), (5, 0, 4, 1), (5, 5, -1, 1), (5, 5, 4, -1)])
 def test_impossible_sizes_are_refused(bad: tuple[int, int, int, int]) -> None:
+    height, width, tile, halo = bad
     with pytest.raises(ValueError, match="out of range"):
-        list(windows(*bad))
+        list(windows(height, width, (tile, tile), halo))

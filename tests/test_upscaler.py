@@ -181,8 +181,8 @@ def test_smaller_tiles_are_tried_when_memory_runs_out(caplog: pytest.LogCaptureF
     image = np.random.default_rng(0).integers(0, 256, (150, 130, 3), dtype=np.uint8)
     large = Upscaler(backend=Scarce(), tile=0, halo=4)(image)
     assert np.array_equal(large, _repeated(image))
-    assert "out of memory; trying tiles of 75" in caplog.text
-    assert "out of memory; trying tiles of 18" in caplog.text
+    assert "out of memory; trying tiles of 65x75 pixels" in caplog.text
+    assert "out of memory; trying tiles of 16x18 pixels" in caplog.text
 
 
 def test_a_retry_begins_without_the_memory_of_the_failed_attempt() -> None:
