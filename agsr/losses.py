@@ -7,7 +7,7 @@ loss is a scalar tensor in units of the image range unless it says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -27,10 +27,21 @@ def l1(sr: Tensor, hr: Tensor) -> Tensor:
     return F.l1_loss(sr.float(), hr.float())
 
 
-def stepwise_l1(sr_by_step: Sequence[Tensor], hr: Tensor, decay: float = 1.0) -> Tensor:
-    """`l1` (eq. 10) of the outputs of several steps, as a weighted mean.
+def l2(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean squared error, in units of the range squared; PSNR is its logarithm."""
+    return F.mse_loss(sr.float(), hr.float())
+
+
+def stepwise(
+    distance: Callable[[Tensor, Tensor], Tensor],
+    sr_by_step: Sequence[Tensor],
+    hr: Tensor,
+    decay: float = 1.0,
+) -> Tensor:
+    """A distance from the outputs of several steps to the target, as a weighted mean.
 
     Args:
+        distance: `l1` (eq. 10) or `l2`.
         sr_by_step: ``(B, 3, 4H, 4W)`` outputs, as `Network.after_steps` returns them.
         hr: ``(B, 3, 4H, 4W)`` target.
         decay: Weight of an output relative to the one after it; 1 weighs all alike, less favours
@@ -38,7 +49,7 @@ def stepwise_l1(sr_by_step: Sequence[Tensor], hr: Tensor, decay: float = 1.0) ->
     """
     last = len(sr_by_step) - 1
     weights = [decay ** (last - step) for step in range(len(sr_by_step))]
-    losses = [weight * l1(sr, hr) for weight, sr in zip(weights, sr_by_step, strict=True)]
+    losses = [weight * distance(sr, hr) for weight, sr in zip(weights, sr_by_step, strict=True)]
     return torch.stack(losses).sum() / sum(weights)
 
 

@@ -61,16 +61,17 @@ class Objective(ABC):
         """Take over what `state` gave after ``iteration`` iterations."""
 
     def _pixels(self, sr_by_step: Sequence[Tensor], hr: Tensor) -> Tensor:
-        pixel = losses.stepwise_l1(sr_by_step, hr, self.config.step_decay)
-        self.log["l1"] = pixel.detach()
+        distance = {"l1": losses.l1, "l2": losses.l2}[self.config.pixel_loss]
+        pixel = losses.stepwise(distance, sr_by_step, hr, self.config.step_decay)
+        self.log["l1"] = losses.l1(sr_by_step[-1].detach(), hr)
         return pixel
 
 
 class PixelObjective(Objective):
-    """The ``psnr`` stage: `agsr.losses.stepwise_l1`."""
+    """The ``psnr`` stage: `agsr.losses.stepwise`."""
 
     def loss(self, sr_by_step: Sequence[Tensor], hr: Tensor, iteration: int) -> Tensor:  # noqa: ARG002
-        """Mean absolute error of the supervised outputs (eq. 10)."""
+        """The pixel loss of the supervised outputs (eq. 10)."""
         return self._pixels(sr_by_step, hr)
 
 

@@ -15,6 +15,9 @@ from agsr.schedule import Schedule
 Stage = Literal["psnr", "gan"]
 """What is minimised: pixels, or pixels, features and a discriminator's verdict."""
 
+PixelLoss = Literal["l1", "l2"]
+"""Distance of pixels: a function of `agsr.losses`."""
+
 OptimizerName = Literal["muon", "adam"]
 """What steps the network: `agsr.optimizer` with Muon for the hidden convolutions, or Adam alone."""
 
@@ -45,6 +48,8 @@ class TrainConfig:
     """Largest norm of the gradient."""
     ema_decay: float = 0.999
     """Decay of the averaged weights per iteration."""
+    pixel_loss: PixelLoss = "l1"
+    """Distance of pixels: the paper's L1, or L2 to end with where PSNR is what counts."""
     step_decay: float = 1.0
     """Weight of a step's pixel loss relative to the step after it; 1 weighs all alike."""
     adversarial_weight: float = 0.0
@@ -74,7 +79,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         Schedule.parse(self.schedule)
-        for name, choices in (("stage", Stage), ("optimizer", OptimizerName)):
+        words = (("stage", Stage), ("optimizer", OptimizerName), ("pixel_loss", PixelLoss))
+        for name, choices in words:
             if (value := getattr(self, name)) not in get_args(choices):
                 raise ValueError(f"{name} is {value!r}; expected {' or '.join(get_args(choices))}")
         for field_ in dataclasses.fields(self):

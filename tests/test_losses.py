@@ -14,12 +14,14 @@ def test_l1_is_the_mean_absolute_error() -> None:
     assert losses.l1(ZERO + 0.25, ZERO - 0.5).item() == 0.75
 
 
-def test_stepwise_l1_weighs_the_steps() -> None:
+def test_stepwise_weighs_the_steps() -> None:
     outputs = [ZERO + 1, ZERO - 3]
-    assert losses.stepwise_l1(outputs, ZERO).item() == 2
-    assert losses.stepwise_l1(outputs, ZERO, decay=0.5).item() == pytest.approx((0.5 * 1 + 3) / 1.5)
-    assert losses.stepwise_l1(outputs, ZERO, decay=0).item() == 3
-    assert losses.stepwise_l1(outputs[:1], ZERO, decay=0.5).item() == 1
+    assert losses.stepwise(losses.l1, outputs, ZERO).item() == 2
+    assert losses.stepwise(losses.l2, outputs, ZERO).item() == 5
+    halved = losses.stepwise(losses.l1, outputs, ZERO, decay=0.5)
+    assert halved.item() == pytest.approx((0.5 * 1 + 3) / 1.5)
+    assert losses.stepwise(losses.l1, outputs, ZERO, decay=0).item() == 3
+    assert losses.stepwise(losses.l1, outputs[:1], ZERO, decay=0.5).item() == 1
 
 
 def test_without_its_weights_the_generator_loss_is_the_printed_one() -> None:
