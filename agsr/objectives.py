@@ -71,7 +71,7 @@ class PixelObjective(Objective):
     """The ``psnr`` stage: `agsr.losses.stepwise`."""
 
     def loss(self, sr_by_step: Sequence[Tensor], hr: Tensor, iteration: int) -> Tensor:  # noqa: ARG002
-        """The pixel loss of the supervised outputs (eq. 10)."""
+        """The pixel loss of the supervised outputs; with L1, eq. (10)."""
         return self._pixels(sr_by_step, hr)
 
 

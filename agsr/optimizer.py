@@ -28,6 +28,9 @@ class Optimizer:
         parameters: By name; convolution weights lie channels last in memory (`agsr.network.place`).
         muon: Whether Muon takes the hidden convolutions; otherwise Adam takes everything.
         betas: Adam's decay rates.
+
+    Raises:
+        ValueError: A weight lies otherwise.
     """
 
     def __init__(
@@ -37,6 +40,9 @@ class Optimizer:
         self._others = {n: p for n, p in parameters.items() if n not in self._hidden}
         # Muon takes matrices: these share the weights' memory.
         self._matrices = {n: nn.Parameter(_matrix(p.detach())) for n, p in self._hidden.items()}
+        for name, parameter in self._hidden.items():
+            if self._matrices[name].data_ptr() != parameter.data_ptr():
+                raise ValueError(f"{name} does not lie channels last in memory")
         self._adam = torch.optim.Adam(self._others.values(), betas=betas, fused=True)
         self._muon = (
             torch.optim.Muon(
@@ -66,6 +72,7 @@ class Optimizer:
             self._matrices[name].grad = None if gradient is None else _matrix(gradient)
         self._muon.param_groups[0]["lr"] = rate
         self._muon.step()  # type: ignore[no-untyped-call]
+        self._muon.zero_grad()
 
     def state(self) -> dict[str, Tensor]:
         """Adam's moments and Muon's momenta; zeros before the first step."""

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from zlib_ng import zlib_ng as zlib  # the same streams, in half of the time
+from zlib_ng import zlib_ng as zlib  # in half of the time
 
 from agsr.deflate import LEVEL, in_shares
 from agsr.metadata import EXIF_HEADER, Metadata

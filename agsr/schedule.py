@@ -20,7 +20,7 @@ class Phase:
     """A run of iterations with the same step count and patch size."""
 
     steps: int
-    """Unrolled steps, each of them supervised."""
+    """Unrolled steps."""
     iterations: int
     """Length of the phase."""
     crop: int = 32

@@ -10,15 +10,16 @@ All coordinates are LR pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 DEFAULT_HALO = 16
 """Halo of tiles where nothing else is asked for; its error is measured in ``docs/tiling.md``."""
 
-AUTO_AREA = 100_000
-"""Pixels of the largest window that ``--tile auto`` cuts: larger are slower, see
-``docs/memory.md``."""
+AUTO_AREA = 284**2
+"""Pixels of the largest tile that ``--tile auto`` cuts: larger are slower, see ``docs/memory.md``.
+The window of a square one, with its halo, is the largest window."""
 
 AUTO_SMALLEST = 32
 """Least side of a tile that it cuts, however little memory is free."""
@@ -108,10 +109,11 @@ def auto_tile(height: int, width: int, room: Room | None = None, halo: int = DEF
         room: What the windows have to fit into; None if nobody can tell.
         halo: Pixels read around a tile.
     """
+    largest = (math.isqrt(AUTO_AREA) + 2 * halo) ** 2
     best: tuple[int, Tile] | None = None
     for down in range(1, _count(height, AUTO_SMALLEST, halo) + 1):
         rows = _window(height, down, halo)
-        widest = AUTO_AREA // rows
+        widest = largest // rows
         if room is not None:
             widest = min(widest, room.widest(rows))
         if widest < min(width, AUTO_SMALLEST + 2 * halo):

@@ -34,13 +34,13 @@ class TrainConfig:
     """What is minimised."""
     init: str = ""
     """`Checkpoint.weights_hash` of the weights the run began with; empty means random ones."""
-    schedule: str = "1x24000@32/16,2x3000@32/16,4x4500@48/8"
+    schedule: str = "1x4000@32/16,2x2600@32/16,4x12000@32/8,4x7000@48/8"
     """Phases, as `agsr.schedule.Schedule.parse` reads them."""
     optimizer: OptimizerName = "muon"
     """What steps the network."""
-    peak_rate: float = 1.5e-3
+    peak_rate: float = 3e-3
     """Learning rate after warm-up."""
-    final_rate: float = 1e-5
+    final_rate: float = 2e-5
     """Learning rate at the end."""
     warmup: int = 200
     """Iterations of linear warm-up."""
@@ -50,8 +50,8 @@ class TrainConfig:
     """Decay of the averaged weights per iteration."""
     pixel_loss: PixelLoss = "l1"
     """Distance of pixels: the paper's L1, or L2 to end with where PSNR is what counts."""
-    step_decay: float = 1.0
-    """Weight of a step's pixel loss relative to the step after it; 1 weighs all alike."""
+    step_decay: float = 0.4
+    """Weight of the earlier step's pixel loss relative to the last one's; 1 weighs both alike."""
     adversarial_weight: float = 0.0
     """``λ_adv``: weight of the discriminator's reconstruction error in the generator's loss."""
     perceptual_weight: float = 0.0
@@ -83,6 +83,8 @@ class TrainConfig:
         for name, choices in words:
             if (value := getattr(self, name)) not in get_args(choices):
                 raise ValueError(f"{name} is {value!r}; expected {' or '.join(get_args(choices))}")
+        if self.stage == "gan" and self.pixel_loss != "l1":
+            raise ValueError("pixel_loss is for the stage psnr; gan has the paper's L1")
         for field_ in dataclasses.fields(self):
             value = getattr(self, field_.name)
             if isinstance(value, int | float) and not 0 <= value < float("inf"):
@@ -136,8 +138,8 @@ class TrainConfig:
 
 STAGE_DEFAULTS: dict[tuple[str, Stage], dict[str, object]] = {
     ("agsr", "psnr"): {},
-    ("srcnn", "psnr"): {"schedule": "1x30000@32/16", "peak_rate": 1e-3},
-    ("srgan", "psnr"): {"schedule": "1x30000@32/16", "peak_rate": 1e-3},
+    ("srcnn", "psnr"): {"schedule": "1x30000@32/16", "optimizer": "adam", "peak_rate": 1e-3},
+    ("srgan", "psnr"): {"schedule": "1x30000@32/16", "optimizer": "adam", "peak_rate": 1e-3},
     ("agsr", "gan"): {
         "schedule": "4x3000@24/8",
         "peak_rate": 2e-4,
@@ -150,6 +152,7 @@ STAGE_DEFAULTS: dict[tuple[str, Stage], dict[str, object]] = {
     },
     ("srgan", "gan"): {
         "schedule": "1x3000@24/8",
+        "optimizer": "adam",
         "peak_rate": 1e-4,
         "final_rate": 1e-6,
         "perceptual_weight": 1.0,

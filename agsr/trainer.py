@@ -92,7 +92,9 @@ class Trainer:
         self._average = {k: v.clone().float() for k, v in self._learner.values.items()}
         module = AfterSteps(network)
         if compile_network:
-            module.compile(dynamic=False)  # phases differ in steps and sizes: one graph for each
+            # One graph for each: phases differ in sizes, iterations in the steps they supervise.
+            torch._dynamo.config.recompile_limit = 8 * len(self.schedule.phases)
+            module.compile(dynamic=False)
         self._forward = self.world.parallel(module)
         self._objective = make_objective(config, self.world, features)
         self._stop = False

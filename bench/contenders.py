@@ -166,7 +166,8 @@ def _check_names(backends: Sequence[str], weights: Sequence[str]) -> None:
     """Typing mistakes are told before anything is measured."""
     for backend in backends:
         name, _, place = backend.partition(":")
-        if name not in BACKENDS or (name == "ort" and place and place not in PROVIDERS):
+        fits = not place or name == "torch" or (name == "ort" and place in PROVIDERS)
+        if name not in BACKENDS or not fits:
             places = ", ".join(f"ort:{provider}" for provider in PROVIDERS)
             raise BackendError(
                 f"no backend '{backend}'; known: {', '.join(BACKENDS)}, {places}, torch:DEVICE"

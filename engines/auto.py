@@ -42,7 +42,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """Place and precision: ``ort:openvino fp32``."""
+        """Place and precision: ``openvino fp32``."""
         return f"{self.place} {self.precision or ''}".rstrip()
 
 

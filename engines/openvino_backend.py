@@ -44,7 +44,8 @@ class OpenVinoBackend(Backend):
                 "values; use --backend ort"
             )
         running = running_precision(path, metadata.precision, precision, PRECISIONS, "openvino")
-        hint = running if running in PRECISIONS else None
+        # fp16 is how the weights are kept; they are multiplied in fp32.
+        hint = running if running in PRECISIONS else "fp32"
         self._session = open_compiled(path, hint, threads, keep=True)
         check_ports(self._session, path)
         self.info = BackendInfo(

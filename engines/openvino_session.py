@@ -24,6 +24,7 @@ PRECISIONS: Mapping[str, str] = {"fp32": "f32", "bf16": "bf16"}
 """Arithmetic that an fp32 graph can run in, with OpenVINO's names."""
 
 _DEVICE = "CPU"
+_HINT = "INFERENCE_PRECISION_HINT"
 _TYPES = {"f32": "tensor(float)", "f16": "tensor(float16)", "u8": "tensor(uint8)"}
 
 
@@ -41,6 +42,8 @@ class Port:
 
 class OpenVinoSession:
     """A compiled network, with the calls of ONNX Runtime's ``InferenceSession`` that we use.
+
+    One thread at a time may run it.
 
     Args:
         compiled: OpenVINO's ``CompiledModel``.
@@ -74,59 +77,70 @@ class OpenVinoSession:
             RuntimeError: It failed; the message is OpenVINO's reason.
         """
         try:
-            self._request.infer(dict(feeds), share_inputs=True)
+            self._request.infer(dict(feeds), share_inputs=True, share_outputs=True)
         except RuntimeError as error:
             raise RuntimeError(_reason(error)) from None
         chosen = [port.name for port in self.get_outputs()] if names is None else names
+        # Copies: the next run writes to the same memory.
         return [np.array(self._request.get_tensor(name).data) for name in chosen]
 
 
 def open_compiled(
-    path: Path, precision: str | None = None, threads: int | None = None, *, keep: bool = False
+    path: Path, precision: str = "fp32", threads: int | None = None, *, keep: bool = False
 ) -> OpenVinoSession:
     """Compile a graph for this processor.
 
     Args:
         path: ONNX file.
-        precision: Arithmetic for an fp32 graph, a key of `PRECISIONS`; None means fp32, or what
-            another graph has.
+        precision: Arithmetic for an fp32 graph, a key of `PRECISIONS`. Other graphs have their
+            own, but what this processor can't multiply is computed in fp32.
         threads: At most one per core; None means one per core.
         keep: Take what is compiled from the user's cache, and leave it there.
 
     Raises:
         ModelError: The file can't be compiled.
-        BackendError: There is no such precision.
+        BackendError: OpenVINO can't run here, or not in this precision.
         MissingDependencyError: openvino is not installed.
     """
-    openvino = require("openvino", extra="cpu", purpose="The backend 'openvino'")
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
-    if precision not in (None, *PRECISIONS):
+    if precision not in PRECISIONS:
         raise BackendError(f"openvino runs in {' or '.join(PRECISIONS)}, not in {precision}")
-    core = openvino.Core()
-    options = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": PRECISIONS[precision or "fp32"],
-        "INFERENCE_NUM_THREADS": thread_count(threads),
-    }
+    core, runtime = _runtime()
+    options = {"PERFORMANCE_HINT": "LATENCY", _HINT: PRECISIONS[precision]}
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = str(thread_count(threads))
 
     def load(cache: Path | None = None) -> OpenVinoSession:
         kept = {"CACHE_DIR": str(cache)} if cache else {}
         try:
-            return OpenVinoSession(core.compile_model(str(path), _DEVICE, {**options, **kept}))
+            compiled = core.compile_model(str(path), _DEVICE, {**options, **kept})
         except RuntimeError as error:
             raise ModelError(f"{path}: OpenVINO can't compile it: {_reason(error)}") from None
+        found = compiled.get_property(_HINT).get_type_name()
+        if found != options[_HINT]:
+            raise BackendError(f"OpenVINO computes in {found} on this processor, not {precision}")
+        return OpenVinoSession(compiled)
 
     if not keep:
         return load()
-    facts = {
-        "onnx": sha256(path),
-        "runtime": f"openvino {openvino.get_version()}",
-        "options": options,
-        "processor": core.get_property(_DEVICE, "FULL_DEVICE_NAME"),
-        "capabilities": sorted(core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")),
-    }
-    return CompiledCache().get(facts, load)
+    return CompiledCache().get({"onnx": sha256(path), "options": options, **runtime}, load)
+
+
+def _runtime() -> tuple[Any, dict[str, Any]]:
+    """OpenVINO's core, and what a compiled network depends on beside its graph and options."""
+    try:
+        openvino = require("openvino", extra="cpu", purpose="The backend 'openvino'")
+        core = openvino.Core()
+        return core, {
+            "runtime": f"openvino {openvino.get_version()}",
+            "processor": core.get_property(_DEVICE, "FULL_DEVICE_NAME"),
+            "capabilities": sorted(core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")),
+        }
+    except (ImportError, AttributeError, RuntimeError) as error:
+        raise BackendError(
+            f"OpenVINO is installed, but can't be loaded: {_reason(error)}"
+        ) from None
 
 
 def _port(port: Any) -> Port:
@@ -138,6 +152,6 @@ def _port(port: Any) -> Port:
     return Port(port.get_any_name(), _TYPES.get(kind, kind), tuple(sizes))
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     """The last line of OpenVINO's errors; those before tell of its source code."""
-    return str(error).strip().splitlines()[-1]
+    return [type(error).__name__, *str(error).strip().splitlines()][-1]

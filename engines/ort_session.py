@@ -106,7 +106,8 @@ def open_session(
 
 def _check_request(provider: str, threads: int | None) -> None:
     if provider not in PROVIDERS:
-        raise BackendError(f"no provider named '{provider}'; known: {', '.join(PROVIDERS)}")
+        hint = "; OpenVINO is --backend openvino" if provider == "openvino" else ""
+        raise BackendError(f"no provider named '{provider}'; known: {', '.join(PROVIDERS)}{hint}")
     if threads is not None and provider != "cpu":
         raise BackendError(f"--threads is for the provider cpu, not for '{provider}'")
 

@@ -113,8 +113,8 @@ def _open_best(
     """The first candidate that can be opened; what keeps the others from it is told."""
     if not found:
         raise MissingDependencyError(
-            "neither onnxruntime nor torch is installed. "
-            f"Install one with: {install_command('cpu')}"
+            f"nothing is installed here that runs {weights} as asked. "
+            f"Install onnxruntime and openvino with: {install_command('cpu')}"
         )
     if any(candidate.place.startswith(("ort:", "openvino")) for candidate in found):
         # What is wrong with the words themselves is no matter of the backend.

@@ -42,7 +42,8 @@ class Upscaler:
 
     Args:
         weights: A shipped name, or the path of an ``.onnx`` or ``.safetensors`` file.
-        backend: ``"auto"``, ``"ort"``, ``"torch"``, or a loaded `Backend`, which is not closed.
+        backend: One of `agsr.engines.select.BACKENDS`, or a loaded `Backend`, which is not
+            closed.
         steps: Time steps of the recurrent attention loop; None means those of the file, or 4.
         tile: Side of a tile in LR pixels; 0 for none, ``"auto"`` to cut large images only, in tiles
             that fit into the memory that is free.

@@ -19,7 +19,7 @@ import click
 from agsr.checkpoint import load_checkpoint
 from agsr.schedule import Schedule
 
-RATES = (2e-4, 6e-4, 2e-3)
+RATES = (6e-4, 2e-3, 6e-3)
 TRIAL = 8
 MODELS = ("srcnn", "srgan", "agsr")
 

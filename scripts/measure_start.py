@@ -1,7 +1,7 @@
 """How long a small `agsr infer` takes beyond importing the runtime: the figures of
 docs/performance.md.
 
-    python scripts/measure_start.py examples/astronaut.png --provider openvino
+    python scripts/measure_start.py examples/astronaut.png --backend openvino
 
 Both are fresh processes that take turns; the first run of each is not counted, so what is compiled
 is in the cache. Everything behind the image goes to `agsr infer`.

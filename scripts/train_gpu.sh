@@ -3,6 +3,8 @@
 #
 #   AGSR_DATA=... scripts/train_gpu.sh RUN_FOLDER MINUTES [agsr train options]
 #   AGSR_DATA=... scripts/train_gpu.sh runs/psnr 9
+#   AGSR_DATA=... scripts/train_gpu.sh runs/end 9 --init runs/psnr/best.safetensors \
+#     --schedule 4x5000@64/16 --rate 6e-4 --set pixel_loss=l2        # the end, if PSNR counts
 #   AGSR_DATA=... scripts/train_gpu.sh runs/gan 9 --stage gan --init runs/psnr/best.safetensors
 #
 # GPUS=4 divides each batch among four GPUs of this machine. The schedules are sized for a data-centre GPU;
@@ -19,7 +21,7 @@ elif [[ " $* " =~ \ --stage[=\ ]gan\  ]]; then
 elif [[ " $* " =~ \ --model[=\ ]sr ]]; then
   start=(--schedule '1x75000@48/32' --rate 1e-3)
 else
-  start=(--schedule '1x40000@48/32,2x10000@48/32,4x25000@64/16' --rate 1e-3 --set step_decay=0.5)
+  start=(--schedule '1x6000@48/32,2x6000@48/32,4x30000@64/16')
 fi
 launch=(python)
 if [ "${GPUS:-1}" -gt 1 ]; then

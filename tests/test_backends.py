@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,15 @@ from conftest import Repeat
 from agsr.backend import Batch
 from agsr.catalog import find_onnx, shipped_names, shipped_steps
 from agsr.engines.openvino_backend import OpenVinoBackend
+from agsr.engines.openvino_session import OpenVinoSession
 from agsr.engines.ort_backend import OrtBackend
 from agsr.engines.ort_session import PROVIDERS, available_providers
 from agsr.engines.select import open_backend
 from agsr.engines.torch_backend import TorchBackend
 from agsr.errors import AgsrError, BackendError, CheckpointError, ModelError
 from agsr.export.verify import sample_batch
+
+OPENVINO = [OpenVinoBackend] if find_spec("openvino") else []  # no wheel for every platform
 
 
 @pytest.fixture
@@ -70,7 +74,9 @@ def test_openvino_computes_in_the_precision_it_is_asked_for(
         with OpenVinoBackend(onnx_file(2), precision=precision) as backend:
             assert backend.info.precision == precision
             assert backend.info.weights_hash == exact.info.weights_hash
-            assert np.abs(backend.upscale(lr) - exact.upscale(lr)).max() < largest
+            difference = np.abs(backend.upscale(lr) - exact.upscale(lr)).max()
+            assert difference < largest
+            assert (difference > 1e-4) == (precision == "bf16")  # it really is
 
 
 @pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
@@ -123,6 +129,52 @@ def test_a_plugin_that_cannot_be_loaded_says_why(
     monkeypatch.delitem(sys.modules, name)
 
 
+def test_a_precision_that_the_processor_lacks_is_refused(
+    onnx_file: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO itself computes in fp32 then, and says nothing."""
+    kind = SimpleNamespace(get_type_name=lambda: "f32")
+    compiled = SimpleNamespace(get_property=lambda _: kind)
+    core = SimpleNamespace(compile_model=lambda *_: compiled, get_property=lambda *_: "")
+    fake = SimpleNamespace(Core=lambda: core, get_version=lambda: "1")
+    monkeypatch.setitem(sys.modules, "openvino", fake)
+    with pytest.raises(BackendError, match="computes in f32 on this processor, not bf16"):
+        OpenVinoBackend(onnx_file(1), precision="bf16")
+
+
+def test_auto_does_without_an_openvino_that_is_broken(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("Exception from core.cpp:1:\nno plugin for CPU\n\n")
+
+    both = ("openvino", "ort:cpu")
+    monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(Core=fail))
+    monkeypatch.setattr("agsr.engines.auto.missing", lambda place: "" if place in both else "gone")
+    monkeypatch.setattr("agsr.engines.auto.multiplies_bf16", lambda: True)
+    with open_backend("auto", "psnr", steps=1) as backend:
+        assert backend.info.name == "ort"
+    assert "can't be loaded: no plugin for CPU; running on ort:cpu fp32 instead" in caplog.text
+
+
+@pytest.mark.parametrize(("said", "kind"), [("std::bad_alloc", MemoryError), ("", BackendError)])
+def test_what_openvino_says_while_it_runs_is_told(
+    onnx_file: Callable[[int], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
+    kind: type[Exception],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(said)
+
+    request = SimpleNamespace(infer=fail)
+    session = OpenVinoSession(SimpleNamespace(create_infer_request=lambda: request))
+    backend = OrtBackend(onnx_file(1))
+    monkeypatch.setattr(backend, "_session", session)
+    with pytest.raises(kind, match=said or "RuntimeError"):
+        backend.upscale(sample_batch(1, 4, 4))
+
+
 def test_files_that_are_no_model_are_refused(
     tmp_path: Path, onnx_file: Callable[[int], Path]
 ) -> None:
@@ -133,7 +185,7 @@ def test_files_that_are_no_model_are_refused(
         OpenVinoBackend(path)
     for content in (b"", b"nonsense", onnx_file(1).read_bytes()[:5000]):
         path.write_bytes(content)
-        for backend in (OrtBackend, OpenVinoBackend):
+        for backend in (OrtBackend, *OPENVINO):
             with pytest.raises(ModelError):
                 backend(path)
 
@@ -143,7 +195,7 @@ def test_models_of_others_are_refused(tmp_path: Path, onnx_file: Callable[[int],
     model = onnx.load(onnx_file(1))
     del model.metadata_props[:]
     onnx.save(model, path)
-    for backend in (OrtBackend, OpenVinoBackend):
+    for backend in (OrtBackend, *OPENVINO):
         with pytest.raises(ModelError, match="not a model of this project"):
             backend(path)
     renamed = onnx.load(onnx_file(1))
@@ -151,7 +203,7 @@ def test_models_of_others_are_refused(tmp_path: Path, onnx_file: Callable[[int],
     for node in renamed.graph.node:
         node.input[:] = ["image" if name == "lr" else name for name in node.input]
     onnx.save(renamed, path)
-    for backend in (OrtBackend, OpenVinoBackend):
+    for backend in (OrtBackend, *OPENVINO):
         with pytest.raises(ModelError, match="expected lr → sr, float32 of rank 4"):
             backend(path)
 

@@ -71,6 +71,12 @@ def test_what_cannot_be_opened_says_why(checkpoint_file: Path) -> None:
         Contender(backend="ort", weights=str(checkpoint_file), steps=1).open()
 
 
+@pytest.mark.parametrize("backend", ["openvino:GPU", "trt:0", "auto:cpu", "ort:tpu"])
+def test_a_place_that_a_backend_lacks_is_refused(backend: str) -> None:
+    with pytest.raises(BackendError, match=f"no backend '{backend}'"):
+        expand(backends=[backend], weights=["psnr"])
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_bicubic_is_that_of_every_table(channels: int) -> None:
     shape = (23, 31, 3)[: 2 + channels // 3]

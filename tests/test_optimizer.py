@@ -73,6 +73,13 @@ def test_narrow_layers_are_adams() -> None:
     assert {name for name, kind in kinds.items() if kind == "momentum"} == {"1.weight"}
 
 
+def test_weights_that_lie_otherwise_are_refused() -> None:
+    """Muon would step a copy of them."""
+    network = nn.Sequential(nn.Conv2d(32, 32, 3), nn.Conv2d(32, 32, 3))
+    with pytest.raises(ValueError, match=r"0\.weight does not lie channels last"):
+        Optimizer(dict(network.named_parameters()), muon=True, betas=BETAS)
+
+
 def test_it_goes_on_from_its_state() -> None:
     first, second = _network(), _network()
     one, two = (

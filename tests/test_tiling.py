@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agsr.tiling import AUTO_AREA, AUTO_SMALLEST, Room, auto_tile, spans, windows
+from agsr.tiling import (
+    AUTO_AREA,
+    AUTO_SMALLEST,
+    DEFAULT_HALO,
+    Room,
+    auto_tile,
+    spans,
+    windows,
+)
 
 LENGTH, TILE, HALO = st.integers(1, 400), st.integers(0, 90), st.integers(0, 50)
 
@@ -42,8 +52,9 @@ def test_windows_are_all_pairs_of_spans() -> None:
 
 
 def test_small_images_are_not_cut_by_auto() -> None:
-    assert auto_tile(AUTO_AREA // 200, 200) == (0, 0)
-    assert auto_tile(AUTO_AREA // 200 + 1, 200) != (0, 0)
+    side = math.isqrt(AUTO_AREA) + 2 * DEFAULT_HALO
+    assert auto_tile(side, side) == (0, 0)
+    assert auto_tile(side + 1, side) != (0, 0)
 
 
 def test_auto_leaves_a_short_axis_whole() -> None:
@@ -52,31 +63,30 @@ def test_auto_leaves_a_short_axis_whole() -> None:
     assert auto_tile(500, 375, halo=16) == (234, 0)
 
 
-@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 40), st.integers(2, 200_000))
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 160), st.integers(2, 200_000))
 def test_auto_keeps_within_its_area_and_the_room(
     height: int, width: int, halo: int, pixels: int
 ) -> None:
     room = Room(free=pixels * 1000, pixel=1000, row=0)
     tile = auto_tile(height, width, room, halo)
     window = next(windows(height, width, tile, halo))
-    rows, columns = window.rows.stop, window.columns.stop
-    smallest = AUTO_SMALLEST + 2 * halo
-    assert rows * columns <= max(min(AUTO_AREA, pixels), smallest**2)
-    # Cut less, it would be too large, or the image is whole.
-    if tile == (0, 0):
-        assert (rows, columns) == (height, width)
+    computed = window.rows.stop * window.columns.stop
+    most = min((math.isqrt(AUTO_AREA) + 2 * halo) ** 2, pixels)
+    assert computed <= max(most, (AUTO_SMALLEST + 2 * halo) ** 2)
+    assert (tile == (0, 0)) >= (height * width <= most)  # what fits is not cut
 
 
-def test_auto_computes_no_more_than_square_tiles_would() -> None:
-    for height, width in ((375, 500), (600, 600), (2000, 3000), (1080, 1920), (330, 3000)):
-        chosen, square = (
-            sum(w.rows.stop - w.rows.start for w in cut) * next(iter(cut)).columns.stop
-            for cut in (
-                list(windows(height, width, auto_tile(height, width), 16)),
-                list(windows(height, width, (284, 284), 16)),  # the largest square of AUTO_AREA
-            )
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 160))
+def test_auto_computes_no_more_than_square_tiles_would(height: int, width: int, halo: int) -> None:
+    side = math.isqrt(AUTO_AREA)
+    chosen, square = (
+        sum(
+            (w.rows.stop - w.rows.start) * (w.columns.stop - w.columns.start)
+            for w in windows(height, width, tile, halo)
         )
-        assert chosen <= square
+        for tile in (auto_tile(height, width, halo=halo), (side, side))
+    )
+    assert chosen <= 1.01 * square  # shares are rounded up
 
 
 @pytest.mark.parametrize("bad", [(0, 5, 4, 1), (5, 0, 4, 1), (5, 5, -1, 1), (5, 5, 4, -1)])
