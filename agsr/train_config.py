@@ -142,8 +142,12 @@ STAGE_DEFAULTS: dict[tuple[str, Stage], dict[str, object]] = {
     ("srgan", "psnr"): {"schedule": "1x30000@32/16", "optimizer": "adam", "peak_rate": 1e-3},
     ("agsr", "gan"): {
         "schedule": "4x3000@24/8",
-        "peak_rate": 2e-4,
+        "peak_rate": 4e-4,
         "final_rate": 1e-6,
+        "ema_decay": 0.99,
+        "step_decay": 1.0,
+        "critic_rate": 1e-3,
+        "probability_weight": 2e-2,
         "adversarial_weight": 0.1,
         "perceptual_weight": 1.0,
         "colour_weight": 4.0,

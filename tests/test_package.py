@@ -66,10 +66,10 @@ def test_importing_loads_nothing_heavy() -> None:
 
 
 def test_a_small_photo_loads_nothing_that_others_need(tmp_path: Path) -> None:
+    words = ["infer", str(PHOTO), "-o", str(tmp_path / "x.png"), "--steps", "1", "-b", "ort"]
     code = (
         "import sys; from agsr.cli import main\n"
-        f"main(['infer', {str(PHOTO)!r}, '-o', {str(tmp_path / 'x.png')!r}, '--steps', '1'],"
-        "standalone_mode=False)\n"
+        f"main({words!r}, standalone_mode=False)\n"
         "heavy = {'av', 'cv2', 'email', 'onnx', 'psutil', 'rich', 'torch'} | {"
         "'PIL.TiffImagePlugin', 'importlib.metadata'}\n"
         "print(sorted(heavy & sys.modules.keys()))"
