@@ -107,7 +107,11 @@ def open_compiled(
     if precision not in PRECISIONS:
         raise BackendError(f"openvino runs in {' or '.join(PRECISIONS)}, not in {precision}")
     core, runtime = _runtime()
-    options = {"PERFORMANCE_HINT": "LATENCY", _HINT: PRECISIONS[precision]}
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": "NO",  # reading and writing files need the same cores
+        _HINT: PRECISIONS[precision],
+    }
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = str(thread_count(threads))
 
