@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -135,7 +137,7 @@ def _runtime() -> tuple[Any, dict[str, Any]]:
     """OpenVINO's core, and what a compiled network depends on beside its graph and options."""
     try:
         openvino = require("openvino", extra="cpu", purpose="The backend 'openvino'")
-        core = openvino.Core()
+        core = _core(openvino)
         return core, {
             "runtime": f"openvino {openvino.get_version()}",
             "processor": core.get_property(_DEVICE, "FULL_DEVICE_NAME"),
@@ -145,6 +147,16 @@ def _runtime() -> tuple[Any, dict[str, Any]]:
         raise BackendError(
             f"OpenVINO is installed, but can't be loaded: {_reason(error)}"
         ) from None
+
+
+@cache
+def _core(openvino: ModuleType) -> Any:
+    """One for the whole process.
+
+    A core gives its thread a stack for signals, and takes the memory back when it goes, even on
+    another thread: after that, the first Ctrl-C would be a segmentation fault.
+    """
+    return openvino.Core()
 
 
 def _port(port: Any) -> Port:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,24 @@ def test_openvino_computes_in_the_precision_it_is_asked_for(
 
 
 @pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
+def test_a_signal_after_openvino_went_on_another_thread_is_no_crash(
+    onnx_file: Callable[[int], Path],
+) -> None:
+    code = (
+        "import signal, sys, threading; from pathlib import Path\n"
+        "from agsr.engines.openvino_backend import OpenVinoBackend\n"
+        "held = [OpenVinoBackend(Path(sys.argv[1]))]\n"
+        "thread = threading.Thread(target=held.clear)\n"
+        "thread.start(); thread.join()\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('heard'))\n"
+        "signal.raise_signal(signal.SIGINT)\n"
+    )
+    command = [sys.executable, "-c", code, str(onnx_file(1))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
 def test_openvinos_results_stay_the_callers(onnx_file: Callable[[int], Path]) -> None:
     with OpenVinoBackend(onnx_file(1)) as backend:
         first = backend.upscale(sample_batch(1, 9, 8))
@@ -136,7 +155,8 @@ def test_a_precision_that_the_processor_lacks_is_refused(
     kind = SimpleNamespace(get_type_name=lambda: "f32")
     compiled = SimpleNamespace(get_property=lambda _: kind)
     core = SimpleNamespace(compile_model=lambda *_: compiled, get_property=lambda *_: "")
-    fake = SimpleNamespace(Core=lambda: core, get_version=lambda: "1")
+    fake = ModuleType("openvino")
+    vars(fake).update(Core=lambda: core, get_version=lambda: "1")
     monkeypatch.setitem(sys.modules, "openvino", fake)
     with pytest.raises(BackendError, match="computes in f32 on this processor, not bf16"):
         OpenVinoBackend(onnx_file(1), precision="bf16")
@@ -149,7 +169,9 @@ def test_auto_does_without_an_openvino_that_is_broken(
         raise RuntimeError("Exception from core.cpp:1:\nno plugin for CPU\n\n")
 
     both = ("openvino", "ort:cpu")
-    monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(Core=fail))
+    broken = ModuleType("openvino")
+    vars(broken).update(Core=fail)
+    monkeypatch.setitem(sys.modules, "openvino", broken)
     monkeypatch.setattr("agsr.engines.auto.missing", lambda place: "" if place in both else "gone")
     monkeypatch.setattr("agsr.engines.auto.multiplies_bf16", lambda: True)
     with open_backend("auto", "psnr", steps=1) as backend:
