@@ -24,7 +24,7 @@ ROUNDS = 25
 
 LARGEST_RATIO = 1.43
 """Of the graph's time to the stack's. Measured on two cores of a Xeon, at rest and beside other
-work: 1.33 to 1.37; with a broken layout from 1.82, with a second step from 2.08. On Zen 5: 1.25, and
+work: 1.33 to 1.37; with a broken layout from 1.82, with a second step from 2.08. On Zen 5: 1.25,
 with a broken layout 1.49."""
 
 
