@@ -46,7 +46,7 @@ def _start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
 
 def _kill_at_some_moment(command: list[str], folder: Path, moment: np.random.Generator) -> bool:
     """Whether it was still running then: after some results, within a few milliseconds."""
-    results, wait = int(moment.integers(0, 15)), float(moment.uniform(0, 0.02))
+    results, wait = int(moment.integers(0, 9)), float(moment.uniform(0, 0.008))
     with _start(command, folder) as running:
         assert running.stdout is not None
         for _ in range(results):

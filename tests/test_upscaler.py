@@ -76,7 +76,7 @@ def test_tiled_equals_whole_with_the_exact_halo(
     image = photo[:101, :90].astype(np.float32) / 255
     whole = Upscaler(backend=backend, tile=0)(image)
     tiled = Upscaler(backend=backend, tile=20, halo="exact")(image)
-    assert np.abs(whole - tiled).max() <= 1e-6
+    assert np.abs(whole - tiled).max() <= 1e-5  # rounding: other sizes, other kernels
     cut = Upscaler(backend=backend, tile=20, halo=0)(image)
     assert np.abs(whole - cut).max() > 1e-3  # the halo is what makes them equal
 
@@ -91,7 +91,7 @@ def test_shipped_weights_tile_exactly_and_by_default_within_a_level(
         backend = upscaler._backend
         exact = Upscaler(backend=backend, tile=40, halo="exact")(image)
         usual = Upscaler(backend=backend, tile=40)(image)
-    assert np.abs(whole - exact).max() <= 1e-6
+    assert np.abs(whole - exact).max() <= 1e-5
     assert np.abs(whole - usual).max() <= 1 / 255
 
 
