@@ -92,4 +92,5 @@ def join_world(device: str) -> Iterator[World]:
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
     yield World(place, dist.get_rank(), size)
     # Not after an error: it would wait for ranks that wait for this one, and hide the message.
+    dist.barrier()  # a rank whose peer has gone already may abort while it takes its leave
     dist.destroy_process_group()
