@@ -3,8 +3,9 @@
     AGSR_DATA=... python scripts/compare_networks.py OUTPUT_FOLDER [--iterations 1000]
 
 Each network gets the same number of trials of its learning rate, an eighth of the run long, and
-the rate with the best PSNR on the validation images. Runs that are already complete are not
-repeated, so the script can be stopped and started again. The score is PSNR-Y in dB.
+the rate with the best PSNR on the validation images. The optimizer is the same for all, and so are
+the loss, the decay of the rate and the averaging of the weights. Runs that are already complete are
+not repeated, so the script can be stopped and started again. The score is PSNR-Y in dB.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from agsr.schedule import Schedule
 
 RATES = (6e-4, 2e-3, 6e-3)
 TRIAL = 8
+POINTS = 10
+"""Validations of a full run, for its curve."""
+OPTIMIZER = "optimizer=muon"
 MODELS = ("srcnn", "srgan", "agsr")
 
 
@@ -32,18 +36,19 @@ MODELS = ("srcnn", "srgan", "agsr")
 @click.option("--device", default="cpu", show_default=True)
 def main(folder: Path, iterations: int, crop: int, batch: int, device: str) -> None:
     """Train and print the table."""
-    click.echo("| network | rate | patches | PSNR-Y |")
-    click.echo("|---|---|---|---|")
+    click.echo("| network | rate | PSNR-Y of the trials | patches | PSNR-Y |")
+    click.echo("|---|---|---|---|---|")
     for model in MODELS:
         trial = _schedule(model, iterations // TRIAL, crop, batch)
         scores = {
-            rate: _run(folder / f"{model}-trial-{rate:g}", model, trial, rate, device)
+            rate: _run(folder / f"{model}-trial-{rate:g}", model, trial, rate, device, 1)
             for rate in RATES
         }
         best = max(scores, key=lambda rate: scores[rate])
         full = _schedule(model, iterations, crop, batch)
-        psnr = _run(folder / model, model, full, best, device)
-        click.echo(f"| {model} | {best:g} | {iterations * batch} | {psnr:.3f} |")
+        psnr = _run(folder / model, model, full, best, device, POINTS)
+        tried = ", ".join(f"{rate:g}: {score:.3f}" for rate, score in scores.items())
+        click.echo(f"| {model} | {best:g} | {tried} | {iterations * batch} | {psnr:.3f} |")
 
 
 def _schedule(model: str, iterations: int, crop: int, batch: int) -> str:
@@ -54,7 +59,9 @@ def _schedule(model: str, iterations: int, crop: int, batch: int) -> str:
     return f"1x{iterations - unrolled}@{crop}/{batch},4x{unrolled}@{crop}/{batch}"
 
 
-def _run(folder: Path, model: str, schedule: str, rate: float, device: str) -> float:
+def _run(
+    folder: Path, model: str, schedule: str, rate: float, device: str, validations: int
+) -> float:
     """Validation PSNR at the end of a run, which is started or gone on with if need be."""
     weights = folder / "last.safetensors"
     iterations = Schedule.parse(schedule).iterations
@@ -64,7 +71,8 @@ def _run(folder: Path, model: str, schedule: str, rate: float, device: str) -> f
     if record["iteration"] < iterations:
         command = [sys.executable, "-m", "agsr", "train", "--model", model, "-o", str(folder)]
         command += ["--schedule", schedule, "--rate", str(rate), "--device", device]
-        command += ["--set", f"validate_every={max(iterations // 10, 1)}", "--set", "warmup=20"]
+        settings = f"validate_every={max(iterations // validations, 1)}", "warmup=20", OPTIMIZER
+        command += [word for setting in settings for word in ("--set", setting)]
         command += ["--resume"] if (folder / "state.safetensors").exists() else []
         if subprocess.run(command, check=False).returncode:
             click.echo(f"{folder}: failed", err=True)
