@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from agsr.contract import CHANNELS, SCALE
 from agsr.errors import BackendError, first_line
+from agsr.tiling import AUTO_AREA
 
 _B = TypeVar("_B", bound="Backend")
 
@@ -68,6 +69,9 @@ class Backend(ABC):
     bytes_per_pixel: int = 10_000
     """Memory at work per LR pixel of an input, measured where a backend tells another figure. By it
     ``--tile auto`` chooses tiles."""
+
+    tile_area: int = AUTO_AREA
+    """Pixels of the largest tile that ``--tile auto`` cuts; larger are slower."""
 
     def upscale(self, lr: Batch) -> Batch:
         """Upscale a batch.

@@ -10,6 +10,7 @@ from agsr.engines.onnx_content import read_properties
 from agsr.engines.openvino_session import PRECISIONS, open_compiled
 from agsr.engines.own_graph import check_file, check_ports, running_precision
 from agsr.errors import BackendError, ModelError
+from agsr.tiling import AUTO_AREA_BF16
 
 
 class OpenVinoBackend(Backend):
@@ -46,6 +47,8 @@ class OpenVinoBackend(Backend):
         running = running_precision(path, metadata.precision, precision, PRECISIONS, "openvino")
         # fp16 is how the weights are kept; they are multiplied in fp32.
         hint = running if running in PRECISIONS else "fp32"
+        if hint == "bf16":
+            self.bytes_per_pixel, self.tile_area = 3_000, AUTO_AREA_BF16
         self._session = open_compiled(path, hint, threads, keep=True)
         check_ports(self._session, path)
         self.info = BackendInfo(

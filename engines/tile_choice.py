@@ -46,7 +46,7 @@ class TileChoice:
         height, width = arrays[0].shape[:2]
         halo = self._halo_pixels()
         if isinstance(self._tile, str):
-            tile = auto_tile(height, width, self._room(arrays), halo)
+            tile = auto_tile(height, width, self._room(arrays), halo, self._backend.tile_area)
         else:
             tile = self._tile, self._tile
         tile = self._within_backend(height, width, tile, halo)

@@ -101,16 +101,29 @@ def _told(
 
 
 def _joined(array: Array, row: Sequence[Window], results: Iterator[Batch]) -> Array:
-    """The kept parts of a row of windows, side by side."""
+    """The kept parts of a row of windows, side by side.
+
+    In memory plane after plane, as the network makes them: who writes them, in another thread, puts
+    the colours of a pixel together, while the network goes on.
+    """
+    parts = (_kept(array, window, next(results)[0]) for window in row)
+    if len(row) == 1:
+        return next(parts)
     rows, width = row[0].rows, array.shape[1]
     kept_rows = (rows.keep_stop - rows.keep_start) * SCALE
-    band = np.empty((kept_rows, width * SCALE, *array.shape[2:]), array.dtype)
-    for window in row:
-        columns = window.columns
-        sr = next(results)[0]
-        kept = sr[:, _enlarged(rows, rows.start), _enlarged(columns, columns.start)]
-        band[:, _enlarged(columns, 0)] = _from_planes(kept, array)
+    planes = np.empty((*array.shape[2:], kept_rows, width * SCALE), array.dtype)
+    band = planes.transpose(1, 2, 0) if planes.ndim == 3 else planes
+    for window, part in zip(row, parts, strict=True):
+        band[:, _enlarged(window.columns, 0)] = part
     return band
+
+
+def _kept(array: Array, window: Window, sr: NDArray[np.float32]) -> Array:
+    """What is kept of a window's output ``(3, H, W)``, in the type and kind of ``array``."""
+    rows, columns = window.rows, window.columns
+    return _from_planes(
+        sr[:, _enlarged(rows, rows.start), _enlarged(columns, columns.start)], array
+    )
 
 
 def _read(image: Array, window: Window) -> Array:

@@ -78,6 +78,7 @@ def test_openvino_computes_in_the_precision_it_is_asked_for(
             difference = np.abs(backend.upscale(lr) - exact.upscale(lr)).max()
             assert difference < largest
             assert (difference > 1e-4) == (precision == "bf16")  # it really is
+            assert (backend.tile_area > exact.tile_area) == (precision == "bf16")
 
 
 @pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")

@@ -126,6 +126,13 @@ def test_tiles_shrink_with_the_free_memory_down_to_a_least(monkeypatch: pytest.M
     assert TileChoice(Repeat(), "auto", 16).of([small])[0] == (32, 32)
 
 
+def test_a_backend_tells_how_large_tiles_are_fast() -> None:
+    backend = Repeat()
+    backend.tile_area *= 2
+    tile, _ = TileChoice(backend, "auto", 16).of([np.zeros((2000, 3000, 3), np.uint8)])
+    assert 1.9 * AUTO_AREA < _area(tile) < 2.3 * AUTO_AREA
+
+
 def test_what_a_runtime_keeps_does_not_shrink_the_next_tiles(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

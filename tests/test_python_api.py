@@ -78,6 +78,7 @@ def test_arrays_become_arrays_of_their_kind_and_are_left_alone(image: Array) -> 
     # Grey is a weighted mean of equal values, and double is computed as float.
     assert np.allclose(large.astype(np.float64), expected.astype(np.float64), rtol=1e-5, atol=1e-7)
     assert np.array_equal(image, before)
+    assert _upscale(image).flags.c_contiguous  # OpenCV takes nothing else
 
 
 @pytest.mark.parametrize(
