@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,14 +20,16 @@ from agsr.data import Pair, load_pairs
 from agsr.distributed import World, join_world
 from agsr.errors import CheckpointError, TrainingError
 from agsr.generator import GeneratorConfig
+from agsr.optimizer import FEWEST_CHANNELS
 from agsr.run_state import read_state
 from agsr.train import Sources, start_training
 from agsr.train_config import TrainConfig
 from agsr.trainer import Trainer
 
 ALONE = World(torch.device("cpu"))
+WIDE = replace(TINY, width=FEWEST_CHANNELS, growth=FEWEST_CHANNELS)  # for Muon to have a part
 SHORT = TrainConfig(
-    network=TINY, schedule="1x6@8/4,3x6@8/2", warmup=2, validate_every=4, bf16=False
+    network=WIDE, schedule="1x6@8/4,3x6@8/2", warmup=2, validate_every=4, bf16=False
 )
 
 
@@ -58,16 +61,27 @@ def test_a_seed_fixes_the_weights(tmp_path: Path, pairs: list[Pair]) -> None:
     assert not _equal(_weights(tmp_path / "a"), _weights(tmp_path / "c"))
 
 
-@pytest.mark.parametrize("stop_after", [1, 5, 6, 9])
+@pytest.mark.parametrize(
+    ("stop_after", "changes"),
+    [
+        (1, {}),
+        (5, {}),
+        (6, {}),
+        (9, {}),
+        (5, {"optimizer": "adam"}),
+        (9, {"pixel_loss": "l2"}),
+    ],
+)
 def test_a_resumed_run_equals_an_unbroken_one(
-    tmp_path: Path, pairs: list[Pair], stop_after: int
+    tmp_path: Path, pairs: list[Pair], stop_after: int, changes: dict[str, str]
 ) -> None:
-    _run(tmp_path / "whole", pairs)
-    first = Trainer(SHORT, pairs, pairs, tmp_path / "parts")
+    config = SHORT.changed(changes)
+    _run(tmp_path / "whole", pairs, config)
+    first = Trainer(config, pairs, pairs, tmp_path / "parts")
     for progress in first.run(report_every=1):
         if progress.iteration >= stop_after:
             first.stop()
-    second = Trainer(SHORT, pairs, pairs, tmp_path / "parts")
+    second = Trainer(config, pairs, pairs, tmp_path / "parts")
     second.restore()
     assert second.state.iteration == stop_after
     for _ in second.run(report_every=1):
@@ -78,13 +92,22 @@ def test_a_resumed_run_equals_an_unbroken_one(
     assert _equal(_weights(tmp_path / "whole", "best"), _weights(tmp_path / "parts", "best"))
 
 
+@pytest.mark.parametrize("changes", [{"optimizer": "adam"}, {"pixel_loss": "l2"}])
+def test_what_is_chosen_changes_the_run(
+    tmp_path: Path, pairs: list[Pair], changes: dict[str, str]
+) -> None:
+    _run(tmp_path / "usual", pairs)
+    _run(tmp_path / "other", pairs, SHORT.changed(changes))
+    assert not _equal(_weights(tmp_path / "usual"), _weights(tmp_path / "other"))
+
+
 def test_every_phase_is_validated_at_its_steps(tmp_path: Path, pairs: list[Pair]) -> None:
     trainer = _run(tmp_path, pairs)
     rows = [(row["iteration"], row["patches"], row["steps"]) for row in trainer.state.history]
     assert rows == [(4, 16, 1), (8, 28, 3), (12, 36, 3)]
     assert set(trainer.state.scores["psnr_y"]) == {"1", "2", "3"}
     best = load_checkpoint(tmp_path / "best.safetensors")
-    assert best.config == TINY
+    assert best.config == WIDE
     assert best.record["schedule"] == SHORT.schedule
     assert best.record["images"] == len(pairs)
     last_phase = [row["psnr_y"]["3"] for row in trainer.state.history[1:]]
