@@ -24,3 +24,7 @@ def __getattr__(name: str) -> Any:
 
         return Upscaler
     raise AttributeError(f"module 'agsr' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

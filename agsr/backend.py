@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from agsr.contract import CHANNELS, SCALE
+from agsr.contract import CHANNELS, SCALE, told_steps
 from agsr.errors import BackendError, first_line
 from agsr.tiling import AUTO_AREA
 
@@ -56,7 +56,7 @@ class BackendInfo:
     @property
     def summary(self) -> str:
         """What runs, in a few words: ``ort (CPUExecutionProvider), 4 steps, fp32``."""
-        steps = "" if self.steps is None else f"{self.steps} step{'s' * (self.steps > 1)}, "
+        steps = "" if self.steps is None else f"{told_steps(self.steps)}, "
         return f"{self.name} ({self.device}), {steps}{self.precision}"
 
 

@@ -93,6 +93,8 @@ def export(
         raise click.UsageError("--with needs --blend, the share of its weights")
     if calibrate is not None and precision != "int8":
         raise click.UsageError("--calibrate is for --precision int8")
+    if output is not None and output.suffix.lower() != ".onnx":
+        raise click.UsageError(f"-o {output} does not end in .onnx")
     from agsr.optional import require
 
     for module in ("torch", "onnx", "onnxscript", "safetensors"):

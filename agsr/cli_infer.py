@@ -199,7 +199,7 @@ def infer(
         encoding = {"codec": codec, "crf": crf, "preset": preset}
         with opened(jobs, verbose, **running) as upscaler:
             run_all(upscaler, todo, options, encoding, tally, quiet)
-    if (len(jobs) > 1 or tally.left_out or verbose) and not quiet:
+    if (len(jobs) > 1 or tally.left_out or tally.existing or verbose) and not quiet:
         click.echo(tally.summary("to upscale" if dry_run else "upscaled"), err=True)
     if tally.failed:
         raise SystemExit(1)

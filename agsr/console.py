@@ -15,6 +15,8 @@ from rich.progress import Progress as Bar
 from rich.progress import track
 from rich.table import Table
 
+from agsr.contract import told_steps
+
 if TYPE_CHECKING:
     from agsr.bench.datasets import ImageSet
     from agsr.bench.environment import Check
@@ -84,7 +86,7 @@ def show_export(report: ExportReport) -> None:
         table.add_row(f"{batch}x3x{height}x{width}", f"{row.largest:.1e}", f"{row.mean:.1e}")
     console = stdout()
     console.print(
-        f"{report.path}  {report.size / 1e6:.2f} MB, {meta.steps} steps, {meta.precision}, "
+        f"{report.path}  {report.size / 1e6:.2f} MB, {told_steps(meta.steps)}, {meta.precision}, "
         f"opset {report.opset}, {sum(report.operators.values())} nodes"
     )
     console.print(table)
@@ -175,7 +177,7 @@ def show_build(path: str, report: BuildReport) -> None:
     console.print(table)
     products = ", ".join(f"{n} in {t}" for t, n in report.products().items())
     console.print(
-        f"{path}  {report.size / 1e6:.2f} MB, {report.metadata.steps} steps, "
+        f"{path}  {report.size / 1e6:.2f} MB, {told_steps(report.metadata.steps)}, "
         f"{report.metadata.precision}, {report.flavour} {report.version}"
     )
     console.print(f"convolutions: {products}")

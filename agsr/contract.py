@@ -77,7 +77,7 @@ class ModelMetadata:
         if missing:
             raise ModelError(
                 f"{source}: not a model of this project, it lacks {', '.join(missing)}; "
-                "make one with: agsr export"
+                "make one with: agsr export. Foreign networks are measured: agsr bench --model"
             )
         text = {name: properties[_PREFIX + name] for name in names}
         try:
@@ -95,3 +95,8 @@ class ModelMetadata:
                 f"runs scale {SCALE}, precision {' or '.join(get_args(Precision))}"
             )
         return cls(**{**text, **numbers})  # type: ignore[arg-type]  # checked just above
+
+
+def told_steps(steps: int) -> str:
+    """A number of steps in words: ``1 step``, ``4 steps``."""
+    return f"{steps} step{'s' * (steps > 1)}"

@@ -11,6 +11,7 @@ import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.catalog import CHECKPOINT_SUFFIX, is_path, shipped_names, unknown_weights
+from agsr.contract import told_steps
 from agsr.engines.foreign import OPENVINO, ForeignBackend
 from agsr.engines.ort_session import PROVIDERS
 from agsr.engines.ports import Hints
@@ -52,7 +53,7 @@ class Contender:
     def label(self) -> str:
         """A name that is unique within a benchmark: files keep their folder, which may be all that
         tells two of them apart."""
-        steps = f"{self.steps} step{'s' * (self.steps > 1)}" if self.steps else ""
+        steps = told_steps(self.steps) if self.steps else ""
         parts = (self.backend, self.weights, steps, self.precision or "")
         return " ".join(filter(None, parts))
 

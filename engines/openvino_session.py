@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.catalog import sha256
+from agsr.contract import INPUT_NAME, OUTPUT_NAME
 from agsr.engines.compiled_cache import CompiledCache
 from agsr.errors import BackendError, ModelError
 from agsr.optional import require
@@ -165,7 +166,13 @@ def _port(port: Any) -> Port:
     sizes = (
         [] if shape.rank.is_dynamic else [d.get_length() if d.is_static else None for d in shape]
     )
-    return Port(port.get_any_name(), _TYPES.get(kind, kind), tuple(sizes))
+    return Port(_name(port), _TYPES.get(kind, kind), tuple(sizes))
+
+
+def _name(port: Any) -> str:
+    """The contract's name if it is one of the tensor's; a cast beside it gives it a second one."""
+    names: list[str] = sorted(port.get_names())
+    return next((name for name in names if name in (INPUT_NAME, OUTPUT_NAME)), names[0])
 
 
 def _reason(error: Exception) -> str:

@@ -22,7 +22,7 @@ from agsr.schedule import Schedule
 
 RATES = (6e-4, 2e-3, 6e-3)
 TRIAL = 8
-POINTS = 10
+POINTS = 5
 """Validations of a full run, for its curve."""
 OPTIMIZER = "optimizer=muon"
 MODELS = ("srcnn", "srgan", "agsr")

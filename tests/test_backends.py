@@ -82,6 +82,18 @@ def test_openvino_computes_in_the_precision_it_is_asked_for(
 
 
 @pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
+def test_openvino_runs_shipped_fp16_weights() -> None:
+    """Whose input and output have a cast beside them, and so a second name in OpenVINO."""
+    lr = sample_batch(1, 24, 24)
+    with (
+        open_backend("openvino", steps=1, precision="fp16") as half,
+        open_backend("ort", steps=1, precision="fp32") as exact,
+    ):
+        assert half.info.precision == "fp16"
+        assert np.abs(half.upscale(lr) - exact.upscale(lr)).max() < 4e-3
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
 def test_a_signal_after_openvino_went_on_another_thread_is_no_crash(
     onnx_file: Callable[[int], Path],
 ) -> None:

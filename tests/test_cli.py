@@ -145,6 +145,8 @@ def test_folders_are_repeated_and_resumed(photos: Path) -> None:
     assert again.stderr.startswith("1 upscaled, 1 already there; ")
     last = _agsr(*options, "--skip-existing", "-q")
     assert (last.exit_code, last.output) == (0, "")
+    single = _agsr("infer", "in/a.png", "-o", "out", "--skip-existing")
+    assert (single.stdout, single.stderr) == ("", "1 already there\n")
 
 
 def test_streams_are_read_and_written(photos: Path) -> None:
@@ -240,7 +242,7 @@ def test_wrong_usage_exits_2_with_a_hint(arguments: list[str], message: str) -> 
         (["infer", "/dev/zero", "-o", "x.png"], "Error: /dev/zero: not a regular file"),
         (["infer", "*.xyz"], "Error: *.xyz: no image in it"),
         (["infer", "a.png", "--backend", "ort", "--device", "cuda"], "Error: --device does not"),
-        (["export", "-o", "."], "Error: .: Is a directory"),
+        (["export", "-s", "1", "-o", "a.png/x.onnx"], "Error: a.png: File exists"),
         (["export", "-w", "gone.safetensors"], "Error: gone.safetensors: no such file"),
         (["eval", "--set", "Set99"], "Error: no image set 'Set99'"),
         (["train", "--data", "gone.tar", "--val", "."], "Error: gone.tar: expected a folder"),
@@ -285,6 +287,13 @@ def test_export_blends_weights(checkpoint: Checkpoint, checkpoint_file: Path) ->
     assert report["metadata"]["weights_hash"] == expected
 
 
+def test_export_overwrites_no_picture(photos: Path) -> None:
+    before = (photos / "a.png").read_bytes()
+    result = _agsr("export", "--steps", "1", "-o", "a.png")
+    assert (result.exit_code, "-o a.png does not end in .onnx" in result.stderr) == (2, True)
+    assert (photos / "a.png").read_bytes() == before
+
+
 @pytest.mark.usefixtures("photos")
 def test_training_and_exporting_a_network_of_another_shape() -> None:
     options = ("--data", "set", "--val", "set", "--schedule", "1x2@8/2", "-o", "run")
@@ -294,7 +303,7 @@ def test_training_and_exporting_a_network_of_another_shape() -> None:
     assert result.exit_code == 0, result.output
     assert "finished: 2 of 2 iterations, PSNR-Y 1:" in result.stderr
     assert load_checkpoint(Path("run/last.safetensors")).config.width == 8  # type: ignore[attr-defined]
-    assert "1 steps" in _agsr("export", "-w", "run/last.safetensors", "-s", "1").stdout
+    assert "1 step, " in _agsr("export", "-w", "run/last.safetensors", "-s", "1").stdout
 
 
 def test_eval_prints_a_table_or_json(photos: Path) -> None:
