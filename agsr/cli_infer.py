@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.cli_infer_run import count_left_out, opened, run_all, to_do
+from agsr.cli_infer_run import count_left_out, count_unread, opened, run_all, to_do
 from agsr.cli_rules import INFER, check_kinds, check_options, is_folder
 from agsr.cli_video import SECTION as VIDEO_SECTION
 from agsr.cli_video import video_options
@@ -181,6 +181,7 @@ def infer(
         video_extension=f".{ext}" if f".{ext}" in WRITABLE else None,
         videos=_reads_videos(),
         left_out=lambda path, source: count_left_out(path, source, tally, verbose),
+        unread=lambda path: count_unread(path, tally, verbose),
     )
     check_kinds(context, jobs)
     todo = to_do(jobs, skip_existing, tally)
@@ -199,7 +200,8 @@ def infer(
         encoding = {"codec": codec, "crf": crf, "preset": preset}
         with opened(jobs, verbose, **running) as upscaler:
             run_all(upscaler, todo, options, encoding, tally, quiet)
-    if (len(jobs) > 1 or tally.left_out or tally.existing or verbose) and not quiet:
+    told = tally.left_out or tally.unread or tally.existing
+    if (len(jobs) > 1 or told or verbose) and not quiet:
         click.echo(tally.summary("to upscale" if dry_run else "upscaled"), err=True)
     if tally.failed:
         raise SystemExit(1)

@@ -34,6 +34,13 @@ def count_left_out(path: Path, source: Path, tally: Tally, verbose: bool) -> Non
         click.echo(printable(f"{path}: left out as a result of {source}"), err=True)
 
 
+def count_unread(path: Path, tally: Tally, verbose: bool) -> None:
+    """Count a picture of a kind that can't be read; with ``verbose``, name it on stderr."""
+    tally.unread += 1
+    if verbose:
+        click.echo(printable(f"{path}: left out, since {path.suffix} is not read"), err=True)
+
+
 def to_do(jobs: Sequence[Job], skip_existing: bool, tally: Tally) -> list[Job]:
     """The jobs that can be done and have to; the others are told or counted.
 

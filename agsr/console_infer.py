@@ -103,6 +103,8 @@ class Tally:
     failed: int = 0
     left_out: int = 0
     """Inputs that are results of earlier runs."""
+    unread: int = 0
+    """Pictures in folders that are of a kind that can't be read."""
     videos: int = 0
     """Of the results, those that are videos."""
     small: int = 0
@@ -119,6 +121,7 @@ class Tally:
             "already there": self.existing,
             "failed": self.failed,
             "left out as results of earlier runs": self.left_out,
+            "left out since their kind is not read": self.unread,
         }
         told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         images = self.done - self.videos

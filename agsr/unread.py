@@ -38,6 +38,13 @@ _BY_ENDING: Final = {
 }
 
 
+ENDINGS: Final = _RAW | {
+    *(".psd", ".psb", ".jxl", ".jp2", ".j2k", ".exr", ".hdr", ".dds", ".tga", ".ico"),
+    *(".pbm", ".pgm", ".ppm", ".pnm", ".qoi", ".svg"),
+}
+"""Of files in a folder that were meant, too, when all images in it are to be taken."""
+
+
 def is_raw(name: str) -> bool:
     """Whether a file is a camera's raw file, by its name."""
     return PurePath(name).suffix.lower() in _RAW

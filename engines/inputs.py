@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
@@ -23,6 +24,7 @@ from agsr.decode import READABLE
 from agsr.encode import FORMATS as WRITTEN_FORMATS
 from agsr.heif import ENDINGS as HEIF_ENDINGS
 from agsr.media import SEGMENTS_ENDING, WRITABLE, is_video
+from agsr.unread import ENDINGS
 
 _NAMED_BY_SIZE = re.compile(r"(.+)_(?:x\d+(?:\.\d+)?|\d+x\d+)")
 """Stem of a result that `agsr.sizing.Sizing.suffix` has named."""
@@ -44,6 +46,7 @@ def find(
     recursive: bool,
     output: Path | None,
     wanted: frozenset[str] = READABLE,
+    unread: Callable[[Path], None] = lambda _: None,
 ) -> list[Input]:
     """The files that are meant, each once, in the order of ``sources``, folders by name.
 
@@ -53,10 +56,11 @@ def find(
             ones, ``output`` and the segments of a video that was broken off.
         output: Folder of the results.
         wanted: File name endings that are taken from folders.
+        unread: Told every picture in the folders that is of a kind that can't be read.
     """
     real, first = RealPaths(), dict[str, Input]()
     for source in sources:
-        for found in _found(source, recursive, output, (real, wanted)):
+        for found in _found(source, recursive, output, _Look(real, wanted, unread)):
             first.setdefault(real(found.path), found)
     return list(first.values())
 
@@ -107,17 +111,22 @@ class RealPaths:
         return os.path.join(self._folder(folder), name)  # noqa: PTH118  # thousands of them
 
 
-def _found(
-    path: Path, recursive: bool, output: Path | None, look: tuple[RealPaths, frozenset[str]]
-) -> Iterator[Input]:
-    real, wanted = look
+class _Look(NamedTuple):
+    """How folders are looked through: see `find`."""
+
+    real: RealPaths
+    wanted: frozenset[str]
+    unread: Callable[[Path], None]
+
+
+def _found(path: Path, recursive: bool, output: Path | None, look: _Look) -> Iterator[Input]:
     if path.is_dir():
         if not recursive:
             yield Input(path, problem=f"{path}: a folder; -r upscales the images in it")
             return
-        found = list(_images(path, output, real, wanted))
+        found = list(_images(path, output, look))
     elif glob.has_magic(str(path)) and not os.path.lexists(path):
-        found = [Input(name, Path()) for name in _matching(path, wanted)]
+        found = [Input(name, Path()) for name in _matching(path, look.wanted)]
     else:
         found = [Input(path)]
     if not found:
@@ -142,9 +151,7 @@ def _matching(pattern: Path, wanted: frozenset[str]) -> list[Path]:
     ]
 
 
-def _images(
-    folder: Path, output: Path | None, real: RealPaths, wanted: frozenset[str]
-) -> Iterator[Input]:
+def _images(folder: Path, output: Path | None, look: _Look) -> Iterator[Input]:
     results = None if output is None else os.path.realpath(output)
     if results == os.path.realpath(folder):
         results = None
@@ -154,12 +161,17 @@ def _images(
         folders[:] = sorted(
             f
             for f in folders
-            if not _is_passed_over(f) and (not results or real(here / f) != results)
+            if not _is_passed_over(f) and (not results or look.real(here / f) != results)
         )
         below = here.relative_to(folder)
         for file in sorted(files):
-            if not file.startswith(".") and os.path.splitext(file)[1].lower() in wanted:  # noqa: PTH122
+            ending = os.path.splitext(file)[1].lower()  # noqa: PTH122  # thousands of them
+            if file.startswith("."):
+                continue
+            if ending in look.wanted:
                 yield Input(here / file, below)
+            elif ending in ENDINGS:
+                look.unread(here / file)
     for error in failed:
         problem = f"{error.filename}: can't be read: {error.strerror}"
         yield Input(Path(error.filename), problem=problem)

@@ -62,6 +62,7 @@ def plan(
     video_extension: str | None = None,
     videos: bool = True,
     left_out: Callable[[Path, Path], None] = lambda _, __: None,
+    unread: Callable[[Path], None] = lambda _: None,
 ) -> list[Job]:
     """Decide which files are read and where every result goes, before anything is computed.
 
@@ -84,6 +85,7 @@ def plan(
         video_extension: Format of videos likewise; None for that of each input.
         videos: Whether folders and patterns without an ending mean videos, too.
         left_out: Told every input that is a result of an earlier run, and its source.
+        unread: Told every picture in the folders that is of a kind that can't be read.
 
     Returns:
         A job per input. It has a problem where its result would replace an input or have the name
@@ -96,9 +98,9 @@ def plan(
     """
     if set(suffix) & {"/", "\\"}:
         raise ImageError(f"--suffix {suffix!r}: a suffix is a part of a name, not of a path")
-    inputs = without_results(
-        find(sources, recursive, output, READABLE | MEDIA if videos else READABLE), suffix, left_out
-    )
+    wanted = READABLE | MEDIA if videos else READABLE
+    inputs = find(sources, recursive, output, wanted, unread)
+    inputs = without_results(inputs, suffix, left_out)
     if output is None and [found.path for found in inputs] == [STREAM]:
         output = STREAM
     if output is not None and not folder and _names_a_file(output, len(inputs)):

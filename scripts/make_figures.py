@@ -32,6 +32,8 @@ FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 CROP = 128
 ZOOM = 2
 STEPS = 4
+_TITLES = {"agsr": "agsr", "srcnn": "SRCNN", "srgan": "SRResNet"}
+"""By the name of a network: SRGAN's generator, trained without its discriminator, is SRResNet."""
 
 Image8 = NDArray[np.uint8]
 PathType = click.Path(exists=True, path_type=Path)
@@ -55,7 +57,7 @@ def crops(photo: Path, y: int, x: int, weights: tuple[str, ...], name: str) -> N
     columns = [("original", hr), ("Bicubic", upscale(lr))]
     for source in weights:
         with Upscaler(source, backend="torch") as upscaler:
-            title = load_checkpoint(find_checkpoint(source)).model
+            title = _TITLES[load_checkpoint(find_checkpoint(source)).model]
             shipped = "/" not in source and "." not in source
             columns.append((f"agsr {source}" if shipped else title, upscaler(lr)))
     tiles = []
@@ -91,10 +93,11 @@ def curves(runs: tuple[Path, ...]) -> None:
     """PSNR on the validation images against the patches seen (Fig. 8)."""
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for run in runs:
-        history = load_checkpoint(run / "last.safetensors").record["history"]
+        weights = load_checkpoint(run / "last.safetensors")
+        history = weights.record["history"]
         patches = [row["patches"] for row in history]
         psnr = [row["psnr_y"][str(row["steps"])] for row in history]
-        axes.plot(patches, psnr, marker=".", label=run.name)
+        axes.plot(patches, psnr, marker=".", label=_TITLES[weights.model])
     axes.set(xlabel="training patches", ylabel="PSNR-Y on the validation images, dB")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)

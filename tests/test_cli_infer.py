@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,22 @@ def test_where_nothing_can_be_done_no_network_is_loaded(
         "Error: a.png: its result a.png would replace an input; use -o or --suffix\n"
     )
     assert len(_sizes(photos)) == 2
+
+
+def test_pictures_in_folders_that_are_not_read_are_told(photos: Path) -> None:
+    (photos / "in" / "below").mkdir(parents=True)
+    shutil.copy("a.png", "in")
+    for name in ("in/skin.tga", "in/below/Wall.DDS", "in/notes.txt", "in/.hidden.tga"):
+        Path(name).write_bytes(b"DDS ")
+    usual = _infer("-r", "in", "-o", "out")
+    assert (usual.exit_code, usual.stdout) == (0, "out/a_x4.png\n")
+    assert usual.stderr.startswith("1 upscaled, 2 left out since their kind is not read; ")
+    told = _infer("-r", "in", "-o", "out", "--dry-run", "-v")
+    assert told.stderr.splitlines() == [
+        "in/skin.tga: left out, since .tga is not read",
+        "in/below/Wall.DDS: left out, since .DDS is not read",
+        "1 to upscale, 2 left out since their kind is not read",
+    ]
 
 
 @pytest.mark.usefixtures("photos")
