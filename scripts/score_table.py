@@ -1,6 +1,9 @@
-"""Print the model card's table: PSNR, SSIM and LPIPS of shipped weights by step count.
+"""Print the model card's tables: PSNR, SSIM and LPIPS of shipped weights by step count.
 
     AGSR_DATA=... python scripts/score_table.py [--weights NAME] [--lpips alexnet.npz] [SET ...]
+    AGSR_DATA=... python scripts/score_table.py --file a.onnx --file b.onnx [SET ...]
+
+The second form has a row per file of ``agsr export``.
 
 GMAC are the multiply-accumulates of the exported graph's convolutions for an output of 1280x720
 pixels.
@@ -21,36 +24,39 @@ from agsr.contract import CHANNELS, SCALE
 from agsr.engines.upscaler import Upscaler
 
 OUTPUT_SIZE = (720, 1280)
+PATH = click.Path(exists=True, path_type=Path)
 
 
 @click.command(help=__doc__)
 @click.argument("names", nargs=-1)
 @click.option("--weights", default=DEFAULT_WEIGHTS, show_default=True)
-@click.option("--lpips", type=click.Path(exists=True, path_type=Path))
-def main(names: tuple[str, ...], weights: str, lpips: Path | None) -> None:
-    """Print one row per step count."""
+@click.option("--file", "files", type=PATH, multiple=True, help="Instead of shipped weights.")
+@click.option("--lpips", type=PATH)
+def main(names: tuple[str, ...], weights: str, files: tuple[Path, ...], lpips: Path | None) -> None:
+    """Print one row per step count or file."""
     names = names or ("Set5", "Set14", "BSD100", "Kodak24")
     sets = [find_set(name) for name in names]
     metric = lpips_alex(lpips) if lpips else None
-    click.echo(f"| steps | GMAC at 1280x720 | {' | '.join(names)} |")
+    rows = {path.stem: path for path in files} or {
+        str(steps): find_onnx(weights, steps) for steps in shipped_steps(weights)
+    }
+    click.echo(f"| {'network' if files else 'steps'} | GMAC at 1280x720 | {' | '.join(names)} |")
     click.echo("|---|---|" + "---|" * len(names))
-    for steps in shipped_steps(weights):
+    for title, path in rows.items():
         cells = []
-        with Upscaler(weights, backend="ort", steps=steps, tile=0) as upscaler:
+        with Upscaler(str(path), backend="ort", tile=0) as upscaler:
             for images in sets:
-                rows = list(evaluate(upscaler, images, metric))
-                psnr, ssim = np.mean([(r.psnr, r.ssim) for r in rows], axis=0)
-                distance = f" / {np.mean([r.lpips for r in rows]):.4f}" if metric else ""
+                scores = list(evaluate(upscaler, images, metric))
+                psnr, ssim = np.mean([(s.psnr, s.ssim) for s in scores], axis=0)
+                distance = f" / {np.mean([s.lpips for s in scores]):.4f}" if metric else ""
                 cells.append(f"{psnr:.3f} / {ssim:.4f}{distance}")
-        click.echo(
-            f"| {steps} | {multiplications(weights, steps) / 1e9:.1f} | {' | '.join(cells)} |"
-        )
+        click.echo(f"| {title} | {multiplications(path) / 1e9:.1f} | {' | '.join(cells)} |")
 
 
-def multiplications(weights: str, steps: int) -> float:
+def multiplications(path: Path) -> float:
     """Multiply-accumulates of the exported graph's convolutions, for an output of `OUTPUT_SIZE`."""
     height, width = OUTPUT_SIZE[0] // SCALE, OUTPUT_SIZE[1] // SCALE
-    return count_flops(find_onnx(weights, steps), (1, CHANNELS, height, width)) / 2
+    return count_flops(path, (1, CHANNELS, height, width)) / 2
 
 
 if __name__ == "__main__":
