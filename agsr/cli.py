@@ -72,7 +72,9 @@ def main() -> None:
     help="Largest difference from torch, of the range. [default: 1e-4 for fp32, 4e-3 for fp16, "
     "0.05 for bf16, 0.25 for int8]",
 )
-@click.option("-o", "--output", type=FilePath, help="[default: NAME-STEPS[-PRECISION].onnx]")
+@click.option(
+    "-o", "--output", type=FilePath, help="A name in .onnx. [default: NAME-STEPS[-PRECISION].onnx]"
+)
 @click.option("--triton", type=FilePath, help="Put the file into this Triton model repository too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def export(

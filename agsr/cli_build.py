@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from agsr.catalog import ENGINE_SUFFIX
 from agsr.options import FilePath
 
 
@@ -28,7 +29,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # not generic before cli
 
 @click.command()
 @click.argument("model", type=FilePath, metavar="MODEL.onnx")
-@click.option("-o", "--output", type=FilePath, help="[default: MODEL.engine]")
+@click.option("-o", "--output", type=FilePath, help="A name in .engine. [default: MODEL.engine]")
 @click.option("--min", "smallest", multiple=True, type=Size(), help="Smallest input. [16x16]")
 @click.option(
     "--opt", "best", multiple=True, type=Size(), help="Input to be fastest for. [180x320]"
@@ -91,7 +92,9 @@ def build(
         workspace=None if workspace is None else workspace << 20,
         **flags,
     )
-    path = output or model.with_suffix(".engine")
+    path = output or model.with_suffix(ENGINE_SUFFIX)
+    if path.suffix.lower() != ENGINE_SUFFIX:
+        raise click.UsageError(f"-o {path} does not end in {ENGINE_SUFFIX}")
     with build_progress(model.name) as report:
         made = make_engine(model, path, options, report, timing_cache)
     if as_json:

@@ -30,7 +30,8 @@ FORMATS: Final = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 """What is read, by Pillow's names; JPEG includes MPO, the JPEG with extras of phones."""
 
 READABLE: Final = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".mpo", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"}
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
+    | {".avif"}
     | HEIF_ENDINGS
 )
 """File name endings that are picked from folders. Those of HEIC need an extra, which is told."""

@@ -18,12 +18,11 @@ DEFAULT_HALO = 16
 """Halo of tiles where nothing else is asked for; its error is measured in ``docs/tiling.md``."""
 
 AUTO_AREA = 284**2
-"""Pixels of the largest tile that ``--tile auto`` cuts where the network keeps float32 between its
-layers: larger are slower, see ``docs/memory.md``. The window of a square one, with its halo, is the
-largest window."""
+"""Pixels of the largest tile that ``--tile auto`` cuts: larger are slower, see ``docs/memory.md``.
+The window of a square one, with its halo, is the largest window."""
 
 AUTO_AREA_BF16 = 414**2
-"""The same where it keeps bfloat16: of twice the window, as much lies in the processor's cache."""
+"""The same for OpenVINO in bf16: of twice the window, as much lies in the processor's cache."""
 
 AUTO_SMALLEST = 32
 """Least side of a tile that it cuts, however little memory is free."""

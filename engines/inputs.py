@@ -58,10 +58,13 @@ def find(
         wanted: File name endings that are taken from folders.
         unread: Told every picture in the folders that is of a kind that can't be read.
     """
-    real, first = RealPaths(), dict[str, Input]()
+    real, first, others = RealPaths(), dict[str, Input](), dict[str, Path]()
+    look = _Look(real, wanted, lambda path: others.setdefault(real(path), path))
     for source in sources:
-        for found in _found(source, recursive, output, _Look(real, wanted, unread)):
+        for found in _found(source, recursive, output, look):
             first.setdefault(real(found.path), found)
+    for other in others.values():
+        unread(other)
     return list(first.values())
 
 
@@ -116,7 +119,7 @@ class _Look(NamedTuple):
 
     real: RealPaths
     wanted: frozenset[str]
-    unread: Callable[[Path], None]
+    unread: Callable[[Path], object]
 
 
 def _found(path: Path, recursive: bool, output: Path | None, look: _Look) -> Iterator[Input]:

@@ -27,7 +27,7 @@ TRIAL = 8
 FULL = 2
 POINTS = 5
 """Validations of a full run, for its curve."""
-OPTIMIZER = "optimizer=muon"
+OPTIMIZER = "muon"
 MODELS = ("agsr", "srcnn", "srgan")
 
 
@@ -77,10 +77,16 @@ def _run(
     record = load_checkpoint(weights).record if weights.exists() else {"iteration": 0}
     if record.get("schedule", schedule) != schedule:
         sys.exit(f"{folder} was trained by {record['schedule']}, not by {schedule}: remove it")
+    if record.get("optimizer", OPTIMIZER) != OPTIMIZER:
+        sys.exit(f"{folder} was trained by {record['optimizer']}, not by {OPTIMIZER}: remove it")
     if record["iteration"] < iterations:
         command = [sys.executable, "-m", "agsr", "train", "--model", model, "-o", str(folder)]
         command += ["--schedule", schedule, "--rate", str(rate), "--device", device]
-        settings = f"validate_every={max(iterations // validations, 1)}", "warmup=20", OPTIMIZER
+        settings = (
+            f"validate_every={max(iterations // validations, 1)}",
+            "warmup=20",
+            f"optimizer={OPTIMIZER}",
+        )
         command += [word for setting in settings for word in ("--set", setting)]
         command += ["--resume"] if (folder / "state.safetensors").exists() else []
         if subprocess.run(command, check=False).returncode:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from agsr.bench.gallery import as_greys, attention_maps
 from agsr.catalog import DEFAULT_WEIGHTS, find_checkpoint
-from agsr.checkpoint import load_checkpoint
+from agsr.checkpoint import Checkpoint, load_checkpoint
 from agsr.engines.upscaler import Upscaler
 from agsr.image import read_rgb, write_picture
 from agsr.metrics import psnr_y
@@ -32,8 +32,6 @@ FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 CROP = 128
 ZOOM = 2
 STEPS = 4
-_TITLES = {"agsr": "agsr", "srcnn": "SRCNN", "srgan": "SRResNet"}
-"""By the name of a network: SRGAN's generator, trained without its discriminator, is SRResNet."""
 
 Image8 = NDArray[np.uint8]
 PathType = click.Path(exists=True, path_type=Path)
@@ -57,7 +55,7 @@ def crops(photo: Path, y: int, x: int, weights: tuple[str, ...], name: str) -> N
     columns = [("original", hr), ("Bicubic", upscale(lr))]
     for source in weights:
         with Upscaler(source, backend="torch") as upscaler:
-            title = _TITLES[load_checkpoint(find_checkpoint(source)).model]
+            title = _title(load_checkpoint(find_checkpoint(source)))
             shipped = "/" not in source and "." not in source
             columns.append((f"agsr {source}" if shipped else title, upscaler(lr)))
     tiles = []
@@ -97,13 +95,20 @@ def curves(runs: tuple[Path, ...]) -> None:
         history = weights.record["history"]
         patches = [row["patches"] for row in history]
         psnr = [row["psnr_y"][str(row["steps"])] for row in history]
-        axes.plot(patches, psnr, marker=".", label=_TITLES[weights.model])
+        axes.plot(patches, psnr, marker=".", label=_title(weights))
     axes.set(xlabel="training patches", ylabel="PSNR-Y on the validation images, dB")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     FIGURES.mkdir(exist_ok=True)
     figure.savefig(FIGURES / "curves.svg", metadata={"Date": None})
     click.echo(FIGURES / "curves.svg")
+
+
+def _title(weights: Checkpoint) -> str:
+    """Name of a network: SRGAN's generator, trained without its discriminator, is SRResNet."""
+    if weights.model == "srgan":
+        return "SRResNet" if weights.record.get("stage") == "psnr" else "SRGAN"
+    return {"srcnn": "SRCNN"}.get(weights.model, weights.model)
 
 
 def _zoom(image: Image8, factor: int) -> Image8:

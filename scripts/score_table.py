@@ -37,12 +37,12 @@ def main(names: tuple[str, ...], weights: str, files: tuple[Path, ...], lpips: P
     names = names or ("Set5", "Set14", "BSD100", "Kodak24")
     sets = [find_set(name) for name in names]
     metric = lpips_alex(lpips) if lpips else None
-    rows = {path.stem: path for path in files} or {
-        str(steps): find_onnx(weights, steps) for steps in shipped_steps(weights)
-    }
+    rows = [(path.stem, path) for path in files] or [
+        (str(steps), find_onnx(weights, steps)) for steps in shipped_steps(weights)
+    ]
     click.echo(f"| {'network' if files else 'steps'} | GMAC at 1280x720 | {' | '.join(names)} |")
     click.echo("|---|---|" + "---|" * len(names))
-    for title, path in rows.items():
+    for title, path in rows:
         cells = []
         with Upscaler(str(path), backend="ort", tile=0) as upscaler:
             for images in sets:

@@ -201,6 +201,18 @@ def test_the_same_command_again_plans_the_same(options: dict[str, object]) -> No
 
 
 @pytest.mark.usefixtures("tree")
+def test_unread_pictures_are_told_once(tmp_path: Path) -> None:
+    (tmp_path / "in" / "below").mkdir(parents=True)
+    unread = [tmp_path / "in" / "a.tga", tmp_path / "in" / "below" / "b.psd"]
+    for path in (*unread, tmp_path / "in" / "notes.txt"):
+        path.touch()
+    told: list[Path] = []
+    sources = [tmp_path / "in", tmp_path / "in" / "below"]
+    (job, _) = plan(sources, recursive=True, unread=told.append)
+    assert job.problem is not None
+    assert told == unread
+
+
 def test_results_of_other_sizes_and_places_are_left_out_too() -> None:
     first = _jobs("in", recursive=True)
     _made(_jobs("in", recursive=True, suffix="_x1.5"), 1)

@@ -126,7 +126,8 @@ def test_tiles_shrink_with_the_free_memory_down_to_a_least(monkeypatch: pytest.M
     assert TileChoice(Repeat(), "auto", 16).of([small])[0] == (32, 32)
 
 
-def test_a_backend_tells_how_large_tiles_are_fast() -> None:
+def test_a_backend_tells_how_large_tiles_are_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agsr.engines.tile_choice.free_memory", lambda: 64 << 30)
     backend = Repeat()
     backend.tile_area *= 2
     tile, _ = TileChoice(backend, "auto", 16).of([np.zeros((2000, 3000, 3), np.uint8)])

@@ -143,12 +143,15 @@ def test_the_command_builds_and_reports(half: Path, tmp_path: Path) -> None:
         (["--max", "64x64", "--max", "99x99", "--min", "8x8"], 2, "given equally often"),
         (["--max", "8x8", "--target", "sm89"], 1, "expected min ≤ opt ≤ max"),
         (["--target", "sm1"], 1, "no target sm1"),
+        (["-o", "photo.png"], 2, "-o photo.png does not end in .engine"),
     ],
 )
 def test_mistakes_leave_no_file(
     half: Path, tmp_path: Path, options: list[str], status: int, message: str
 ) -> None:
-    result = CliRunner().invoke(main, ["build", str(half), "-o", str(tmp_path / "x"), *options])
+    result = CliRunner().invoke(
+        main, ["build", str(half), "-o", str(tmp_path / "x.engine"), *options]
+    )
     assert result.exit_code == status, result.output
     assert message in result.stderr
     assert not list(tmp_path.iterdir())
