@@ -99,7 +99,7 @@ def train(
     for module in ("torch", "safetensors"):
         require(module, extra="train", purpose="Training")
     from agsr.console_train import follow_training
-    from agsr.distributed import join_world
+    from agsr.distributed import end_rank, join_world
     from agsr.train import Sources, start_training
 
     changes = {name: value for name, value in changes.items() if value is not None}
@@ -126,6 +126,7 @@ def train(
             changes=changes,
         )
         follow_training(trainer, minutes)
+    end_rank(world)
 
 
 def _default_data(folder: str, pattern: str) -> tuple[Path, ...]:
