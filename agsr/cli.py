@@ -13,6 +13,7 @@ from typing import Any, get_args
 import click
 
 from agsr._version import __version__
+from agsr.catalog import ONNX_SUFFIX
 from agsr.cli_bench import bench
 from agsr.cli_build import build, cache
 from agsr.cli_infer import infer
@@ -23,6 +24,7 @@ from agsr.options import (
     INTERRUPTED,
     Commands,
     FilePath,
+    check_ending,
     open_upscaler,
     running_options,
     weights_option,
@@ -70,7 +72,7 @@ def main() -> None:
     "--atol",
     type=click.FloatRange(0, min_open=True),
     help="Largest difference from torch, of the range. [default: 1e-4 for fp32, 4e-3 for fp16, "
-    "0.05 for bf16, 0.25 for int8]",
+    "0.05 for bf16, 0.4 for int8]",
 )
 @click.option(
     "-o", "--output", type=FilePath, help="A name in .onnx. [default: NAME-STEPS[-PRECISION].onnx]"
@@ -95,8 +97,8 @@ def export(
         raise click.UsageError("--with needs --blend, the share of its weights")
     if calibrate is not None and precision != "int8":
         raise click.UsageError("--calibrate is for --precision int8")
-    if output is not None and output.suffix.lower() != ".onnx":
-        raise click.UsageError(f"-o {output} does not end in .onnx")
+    if output is not None:
+        check_ending(output, ONNX_SUFFIX)
     from agsr.optional import require
 
     for module in ("torch", "onnx", "onnxscript", "safetensors"):

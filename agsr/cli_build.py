@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from agsr.catalog import ENGINE_SUFFIX
-from agsr.options import FilePath
+from agsr.options import FilePath, check_ending
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
@@ -93,8 +93,7 @@ def build(
         **flags,
     )
     path = output or model.with_suffix(ENGINE_SUFFIX)
-    if path.suffix.lower() != ENGINE_SUFFIX:
-        raise click.UsageError(f"-o {path} does not end in {ENGINE_SUFFIX}")
+    check_ending(path, ENGINE_SUFFIX)
     with build_progress(model.name) as report:
         made = make_engine(model, path, options, report, timing_cache)
     if as_json:

@@ -30,6 +30,16 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 
+def check_ending(path: Path, ending: str) -> None:
+    """Refuse a result's name that may be another file's, like a photo's.
+
+    Raises:
+        click.UsageError: It does not end so.
+    """
+    if path.suffix.lower() != ending:
+        raise click.UsageError(f"-o {path} does not end in {ending}")
+
+
 class _OneLine(logging.Formatter):
     """Messages that repeat names of files, as a terminal can show them."""
 

@@ -120,7 +120,8 @@ def _joined(stripes: Stripes) -> Picture:
     for band in stripes.bands:
         rows = len(band.pixels)
         if rows == stripes.height:
-            whole = band = replace(band, pixels=_contiguous(band.pixels))
+            pixels: Any = np.ascontiguousarray(band.pixels)  # OpenCV takes nothing else
+            whole = band = replace(band, pixels=pixels)
         elif not top:
             whole = _empty(stripes, band)
         if whole is not band:
@@ -129,11 +130,6 @@ def _joined(stripes: Stripes) -> Picture:
                 whole.alpha[top : top + rows] = band.alpha
         top += rows
     return replace(whole, metadata=stripes.metadata)
-
-
-def _contiguous(pixels: Any) -> Any:
-    """Pixel after pixel in memory, as OpenCV wants them."""
-    return np.ascontiguousarray(pixels)
 
 
 def _empty(stripes: Stripes, like: Picture) -> Picture:
