@@ -83,6 +83,7 @@ INFER = (
     Rule(("precision", "half"), "name the arithmetic twice; leave out one"),
     Rule(("output", "ext"), "name two formats; leave out --ext", _is_of_other_format),
     Rule(("output", "suffix"), "both name the result; leave out --suffix", _is_file),
+    Rule(("border",), "has no effect: --halo 0 reads nothing around", _without("halo")),
 )
 """Of ``agsr infer``."""
 

@@ -249,6 +249,12 @@ running_options = _shared(
         show_default=True,
         help="Input pixels read around a tile; 'exact' equals the whole image.",
     ),
+    click.option(
+        "--border",
+        type=click.Choice(["mirror", "wrap"]),
+        help="What the halo shows beyond the picture: 'mirror' for flat graphics, 'wrap' for "
+        "textures that tile. [default: nothing, as in training]",
+    ),
 )
 
 

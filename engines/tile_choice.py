@@ -37,6 +37,22 @@ class TileChoice:
         """Tile and halo as asked for."""
         return self._tile, self._halo
 
+    @property
+    def halo(self) -> int:
+        """LR pixels read around a tile.
+
+        Raises:
+            BackendError: It is not known.
+        """
+        info = self._backend.info
+        halo = info.receptive_radius if isinstance(self._halo, str) else self._halo
+        if halo is None:
+            raise BackendError(
+                f"{info.model} doesn't tell its receptive radius, which halo 'exact' needs; "
+                "give the halo as a number of pixels"
+            )
+        return halo
+
     def of(self, arrays: Sequence[Array]) -> tuple[Tile, int]:
         """Tile and halo for arrays of one size that are enlarged side by side.
 
@@ -44,7 +60,7 @@ class TileChoice:
             BackendError: The halo is not known, or larger than what the backend takes.
         """
         height, width = arrays[0].shape[:2]
-        halo = self._halo_pixels()
+        halo = self.halo
         if isinstance(self._tile, str):
             tile = auto_tile(height, width, self._room(arrays), halo, self._backend.tile_area)
         else:
@@ -69,16 +85,6 @@ class TileChoice:
         row = SCALE**2 * sum(array[0].nbytes for array in arrays) * BANDS_HELD
         pixel = self._backend.bytes_per_pixel
         return Room(int(free * _SHARE), pixel, row if device is None else 0)
-
-    def _halo_pixels(self) -> int:
-        info = self._backend.info
-        halo = info.receptive_radius if isinstance(self._halo, str) else self._halo
-        if halo is None:
-            raise BackendError(
-                f"{info.model} doesn't tell its receptive radius, which halo 'exact' needs; "
-                "give the halo as a number of pixels"
-            )
-        return halo
 
     def _within_backend(self, height: int, width: int, tile: Tile, halo: int) -> Tile:
         """The tile, or a smaller one if the backend doesn't take its windows."""

@@ -19,6 +19,7 @@ from PIL import Image
 from agsr.alpha import bounded, without_hidden_colour
 from agsr.arrays import upscaled_array
 from agsr.backend import Backend, BackendInfo
+from agsr.border import BORDERS, Border, extended, shrunk_inside
 from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import SCALE
 from agsr.engines.select import open_backend
@@ -26,7 +27,6 @@ from agsr.engines.tile_choice import TileChoice
 from agsr.engines.tiles import Array, Progress, enlarged_bands
 from agsr.picture import Picture, Stripes, gathered, in_stripes
 from agsr.pillow import upscaled_pillow
-from agsr.shrink import shrunk_stripes
 from agsr.sizing import Sizing
 from agsr.tiling import DEFAULT_HALO
 
@@ -49,6 +49,8 @@ class Upscaler:
             that fit into the memory that is free.
         halo: LR pixels read around a tile; ``"exact"`` for the network's receptive radius, which
             makes the result that of the whole image.
+        border: What the halo shows beyond the image: ``"mirror"`` the image mirrored, for flat
+            graphics; ``"wrap"`` its far side, for textures that tile; None nothing, as in training.
         options: Further arguments of `agsr.engines.select.open_backend`.
 
     Raises:
@@ -63,10 +65,14 @@ class Upscaler:
         steps: int | None = None,
         tile: int | str = "auto",
         halo: int | str = DEFAULT_HALO,
+        border: Border | None = None,
         **options: Any,
     ) -> None:
         _check_size("tile", tile, "auto")
         _check_size("halo", halo, "exact")
+        if border not in (None, *BORDERS):
+            raise ValueError(f"border is {border!r}; expected None or one of {BORDERS}")
+        self._border = border
         self._turn = threading.Lock()
         self._owned = isinstance(backend, str)
         self._backend = (
@@ -82,9 +88,9 @@ class Upscaler:
         return self._backend.info
 
     @property
-    def tiling(self) -> tuple[int | str, int | str]:
-        """Tile and halo as asked for."""
-        return self._choice.asked
+    def tiling(self) -> tuple[int | str, int | str, Border | None]:
+        """Tile, halo and border as asked for."""
+        return (*self._choice.asked, self._border)
 
     @overload
     def __call__(self, image: Array, progress: Progress | None = None) -> Array: ...
@@ -146,8 +152,13 @@ class Upscaler:
         height, width = picture.pixels.shape[:2]
         target = (sizing or Sizing()).result(height, width)
         larger = target[0] > height or target[1] > width
-        stripes = self._enlarged(picture, progress) if larger else in_stripes(picture)
-        return shrunk_stripes(stripes, *target)
+        margin = 0
+        if self._border is not None:
+            margin = self._choice.halo
+            picture = extended(picture, self._border, margin)
+        if larger:
+            return shrunk_inside(self._enlarged(picture, progress), margin * SCALE, *target)
+        return shrunk_inside(in_stripes(picture), margin, *target)
 
     def close(self) -> None:
         """Release the backend, if it was opened here."""
