@@ -80,6 +80,9 @@ def process(
 
     Yields:
         An outcome per job, in order.
+
+    Raises:
+        KeyboardInterrupt: It came while the network ran; the results before are written and told.
     """
     reader, writer = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "write")
     writing: deque[Future[Outcome]] = deque()
@@ -93,11 +96,18 @@ def process(
             writing.append(written)
             if len(writing) > 1:
                 yield writing.popleft().result()
-        while writing:
-            yield writing.popleft().result()
+        yield from _ended(writing)
+    except KeyboardInterrupt:
+        yield from _ended(writing)
+        raise
     finally:
         for pool in (reader, writer):
             pool.shutdown(cancel_futures=True)
+
+
+def _ended(writing: deque[Future[Outcome]]) -> Iterator[Outcome]:
+    while writing:
+        yield writing.popleft().result()
 
 
 def _one_ahead(

@@ -139,6 +139,23 @@ def test_wishes_hold_for_every_file(folder: Path) -> None:
     assert "20x16 is 320 pixels, more than 300" in outcome.error
 
 
+def test_results_before_an_interruption_are_told(folder: Path) -> None:
+    class Interrupted(Repeat):
+        def _run(self, lr: Batch) -> Batch:
+            if len(self.shapes) == 2:
+                raise KeyboardInterrupt
+            return super()._run(lr)
+
+    for name in "cde":
+        Image.new("RGB", (9, 9)).save(folder / f"{name}.png")
+    jobs = plan([folder / f"{name}.png" for name in "cde"])
+    outcomes = process(Upscaler(backend=Interrupted()), jobs, InferOptions())
+    assert [next(outcomes).job, next(outcomes).job] == jobs[:2]
+    with pytest.raises(KeyboardInterrupt):
+        next(outcomes)
+    assert sorted(path.name for path in folder.glob("*_x4.png")) == ["c_x4.png", "d_x4.png"]
+
+
 def test_memory_that_runs_out_costs_one_file_only(folder: Path) -> None:
     class Small(Repeat):
         def _run(self, lr: Batch) -> Batch:

@@ -1,0 +1,85 @@
+"""Tiles as large as is fast, and as the memory that is free allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Repeat
+from fake_gpu import FakeCuda
+
+from agsr.engines import ort_backend
+from agsr.engines.ort_backend import OrtBackend
+from agsr.engines.tile_choice import TileChoice
+from agsr.errors import BackendError
+from agsr.tiling import AUTO_AREA
+
+
+def _area(tile: tuple[int, int]) -> int:
+    """Pixels of a window of the halo 16."""
+    return (tile[0] + 32) * (tile[1] + 32)
+
+
+def test_tiles_shrink_with_the_free_memory_down_to_a_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.zeros((2000, 3000, 3), np.uint8)
+    areas = []
+    for free in (64 << 30, 800 << 20, 200 << 20, 1 << 20):
+        monkeypatch.setattr("agsr.engines.tile_choice.free_memory", lambda free=free: free)
+        areas.append(_area(TileChoice(Repeat(), "auto", 16).of([image])[0]))
+    assert 0.9 * AUTO_AREA < areas[0] <= 316**2  # the window of a square tile
+    assert areas[-1] == (32 + 32) ** 2
+    assert areas[-1] < areas[2] < areas[1] < areas[0]
+    small = np.zeros((250, 250, 3), np.uint8)  # there is no room for it whole
+    assert TileChoice(Repeat(), "auto", 16).of([small])[0] == (32, 32)
+
+
+def test_a_backend_tells_how_large_tiles_are_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agsr.engines.tile_choice.free_memory", lambda: 64 << 30)
+    backend = Repeat()
+    backend.tile_area *= 2
+    tile, _ = TileChoice(backend, "auto", 16).of([np.zeros((2000, 3000, 3), np.uint8)])
+    assert 1.9 * AUTO_AREA < _area(tile) < 2.3 * AUTO_AREA
+
+
+def test_what_a_runtime_keeps_does_not_shrink_the_next_tiles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image = np.zeros((2000, 1000, 3), np.uint8)
+    choice, backend = TileChoice(Repeat(), "auto", 16), Repeat()
+    free = 900 << 20
+    monkeypatch.setattr("agsr.engines.tile_choice.free_memory", lambda: free)
+    first, _ = choice.of([image])
+    free -= _area(first) * backend.bytes_per_pixel
+    assert choice.of([image])[0] == first
+    free = 100 << 20  # another program has taken it
+    assert _area(choice.of([image])[0]) < _area(first)
+
+
+def test_tiles_are_chosen_by_the_memory_of_the_gpu() -> None:
+    class OnGpu(Repeat):
+        def free_memory(self) -> int:
+            return 300 << 20
+
+    tile, _ = TileChoice(OnGpu(), "auto", 16).of([np.zeros((2000, 3000, 3), np.uint8)])
+    assert (32 + 32) ** 2 < _area(tile) < 0.7 * AUTO_AREA
+
+
+def test_onnxruntime_on_cuda_asks_the_layer_that_is_there(
+    onnx_file: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = FakeCuda()
+    cuda.memory_left = 12345
+    with OrtBackend(onnx_file(1)) as backend:
+        assert backend.free_memory() is None
+        monkeypatch.setattr(backend, "_memory", "cuda")
+        monkeypatch.setattr(ort_backend, "open_cuda", lambda: cuda)
+        assert backend.free_memory() == 12345
+        assert cuda.depth == 0
+
+        def absent() -> FakeCuda:
+            raise BackendError("no GPU")
+
+        monkeypatch.setattr(ort_backend, "open_cuda", absent)
+        assert backend.free_memory() is None
