@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.catalog import DEFAULT_WEIGHTS
+from agsr.catalog import DEFAULT_WEIGHTS, is_path
 from agsr.cli_rules import BENCH, check_options
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS
+from agsr.errors import ModelError, printable
 from agsr.options import INTERRUPTED, CommaList, Commands, FilePath, SizeList
 
 if TYPE_CHECKING:
@@ -235,6 +237,7 @@ def _plan(
     from agsr.bench.quality import default_lpips, lpips_alex
     from agsr.console import open_sets
 
+    _check_files(weights)
     found = tuple(dict.fromkeys(open_sets(sets, data, fetch=fetch)))
     _check_sets(found, sizes, rounds)
     perceptual = lpips or (default_lpips(data) if found and not plain else None)
@@ -278,10 +281,25 @@ def _check_sets(sets: tuple[ImageSet, ...], sizes: tuple[Any, ...], rounds: int)
         raise click.UsageError("--rounds 0 leaves speed out, and there is no --set to score")
 
 
+def _check_files(weights: Sequence[str]) -> None:
+    for name in weights:
+        if is_path(name) and not Path(name).is_file():
+            raise ModelError(f"{name}: no such file")
+
+
 def _leave(result: BenchResult) -> None:
-    """Exit status: 130 after Ctrl-C, 1 if no network ran."""
+    """Exit status: 130 after Ctrl-C, 1 if no network ran, or one of those named nowhere."""
     if not result.complete:
         raise SystemExit(INTERRUPTED)
-    networks = [row for row in result.rows if row.contender.is_network]
-    if all(row.error and not row.quality and not row.timings for row in networks):
+    ran: dict[str, bool] = {}
+    for row in result.rows:
+        if row.contender.is_network:
+            network, failed = (
+                row.contender.weights,
+                row.error and not row.quality and not row.timings,
+            )
+            ran[network] = ran.get(network, False) or not failed
+    if not any(ran.values()):
         raise click.ClickException("nothing could run here")
+    if unable := [network for network, anywhere in ran.items() if not anywhere]:
+        raise click.ClickException(printable(f"{', '.join(unable)}: could not run here"))

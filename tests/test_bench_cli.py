@@ -107,6 +107,7 @@ def test_wrong_usage_exits_2_with_a_hint(
     ("arguments", "message"),
     [
         (["--set", "Set99"], "Error: no image set 'Set99'"),
+        (["-w", "psnr,gone.onnx"], "Error: gone.onnx: no such file"),
         (["--json", "file/x.json"], "Error: file: Not a directory"),
         (["--json", "Mini"], "Error: Mini: Is a directory"),
         (["--markdown", "file/x.md"], "Error: file: Not a directory"),

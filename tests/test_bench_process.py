@@ -142,6 +142,19 @@ def test_nothing_that_runs_is_a_failure(
     assert BenchResult.load(folder / "x.json").rows[1].error
 
 
+def test_a_file_that_runs_nowhere_is_a_failure_beside_what_runs(
+    start: Callable[..., subprocess.Popen[str]], folder: Path
+) -> None:
+    (folder / "page.onnx").write_text("<!DOCTYPE html>")
+    process = start(
+        *("-b", "ort", "-s", "1", "--model", "page.onnx", "--size", "8x6", "--rounds", "1"),
+    )
+    shown, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "8x6, speed" in shown
+    assert told.splitlines()[-2:] == ["Error: page.onnx: could not run here", "loaded: []"]
+
+
 def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(
     start: Callable[..., subprocess.Popen[str]], folder: Path
 ) -> None:
