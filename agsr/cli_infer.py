@@ -60,7 +60,16 @@ class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
     "-f",
     "--ext",
     type=click.Choice(
-        ["png", "jpg", "webp", "tif", "avif", "bmp", *(e[1:] for e in WRITABLE if e != ".m4v")]
+        [
+            "png",
+            "jpg",
+            "webp",
+            "tif",
+            "avif",
+            "bmp",
+            "tga",
+            *(e[1:] for e in WRITABLE if e != ".m4v"),
+        ]
     ),
     help="Format of images, or of videos, that -o does not name. [default: png; videos: their own]",
 )

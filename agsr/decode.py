@@ -24,14 +24,22 @@ from agsr.heif import is_heif, open_heif
 from agsr.metadata import read_metadata, usable_profile
 from agsr.picture import Picture, Pixels
 from agsr.pillow import from_pillow
+from agsr.textures import (
+    DIRECT_DRAW,
+    TARGA,
+    TARGA_ENDING,
+    check_direct_draw,
+    is_targa,
+    without_unused_alpha,
+)
 from agsr.unread import is_raw, what_it_is
 
-FORMATS: Final = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
+FORMATS: Final = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", DIRECT_DRAW, TARGA)
 """What is read, by Pillow's names; JPEG includes MPO, the JPEG with extras of phones."""
 
 READABLE: Final = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
-    | {".avif"}
+    | {".avif", ".dds", TARGA_ENDING}
     | HEIF_ENDINGS
 )
 """File name endings that are picked from folders. Those of HEIC need an extra, which is told."""
@@ -62,6 +70,11 @@ _UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 _log = logging.getLogger(__name__)
 
 
+def formats_of(name: str) -> tuple[str, ...]:
+    """Those of `FORMATS` that a file of this name may have: nearly any bytes could be Targa."""
+    return FORMATS if is_targa(name) else tuple(form for form in FORMATS if form != TARGA)
+
+
 def decode(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
     """Decode the bytes of an image file; of several pictures, the first.
 
@@ -88,6 +101,8 @@ def decode(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
             f"{name}: not an image, or truncated ({size}); expected 8 or 16 bits per channel in "
             f"one of {' '.join(FORMATS)}"
         ) from None
+    except NotImplementedError as error:  # of Pillow's reader of textures
+        raise ImageError(f"{name}: not read: {error}; magick in.dds out.png") from None
     except Exception as error:  # damaged files make decoders raise nearly anything
         raise ImageError(f"{name}: damaged or truncated ({size})") from error
 
@@ -97,6 +112,8 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Picture:
         raise UnidentifiedImageError
     with _opened(content, name) as image:
         _check_size(image.size, name, max_pixels)
+        if image.format == DIRECT_DRAW:
+            check_direct_draw(content, name)
         _tell_what_is_left_out(image, name)
         if image.format == "PNG":
             image.load()  # its EXIF may follow the pixels
@@ -106,6 +123,8 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Picture:
         else:
             image.load()
             picture = from_pillow(image, metadata, name)
+            if image.format in (DIRECT_DRAW, TARGA):
+                picture = without_unused_alpha(picture, image.format, content)
         return _upright(picture, 1 if _is_turned(image) else orientation, name)
 
 
@@ -118,7 +137,7 @@ def _opened(content: bytes, name: str) -> Image.Image:
     if is_heif(content):
         return open_heif(content, name)
     try:
-        return Image.open(io.BytesIO(content), formats=FORMATS)
+        return Image.open(io.BytesIO(content), formats=formats_of(name))
     except UnidentifiedImageError:
         if not content.startswith(_TIFF):
             raise

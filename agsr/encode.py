@@ -85,6 +85,14 @@ _WEBP = Format(
 )
 _AVIF = Format(name="AVIF", grey=False, quality=90, dpi=False, memory=40, usual_share=0.1)
 _BMP = Format(name="BMP", alpha=False, profile=False, memory=5, usual_share=1, least_share=1)
+_TGA = Format(
+    name="TGA",
+    profile=False,
+    largest_side=65_535,
+    memory=5,
+    usual_share=1,
+    least_share=1,
+)
 FORMATS: Final = {
     ".png": _PNG,
     ".tif": _TIFF,
@@ -94,6 +102,7 @@ FORMATS: Final = {
     ".webp": _WEBP,
     ".avif": _AVIF,
     ".bmp": _BMP,
+    ".tga": _TGA,
 }
 """By the ending of a file's name."""
 

@@ -20,7 +20,6 @@ _BY_CONTENT: Final = (
     (b"\xff\x4f\xff\x51", "JPEG 2000", "magick in.j2k out.png"),
     (b"v/1\x01", "OpenEXR, of floating-point light", "tone-map it to 16-bit PNG or TIFF"),
     (b"#?RADIANCE", "Radiance HDR, of floating-point light", "tone-map it to 16-bit PNG or TIFF"),
-    (b"DDS ", "a DirectDraw texture", "magick in.dds out.png"),
     (b"\0\0\x01\0", "an icon", "magick 'in.ico[0]' out.png"),
     (b"P4", "a portable map", "magick in.pnm out.png"),
     (b"P5", "a portable map", "magick in.pnm out.png"),
@@ -33,13 +32,8 @@ _STILL_BRANDS: Final = (b"avi", b"crx ", b"hei", b"hev", b"jp", b"mif", b"msf")
 
 _VIDEO: Final = "a video; name the file: agsr infer in.mp4 (a stream: Y4M)"
 
-_BY_ENDING: Final = {
-    ".tga": ("a Targa picture", "magick in.tga out.png"),
-}
-
-
 ENDINGS: Final = _RAW | {
-    *(".psd", ".psb", ".jxl", ".jp2", ".j2k", ".exr", ".hdr", ".dds", ".tga", ".ico"),
+    *(".psd", ".psb", ".jxl", ".jp2", ".j2k", ".exr", ".hdr", ".ico"),
     *(".pbm", ".pgm", ".ppm", ".pnm", ".qoi", ".svg"),
 }
 """Of files in a folder that were meant, too, when all images in it are to be taken."""
@@ -61,8 +55,7 @@ def what_it_is(content: bytes, name: str) -> str | None:
         return _VIDEO
     if b"<svg" in content[:2000]:
         return "an SVG drawing, which has no pixels; draw it larger: rsvg-convert -z 4"
-    known = _BY_ENDING.get(PurePath(name).suffix.lower())
-    return f"{known[0]}; {known[1]}" if known else None
+    return None
 
 
 def _is_video(content: bytes) -> bool:

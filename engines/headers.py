@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from agsr.decode import FORMATS
+from agsr.decode import formats_of
 
 
 def count_pixels(files: Sequence[Path], enough: int = 1 << 20) -> int | None:
@@ -34,7 +34,7 @@ def _stored_size(path: Path) -> tuple[int, int] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=formats_of(path.name)) as image:
                 return int(image.width), int(image.height)
     except Exception:  # damaged files make Pillow raise nearly anything
         return None

@@ -19,8 +19,7 @@ from typing import NamedTuple
 from PIL import Image, UnidentifiedImageError
 
 from agsr.contract import SCALE
-from agsr.decode import FORMATS as READ_FORMATS
-from agsr.decode import READABLE
+from agsr.decode import READABLE, formats_of
 from agsr.encode import FORMATS as WRITTEN_FORMATS
 from agsr.heif import ENDINGS as HEIF_ENDINGS
 from agsr.media import SEGMENTS_ENDING, WRITABLE, is_video
@@ -230,13 +229,13 @@ def _may_come_of(large: Path, small: Path) -> bool:
         (low, high), (short, long) = sorted(_size(large)), sorted(_size(small))
     except Image.DecompressionBombError:  # too large for Pillow to say, as results may be
         return True
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, NotImplementedError):
         return False  # not made here: results appear complete
     least = max((low - 0.5) / short, (high - 0.5) / long)
     return least <= min((low + 0.5) / short, (high + 0.5) / long, SCALE)
 
 
 def _size(path: Path) -> tuple[int, int]:
-    with Image.open(path, formats=READ_FORMATS) as image:
+    with Image.open(path, formats=formats_of(path.name)) as image:
         size: tuple[int, int] = image.size
     return size

@@ -46,12 +46,12 @@ Target = Callable[[bytes], object]
 
 def decoding(content: bytes) -> None:
     """Decode; what comes out must go into a file of one format, and be read again from there."""
-    picture = decode(content, "a", MAX_PIXELS)
+    picture = decode(content, "a.tga", MAX_PIXELS)  # Targa is known by its name alone
     suffix = list(FORMATS)[zlib.crc32(content) % len(FORMATS)]
     written = encode(picture, suffix, "a")
     if suffix in (".tif", ".tiff") and picture.pixels.ndim == 2 and picture.alpha is not None:
         return  # of 16 bits, it is written, but not read
-    assert decode(written, "a").pixels.shape[:2] == picture.pixels.shape[:2]
+    assert decode(written, f"a{suffix}").pixels.shape[:2] == picture.pixels.shape[:2]
 
 
 def loading(content: bytes) -> None:

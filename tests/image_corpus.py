@@ -55,7 +55,8 @@ def whole_files() -> dict[str, bytes]:
         for interlaced in (False, True)
     }
     files |= {f"tagged{suffix}": tagged_file(suffix) for suffix in TAGGED}
-    return files | ours() | jpegs() | tiffs() | webps() | bmps() | gifs()
+    files |= ours() | jpegs() | tiffs() | webps() | bmps() | gifs()
+    return files | targas() | direct_draws()
 
 
 def samples_of(kind: int, depth: int) -> NDArray[np.uint16]:
@@ -104,6 +105,12 @@ def noise(*channels: int, dtype: Any = np.uint8) -> Any:
     random = np.random.default_rng(len(channels))
     coarse = random.integers(0, np.iinfo(dtype).max, (HEIGHT // 3, WIDTH // 3, *channels), dtype)
     return coarse.repeat(3, axis=0).repeat(3, axis=1)
+
+
+def ramp(channels: int) -> NDArray[np.uint8]:
+    """``(H, W, C)`` levels that rise slowly, those of any block on one line through all colours."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    return np.uint8((3 * y + 5 * x)[..., None] * np.linspace(1.5, 0.5, channels))
 
 
 def jpegs() -> dict[str, bytes]:
@@ -194,6 +201,56 @@ def gifs() -> dict[str, bytes]:
         "moving.gif": _animated(image, "GIF"),
         "moving.png": _animated(image.convert("RGB"), "PNG"),
     }
+
+
+def targas() -> dict[str, bytes]:
+    """Plain and by run lengths, from all four corners, with a palette, and of 16 bits."""
+    colour = noise(3)
+    files = {
+        f"corner-{corner}.tga": targa(_from_corner(colour, corner), 2, 24, corner << 4)
+        for corner in range(4)
+    }
+    files["plain.tga"] = targa(noise(4)[..., [2, 1, 0, 3]], 2, 32, 0x28)
+    files["grey.tga"] = targa(noise(), 3, 8, 0x20)
+    files["grey-alpha.tga"] = targa(noise(2), 3, 16, 0x28)
+    files["runs.tga"] = saved(Image.fromarray(colour), "TGA", compression="tga_rle")
+    files["palette.tga"] = saved(Image.fromarray(colour).quantize(256), "TGA")
+    return files
+
+
+def targa(samples: NDArray[np.uint8], kind: int, bits: int, descriptor: int) -> bytes:
+    """A Targa file by the book, of samples in the order in which they are stored."""
+    height, width = samples.shape[:2]
+    head = struct.pack("<BBBHHBHHHHBB", 0, 0, kind, 0, 0, 0, 0, 0, width, height, bits, descriptor)
+    return head + samples.tobytes()
+
+
+def from_targa(content: bytes) -> NDArray[np.uint8]:
+    """``(H, W, C)`` of a Targa file that is stored plainly, from the lower left corner."""
+    _, _, _, _, _, _, _, _, width, height, bits, descriptor = struct.unpack(
+        "<BBBHHBHHHHBB", content[:18]
+    )
+    assert not descriptor & 0x30
+    count = height * width * bits // 8
+    planes = np.frombuffer(content[18 : 18 + count], np.uint8).reshape(height, width, -1)[::-1]
+    return planes if planes.shape[2] < 3 else planes[..., [2, 1, 0, *range(3, planes.shape[2])]]
+
+
+def _from_corner(colour: NDArray[np.uint8], corner: int) -> NDArray[np.uint8]:
+    """BGR, stored from the lower left, lower right, upper left or upper right corner."""
+    stored = colour[..., ::-1]
+    stored = stored[:, ::-1] if corner & 1 else stored
+    return np.ascontiguousarray(stored if corner & 2 else stored[::-1])
+
+
+def direct_draws() -> dict[str, bytes]:
+    """Plain, and by blocks."""
+    plain = {"grey": noise(), "grey-alpha": noise(2), "colour": noise(3), "clear": noise(4)}
+    files = {f"{name}.dds": saved(Image.fromarray(plain[name]), "DDS") for name in plain}
+    for kind in ("DXT1", "DXT5", "BC3", "BC5"):
+        image = Image.fromarray(ramp(3 if kind in ("DXT1", "BC5") else 4))
+        files[f"{kind}.dds"] = saved(image, "DDS", pixel_format=kind)
+    return files
 
 
 def saved(image: Image.Image, form: str, **options: Any) -> bytes:

@@ -87,15 +87,15 @@ def test_where_nothing_can_be_done_no_network_is_loaded(
 def test_pictures_in_folders_that_are_not_read_are_told(photos: Path) -> None:
     (photos / "in" / "below").mkdir(parents=True)
     shutil.copy("a.png", "in")
-    for name in ("in/skin.tga", "in/below/Wall.DDS", "in/notes.txt", "in/.hidden.tga"):
-        Path(name).write_bytes(b"DDS ")
+    for name in ("in/scan.psd", "in/below/Wall.EXR", "in/notes.txt", "in/.hidden.psd"):
+        Path(name).write_bytes(b"8BPS")
     usual = _infer("-r", "in", "-o", "out")
     assert (usual.exit_code, usual.stdout) == (0, "out/a_x4.png\n")
     assert usual.stderr.startswith("1 upscaled, 2 left out since their kind is not read; ")
     told = _infer("-r", "in", "-o", "out", "--dry-run", "-v")
     assert told.stderr.splitlines() == [
-        "in/skin.tga: left out, since .tga is not read",
-        "in/below/Wall.DDS: left out, since .DDS is not read",
+        "in/scan.psd: left out, since .psd is not read",
+        "in/below/Wall.EXR: left out, since .EXR is not read",
         "1 to upscale, 2 left out since their kind is not read",
     ]
 

@@ -1,7 +1,7 @@
 """Files of every kind beside what libvips makes of them, which has loaders of its own.
 
-BMP it does not read, nor two kinds of TIFF: there OpenCV is the judge, which decodes only 16 bits
-for us, or what was written.
+BMP it does not read, nor two kinds of TIFF, nor textures: there OpenCV is the judge, which decodes
+only 16 bits for us, or what was written.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import pyvips
-from image_corpus import UNREADABLE, noise, whole_files
+from image_corpus import UNREADABLE, noise, ramp, whole_files
 from numpy.typing import NDArray
 
 from agsr.decode import decode
@@ -20,11 +20,12 @@ from agsr.errors import ImageError
 
 WHOLE = whole_files()
 AS_WRITTEN = ("zstd.tif", "lzma.tif", "moving.avif")
+TEXTURES = tuple(name for name in WHOLE if name.endswith((".tga", ".dds")))
 TOLERANCE = {".jpg": 1, ".jpeg": 1, ".avif": 3, ".bmp": 7}
 """Levels by suffix where decoders round in their own way; OpenCV fills five bits up with zeros."""
 
 
-@pytest.mark.parametrize("name", sorted(set(WHOLE) - {*UNREADABLE, *AS_WRITTEN}))
+@pytest.mark.parametrize("name", sorted(set(WHOLE) - {*UNREADABLE, *AS_WRITTEN, *TEXTURES}))
 def test_every_kind_of_file_is_decoded_as_another_decoder_does(name: str) -> None:
     found = decode(WHOLE[name], name)
     pixels, alpha = _judged(name)
@@ -42,6 +43,25 @@ def test_every_kind_of_file_is_decoded_as_another_decoder_does(name: str) -> Non
 def test_what_no_other_decoder_reads_is_decoded_as_it_was_written(name: str) -> None:
     difference = np.abs(decode(WHOLE[name], name).pixels.astype(int) - noise(3))
     assert difference.mean() <= (3 if name.endswith("avif") else 0)
+
+
+@pytest.mark.parametrize("name", [n for n in TEXTURES if "ours" not in n])
+def test_textures_are_decoded_as_they_were_written(name: str) -> None:
+    """What we write is compared in `test_round_trips`."""
+    found = decode(WHOLE[name], name)
+    pixels = found.pixels.reshape(*found.pixels.shape[:2], -1)
+    if found.alpha is not None:
+        pixels = np.dstack([pixels, found.alpha])
+    channels = pixels.shape[2]
+    written = noise(*[channels][channels == 1 :]).reshape(pixels.shape)
+    in_blocks = name.startswith(("DXT", "BC"))
+    if in_blocks:
+        written = ramp(channels)
+    difference = np.abs(pixels.astype(int) - written)
+    if name == "BC5.dds":  # two channels, for normals
+        assert not pixels[..., 2].any()
+        difference = difference[..., :2]
+    assert difference.max() <= (17 if in_blocks else 0)  # they keep four levels, of five bits
 
 
 @pytest.mark.parametrize("name", UNREADABLE)

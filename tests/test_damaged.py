@@ -56,11 +56,11 @@ def test_one_colour_that_means_transparent_becomes_alpha(kind: int, depth: int) 
 @pytest.mark.parametrize("name", READABLE)
 def test_truncated_files_of_every_kind_are_refused(name: str) -> None:
     """Unless what is missing holds no pixels of the first picture."""
-    whole, refused = decode(WHOLE[name], "a").pixels, 0
+    whole, refused = decode(WHOLE[name], name).pixels, 0
     for content in truncated(WHOLE[name]):
         with quiet_decoders():
             try:
-                found = decode(content, "a").pixels
+                found = decode(content, name).pixels
             except ImageError as error:
                 assert "truncated" in str(error)  # noqa: PT017  # not every length must raise
                 refused += 1

@@ -202,7 +202,7 @@ def test_the_same_command_again_plans_the_same(options: dict[str, object]) -> No
 
 def test_unread_pictures_are_told_once(tmp_path: Path) -> None:
     (tmp_path / "in" / "below").mkdir(parents=True)
-    unread = [tmp_path / "in" / "a.tga", tmp_path / "in" / "below" / "b.psd"]
+    unread = [tmp_path / "in" / "a.jxl", tmp_path / "in" / "below" / "b.psd"]
     for path in (*unread, tmp_path / "in" / "notes.txt"):
         path.touch()
     told: list[Path] = []

@@ -127,4 +127,4 @@ def test_the_quality_in_the_table_is_the_default(row: list[str]) -> None:
         assert usual == encode(picture, suffix, "a", quality)
         assert usual != encode(picture, suffix, "a", quality - 1)
     else:
-        assert np.array_equal(decode(usual, "a").pixels, picture.pixels)
+        assert np.array_equal(decode(usual, f"a{suffix}").pixels, picture.pixels)

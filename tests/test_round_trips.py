@@ -1,6 +1,7 @@
 """What is written, as libvips reads it: pixels, alpha, depth, profile, EXIF, orientation, DPI.
 
-libvips has loaders of its own for all formats but BMP, which OpenCV judges.
+libvips has loaders of its own for all formats but BMP, which OpenCV judges, and Targa, which
+`image_corpus` reads by the book.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import pyvips
-from image_corpus import noise
+from image_corpus import from_targa, noise
 from PIL import Image
 from test_metadata import GREY, SRGB, TARGETS, tagged_file
 
@@ -21,7 +22,7 @@ from agsr.encode import FORMATS, encode
 from agsr.metadata import Metadata
 from agsr.picture import Picture
 
-EXACT = [".png", ".tif", ".tiff", ".webp"]
+EXACT = [".png", ".tif", ".tiff", ".webp", ".tga"]
 MILLIMETRES = 25.4
 Seen = Any
 
@@ -64,6 +65,8 @@ def test_pixels_depth_and_alpha_are_what_another_reader_sees(
     if suffix == ".bmp":
         shown = cv2.imdecode(np.frombuffer(written, np.uint8), cv2.IMREAD_UNCHANGED)
         shown = shown[..., ::-1] if shown.ndim == 3 else shown[..., None]
+    elif suffix == ".tga":
+        shown = from_targa(written)
     else:
         shown = _seen(written).numpy().reshape(*picture.pixels.shape[:2], -1)
     assert (shown.shape, shown.dtype) == (expected.shape, expected.dtype)
