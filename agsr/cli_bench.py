@@ -284,7 +284,8 @@ def _check_sets(sets: tuple[ImageSet, ...], sizes: tuple[Any, ...], rounds: int)
 def _check_files(weights: Sequence[str]) -> None:
     for name in weights:
         if is_path(name) and not Path(name).is_file():
-            raise ModelError(f"{name}: no such file")
+            reason = "not a file" if Path(name).exists() else "no such file"
+            raise ModelError(f"{name}: {reason}")
 
 
 def _leave(result: BenchResult) -> None:
@@ -294,11 +295,9 @@ def _leave(result: BenchResult) -> None:
     ran: dict[str, bool] = {}
     for row in result.rows:
         if row.contender.is_network:
-            network, failed = (
-                row.contender.weights,
-                row.error and not row.quality and not row.timings,
-            )
-            ran[network] = ran.get(network, False) or not failed
+            network = row.contender.weights
+            worked = not row.error or bool(row.quality or row.timings)
+            ran[network] = worked or ran.get(network, False)
     if not any(ran.values()):
         raise click.ClickException("nothing could run here")
     if unable := [network for network, anywhere in ran.items() if not anywhere]:

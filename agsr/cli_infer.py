@@ -60,16 +60,8 @@ class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
     "-f",
     "--ext",
     type=click.Choice(
-        [
-            "png",
-            "jpg",
-            "webp",
-            "tif",
-            "avif",
-            "bmp",
-            "tga",
-            *(e[1:] for e in WRITABLE if e != ".m4v"),
-        ]
+        ["png", "jpg", "webp", "tif", "avif", "bmp", "tga"]
+        + [ending[1:] for ending in WRITABLE if ending != ".m4v"]
     ),
     help="Format of images, or of videos, that -o does not name. [default: png; videos: their own]",
 )

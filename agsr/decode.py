@@ -28,13 +28,15 @@ from agsr.textures import (
     DIRECT_DRAW,
     TARGA,
     TARGA_ENDING,
-    check_direct_draw,
+    is_direct_draw,
     is_targa,
+    read_direct_draw,
     without_unused_alpha,
 )
 from agsr.unread import is_raw, what_it_is
 
-FORMATS: Final = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", DIRECT_DRAW, TARGA)
+_TOLD_BY_CONTENT: Final = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", DIRECT_DRAW)
+FORMATS: Final = (*_TOLD_BY_CONTENT, TARGA)
 """What is read, by Pillow's names; JPEG includes MPO, the JPEG with extras of phones."""
 
 READABLE: Final = frozenset(
@@ -72,7 +74,7 @@ _log = logging.getLogger(__name__)
 
 def formats_of(name: str) -> tuple[str, ...]:
     """Those of `FORMATS` that a file of this name may have: nearly any bytes could be Targa."""
-    return FORMATS if is_targa(name) else tuple(form for form in FORMATS if form != TARGA)
+    return FORMATS if is_targa(name) else _TOLD_BY_CONTENT
 
 
 def decode(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -99,10 +101,8 @@ def decode(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
             raise ImageError(f"{name}: {known}") from None
         raise ImageError(
             f"{name}: not an image, or truncated ({size}); expected 8 or 16 bits per channel in "
-            f"one of {' '.join(FORMATS)}"
+            f"one of {' '.join(_TOLD_BY_CONTENT)}, or {TARGA} named {TARGA_ENDING}"
         ) from None
-    except NotImplementedError as error:  # of Pillow's reader of textures
-        raise ImageError(f"{name}: not read: {error}; magick in.dds out.png") from None
     except Exception as error:  # damaged files make decoders raise nearly anything
         raise ImageError(f"{name}: damaged or truncated ({size})") from error
 
@@ -110,10 +110,10 @@ def decode(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
 def _decode(content: bytes, name: str, max_pixels: int) -> Picture:
     if is_raw(name):  # else its preview would be taken for it
         raise UnidentifiedImageError
+    if is_direct_draw(content):
+        return read_direct_draw(content, name, lambda size: _check_size(size, name, max_pixels))
     with _opened(content, name) as image:
         _check_size(image.size, name, max_pixels)
-        if image.format == DIRECT_DRAW:
-            check_direct_draw(content, name)
         _tell_what_is_left_out(image, name)
         if image.format == "PNG":
             image.load()  # its EXIF may follow the pixels
@@ -123,8 +123,8 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Picture:
         else:
             image.load()
             picture = from_pillow(image, metadata, name)
-            if image.format in (DIRECT_DRAW, TARGA):
-                picture = without_unused_alpha(picture, image.format, content)
+            if image.format == TARGA:
+                picture = without_unused_alpha(picture, content)
         return _upright(picture, 1 if _is_turned(image) else orientation, name)
 
 

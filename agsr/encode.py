@@ -39,7 +39,7 @@ class Format:
     segment: int | None = None
     """Most bytes of EXIF or of XMP."""
     dpi: bool = True
-    """Has a place for the resolution; else EXIF tells it."""
+    """Has a place for the resolution; else EXIF tells it, where there is a place for that."""
     largest_side: int | None = None
     """Most pixels of a row or of a column."""
     memory: int | None = None
@@ -88,6 +88,7 @@ _BMP = Format(name="BMP", alpha=False, profile=False, memory=5, usual_share=1, l
 _TGA = Format(
     name="TGA",
     profile=False,
+    dpi=False,
     largest_side=65_535,
     memory=5,
     usual_share=1,

@@ -36,18 +36,42 @@ def shrunk(picture: Picture, height: int, width: int) -> Picture:
     return gathered(shrunk_stripes(in_stripes(picture), height, width))
 
 
-def shrunk_stripes(stripes: Stripes, height: int, width: int) -> Stripes:
-    """`shrunk` for what is made band by band."""
-    if (stripes.height, stripes.width) == (height, width):
+def shrunk_stripes(stripes: Stripes, height: int, width: int, margin: int = 0) -> Stripes:
+    """`shrunk` for what is made band by band.
+
+    Args:
+        stripes: A picture, with a margin that the filter reads and that is not in the result.
+        height: Of the result, pixels.
+        width: Of the result, pixels.
+        margin: Pixels at each side of the picture.
+    """
+    if (stripes.height - 2 * margin, stripes.width - 2 * margin) != (height, width):
+        bands = _bands(stripes, height, width, margin)
+    elif margin:
+        bands = _inside(stripes, margin)
+    else:
         return stripes
-    return stripes.remade(_bands(stripes, height, width), height=height, width=width)
+    return stripes.remade(bands, height=height, width=width)
 
 
-def _bands(stripes: Stripes, height: int, width: int) -> Iterator[Picture]:
+def _inside(stripes: Stripes, margin: int) -> Iterator[Picture]:
+    """Bands without the margin."""
+    across = slice(margin, stripes.width - margin)
+    top = 0
+    with closing(stripes):
+        for band in stripes.bands:
+            first, last = margin - top, stripes.height - margin - top
+            down = slice(max(first, 0), max(last, 0))
+            if len(pixels := band.pixels[down, across]):
+                yield Picture(pixels, None if band.alpha is None else band.alpha[down, across])
+            top += len(band.pixels)
+
+
+def _bands(stripes: Stripes, height: int, width: int, margin: int) -> Iterator[Picture]:
     with closing(stripes):
         few = (part for band in stripes.bands for part in in_stripes(band, _ROWS).bands)
-        wide = (_narrowed(_weighted(part), width) for part in few)
-        for planes in _shortened(wide, stripes.height, height):
+        wide = (_narrowed(_weighted(part), width, margin) for part in few)
+        for planes in _shortened(wide, stripes.height, height, margin):
             yield _unweighted(planes, stripes)
 
 
@@ -71,24 +95,26 @@ def _unweighted(planes: Planes, like: Stripes) -> Picture:
     return Picture(_rounded(colour if count == 3 else colour[..., 0], like.dtype), alpha)
 
 
-def _narrowed(planes: Planes, width: int) -> Planes:
+def _narrowed(planes: Planes, width: int, margin: int) -> Planes:
     """``(H, W, C)`` → ``(H, width, C)``."""
     height, old, channels = planes.shape
-    if width == old:
-        return planes
+    if width == old - 2 * margin:
+        return planes[:, margin : old - margin]
+    inside = (margin, 0, old - margin, height)  # what the filter reads may lie outside
     result = np.empty((height, width, channels), np.float32)
     for channel in range(channels):
         image = Image.fromarray(np.ascontiguousarray(planes[..., channel]))
-        result[..., channel] = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+        narrow = image.resize((width, height), Image.Resampling.BICUBIC, inside)
+        result[..., channel] = np.asarray(narrow)
     return result
 
 
-def _shortened(bands: Iterable[Planes], old: int, height: int) -> Iterator[Planes]:
+def _shortened(bands: Iterable[Planes], old: int, height: int, margin: int) -> Iterator[Planes]:
     """Bands of ``old`` rows altogether → bands of ``height`` rows altogether."""
     if height == old:
         yield from bands
         return
-    filters = [_filter(row, old, height) for row in range(height)]
+    filters = [_filter(row, old, height, margin) for row in range(height)]
     done = first = 0  # result rows that are made; number of the first row that is held
     held: Planes | None = None
     for band in bands:
@@ -124,10 +150,11 @@ class _Filter:
         return total.astype(np.float32)
 
 
-def _filter(row: int, old: int, new: int) -> _Filter:
+def _filter(row: int, old: int, new: int, margin: int) -> _Filter:
     """Pillow's filter for a row of the result."""
-    stretch = max(old / new, 1.0)
-    centre, reach = (row + 0.5) * (old / new), _REACH * stretch
+    scale = (old - 2 * margin) / new
+    stretch = max(scale, 1.0)
+    centre, reach = margin + (row + 0.5) * scale, _REACH * stretch
     start, stop = max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), old)
     weights = [_cubic((x - centre + 0.5) * (1 / stretch)) for x in range(start, stop)]
     total = 0.0

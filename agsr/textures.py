@@ -1,18 +1,30 @@
-"""Textures of games: Targa and DirectDraw files, which Pillow decodes, and what it doesn't tell.
+"""Textures of games: DirectDraw files, and what Targa files leave unsaid.
 
-Sources: Truevision, *TGA File Format Specification*, version 2.0; Microsoft, *DDS file layout*.
+Pillow decodes blocks; plain pixels are decoded here, since it takes a second per megapixel for them
+and knows only some of their names.
+
+Sources: Microsoft, *DDS file layout* and *DXGI_FORMAT*; Truevision, *TGA File Format
+Specification*, version 2.0.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import struct
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import PurePath
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from agsr.errors import ImageError
-from agsr.picture import Picture
+from agsr.metadata import Metadata
+from agsr.picture import Picture, Pixels
+from agsr.pillow import from_pillow
 
 TARGA: Final = "TGA"
 DIRECT_DRAW: Final = "DDS"
@@ -20,14 +32,53 @@ DIRECT_DRAW: Final = "DDS"
 
 TARGA_ENDING: Final = ".tga"
 
-_PIXEL_FORMAT, _DX10_HEADER = 84, 128  # bytes from the beginning of a DDS file
-_CUBE, _VOLUME, _VOLUME_DX10, _CUBE_DX10 = 0x200, 0x20_0000, 4, 4
-_PUNCHED_THROUGH: Final = frozenset({b"DXT1", 70, 71, 72})
-"""Codes of BC1, whose colours may have one that is clear."""
-_FLOATING: Final = frozenset({94, 95, 96})
-"""Codes of BC6H."""
+_MAGIC: Final = b"DDS "
+_HEADER: Final = struct.Struct("<4x 6I 52x I 4s I 4I 4x I 12x")
+_MORE: Final = struct.Struct("<5I")
+"""Behind the header, where its letters are DX10."""
+
+_HAS_ALPHA, _HAS_LETTERS, _IS_RGB, _IS_GREY = 0x1, 0x4, 0x40, 0x2_0000  # of a pixel format
+_CUBE, _VOLUME, _CUBE_DX10, _VOLUME_DX10 = 0x200, 0x20_0000, 4, 4
+
+_RGBA: Final = (0xFF, 0xFF00, 0xFF_0000, 0xFF00_0000)
+_BGRA: Final = (0xFF_0000, 0xFF00, 0xFF, 0xFF00_0000)
+_PLAIN: Final[dict[int, tuple[int, tuple[int, ...]]]] = {
+    **dict.fromkeys((27, 28, 29), (32, _RGBA)),
+    **dict.fromkeys((87, 90, 91), (32, _BGRA)),
+    **dict.fromkeys((88, 92, 93), (32, _BGRA[:3])),
+    **dict.fromkeys((60, 61), (8, (0xFF,))),
+    56: (16, (0xFFFF,)),
+}
+"""By DXGI_FORMAT, bits of a pixel and of its channels."""
+
+_SAME_BYTES: Final = {72: 71, 75: 74, 78: 77}
+"""BC1 to BC3 in sRGB, and the names by which Pillow knows them."""
+
+_BC1: Final = (b"DXT1", 70, 71, 72)
+_BC6H: Final = (94, 95, 96)
+
+_ROWS = 256
+"""Decoded at a time, for the sake of memory."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Surface:
+    """What the header of a DDS file says."""
+
+    height: int
+    width: int
+    kind: bytes | int
+    """Four letters, or a DXGI_FORMAT; neither counts where there are channels."""
+    bits: int
+    """Of a pixel, where there are channels."""
+    channels: tuple[int, ...]
+    """Masks of red, green, blue and alpha, of grey, or none: blocks, or what is not read."""
+    start: int
+    """Of the pixels, in bytes."""
+    pictures: int
+    """Faces of a cube, slices of a volume, members of an array."""
 
 
 def is_targa(name: str) -> bool:
@@ -35,51 +86,117 @@ def is_targa(name: str) -> bool:
     return PurePath(name).suffix.lower() == TARGA_ENDING
 
 
-def check_direct_draw(content: bytes, name: str) -> None:
-    """Refuse what Pillow would cut off, and tell what is left out.
-
-    Raises:
-        ImageError: Its pixels are floating-point light.
-    """
-    if _code(content) in _FLOATING:
-        raise ImageError(
-            f"{name}: of floating-point light (BC6H); tone-map it to 16-bit PNG or TIFF"
-        )
-    if (count := _pictures(content)) > 1:
-        _log.warning("%s: holds %d pictures; only the first is taken", name, count)
+def is_direct_draw(content: bytes) -> bool:
+    """Whether a file is DirectDraw."""
+    return content.startswith(_MAGIC)
 
 
-def without_unused_alpha(picture: Picture, kind: str, content: bytes) -> Picture:
-    """A texture without the alpha that every pixel has for the sake of its size alone.
+def without_unused_alpha(picture: Picture, content: bytes) -> Picture:
+    """What a Targa file shows, without bits of alpha that only fill up its pixels.
 
-    In Targa of 32 bits, where the header counts no bits of alpha and all are zero; in BC1, where
-    no pixel is clear.
+    Its header counts the bits of alpha. Some programs count none and write some, so alpha is left
+    out only where it says nothing, as it does in 16 bits that are all clear.
     """
     alpha = picture.alpha
-    if alpha is None:
+    if alpha is None or (alpha != alpha.flat[0]).any():
         return picture
-    if kind == TARGA:
-        unused = content[17] & 0b1111 == 0 and not bool(alpha.any())
-    else:
-        unused = _code(content) in _PUNCHED_THROUGH and bool(alpha.all())
+    counted, depth = content[17] & 0b1111, content[16]
+    unused = not counted or (depth == 16 and not alpha.flat[0])
     return replace(picture, alpha=None) if unused else picture
 
 
-def _code(content: bytes) -> bytes | int:
-    """How a DDS file's pixels are stored: four letters, or a DXGI_FORMAT."""
-    letters = content[_PIXEL_FORMAT : _PIXEL_FORMAT + 4]
-    return _number(content, _DX10_HEADER) if letters == b"DX10" else letters
+def read_direct_draw(
+    content: bytes, name: str, check_size: Callable[[tuple[int, int]], None]
+) -> Picture:
+    """Decode a DDS file: its first picture, which is told if there are others.
+
+    Args:
+        content: The whole file.
+        name: Of the file, for messages.
+        check_size: Given width and height before anything is decoded.
+
+    Raises:
+        ImageError: Its pixels are of a kind that isn't read.
+    """
+    surface = _surface(content)
+    check_size((surface.width, surface.height))
+    if surface.pictures > 1:
+        _log.warning("%s: holds %d pictures; only the first is taken", name, surface.pictures)
+    if surface.channels:
+        return _of_samples(_plain(content, surface))
+    if surface.kind in _BC6H:
+        raise ImageError(f"{name}: of floating-point light; tone-map it to 16-bit PNG or TIFF")
+    if surface.kind in _SAME_BYTES:
+        code = struct.pack("<I", _SAME_BYTES[surface.kind])
+        content = content[: _HEADER.size] + code + content[_HEADER.size + len(code) :]
+    try:
+        with Image.open(io.BytesIO(content), formats=[DIRECT_DRAW]) as image:
+            image.load()
+            picture = from_pillow(image, Metadata(), name)
+    except NotImplementedError:
+        kind = f"DXGI_FORMAT {surface.kind}" if isinstance(surface.kind, int) else surface.kind
+        raise ImageError(
+            f"{name}: a texture of a kind that is not read, {kind!r}; texconv -ft png in.dds"
+        ) from None
+    opaque = picture.alpha is not None and picture.alpha.all()
+    return replace(picture, alpha=None) if surface.kind in _BC1 and opaque else picture
 
 
-def _pictures(content: bytes) -> int:
-    """Faces of a cube, slices of a volume, or members of an array."""
-    depth, kinds = _number(content, 24), _number(content, 112)
-    cube, volume, members = bool(kinds & _CUBE), bool(kinds & _VOLUME), 1
-    if content[_PIXEL_FORMAT : _PIXEL_FORMAT + 4] == b"DX10":
-        _, dimension, flags, members = struct.unpack_from("<4I", content, _DX10_HEADER)
-        cube, volume = cube or bool(flags & _CUBE_DX10), volume or dimension == _VOLUME_DX10
-    return depth if volume else max(members, 1) * (6 if cube else 1)
+def _surface(content: bytes) -> _Surface:
+    (_, _, height, width, _, depth, flags, letters, bits, *masks, kinds) = _HEADER.unpack(
+        content[: _HEADER.size]
+    )
+    kind: bytes | int = letters
+    channels: tuple[int, ...] = ()
+    start = _HEADER.size
+    pictures = (6 if kinds & _CUBE else 1) * (depth if kinds & _VOLUME else 1)
+    if flags & _HAS_LETTERS and letters == b"DX10":
+        code, dimension, more, members, _ = _MORE.unpack_from(content, start)
+        start += _MORE.size
+        kind, (bits, channels) = code, _PLAIN.get(code, (0, ()))
+        pictures = members * (6 if more & _CUBE_DX10 else 1)
+        pictures *= depth if dimension == _VOLUME_DX10 else 1
+    elif flags & _IS_RGB:
+        channels = tuple(masks if flags & _HAS_ALPHA else masks[:3])
+    elif flags & _IS_GREY and not flags & _HAS_ALPHA:
+        channels = ((1 << min(bits, 32)) - 1,)  # some write a mask beside all bits
+    return _Surface(height, width, kind, bits, channels, start, pictures)
 
 
-def _number(content: bytes, offset: int) -> int:
-    return int.from_bytes(content[offset : offset + 4], "little")
+def _plain(content: bytes, surface: _Surface) -> Pixels:
+    """``(H, W, C)`` levels of the channels; a `ValueError` where there are too few bytes.
+
+    Grey of 16 bits stays so; all else becomes 8.
+    """
+    height, width, size = surface.height, surface.width, surface.bits // 8
+    if not 0 < size <= 4 or not height * width:
+        raise ValueError(f"{width}x{height} pixels of {surface.bits} bits")
+    stored = np.frombuffer(content, np.uint8, height * width * size, surface.start)
+    rows = stored.reshape(height, width, size)
+    deep = surface.bits == 16 and len(surface.channels) == 1
+    result = np.empty((height, width, len(surface.channels)), np.uint16 if deep else np.uint8)
+    for top in range(0, height, _ROWS):
+        part = rows[top : top + _ROWS]
+        pixels = np.zeros(part.shape[:2], np.uint64)
+        for place in range(size):
+            pixels |= part[..., place].astype(np.uint64) << np.uint64(8 * place)
+        for channel, mask in enumerate(surface.channels):
+            result[top : top + _ROWS, :, channel] = _levels(pixels, mask, 65535 if deep else 255)
+    return result
+
+
+def _levels(pixels: NDArray[np.uint64], mask: int, white: int) -> NDArray[np.uint64]:
+    """The bits below a mask, as levels up to ``white``."""
+    lowest = max(mask & -mask, 1)
+    most = max(mask // lowest, 1)
+    found = (pixels & np.uint64(mask)) // np.uint64(lowest)
+    return np.asarray((found * np.uint64(white) + np.uint64(most // 2)) // np.uint64(most))
+
+
+def _of_samples(samples: Pixels) -> Picture:
+    """Grey, or colours; the fourth channel is alpha."""
+    if samples.shape[2] == 1:
+        return Picture(samples[..., 0])
+    colour: Any = np.ascontiguousarray(samples[..., :3])
+    alpha: Any = np.ascontiguousarray(samples[..., 3]) if samples.shape[2] == 4 else None
+    return Picture(colour, alpha)

@@ -82,7 +82,7 @@ def process(
         An outcome per job, in order.
 
     Raises:
-        KeyboardInterrupt: It came while the network ran; the results before are written and told.
+        KeyboardInterrupt: It came in here; the results that are complete are told before.
     """
     reader, writer = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "write")
     writing: deque[Future[Outcome]] = deque()
@@ -91,11 +91,9 @@ def process(
         for number, (job, read) in enumerate(readings):
             share = _shifted(progress, number)
             begin = partial(_begin, upscaler, job, read, options, writing, share)
-            written = _upscale_and_write(begin, writer, job, options)
+            writing.append(_upscale_and_write(begin, writer, job, options))
             share(1)
-            writing.append(written)
-            if len(writing) > 1:
-                yield writing.popleft().result()
+            yield from _ended(writing, but=1)
         yield from _ended(writing)
     except KeyboardInterrupt:
         yield from _ended(writing)
@@ -105,9 +103,12 @@ def process(
             pool.shutdown(cancel_futures=True)
 
 
-def _ended(writing: deque[Future[Outcome]]) -> Iterator[Outcome]:
-    while writing:
-        yield writing.popleft().result()
+def _ended(writing: deque[Future[Outcome]], but: int = 0) -> Iterator[Outcome]:
+    """The outcomes, but for some of the last; each leaves the queue once it is known."""
+    while len(writing) > but:
+        outcome = writing[0].result()
+        writing.popleft()
+        yield outcome
 
 
 def _one_ahead(

@@ -38,20 +38,15 @@ class TileChoice:
         return self._tile, self._halo
 
     @property
-    def halo(self) -> int:
-        """LR pixels read around a tile.
+    def margin(self) -> int:
+        """LR pixels to see beyond an image's border: the halo, as far as the network sees.
 
         Raises:
-            BackendError: It is not known.
+            BackendError: The halo is not known.
         """
-        info = self._backend.info
-        halo = info.receptive_radius if isinstance(self._halo, str) else self._halo
-        if halo is None:
-            raise BackendError(
-                f"{info.model} doesn't tell its receptive radius, which halo 'exact' needs; "
-                "give the halo as a number of pixels"
-            )
-        return halo
+        seen = self._backend.info.receptive_radius
+        halo = self._halo_pixels()
+        return halo if seen is None else min(halo, seen)
 
     def of(self, arrays: Sequence[Array]) -> tuple[Tile, int]:
         """Tile and halo for arrays of one size that are enlarged side by side.
@@ -60,7 +55,7 @@ class TileChoice:
             BackendError: The halo is not known, or larger than what the backend takes.
         """
         height, width = arrays[0].shape[:2]
-        halo = self.halo
+        halo = self._halo_pixels()
         if isinstance(self._tile, str):
             tile = auto_tile(height, width, self._room(arrays), halo, self._backend.tile_area)
         else:
@@ -85,6 +80,16 @@ class TileChoice:
         row = SCALE**2 * sum(array[0].nbytes for array in arrays) * BANDS_HELD
         pixel = self._backend.bytes_per_pixel
         return Room(int(free * _SHARE), pixel, row if device is None else 0)
+
+    def _halo_pixels(self) -> int:
+        info = self._backend.info
+        halo = info.receptive_radius if isinstance(self._halo, str) else self._halo
+        if halo is None:
+            raise BackendError(
+                f"{info.model} doesn't tell its receptive radius, which halo 'exact' needs; "
+                "give the halo as a number of pixels"
+            )
+        return halo
 
     def _within_backend(self, height: int, width: int, tile: Tile, halo: int) -> Tile:
         """The tile, or a smaller one if the backend doesn't take its windows."""

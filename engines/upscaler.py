@@ -19,7 +19,7 @@ from PIL import Image
 from agsr.alpha import bounded, without_hidden_colour
 from agsr.arrays import upscaled_array
 from agsr.backend import Backend, BackendInfo
-from agsr.border import BORDERS, Border, extended, shrunk_inside
+from agsr.border import BORDERS, Border, extended
 from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import SCALE
 from agsr.engines.select import open_backend
@@ -27,6 +27,7 @@ from agsr.engines.tile_choice import TileChoice
 from agsr.engines.tiles import Array, Progress, enlarged_bands
 from agsr.picture import Picture, Stripes, gathered, in_stripes
 from agsr.pillow import upscaled_pillow
+from agsr.shrink import shrunk_stripes
 from agsr.sizing import Sizing
 from agsr.tiling import DEFAULT_HALO
 
@@ -154,11 +155,11 @@ class Upscaler:
         larger = target[0] > height or target[1] > width
         margin = 0
         if self._border is not None:
-            margin = self._choice.halo
+            margin = self._choice.margin
             picture = extended(picture, self._border, margin)
         if larger:
-            return shrunk_inside(self._enlarged(picture, progress), margin * SCALE, *target)
-        return shrunk_inside(in_stripes(picture), margin, *target)
+            return shrunk_stripes(self._enlarged(picture, progress), *target, margin * SCALE)
+        return shrunk_stripes(in_stripes(picture), *target, margin)
 
     def close(self) -> None:
         """Release the backend, if it was opened here."""

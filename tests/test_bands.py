@@ -105,21 +105,29 @@ def test_bands_are_the_whole_result(
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("size", [(32, 40), (63, 80), (64, 79), (1, 1)])
+@pytest.mark.parametrize(
+    "size", [(32, 40), (50, 66), (49, 66), (50, 65), (63, 80), (64, 79), (1, 1)]
+)
+@pytest.mark.parametrize("margin", [0, 7])
 def test_shrinking_in_bands_is_pillows_along_rows_and_then_columns(
-    size: tuple[int, int], dtype: type
+    size: tuple[int, int], margin: int, dtype: type
 ) -> None:
+    """Also of what lies within a margin, which the filter reads."""
     picture = _picture(64, 80, colour=False, alpha=False, dtype=dtype)
-    result = shrunk(picture, *size)
-    for rows in (1, 5, 33):
-        banded = gathered(shrunk_stripes(in_stripes(picture, rows), *size))
-        assert np.array_equal(banded.pixels, result.pixels)
+    height, width = min(size[0], 64 - 2 * margin), min(size[1], 80 - 2 * margin)
+    results = [
+        gathered(shrunk_stripes(in_stripes(picture, rows), height, width, margin)).pixels
+        for rows in (64, 1, 5, 33)
+    ]
+    assert all(np.array_equal(banded, results[0]) for banded in results)
+    assert margin or np.array_equal(results[0], shrunk(picture, height, width).pixels)
     narrow = Image.fromarray(picture.pixels.astype(np.float32)).resize(
-        (size[1], 64), Image.Resampling.BICUBIC
+        (width, 64), Image.Resampling.BICUBIC, (margin, 0, 80 - margin, 64)
     )
-    small = np.asarray(narrow.resize(size[::-1], Image.Resampling.BICUBIC))
+    inside = (0, margin, width, 64 - margin)
+    small = np.asarray(narrow.resize((width, height), Image.Resampling.BICUBIC, inside))
     expected = np.floor(small.clip(0, np.iinfo(dtype).max) + np.float32(0.5))
-    assert np.abs(expected - result.pixels).max() <= (0 if dtype is np.uint8 else 1)
+    assert np.abs(expected - results[0]).max() <= (0 if dtype is np.uint8 else 1)
 
 
 def test_memory_that_runs_out_half_way_costs_only_the_rows_below() -> None:

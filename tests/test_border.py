@@ -47,14 +47,15 @@ def test_only_the_picture_itself_is_in_the_result(
     assert np.array_equal(result, image.repeat(4, axis=0).repeat(4, axis=1))
 
 
-@pytest.mark.parametrize("scale", [4, 2, 1.5, 0.5])
+@pytest.mark.parametrize("scale", [4, 2, 1.25, 0.5])
 @pytest.mark.parametrize("tile", [0, 20])
 def test_a_texture_that_tiles_still_does(
     texture: NDArray[np.uint8], scale: float, tile: int
 ) -> None:
     """Its result is that of the middle of nine, to a level."""
     sizing = Sizing(scale=scale)
-    with Upscaler("psnr", backend="ort", steps=1, tile=tile, border="wrap") as upscaler:
+    options = {"backend": "ort", "steps": 1, "tile": tile, "halo": "exact"}
+    with Upscaler("psnr", border="wrap", **options) as upscaler:
         single = upscaler.picture(Picture(texture), sizing=sizing).pixels
         nine = Picture(np.tile(texture, (3, 3, 1)))
         backend = upscaler._backend
@@ -84,12 +85,11 @@ def test_flat_colours_stay_flat_up_to_the_border(scale: float) -> None:
     assert np.abs(result - flat.pixels[0, 0].astype(int)).max() <= 2
 
 
-def test_sizes_at_which_the_margin_is_no_whole_pixels_are_cut_first() -> None:
-    image = np.random.default_rng(0).integers(0, 255, (10, 14, 3), np.uint8)
-    sizing = Sizing(box=(31, 31))
-    usual = Upscaler(backend=Repeat()).picture(Picture(image), sizing=sizing)
-    wrapped = Upscaler(backend=Repeat(), border="wrap").picture(Picture(image), sizing=sizing)
-    assert np.array_equal(wrapped.pixels, usual.pixels)
+def test_no_more_is_read_than_the_network_sees() -> None:
+    backend = Repeat()
+    Upscaler(backend=backend, halo=500, border="mirror")(np.zeros((9, 9, 3), np.uint8))
+    assert backend.info.receptive_radius == 3
+    assert backend.shapes == [(1, 3, 15, 15)]
 
 
 def test_other_borders_are_refused() -> None:

@@ -10,12 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from conftest import PHOTO, ROOT
 from PIL import Image
 
 from agsr.cli import main
+from agsr.encode import FORMATS
+from agsr.media import WRITABLE
 
 
 @pytest.fixture
@@ -234,6 +237,14 @@ def test_a_terminal_shows_a_bar_that_leaves_only_the_summary() -> None:
     assert "0/2 files" in shown
     assert "\x1b[2K" in shown  # the bar's line is cleared
     assert shown.splitlines()[-1].startswith("\x1b[1A\x1b[2K2 upscaled; ")
+
+
+def test_every_format_can_be_asked_for() -> None:
+    option = next(p for p in main.commands["infer"].params if p.name == "ext")
+    assert isinstance(option.type, click.Choice)
+    named = {FORMATS[f".{ext}"] for ext in option.type.choices if f".{ext}" in FORMATS}
+    assert named == set(FORMATS.values())
+    assert set(WRITABLE) - {".m4v"} <= {f".{ext}" for ext in option.type.choices}
 
 
 def test_help_has_the_words_people_look_for() -> None:

@@ -104,7 +104,7 @@ def _decode_all() -> tuple[int, int]:
 def _is_decoded(content: bytes) -> bool:
     """Whether a picture comes out; then it must also go into a file, with what is said of it."""
     try:
-        picture = decode(content, "a")
+        picture = decode(content, "a.tga")  # Targa is known by its name alone
         return all(encode(picture, suffix, "a") for suffix in (".png", ".tif", ".jpg"))
     except ImageError:
         return False

@@ -156,6 +156,24 @@ def test_results_before_an_interruption_are_told(folder: Path) -> None:
     assert sorted(path.name for path in folder.glob("*_x4.png")) == ["c_x4.png", "d_x4.png"]
 
 
+def test_a_result_being_written_when_interrupted_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(stripes: Stripes, path: Path, quality: int | None) -> None:
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        write_stripes(stripes, path, quality)
+
+    monkeypatch.setattr("agsr.engines.pipeline.write_stripes", write)
+    jobs = plan([folder / "in" / "a.png"])
+    outcomes = process(Upscaler(backend=Repeat()), jobs, InferOptions())
+    assert next(outcomes).error is None
+    with pytest.raises(KeyboardInterrupt):
+        next(outcomes)
+    assert jobs[0].target.is_file()
+
+
 def test_memory_that_runs_out_costs_one_file_only(folder: Path) -> None:
     class Small(Repeat):
         def _run(self, lr: Batch) -> Batch:

@@ -23,18 +23,21 @@ def _dds(
     depth: int = 0,
     kinds: int = 0,
     more: bytes = b"",
+    plain: tuple[int, int, tuple[int, ...]] | None = None,
 ) -> bytes:
-    """A compressed DDS file by the book.
+    """A DDS file by the book.
 
     Args:
-        pixels: Blocks.
+        pixels: Blocks, or plain ones.
         letters: FourCC.
         size: Height and width.
         depth: Slices of a volume.
         kinds: ``dwCaps2``.
         more: The header of DX10.
+        plain: Flags, bits of a pixel and masks of its channels, in the older header.
     """
-    pixel_format = struct.pack("<II4s5I", 32, 4, letters, 0, 0, 0, 0, 0)
+    flags, bits, masks = plain or (4, 0, (0, 0, 0, 0))
+    pixel_format = struct.pack("<II4s5I", 32, flags, letters, bits, *masks)
     head = struct.pack("<7I44x", 124, 0x1007, *size, len(pixels), depth, 1) + pixel_format
     return b"DDS " + head + struct.pack("<5I", 0x1000, kinds, 0, 0, 0) + more + pixels
 
@@ -91,9 +94,11 @@ def test_more_than_one_picture_is_told(
     ("content", "told"),
     [
         (_dds(bytes(16), b"DX10", more=_dx10(95)), "of floating-point light"),
-        (_dds(bytes(16), b"DX10", more=_dx10(2)), "not read: .*; magick in.dds out.png"),
-        (_dds(bytes(16), b"DXT2"), "not read: .*; magick in.dds out.png"),
+        (_dds(bytes(16), b"DX10", more=_dx10(2)), "a texture of a kind .*, 'DXGI_FORMAT 2'; tex"),
+        (_dds(bytes(16), b"DXT2"), "a texture of a kind .*, b'DXT2'; texconv"),
         (_dds(RED_AND_BLUE[:5], b"DXT1"), "damaged or truncated"),
+        (_dds(bytes(63), b"DX10", more=_dx10(87)), "damaged or truncated"),
+        (_dds(b"", b"DX10", more=_dx10(87), size=(0, 4)), "damaged or truncated"),
         (b"DDS " + bytes(9), "damaged or truncated"),
     ],
 )
@@ -103,24 +108,95 @@ def test_what_can_not_be_read_is_told(content: bytes, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("descriptor", "level", "kept"), [(0, 0, False), (8, 0, True), (0, 9, True)]
+    ("code", "size"), [(72, 8), (75, 16), (78, 16), (71, 8), (74, 16), (77, 16)]
 )
-def test_alpha_that_only_fills_up_32_bits_is_left_out(
-    descriptor: int, level: int, kept: bool
+def test_colours_of_blocks_in_srgb_are_the_same_bytes(code: int, size: int) -> None:
+    blocks = bytes(size - 8) + RED_AND_BLUE
+    found = decode(_dds(blocks, b"DX10", more=_dx10(code)), "a.dds").pixels
+    assert found[:, 0].tolist() == [[255, 0, 0], [0, 0, 255]] * 2
+
+
+@pytest.mark.parametrize("code", [80, 83, 98, 99])
+def test_other_blocks_that_the_readme_names_are_decoded(code: int) -> None:
+    assert decode(_dds(bytes(16), b"DX10", more=_dx10(code)), "a.dds").pixels.shape[:2] == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("code", "order"),
+    [
+        (28, (0, 1, 2, 3)),
+        (29, (0, 1, 2, 3)),
+        (87, (2, 1, 0, 3)),
+        (91, (2, 1, 0, 3)),
+        (93, (2, 1, 0)),
+    ],
+)
+def test_plain_channels_are_taken_apart(code: int, order: tuple[int, ...]) -> None:
+    stored = noise(4)
+    content = _dds(stored.tobytes(), b"DX10", size=stored.shape[:2], more=_dx10(code))
+    picture = decode(content, "a.dds")
+    assert np.array_equal(picture.pixels, stored[..., order[:3]])
+    assert (picture.alpha is not None) == (len(order) == 4)
+    if picture.alpha is not None:
+        assert np.array_equal(picture.alpha, stored[..., 3])
+
+
+def test_few_bits_are_spread_over_all_levels() -> None:
+    masks = (0xF800, 0x07E0, 0x001F, 0)
+    stored = np.array([0xFFFF, 0xF800, 0x0400, 0x0001], "<u2")
+    picture = decode(_dds(stored.tobytes(), b"", size=(1, 4), plain=(0x40, 16, masks)), "a.dds")
+    assert picture.pixels[0].tolist() == [[255, 255, 255], [255, 0, 0], [0, 130, 0], [0, 0, 8]]
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_height_maps_keep_their_16_bits(newer: bool) -> None:
+    stored = noise(dtype=np.uint16)
+    plain = (0x20000, 16, (0xFFFF, 0, 0, 0))
+    letters, more = (b"DX10", _dx10(56)) if newer else (b"", b"")
+    content = _dds(
+        stored.tobytes(), letters, size=stored.shape, more=more, plain=None if newer else plain
+    )
+    picture = decode(content, "a.dds")
+    assert picture.pixels.dtype == np.uint16
+    assert np.array_equal(picture.pixels, stored)
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "levels", "kept"),
+    [
+        (0, (0, 0), False),
+        (0, (255, 255), False),
+        (0, (0, 9), True),  # some programs forget to count them
+        (8, (0, 0), True),
+        (8, (255, 255), True),
+    ],
+)
+def test_alpha_that_only_fills_up_pixels_is_left_out(
+    descriptor: int, levels: tuple[int, int], kept: bool
 ) -> None:
     samples = noise(4)
-    samples[..., 3] = 0
-    samples[0, 0, 3] = level
+    samples[..., 3] = levels[0]
+    samples[0, 0, 3] = levels[1]
     picture = decode(targa(samples, 2, 32, descriptor), "a.TGA")
     assert (picture.alpha is not None) == kept
     assert np.array_equal(picture.pixels, samples[::-1, :, 2::-1])
 
 
+@pytest.mark.parametrize("descriptor", [0, 1])
+@pytest.mark.parametrize("top", [0, 0x8000])
+def test_targa_of_five_bits_is_opaque(descriptor: int, top: int) -> None:
+    stored = np.array([[0x7C00, 0x03E0], [0x001F, 0x7FFF]], np.uint16) | np.uint16(top)
+    content = targa(stored[..., None].view(np.uint8), 2, 16, descriptor | 0x20)
+    picture = decode(content, "a.tga")
+    assert picture.pixels.tolist() == [[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255] * 3]]
+    assert picture.alpha is None or picture.alpha.all()
+
+
 def test_targa_is_known_by_its_name_alone() -> None:
     content = targa(noise(3), 2, 24, 0)
     assert decode(content, "a.tga").pixels.shape == (21, 18, 3)
-    for name in ("a", "a.png", "a.dds"):
-        with pytest.raises(ImageError, match="not an image, or truncated"):
+    for name in ("-", "a.png", "a.dds"):
+        with pytest.raises(ImageError, match=r"not an image, .* AVIF DDS, or TGA named \.tga$"):
             decode(content, name)
     png = saved(Image.fromarray(noise(3)), "PNG")
     assert np.array_equal(decode(png, "a.tga").pixels, noise(3))
