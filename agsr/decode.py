@@ -30,6 +30,7 @@ from agsr.textures import (
     TARGA_ENDING,
     is_direct_draw,
     is_targa,
+    load_targa,
     read_direct_draw,
     without_unused_alpha,
 )
@@ -72,9 +73,9 @@ _UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 _log = logging.getLogger(__name__)
 
 
-def formats_of(name: str) -> tuple[str, ...]:
-    """Those of `FORMATS` that a file of this name may have: nearly any bytes could be Targa."""
-    return FORMATS if is_targa(name) else _TOLD_BY_CONTENT
+def formats_of(name: str, content: bytes = b"") -> tuple[str, ...]:
+    """Those of `FORMATS` that a file may have: nearly any bytes could be Targa."""
+    return FORMATS if is_targa(name, content) else _TOLD_BY_CONTENT
 
 
 def decode(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -121,10 +122,12 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Picture:
         if _is_deep(image, content, name):
             picture = Picture(*_decode_deep(image, content, name), metadata)
         else:
-            image.load()
-            picture = from_pillow(image, metadata, name)
             if image.format == TARGA:
-                picture = without_unused_alpha(picture, content)
+                loaded = load_targa(image, content)
+                picture = without_unused_alpha(from_pillow(loaded, metadata, name), content)
+            else:
+                image.load()
+                picture = from_pillow(image, metadata, name)
         return _upright(picture, 1 if _is_turned(image) else orientation, name)
 
 
@@ -137,7 +140,7 @@ def _opened(content: bytes, name: str) -> Image.Image:
     if is_heif(content):
         return open_heif(content, name)
     try:
-        return Image.open(io.BytesIO(content), formats=formats_of(name))
+        return Image.open(io.BytesIO(content), formats=formats_of(name, content))
     except UnidentifiedImageError:
         if not content.startswith(_TIFF):
             raise

@@ -32,6 +32,11 @@ DIRECT_DRAW: Final = "DDS"
 
 TARGA_ENDING: Final = ".tga"
 
+_TARGA: Final = struct.Struct("<BBBHHBHHHHBB")
+_TARGA_END: Final = b"TRUEVISION-XFILE.\0"
+_RUNS = 8
+"""Bit of a Targa file's kind."""
+
 _MAGIC: Final = b"DDS "
 _HEADER: Final = struct.Struct("<4x 6I 52x I 4s I 4I 4x I 12x")
 _MORE: Final = struct.Struct("<5I")
@@ -81,9 +86,54 @@ class _Surface:
     """Faces of a cube, slices of a volume, members of an array."""
 
 
-def is_targa(name: str) -> bool:
-    """Whether a file is Targa, by its name: nothing in such a file says so."""
-    return PurePath(name).suffix.lower() == TARGA_ENDING
+def is_targa(name: str, content: bytes = b"") -> bool:
+    """Whether a file is Targa, by its name, or by the end that version 2 gave it."""
+    return PurePath(name).suffix.lower() == TARGA_ENDING or content.endswith(_TARGA_END)
+
+
+def load_targa(image: Image.Image, content: bytes) -> Image.Image:
+    """Decode a Targa file that Pillow has opened, and what Pillow takes for damaged.
+
+    Such are runs that go on in the next row, as version 1 allowed, and palettes beside colours.
+    """
+    try:
+        image.load()
+    except (OSError, ValueError):
+        image = Image.open(io.BytesIO(_plain_targa(content)), formats=[TARGA])
+        image.load()
+    return image
+
+
+def _plain_targa(content: bytes) -> bytes:
+    """The file without runs and without a palette that colours don't need.
+
+    Raises:
+        IndexError, ValueError: It is truncated.
+    """
+    ident, palette, kind, _, entries, entry_bits, _, _, width, height, bits, _ = _TARGA.unpack(
+        content[: _TARGA.size]
+    )
+    size, count = (bits + 7) // 8, width * height
+    map_start = _TARGA.size + ident
+    place = map_start + (entries * ((entry_bits + 7) // 8) if palette else 0)
+    if kind & _RUNS:
+        pixels = bytearray()
+        while len(pixels) < count * size:
+            packet = content[place]
+            number = (packet & 0x7F) + 1
+            stored = size if packet & 0x80 else number * size
+            pixels += content[place + 1 : place + 1 + stored] * (number * size // stored)
+            place += 1 + stored
+    else:
+        pixels = bytearray(content[place:])
+    if len(pixels) < count * size:
+        raise ValueError("truncated")
+    head = bytearray(content[: _TARGA.size])
+    head[0], head[2] = 0, kind & ~_RUNS
+    needed = content[map_start:][: entries * ((entry_bits + 7) // 8)] if kind & 7 == 1 else b""
+    if not needed:
+        head[1], head[3:8] = 0, bytes(5)
+    return bytes(head) + needed + bytes(pixels[: count * size])
 
 
 def is_direct_draw(content: bytes) -> bool:

@@ -73,6 +73,8 @@ class Upscaler:
         _check_size("halo", halo, "exact")
         if border not in (None, *BORDERS):
             raise ValueError(f"border is {border!r}; expected None or one of {BORDERS}")
+        if border is not None and halo == 0:
+            raise ValueError("a border needs a halo to show it, and that is 0")
         self._border = border
         self._turn = threading.Lock()
         self._owned = isinstance(backend, str)

@@ -95,6 +95,8 @@ def test_no_more_is_read_than_the_network_sees() -> None:
 def test_other_borders_are_refused() -> None:
     with pytest.raises(ValueError, match="border is 'zero'; expected None or one of"):
         Upscaler(backend=Repeat(), border="zero")  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="needs a halo"):
+        Upscaler(backend=Repeat(), border="wrap", halo=0)
 
 
 def test_the_command_line_has_the_same_borders(

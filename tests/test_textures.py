@@ -7,6 +7,7 @@ import struct
 import numpy as np
 import pytest
 from image_corpus import noise, saved, targa
+from numpy.typing import NDArray
 from PIL import Image
 
 from agsr.decode import decode
@@ -192,7 +193,49 @@ def test_targa_of_five_bits_is_opaque(descriptor: int, top: int) -> None:
     assert picture.alpha is None or picture.alpha.all()
 
 
-def test_targa_is_known_by_its_name_alone() -> None:
+def _runs(samples: NDArray[np.uint8], longest: int) -> bytes:
+    """Packets of equal and of other pixels by turns, regardless of rows."""
+    flat = samples.reshape(-1, samples.shape[2])
+    packets, place = b"", 0
+    while place < len(flat):
+        part = flat[place : place + longest]
+        alike = int((part == part[0]).all(axis=1).cumprod().sum())
+        if alike > 1:
+            packets += bytes([0x80 | alike - 1]) + part[0].tobytes()
+            place += alike
+        else:
+            packets += bytes([len(part) - 1]) + part.tobytes()
+            place += len(part)
+    return packets
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_runs_may_go_on_in_the_next_row(channels: int) -> None:
+    samples = noise(channels).reshape(21, 18, channels)
+    samples[5:7] = samples[5, 0]
+    head = targa(samples, {1: 11}.get(channels, 10), 8 * channels, 0x20)[:18]
+    content = head + _runs(samples, 50)
+    picture = decode(content, "a.tga")
+    found = picture.pixels.reshape(21, 18, -1)
+    assert np.array_equal(found, samples[..., 2::-1] if channels > 1 else samples)
+    with pytest.raises(ImageError, match="damaged or truncated"):
+        decode(content[:-9], "a.tga")
+
+
+def test_a_palette_beside_colours_is_not_needed() -> None:
+    samples = noise(3)
+    content = bytearray(targa(samples, 2, 24, 0x20))
+    content[1], content[5:8] = 1, bytes([4, 0, 24])
+    content[18:18] = bytes(12)
+    assert np.array_equal(decode(bytes(content), "a.tga").pixels, samples[..., ::-1])
+
+
+def test_targa_of_version_2_is_known_by_its_end() -> None:
+    content = saved(Image.fromarray(noise(3)), "TGA")
+    assert np.array_equal(decode(content, "-").pixels, noise(3))
+
+
+def test_other_targa_is_known_by_its_name_alone() -> None:
     content = targa(noise(3), 2, 24, 0)
     assert decode(content, "a.tga").pixels.shape == (21, 18, 3)
     for name in ("-", "a.png", "a.dds"):
