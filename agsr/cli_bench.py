@@ -292,13 +292,9 @@ def _leave(result: BenchResult) -> None:
     """Exit status: 130 after Ctrl-C, 1 if no network ran, or one of those named nowhere."""
     if not result.complete:
         raise SystemExit(INTERRUPTED)
-    ran: dict[str, bool] = {}
-    for row in result.rows:
-        if row.contender.is_network:
-            network = row.contender.weights
-            worked = not row.error or bool(row.quality or row.timings)
-            ran[network] = worked or ran.get(network, False)
-    if not any(ran.values()):
+    rows = [row for row in result.rows if row.contender.is_network]
+    ran = {row.contender.weights for row in rows if not row.error or row.quality or row.timings}
+    if not ran:
         raise click.ClickException("nothing could run here")
-    if unable := [network for network, anywhere in ran.items() if not anywhere]:
+    if unable := dict.fromkeys(r.contender.weights for r in rows if r.contender.weights not in ran):
         raise click.ClickException(printable(f"{', '.join(unable)}: could not run here"))

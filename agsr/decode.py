@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from agsr.direct_draw import FORMAT as DIRECT_DRAW
+from agsr.direct_draw import is_direct_draw, read_direct_draw
 from agsr.errors import AgsrError, ImageError
 from agsr.heif import ENDINGS as HEIF_ENDINGS
 from agsr.heif import FORMAT as HEIF
@@ -24,16 +26,9 @@ from agsr.heif import is_heif, open_heif
 from agsr.metadata import read_metadata, usable_profile
 from agsr.picture import Picture, Pixels
 from agsr.pillow import from_pillow
-from agsr.textures import (
-    DIRECT_DRAW,
-    TARGA,
-    TARGA_ENDING,
-    is_direct_draw,
-    is_targa,
-    load_targa,
-    read_direct_draw,
-    without_unused_alpha,
-)
+from agsr.targa import ENDING as TARGA_ENDING
+from agsr.targa import FORMAT as TARGA
+from agsr.targa import is_targa, read_targa
 from agsr.unread import is_raw, what_it_is
 
 _TOLD_BY_CONTENT: Final = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", DIRECT_DRAW)
@@ -121,13 +116,11 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Picture:
         metadata, orientation = read_metadata(image, name)
         if _is_deep(image, content, name):
             picture = Picture(*_decode_deep(image, content, name), metadata)
+        elif image.format == TARGA:
+            picture = read_targa(image, content, metadata, name)
         else:
-            if image.format == TARGA:
-                loaded = load_targa(image, content)
-                picture = without_unused_alpha(from_pillow(loaded, metadata, name), content)
-            else:
-                image.load()
-                picture = from_pillow(image, metadata, name)
+            image.load()
+            picture = from_pillow(image, metadata, name)
         return _upright(picture, 1 if _is_turned(image) else orientation, name)
 
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import numpy as np
 
 from agsr.bench.datasets import find_set
-from agsr.bench.quality import evaluate
 from agsr.checkpoint import blend, load_checkpoint, save_checkpoint
-from agsr.engines.torch_backend import TorchBackend
-from agsr.engines.upscaler import Upscaler
+from agsr.contract import DEFAULT_STEPS
+from agsr.data import Pair
+from agsr.validation import score
 
 SHARES = (0.0, 0.15, 0.3, 0.5, 0.7, 0.85, 1.0)
 PATH = click.Path(path_type=Path)
@@ -30,18 +29,14 @@ PATH = click.Path(path_type=Path)
 @click.option("--set", "name", default="Kodak24", show_default=True, help="Images to choose on.")
 def main(first: Path, second: Path, target: Path, name: str) -> None:
     """Score every share of the second, and keep the best."""
-    images, ends = find_set(name), [load_checkpoint(path) for path in (first, second)]
-    best = -np.inf
+    pairs = [Pair(image.hr, image.lr) for image in find_set(name)]
+    ends = [load_checkpoint(path) for path in (first, second)]
+    psnr = {}
     for share in SHARES:
-        average = blend(*ends, share)
-        save_checkpoint(average, trial := target.with_suffix(".trial.safetensors"))
-        with Upscaler(backend=TorchBackend(trial, precision="fp32"), tile=0) as upscaler:
-            psnr = float(np.mean([row.psnr for row in evaluate(upscaler, images)]))
-        click.echo(f"{share:.2f} of {second}: {psnr:.4f} dB", err=True)
-        if psnr > best:
-            best = psnr
-            trial.replace(target)
-        trial.unlink(missing_ok=True)
+        found = score(blend(*ends, share).build(), pairs, DEFAULT_STEPS)
+        psnr[share] = found["psnr_y"][str(DEFAULT_STEPS)]
+        click.echo(f"{share:.2f} of {second}: {psnr[share]:.4f} dB", err=True)
+    save_checkpoint(blend(*ends, max(psnr, key=psnr.__getitem__)), target)
     click.echo(target)
 
 

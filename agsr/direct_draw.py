@@ -1,10 +1,9 @@
-"""Textures of games: DirectDraw files, and what Targa files leave unsaid.
+"""DirectDraw files, the textures of games.
 
 Pillow decodes blocks; plain pixels are decoded here, since it takes a second per megapixel for them
 and knows only some of their names.
 
-Sources: Microsoft, *DDS file layout* and *DXGI_FORMAT*; Truevision, *TGA File Format
-Specification*, version 2.0.
+Source: Microsoft, *DDS file layout* and *DXGI_FORMAT*.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import logging
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import PurePath
 from typing import Any, Final
 
 import numpy as np
@@ -26,16 +24,8 @@ from agsr.metadata import Metadata
 from agsr.picture import Picture, Pixels
 from agsr.pillow import from_pillow
 
-TARGA: Final = "TGA"
-DIRECT_DRAW: Final = "DDS"
-"""Pillow's names."""
-
-TARGA_ENDING: Final = ".tga"
-
-_TARGA: Final = struct.Struct("<BBBHHBHHHHBB")
-_TARGA_END: Final = b"TRUEVISION-XFILE.\0"
-_RUNS = 8
-"""Bit of a Targa file's kind."""
+FORMAT: Final = "DDS"
+"""Pillow's name."""
 
 _MAGIC: Final = b"DDS "
 _HEADER: Final = struct.Struct("<4x 6I 52x I 4s I 4I 4x I 12x")
@@ -86,73 +76,9 @@ class _Surface:
     """Faces of a cube, slices of a volume, members of an array."""
 
 
-def is_targa(name: str, content: bytes = b"") -> bool:
-    """Whether a file is Targa, by its name, or by the end that version 2 gave it."""
-    return PurePath(name).suffix.lower() == TARGA_ENDING or content.endswith(_TARGA_END)
-
-
-def load_targa(image: Image.Image, content: bytes) -> Image.Image:
-    """Decode a Targa file that Pillow has opened, and what Pillow takes for damaged.
-
-    Such are runs that go on in the next row, as version 1 allowed, and palettes beside colours.
-    """
-    try:
-        image.load()
-    except (OSError, ValueError):
-        image = Image.open(io.BytesIO(_plain_targa(content)), formats=[TARGA])
-        image.load()
-    return image
-
-
-def _plain_targa(content: bytes) -> bytes:
-    """The file without runs and without a palette that colours don't need.
-
-    Raises:
-        IndexError, ValueError: It is truncated.
-    """
-    ident, palette, kind, _, entries, entry_bits, _, _, width, height, bits, _ = _TARGA.unpack(
-        content[: _TARGA.size]
-    )
-    size, count = (bits + 7) // 8, width * height
-    map_start = _TARGA.size + ident
-    place = map_start + (entries * ((entry_bits + 7) // 8) if palette else 0)
-    if kind & _RUNS:
-        pixels = bytearray()
-        while len(pixels) < count * size:
-            packet = content[place]
-            number = (packet & 0x7F) + 1
-            stored = size if packet & 0x80 else number * size
-            pixels += content[place + 1 : place + 1 + stored] * (number * size // stored)
-            place += 1 + stored
-    else:
-        pixels = bytearray(content[place:])
-    if len(pixels) < count * size:
-        raise ValueError("truncated")
-    head = bytearray(content[: _TARGA.size])
-    head[0], head[2] = 0, kind & ~_RUNS
-    needed = content[map_start:][: entries * ((entry_bits + 7) // 8)] if kind & 7 == 1 else b""
-    if not needed:
-        head[1], head[3:8] = 0, bytes(5)
-    return bytes(head) + needed + bytes(pixels[: count * size])
-
-
 def is_direct_draw(content: bytes) -> bool:
     """Whether a file is DirectDraw."""
     return content.startswith(_MAGIC)
-
-
-def without_unused_alpha(picture: Picture, content: bytes) -> Picture:
-    """What a Targa file shows, without bits of alpha that only fill up its pixels.
-
-    Its header counts the bits of alpha. Some programs count none and write some, so alpha is left
-    out only where it says nothing, as it does in 16 bits that are all clear.
-    """
-    alpha = picture.alpha
-    if alpha is None or (alpha != alpha.flat[0]).any():
-        return picture
-    counted, depth = content[17] & 0b1111, content[16]
-    unused = not counted or (depth == 16 and not alpha.flat[0])
-    return replace(picture, alpha=None) if unused else picture
 
 
 def read_direct_draw(
@@ -180,7 +106,7 @@ def read_direct_draw(
         code = struct.pack("<I", _SAME_BYTES[surface.kind])
         content = content[: _HEADER.size] + code + content[_HEADER.size + len(code) :]
     try:
-        with Image.open(io.BytesIO(content), formats=[DIRECT_DRAW]) as image:
+        with Image.open(io.BytesIO(content), formats=[FORMAT]) as image:
             image.load()
             picture = from_pillow(image, Metadata(), name)
     except NotImplementedError:

@@ -1,0 +1,152 @@
+"""The command line's results, progress and refusals where there are videos."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from clips import Clip, make
+from conftest import PHOTO, Repeat
+from PIL import Image
+
+from agsr.cli import main
+from agsr.cli_video import Lines, Pace
+from agsr.engines.upscaler import Upscaler
+from agsr.engines.video import Progress, VideoOptions, upscale_video
+from agsr.errors import VideoError
+
+FAST = VideoOptions(preset="ultrafast")
+
+
+def test_folders_of_both_are_upscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    Image.open(PHOTO).crop((0, 0, 20, 16)).save("in/a.png")
+    make(Path("in/b.mp4"), Clip(frames=3))
+    make(Path("in/c.avi"), Clip(frames=3, codec="mpeg4"))
+    Path("in/bad.mkv").write_bytes(b"nothing")
+    options = ("infer", "-r", "in", "-o", "out", "--steps", "1", "--preset", "ultrafast")
+    dry = CliRunner().invoke(main, [*options, "--dry-run"])
+    assert dry.stdout.splitlines() == [
+        "in/a.png → out/a_x4.png",
+        "in/b.mp4 → out/b_x4.mp4",
+        "in/bad.mkv → out/bad_x4.mkv",
+        "in/c.avi → out/c_x4.mkv",
+    ]
+    done = CliRunner().invoke(main, list(options))
+    assert done.exit_code == 1
+    assert done.stdout.split() == ["out/a_x4.png", "out/b_x4.mp4", "out/c_x4.mkv"]
+    assert "Error: in/bad.mkv: not a video, or truncated" in done.stderr
+    assert "3 upscaled, 1 failed" in done.stderr
+    Path("in/bad.mkv").unlink()
+    again = CliRunner().invoke(main, [*options, "--skip-existing"])
+    assert (again.exit_code, again.stdout) == (0, "")
+    assert "3 already there" in again.stderr
+    other = CliRunner().invoke(main, [*options, "--ext", "webm", "-n"])
+    assert "in/b.mp4 → out/b_x4.webm" in other.stdout
+    assert "in/a.png → out/a_x4.png" in other.stdout
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("b.mp4", "x.png", "a video can't become .png"),
+        ("a.png", "x.mp4", "an image can't become a video"),
+    ],
+)
+def test_images_and_videos_do_not_become_one_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, target: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(source).touch()
+    done = CliRunner().invoke(main, ["infer", source, "-o", target])
+    assert done.exit_code == 1
+    assert message in done.stderr
+
+
+def test_the_pace_leaves_out_what_was_kept() -> None:
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    assert pace.told(Progress(48, 148, 48)) == "48/148 frames"
+    now[0] = 10.0
+    assert pace.told(Progress(68, 148, 48)) == "68/148 frames  2.00 frames/s  40 s left"
+    assert pace.told(Progress(68, None, 48)) == "68/? frames  2.00 frames/s"
+
+
+def test_without_a_terminal_a_line_now_and_then_tells_how_far_a_video_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = [0.0]
+    lines = Lines("a\r.mp4", lambda: now[0])
+    for second in range(71):
+        now[0] = float(second)
+        lines.update(Progress(second, 100, 0))
+    assert capsys.readouterr().err.splitlines() == [
+        "a\\r.mp4: 30/100 frames  1.00 frames/s  70 s left",
+        "a\\r.mp4: 60/100 frames  1.00 frames/s  40 s left",
+    ]
+
+
+def test_what_a_video_can_not_become_is_told_before_anything_is_computed(tmp_path: Path) -> None:
+    source, backend = make(tmp_path / "a.mp4", Clip(frames=3)), Repeat()
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "same.mp4").hardlink_to(source)
+    (tmp_path / "plain").touch()
+    for target, told in (
+        ("folder.mp4", "Is a directory"),
+        ("same.mp4", "is the same file"),
+        ("plain/b.mp4", "Not a directory"),
+    ):
+        with pytest.raises(VideoError, match=told):
+            upscale_video(Upscaler(backend=backend), source, tmp_path / target, FAST)
+    assert not backend.shapes
+
+
+def test_a_disk_without_room_for_the_source_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = make(tmp_path / "a.mp4", Clip(frames=3))
+    usage = shutil.disk_usage(tmp_path)._replace(free=source.stat().st_size - 1)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    upscale_video(Upscaler(backend=Repeat()), source, tmp_path / "b.mp4", FAST)
+    assert f"{usage.free} bytes are free on its disk, and its source alone has" in caplog.text
+
+
+def test_a_video_smaller_than_asked_is_told_and_not_in_the_rate_of_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "a.mp4", Clip(frames=2))
+    Image.open(PHOTO).crop((0, 0, 20, 16)).save("b.png")
+    done = CliRunner().invoke(main, ["infer", "a.mp4", "b.png", "--steps", "1", "--max-size", "99"])
+    assert "note: 1 of 2 results are smaller" in done.stderr  # of 20 pixels, 80
+    assert " for 1 images, " in done.stderr
+    done = CliRunner().invoke(main, ["infer", "a.mp4", "--steps", "1", "--max-size", "999"])
+    assert "note: the result is smaller than was asked for" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("a.mp4 --quality 50", "--quality has no effect: no result is an image"),
+        ("a.mp4 --ext png", "--ext has no effect: no result is an image"),
+        ("p.png --ext mp4", "--ext has no effect: no result is a video file"),
+        ("p.png --crf 10", "--crf has no effect: no result is a video file"),
+        ("a.mp4 -o - --codec hevc", "--codec has no effect: no result is a video file"),
+        ("- -o - --preset fast", "--preset has no effect: no result is a video file"),
+    ],
+)
+def test_options_of_results_that_there_are_not_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.mp4", "p.png"):
+        Path(name).touch()
+    done = CliRunner().invoke(main, ["infer", *options.split()])
+    assert (done.exit_code, told in done.stderr) == (2, True), done.stderr
+    mixed = CliRunner().invoke(
+        main, ["infer", "a.mp4", "p.png", "--crf", "9", "--quality", "9", "-n", "--ext", "jpg"]
+    )
+    assert mixed.exit_code == 0, mixed.stderr
