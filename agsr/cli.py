@@ -20,8 +20,8 @@ from agsr.cli_infer import infer
 from agsr.cli_train import train
 from agsr.contract import MAX_STEPS, Precision
 from agsr.errors import ExportError
+from agsr.interruption import INTERRUPTED, interruptible
 from agsr.options import (
-    INTERRUPTED,
     Commands,
     FilePath,
     check_ending,
@@ -216,7 +216,7 @@ def doctor(measure: bool) -> None:
 
 def _measure() -> None:
     from agsr.bench.measure import measure, timings
-    from agsr.console_bench import bench_progress, interruptible, show_measured
+    from agsr.console_bench import bench_progress, show_measured
 
     with interruptible(), bench_progress() as notify:
         result = measure(notify)

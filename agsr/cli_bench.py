@@ -14,7 +14,8 @@ from agsr.catalog import DEFAULT_WEIGHTS, is_path
 from agsr.cli_rules import BENCH, check_options
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS
 from agsr.errors import ModelError, printable
-from agsr.options import INTERRUPTED, CommaList, Commands, FilePath, SizeList
+from agsr.interruption import INTERRUPTED, interruptible
+from agsr.options import CommaList, Commands, FilePath, SizeList
 
 if TYPE_CHECKING:
     from agsr.bench.datasets import ImageSet
@@ -183,7 +184,7 @@ def _measure(
     from agsr.bench.gallery import Gallery
     from agsr.bench.outputs import Outputs
     from agsr.bench.run import run
-    from agsr.console_bench import bench_progress, interruptible, show_result, show_table1
+    from agsr.console_bench import bench_progress, show_result, show_table1
 
     if as_table1:
         options = _for_table1(options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import itemgetter
@@ -39,24 +38,6 @@ def bench_progress() -> Iterator[Notify | None]:
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=1.0)
         yield lambda what, share: bar.update(task, completed=share, description=escape(what))
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C or SIGTERM interrupts once; after that, what is finished is written undisturbed."""
-    both = (signal.SIGINT, signal.SIGTERM)
-
-    def interrupt(*_: object) -> None:
-        for number in both:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    previous = [signal.signal(number, interrupt) for number in both]
-    try:
-        yield
-    finally:
-        for number, handler in zip(both, previous, strict=True):
-            signal.signal(number, handler)
 
 
 def show_result(result: BenchResult) -> None:

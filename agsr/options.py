@@ -14,6 +14,7 @@ import click
 from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS
 from agsr.errors import AgsrError, printable
+from agsr.interruption import INTERRUPTED, TERMINATED, Terminated, terminable
 from agsr.tiling import DEFAULT_HALO
 
 if TYPE_CHECKING:
@@ -24,10 +25,6 @@ LARGEST_SIZE = 1_000_000
 
 Command = Callable[..., Any]
 FilePath = click.Path(path_type=Path, readable=False)  # or one file would stop all others
-
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
 
 
 def check_ending(path: Path, ending: str) -> None:
@@ -49,14 +46,15 @@ class _OneLine(logging.Formatter):
 
 
 class Commands(click.Group):
-    """Turns the project's errors into one line and exit status 1, Ctrl-C into 130."""
+    """Turns the project's errors into one line and exit status 1, signals into 130 and 143."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; errors a user can act on become a `click.ClickException`."""
         if logging.lastResort is not None:  # what prints warnings where nobody asked for more
             logging.lastResort.setFormatter(_OneLine())
         try:
-            return super().invoke(ctx)
+            with terminable():
+                return super().invoke(ctx)
         except click.UsageError as error:
             message = error.format_message()
             lines = [printable(line) for line in message.expandtabs(2).split("\n")]
@@ -71,6 +69,9 @@ class Commands(click.Group):
             raise click.ClickException(printable(f"{named}{reason}")) from None
         except MemoryError:
             raise click.ClickException("out of memory") from None
+        except Terminated:
+            click.echo("terminated", err=True)
+            raise SystemExit(TERMINATED) from None
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             raise SystemExit(INTERRUPTED) from None

@@ -278,7 +278,13 @@ def test_pictures_are_decoded_and_encoded_while_the_network_runs(
     assert 1 < max(ahead) <= video._AHEAD + 2
 
 
-def test_ctrl_c_says_what_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_ends_it_saying_what_is_kept(
+    tmp_path: Path, number: signal.Signals, status: int, word: str
+) -> None:
     source = make(tmp_path / "a.mp4", Clip(frames=400))
     program = (
         "import signal\n"
@@ -292,10 +298,10 @@ def test_ctrl_c_says_what_is_kept(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     _wait_for(1, tmp_path / "a_x4.mp4")
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     told = running.communicate(timeout=60)[1].splitlines()
-    assert running.returncode == 130
+    assert running.returncode == status
     assert "finished segments are kept; the same command goes on there" in told[-2]
-    assert told[-1] == "interrupted"
+    assert told[-1] == word
     assert finished(tmp_path / "a_x4.mp4") >= 1
     assert source.exists()

@@ -1,0 +1,64 @@
+"""How signals end a command: what is complete is told, nothing half-written stays."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+INTERRUPTED = 128 + 2
+"""Exit status after Ctrl-C (SIGINT), as shells have it."""
+TERMINATED = 128 + 15
+"""Exit status after SIGTERM, as shells have it."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, as from ``kill``, ``timeout``, a container or a batch system that stops."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does, once: cleaning up is not disturbed by another.
+
+    Nothing changes where it is ignored already, or in a thread, which can't hear signals.
+
+    Raises:
+        Terminated: It came.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def terminate(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C or SIGTERM interrupts once; after that, what is finished is written undisturbed.
+
+    Raises:
+        KeyboardInterrupt: One of them came.
+    """
+    both = (signal.SIGINT, signal.SIGTERM)
+
+    def interrupt(*_: object) -> None:
+        for number in both:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    previous = [signal.signal(number, interrupt) for number in both]
+    try:
+        yield
+    finally:
+        for number, handler in zip(both, previous, strict=True):
+            signal.signal(number, handler)
