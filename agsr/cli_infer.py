@@ -23,7 +23,7 @@ LARGEST_SIDE = 1_000_000
 """Larger results are taken for a typing mistake, pixels."""
 
 SECTIONS = {
-    "Results": ("output", "ext", "quality", "suffix", "strip"),
+    "Results": ("output", "ext", "quality", "suffix", "strip", "separate_alpha"),
     "Size": ("scale", "max_size", "fit"),
     **VIDEO_SECTION,
     "Many files": ("more", "recursive", "skip_existing", "dry_run", "max_pixels"),
@@ -75,6 +75,11 @@ class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
     "--strip",
     is_flag=True,
     help="Leave out EXIF, XMP and DPI; the ICC profile stays. Of videos, titles and places.",
+)
+@click.option(
+    "--separate-alpha",
+    is_flag=True,
+    help="Alpha is no opacity but data, like gloss or height: colours under 0 are kept.",
 )
 @click.option(
     "--scale",
@@ -138,6 +143,7 @@ def infer(
     fit: tuple[int, int] | None,
     quality: int | None,
     strip: bool,
+    separate_alpha: bool,
     max_pixels: int | None,
     codec: str | None,
     crf: int | None,
@@ -199,6 +205,7 @@ def infer(
     if todo and not dry_run:
         running["precision"] = "fp16" if half else "fp32" if fp32 else running["precision"]
         encoding = {"codec": codec, "crf": crf, "preset": preset}
+        running["separate_alpha"] = separate_alpha
         with opened(jobs, verbose, **running) as upscaler:
             run_all(upscaler, todo, options, encoding, tally, quiet)
     told = tally.left_out or tally.unread or tally.existing

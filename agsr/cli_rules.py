@@ -120,9 +120,10 @@ def check_kinds(context: click.Context, jobs: Sequence[Job]) -> None:
     """Refuse options of a kind of result of which there is none.
 
     Raises:
-        click.UsageError: There is no video file and an encoder's option or format of one, or no
-            image and one for images.
+        click.UsageError: There is no video file and an encoder's option or format of one, no image
+            and one for images, or a format without alpha and an option of that.
     """
+    from agsr.encode import FORMATS
     from agsr.engines.jobs import STREAM
     from agsr.media import WRITABLE
 
@@ -134,11 +135,16 @@ def check_kinds(context: click.Context, jobs: Sequence[Job]) -> None:
     for name, of_video in (
         *((name, True) for name in ("codec", "crf", "preset")),
         ("quality", False),
+        ("separate_alpha", False),
         ("ext", wants_video),
     ):
         if is_given(context, name) and not (video if of_video else image):
             kind = "a video file" if of_video else "an image"
             raise click.UsageError(f"{_flag(context, name)} has no effect: no result is {kind}")
+    forms = [FORMATS[job.extension.lower()] for job in jobs if not job.is_video]
+    if context.params["separate_alpha"] and not all(form.alpha for form in forms):
+        flag, form = _flag(context, "separate_alpha"), forms[0].name
+        raise click.UsageError(f"{flag} needs a format with alpha, and {form} has none; use png")
 
 
 def is_given(context: click.Context, name: str) -> bool:

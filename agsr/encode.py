@@ -248,7 +248,8 @@ def _by_pillow(
         options["subsampling"] = "4:4:4"  # colour as sharp as brightness
     if form.quality is not None:
         options["quality"] = form.quality if quality is None else quality
-        options["lossless"] = quality is None  # heeded by WebP only
+        options["lossless"] = quality is None  # heeded by WebP only, like the next
+        options["exact"] = True  # or colour under transparent pixels would become black
     given = {key: value for key, value in options.items() if value is not None}
     image = _in_pillow(stripes)
     try:

@@ -1,9 +1,9 @@
 """The shrinking from ×4 to other sizes, row by row: `Stripes` in, `Stripes` out.
 
 An antialiased bicubic filter (a = -0.5), once per channel in float32, rounded once; colour is
-weighted by alpha meanwhile. Along rows it is Pillow's. Along columns Pillow would need them whole;
-the same sums in the same order are made here of the few rows that each result row depends on. Rows
-come first always; Pillow begins with what costs less.
+weighted by opacity meanwhile. Along rows it is Pillow's. Along columns Pillow would need them
+whole; the same sums in the same order are made here of the few rows that each result row depends
+on. Rows come first always; Pillow begins with what costs less.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from agsr.picture import Picture, Stripes, gathered, in_stripes
+from agsr.picture import Picture, Stripes, gathered, in_stripes, samples_of
 
 Planes = NDArray[np.float32]
 """``(H, W, C)``."""
@@ -36,7 +36,9 @@ def shrunk(picture: Picture, height: int, width: int) -> Picture:
     return gathered(shrunk_stripes(in_stripes(picture), height, width))
 
 
-def shrunk_stripes(stripes: Stripes, height: int, width: int, margin: int = 0) -> Stripes:
+def shrunk_stripes(
+    stripes: Stripes, height: int, width: int, margin: int = 0, *, separate_alpha: bool = False
+) -> Stripes:
     """`shrunk` for what is made band by band.
 
     Args:
@@ -44,9 +46,11 @@ def shrunk_stripes(stripes: Stripes, height: int, width: int, margin: int = 0) -
         height: Of the result, pixels.
         width: Of the result, pixels.
         margin: Pixels at each side of the picture.
+        separate_alpha: Alpha is a channel like the others, no opacity that colour is weighted by.
     """
     if (stripes.height - 2 * margin, stripes.width - 2 * margin) != (height, width):
-        bands = _bands(stripes, height, width, margin)
+        weighted = stripes.opacity and not separate_alpha
+        bands = _bands(stripes, height, width, margin, weighted)
     elif margin:
         bands = _inside(stripes, margin)
     else:
@@ -67,31 +71,35 @@ def _inside(stripes: Stripes, margin: int) -> Iterator[Picture]:
             top += len(band.pixels)
 
 
-def _bands(stripes: Stripes, height: int, width: int, margin: int) -> Iterator[Picture]:
+def _bands(
+    stripes: Stripes, height: int, width: int, margin: int, weighted: bool
+) -> Iterator[Picture]:
     with closing(stripes):
         few = (part for band in stripes.bands for part in in_stripes(band, _ROWS).bands)
-        wide = (_narrowed(_weighted(part), width, margin) for part in few)
+        wide = (_narrowed(_planes(part, weighted), width, margin) for part in few)
         for planes in _shortened(wide, stripes.height, height, margin):
-            yield _unweighted(planes, stripes)
+            yield _picture(planes, stripes, weighted)
 
 
-def _weighted(band: Picture) -> Planes:
-    """Colour; with alpha, also colour times alpha and alpha."""
-    colour = band.pixels if band.pixels.ndim == 3 else band.pixels[..., None]
-    if band.alpha is None:
-        return colour.astype(np.float32)
-    alpha = band.alpha.astype(np.float32)[..., None]
-    return np.concatenate([colour.astype(np.float32), colour * alpha, alpha], axis=2)
+def _planes(band: Picture, weighted: bool) -> Planes:
+    """Colour, if it is weighted also colour times alpha, and alpha if there is one."""
+    planes = samples_of(band).astype(np.float32)
+    if not weighted:
+        return planes
+    colour, alpha = planes[..., :-1], planes[..., -1:]
+    return np.concatenate([colour, colour * alpha, alpha], axis=2)
 
 
-def _unweighted(planes: Planes, like: Stripes) -> Picture:
+def _picture(planes: Planes, like: Stripes, weighted: bool) -> Picture:
+    """What `_planes` has taken apart, rounded."""
     count = like.channels
     colour, alpha = planes[..., :count], None
-    if like.opacity:
-        weighted, small = planes[..., count:-1], planes[..., -1:]
+    if weighted:
+        product, opacity = planes[..., count:-1], planes[..., -1:]
         # Where next to nothing is visible, a quotient would be noise.
-        colour = np.where(small < 0.5, colour, weighted / small.clip(0.5))
-        alpha = _rounded(small[..., 0], like.dtype)
+        colour = np.where(opacity < 0.5, colour, product / opacity.clip(0.5))
+    if like.opacity:
+        alpha = _rounded(planes[..., -1], like.dtype)
     return Picture(_rounded(colour if count == 3 else colour[..., 0], like.dtype), alpha)
 
 

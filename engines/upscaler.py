@@ -52,6 +52,8 @@ class Upscaler:
             makes the result that of the whole image.
         border: What the halo shows beyond the image: ``"mirror"`` the image mirrored, for flat
             graphics; ``"wrap"`` its far side, for textures that tile; None nothing, as in training.
+        separate_alpha: Alpha is no opacity but data, like gloss or height: colour under 0 stays,
+            and alpha is enlarged as a grey picture is.
         options: Further arguments of `agsr.engines.select.open_backend`.
 
     Raises:
@@ -67,6 +69,7 @@ class Upscaler:
         tile: int | str = "auto",
         halo: int | str = DEFAULT_HALO,
         border: Border | None = None,
+        separate_alpha: bool = False,
         **options: Any,
     ) -> None:
         _check_size("tile", tile, "auto")
@@ -76,6 +79,7 @@ class Upscaler:
         if border is not None and halo == 0:
             raise ValueError("a border needs a halo to show it, and that is 0")
         self._border = border
+        self._separate_alpha = separate_alpha
         self._turn = threading.Lock()
         self._owned = isinstance(backend, str)
         self._backend = (
@@ -159,9 +163,9 @@ class Upscaler:
         if self._border is not None:
             margin = self._choice.margin
             picture = extended(picture, self._border, margin)
-        if larger:
-            return shrunk_stripes(self._enlarged(picture, progress), *target, margin * SCALE)
-        return shrunk_stripes(in_stripes(picture), *target, margin)
+        stripes = self._enlarged(picture, progress) if larger else in_stripes(picture)
+        margin *= SCALE if larger else 1
+        return shrunk_stripes(stripes, *target, margin, separate_alpha=self._separate_alpha)
 
     def close(self) -> None:
         """Release the backend, if it was opened here."""
@@ -187,14 +191,24 @@ class Upscaler:
     def _picture_bands(
         self, pixels: Array, alpha: Array | None, progress: Progress | None
     ) -> Iterator[Picture]:
-        arrays = [without_hidden_colour(pixels, alpha)]
+        arrays = [pixels if self._separate_alpha else without_hidden_colour(pixels, alpha)]
         if alpha is not None and not (alpha == alpha.flat[0]).all():
             arrays.append(alpha)
         top = 0
         with closing(self._bands(arrays, progress)) as bands:
             for large, *others in bands:
-                yield Picture(large, _opacity(others, alpha, large, top))
+                yield Picture(large, self._alpha(others, alpha, large, top))
                 top += len(large)
+
+    def _alpha(
+        self, bands: Sequence[Array], alpha: Array | None, like: Array, top: int
+    ) -> Array | None:
+        """A band of alpha: the enlarged one, or more of a constant."""
+        if alpha is None:
+            return None
+        if not bands:
+            return np.full(like.shape[:2], alpha.flat[0], alpha.dtype)
+        return bands[0] if self._separate_alpha else bounded(bands[0], alpha, top)
 
     def _bands(
         self, arrays: Sequence[Array], progress: Progress | None
@@ -204,15 +218,6 @@ class Upscaler:
             tiling = self._choice.of(arrays)
             with closing(enlarged_bands(self._backend, arrays, *tiling, progress)) as bands:
                 yield from bands
-
-
-def _opacity(bands: Sequence[Array], alpha: Array | None, like: Array, top: int) -> Array | None:
-    """A band of alpha: the enlarged one within its neighbours, or more of a constant."""
-    if alpha is None:
-        return None
-    if not bands:
-        return np.full(like.shape[:2], alpha.flat[0], alpha.dtype)
-    return bounded(bands[0], alpha, top)
 
 
 def _check_size(name: str, value: int | str, word: str) -> None:

@@ -52,6 +52,16 @@ def test_sixteen_bits_and_alpha_round_trip(tmp_path: Path, suffix: str) -> None:
     assert np.array_equal(found.alpha, picture.alpha)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".tga"])
+def test_colour_under_transparent_pixels_is_kept(tmp_path: Path, suffix: str) -> None:
+    picture = Picture(_smooth((20, 31, 3)), np.zeros((20, 31), np.uint8))
+    picture.alpha[9:] = 200  # type: ignore[index]
+    write_picture(picture, tmp_path / f"a{suffix}")
+    found = read_picture(tmp_path / f"a{suffix}")
+    assert np.array_equal(found.pixels, picture.pixels)
+    assert np.array_equal(found.alpha, picture.alpha)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
 def test_grey_stays_grey(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"grey{suffix}"

@@ -18,13 +18,18 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_sigterm_interrupts_once_and_is_as_before_afterwards() -> None:
-    cleaned = False
-    with pytest.raises(Terminated), terminable():
-        try:
-            signal.raise_signal(signal.SIGTERM)
-        finally:
-            signal.raise_signal(signal.SIGTERM)  # from who can't wait
-            cleaned = True
+    cleaned: list[bool] = []
+
+    def interrupted() -> None:
+        with terminable():
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGTERM)  # from who can't wait
+                cleaned.append(True)
+
+    with pytest.raises(Terminated):
+        interrupted()
     assert cleaned
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 

@@ -14,12 +14,14 @@ from PIL import Image
 
 import agsr
 from agsr.backend import Batch
+from agsr.border import Border
 from agsr.encode import on_white
 from agsr.engines.torch_backend import TorchBackend
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError
 from agsr.metadata import Metadata
 from agsr.picture import Picture
+from agsr.sizing import Sizing
 
 
 def _repeated(image: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -260,11 +262,36 @@ def test_the_package_offers_the_upscaler(photo: NDArray[np.uint8]) -> None:
         agsr.Nothing  # noqa: B018
 
 
-def test_alpha_does_not_ring_where_it_is_constant() -> None:
-    class Overshooting(Repeat):
-        def _run(self, lr: Batch) -> Batch:
-            return super()._run(lr) * 0.8 + np.float32(0.1)
+class Overshooting(Repeat):
+    def _run(self, lr: Batch) -> Batch:
+        return super()._run(lr) * 0.8 + np.float32(0.1)
 
+
+@pytest.mark.parametrize("scale", [4, 2.5, 0.5])
+@pytest.mark.parametrize("border", [None, "wrap"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_separate_alpha_is_as_two_pictures(
+    scale: float, border: Border | None, dtype: type[np.uint8] | type[np.uint16]
+) -> None:
+    random = np.random.default_rng(0)
+    colour = random.integers(0, np.iinfo(dtype).max, (11, 14, 3), dtype, endpoint=True)
+    alpha = random.integers(0, np.iinfo(dtype).max, (11, 14), dtype, endpoint=True)
+    alpha[:, :8] = 0
+    upscaler = Upscaler(backend=Overshooting(), border=border, separate_alpha=True)
+    both, of_colour, of_alpha = (
+        upscaler.picture(picture, sizing=Sizing(scale=scale))
+        for picture in (Picture(colour, alpha), Picture(colour), Picture(alpha))
+    )
+    assert np.array_equal(both.pixels, of_colour.pixels)
+    assert both.alpha is not None
+    assert np.array_equal(both.alpha, of_alpha.pixels)
+    assert np.array_equal(
+        Upscaler(backend=Overshooting(), separate_alpha=True)(np.dstack([colour, alpha])),
+        np.dstack([Upscaler(backend=Overshooting())(plane) for plane in (colour, alpha)]),
+    )
+
+
+def test_alpha_does_not_ring_where_it_is_constant() -> None:
     alpha = np.zeros((8, 8), np.uint8)
     alpha[:, 4:] = 255
     picture = Picture(np.full((8, 8, 3), 99, np.uint8), alpha)
