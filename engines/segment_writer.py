@@ -54,7 +54,7 @@ class SegmentWriter:
             self._begin(result.number)
         frame = self._from_rgb(result.pixels)
         frame.pts, frame.time_base = result.time, self._encoding.time_base
-        self._out.mux(self._stream.encode(frame))
+        self._write(frame)
         self._count += 1
         if self._count == LENGTH:
             self.end()
@@ -63,10 +63,19 @@ class SegmentWriter:
         """Complete the present segment, if there is one."""
         if self._out is None:
             return
-        self._out.mux(self._stream.encode(None))
+        self._write(None)
         out, self._out = self._out, None
         out.close()
         self._segments.complete(self._first, self._count)
+
+    def _write(self, frame: Any) -> None:
+        """Encode a frame, or with None what the encoder still holds."""
+        packet: Any
+        for packet in self._stream.encode(frame):
+            # Of less than three frames, x265 takes the times to decode from memory that it never
+            # wrote, and a muxer refuses those after pts. In the complete file all are made anew.
+            packet.dts = min(packet.dts, packet.pts)
+            self._out.mux(packet)
 
     def _begin(self, number: int) -> None:
         path = self._segments.unfinished

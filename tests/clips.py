@@ -10,7 +10,13 @@ from typing import Any
 
 import av
 import numpy as np
+from conftest import Repeat
 from numpy.typing import NDArray
+
+from agsr.engines.upscaler import Upscaler
+from agsr.engines.video import VideoOptions, upscale_video
+
+FAST = VideoOptions(preset="ultrafast")
 
 _SHARES: dict[int, tuple[float, float]] = {
     1: (0.2126, 0.0722),
@@ -145,6 +151,19 @@ def _beep(out: Any, sound: Any, clip: Clip) -> None:
         frame.sample_rate, frame.pts, frame.time_base = 48000, begin, Fraction(1, 48000)
         out.mux(sound.encode(frame))
     out.mux(sound.encode(None))
+
+
+def upscale(source: Path, target: Path, options: VideoOptions = FAST) -> Repeat:
+    """Upscale a video by repeating pixels; the backend, for what it saw."""
+    backend = Repeat()
+    upscale_video(Upscaler(backend=backend), source, target, options)
+    return backend
+
+
+def picture_stream(path: Path) -> Any:
+    """The first video stream."""
+    with av.open(str(path)) as file:
+        return file.streams.video[0]
 
 
 def times(path: Path) -> list[Fraction]:

@@ -7,17 +7,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from clips import Clip, make
+from clips import FAST, Clip, make
 from conftest import PHOTO, Repeat
 from PIL import Image
 
 from agsr.cli import main
 from agsr.cli_video import Lines, Pace
 from agsr.engines.upscaler import Upscaler
-from agsr.engines.video import Progress, VideoOptions, upscale_video
+from agsr.engines.video import Progress, upscale_video
 from agsr.errors import VideoError
-
-FAST = VideoOptions(preset="ultrafast")
 
 
 def test_folders_of_both_are_upscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

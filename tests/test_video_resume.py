@@ -14,7 +14,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from clips import Clip, every_frame, make, packets, times
+from clips import FAST, Clip, every_frame, make, packets, times
 from conftest import ROOT, Repeat
 
 from agsr.engines import video
@@ -23,9 +23,6 @@ from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import VideoOptions, upscale_video
 from agsr.errors import VideoError
 from agsr.video_colour import ToRgb
-
-FAST = VideoOptions(preset="ultrafast")
-
 
 # A process that upscales by repeating pixels, in as many seconds as frames are to be seen.
 PROCESS = """
