@@ -23,9 +23,10 @@ LARGEST_SIDE = 1_000_000
 """Larger results are taken for a typing mistake, pixels."""
 
 SECTIONS = {
-    "Results": ("output", "ext", "quality", "suffix", "strip", "separate_alpha"),
+    "Results": ("output", "ext", "quality", "suffix", "strip"),
     "Size": ("scale", "max_size", "fit"),
     **VIDEO_SECTION,
+    "Textures": ("separate_alpha", "normal_map", "border"),
     "Many files": ("more", "recursive", "skip_existing", "dry_run", "max_pixels"),
     "Messages": ("quiet", "verbose"),
 }
@@ -80,6 +81,12 @@ class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
     "--separate-alpha",
     is_flag=True,
     help="Alpha is no opacity but data, like gloss or height: colours under 0 are kept.",
+)
+@click.option(
+    "--normal-map",
+    is_flag=True,
+    help="Inputs are tangent-space normal maps: results have vectors of unit length, and blue "
+    "where an input has two channels. Alpha is data, too.",
 )
 @click.option(
     "--scale",
@@ -144,6 +151,7 @@ def infer(
     quality: int | None,
     strip: bool,
     separate_alpha: bool,
+    normal_map: bool,
     max_pixels: int | None,
     codec: str | None,
     crf: int | None,
@@ -205,7 +213,7 @@ def infer(
     if todo and not dry_run:
         running["precision"] = "fp16" if half else "fp32" if fp32 else running["precision"]
         encoding = {"codec": codec, "crf": crf, "preset": preset}
-        running["separate_alpha"] = separate_alpha
+        running |= {"separate_alpha": separate_alpha, "normal_map": normal_map}
         with opened(jobs, verbose, **running) as upscaler:
             run_all(upscaler, todo, options, encoding, tally, quiet)
     told = tally.left_out or tally.unread or tally.existing

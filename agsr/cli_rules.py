@@ -73,6 +73,9 @@ _EXCLUSIVE = "exclude one another"
 _NOT_TIMED = "has no effect: --rounds 0 times nothing"
 _TABLE1 = "contradict one another: the table has its own sets and times nothing"
 
+_OF_TEXTURES = ("separate_alpha", "normal_map")
+"""Options that make alpha data."""
+
 INFER = (
     Rule(("scale", "max_size"), _EXCLUSIVE),
     Rule(("scale", "fit"), _EXCLUSIVE),
@@ -83,6 +86,7 @@ INFER = (
     Rule(("precision", "half"), "name the arithmetic twice; leave out one"),
     Rule(("output", "ext"), "name two formats; leave out --ext", _is_of_other_format),
     Rule(("output", "suffix"), "both name the result; leave out --suffix", _is_file),
+    Rule(("normal_map", "separate_alpha"), "say one thing twice; leave out --separate-alpha"),
     Rule(("border",), "has no effect: --halo 0 reads nothing around", _without("halo")),
 )
 """Of ``agsr infer``."""
@@ -135,16 +139,18 @@ def check_kinds(context: click.Context, jobs: Sequence[Job]) -> None:
     for name, of_video in (
         *((name, True) for name in ("codec", "crf", "preset")),
         ("quality", False),
-        ("separate_alpha", False),
+        *((name, False) for name in _OF_TEXTURES),
         ("ext", wants_video),
     ):
         if is_given(context, name) and not (video if of_video else image):
             kind = "a video file" if of_video else "an image"
             raise click.UsageError(f"{_flag(context, name)} has no effect: no result is {kind}")
     forms = [FORMATS[job.extension.lower()] for job in jobs if not job.is_video]
-    if context.params["separate_alpha"] and not all(form.alpha for form in forms):
-        flag, form = _flag(context, "separate_alpha"), forms[0].name
-        raise click.UsageError(f"{flag} needs a format with alpha, and {form} has none; use png")
+    opaque = next((form.name for form in forms if not form.alpha), None)
+    for name in _OF_TEXTURES:
+        if opaque is not None and context.params[name]:
+            flag = _flag(context, name)
+            raise click.UsageError(f"{flag} needs a format with alpha; {opaque} has none, use png")
 
 
 def is_given(context: click.Context, name: str) -> bool:

@@ -66,6 +66,10 @@ class Stripes:
         """With other bands that are made of these, and fields that differ for that."""
         return replace(self, bands=bands, source=self, **differing)
 
+    def cut(self, rows: int) -> Iterator[Picture]:
+        """Bands of at most so many rows, for work that takes many times their memory."""
+        return (part for band in self.bands for part in in_stripes(band, rows).bands)
+
     def close(self) -> None:
         """No more bands are wanted: what makes them ends, and gives the network back.
 

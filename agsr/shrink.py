@@ -75,8 +75,8 @@ def _bands(
     stripes: Stripes, height: int, width: int, margin: int, weighted: bool
 ) -> Iterator[Picture]:
     with closing(stripes):
-        few = (part for band in stripes.bands for part in in_stripes(band, _ROWS).bands)
-        wide = (_narrowed(_planes(part, weighted), width, margin) for part in few)
+        parts = stripes.cut(_ROWS)
+        wide = (_narrowed(_planes(part, weighted), width, margin) for part in parts)
         for planes in _shortened(wide, stripes.height, height, margin):
             yield _picture(planes, stripes, weighted)
 

@@ -25,6 +25,7 @@ from agsr.contract import SCALE
 from agsr.engines.select import open_backend
 from agsr.engines.tile_choice import TileChoice
 from agsr.engines.tiles import Array, Progress, enlarged_bands
+from agsr.normals import normalised, with_blue
 from agsr.picture import Picture, Stripes, gathered, in_stripes
 from agsr.pillow import upscaled_pillow
 from agsr.shrink import shrunk_stripes
@@ -54,6 +55,8 @@ class Upscaler:
             graphics; ``"wrap"`` its far side, for textures that tile; None nothing, as in training.
         separate_alpha: Alpha is no opacity but data, like gloss or height: colour under 0 stays,
             and alpha is enlarged as a grey picture is.
+        normal_map: Images are tangent-space normal maps: results have vectors of unit length, and
+            z where an image has x and y only. What is in their alpha is data, too.
         options: Further arguments of `agsr.engines.select.open_backend`.
 
     Raises:
@@ -70,6 +73,7 @@ class Upscaler:
         halo: int | str = DEFAULT_HALO,
         border: Border | None = None,
         separate_alpha: bool = False,
+        normal_map: bool = False,
         **options: Any,
     ) -> None:
         _check_size("tile", tile, "auto")
@@ -79,7 +83,8 @@ class Upscaler:
         if border is not None and halo == 0:
             raise ValueError("a border needs a halo to show it, and that is 0")
         self._border = border
-        self._separate_alpha = separate_alpha
+        self._separate_alpha = separate_alpha or normal_map
+        self._normal_map = normal_map
         self._turn = threading.Lock()
         self._owned = isinstance(backend, str)
         self._backend = (
@@ -159,13 +164,16 @@ class Upscaler:
         height, width = picture.pixels.shape[:2]
         target = (sizing or Sizing()).result(height, width)
         larger = target[0] > height or target[1] > width
+        if self._normal_map:
+            picture = with_blue(picture)
         margin = 0
         if self._border is not None:
             margin = self._choice.margin
             picture = extended(picture, self._border, margin)
         stripes = self._enlarged(picture, progress) if larger else in_stripes(picture)
         margin *= SCALE if larger else 1
-        return shrunk_stripes(stripes, *target, margin, separate_alpha=self._separate_alpha)
+        stripes = shrunk_stripes(stripes, *target, margin, separate_alpha=self._separate_alpha)
+        return normalised(stripes) if self._normal_map else stripes
 
     def close(self) -> None:
         """Release the backend, if it was opened here."""

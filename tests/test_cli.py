@@ -218,9 +218,10 @@ def test_damaged_metadata_costs_a_line_not_the_result(photos: Path) -> None:
         (["infer", "a.png", "--scale", "5"], "5.0 is not in the range 0<x<=4"),
         (["infer", "a.png", "--scale", "2", "--max-size", "9"], "exclude one another"),
         (["infer", "a.png", "--backend", "magic"], "'magic' is not one of"),
+        (["infer", "a.png", "--normal-map", "--separate-alpha"], "say one thing twice; leave out"),
         (
             ["infer", "a.png", "--separate-alpha", "-o", "b.jpg"],
-            "--separate-alpha needs a format with alpha, and JPEG has none; use png",
+            "--separate-alpha needs a format with alpha; JPEG has none, use png",
         ),
         (["export", "--precision", "int3"], "'int3' is not one of"),
         (["upscale"], "No such command 'upscale'"),

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import PHOTO, ROOT
@@ -237,6 +238,27 @@ def test_a_terminal_shows_a_bar_that_leaves_only_the_summary() -> None:
     assert "0/2 files" in shown
     assert "\x1b[2K" in shown  # the bar's line is cleared
     assert shown.splitlines()[-1].startswith("\x1b[1A\x1b[2K2 upscaled; ")
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize("option", ["--separate-alpha", "--normal-map"])
+def test_textures_keep_their_data(option: str) -> None:
+    pixels = np.full((12, 10, 4), (200, 90, 0, 0), np.uint8)
+    Image.fromarray(pixels).save("t.dds")
+    assert _infer("t.dds", option, "--fp32").stdout == "t_x4.png\n"
+    result = np.asarray(Image.open("t_x4.png"))
+    assert not result[..., 3].any()
+    colour = result[24, 20, :3].astype(float)
+    length = np.linalg.norm(colour / 127.5 - 1)
+    assert (abs(length - 1) < 0.02) == (option == "--normal-map")
+    assert abs(colour[:2] - (200, 90)).max() < 8
+    assert (colour[2] > 200) == (option == "--normal-map")  # of two channels, blue is made
+    assert _infer("a.png", "--normal-map").exit_code == 0
+    Image.new("L", (8, 8)).save("grey.png")
+    failed = _infer("grey.png", "b.jpg", "--normal-map")
+    assert failed.exit_code == 1
+    assert "Error: grey.png: the picture is grey, and a normal map has red" in failed.stderr
+    assert failed.stdout == "b_x4.png\n"
 
 
 def test_every_format_can_be_asked_for() -> None:

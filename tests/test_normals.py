@@ -1,0 +1,110 @@
+"""Normal maps: unit length, blue of two channels, and what stays as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Repeat
+from numpy.typing import NDArray
+
+from agsr.backend import Batch
+from agsr.engines.upscaler import Upscaler
+from agsr.errors import ImageError
+from agsr.picture import Picture
+from agsr.sizing import Sizing
+
+
+class Fading(Repeat):
+    """Makes vectors shorter, as averaging does."""
+
+    def _run(self, lr: Batch) -> Batch:
+        return super()._run(lr) * np.float32(0.5) + np.float32(0.25)
+
+
+def _directions(height: int = 150, width: int = 20) -> NDArray[np.float64]:
+    """Vectors of unit length, over more rows than are at work at a time."""
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(height, width, 3))
+    vectors[..., 2] = np.abs(vectors[..., 2]) + 0.1
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=2, keepdims=True))
+
+
+def _colours(vectors: NDArray[np.float64], dtype: type) -> NDArray[Any]:
+    if dtype is np.float32:
+        return ((vectors + 1) / 2).astype(np.float32)
+    white = np.iinfo(dtype).max
+    return np.floor((vectors + 1) / 2 * white + 0.5).astype(dtype)
+
+
+def _vectors(pixels: NDArray[Any]) -> NDArray[np.float64]:
+    white = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
+    return pixels / white * 2 - 1
+
+
+def _angle(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    cosine = (one * other).sum(2) / np.linalg.norm(one, axis=2) / np.linalg.norm(other, axis=2)
+    return np.asarray(np.degrees(np.arccos(cosine.clip(-1, 1))))
+
+
+def _repeated(image: NDArray[Any]) -> NDArray[Any]:
+    return image.repeat(4, axis=0).repeat(4, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "length", "angle"),
+    [(np.uint8, 0.01, 1.5), (np.uint16, 1e-4, 0.01), (np.float32, 1e-5, 0.05)],
+)
+def test_vectors_get_unit_length_and_keep_their_direction(
+    dtype: type, length: float, angle: float
+) -> None:
+    vectors = _directions()
+    large = _vectors(Upscaler(backend=Fading(), normal_map=True)(_colours(vectors, dtype)))
+    assert large.shape == (600, 80, 3)
+    assert abs(np.linalg.norm(large, axis=2) - 1).max() < length
+    assert _angle(large, _repeated(vectors)).max() < angle
+
+
+@pytest.mark.parametrize("blue", [0, 128, 255])
+def test_two_channels_become_three(blue: int) -> None:
+    vectors = _directions()
+    colours = _colours(vectors, np.uint8)
+    colours[..., 2] = blue
+    large = _vectors(Upscaler(backend=Repeat(), normal_map=True)(colours))
+    # Where z is small, half a level of x or y is much of it.
+    steep = vectors[..., 2] < 0.3
+    difference = abs(large - _repeated(vectors)).max(axis=2)
+    assert difference[~_repeated(steep)].max() < 0.03
+    assert abs(np.linalg.norm(large, axis=2) - 1).max() < 0.02
+
+
+def test_a_flat_map_stays_what_it_was() -> None:
+    flat = np.full((9, 7, 3), (128, 128, 255), np.uint8)
+    result = Upscaler(backend=Repeat(), normal_map=True)(flat)
+    assert np.array_equal(result, _repeated(flat))
+
+
+def test_shrunk_maps_have_unit_length_and_no_direction_is_outwards() -> None:
+    pixels = np.full((8, 8, 3), 127, np.uint8)  # of next to no length
+    pixels[:, 4:] = (255, 128, 128)
+    upscaler = Upscaler(backend=Repeat(), normal_map=True)
+    result = upscaler.picture(Picture(pixels.astype(np.uint16) * 257), sizing=Sizing(scale=0.5))
+    assert abs(np.linalg.norm(_vectors(result.pixels), axis=2) - 1).max() < 1e-3
+    centre = np.full((4, 4, 3), 0.5, np.float32)
+    centre[0, 0] = (1, 0.5, 0.6)
+    assert np.array_equal(upscaler(centre)[8, 8], np.float32([0.5, 0.5, 1]))
+
+
+def test_alpha_of_a_normal_map_is_data() -> None:
+    colours = _colours(_directions(6, 5), np.uint8)
+    alpha = np.zeros((6, 5), np.uint8)
+    alpha[:, 3:] = 200
+    result = Upscaler(backend=Repeat(), normal_map=True)(np.dstack([colours, alpha]))
+    assert np.array_equal(result[..., 3], _repeated(alpha))
+    assert _angle(_vectors(result[..., :3]), _repeated(_vectors(colours))).max() < 1.5
+
+
+def test_a_grey_picture_is_no_normal_map() -> None:
+    with pytest.raises(ImageError, match="the picture is grey, and a normal map has red"):
+        Upscaler(backend=Repeat(), normal_map=True)(np.zeros((4, 4), np.uint8))
