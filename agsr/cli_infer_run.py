@@ -6,7 +6,6 @@ Results' paths go to stdout, errors to stderr, and both are counted in the `Tall
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -65,7 +64,11 @@ def to_do(jobs: Sequence[Job], skip_existing: bool, tally: Tally) -> list[Job]:
 
 
 def _is_there(path: Path) -> bool:
-    return os.path.exists(path)  # noqa: PTH110  # of a name that is too long, Path.exists raises
+    """Whether a result is: results appear complete, so an empty file is none of them."""
+    try:
+        return path.stat().st_size > 0
+    except OSError:  # of a name that is too long, too
+        return False
 
 
 def opened(jobs: Sequence[Job], verbose: bool, **running: Any) -> Upscaler:

@@ -6,8 +6,9 @@ Data flow: picture → arrays of colour and alpha → bands of enlarged rows (`a
 
 from __future__ import annotations
 
+import inspect
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from types import TracebackType
@@ -61,6 +62,7 @@ class Upscaler:
 
     Raises:
         AgsrError: The network can't be loaded; the message says what to do.
+        TypeError: There is no such argument, or a loaded backend is to have other steps or options.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Upscaler:
             raise ValueError(f"border is {border!r}; expected None or one of {BORDERS}")
         if border is not None and halo == 0:
             raise ValueError("a border needs a halo to show it, and that is 0")
+        _check_options(options, loaded=not isinstance(backend, str), steps=steps)
         self._border = border
         self._separate_alpha = separate_alpha or normal_map
         self._normal_map = normal_map
@@ -226,6 +229,15 @@ class Upscaler:
             tiling = self._choice.of(arrays)
             with closing(enlarged_bands(self._backend, arrays, *tiling, progress)) as bands:
                 yield from bands
+
+
+def _check_options(options: Mapping[str, Any], *, loaded: bool, steps: int | None) -> None:
+    for name in options:
+        if name not in inspect.signature(open_backend).parameters:
+            raise TypeError(f"Upscaler() got an unexpected keyword argument {name!r}")
+    if loaded and (options or steps is not None):
+        asked = [*options, *(["steps"] if steps is not None else [])]
+        raise TypeError(f"a loaded backend keeps what it was loaded with; leave out {asked[0]}")
 
 
 def _check_size(name: str, value: int | str, word: str) -> None:

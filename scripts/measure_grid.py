@@ -48,15 +48,15 @@ def main(weights: tuple[str, ...], name: str, data: Path) -> None:
     metric = lpips_alex(data / "lpips" / "alexnet.npz")
     click.echo("| weights | steps | grid | flat | PSNR-Y | LPIPS | colour |")
     click.echo("|---|---|---|---|---|---|---|")
-    methods = {"Bicubic": _bicubic, "psnr": _network("psnr", first=4, last=4)}
-    methods |= {source: _network(source, first=1, last=MOST_STEPS) for source in weights}
-    for method, outputs in methods.items():
+    every = [str(step) for step in range(1, MOST_STEPS + 1)]
+    methods = [("Bicubic", ["–"], _bicubic), ("psnr", ["4"], _network("psnr", first=4, last=4))]
+    methods += [(w, every, _network(w, first=1, last=MOST_STEPS)) for w in weights]
+    for method, steps, outputs in methods:
         measured = np.array(list(_measure(outputs, images, metric)))
-        for step, row in enumerate(_rows(measured), 1):
-            steps = {"Bicubic": "–", "psnr": "4"}.get(method, str(step))
+        for step, row in zip(steps, _rows(measured), strict=True):
             grid, flat, psnr, lpips, colour = row
             click.echo(
-                f"| {Path(method).stem} | {steps} | {grid:.2f} | {flat:.2f} | {psnr:.3f} "
+                f"| {Path(method).stem} | {step} | {grid:.2f} | {flat:.2f} | {psnr:.3f} "
                 f"| {lpips:.4f} | {colour:.2f} |"
             )
 

@@ -65,6 +65,8 @@ def test_existing_results_can_be_left_alone(photos: Path) -> None:
     (photos / "a_x4.png").write_bytes(b"mine")
     assert _agsr("infer", "a.png", "--skip-existing").stdout == ""
     assert (photos / "a_x4.png").read_bytes() == b"mine"
+    (photos / "a_x4.png").write_bytes(b"")  # another program's, which failed
+    assert _agsr("infer", "a.png", "--skip-existing").stdout == "a_x4.png\n"
     assert _agsr("infer", "a.png").exit_code == 0
     assert (photos / "a_x4.png").read_bytes() != b"mine"
 

@@ -283,3 +283,16 @@ def test_the_types_of_the_package_are_seen_by_others(tmp_path: Path) -> None:
     assert 'Revealed type is "PIL.Image.Image"' in lines[1]
     assert 'Argument "steps" to "Upscaler" has incompatible type "str"' in lines[2]
     assert "No overload variant" in lines[3]
+
+
+def test_arguments_that_do_nothing_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"Upscaler\(\) got an unexpected keyword argument 'scale'"):
+        Upscaler(scale=2)
+    with pytest.raises(TypeError, match="keeps what it was loaded with; leave out steps"):
+        Upscaler(backend=Repeat(), steps=2)
+    with pytest.raises(TypeError, match="keeps what it was loaded with; leave out precision"):
+        Upscaler(backend=Repeat(), precision="bf16")
+
+
+def test_the_package_lists_what_it_offers() -> None:
+    assert dir(agsr) == ["Upscaler", "__version__"]
