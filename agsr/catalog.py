@@ -128,7 +128,8 @@ def is_path(weights: str) -> bool:
 def unknown_weights(weights: str) -> str:
     """What to say of a name that no shipped weights have."""
     known = ", ".join(shipped_names()) or "none"
-    return f"no weights named '{weights}'; shipped: {known}; or give the path of a file"
+    endings = f"{ONNX_SUFFIX} or {CHECKPOINT_SUFFIX}"
+    return f"no weights named '{weights}'; shipped: {known}; or give the path of an {endings} file"
 
 
 def _checked(file: str) -> Path:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.cli_infer_run import count_left_out, count_unread, opened, run_all, to_do
+from agsr.cli_infer_run import (
+    count_left_out,
+    count_unread,
+    opened,
+    run_all,
+    to_do,
+    told_if_interrupted,
+)
 from agsr.cli_rules import INFER, check_kinds, check_options, is_folder
 from agsr.cli_video import SECTION as VIDEO_SECTION
 from agsr.cli_video import video_options
@@ -61,10 +68,11 @@ class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
     "-f",
     "--ext",
     type=click.Choice(
-        ["png", "jpg", "webp", "tif", "avif", "bmp", "tga"]
+        ["png", "jpg", "webp", "tif", "avif", "bmp", "tga", "same"]
         + [ending[1:] for ending in WRITABLE if ending != ".m4v"]
     ),
-    help="Format of images, or of videos, that -o does not name. [default: png; videos: their own]",
+    help="Format of images, or of videos, that -o does not name; 'same': each input's own, or png "
+    "if that can't be written. [default: png; videos: their own]",
 )
 @click.option(
     "--quality",
@@ -189,7 +197,7 @@ def infer(
         _checked_inputs(inputs + more),
         None if output is None else Path(output),
         suffix=sizing.suffix if suffix is None else suffix,
-        extension=f".{ext}" if ext and f".{ext}" not in WRITABLE else ".png",
+        extension=_image_ending(ext),
         recursive=recursive,
         quality=quality,
         folder=output is not None and is_folder(output),
@@ -201,7 +209,11 @@ def infer(
     check_kinds(context, jobs)
     todo = to_do(jobs, skip_existing, tally)
     options = InferOptions(
-        sizing=sizing, quality=quality, strip=strip, max_pixels=max_pixels or MAX_PIXELS
+        sizing=sizing,
+        quality=quality,
+        strip=strip,
+        max_pixels=max_pixels or MAX_PIXELS,
+        unknown_as_alpha=separate_alpha or normal_map,
     )
     if dry_run:
         for job in todo:
@@ -214,13 +226,21 @@ def infer(
         running["precision"] = "fp16" if half else "fp32" if fp32 else running["precision"]
         encoding = {"codec": codec, "crf": crf, "preset": preset}
         running |= {"separate_alpha": separate_alpha, "normal_map": normal_map}
-        with opened(jobs, verbose, **running) as upscaler:
+        files = 0 if quiet else len(todo)
+        with opened(jobs, verbose, **running) as upscaler, told_if_interrupted(tally, files):
             run_all(upscaler, todo, options, encoding, tally, quiet)
     told = tally.left_out or tally.unread or tally.existing
     if (len(jobs) > 1 or told or verbose) and not quiet:
         click.echo(tally.summary("to upscale" if dry_run else "upscaled"), err=True)
     if tally.failed:
         raise SystemExit(1)
+
+
+def _image_ending(ext: str | None) -> str | None:
+    """Of results that are images; None for each input's own."""
+    if ext == "same":
+        return None
+    return f".{ext}" if ext and f".{ext}" not in WRITABLE else ".png"
 
 
 def _checked_inputs(inputs: tuple[Path, ...]) -> tuple[Path, ...]:

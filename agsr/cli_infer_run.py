@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,22 @@ def opened(jobs: Sequence[Job], verbose: bool, **running: Any) -> Upscaler:
         told = f"{upscaler.info.summary}, in {time.perf_counter() - started:.2f} s"
         click.echo(f"{told}: {upscaler.info.reason}", err=True)
     return upscaler
+
+
+@contextmanager
+def told_if_interrupted(tally: Tally, files: int) -> Iterator[None]:
+    """Say on stderr how far it came and how to go on, when Ctrl-C or SIGTERM end a batch.
+
+    Raises:
+        KeyboardInterrupt: After that.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if files > 1:
+            done = f"{tally.done} of {files} upscaled"
+            click.echo(f"{done}; --skip-existing goes on with the rest", err=True)
+        raise
 
 
 def run_all(

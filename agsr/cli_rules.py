@@ -58,7 +58,7 @@ def _is_of_other_format(options: Mapping[str, Any]) -> bool:
     if not _is_file(options) or options["output"] == "-":
         return False
     forms = {**FORMATS, **WRITABLE}
-    return forms[Path(options["output"]).suffix.lower()] != forms["." + options["ext"]]
+    return forms[Path(options["output"]).suffix.lower()] != forms.get("." + options["ext"])
 
 
 def _without(name: str) -> Callable[[Mapping[str, Any]], bool]:
@@ -73,9 +73,6 @@ _EXCLUSIVE = "exclude one another"
 _NOT_TIMED = "has no effect: --rounds 0 times nothing"
 _TABLE1 = "contradict one another: the table has its own sets and times nothing"
 
-_OF_TEXTURES = ("separate_alpha", "normal_map")
-"""Options that make alpha data."""
-
 INFER = (
     Rule(("scale", "max_size"), _EXCLUSIVE),
     Rule(("scale", "fit"), _EXCLUSIVE),
@@ -86,6 +83,7 @@ INFER = (
     Rule(("precision", "half"), "name the arithmetic twice; leave out one"),
     Rule(("output", "ext"), "name two formats; leave out --ext", _is_of_other_format),
     Rule(("output", "suffix"), "both name the result; leave out --suffix", _is_file),
+    Rule(("normal_map", "quality"), "contradict one another: lossy vectors are of any length"),
     Rule(("normal_map", "separate_alpha"), "say one thing twice; leave out --separate-alpha"),
     Rule(("border",), "has no effect: --halo 0 reads nothing around", _without("halo")),
 )
@@ -125,12 +123,16 @@ def check_kinds(context: click.Context, jobs: Sequence[Job]) -> None:
 
     Raises:
         click.UsageError: There is no video file and an encoder's option or format of one, no image
-            and one for images, or a format without alpha and an option of that.
+            and one for images, or a lossy format for normal maps.
     """
     from agsr.encode import FORMATS
     from agsr.engines.jobs import STREAM
     from agsr.media import WRITABLE
 
+    forms = [FORMATS[job.extension.lower()] for job in jobs if job.extension.lower() in FORMATS]
+    lossy = next((form.name for form in forms if form.name in ("JPEG", "AVIF")), None)
+    if lossy is not None and context.params["normal_map"]:
+        raise click.UsageError(f"--normal-map needs a lossless format; {lossy} is none, use png")
     if any(job.problem is not None for job in jobs):  # what it would be may not be known
         return
     video = any(job.is_video and job.target != STREAM for job in jobs)
@@ -138,19 +140,12 @@ def check_kinds(context: click.Context, jobs: Sequence[Job]) -> None:
     wants_video = f".{context.params['ext']}" in WRITABLE
     for name, of_video in (
         *((name, True) for name in ("codec", "crf", "preset")),
-        ("quality", False),
-        *((name, False) for name in _OF_TEXTURES),
+        *((name, False) for name in ("quality", "separate_alpha", "normal_map")),
         ("ext", wants_video),
     ):
         if is_given(context, name) and not (video if of_video else image):
             kind = "a video file" if of_video else "an image"
             raise click.UsageError(f"{_flag(context, name)} has no effect: no result is {kind}")
-    forms = [FORMATS[job.extension.lower()] for job in jobs if not job.is_video]
-    opaque = next((form.name for form in forms if not form.alpha), None)
-    for name in _OF_TEXTURES:
-        if opaque is not None and context.params[name]:
-            flag = _flag(context, name)
-            raise click.UsageError(f"{flag} needs a format with alpha; {opaque} has none, use png")
 
 
 def is_given(context: click.Context, name: str) -> bool:

@@ -16,6 +16,7 @@ from rich.progress import track
 from rich.table import Table
 
 from agsr.contract import told_steps
+from agsr.interruption import Terminated
 
 if TYPE_CHECKING:
     from agsr.bench.datasets import ImageSet
@@ -145,14 +146,17 @@ def show_checks(title: str, checks: Iterable[Check]) -> None:
 
 @contextmanager
 def build_progress(name: str) -> Iterator[Callable[[str, float], bool]]:
-    """A bar over a build, on terminals only; Ctrl-C cancels the build cleanly.
+    """A bar over a build, on terminals only; Ctrl-C or SIGTERM cancel the build cleanly.
+
+    Nothing is raised while it runs, since nothing may be thrown through TensorRT.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C came too late to cancel the build.
+        KeyboardInterrupt: One of them came too late to cancel the build.
     """
     console = stderr()
     stopped: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, _: stopped.append(number))
+    both = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, lambda came, _: stopped.append(came)) for number in both]
     try:
         with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task(escape(name), total=1.0)
@@ -163,9 +167,10 @@ def build_progress(name: str) -> Iterator[Callable[[str, float], bool]]:
 
             yield report
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in zip(both, previous, strict=True):
+            signal.signal(number, handler)
     if stopped:  # after the last report, so nobody was told
-        raise KeyboardInterrupt
+        raise Terminated if signal.SIGTERM in stopped else KeyboardInterrupt
 
 
 def show_build(path: str, report: BuildReport) -> None:

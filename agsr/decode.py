@@ -11,6 +11,7 @@ import io
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -65,6 +66,8 @@ _UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 }
 """By EXIF orientation: how stored rows and columns become those that are shown."""
 
+_LEFT_OUT = "%s: has a channel of unknown meaning; it is left out"
+
 _log = logging.getLogger(__name__)
 
 
@@ -73,13 +76,17 @@ def formats_of(name: str, content: bytes = b"") -> tuple[str, ...]:
     return FORMATS if is_targa(name, content) else _TOLD_BY_CONTENT
 
 
-def decode(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
+def decode(
+    content: bytes, name: str, max_pixels: int = MAX_PIXELS, *, unknown_as_alpha: bool = False
+) -> Picture:
     """Decode the bytes of an image file; of several pictures, the first.
 
     Args:
         content: The whole file.
         name: Of the file, for messages.
         max_pixels: Files with more are refused before they are decoded.
+        unknown_as_alpha: Take the channel of a TIFF file whose meaning it doesn't tell for alpha,
+            as it is where painting programs save masks. Otherwise it is left out, which is told.
 
     Raises:
         ImageError: Not an image, damaged, truncated, too large, or of an unsupported pixel type.
@@ -87,7 +94,7 @@ def decode(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
     """
     size = f"{len(content)} bytes"
     try:
-        return _decode(content, name, max_pixels)
+        return _decode(content, name, max_pixels, unknown_as_alpha)
     except (AgsrError, MemoryError):
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, which programs can lift
@@ -95,6 +102,11 @@ def decode(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
     except UnidentifiedImageError:
         if known := what_it_is(content, name):
             raise ImageError(f"{name}: {known}") from None
+        if content.startswith(_TIFF):
+            raise ImageError(
+                f"{name}: a TIFF file that is damaged ({size}) or of a kind that is not read; "
+                "expected 8 or 16 bits per channel, grey or RGB, with or without alpha"
+            ) from None
         raise ImageError(
             f"{name}: not an image, or truncated ({size}); expected 8 or 16 bits per channel in "
             f"one of {' '.join(_TOLD_BY_CONTENT)}, or {TARGA} named {TARGA_ENDING}"
@@ -103,11 +115,12 @@ def decode(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
         raise ImageError(f"{name}: damaged or truncated ({size})") from error
 
 
-def _decode(content: bytes, name: str, max_pixels: int) -> Picture:
+def _decode(content: bytes, name: str, max_pixels: int, unknown_as_alpha: bool) -> Picture:
     if is_raw(name):  # else its preview would be taken for it
         raise UnidentifiedImageError
     if is_direct_draw(content):
-        return read_direct_draw(content, name, lambda size: _check_size(size, name, max_pixels))
+        check = partial(_check_size, name=name, max_pixels=max_pixels)
+        return read_direct_draw(content, name, check)
     with _opened(content, name) as image:
         _check_size(image.size, name, max_pixels)
         _tell_what_is_left_out(image, name)
@@ -121,7 +134,22 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Picture:
         else:
             image.load()
             picture = from_pillow(image, metadata, name)
+        if _more_channels(image)[:1] == (_UNSPECIFIED,):
+            picture = _of_unknown_alpha(picture, content, name, unknown_as_alpha)
         return _upright(picture, 1 if _is_turned(image) else orientation, name)
+
+
+def _of_unknown_alpha(picture: Picture, content: bytes, name: str, wanted: bool) -> Picture:
+    """A TIFF picture with alpha of which the file doesn't tell that it is, or without it."""
+    if not wanted:
+        _log.warning(_LEFT_OUT, name)
+        return replace(picture, alpha=None)
+    if picture.alpha is not None:
+        return picture
+    from agsr.tiff_layouts import with_unknown_as_alpha  # slow to load, and needed here only
+
+    with with_unknown_as_alpha(content) as image:
+        return from_pillow(image, picture.metadata, name)
 
 
 def _is_turned(image: Image.Image) -> bool:
@@ -155,8 +183,13 @@ def _tell_what_is_left_out(image: Image.Image, name: str) -> None:
     count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if count > 1:
         _log.warning("%s: holds %d pictures; only the first is taken", name, count)
-    if image.format == "TIFF" and _UNSPECIFIED in _tags(image, _EXTRA_SAMPLES, ()):
-        _log.warning("%s: has a channel of unknown meaning; it is left out", name)
+    if _UNSPECIFIED in _more_channels(image)[1:]:
+        _log.warning(_LEFT_OUT, name)
+
+
+def _more_channels(image: Image.Image) -> tuple[int, ...]:
+    """What a TIFF file says of its channels beside grey or RGB."""
+    return _tags(image, _EXTRA_SAMPLES, ()) if image.format == "TIFF" else ()
 
 
 def _is_deep(image: Image.Image, content: bytes, name: str) -> bool:
@@ -221,11 +254,9 @@ def _tiff_meaning(
     """What the samples of a 16-bit TIFF file mean, by its tags."""
     if _tags(image, _PHOTOMETRIC)[0] == _WHITE_IS_ZERO:
         pixels = np.uint16(65535) - pixels
-    meaning = _tags(image, _EXTRA_SAMPLES, _UNSPECIFIED)[0]
-    if alpha is None or meaning == _UNASSOCIATED:
+    meaning = _tags(image, _EXTRA_SAMPLES, _UNASSOCIATED)[0]  # as in 8 bits, where none is told
+    if alpha is None or meaning != _ASSOCIATED:
         return pixels, alpha
-    if meaning != _ASSOCIATED:
-        return pixels, None
     share = alpha if pixels.ndim == 2 else alpha[..., None]
     colour = pixels.astype(np.uint64) * 65535 // np.maximum(share, 1)
     return np.minimum(colour, 65535).astype(np.uint16), alpha

@@ -110,12 +110,22 @@ def read_direct_draw(
             image.load()
             picture = from_pillow(image, Metadata(), name)
     except NotImplementedError:
-        kind = f"DXGI_FORMAT {surface.kind}" if isinstance(surface.kind, int) else surface.kind
+        kind = _named(surface.kind)
         raise ImageError(
-            f"{name}: a texture of a kind that is not read, {kind!r}; texconv -ft png in.dds"
+            f"{name}: a texture of a kind that is not read, {kind}; texconv -ft png in.dds"
         ) from None
     opaque = picture.alpha is not None and picture.alpha.all()
     return replace(picture, alpha=None) if surface.kind in _BC1 and opaque else picture
+
+
+def _named(kind: bytes | int) -> str:
+    """A kind of pixels as tools name it: by letters or by number."""
+    if isinstance(kind, int):
+        return f"DXGI_FORMAT {kind}"
+    number = int.from_bytes(kind, "little")
+    if number < 256:
+        return f"D3DFORMAT {number}" if number else "told by masks"
+    return repr(kind.decode("ascii", "backslashreplace"))
 
 
 def _surface(content: bytes) -> _Surface:

@@ -154,6 +154,22 @@ def check_size(name: str, suffix: str, height: int, width: int) -> None:
         )
 
 
+def check_alpha(name: str, suffix: str, stripes: Stripes) -> None:
+    """Find out before anything is computed whether a format can hold alpha that is data.
+
+    Args:
+        name: Of the file, for messages.
+        suffix: One of `FORMATS`.
+        stripes: The result.
+
+    Raises:
+        ImageError: It has no alpha, and would get the picture on white.
+    """
+    form = FORMATS[suffix.lower()]
+    if stripes.opacity and stripes.separate_alpha and not form.alpha:
+        raise ImageError(f"{name}: its alpha is data, and {form.name} holds none; use PNG")
+
+
 def encode(picture: Picture, suffix: str, name: str, quality: int | None = None) -> bytes:
     """The bytes of an image file; see `write_encoded`."""
     stream = io.BytesIO()
@@ -200,6 +216,10 @@ def on_white(pixels: Pixels, alpha: Pixels) -> NDArray[np.uint8]:
 def _fitted(stripes: Stripes, form: Format, name: str) -> Stripes:
     """The picture within what the format can hold."""
     metadata = stripes.metadata.for_size(stripes.height, stripes.width)
+    if stripes.dtype.itemsize > 1 and not form.deep:
+        _log.info("%s: 16 bits become 8, the most of %s", name, form.name)
+    if stripes.opacity and not form.alpha:
+        _log.info("%s: is laid on white, since %s has no alpha", name, form.name)
     if stripes.channels == 1 and not form.grey:
         metadata = replace(metadata, icc=usable_profile(metadata.icc, 3, name))
     return stripes.mapped(
@@ -249,7 +269,7 @@ def _by_pillow(
     if form.quality is not None:
         options["quality"] = form.quality if quality is None else quality
         options["lossless"] = quality is None  # heeded by WebP only, like the next
-        options["exact"] = True  # or colour under transparent pixels would become black
+        options["exact"] = stripes.separate_alpha  # or colour under 0 would become black
     given = {key: value for key, value in options.items() if value is not None}
     image = _in_pillow(stripes)
     try:

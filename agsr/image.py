@@ -25,14 +25,17 @@ from agsr.errors import ImageError
 from agsr.picture import Picture, Stripes, in_stripes
 
 
-def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Decode an image file; of several pictures in it, the first.
+def read_picture(
+    path: str | Path, max_pixels: int = MAX_PIXELS, *, unknown_as_alpha: bool = False
+) -> Picture:
+    """Decode an image file as `agsr.decode.decode` does; of several pictures in it, the first.
 
     Raises:
         ImageError: The file is missing, empty, truncated, not an image, has more than
             ``max_pixels``, or pixels of an unsupported type.
     """
-    return decode(_read_bytes(Path(path)), str(path), max_pixels)
+    content = _read_bytes(Path(path))
+    return decode(content, str(path), max_pixels, unknown_as_alpha=unknown_as_alpha)
 
 
 def read_rgb(path: str | Path) -> NDArray[np.uint8]:

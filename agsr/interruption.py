@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ TERMINATED = 128 + 15
 """Exit status after SIGTERM, as shells have it."""
 
 
+GRACE = 5.0
+"""Seconds from SIGTERM to the end, whatever still runs: half of what containers wait."""
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM came, as from ``kill``, ``timeout``, a container or a batch system that stops."""
 
@@ -21,7 +26,8 @@ class Terminated(KeyboardInterrupt):
 def terminable() -> Iterator[None]:
     """SIGTERM ends a command as Ctrl-C does, once: cleaning up is not disturbed by another.
 
-    Nothing changes where it is ignored already, or in a thread, which can't hear signals.
+    After `GRACE` seconds the process ends nevertheless: it may be writing to a pipe that nobody
+    reads. Nothing changes where SIGTERM is ignored already, or in a thread, which can't hear it.
 
     Raises:
         Terminated: It came.
@@ -30,9 +36,12 @@ def terminable() -> Iterator[None]:
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
+    end = threading.Timer(GRACE, os._exit, [TERMINATED])
+    end.daemon = True
 
     def terminate(*_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        end.start()
         raise Terminated
 
     signal.signal(signal.SIGTERM, terminate)
@@ -40,6 +49,7 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        end.cancel()
 
 
 @contextmanager

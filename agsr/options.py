@@ -254,7 +254,7 @@ running_options = _shared(
         "--border",
         type=click.Choice(["mirror", "wrap"]),
         help="What the halo shows beyond the picture: 'mirror' for flat graphics, 'wrap' for "
-        "textures that tile. [default: nothing, as in training]",
+        "textures that tile. [default: nothing, as in training; for data, mirror]",
     ),
 )
 

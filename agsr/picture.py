@@ -21,12 +21,12 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels, opacity and what the file said about them."""
+    """Pixels, alpha and what the file said about them."""
 
     pixels: Pixels
     """RGB ``(H, W, 3)`` or grey ``(H, W)``, uint8 or uint16, upright."""
     alpha: Pixels | None = None
-    """Opacity ``(H, W)`` in the same type, if the file has it; colour isn't multiplied by it."""
+    """Alpha ``(H, W)`` in the same type, if the file has it; colour isn't multiplied by it."""
     metadata: Metadata = field(default_factory=Metadata)
     """ICC profile, EXIF, XMP and resolution."""
 
@@ -45,6 +45,8 @@ class Stripes:
     metadata: Metadata
     bands: Iterator[Picture]
     """Pixels and alpha of the bands; what they say as metadata doesn't count."""
+    separate_alpha: bool = False
+    """Alpha is no opacity but data: colour doesn't depend on it, and counts under 0."""
     source: Stripes | None = None
     """What the bands are made of; closed with them."""
 
@@ -112,6 +114,11 @@ def samples_of(picture: Picture) -> NDArray[Any]:
     if picture.alpha is None:
         return planes
     return np.concatenate([planes, picture.alpha[..., None]], axis=2)
+
+
+def rounded(values: NDArray[np.float32], dtype: np.dtype[Any]) -> Any:
+    """Levels as integers of a type, within its range."""
+    return np.floor(values.clip(0, np.iinfo(dtype).max) + np.float32(0.5)).astype(dtype)
 
 
 def _cut(picture: Picture, top: int, rows: int) -> Picture:

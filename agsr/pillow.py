@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from agsr.errors import ImageError
 from agsr.metadata import Metadata, read_metadata, usable_profile
-from agsr.picture import Picture
+from agsr.picture import Picture, samples_of
 
 _UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -58,9 +58,7 @@ def from_pillow(image: Image.Image, metadata: Metadata, name: str) -> Picture:
 
 def to_pillow(picture: Picture) -> Image.Image:
     """An image of mode L, LA, RGB, RGBA or I;16; 16 bits of other kinds Pillow doesn't have."""
-    pixels = picture.pixels if picture.pixels.ndim == 3 else picture.pixels[..., None]
-    if picture.alpha is not None:
-        pixels = np.concatenate([pixels, picture.alpha[..., None]], axis=2)
+    pixels = samples_of(picture)
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 

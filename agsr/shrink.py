@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from agsr.picture import Picture, Stripes, gathered, in_stripes, samples_of
+from agsr.picture import Picture, Stripes, gathered, in_stripes, rounded, samples_of
 
 Planes = NDArray[np.float32]
 """``(H, W, C)``."""
@@ -36,9 +35,7 @@ def shrunk(picture: Picture, height: int, width: int) -> Picture:
     return gathered(shrunk_stripes(in_stripes(picture), height, width))
 
 
-def shrunk_stripes(
-    stripes: Stripes, height: int, width: int, margin: int = 0, *, separate_alpha: bool = False
-) -> Stripes:
+def shrunk_stripes(stripes: Stripes, height: int, width: int, margin: int = 0) -> Stripes:
     """`shrunk` for what is made band by band.
 
     Args:
@@ -46,10 +43,9 @@ def shrunk_stripes(
         height: Of the result, pixels.
         width: Of the result, pixels.
         margin: Pixels at each side of the picture.
-        separate_alpha: Alpha is a channel like the others, no opacity that colour is weighted by.
     """
     if (stripes.height - 2 * margin, stripes.width - 2 * margin) != (height, width):
-        weighted = stripes.opacity and not separate_alpha
+        weighted = stripes.opacity and not stripes.separate_alpha
         bands = _bands(stripes, height, width, margin, weighted)
     elif margin:
         bands = _inside(stripes, margin)
@@ -99,8 +95,8 @@ def _picture(planes: Planes, like: Stripes, weighted: bool) -> Picture:
         # Where next to nothing is visible, a quotient would be noise.
         colour = np.where(opacity < 0.5, colour, product / opacity.clip(0.5))
     if like.opacity:
-        alpha = _rounded(planes[..., -1], like.dtype)
-    return Picture(_rounded(colour if count == 3 else colour[..., 0], like.dtype), alpha)
+        alpha = rounded(planes[..., -1], like.dtype)
+    return Picture(rounded(colour if count == 3 else colour[..., 0], like.dtype), alpha)
 
 
 def _narrowed(planes: Planes, width: int, margin: int) -> Planes:
@@ -177,7 +173,3 @@ def _cubic(x: float) -> float:
     if x < 1:
         return ((a + 2) * x - (a + 3)) * x * x + 1
     return (((x - 5) * x + 8) * x - 4) * a if x < 2 else 0.0
-
-
-def _rounded(values: Planes, dtype: np.dtype[Any]) -> Any:
-    return np.floor(values.clip(0, np.iinfo(dtype).max) + np.float32(0.5)).astype(dtype)

@@ -26,6 +26,7 @@ _KEPT = (
 )
 _GREY = {_BITS: (16,), _PHOTOMETRIC: 1, _SAMPLES: 1, _PLANES: 1}
 _APART = 2
+_UNSPECIFIED, _UNASSOCIATED = 0, 2
 _DIFFERENCES = 2
 _WITH_DIFFERENCES = (5, 8, 32946, 34925, 50000)
 """Compressions that know predictors: LZW, Deflate by both numbers, LZMA, Zstandard."""
@@ -48,6 +49,20 @@ class _ForItsTags(TiffImageFile):
         tags.update({tag: _GREY[tag] for tag in grey & _GREY.keys()})
         super()._setup()
         tags.update(found)
+
+
+class _WithAlpha(TiffImageFile):
+    """A channel whose meaning isn't told, which Pillow skips, is alpha."""
+
+    def _setup(self) -> None:
+        if self.tag_v2.get(_EXTRA_SAMPLES) == (_UNSPECIFIED,):
+            self.tag_v2[_EXTRA_SAMPLES] = (_UNASSOCIATED,)
+        super()._setup()
+
+
+def with_unknown_as_alpha(content: bytes) -> TiffImageFile:
+    """Open an 8-bit TIFF file with the channel that Pillow skips."""
+    return _WithAlpha(io.BytesIO(content))
 
 
 def open_for_tags(content: bytes) -> TiffImageFile:

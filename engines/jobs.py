@@ -55,7 +55,7 @@ def plan(
     output: Path | None = None,
     *,
     suffix: str = DEFAULT_SUFFIX,
-    extension: str = DEFAULT_EXTENSION,
+    extension: str | None = DEFAULT_EXTENSION,
     recursive: bool = False,
     quality: int | None = None,
     folder: bool = False,
@@ -77,7 +77,8 @@ def plan(
         output: None for beside the inputs, a file name for a single input, `STREAM`, else a
             folder, in which the folders of ``sources`` are repeated.
         suffix: Put behind each input's name.
-        extension: Format of images, with the dot, where ``output`` does not name a file.
+        extension: Format of images, with the dot, where ``output`` does not name a file; None for
+            that of each input, or PNG if that can't be written.
         recursive: Take the images in folders and in all folders below; linked folders are not
             followed.
         quality: Of the encoder; checked here, to be told at once where there is none.
@@ -106,10 +107,11 @@ def plan(
     if output is not None and not folder and _names_a_file(output, len(inputs)):
         if len(inputs) != 1:
             raise ImageError(f"{len(inputs)} inputs can't all become {output}; name a folder")
-        raw = RAW if is_video(inputs[0].path.suffix) else extension
+        (source,) = (found.path for found in inputs)
+        raw = RAW if is_video(source.suffix) else _ending(source, extension, None)
         endings = [raw if output == STREAM else output.suffix]
         targets = [output]
-        _check_kind(inputs[0].path, endings[0])
+        _check_kind(source, endings[0])
     else:
         endings = [_ending(found.path, extension, video_extension) for found in inputs]
         targets = _targets(inputs, output, [suffix + ending for ending in endings])
@@ -118,14 +120,20 @@ def plan(
         for found, target, ending in zip(inputs, targets, endings, strict=True)
     ]
     images = [job for job in jobs if not job.is_video]
-    _check_format([job.target for job in images], output, extension, quality, endings)
+    if quality is not None and extension is None:  # a mixture needs one that has a quality
+        images.sort(key=lambda job: FORMATS[job.extension.lower()].quality is None)
+    if images:
+        _check_format(images[0], output, quality)
     return _checked(jobs)
 
 
-def _ending(source: Path, image: str, video: str | None) -> str:
-    if not is_video(source.suffix):
+def _ending(source: Path, image: str | None, video: str | None) -> str:
+    if is_video(source.suffix):
+        return video or result_ending(source.suffix)
+    if image is not None:
         return image
-    return video or result_ending(source.suffix)
+    own = source.suffix.lower()
+    return own if own in FORMATS else DEFAULT_EXTENSION
 
 
 def _check_kind(source: Path, ending: str) -> None:
@@ -178,22 +186,14 @@ def _names_a_file(output: Path, inputs: int) -> bool:
     return known or output.exists() or (inputs == 1 and bool(output.suffix))
 
 
-def _check_format(
-    targets: Sequence[Path],
-    output: Path | None,
-    extension: str,
-    quality: int | None,
-    endings: Sequence[str],
-) -> None:
-    if len(endings) == 1:
-        extension = endings[0]
+def _check_format(job: Job, output: Path | None, quality: int | None) -> None:
     try:
-        for target in targets[:1]:
-            check_format(str(target), extension, quality)
+        check_format(str(job.target), job.extension, quality)
     except ImageError as error:
-        if target != output or output.exists() or extension.lower() in FORMATS:
+        if job.target != output or output.exists() or job.extension.lower() in FORMATS:
             raise
-        raise ImageError(f"{error}; or {output}{os.sep}, if that is to be a folder") from None
+        folder = f"{output}{os.sep}"
+        raise ImageError(f"{error}; or {folder}, if that is to be a folder") from None
 
 
 def _checked(jobs: Sequence[Job]) -> list[Job]:

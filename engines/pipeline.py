@@ -7,6 +7,7 @@ Pillow needs of one picture. Every result is what it would be alone. What fails 
 
 from __future__ import annotations
 
+import logging
 import sys
 import tempfile
 from collections import deque
@@ -19,7 +20,7 @@ from itertools import chain
 from typing import BinaryIO, cast
 
 from agsr.decode import MAX_PIXELS, decode
-from agsr.encode import check_size, write_encoded
+from agsr.encode import check_alpha, check_size, write_encoded
 from agsr.engines.handover import Handover
 from agsr.engines.jobs import STREAM, Job
 from agsr.engines.room import check_disk, check_memory, check_target
@@ -27,8 +28,11 @@ from agsr.engines.standard_streams import Stdin
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import AgsrError, ImageError, first_line
 from agsr.image import read_picture, write_stripes
+from agsr.normals import doubt
 from agsr.picture import Picture, Stripes
 from agsr.sizing import Sizing
+
+_log = logging.getLogger(__name__)
 
 _IN_MEMORY = 1 << 26
 """Bytes of a result for stdout that are kept in memory until it is complete; more go to a file."""
@@ -49,6 +53,8 @@ class InferOptions:
     """Leave out EXIF, XMP and resolution."""
     max_pixels: int = MAX_PIXELS
     """Larger inputs fail."""
+    unknown_as_alpha: bool = False
+    """See `agsr.decode.decode`."""
     stdin_head: bytes = b""
     """What was read from stdin already."""
 
@@ -136,9 +142,12 @@ def _begin(
 ) -> Stripes:
     """A job's result, of which nothing is computed yet; an error if there is no room for it."""
     picture = read()
+    if upscaler.normal_map and (told := doubt(picture)):
+        _log.warning("%s: %s", job.source, told)
     if options.strip:
         picture = replace(picture, metadata=picture.metadata.stripped())
     stripes = upscaler.stripes(picture, progress, options.sizing)
+    check_alpha(str(job.source), job.extension, stripes)
     check_memory(str(job.source), job.extension, stripes, lambda: wait(writing))
     if job.target != STREAM:
         check_disk(job.target, job.extension, stripes)
@@ -223,7 +232,8 @@ def _read(job: Job, options: InferOptions) -> Picture:
     if job.source == STREAM:
         picture = _read_stream(options)
     else:
-        picture = read_picture(job.source, options.max_pixels)
+        unknown = options.unknown_as_alpha
+        picture = read_picture(job.source, options.max_pixels, unknown_as_alpha=unknown)
     result = options.sizing.result(*picture.pixels.shape[:2])
     check_size(str(job.source), job.extension, *result)
     if job.target != STREAM:
@@ -235,7 +245,7 @@ def _read_stream(options: InferOptions) -> Picture:
     content = options.stdin_head + b"".join(iter(partial(Stdin().read, _PIPED), b""))
     if not content:
         raise ImageError("-: nothing came from stdin (0 bytes)")
-    return decode(content, "-", options.max_pixels)
+    return decode(content, "-", options.max_pixels, unknown_as_alpha=options.unknown_as_alpha)
 
 
 def _write(result: Stripes, job: Job, options: InferOptions) -> None:

@@ -17,7 +17,14 @@ import numpy as np
 
 from agsr.engines.threads import Behind, ahead
 from agsr.engines.upscaler import Upscaler
-from agsr.engines.video import Item, Progress, VideoOptions, read_frames, shares
+from agsr.engines.video import (
+    Item,
+    Progress,
+    VideoOptions,
+    check_upscaler,
+    read_frames,
+    shares,
+)
 from agsr.errors import VideoError
 from agsr.media import Y4M_MAGIC
 from agsr.picture import Picture
@@ -66,6 +73,7 @@ def stream_video(
     """
     options = options or VideoOptions()
     name = str(source) if isinstance(source, Path) else "-"
+    check_upscaler(upscaler, name)
     total = survey(source, options.max_pixels).frames if isinstance(source, Path) else None
     with closing(open_video(source, name, options.max_pixels)) as video:
         facts, done = video.facts, 0

@@ -26,7 +26,7 @@ from agsr.contract import SCALE
 from agsr.engines.select import open_backend
 from agsr.engines.tile_choice import TileChoice
 from agsr.engines.tiles import Array, Progress, enlarged_bands
-from agsr.normals import normalised, with_blue
+from agsr.normals import normalised, points_outwards, usable
 from agsr.picture import Picture, Stripes, gathered, in_stripes
 from agsr.pillow import upscaled_pillow
 from agsr.shrink import shrunk_stripes
@@ -53,7 +53,8 @@ class Upscaler:
         halo: LR pixels read around a tile; ``"exact"`` for the network's receptive radius, which
             makes the result that of the whole image.
         border: What the halo shows beyond the image: ``"mirror"`` the image mirrored, for flat
-            graphics; ``"wrap"`` its far side, for textures that tile; None nothing, as in training.
+            graphics; ``"wrap"`` its far side, for textures that tile; None nothing, as in training,
+            but for data ``"mirror"``.
         separate_alpha: Alpha is no opacity but data, like gloss or height: colour under 0 stays,
             and alpha is enlarged as a grey picture is.
         normal_map: Images are tangent-space normal maps: results have vectors of unit length, and
@@ -86,8 +87,12 @@ class Upscaler:
             raise ValueError("a border needs a halo to show it, and that is 0")
         _check_options(options, loaded=not isinstance(backend, str), steps=steps)
         self._border = border
-        self._separate_alpha = separate_alpha or normal_map
-        self._normal_map = normal_map
+        if border is None and halo != 0 and (separate_alpha or normal_map):
+            self._border = "mirror"  # in data, what zeros do at the border is no matter of taste
+        self.normal_map = normal_map
+        """Whether images are normal maps."""
+        self.separate_alpha = separate_alpha or normal_map
+        """Whether alpha is data."""
         self._turn = threading.Lock()
         self._owned = isinstance(backend, str)
         self._backend = (
@@ -167,16 +172,18 @@ class Upscaler:
         height, width = picture.pixels.shape[:2]
         target = (sizing or Sizing()).result(height, width)
         larger = target[0] > height or target[1] > width
-        if self._normal_map:
-            picture = with_blue(picture)
+        if self.normal_map:
+            picture = usable(picture)
+        outwards = self.normal_map and points_outwards(picture)
         margin = 0
         if self._border is not None:
             margin = self._choice.margin
             picture = extended(picture, self._border, margin)
         stripes = self._enlarged(picture, progress) if larger else in_stripes(picture)
         margin *= SCALE if larger else 1
-        stripes = shrunk_stripes(stripes, *target, margin, separate_alpha=self._separate_alpha)
-        return normalised(stripes) if self._normal_map else stripes
+        stripes = replace(stripes, separate_alpha=self.separate_alpha)
+        stripes = shrunk_stripes(stripes, *target, margin)
+        return normalised(stripes, outwards=outwards) if self.normal_map else stripes
 
     def close(self) -> None:
         """Release the backend, if it was opened here."""
@@ -202,7 +209,7 @@ class Upscaler:
     def _picture_bands(
         self, pixels: Array, alpha: Array | None, progress: Progress | None
     ) -> Iterator[Picture]:
-        arrays = [pixels if self._separate_alpha else without_hidden_colour(pixels, alpha)]
+        arrays = [pixels if self.separate_alpha else without_hidden_colour(pixels, alpha)]
         if alpha is not None and not (alpha == alpha.flat[0]).all():
             arrays.append(alpha)
         top = 0
@@ -219,7 +226,7 @@ class Upscaler:
             return None
         if not bands:
             return np.full(like.shape[:2], alpha.flat[0], alpha.dtype)
-        return bands[0] if self._separate_alpha else bounded(bands[0], alpha, top)
+        return bands[0] if self.separate_alpha else bounded(bands[0], alpha, top)
 
     def _bands(
         self, arrays: Sequence[Array], progress: Progress | None

@@ -115,6 +115,7 @@ def upscale_video(
     """
     options = options or VideoOptions()
     name = str(source) if isinstance(source, Path) else "-"
+    check_upscaler(upscaler, name)
     form = _form(target)
     _check_target(source, target)
     total = survey(source, options.max_pixels).frames if isinstance(source, Path) else None
@@ -228,6 +229,17 @@ def _make(
         write.finish()
         writer.end()
     return Timing(times, last)
+
+
+def check_upscaler(upscaler: Upscaler, name: str) -> None:
+    """Refuse one for textures: frames are neither normal maps nor have alpha.
+
+    Raises:
+        VideoError: It is for textures.
+    """
+    if upscaler.separate_alpha:
+        option = "--normal-map" if upscaler.normal_map else "--separate-alpha"
+        raise VideoError(f"{name}: {option} is for images, and this is a video; leave it out")
 
 
 def shares(

@@ -37,9 +37,9 @@ def main(name: str, data: Path) -> None:
         Upscaler(precision="fp32", normal_map=True) as normal_map,
     ):
         methods = {
-            "Bicubic": lambda lr: upscale(lr),
-            "agsr": lambda lr: plain(lr),
-            "agsr --normal-map": lambda lr: normal_map(lr),
+            "Bicubic": upscale,
+            "agsr": plain,
+            "agsr --normal-map": normal_map,
             "agsr --normal-map, red and green only": lambda lr: normal_map(lr * _RED_AND_GREEN),
         }
         rows: dict[str, list[tuple[float, float]]] = {method: [] for method in methods}

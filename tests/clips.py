@@ -17,6 +17,7 @@ from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import VideoOptions, upscale_video
 
 FAST = VideoOptions(preset="ultrafast")
+LOSSLESS = VideoOptions(preset="ultrafast", crf=0)
 
 _SHARES: dict[int, tuple[float, float]] = {
     1: (0.2126, 0.0722),

@@ -29,6 +29,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     image = cv2.imread(str(PHOTO))
     cv2.imwrite(str(tmp_path / "a.png"), image[:20, :24])
     cv2.imwrite(str(tmp_path / "b.jpg"), image[30:50, :24])
+    Image.new("RGBA", (8, 8), (9, 99, 200, 0)).save(tmp_path / "rgba.png")
     (tmp_path / "zero.png").touch()
     (tmp_path / "text.png").write_text("not an image")
     (tmp_path / "cut.png").write_bytes(PHOTO.read_bytes()[:20000])
@@ -221,10 +222,9 @@ def test_damaged_metadata_costs_a_line_not_the_result(photos: Path) -> None:
         (["infer", "a.png", "--scale", "2", "--max-size", "9"], "exclude one another"),
         (["infer", "a.png", "--backend", "magic"], "'magic' is not one of"),
         (["infer", "a.png", "--normal-map", "--separate-alpha"], "say one thing twice; leave out"),
-        (
-            ["infer", "a.png", "--separate-alpha", "-o", "b.jpg"],
-            "--separate-alpha needs a format with alpha; JPEG has none, use png",
-        ),
+        (["infer", "a.png", "--normal-map", "--quality", "80", "-f", "webp"], "of any length"),
+        (["infer", "a.png", "--normal-map", "-f", "avif"], "needs a lossless format; AVIF is none"),
+        (["infer", "a.png", "-o", "b.png", "--ext", "same"], "name two formats; leave out --ext"),
         (["export", "--precision", "int3"], "'int3' is not one of"),
         (["upscale"], "No such command 'upscale'"),
         (["train", "--set", "width"], "'width' is not NAME=VALUE"),
@@ -244,6 +244,7 @@ def test_wrong_usage_exits_2_with_a_hint(arguments: list[str], message: str) -> 
     [
         (["infer", "a.png", "-w", "nobody"], "Error: no weights named 'nobody'; shipped: gan"),
         (["infer", "a.png", "b.jpg", "-o", "x.png"], "Error: 2 inputs can't all become x.png"),
+        (["infer", "rgba.png", "--separate-alpha", "-f", "bmp"], "Error: rgba.png: its alpha is"),
         (["infer", "a.png", "--quality", "80"], "Error: a_x4.png: PNG has no quality to choose"),
         (["infer", "."], "Error: .: a folder; -r upscales the images in it"),
         (["infer", "/dev/zero", "-o", "x.png"], "Error: /dev/zero: not a regular file"),

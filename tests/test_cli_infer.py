@@ -242,7 +242,7 @@ def test_a_terminal_shows_a_bar_that_leaves_only_the_summary() -> None:
 
 @pytest.mark.usefixtures("photos")
 @pytest.mark.parametrize("option", ["--separate-alpha", "--normal-map"])
-def test_textures_keep_their_data(option: str) -> None:
+def test_textures_keep_their_data(option: str, caplog: pytest.LogCaptureFixture) -> None:
     pixels = np.full((12, 10, 4), (200, 90, 0, 0), np.uint8)
     Image.fromarray(pixels).save("t.dds")
     assert _infer("t.dds", option, "--fp32").stdout == "t_x4.png\n"
@@ -258,6 +258,7 @@ def test_textures_keep_their_data(option: str) -> None:
     failed = _infer("grey.png", "b.jpg", "--normal-map")
     assert failed.exit_code == 1
     assert "Error: grey.png: the picture is grey, and a normal map has red" in failed.stderr
+    assert re.search(r"b\.jpg: \d+% of its vectors are far from unit length", caplog.text)
     assert failed.stdout == "b_x4.png\n"
 
 

@@ -7,26 +7,33 @@ import signal
 import pytest
 
 from agsr.console import build_progress
+from agsr.interruption import Terminated, terminable
+
+BOTH = [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
 
 
-def _build(*, reports_after: bool) -> list[bool]:
-    """A build that Ctrl-C comes into: what it is told, to go on or not."""
-    with build_progress("x") as report:
+def _build(number: signal.Signals, *, reports_after: bool) -> list[bool]:
+    """A build that a signal comes into: what it is told, to go on or not."""
+    with terminable(), build_progress("x") as report:
         told = [report("parsing", 0.1)]
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
         if reports_after:
             told.append(report("building", 0.5))
             raise RuntimeError(f"cancelled after {told}")
     return told
 
 
-def test_ctrl_c_during_a_build_is_told_to_it() -> None:
+@pytest.mark.parametrize("number", [number for number, _ in BOTH])
+def test_a_signal_during_a_build_is_told_to_it(number: signal.Signals) -> None:
     with pytest.raises(RuntimeError, match=r"cancelled after \[True, False\]"):
-        _build(reports_after=True)
+        _build(number, reports_after=True)
 
 
-def test_ctrl_c_after_a_build_s_last_report_is_not_lost() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        _build(reports_after=False)
-    assert signal.getsignal(signal.SIGINT) is before
+@pytest.mark.parametrize(("number", "raised"), BOTH)
+def test_a_signal_after_a_build_s_last_report_is_not_lost(
+    number: signal.Signals, raised: type[BaseException]
+) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(raised):
+        _build(number, reports_after=False)
+    assert signal.getsignal(number) is before

@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,8 +18,8 @@ from PIL import Image, ImageCms
 
 from agsr.encode import FORMATS
 from agsr.errors import ImageError
-from agsr.image import quiet_decoders, read_picture, read_rgb, write_picture
-from agsr.picture import Picture, Pixels, Stripes
+from agsr.image import quiet_decoders, read_picture, read_rgb, write_picture, write_stripes
+from agsr.picture import Picture, Pixels, Stripes, in_stripes
 
 LOSSLESS = [".png", ".tif", ".webp", ".bmp"]
 
@@ -53,10 +54,11 @@ def test_sixteen_bits_and_alpha_round_trip(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".tga"])
-def test_colour_under_transparent_pixels_is_kept(tmp_path: Path, suffix: str) -> None:
+def test_colour_under_alpha_that_is_data_is_kept(tmp_path: Path, suffix: str) -> None:
     picture = Picture(_smooth((20, 31, 3)), np.zeros((20, 31), np.uint8))
     picture.alpha[9:] = 200  # type: ignore[index]
-    write_picture(picture, tmp_path / f"a{suffix}")
+    stripes = replace(in_stripes(picture), separate_alpha=True)
+    write_stripes(stripes, tmp_path / f"a{suffix}")
     found = read_picture(tmp_path / f"a{suffix}")
     assert np.array_equal(found.pixels, picture.pixels)
     assert np.array_equal(found.alpha, picture.alpha)  # type: ignore[arg-type]
@@ -165,6 +167,46 @@ def test_a_tiff_channel_of_unknown_meaning_is_left_out_aloud(
     assert found.alpha is None
     assert np.array_equal(found.pixels, samples[..., :3])
     assert "unknown meaning" in caplog.text
+    caplog.clear()
+    found = read_picture(tmp_path / "a.tif", unknown_as_alpha=True)
+    assert found.alpha is not None
+    assert np.array_equal(found.alpha, samples[..., 3])
+    assert np.array_equal(found.pixels, samples[..., :3])
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_fourth_tiff_channel_that_nothing_is_told_of_is_alpha(
+    tmp_path: Path, dtype: type
+) -> None:
+    samples = _smooth((20, 31, 4), dtype)
+    cv2.imwrite(str(tmp_path / "a.tif"), samples[..., [2, 1, 0, 3]])  # OpenCV tells nothing
+    with Image.open(tmp_path / "a.tif") as file:
+        assert 338 not in file.tag_v2  # type: ignore[attr-defined]
+    found = read_picture(tmp_path / "a.tif")
+    assert found.alpha is not None
+    assert np.array_equal(found.alpha, samples[..., 3])
+    assert np.array_equal(found.pixels, samples[..., :3])
+
+
+def test_a_tiff_file_of_odd_channels_is_told_to_be_one(tmp_path: Path) -> None:
+    samples = _smooth((20, 31, 4), np.uint8)
+    meaning = ["unspecified", "unspecified", "unspecified"]
+    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="minisblack", extrasamples=meaning)
+    with pytest.raises(ImageError, match=r"a\.tif: a TIFF file that is damaged \(\d+ bytes\) or"):
+        read_picture(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_channel_of_unknown_meaning_beside_grey_can_be_alpha(tmp_path: Path, dtype: type) -> None:
+    samples = _smooth((20, 31, 2), dtype)
+    tifffile.imwrite(
+        tmp_path / "a.tif", samples, photometric="minisblack", extrasamples=["unspecified"]
+    )
+    assert read_picture(tmp_path / "a.tif").alpha is None
+    found = read_picture(tmp_path / "a.tif", unknown_as_alpha=True)
+    assert found.alpha is not None
+    assert np.array_equal(np.dstack([found.pixels, found.alpha]), samples)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -394,3 +436,18 @@ def test_a_closed_stderr_needs_no_silence(python_too: bool) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.stdout == b"inside\n"
+
+
+def test_what_a_format_loses_is_told_where_more_is_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "agsr")
+    picture = Picture(_smooth((20, 31, 3), np.uint16), _smooth((20, 31), np.uint16))
+    write_picture(picture, tmp_path / "a.jpg")
+    assert [message.partition("a.jpg: ")[2] for message in caplog.messages] == [
+        "16 bits become 8, the most of JPEG",
+        "is laid on white, since JPEG has no alpha",
+    ]
+    caplog.clear()
+    write_picture(picture, tmp_path / "a.png")
+    assert not caplog.messages

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
+from agsr.cli import main
+from agsr.engines.jobs import Job
+from agsr.engines.pipeline import Outcome
 from agsr.interruption import Terminated, terminable
 
 ROOT = Path(__file__).parents[1]
@@ -58,28 +65,67 @@ def test_a_thread_is_left_alone() -> None:
     assert entered == [True]
 
 
+def test_how_far_a_batch_came_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def process(_: object, jobs: list[Job], *__: object) -> Iterator[Outcome]:
+        yield Outcome(jobs[0], size=(32, 32))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("agsr.engines.pipeline.process", process)
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("RGB", (8, 8)).save(name)
+    command = ["infer", "a.png", "b.png", "c.png", "-s", "1"]
+    result = CliRunner().invoke(main, command)
+    assert (result.exit_code, result.stdout) == (130, "a_x4.png\n")
+    told = "1 of 3 upscaled; --skip-existing goes on with the rest\ninterrupted\n"
+    assert result.stderr == told
+    assert CliRunner().invoke(main, [*command, "-q"]).stderr == "interrupted\n"
+
+
+def _running(program: str, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
 def test_a_terminated_command_exits_143_with_one_line_and_nothing_half_written(
     tmp_path: Path,
 ) -> None:
-    command = [sys.executable, "-m", "agsr", "infer", "-", "-o", "a.png", "--steps", "1"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    ) as running:  # fmt: skip
-        for _ in range(300):  # until it waits for stdin
-            time.sleep(0.1)
-            if _waits_for_a_pipe(running.pid):
-                break
+    program = "from agsr.cli import main; main(['infer', '-', '-o', 'a.png', '-s', '1', '-v'])"
+    with _running(program, tmp_path) as running:
+        assert running.stderr is not None
+        while " in 0." not in running.stderr.readline():
+            pass  # until the network is loaded
+        time.sleep(0.5)  # until it waits for stdin
         running.send_signal(signal.SIGTERM)
         try:
             assert running.wait(30) == 143
         finally:
             running.kill()
-        assert running.stdout is not None
-        assert running.stderr is not None
-        assert (running.stdout.read(), running.stderr.read()) == ("", "terminated\n")
+        assert running.stderr.read() == "terminated\n"
     assert list(tmp_path.iterdir()) == []
 
 
-def _waits_for_a_pipe(pid: int) -> bool:
-    return "pipe" in Path(f"/proc/{pid}/wchan").read_text()
+def test_a_pipe_that_nobody_reads_does_not_keep_a_command_from_its_end(tmp_path: Path) -> None:
+    Image.new("RGB", (120, 120)).save(tmp_path / "a.png")
+    program = (
+        "from agsr import interruption\n"
+        "interruption.GRACE = 1\n"
+        "from agsr.cli import main\n"
+        "main(['infer', 'a.png', '-o', '-', '--ext', 'bmp', '-s', '1'])\n"
+    )
+    with _running(program, tmp_path) as running:
+        assert running.stdout is not None
+        assert select.select([running.stdout], [], [], 60)[0]  # the pipe fills
+        time.sleep(0.5)
+        running.send_signal(signal.SIGTERM)
+        try:
+            assert running.wait(30) == 143
+        finally:
+            running.kill()

@@ -364,6 +364,16 @@ def test_names_that_differ_in_their_ending_only_keep_it() -> None:
     assert _targets("a.jpg", "a.png", "b.png") == ["a.jpg_x4.png", "a.png_x4.png", "b_x4.png"]
 
 
+def test_each_input_may_keep_its_format() -> None:
+    assert _targets("a.png", "b.TGA", "c.jfif", "d.dds", "e.mp4", extension=None) == [
+        *("a_x4.png", "b_x4.tga", "c_x4.png", "d_x4.png", "e_x4.mp4")
+    ]
+    assert _targets("b.tga", extension=None, output=Path("large")) == ["large/b_x4.tga"]
+    assert _targets("a.png", "f.jpg", extension=None, quality=80) == ["a_x4.png", "f_x4.jpg"]
+    with pytest.raises(ImageError, match="PNG has no quality"):
+        _targets("a.png", "b.tga", extension=None, quality=80)
+
+
 def test_a_quality_that_the_format_lacks_is_told_at_once() -> None:
     assert _targets("a.png", extension=".jpg", quality=80) == ["a_x4.jpg"]
     with pytest.raises(ImageError, match="PNG has no quality"):

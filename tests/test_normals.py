@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from agsr.backend import Batch
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import ImageError
+from agsr.normals import doubt
 from agsr.picture import Picture
 from agsr.sizing import Sizing
 
@@ -66,11 +67,11 @@ def test_vectors_get_unit_length_and_keep_their_direction(
     assert _angle(large, _repeated(vectors)).max() < angle
 
 
-@pytest.mark.parametrize("blue", [0, 128, 255])
-def test_two_channels_become_three(blue: int) -> None:
+@pytest.mark.parametrize("blue", [0, 128, 255, None])
+def test_two_channels_become_three(blue: int | None) -> None:
     vectors = _directions()
     colours = _colours(vectors, np.uint8)
-    colours[..., 2] = blue
+    colours[..., 2] = np.arange(20) % 2 if blue is None else blue  # of a lossy file
     large = _vectors(Upscaler(backend=Repeat(), normal_map=True)(colours))
     # Where z is small, half a level of x or y is much of it.
     steep = vectors[..., 2] < 0.3
@@ -85,15 +86,40 @@ def test_a_flat_map_stays_what_it_was() -> None:
     assert np.array_equal(result, _repeated(flat))
 
 
-def test_shrunk_maps_have_unit_length_and_no_direction_is_outwards() -> None:
-    pixels = np.full((8, 8, 3), 127, np.uint8)  # of next to no length
+def test_shrunk_maps_have_unit_length() -> None:
+    pixels = np.full((8, 8, 3), (0, 128, 128), np.uint8)
     pixels[:, 4:] = (255, 128, 128)
     upscaler = Upscaler(backend=Repeat(), normal_map=True)
-    result = upscaler.picture(Picture(pixels.astype(np.uint16) * 257), sizing=Sizing(scale=0.5))
+    result = upscaler.picture(Picture(pixels.astype(np.uint16) * 257), sizing=Sizing(scale=0.3))
     assert abs(np.linalg.norm(_vectors(result.pixels), axis=2) - 1).max() < 1e-3
-    centre = np.full((4, 4, 3), 0.5, np.float32)
-    centre[0, 0] = (1, 0.5, 0.6)
-    assert np.array_equal(upscaler(centre)[8, 8], np.float32([0.5, 0.5, 1]))
+
+
+@pytest.mark.parametrize("grey", [0, 115, 127, 128, 255])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_places_without_a_direction_point_outwards(grey: int, dtype: type) -> None:
+    vectors = _directions(8, 9)
+    vectors[..., 2] = vectors[..., 2].clip(0.5)
+    colours = _colours(vectors / np.linalg.norm(vectors, axis=2, keepdims=True), dtype)
+    unit = 257 if dtype is np.uint16 else 1 / 255 if dtype is np.float32 else 1
+    colours[:, 4:] = np.asarray(grey * unit, dtype)
+    large = _vectors(Upscaler(backend=Repeat(), normal_map=True)(colours))
+    assert abs(large[:, 16:] - (0, 0, 1)).max() < 0.01
+    assert _angle(large[:, :16], _repeated(_vectors(colours))[:, :16]).max() < 1.5
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_only_maps_that_point_below_the_surface_stay_so(dtype: type) -> None:
+    tangent = np.full((4, 4, 3), (0.995, 0.0, 0.1))
+    tangent[0] = (0, 0, 1)
+
+    class Dimming(Repeat):
+        def _run(self, lr: Batch) -> Batch:
+            return super()._run(lr) - np.float32(0.2)
+
+    upscaler = Upscaler(backend=Dimming(), normal_map=True)
+    assert _vectors(upscaler(_colours(tangent, dtype)))[..., 2].min() > -0.005
+    tangent[3] = (0, 0, -1)  # of object space
+    assert _vectors(upscaler(_colours(tangent, dtype)))[..., 2].min() < -0.8
 
 
 def test_alpha_of_a_normal_map_is_data() -> None:
@@ -108,3 +134,27 @@ def test_alpha_of_a_normal_map_is_data() -> None:
 def test_a_grey_picture_is_no_normal_map() -> None:
     with pytest.raises(ImageError, match="the picture is grey, and a normal map has red"):
         Upscaler(backend=Repeat(), normal_map=True)(np.zeros((4, 4), np.uint8))
+
+
+def test_what_looks_like_no_normal_map_is_told() -> None:
+    vectors = _directions()
+    normal_map = Picture(_colours(vectors, np.uint8))
+    assert doubt(normal_map) is None
+    assert doubt(Picture(normal_map.pixels[..., 0])) is None  # which is refused
+    two = normal_map.pixels.copy()
+    two[..., 2] = 0
+    assert doubt(Picture(two)) is None
+    photo = np.random.default_rng(0).integers(60, 200, (150, 20, 3), np.uint8)
+    assert "% of its vectors are far from unit length; is it a" in str(doubt(Picture(photo)))
+    swizzled = np.full((150, 20, 3), 255, np.uint8)
+    swizzled[..., 1] = normal_map.pixels[..., 1]
+    told = doubt(Picture(swizzled, normal_map.pixels[..., 0]))
+    assert told == "red is constant; if x is in alpha (DXT5nm), use --separate-alpha instead"
+
+
+def test_data_is_mirrored_at_the_border_where_nothing_else_is_asked_for() -> None:
+    for options in ({"normal_map": True}, {"separate_alpha": True}):
+        assert Upscaler(backend=Repeat(), **options).tiling[2] == "mirror"
+        assert Upscaler(backend=Repeat(), border="wrap", **options).tiling[2] == "wrap"
+        assert Upscaler(backend=Repeat(), halo=0, **options).tiling[2] is None
+    assert Upscaler(backend=Repeat()).tiling[2] is None

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from clips import (
-    FAST,
-    Clip,
-    every_frame,
-    make,
-    picture_stream,
-    planes,
-    times,
-    upscale,
-)
+from clips import FAST, LOSSLESS, Clip, every_frame, make, picture_stream, planes, times, upscale
 from conftest import Repeat
 
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, upscale_video
 from agsr.sizing import Sizing
 from agsr.video_facts import upright
-
-LOSSLESS = VideoOptions(preset="ultrafast", crf=0)
 
 
 @pytest.mark.parametrize(
@@ -128,8 +116,3 @@ def test_progress_tells_frames_and_what_is_kept(tmp_path: Path) -> None:
     assert [progress.done for progress in told] == sorted(progress.done for progress in told)
     assert told[-1] == Progress(12, 12, 0)
     assert any(progress.done % 1 for progress in told)
-
-
-@pytest.fixture(autouse=True)
-def _warnings_are_seen(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING)

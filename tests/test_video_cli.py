@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from PIL import Image
 
 from agsr.cli import main
 from agsr.cli_video import Lines, Pace
+from agsr.engines.raw_stream import stream_video
 from agsr.engines.upscaler import Upscaler
-from agsr.engines.video import Progress, upscale_video
+from agsr.engines.video import Progress, VideoOptions, upscale_video
 from agsr.errors import VideoError
 
 
@@ -45,6 +47,22 @@ def test_folders_of_both_are_upscaled(tmp_path: Path, monkeypatch: pytest.Monkey
     other = CliRunner().invoke(main, [*options, "--ext", "webm", "-n"])
     assert "in/b.mp4 → out/b_x4.webm" in other.stdout
     assert "in/a.png → out/a_x4.png" in other.stdout
+
+
+@pytest.mark.parametrize("option", ["--normal-map", "--separate-alpha"])
+def test_options_of_textures_cost_videos_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8), (128, 128, 255)).save("a.png")
+    make(Path("b.mp4"), Clip(frames=2))
+    done = CliRunner().invoke(main, ["infer", "a.png", "b.mp4", option, "--steps", "1"])
+    assert (done.exit_code, done.stdout) == (1, "a_x4.png\n")
+    told = f"Error: b.mp4: {option} is for images, and this is a video; leave it out"
+    assert told in done.stderr.splitlines()
+    upscaler = Upscaler(backend=Repeat(), normal_map=True)
+    with pytest.raises(VideoError, match="is for images"):
+        stream_video(upscaler, Path("b.mp4"), BytesIO(), VideoOptions())
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,7 @@ from typing import Any
 
 import av
 import pytest
-from clips import (
-    Clip,
-    make,
-    picture_stream,
-    times,
-    upscale,
-)
+from clips import Clip, make, picture_stream, times, upscale
 from conftest import ROOT, Repeat
 
 from agsr.engines.upscaler import Upscaler

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from clips import (
-    FAST,
-    Clip,
-    codes,
-    make,
-    picture_stream,
-    planes,
-    upscale,
-)
+from clips import FAST, LOSSLESS, Clip, codes, make, picture_stream, planes, upscale
 from conftest import Repeat
 
 from agsr.engines.upscaler import Upscaler
-from agsr.engines.video import VideoOptions, upscale_video
-
-LOSSLESS = VideoOptions(preset="ultrafast", crf=0)
+from agsr.engines.video import upscale_video
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -139,8 +128,3 @@ def test_hdr_light_is_told_or_named(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert not caplog.records
     upscale(given, tmp_path / "d.mkv", replace(FAST, codec="h264"))
     assert "light levels are lost" in caplog.text
-
-
-@pytest.fixture(autouse=True)
-def _warnings_are_seen(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING)

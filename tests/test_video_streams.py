@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,14 +9,7 @@ from typing import Any
 
 import av
 import pytest
-from clips import (
-    FAST,
-    Clip,
-    make,
-    packets,
-    times,
-    upscale,
-)
+from clips import FAST, Clip, make, packets, times, upscale
 
 from agsr.engines.video import VideoOptions
 
@@ -170,8 +162,3 @@ def test_pictures_of_covers_are_copied_and_other_videos_named(
     assert "stream 1, another video, is copied at its size" in caplog.text
     with av.open(str(tmp_path / "b.mkv")) as file:
         assert [stream.width for stream in file.streams.video] == [128, 32]
-
-
-@pytest.fixture(autouse=True)
-def _warnings_are_seen(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING)

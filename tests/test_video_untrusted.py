@@ -7,13 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from clips import (
-    FAST,
-    Clip,
-    make,
-    times,
-    upscale,
-)
+from clips import FAST, Clip, make, times, upscale
 from conftest import PHOTO, Repeat
 
 from agsr.engines.upscaler import Upscaler
