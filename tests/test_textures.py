@@ -97,7 +97,7 @@ def test_more_than_one_picture_is_told(
         (_dds(bytes(16), b"DX10", more=_dx10(95)), "of floating-point light"),
         (_dds(bytes(16), b"DX10", more=_dx10(2)), "a texture of a kind .*, DXGI_FORMAT 2; tex"),
         (_dds(bytes(16), b"DXT2"), "a texture of a kind .*, 'DXT2'; texconv"),
-        (_dds(bytes(16), b"\x24\0\0\0"), "a texture of a kind .*, D3DFORMAT 36; texconv"),
+        (_dds(bytes(16), b"\x6f\0\0\0"), "a texture of a kind .*, D3DFORMAT 111; texconv"),
         (_dds(RED_AND_BLUE[:5], b"DXT1"), "damaged or truncated"),
         (_dds(bytes(63), b"DX10", more=_dx10(87)), "damaged or truncated"),
         (_dds(b"", b"DX10", more=_dx10(87), size=(0, 4)), "damaged or truncated"),
@@ -148,6 +148,64 @@ def test_few_bits_are_spread_over_all_levels() -> None:
     stored = np.array([0xFFFF, 0xF800, 0x0400, 0x0001], "<u2")
     picture = decode(_dds(stored.tobytes(), b"", size=(1, 4), plain=(0x40, 16, masks)), "a.dds")
     assert picture.pixels[0].tolist() == [[255, 255, 255], [255, 0, 0], [0, 130, 0], [0, 0, 8]]
+
+
+@pytest.mark.parametrize(("letters", "more"), [(b"DX10", _dx10(11)), (struct.pack("<I", 36), b"")])
+def test_colours_keep_their_16_bits(letters: bytes, more: bytes) -> None:
+    stored = noise(4, dtype=np.uint16)
+    content = _dds(stored.tobytes(), letters, size=stored.shape[:2], more=more)
+    picture = decode(content, "a.dds")
+    assert picture.alpha is not None
+    assert np.array_equal(np.dstack([picture.pixels, picture.alpha]), stored)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_two_channels_are_red_and_green(dtype: type) -> None:
+    stored = noise(2, dtype=dtype)
+    bits, code = (8, 49) if dtype is np.uint8 else (16, 35)
+    masks = ((1 << bits) - 1, (1 << bits) - 1 << bits, 0, 0)
+    newer = _dds(stored.tobytes(), b"DX10", size=stored.shape[:2], more=_dx10(code))
+    older = _dds(stored.tobytes(), b"", size=stored.shape[:2], plain=(0x40, 2 * bits, masks))
+    for content in (newer, older):
+        picture = decode(content, "a.dds")
+        assert picture.pixels.dtype == dtype
+        assert np.array_equal(picture.pixels[..., :2], stored)
+        assert not picture.pixels[..., 2].any()
+
+
+def test_signed_channels_are_levels_as_normal_maps_have_them() -> None:
+    stored = np.array([[[0, 127], [-127, -128], [64, -1]]], np.int8)
+    newer = _dds(stored.tobytes(), b"DX10", size=(1, 3), more=_dx10(51))
+    older = _dds(stored.tobytes(), b"", size=(1, 3), plain=(0x80000, 16, (0xFF, 0xFF00, 0, 0)))
+    for content in (newer, older):
+        levels = decode(content, "a.dds").pixels[0, :, :2].tolist()
+        assert levels == [[128, 255], [0, 0], [192, 126]]
+    deep = np.array([[[0, 32767], [-32767, -32768]]], np.int16)
+    picture = decode(_dds(deep.tobytes(), b"DX10", size=(1, 2), more=_dx10(37)), "a.dds")
+    assert picture.pixels[0, :, :2].tolist() == [[32768, 65535], [0, 0]]
+
+
+def test_alpha_alone_is_grey_and_beside_grey_is_alpha() -> None:
+    alone, both = noise(), noise(2)
+    contents = [
+        _dds(alone.tobytes(), b"DX10", size=alone.shape, more=_dx10(65)),
+        _dds(alone.tobytes(), b"", size=alone.shape, plain=(0x2, 8, (0, 0, 0, 0xFF))),
+    ]
+    for content in contents:
+        assert np.array_equal(decode(content, "a.dds").pixels, alone)
+    masks = (0xFF, 0, 0, 0xFF00)
+    content = _dds(both.tobytes(), b"", size=both.shape[:2], plain=(0x20001, 16, masks))
+    picture = decode(content, "a.dds")
+    assert picture.alpha is not None
+    assert np.array_equal(np.dstack([picture.pixels, picture.alpha]), both)
+
+
+def test_ten_bits_become_sixteen() -> None:
+    stored = np.array([[0x3FF | 0x200 << 10 | 1 << 20 | 3 << 30]], "<u4")
+    picture = decode(_dds(stored.tobytes(), b"DX10", size=(1, 1), more=_dx10(24)), "a.dds")
+    assert picture.pixels.tolist() == [[[65535, 32800, 64]]]
+    assert picture.alpha is not None
+    assert picture.alpha.tolist() == [[65535]]
 
 
 @pytest.mark.parametrize("newer", [False, True])
