@@ -27,15 +27,16 @@ PATH = click.Path(path_type=Path)
 @click.argument("second", type=PATH)
 @click.argument("target", type=PATH)
 @click.option("--set", "name", default="Kodak24", show_default=True, help="Images to choose on.")
-def main(first: Path, second: Path, target: Path, name: str) -> None:
+@click.option("--share", type=click.FloatRange(0, 1), help="Of the second, to score no others.")
+def main(first: Path, second: Path, target: Path, name: str, share: float | None) -> None:
     """Score every share of the second, and keep the best."""
     pairs = [Pair(image.hr, image.lr) for image in find_set(name)]
     ends = [load_checkpoint(path) for path in (first, second)]
     psnr = {}
-    for share in SHARES:
-        found = score(blend(*ends, share).build(), pairs, DEFAULT_STEPS)
-        psnr[share] = found["psnr_y"][str(DEFAULT_STEPS)]
-        click.echo(f"{share:.2f} of {second}: {psnr[share]:.4f} dB", err=True)
+    for part in SHARES if share is None else (share,):
+        found = score(blend(*ends, part).build(), pairs, DEFAULT_STEPS)
+        psnr[part] = found["psnr_y"][str(DEFAULT_STEPS)]
+        click.echo(f"{part:.2f} of {second}: {psnr[part]:.4f} dB", err=True)
     save_checkpoint(blend(*ends, max(psnr, key=psnr.__getitem__)), target)
     click.echo(target)
 
