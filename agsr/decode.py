@@ -104,7 +104,7 @@ def decode(
             raise ImageError(f"{name}: {known}") from None
         if content.startswith(_TIFF):
             raise ImageError(
-                f"{name}: a TIFF file that is damaged ({size}) or of a kind that is not read; "
+                f"{name}: a TIFF file that is damaged or truncated ({size}), or not read; "
                 "expected 8 or 16 bits per channel, grey or RGB, with or without alpha"
             ) from None
         raise ImageError(

@@ -193,7 +193,7 @@ def test_a_tiff_file_of_odd_channels_is_told_to_be_one(tmp_path: Path) -> None:
     samples = _smooth((20, 31, 4), np.uint8)
     meaning = ["unspecified", "unspecified", "unspecified"]
     tifffile.imwrite(tmp_path / "a.tif", samples, photometric="minisblack", extrasamples=meaning)
-    with pytest.raises(ImageError, match=r"a\.tif: a TIFF file that is damaged \(\d+ bytes\) or"):
+    with pytest.raises(ImageError, match=r"a\.tif: a TIFF file that is damaged or truncated \("):
         read_picture(tmp_path / "a.tif")
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,8 +96,8 @@ def test_reading_goes_on_while_the_network_runs(
             assert read_two.wait(60)
             return super()._run(lr)
 
-    def read(path: Path, max_pixels: int) -> Picture:
-        picture = read_picture(path, max_pixels)
+    def read(path: Path, *rest: Any, **options: Any) -> Picture:
+        picture = read_picture(path, *rest, **options)
         if path.name == "b.jpg":
             read_two.set()
         return picture
@@ -252,8 +253,8 @@ def test_files_that_fail_stay_not_in_memory(folder: Path, monkeypatch: pytest.Mo
 
     pictures: list[weakref.ref[Picture]] = []
 
-    def read(path: Path, max_pixels: int) -> Picture:
-        picture = read_picture(path, max_pixels)
+    def read(path: Path, *rest: Any, **options: Any) -> Picture:
+        picture = read_picture(path, *rest, **options)
         pictures.append(weakref.ref(picture))
         return picture
 

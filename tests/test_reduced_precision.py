@@ -37,11 +37,11 @@ ADA = BuildOptions(targets=("sm89",))
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory, photo: NDArray[np.uint8]) -> Path:
-    """A folder of four different photographs: the quarters of one."""
+    """A folder of four different photographs: the corners of one."""
     folder = tmp_path_factory.mktemp("photos")
-    for index, (top, left) in enumerate(((0, 0), (0, 64), (64, 0), (64, 64))):
-        quarter = photo[top : top + 64, left : left + 64, ::-1]
-        cv2.imwrite(str(folder / f"{index}.png"), quarter)
+    for index, (top, left) in enumerate(((0, 0), (0, 32), (32, 0), (32, 32))):
+        corner = photo[top : top + 96, left : left + 96, ::-1]
+        cv2.imwrite(str(folder / f"{index}.png"), corner)
     return folder
 
 

@@ -155,9 +155,9 @@ def test_an_input_that_vanishes_meanwhile_costs_itself_only(infer: list[str]) ->
     command = [*infer, "in/a.png", "in/b.png", "in/c.png", "-o", "out"]
     code = (
         "import sys, pathlib; from agsr.engines import pipeline; read = pipeline.read_picture\n"
-        "def vanish(path, *rest):\n"
+        "def vanish(path, *rest, **options):\n"
         "    pathlib.Path('in/b.png').unlink(missing_ok=True)\n"
-        "    return read(path, *rest)\n"
+        "    return read(path, *rest, **options)\n"
         "pipeline.read_picture = vanish\n"
         "from agsr.cli import main; main()"
     )
