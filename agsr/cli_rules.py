@@ -130,7 +130,7 @@ def check_kinds(context: click.Context, jobs: Sequence[Job]) -> None:
     from agsr.media import WRITABLE
 
     forms = [FORMATS[job.extension.lower()] for job in jobs if job.extension.lower() in FORMATS]
-    lossy = next((form.name for form in forms if form.name in ("JPEG", "AVIF")), None)
+    lossy = next((form.name for form in forms if form.lossy), None)
     if lossy is not None and context.params["normal_map"]:
         raise click.UsageError(f"--normal-map needs a lossless format; {lossy} is none, use png")
     if any(job.problem is not None for job in jobs):  # what it would be may not be known

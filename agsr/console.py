@@ -16,7 +16,7 @@ from rich.progress import track
 from rich.table import Table
 
 from agsr.contract import told_steps
-from agsr.interruption import Terminated
+from agsr.interruption import BOTH, Terminated, handled
 
 if TYPE_CHECKING:
     from agsr.bench.datasets import ImageSet
@@ -155,20 +155,17 @@ def build_progress(name: str) -> Iterator[Callable[[str, float], bool]]:
     """
     console = stderr()
     stopped: list[int] = []
-    both = (signal.SIGINT, signal.SIGTERM)
-    previous = [signal.signal(number, lambda came, _: stopped.append(came)) for number in both]
-    try:
-        with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task(escape(name), total=1.0)
+    with (
+        handled(lambda number, _: stopped.append(number), *BOTH),
+        Bar(console=console, transient=True, disable=not console.is_terminal) as bar,
+    ):
+        task = bar.add_task(escape(name), total=1.0)
 
-            def report(phase: str, share: float) -> bool:
-                bar.update(task, completed=share, description=escape(f"{name}: {phase}"))
-                return not stopped
+        def report(phase: str, share: float) -> bool:
+            bar.update(task, completed=share, description=escape(f"{name}: {phase}"))
+            return not stopped
 
-            yield report
-    finally:
-        for number, handler in zip(both, previous, strict=True):
-            signal.signal(number, handler)
+        yield report
     if stopped:  # after the last report, so nobody was told
         raise Terminated if signal.SIGTERM in stopped else KeyboardInterrupt
 

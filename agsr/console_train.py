@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from agsr.console import stderr
+from agsr.interruption import BOTH, handled
 from agsr.optional import install_command
 
 if TYPE_CHECKING:
@@ -32,14 +33,12 @@ def follow_training(trainer: Trainer, minutes: float | None) -> None:
         again = signal.default_int_handler if number == signal.SIGINT else signal.SIG_IGN
         signal.signal(number, again)
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        for progress in trainer.run(minutes=minutes):
-            console.print(_training_line(progress))
-            _write_scalars(writer, progress)
+        with handled(stop, *BOTH):
+            for progress in trainer.run(minutes=minutes):
+                console.print(_training_line(progress))
+                _write_scalars(writer, progress)
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
         if writer is not None:
             writer.close()
     iteration, iterations = trainer.state.iteration, trainer.schedule.iterations

@@ -34,6 +34,8 @@ class Format:
     grey: bool = True
     profile: bool = True
     """Holds an ICC profile, EXIF and XMP."""
+    lossy: bool = False
+    """Changes pixels whatever the quality."""
     quality: int | None = None
     """What Pillow is given where none is asked for; None for a format without such a thing."""
     segment: int | None = None
@@ -68,6 +70,7 @@ _TIFF = Format(name="TIFF", deep=True, usual_share=0.6, least_share=_DEFLATED)
 _JPEG = Format(
     name="JPEG",
     alpha=False,
+    lossy=True,
     quality=95,
     segment=65_000,
     largest_side=65_500,
@@ -83,7 +86,9 @@ _WEBP = Format(
     memory=40,
     usual_share=0.5,
 )
-_AVIF = Format(name="AVIF", grey=False, quality=90, dpi=False, memory=40, usual_share=0.1)
+_AVIF = Format(
+    name="AVIF", grey=False, lossy=True, quality=90, dpi=False, memory=40, usual_share=0.1
+)
 _BMP = Format(name="BMP", alpha=False, profile=False, memory=5, usual_share=1, least_share=1)
 _TGA = Format(
     name="TGA",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 INTERRUPTED = 128 + 2
 """Exit status after Ctrl-C (SIGINT), as shells have it."""
 TERMINATED = 128 + 15
 """Exit status after SIGTERM, as shells have it."""
 
+BOTH = (signal.SIGINT, signal.SIGTERM)
+"""What ends a command from outside."""
 
 GRACE = 5.0
 """Seconds from SIGTERM to the end, whatever still runs: half of what containers wait."""
@@ -20,6 +23,17 @@ GRACE = 5.0
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM came, as from ``kill``, ``timeout``, a container or a batch system that stops."""
+
+
+@contextmanager
+def handled(by: Callable[[int, Any], object], *numbers: signal.Signals) -> Iterator[None]:
+    """Signals are handled by a function, and as before afterwards."""
+    previous = [signal.signal(number, by) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -44,11 +58,10 @@ def terminable() -> Iterator[None]:
         end.start()
         raise Terminated
 
-    signal.signal(signal.SIGTERM, terminate)
     try:
-        yield
+        with handled(terminate, signal.SIGTERM):
+            yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         end.cancel()
 
 
@@ -59,16 +72,11 @@ def interruptible() -> Iterator[None]:
     Raises:
         KeyboardInterrupt: One of them came.
     """
-    both = (signal.SIGINT, signal.SIGTERM)
 
     def interrupt(*_: object) -> None:
-        for number in both:
+        for number in BOTH:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    previous = [signal.signal(number, interrupt) for number in both]
-    try:
+    with handled(interrupt, *BOTH):
         yield
-    finally:
-        for number, handler in zip(both, previous, strict=True):
-            signal.signal(number, handler)

@@ -27,9 +27,6 @@ _SHORTEST, _LONGEST = 0.25, 1.5
 _DOUBTFUL = 0.15
 """Deviation of a length from 1 that is more than rounding or compression."""
 
-_ROWS = 64
-"""At work at a time; in float32 they are many times their size."""
-
 
 def usable(picture: Picture) -> Picture:
     """A normal map as a network may see it: blue is z, and every pixel has a direction.
@@ -78,7 +75,7 @@ def doubt(picture: Picture) -> str | None:
         return "red is constant; if x is in alpha (DXT5nm), use --separate-alpha instead"
     if not _holds_z(pixels):
         return None
-    lengths = (_lengths(_vectors(band.pixels)) for band in in_stripes(picture).cut(_ROWS))
+    lengths = (_lengths(_vectors(band.pixels)) for band in in_stripes(picture).cut())
     off = sum(np.count_nonzero(abs(length - 1) > _DOUBTFUL) for length in lengths)
     share = off / pixels[..., 0].size
     if share <= 0.5:
@@ -89,7 +86,7 @@ def doubt(picture: Picture) -> str | None:
 def _changed(stripes: Stripes, change: Callable[[Vectors], Vectors]) -> Stripes:
     bands = (
         replace(band, pixels=_colours(change(_vectors(band.pixels)), stripes.dtype))
-        for band in stripes.cut(_ROWS)
+        for band in stripes.cut()
     )
     return stripes.remade(bands)
 

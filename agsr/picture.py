@@ -18,6 +18,9 @@ from agsr.metadata import Metadata
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 """``(H, W, 3)`` RGB or ``(H, W)`` grey."""
 
+_ROWS = 64
+"""Of what `Stripes.cut` gives, at most."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -68,9 +71,9 @@ class Stripes:
         """With other bands that are made of these, and fields that differ for that."""
         return replace(self, bands=bands, source=self, **differing)
 
-    def cut(self, rows: int) -> Iterator[Picture]:
-        """Bands of at most so many rows, for work that takes many times their memory."""
-        return (part for band in self.bands for part in in_stripes(band, rows).bands)
+    def cut(self) -> Iterator[Picture]:
+        """Bands of a few rows, for work in floats that takes many times their memory."""
+        return (part for band in self.bands for part in in_stripes(band, _ROWS).bands)
 
     def close(self) -> None:
         """No more bands are wanted: what makes them ends, and gives the network back.

@@ -21,9 +21,6 @@ from agsr.picture import Picture, Stripes, gathered, in_stripes, rounded, sample
 Planes = NDArray[np.float32]
 """``(H, W, C)``."""
 
-_ROWS = 64
-"""At work at a time; in float32 and with weighted colour, they are many times their size."""
-
 _REACH = 2.0
 """Pixels to each side that the bicubic kernel reads where it isn't stretched."""
 
@@ -71,7 +68,7 @@ def _bands(
     stripes: Stripes, height: int, width: int, margin: int, weighted: bool
 ) -> Iterator[Picture]:
     with closing(stripes):
-        parts = stripes.cut(_ROWS)
+        parts = stripes.cut()
         wide = (_narrowed(_planes(part, weighted), width, margin) for part in parts)
         for planes in _shortened(wide, stripes.height, height, margin):
             yield _picture(planes, stripes, weighted)

@@ -239,9 +239,9 @@ class Upscaler:
 
 
 def _check_options(options: Mapping[str, Any], *, loaded: bool, steps: int | None) -> None:
-    for name in options:
-        if name not in inspect.signature(open_backend).parameters:
-            raise TypeError(f"Upscaler() got an unexpected keyword argument {name!r}")
+    known = inspect.signature(open_backend).parameters
+    if unknown := [name for name in options if name not in known]:
+        raise TypeError(f"Upscaler() got an unexpected keyword argument {unknown[0]!r}")
     if loaded and (options or steps is not None):
         asked = [*options, *(["steps"] if steps is not None else [])]
         raise TypeError(f"a loaded backend keeps what it was loaded with; leave out {asked[0]}")

@@ -24,6 +24,8 @@ from agsr.resize import upscale
 SLOPE = 0.05
 """Height of a grey level, in pixels."""
 
+RED_AND_GREEN = np.array([1, 1, 0], np.uint8)
+
 Array = NDArray[np.float64]
 
 
@@ -40,7 +42,7 @@ def main(name: str, data: Path) -> None:
             "Bicubic": upscale,
             "agsr": plain,
             "agsr --normal-map": normal_map,
-            "agsr --normal-map, red and green only": lambda lr: normal_map(lr * _RED_AND_GREEN),
+            "agsr --normal-map, red and green only": lambda lr: normal_map(lr * RED_AND_GREEN),
         }
         rows: dict[str, list[tuple[float, float]]] = {method: [] for method in methods}
         for image in find_set(name, data):
@@ -54,9 +56,6 @@ def main(name: str, data: Path) -> None:
     for method, errors in rows.items():
         angle, length = np.transpose(errors)
         click.echo(f"| {method} | {angle.mean():.2f}° | {length.max():.2f} |")
-
-
-_RED_AND_GREEN = np.array([1, 1, 0], np.uint8)
 
 
 def _normals(image: NDArray[np.uint8]) -> Array:

@@ -12,6 +12,7 @@ import struct
 import zlib
 from typing import Any
 
+import cv2
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
@@ -278,3 +279,11 @@ def _bmp(bits: int, compression: int, pixels: bytes, colours: bytes) -> bytes:
     start = 14 + 40 + len(table)
     sizes = (start + len(pixels), 0, start, 40, 4, HEIGHT, 1, bits, compression, len(pixels))
     return b"BM" + struct.pack("<IIIIiiHHII16x", *sizes) + table + pixels
+
+
+def smooth(shape: tuple[int, ...], dtype: Any = np.uint8) -> Any:
+    """Waves of a few pixels over a type's whole range, the same ones always."""
+    noise = np.random.default_rng(0).random((*shape[:2], shape[2] if len(shape) > 2 else 1))
+    wave = cv2.GaussianBlur(noise, (0, 0), 4).reshape(shape)
+    scaled = (wave - wave.min()) / (wave.max() - wave.min()) * np.iinfo(dtype).max
+    return scaled.astype(dtype)

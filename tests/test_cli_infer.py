@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import tifffile
 from click.testing import CliRunner, Result
 from conftest import PHOTO, ROOT
 from PIL import Image
@@ -260,6 +261,16 @@ def test_textures_keep_their_data(option: str, caplog: pytest.LogCaptureFixture)
     assert "Error: grey.png: the picture is grey, and a normal map has red" in failed.stderr
     assert re.search(r"b\.jpg: \d+% of its vectors are far from unit length", caplog.text)
     assert failed.stdout == "b_x4.png\n"
+
+
+@pytest.mark.usefixtures("photos")
+def test_the_command_line_asks_for_masks_and_own_formats() -> None:
+    samples = np.full((8, 8, 4), (90, 60, 30, 200), np.uint8)
+    tifffile.imwrite("mask.tif", samples, photometric="rgb", extrasamples=["unspecified"])
+    done = _infer("mask.tif", "b.jpg", "-o", "own", "--ext", "same", "--separate-alpha")
+    assert done.stdout == "own/mask_x4.tif\nown/b_x4.jpg\n"
+    with Image.open("own/mask_x4.tif") as image:
+        assert image.getpixel((16, 16))[3] == 200  # type: ignore[index]
 
 
 def test_every_format_can_be_asked_for() -> None:

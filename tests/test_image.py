@@ -13,28 +13,21 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from image_corpus import smooth
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from agsr.encode import FORMATS
 from agsr.errors import ImageError
 from agsr.image import quiet_decoders, read_picture, read_rgb, write_picture, write_stripes
-from agsr.picture import Picture, Pixels, Stripes, in_stripes
+from agsr.picture import Picture, Stripes, in_stripes
 
 LOSSLESS = [".png", ".tif", ".webp", ".bmp"]
 
 
-def _smooth(shape: tuple[int, ...], dtype: Any = np.uint8) -> Pixels:
-    noise = np.random.default_rng(0).random((*shape[:2], shape[2] if len(shape) > 2 else 1))
-    wave = cv2.GaussianBlur(noise, (0, 0), 4).reshape(shape)
-    scaled = (wave - wave.min()) / (wave.max() - wave.min()) * np.iinfo(dtype).max
-    result: Pixels = scaled.astype(dtype)
-    return result
-
-
 @pytest.mark.parametrize("suffix", LOSSLESS)
 def test_rgb_round_trips_and_pillow_agrees(tmp_path: Path, suffix: str) -> None:
-    picture, path = Picture(_smooth((20, 31, 3))), tmp_path / f"Ünïcode 名{suffix}"
+    picture, path = Picture(smooth((20, 31, 3))), tmp_path / f"Ünïcode 名{suffix}"
     write_picture(picture, path)
     assert np.array_equal(read_picture(str(path)).pixels, picture.pixels)
     assert np.array_equal(np.asarray(Image.open(path).convert("RGB")), picture.pixels)
@@ -42,7 +35,7 @@ def test_rgb_round_trips_and_pillow_agrees(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_sixteen_bits_and_alpha_round_trip(tmp_path: Path, suffix: str) -> None:
-    picture = Picture(_smooth((20, 31, 3), np.uint16), _smooth((20, 31), np.uint16))
+    picture = Picture(smooth((20, 31, 3), np.uint16), smooth((20, 31), np.uint16))
     path = tmp_path / f"deep{suffix}"
     write_picture(picture, path)
     found = read_picture(path)
@@ -55,7 +48,7 @@ def test_sixteen_bits_and_alpha_round_trip(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".tga"])
 def test_colour_under_alpha_that_is_data_is_kept(tmp_path: Path, suffix: str) -> None:
-    picture = Picture(_smooth((20, 31, 3)), np.zeros((20, 31), np.uint8))
+    picture = Picture(smooth((20, 31, 3)), np.zeros((20, 31), np.uint8))
     picture.alpha[9:] = 200  # type: ignore[index]
     stripes = replace(in_stripes(picture), separate_alpha=True)
     write_stripes(stripes, tmp_path / f"a{suffix}")
@@ -67,13 +60,13 @@ def test_colour_under_alpha_that_is_data_is_kept(tmp_path: Path, suffix: str) ->
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
 def test_grey_stays_grey(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"grey{suffix}"
-    write_picture(Picture(_smooth((20, 31))), path)
+    write_picture(Picture(smooth((20, 31))), path)
     assert read_picture(path).pixels.shape == (20, 31)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".avif"])
 def test_lossy_formats_are_close(tmp_path: Path, suffix: str) -> None:
-    picture, path = Picture(_smooth((32, 32, 3))), tmp_path / f"a{suffix}"
+    picture, path = Picture(smooth((32, 32, 3))), tmp_path / f"a{suffix}"
     write_picture(picture, path)
     difference = read_rgb(path).astype(int) - picture.pixels
     assert np.abs(difference).mean() < 2.5
@@ -92,7 +85,7 @@ def test_what_a_format_cannot_hold_is_reduced_not_lost(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["P", "1", "L", "LA", "RGBA", "CMYK"])
 def test_modes_of_pillow_are_read_as_pillow_shows_them(tmp_path: Path, mode: str) -> None:
-    image = Image.fromarray(_smooth((20, 31, 3))).convert(mode)
+    image = Image.fromarray(smooth((20, 31, 3))).convert(mode)
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     image.save(path)
     found = read_picture(path).pixels
@@ -107,8 +100,8 @@ def test_modes_of_pillow_are_read_as_pillow_shows_them(tmp_path: Path, mode: str
 def test_depth_grey_and_alpha_are_kept(
     tmp_path: Path, suffix: str, dtype: type, colour: bool, alpha: bool
 ) -> None:
-    pixels = _smooth((20, 31, 3) if colour else (20, 31), dtype)
-    picture = Picture(pixels, _smooth((20, 31), dtype)[::-1].copy() if alpha else None)
+    pixels = smooth((20, 31, 3) if colour else (20, 31), dtype)
+    picture = Picture(pixels, smooth((20, 31), dtype)[::-1].copy() if alpha else None)
     path = tmp_path / f"a{suffix}"
     write_picture(picture, path)
     stored = pixels if picture.alpha is None else np.dstack([pixels, picture.alpha])
@@ -129,102 +122,13 @@ def test_depth_grey_and_alpha_are_kept(
 
 @pytest.mark.parametrize("colour", [False, True])
 def test_deep_png_is_what_opencv_and_pillow_see(tmp_path: Path, colour: bool) -> None:
-    pixels = _smooth((20, 31, 3) if colour else (20, 31), np.uint16)
+    pixels = smooth((20, 31, 3) if colour else (20, 31), np.uint16)
     write_picture(Picture(pixels), tmp_path / "a.png")
     seen = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(seen[..., ::-1] if colour else seen, pixels)
     with Image.open(tmp_path / "a.png") as image:
         image.load()
         assert image.mode == ("RGB" if colour else "I;16")
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_multiplied_tiff_colour_is_divided_by_alpha(tmp_path: Path, dtype: type) -> None:
-    pixels, alpha = _smooth((20, 31, 3), dtype), _smooth((20, 31), dtype)[::-1].copy()
-    largest = np.iinfo(dtype).max
-    product = np.rint(pixels * (alpha[..., None] / largest)).astype(dtype)
-    tifffile.imwrite(
-        tmp_path / "a.tif",
-        np.dstack([product, alpha]),
-        photometric="rgb",
-        extrasamples=["assocalpha"],
-    )
-    found = read_picture(tmp_path / "a.tif")
-    assert found.alpha is not None
-    assert np.array_equal(found.alpha, alpha)
-    dense = alpha > largest // 2
-    difference = np.abs(found.pixels.astype(int) - pixels)[dense]
-    assert difference.max() <= 2
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_tiff_channel_of_unknown_meaning_is_left_out_aloud(
-    tmp_path: Path, dtype: type, caplog: pytest.LogCaptureFixture
-) -> None:
-    samples = _smooth((20, 31, 4), dtype)
-    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="rgb", extrasamples=["unspecified"])
-    found = read_picture(tmp_path / "a.tif")
-    assert found.alpha is None
-    assert np.array_equal(found.pixels, samples[..., :3])
-    assert "unknown meaning" in caplog.text
-    caplog.clear()
-    found = read_picture(tmp_path / "a.tif", unknown_as_alpha=True)
-    assert found.alpha is not None
-    assert np.array_equal(found.alpha, samples[..., 3])
-    assert np.array_equal(found.pixels, samples[..., :3])
-    assert not caplog.text
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_fourth_tiff_channel_that_nothing_is_told_of_is_alpha(
-    tmp_path: Path, dtype: type
-) -> None:
-    samples = _smooth((20, 31, 4), dtype)
-    cv2.imwrite(str(tmp_path / "a.tif"), samples[..., [2, 1, 0, 3]])  # OpenCV tells nothing
-    with Image.open(tmp_path / "a.tif") as file:
-        assert 338 not in file.tag_v2  # type: ignore[attr-defined]
-    found = read_picture(tmp_path / "a.tif")
-    assert found.alpha is not None
-    assert np.array_equal(found.alpha, samples[..., 3])
-    assert np.array_equal(found.pixels, samples[..., :3])
-
-
-def test_a_tiff_file_of_odd_channels_is_told_to_be_one(tmp_path: Path) -> None:
-    samples = _smooth((20, 31, 4), np.uint8)
-    meaning = ["unspecified", "unspecified", "unspecified"]
-    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="minisblack", extrasamples=meaning)
-    with pytest.raises(ImageError, match=r"a\.tif: a TIFF file that is damaged or truncated \("):
-        read_picture(tmp_path / "a.tif")
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_channel_of_unknown_meaning_beside_grey_can_be_alpha(tmp_path: Path, dtype: type) -> None:
-    samples = _smooth((20, 31, 2), dtype)
-    tifffile.imwrite(
-        tmp_path / "a.tif", samples, photometric="minisblack", extrasamples=["unspecified"]
-    )
-    assert read_picture(tmp_path / "a.tif").alpha is None
-    found = read_picture(tmp_path / "a.tif", unknown_as_alpha=True)
-    assert found.alpha is not None
-    assert np.array_equal(np.dstack([found.pixels, found.alpha]), samples)
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_white_is_zero_is_turned_round(tmp_path: Path, dtype: type) -> None:
-    grey = _smooth((20, 31), dtype)
-    tifffile.imwrite(tmp_path / "a.tif", grey, photometric="miniswhite")
-    assert np.array_equal(read_picture(tmp_path / "a.tif").pixels, np.iinfo(dtype).max - grey)
-
-
-@pytest.mark.parametrize(
-    ("dtype", "message"),
-    [(np.float32, "expected 8 or 16 bits"), (np.uint32, "expected 8 or 16 bits")],
-)
-def test_other_tiffs_are_refused_with_the_reason(tmp_path: Path, dtype: type, message: str) -> None:
-    samples = np.zeros((20, 31, 3), dtype)
-    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="rgb")
-    with quiet_decoders(), pytest.raises(ImageError, match=message):
-        read_picture(tmp_path / "a.tif")
 
 
 def _cmyk_profile() -> bytes:
@@ -256,7 +160,7 @@ def test_cmyk_is_converted_by_its_profile_which_is_not_kept(tmp_path: Path) -> N
 
 
 def test_lab_becomes_rgb(tmp_path: Path) -> None:
-    rgb = Image.fromarray(_smooth((16, 16, 3)))
+    rgb = Image.fromarray(smooth((16, 16, 3)))
     profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
     ImageCms.profileToProfile(rgb, *profiles, outputMode="LAB").save(tmp_path / "a.tif")
     found = read_picture(tmp_path / "a.tif").pixels
@@ -299,7 +203,7 @@ def test_a_jpeg_with_extras_is_a_jpeg(tmp_path: Path, caplog: pytest.LogCaptureF
 
 
 def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path) -> None:
-    write_picture(Picture(_smooth((20, 31, 3))), tmp_path / "a.png")
+    write_picture(Picture(smooth((20, 31, 3))), tmp_path / "a.png")
     with pytest.raises(ImageError, match=r"31x20 is 620 pixels, more than 619.*--max-pixels 620"):
         read_picture(tmp_path / "a.png", max_pixels=619)
     assert read_picture(tmp_path / "a.png", max_pixels=620).pixels.shape == (20, 31, 3)
@@ -316,7 +220,7 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path) -> None:
 def test_quality_sets_the_size(tmp_path: Path, suffix: str) -> None:
     sizes = []
     for quality in (20, 80):
-        write_picture(Picture(_smooth((64, 64, 3))), tmp_path / f"a{suffix}", quality)
+        write_picture(Picture(smooth((64, 64, 3))), tmp_path / f"a{suffix}", quality)
         sizes.append((tmp_path / f"a{suffix}").stat().st_size)
     assert sizes[0] < sizes[1]
 
@@ -330,7 +234,7 @@ def test_noise_at_any_quality_can_be_written(tmp_path: Path) -> None:
 
 def test_quality_of_what_has_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="PNG has no quality to choose"):
-        write_picture(Picture(_smooth((4, 4, 3))), tmp_path / "a.png", 80)
+        write_picture(Picture(smooth((4, 4, 3))), tmp_path / "a.png", 80)
 
 
 def test_unreadable_files_are_named_with_the_reason(
@@ -356,7 +260,7 @@ def test_truncated_files_are_refused_silently(
     tmp_path: Path, suffix: str, share: float, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / f"a{suffix}"
-    write_picture(Picture(_smooth((64, 64, 3))), path)
+    write_picture(Picture(smooth((64, 64, 3))), path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     with quiet_decoders(), pytest.raises(ImageError, match="truncated"):
@@ -365,14 +269,14 @@ def test_truncated_files_are_refused_silently(
 
 
 def test_deep_files_are_refused_where_eight_bits_are_needed(tmp_path: Path) -> None:
-    write_picture(Picture(_smooth((8, 8, 3), np.uint16)), tmp_path / "a.png")
+    write_picture(Picture(smooth((8, 8, 3), np.uint16)), tmp_path / "a.png")
     with pytest.raises(ImageError, match="16 bits per channel, expected 8"):
         read_rgb(tmp_path / "a.png")
 
 
 def test_unknown_formats_are_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"can't write \.xyz; expected one of \.png"):
-        write_picture(Picture(_smooth((4, 4, 3))), tmp_path / "a.xyz")
+        write_picture(Picture(smooth((4, 4, 3))), tmp_path / "a.xyz")
     assert ".avif" in FORMATS
 
 
@@ -388,7 +292,7 @@ def test_a_failed_write_keeps_what_was_there(
 
     monkeypatch.setattr("agsr.image.write_encoded", disk_full)
     with pytest.raises(ImageError, match="No space left on device"):
-        write_picture(Picture(_smooth((4, 4, 3))), path)
+        write_picture(Picture(smooth((4, 4, 3))), path)
     assert path.read_bytes() == b"precious"
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
@@ -414,7 +318,7 @@ def test_only_what_libraries_print_is_silenced() -> None:
 
 def test_new_files_have_ordinary_permissions_and_folders_are_made(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "a.png"
-    write_picture(Picture(_smooth((4, 4, 3))), path)
+    write_picture(Picture(smooth((4, 4, 3))), path)
     (tmp_path / "plain").touch()
     expected = stat.S_IMODE((tmp_path / "plain").stat().st_mode)
     assert stat.S_IMODE(path.stat().st_mode) == expected
@@ -442,7 +346,7 @@ def test_what_a_format_loses_is_told_where_more_is_asked_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "agsr")
-    picture = Picture(_smooth((20, 31, 3), np.uint16), _smooth((20, 31), np.uint16))
+    picture = Picture(smooth((20, 31, 3), np.uint16), smooth((20, 31), np.uint16))
     write_picture(picture, tmp_path / "a.jpg")
     assert [message.partition("a.jpg: ")[2] for message in caplog.messages] == [
         "16 bits become 8, the most of JPEG",
