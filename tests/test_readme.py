@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import ROOT
+from image_corpus import smooth
 from PIL import Image, ImageCms
-from test_image import _smooth
 
 from agsr.decode import decode
 from agsr.encode import FORMATS, encode
@@ -42,12 +42,12 @@ def _again(picture: Picture, suffix: str) -> Picture:
 
 
 def _depth(suffix: str) -> str:
-    found = _again(Picture(_smooth((20, 24, 3), np.uint16)), suffix).pixels.dtype
+    found = _again(Picture(smooth((20, 24, 3), np.uint16)), suffix).pixels.dtype
     return "yes" if found == np.uint16 else "→ 8 bits"
 
 
 def _grey(suffix: str) -> str:
-    return "yes" if _again(Picture(_smooth((20, 24))), suffix).pixels.ndim == 2 else "→ RGB"
+    return "yes" if _again(Picture(smooth((20, 24))), suffix).pixels.ndim == 2 else "→ RGB"
 
 
 def _alpha(suffix: str) -> str:
@@ -61,23 +61,23 @@ def _alpha(suffix: str) -> str:
 
 
 def _icc(suffix: str) -> str:
-    kept = _again(Picture(_smooth((20, 24, 3)), None, _TOLD), suffix).metadata.icc == _TOLD.icc
+    kept = _again(Picture(smooth((20, 24, 3)), None, _TOLD), suffix).metadata.icc == _TOLD.icc
     told = replace(_TOLD, icc=_grey_profile())
-    grey = _again(Picture(_smooth((20, 24)), None, told), suffix).metadata.icc == told.icc
+    grey = _again(Picture(smooth((20, 24)), None, told), suffix).metadata.icc == told.icc
     return {(True, True): "yes", (True, False): "yes¹", (False, False): "no"}[kept, grey]
 
 
 def _exif_xmp(suffix: str) -> str:
-    told = _again(Picture(_smooth((20, 24, 3)), None, _TOLD), suffix).metadata
+    told = _again(Picture(smooth((20, 24, 3)), None, _TOLD), suffix).metadata
     kept = (told.exif is not None and b"Maker" in told.exif, told.xmp == _TOLD.xmp)
     assert kept[0] == kept[1]
     large = replace(_TOLD, xmp=b"<x>" + b" " * (1 << 17) + b"</x>")
-    all_of_it = _again(Picture(_smooth((20, 24, 3)), None, large), suffix).metadata.xmp == large.xmp
+    all_of_it = _again(Picture(smooth((20, 24, 3)), None, large), suffix).metadata.xmp == large.xmp
     return ("yes" if all_of_it else "yes²") if kept[0] else "no"
 
 
 def _dpi(suffix: str) -> str:
-    picture = Picture(_smooth((20, 24, 3)), None, Metadata(dpi=(300.0, 300.0)))
+    picture = Picture(smooth((20, 24, 3)), None, Metadata(dpi=(300.0, 300.0)))
     content = encode(picture, suffix, "a")
     found = decode(content, f"a{suffix}").metadata.dpi
     if found is None or not np.allclose(found, 300, atol=0.1):
@@ -120,7 +120,7 @@ def test_what_the_table_says_is_kept_is_kept(row: list[str]) -> None:
 
 @pytest.mark.parametrize("row", _rows()[2:], ids=lambda row: row[0].split()[0])
 def test_the_quality_in_the_table_is_the_default(row: list[str]) -> None:
-    picture, suffix = Picture(_smooth((20, 24, 3))), _suffix(row[0].split()[0])
+    picture, suffix = Picture(smooth((20, 24, 3))), _suffix(row[0].split()[0])
     usual = encode(picture, suffix, "a")
     if "(quality " in row[0]:
         quality = int(row[0].partition("(quality ")[2].removesuffix(")"))
