@@ -42,6 +42,12 @@ class Setting(click.ParamType):  # type: ignore[type-arg]  # not generic before 
     help="Minimise pixel errors, or go on from that with a discriminator. [default: psnr]",
 )
 @click.option(
+    "--degradation",
+    type=click.Choice(["bicubic", "photo"]),
+    help="How LR images are made: by the field's filter, or with blur, noise, JPEG and more. "
+    "[default: bicubic]",
+)
+@click.option(
     "--init", help="Weights to begin with: a shipped name or a file. [default for agsr gan: psnr]"
 )
 @click.option(

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.contract import SCALE
+from agsr.degradation import degrade
 from agsr.errors import DatasetError
 from agsr.resize import crop_to_multiple, downscale
 
@@ -52,6 +53,14 @@ def load_pairs(sources: Sequence[Path], *, min_side: int, workers: int = 2) -> l
         names = ", ".join(map(str, sources)) or "no source"
         raise DatasetError(f"no image of at least {min_side} pixels a side in {names}")
     return pairs
+
+
+def degrade_pairs(pairs: Sequence[Pair]) -> list[Pair]:
+    """The same HR images with LR images by `agsr.degradation`, each the same every time."""
+    return [
+        Pair(hr=pair.hr, lr=degrade(pair.hr, np.random.default_rng(index)))
+        for index, pair in enumerate(pairs)
+    ]
 
 
 def fingerprint(pairs: Sequence[Pair]) -> str:

@@ -1,14 +1,15 @@
-"""Batches of training patches, cut and turned on the device that trains.
+"""Batches of training patches: `PatchBank` where LR images are bicubic, else `DegradingPatchBank`.
 
-All images lie in the device's memory as uint8 (LR images too: shrunk once, whole, by the field's
-bicubic). A batch is a gather by computed indices: nothing but a few integers per patch is sent to
-the device, and nothing waits. The same batch comes from the same (seed, iteration) on any device
-and any number of ranks.
+The same batch comes from the same (seed, iteration) on any device and any number of ranks.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,14 +18,67 @@ from torch import Tensor
 
 from agsr.contract import CHANNELS, SCALE
 from agsr.data import Image8, Pair
+from agsr.degradation import Degradation, degrade
 from agsr.distributed import World
+from agsr.validation import to_tensor
 
 SYMMETRIES = 8
 """Turns and mirrorings of the square."""
 
 
+DEGRADED_MARGIN = 8
+"""LR pixels by which a degraded patch is larger before it is cut: JPEG's blocks start anywhere."""
+
+
+@dataclass(frozen=True)
+class _Cuts:
+    """Where the patches of a batch come from; arrays with an entry per patch."""
+
+    image: NDArray[np.int64]
+    """Index of the pair."""
+    y: NDArray[np.int64]
+    """Upper left corner in LR pixels."""
+    x: NDArray[np.int64]
+    symmetry: NDArray[np.int64]
+    """Bits: 1 transposed, 2 upside down, 4 mirrored."""
+
+
+class _Draw:
+    """Draws patches: an image with a chance proportional to its detail, a corner, a symmetry."""
+
+    def __init__(self, pairs: Sequence[Pair], seed: int) -> None:
+        self._seed = seed
+        self.sizes = np.array([pair.lr.shape[:2] for pair in pairs], dtype=np.int64)
+        chances = np.array([detail(pair.lr) for pair in pairs])
+        self._cumulative = np.cumsum(chances / chances.sum())
+
+    def cuts(self, iteration: int, size: int, side: int) -> _Cuts:
+        """``size`` patches of ``side`` LR pixels."""
+        chance = self.stream(iteration).random((size, 4))
+        image = np.searchsorted(self._cumulative, chance[:, 0], side="right")
+        image = image.clip(max=len(self.sizes) - 1)
+        height, width = self.sizes[image].T
+        return _Cuts(
+            image=image,
+            y=(chance[:, 1] * (height - side + 1)).astype(np.int64),
+            x=(chance[:, 2] * (width - side + 1)).astype(np.int64),
+            symmetry=(chance[:, 3] * SYMMETRIES).astype(np.int64),
+        )
+
+    def stream(self, iteration: int, part: int = 0) -> np.random.Generator:
+        """Random numbers of an iteration; ``part`` chooses one of many streams."""
+        # In the counter's top words: consecutive values of the lowest give overlapping streams.
+        return np.random.Generator(
+            np.random.Philox(key=self._seed, counter=[0, 0, part, iteration])
+        )
+
+
 class PatchBank:
-    """Aligned, augmented LR/HR patches from images held on a device.
+    """Aligned, augmented LR/HR patches from images held on the device that trains.
+
+    All images lie in the device's memory as uint8 (LR images too: shrunk once, whole, by the
+    field's bicubic). A batch is a gather by computed indices: nothing but a few integers per patch
+    is sent to the device, and nothing waits.
 
     Args:
         pairs: Images to cut from; one is drawn with a chance proportional to its detail.
@@ -33,13 +87,10 @@ class PatchBank:
     """
 
     def __init__(self, pairs: Sequence[Pair], seed: int, world: World) -> None:
-        self._seed = seed
+        self._draw = _Draw(pairs, seed)
         self._world = world
-        self._sizes = np.array([pair.lr.shape[:2] for pair in pairs], dtype=np.int64)
-        area = self._sizes.prod(axis=1)
+        area = self._draw.sizes.prod(axis=1)
         self._starts = np.concatenate([[0], area.cumsum()[:-1]])
-        chances = np.array([detail(pair.lr) for pair in pairs])
-        self._cumulative = np.cumsum(chances / chances.sum())
         self._lr = _flat([pair.lr for pair in pairs], world.device)
         self._hr = _flat([pair.hr for pair in pairs], world.device)
 
@@ -55,8 +106,10 @@ class PatchBank:
             This rank's LR ``(size / ranks, 3, crop, crop)`` and HR ``(size / ranks, 3, 4 crop,
             4 crop)``, RGB float32 in [0, 1], channels last in memory.
         """
-        plan = self._plan(iteration, size, crop)[self._world.rank :: self._world.size]
-        numbers = torch.from_numpy(np.ascontiguousarray(plan))
+        cuts = self._draw.cuts(iteration, size, crop)
+        width = self._draw.sizes[cuts.image, 1]
+        rows = np.stack([self._starts[cuts.image], cuts.y, cuts.x, width, cuts.symmetry], axis=1)
+        numbers = torch.from_numpy(np.ascontiguousarray(_share(rows, self._world)))
         if self._world.device.type == "cuda":
             numbers = numbers.pin_memory()  # or the copy would wait for the device
         numbers = numbers.to(self._world.device, non_blocking=True)
@@ -65,18 +118,77 @@ class PatchBank:
         hr_start = SCALE**2 * start + SCALE * y * SCALE * width + SCALE * x
         return lr, _gather(self._hr, hr_start, SCALE * width, symmetry, SCALE * crop)
 
-    def _plan(self, iteration: int, size: int, crop: int) -> NDArray[np.int64]:
-        """A row per patch: its image's start and width in the LR bank, corner, symmetry."""
-        # In the counter's top word: consecutive values of the lowest give overlapping streams.
-        stream = np.random.Philox(key=self._seed, counter=[0, 0, 0, iteration])
-        chance = np.random.Generator(stream).random((size, 4))
-        image = np.searchsorted(self._cumulative, chance[:, 0], side="right")
-        image = image.clip(max=len(self._sizes) - 1)
-        height, width = self._sizes[image].T
-        y = (chance[:, 1] * (height - crop + 1)).astype(np.int64)
-        x = (chance[:, 2] * (width - crop + 1)).astype(np.int64)
-        symmetry = (chance[:, 3] * SYMMETRIES).astype(np.int64)
-        return np.stack([self._starts[image], y, x, width, symmetry], axis=1)
+
+class _Wanted(NamedTuple):
+    """The arguments of ``batch``."""
+
+    iteration: int
+    size: int
+    crop: int
+
+
+class DegradingPatchBank:
+    """Patches like `PatchBank`'s, whose LR side `agsr.degradation` makes anew for each of them.
+
+    Threads make them from images in the host's memory; the next batch is begun when one is asked
+    for, so that they are ready when a fast device wants them.
+
+    Args:
+        pairs: Images to cut from, each side at least the crop and `DEGRADED_MARGIN` long.
+        seed: Seed of the whole run.
+        world: The ranks that share a batch; each gets its part.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], seed: int, world: World) -> None:
+        self._draw = _Draw(pairs, seed)
+        self._images = [pair.hr for pair in pairs]
+        self._world = world
+        self._threads = ThreadPoolExecutor(os.cpu_count() or 1)
+        self._begun: dict[_Wanted, list[Future[Pair]]] = {}
+
+    def batch(self, iteration: int, size: int, crop: int) -> tuple[Tensor, Tensor]:
+        """Patches for one iteration, as `PatchBank.batch` gives them."""
+        wanted = _Wanted(iteration, size, crop)
+        following = wanted._replace(iteration=iteration + 1)
+        begun = self._begun.get(wanted) or self._begin(wanted)
+        self._begun = {following: self._begin(following)}
+        patches = [future.result() for future in begun]
+        lr, hr = (np.stack(images) for images in zip(*[(p.lr, p.hr) for p in patches], strict=True))
+        return to_tensor(lr, self._world.device), to_tensor(hr, self._world.device)
+
+    def _begin(self, wanted: _Wanted) -> list[Future[Pair]]:
+        iteration, size, crop = wanted
+        cuts = self._draw.cuts(iteration, size, crop + DEGRADED_MARGIN)
+        rows = np.stack([np.arange(size), cuts.image, cuts.y, cuts.x, cuts.symmetry], axis=1)
+        return [
+            self._threads.submit(self._patch, iteration, crop, *map(int, row))
+            for row in _share(rows, self._world)
+        ]
+
+    def _patch(
+        self, iteration: int, crop: int, index: int, image: int, y: int, x: int, symmetry: int
+    ) -> Pair:
+        random = self._draw.stream(iteration, 1 + index)
+        side = SCALE * (crop + DEGRADED_MARGIN)
+        hr = self._images[image][SCALE * y :, SCALE * x :][:side, :side]
+        hr = np.ascontiguousarray(_turned(hr, symmetry))
+        lr = degrade(hr, random)
+        y, x = random.integers(DEGRADED_MARGIN + 1, size=2)
+        hr = hr[SCALE * y :, SCALE * x :][: SCALE * crop, : SCALE * crop]
+        return Pair(hr=hr, lr=lr[y : y + crop, x : x + crop])
+
+
+def make_bank(
+    degradation: Degradation, pairs: Sequence[Pair], seed: int, world: World
+) -> PatchBank | DegradingPatchBank:
+    """The bank whose LR patches are made so."""
+    kind = PatchBank if degradation == "bicubic" else DegradingPatchBank
+    return kind(pairs, seed, world)
+
+
+def smallest_side(degradation: Degradation, crop: int) -> int:
+    """Shortest side in HR pixels of an image that patches of ``crop`` LR pixels are cut from."""
+    return SCALE * (crop if degradation == "bicubic" else crop + DEGRADED_MARGIN)
 
 
 def detail(image: Image8) -> float:
@@ -91,6 +203,20 @@ def detail(image: Image8) -> float:
     levels = image.astype(np.int16)
     differences = sum(float(np.abs(np.diff(levels, axis=axis)).sum()) for axis in (0, 1))
     return max(differences / CHANNELS, image[..., 0].size / 100)
+
+
+def _share(rows: NDArray[np.int64], world: World) -> NDArray[np.int64]:
+    """The rows of a batch that are this rank's."""
+    return rows[world.rank :: world.size]
+
+
+def _turned(image: Image8, symmetry: int) -> Image8:
+    """A square image ``(S, S, 3)`` in another position, by the bits of `_Cuts.symmetry`."""
+    if symmetry & 2:
+        image = image[::-1]
+    if symmetry & 4:
+        image = image[:, ::-1]
+    return image.swapaxes(0, 1) if symmetry & 1 else image
 
 
 def _flat(images: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor:

@@ -10,10 +10,11 @@ from typing import get_args
 from agsr.catalog import find_checkpoint
 from agsr.checkpoint import Checkpoint, load_checkpoint
 from agsr.contract import SCALE
-from agsr.data import load_pairs
+from agsr.data import Pair, degrade_pairs, load_pairs
 from agsr.distributed import World
 from agsr.errors import TrainingError
 from agsr.networks import DEFAULT_NETWORK, NETWORKS
+from agsr.patches import smallest_side
 from agsr.perceptual import Lpips
 from agsr.run_state import STATE_FILE, read_state
 from agsr.schedule import Schedule
@@ -75,13 +76,13 @@ def start_training(
         config = _configure(begun, init, sources, world, dict(changes or {}))
     except ValueError as error:
         raise TrainingError(f"the configuration makes no sense: {error}") from None
-    largest = SCALE * Schedule.parse(config.schedule).largest_crop
-    pairs = load_pairs(sources.data, min_side=largest)
+    largest = Schedule.parse(config.schedule).largest_crop
+    pairs = load_pairs(sources.data, min_side=smallest_side(config.degradation, largest))
     perceptual = config.stage == "gan"
     trainer = Trainer(
         config,
         pairs,
-        load_pairs(sources.validation, min_side=4 * SCALE) if sources.validation else [],
+        _validation(sources, config),
         folder,
         world=world,
         init=init,
@@ -92,6 +93,13 @@ def start_training(
     if resume:
         trainer.restore()
     return trainer
+
+
+def _validation(sources: Sources, config: TrainConfig) -> list[Pair]:
+    if not sources.validation:
+        return []
+    pairs = load_pairs(sources.validation, min_side=4 * SCALE)
+    return pairs if config.degradation == "bicubic" else degrade_pairs(pairs)
 
 
 def _configure(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from agsr.degradation import Degradation
 from agsr.network import NetworkConfig
 from agsr.networks import DEFAULT_NETWORK, make_config
 from agsr.schedule import Schedule
@@ -32,6 +33,8 @@ class TrainConfig:
     """Shape of the network."""
     stage: Stage = "psnr"
     """What is minimised."""
+    degradation: Degradation = "bicubic"
+    """How LR images are made, of training and of validation images."""
     init: str = ""
     """`Checkpoint.weights_hash` of the weights the run began with; empty means random ones."""
     schedule: str = "1x4000@32/16,2x2600@32/16,4x12000@32/8,4x7000@48/8"
@@ -79,7 +82,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         Schedule.parse(self.schedule)
-        words = (("stage", Stage), ("optimizer", OptimizerName), ("pixel_loss", PixelLoss))
+        words = (
+            ("stage", Stage),
+            ("degradation", Degradation),
+            ("optimizer", OptimizerName),
+            ("pixel_loss", PixelLoss),
+        )
         for name, choices in words:
             if (value := getattr(self, name)) not in get_args(choices):
                 raise ValueError(f"{name} is {value!r}; expected {' or '.join(get_args(choices))}")

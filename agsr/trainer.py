@@ -24,7 +24,7 @@ from agsr.learner import AfterSteps, Learner, autocast
 from agsr.network import Network, place
 from agsr.networks import build
 from agsr.objectives import make_objective
-from agsr.patches import PatchBank
+from agsr.patches import make_bank
 from agsr.perceptual import Lpips
 from agsr.run_state import Progress, RunState, read_state, write_state
 from agsr.schedule import Schedule, learning_rate, supervised_steps
@@ -74,7 +74,7 @@ class Trainer:
         self.world = world or World(torch.device("cpu"))
         self.state = RunState(config, fingerprint(pairs))
         self._images = len(pairs)
-        self._bank = PatchBank(pairs, config.seed, self.world)
+        self._bank = make_bank(config.degradation, pairs, config.seed, self.world)
         self._validation = validation
         self._lpips = place(lpips, self.world.device) if lpips else None
         torch.manual_seed(config.seed)

@@ -7,8 +7,16 @@ from torch import Tensor
 
 from agsr.data import Pair
 from agsr.distributed import World
-from agsr.patches import PatchBank, detail
+from agsr.patches import (
+    DEGRADED_MARGIN,
+    DegradingPatchBank,
+    PatchBank,
+    detail,
+    make_bank,
+    smallest_side,
+)
 
+BANKS = pytest.mark.parametrize("bank_type", [PatchBank, DegradingPatchBank])
 CPU = torch.device("cpu")
 ALONE = World(CPU)
 
@@ -24,8 +32,18 @@ def _levels(patches: Tensor) -> Tensor:
     return (patches * 255).round().int()
 
 
-def test_patches_stay_aligned_through_every_symmetry() -> None:
-    bank = PatchBank([_coordinates(), _coordinates(31, 70)], 1, ALONE)
+@pytest.fixture
+def no_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Degraded patches without a fault: every fourth pixel of the HR patch."""
+    monkeypatch.setattr("agsr.patches.degrade", lambda hr, _: hr[::4, ::4])
+
+
+@BANKS
+@pytest.mark.usefixtures("no_faults")
+def test_patches_stay_aligned_through_every_symmetry(
+    bank_type: type[PatchBank | DegradingPatchBank],
+) -> None:
+    bank = bank_type([_coordinates(), _coordinates(31, 70)], 1, ALONE)
     lr, hr = bank.batch(iteration=5, size=64, crop=6)
     assert lr.shape == (64, 3, 6, 6)
     assert hr.shape == (64, 3, 24, 24)
@@ -51,19 +69,25 @@ def test_patches_reach_every_edge_of_every_image() -> None:
     }
 
 
-def test_a_batch_depends_on_seed_and_iteration_alone() -> None:
+@BANKS
+def test_a_batch_depends_on_seed_and_iteration_alone(
+    bank_type: type[PatchBank | DegradingPatchBank],
+) -> None:
     pairs = [_coordinates()]
-    first = PatchBank(pairs, 1, ALONE).batch(7, 8, 6)[0]
-    other = PatchBank(pairs, 1, ALONE)
+    first = bank_type(pairs, 1, ALONE).batch(7, 8, 6)[0]
+    other = bank_type(pairs, 1, ALONE)
     other.batch(3, 8, 6)
     assert torch.equal(other.batch(7, 8, 6)[0], first)
-    assert not torch.equal(PatchBank(pairs, 2, ALONE).batch(7, 8, 6)[0], first)
+    other.batch(6, 8, 6)  # begins the next one
+    assert torch.equal(other.batch(7, 8, 6)[0], first)
+    assert not torch.equal(bank_type(pairs, 2, ALONE).batch(7, 8, 6)[0], first)
 
 
-def test_ranks_share_the_batch_of_one() -> None:
+@BANKS
+def test_ranks_share_the_batch_of_one(bank_type: type[PatchBank | DegradingPatchBank]) -> None:
     pairs = [_coordinates()]
-    whole = PatchBank(pairs, 1, ALONE).batch(7, 8, 6)
-    parts = [PatchBank(pairs, 1, World(CPU, rank, 2)).batch(7, 8, 6) for rank in range(2)]
+    whole = bank_type(pairs, 1, ALONE).batch(7, 8, 6)
+    parts = [bank_type(pairs, 1, World(CPU, rank, 2)).batch(7, 8, 6) for rank in range(2)]
     for rank, part in enumerate(parts):
         assert all(torch.equal(p, w[rank::2]) for p, w in zip(part, whole, strict=True))
 
@@ -101,3 +125,32 @@ def test_a_flat_image_has_a_chance_too() -> None:
     assert detail(flat) == 2
     ramp = np.broadcast_to(np.arange(20, dtype=np.uint8)[:, None], (10, 20, 3))
     assert detail(np.ascontiguousarray(ramp)) == 10 * 19
+
+
+@pytest.mark.usefixtures("no_faults")
+def test_degraded_patches_reach_every_edge_and_start_anywhere_in_a_block() -> None:
+    side = 6 + DEGRADED_MARGIN
+    pair = _coordinates(side + 2, side)
+    bank = DegradingPatchBank([pair], 0, ALONE)
+    levels = torch.cat([_levels(bank.batch(i, 200, 6)[0]) for i in range(15)])
+    corners = {tuple(p[:2].flatten(1).min(1).values.tolist()) for p in levels}
+    assert corners == {
+        (y, x) for y in range(DEGRADED_MARGIN + 3) for x in range(DEGRADED_MARGIN + 1)
+    }
+
+
+def test_each_patch_has_faults_of_its_own() -> None:
+    flat = Pair(hr=np.full((96, 96, 3), 90, np.uint8), lr=np.full((24, 24, 3), 90, np.uint8))
+    lr, hr = make_bank("photo", [flat], 0, ALONE).batch(0, 64, 8)
+    assert torch.equal(hr, torch.full_like(hr, 90 / 255))
+    noise = lr.flatten(1).std(1)
+    assert (noise > 0).float().mean() > 0.2
+    assert len(set(noise.tolist())) > 15
+    assert isinstance(make_bank("bicubic", [flat], 0, ALONE), PatchBank)
+
+
+def test_degraded_patches_need_larger_images() -> None:
+    assert smallest_side("bicubic", 12) == 48
+    side = smallest_side("photo", 12)
+    pair = _coordinates(side // 4, side // 4)
+    assert make_bank("photo", [pair], 0, ALONE).batch(0, 4, 12)[0].shape == (4, 3, 12, 12)

@@ -70,6 +70,7 @@ def test_a_seed_fixes_the_weights(tmp_path: Path, pairs: list[Pair]) -> None:
         (9, {}),
         (5, {"optimizer": "adam"}),
         (9, {"pixel_loss": "l2"}),
+        (5, {"degradation": "photo"}),
     ],
 )
 def test_a_resumed_run_equals_an_unbroken_one(
@@ -92,7 +93,9 @@ def test_a_resumed_run_equals_an_unbroken_one(
     assert _equal(_weights(tmp_path / "whole", "best"), _weights(tmp_path / "parts", "best"))
 
 
-@pytest.mark.parametrize("changes", [{"optimizer": "adam"}, {"pixel_loss": "l2"}])
+@pytest.mark.parametrize(
+    "changes", [{"optimizer": "adam"}, {"pixel_loss": "l2"}, {"degradation": "photo"}]
+)
 def test_what_is_chosen_changes_the_run(
     tmp_path: Path, pairs: list[Pair], changes: dict[str, str]
 ) -> None:
@@ -211,6 +214,20 @@ def test_a_run_can_begin_with_trained_weights(tmp_path: Path, checkpoint_file: P
     assert made.config == given.config
     assert made.record["init"] == given.weights_hash
     assert all(torch.allclose(made.weights[k], given.weights[k], atol=1e-6) for k in made.weights)
+
+
+def test_validation_images_are_degraded_too(tmp_path: Path) -> None:
+    scores = {}
+    for degradation in ("bicubic", "photo", "photo"):
+        trainer = start_training(
+            Sources(data=[PHOTO.parent], validation=[PHOTO.parent], init="psnr"),
+            tmp_path / f"{len(scores)}-{degradation}",
+            ALONE,
+            changes={"schedule": "1x1@8/1", "degradation": degradation, "peak_rate": 1e-9},
+        )
+        score = next(iter(trainer.run())).scores["psnr_y"]["1"]
+        assert scores.setdefault(degradation, score) == score  # the same faults every time
+    assert scores["photo"] < scores["bicubic"] - 1
 
 
 def test_a_run_keeps_its_model_and_stage(tmp_path: Path, pairs: list[Pair]) -> None:

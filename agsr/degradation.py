@@ -1,0 +1,134 @@
+"""LR images as they are found: blurred, resized by whatever filter, sharpened, noisy, compressed.
+
+A lighter form of the second-order degradation of Real-ESRGAN (Wang et al., 2021): a picture may
+have been resized and saved once before. What it draws is what photographs from cameras and web
+pages show, not the ruins that blind restoration is often trained on, so that a good input is
+not smoothed for the sake of a bad one.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from agsr.contract import SCALE
+from agsr.resize import downscale
+
+Degradation = Literal["bicubic", "photo"]
+"""How LR images are made of HR images: by the field's bicubic alone, or by `degrade`."""
+
+Image8 = NDArray[np.uint8]
+
+CLEAN = 0.1
+"""Chance that nothing but the field's bicubic happens."""
+SAVED_BEFORE = 0.3
+"""Chance that the picture was resized and saved once before."""
+BLUR, SHARPENING, NOISE, COMPRESSION = 0.5, 0.25, 0.4, 0.8
+"""Chances, each time that a picture is resized and saved."""
+
+WIDEST_BLUR = 0.6
+"""Largest standard deviation of the blur, in pixels of what is saved."""
+STRONGEST_SHARPENING = 1.0
+"""Largest share of what an unsharp mask of one pixel finds."""
+STRONGEST_NOISE = 12.0
+"""Largest standard deviation of noise, in 8-bit levels."""
+WORST_QUALITY, BEST_QUALITY = 30, 95
+"""Of JPEG and WebP."""
+
+_FILTERS = (
+    Image.Resampling.BOX,
+    Image.Resampling.BILINEAR,
+    Image.Resampling.BICUBIC,
+    Image.Resampling.LANCZOS,
+)
+
+
+def degrade(hr: Image8, random: np.random.Generator) -> Image8:
+    """Make an LR image of an HR image, with faults drawn by chance.
+
+    Args:
+        hr: ``(4H, 4W, 3)`` RGB uint8.
+        random: What is drawn from; equal states give equal images.
+
+    Returns:
+        ``(H, W, 3)`` RGB uint8, aligned with ``hr`` as the field's bicubic is.
+    """
+    height, width = (side // SCALE for side in hr.shape[:2])
+    if random.random() < CLEAN:
+        return downscale(hr)
+    image = hr
+    if random.random() < SAVED_BEFORE:
+        larger = SCALE ** random.random()  # than the LR image
+        image = _resize_and_save(image, round(larger * height), round(larger * width), random)
+    return _resize_and_save(image, height, width, random)
+
+
+def _resize_and_save(image: Image8, height: int, width: int, random: np.random.Generator) -> Image8:
+    if random.random() < BLUR:
+        image = _blurred(image, image.shape[0] / height, random)
+    resampling = _FILTERS[random.integers(len(_FILTERS))]
+    image = np.asarray(Image.fromarray(image).resize((width, height), resampling))
+    if random.random() < SHARPENING:
+        image = _sharpened(image, random)
+    if random.random() < NOISE:
+        image = _noisy(image, random)
+    if random.random() < COMPRESSION:
+        image = _compressed(image, random)
+    return image
+
+
+def _blurred(image: Image8, pixel: float, random: np.random.Generator) -> Image8:
+    """By a Gaussian, wider along one direction; ``pixel`` is the side of a pixel to come."""
+    widths = random.uniform(0.1, WIDEST_BLUR, 2) * pixel
+    angle = random.uniform(0, np.pi)
+    radius = int(np.ceil(3 * widths.max()))
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    kernel = np.exp(-((along / widths[0]) ** 2 + (across / widths[1]) ** 2) / 2)
+    return _levels(cv2.filter2D(image, -1, kernel / kernel.sum()))
+
+
+def _sharpened(image: Image8, random: np.random.Generator) -> Image8:
+    """By an unsharp mask, as cameras and editors do."""
+    amount = random.uniform(0.2, STRONGEST_SHARPENING)
+    soft = cv2.GaussianBlur(image, (0, 0), 1.0)
+    return _levels(cv2.addWeighted(image, 1 + amount, soft, -amount, 0))
+
+
+def _noisy(image: Image8, random: np.random.Generator) -> Image8:
+    """With noise of one level or of the light's (Poisson), in colour or grey, at times softened."""
+    strength = random.uniform(1, STRONGEST_NOISE)
+    channels = 1 if random.random() < 0.4 else 3
+    shape = (*image.shape[:2], channels)
+    noise: NDArray[np.floating] = random.normal(0, strength, shape).astype(np.float32)
+    if random.random() < 0.3:
+        soft = cv2.GaussianBlur(noise, (0, 0), random.uniform(0.4, 0.8))
+        noise = np.asarray(soft, np.float32).reshape(shape)  # OpenCV drops an axis of one
+    if random.random() < 0.5:
+        noise = noise * np.sqrt(image.astype(np.float32) / 255)
+    return _levels(np.clip(np.rint(image + noise), 0, 255))
+
+
+def _compressed(image: Image8, random: np.random.Generator) -> Image8:
+    """By JPEG, mostly with halved chroma, or by lossy WebP."""
+    quality = int(random.integers(WORST_QUALITY, BEST_QUALITY + 1))
+    halved = random.random() < 0.7
+    if random.random() < 0.15:
+        suffix, options = ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality]
+    else:
+        sampling = (
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if halved else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+        )
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+        suffix = ".jpg"
+    _, content = cv2.imencode(suffix, np.ascontiguousarray(image[..., ::-1]), options)
+    return _levels(np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR))[..., ::-1])
+
+
+def _levels(image: NDArray[np.generic]) -> Image8:
+    """Whole levels as what they are: contiguous uint8."""
+    return np.ascontiguousarray(image, dtype=np.uint8)
