@@ -1,16 +1,18 @@
 """Make the pictures of the documentation, each by one command, into docs/figures/.
 
-    python scripts/make_figures.py crops PHOTO_HR.png Y X [--weights NAME_OR_FILE ...]
+    python scripts/make_figures.py crops PHOTO_HR.png Y X [--weights NAME_OR_FILE ...] [--jpeg 50]
     python scripts/make_figures.py attention PHOTO_HR.png ...
     python scripts/make_figures.py curves RUN_FOLDER ...
 
 crops: the same crop, from (Y, X) in HR pixels, of the original, Bicubic and the named weights (the
 paper's Fig. 7). attention: each photo's maps, step by step (Fig. 4). curves: PSNR on the validation
-images against the patches seen, a line per training run (Fig. 8). Photos are shrunk by four first.
+images against the patches seen, a line per training run (Fig. 8). Photos are shrunk by four first,
+and with --jpeg compressed.
 """
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import click
@@ -18,6 +20,7 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from agsr.bench.gallery import as_greys, attention_maps
 from agsr.catalog import DEFAULT_WEIGHTS, find_checkpoint
@@ -48,10 +51,13 @@ def main() -> None:
 @click.argument("x", type=int)
 @click.option("--weights", multiple=True, default=[DEFAULT_WEIGHTS])
 @click.option("--name", default="before-after", show_default=True)
-def crops(photo: Path, y: int, x: int, weights: tuple[str, ...], name: str) -> None:
+@click.option("--jpeg", type=click.IntRange(1, 100), help="Quality the input is saved in first.")
+def crops(
+    photo: Path, y: int, x: int, weights: tuple[str, ...], name: str, jpeg: int | None
+) -> None:
     """The same crop by every method (Fig. 7)."""
     hr = crop_to_multiple(read_rgb(photo))
-    lr = downscale(hr)
+    lr = downscale(hr) if jpeg is None else _saved(downscale(hr), jpeg)
     columns = [("original", hr), ("Bicubic", upscale(lr))]
     for source in weights:
         with Upscaler(source, backend="torch") as upscaler:
@@ -102,6 +108,13 @@ def curves(runs: tuple[Path, ...]) -> None:
     FIGURES.mkdir(exist_ok=True)
     figure.savefig(FIGURES / "curves.svg", metadata={"Date": None})
     click.echo(FIGURES / "curves.svg")
+
+
+def _saved(image: Image8, quality: int) -> Image8:
+    """What a JPEG file of this quality leaves of an image."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))
 
 
 def _title(weights: Checkpoint) -> str:

@@ -4,24 +4,29 @@
 
 A row per weights (a shipped name, or a file), and one for Bicubic. The faults are laid on the
 field's bicubic LR images; ``photo`` are those that `agsr.degradation` draws, each image the same
-every time.
+every time. --save and --results put another program's results into the table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import click
 import cv2
 import numpy as np
+from PIL import Image
 
-from agsr.bench.datasets import find_set
-from agsr.bench.quality import Distance, compare, lpips_alex
+from agsr.bench.datasets import TestImage, find_set
+from agsr.bench.quality import Scores, compare, lpips_alex
 from agsr.data import Image8
 from agsr.degradation import degrade
 from agsr.engines.upscaler import Upscaler
+from agsr.image import read_rgb
 from agsr.resize import downscale, upscale
+
+PATH = click.Path(path_type=Path)
 
 
 def jpeg(image: Image8, quality: int) -> Image8:
@@ -49,37 +54,73 @@ FAULTS: dict[str, Callable[[Image8, int], Image8]] = {
 
 
 @click.command(help=__doc__)
-@click.argument("weights", nargs=-1, required=True)
+@click.argument("weights", nargs=-1)
 @click.option("--set", "name", default="Kodak24", show_default=True)
-@click.option("--lpips", type=click.Path(exists=True, path_type=Path))
+@click.option("--fault", "chosen", type=click.Choice(list(FAULTS)), multiple=True)
+@click.option("--lpips", type=PATH, help="alexnet.npz")
 @click.option("-s", "--steps", default=4, show_default=True)
-def main(weights: tuple[str, ...], name: str, lpips: Path | None, steps: int) -> None:
+@click.option("--save", type=PATH, help="Write the LR images here, for other programs.")
+@click.option("--results", type=PATH, multiple=True, help="What one made of them, by their names.")
+def main(
+    weights: tuple[str, ...],
+    name: str,
+    chosen: tuple[str, ...],
+    lpips: Path | None,
+    steps: int,
+    save: Path | None,
+    results: tuple[Path, ...],
+) -> None:
     """Print the table."""
-    images = [
-        np.dstack([image.hr] * 3) if image.hr.ndim == 2 else image.hr for image in find_set(name)
-    ]
+    faults = chosen or tuple(FAULTS)
+    inputs = [Input(image, index, fault) for fault in faults for index, image in _images(name)]
+    if save:
+        save.mkdir(parents=True, exist_ok=True)
+        for one in inputs:
+            Image.fromarray(one.lr).save(save / one.file)
     metric = lpips_alex(lpips) if lpips else None
-    click.echo(f"| {name} | {' | '.join(FAULTS)} |")
-    click.echo("|---|" + "---|" * len(FAULTS))
-    click.echo(f"| Bicubic | {' | '.join(cells(upscale, images, metric))} |")
-    for one in weights:
-        with Upscaler(one, steps=steps, precision="fp32") as upscaler:
-            click.echo(f"| {one} | {' | '.join(cells(upscaler, images, metric))} |")
+
+    def row(title: str, method: Callable[[Input], Image8]) -> None:
+        scores = [(one.fault, compare(method(one), one.hr, metric)) for one in inputs]
+        cells = [_cell([score for of, score in scores if of == fault]) for fault in faults]
+        click.echo(f"| {title} | {' | '.join(cells)} |")
+
+    click.echo(f"| {name} | {' | '.join(faults)} |")
+    click.echo("|---|" + "---|" * len(faults))
+    row("Bicubic", lambda one: upscale(one.lr))
+    for title in weights:
+        with Upscaler(title, steps=steps, precision="fp32") as upscaler:
+            row(title, partial(_enlarged, upscaler))
+    for folder in results:
+        row(folder.name, partial(_read, folder))
 
 
-def cells(
-    upscaler: Callable[[Image8], Image8], images: list[Image8], metric: Distance | None
-) -> list[str]:
-    """Mean scores of one network, by fault."""
-    found = []
-    for fault in FAULTS.values():
-        scores = [
-            compare(upscaler(np.ascontiguousarray(fault(hr, index))), hr, metric)
-            for index, hr in enumerate(images)
-        ]
-        distance = f" / {np.mean([s.lpips for s in scores]):.4f}" if metric else ""
-        found.append(f"{np.mean([s.psnr for s in scores]):.2f}{distance}")
-    return found
+class Input:
+    """An LR image with a fault."""
+
+    def __init__(self, image: TestImage, index: int, fault: str) -> None:
+        self.hr = np.dstack([image.hr] * 3) if image.hr.ndim == 2 else image.hr
+        self.lr = np.ascontiguousarray(FAULTS[fault](self.hr, index))
+        self.fault = fault
+        self.file = f"{image.name}-{fault.replace(' ', '')}.png"
+
+
+def _images(name: str) -> Iterator[tuple[int, TestImage]]:
+    yield from enumerate(find_set(name))
+
+
+def _enlarged(upscaler: Upscaler, one: Input) -> Image8:
+    return upscaler(one.lr)
+
+
+def _read(folder: Path, one: Input) -> Image8:
+    return read_rgb(folder / one.file)
+
+
+def _cell(scores: list[Scores]) -> str:
+    """Mean PSNR, and LPIPS if it was taken."""
+    psnr = f"{np.mean([score.psnr for score in scores]):.2f}"
+    distances = [score.lpips for score in scores if score.lpips is not None]
+    return f"{psnr} / {np.mean(distances):.3f}" if distances else psnr
 
 
 if __name__ == "__main__":
