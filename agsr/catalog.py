@@ -21,6 +21,9 @@ WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 DEFAULT_WEIGHTS = "psnr"
 """Weights where nothing else is asked for."""
 
+WEIGHTS_FOR_FAULTS = "photo"
+"""Weights that were trained on compressed, noisy and soft inputs, which others take as they are."""
+
 ONNX_SUFFIX = ".onnx"
 CHECKPOINT_SUFFIX = ".safetensors"
 ENGINE_SUFFIX = ".engine"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agsr.catalog import WEIGHTS_FOR_FAULTS, shipped_names
 from agsr.cli_video import run_videos
 from agsr.errors import printable
 from agsr.options import echo_error, echo_path, open_upscaler
@@ -152,6 +153,7 @@ def _run_images(
     from agsr.engines.jobs import STREAM
     from agsr.engines.pipeline import process
     from agsr.image import quiet_decoders
+    from agsr.jpeg import BLOCKY
 
     began = time.monotonic()
     with quiet_decoders(), BatchProgress(len(jobs), quiet) as progress:
@@ -165,7 +167,22 @@ def _run_images(
                 tally.done += 1
                 tally.pixels += outcome.size[0] * outcome.size[1]
                 tally.small += not options.sizing.reached(*outcome.size)
+                tally.blocky += (outcome.jpeg_quality or 100) <= BLOCKY
     tally.seconds = time.monotonic() - began
+
+
+def tell_of_blocks(tally: Tally, weights: str) -> None:
+    """Say what takes out the traces of compression, where that was not run."""
+    clean = set(shipped_names()) - {WEIGHTS_FOR_FAULTS}
+    if tally.blocky and weights in clean:
+        files = "the input is a strongly compressed JPEG file"
+        if tally.done > 1:
+            files = f"{tally.blocky} of {tally.done} inputs are strongly compressed JPEG files"
+        click.echo(
+            f"note: {files}, and {weights} enlarges their traces, too; "
+            f"-w {WEIGHTS_FOR_FAULTS} takes them out",
+            err=True,
+        )
 
 
 def _tell_error(message: str, tally: Tally) -> None:

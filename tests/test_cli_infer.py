@@ -28,7 +28,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with two small pictures."""
     photo = Image.open(PHOTO).convert("RGB")
     photo.crop((0, 0, 24, 20)).save(tmp_path / "a.png")
-    photo.crop((0, 30, 24, 50)).save(tmp_path / "b.jpg")
+    photo.crop((0, 30, 24, 50)).save(tmp_path / "b.jpg", quality=95)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
