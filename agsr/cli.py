@@ -20,7 +20,7 @@ from agsr.cli_infer import infer
 from agsr.cli_train import train
 from agsr.contract import MAX_STEPS, Precision
 from agsr.errors import ExportError
-from agsr.interruption import INTERRUPTED, interruptible
+from agsr.interruption import interruptible
 from agsr.options import (
     Commands,
     FilePath,
@@ -218,11 +218,11 @@ def _measure() -> None:
     from agsr.bench.measure import measure, timings
     from agsr.console_bench import bench_progress, show_measured
 
-    with interruptible(), bench_progress() as notify:
+    with interruptible() as ending, bench_progress() as notify:
         result = measure(notify)
     show_measured(result)
     if not result.complete:
-        raise SystemExit(INTERRUPTED)
+        raise SystemExit(ending.status)
     click.echo(f"kept in {timings(result).keep()}: --backend auto follows it from now on")
 
 

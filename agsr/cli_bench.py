@@ -14,7 +14,7 @@ from agsr.catalog import DEFAULT_WEIGHTS, is_path
 from agsr.cli_rules import BENCH, check_options
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS
 from agsr.errors import ModelError, printable
-from agsr.interruption import INTERRUPTED, interruptible
+from agsr.interruption import interruptible
 from agsr.options import CommaList, Commands, FilePath, SizeList
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _measure(
     outputs.check()
     gallery = Gallery()
     plan = _plan(observer=gallery if html else None, plain=as_table1, **options)
-    with interruptible():
+    with interruptible() as ending:
         with bench_progress() as notify:
             result = run(plan, notify)
         for note in outputs.write(result, gallery):
@@ -203,7 +203,9 @@ def _measure(
             show_table1(result)
         else:
             show_result(result)
-    _leave(result)
+    if not result.complete:
+        raise SystemExit(ending.status)
+    _check_ran(result)
 
 
 def _for_table1(options: dict[str, Any]) -> dict[str, Any]:
@@ -289,10 +291,8 @@ def _check_files(weights: Sequence[str]) -> None:
             raise ModelError(f"{name}: {reason}")
 
 
-def _leave(result: BenchResult) -> None:
-    """Exit status: 130 after Ctrl-C, 1 if no network ran, or one of those named nowhere."""
-    if not result.complete:
-        raise SystemExit(INTERRUPTED)
+def _check_ran(result: BenchResult) -> None:
+    """Fail if no network ran, or one of those named nowhere."""
     rows = [row for row in result.rows if row.contender.is_network]
     ran = {row.contender.weights for row in rows if not row.error or row.quality or row.timings}
     if not ran:

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 INTERRUPTED = 128 + 2
@@ -65,18 +66,28 @@ def terminable() -> Iterator[None]:
         end.cancel()
 
 
+@dataclass
+class Ending:
+    """How a command that `interruptible` guards was interrupted."""
+
+    status: int = INTERRUPTED
+    """Exit status: that of the signal."""
+
+
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[Ending]:
     """Ctrl-C or SIGTERM interrupts once; after that, what is finished is written undisturbed.
 
     Raises:
         KeyboardInterrupt: One of them came.
     """
+    ending = Ending()
 
-    def interrupt(*_: object) -> None:
-        for number in BOTH:
-            signal.signal(number, signal.SIG_IGN)
+    def interrupt(number: int, _: object) -> None:
+        for each in BOTH:
+            signal.signal(each, signal.SIG_IGN)
+        ending.status = 128 + number
         raise KeyboardInterrupt
 
     with handled(interrupt, *BOTH):
-        yield
+        yield ending

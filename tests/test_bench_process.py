@@ -179,16 +179,24 @@ def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(
     assert all(len(row["timings"][0]["rounds"]) >= 3 for row in record["rows"])
 
 
-def test_ctrl_c_while_processes_start_is_quiet(
-    start: Callable[..., subprocess.Popen[str]], folder: Path
+@pytest.mark.parametrize(
+    ("send", "number", "status"),
+    [(os.killpg, signal.SIGINT, 130), (os.kill, signal.SIGTERM, 143)],
+)
+def test_a_signal_while_processes_start_is_quiet(
+    start: Callable[..., subprocess.Popen[str]],
+    folder: Path,
+    send: Callable[[int, int], None],
+    number: signal.Signals,
+    status: int,
 ) -> None:
     process = start("-b", "torch", "-s", "1", "--size", "8x6", "--json", "x.json")
     assert process.stderr is not None
     next(line for line in process.stderr if line.startswith("loading torch"))
     time.sleep(0.1)  # it is importing now
-    os.killpg(process.pid, signal.SIGINT)
+    send(process.pid, number)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == status
     assert "Traceback" not in told
     assert "interrupted" in told
     assert BenchResult.load(folder / "x.json").rows[1].timings == ()

@@ -86,4 +86,3 @@ def test_what_takes_out_the_traces_is_told_once(
     notes = [line for line in result.stderr.splitlines() if "strongly compressed" in line]
     assert len(notes) == (told is not None)
     assert told is None or told in notes[0]
-
