@@ -13,7 +13,6 @@ from agsr.cli_infer_run import (
     count_unread,
     opened,
     run_all,
-    tell_of_blocks,
     to_do,
     told_if_interrupted,
 )
@@ -229,9 +228,8 @@ def infer(
         running |= {"separate_alpha": separate_alpha, "normal_map": normal_map}
         files = 0 if quiet else len(todo)
         with opened(jobs, verbose, **running) as upscaler, told_if_interrupted(tally, files):
-            run_all(upscaler, todo, options, encoding, tally, quiet)
-        if not quiet:
-            tell_of_blocks(tally, running["weights"])
+            weights = "" if separate_alpha or normal_map else running["weights"]
+            run_all(upscaler, todo, options, encoding, tally, quiet, weights)
     told = tally.left_out or tally.unread or tally.existing
     if (len(jobs) > 1 or told or verbose) and not quiet:
         click.echo(tally.summary("to upscale" if dry_run else "upscaled"), err=True)

@@ -19,6 +19,7 @@ import click
 from agsr.catalog import WEIGHTS_FOR_FAULTS, shipped_names
 from agsr.cli_video import run_videos
 from agsr.errors import printable
+from agsr.jpeg import BLOCKY
 from agsr.options import echo_error, echo_path, open_upscaler
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def run_all(
     encoding: Mapping[str, Any],
     tally: Tally,
     quiet: bool,
+    weights: str,
 ) -> None:
     """Upscale images, then videos.
 
@@ -124,6 +126,8 @@ def run_all(
         encoding: Codec, quality and preset of videos.
         tally: Counts results and errors.
         quiet: Show no progress.
+        weights: What runs; of compressed inputs it is told if other weights are made for them.
+            Empty where it isn't to be, as for textures that hold data.
     """
     from agsr.engines.jobs import STREAM
     from agsr.engines.standard_streams import Stdin
@@ -143,6 +147,8 @@ def run_all(
         run_videos(upscaler, videos, {**common, **encoding}, tally, quiet, stdin)
     if tally.small and not quiet:
         click.echo(_too_small(tally.small, len(jobs)), err=True)
+    if tally.blocky and not quiet and weights in set(shipped_names()) - {WEIGHTS_FOR_FAULTS}:
+        click.echo(_blocky(tally.blocky, len(images), weights), err=True)
 
 
 def _run_images(
@@ -150,10 +156,10 @@ def _run_images(
 ) -> None:
     """Upscale files; prints their results and errors, and counts them."""
     from agsr.console_infer import BatchProgress
+    from agsr.engines.headers import jpeg_quality
     from agsr.engines.jobs import STREAM
     from agsr.engines.pipeline import process
     from agsr.image import quiet_decoders
-    from agsr.jpeg import BLOCKY
 
     began = time.monotonic()
     with quiet_decoders(), BatchProgress(len(jobs), quiet) as progress:
@@ -167,22 +173,8 @@ def _run_images(
                 tally.done += 1
                 tally.pixels += outcome.size[0] * outcome.size[1]
                 tally.small += not options.sizing.reached(*outcome.size)
-                tally.blocky += (outcome.jpeg_quality or 100) <= BLOCKY
+                tally.blocky += (jpeg_quality(outcome.job.source) or BLOCKY + 1) <= BLOCKY
     tally.seconds = time.monotonic() - began
-
-
-def tell_of_blocks(tally: Tally, weights: str) -> None:
-    """Say what takes out the traces of compression, where that was not run."""
-    clean = set(shipped_names()) - {WEIGHTS_FOR_FAULTS}
-    if tally.blocky and weights in clean:
-        files = "the input is a strongly compressed JPEG file"
-        if tally.done > 1:
-            files = f"{tally.blocky} of {tally.done} inputs are strongly compressed JPEG files"
-        click.echo(
-            f"note: {files}, and {weights} enlarges their traces, too; "
-            f"-w {WEIGHTS_FOR_FAULTS} takes them out",
-            err=True,
-        )
 
 
 def _tell_error(message: str, tally: Tally) -> None:
@@ -193,3 +185,13 @@ def _tell_error(message: str, tally: Tally) -> None:
 def _too_small(count: int, files: int) -> str:
     which = "the result is" if files == 1 else f"{count} of {files} results are"
     return f"note: {which} smaller than was asked for: four times the input is the most"
+
+
+def _blocky(count: int, files: int, weights: str) -> str:
+    which = (
+        "the input is a JPEG file" if files == 1 else f"{count} of {files} inputs are JPEG files"
+    )
+    return (
+        f"note: {which} of quality {BLOCKY} or less, and {weights} enlarges the traces of "
+        f"compression, too; -w {WEIGHTS_FOR_FAULTS} was trained to take them out"
+    )

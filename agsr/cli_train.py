@@ -64,7 +64,7 @@ class Setting(click.ParamType):  # type: ignore[type-arg]  # not generic before 
     type=FilePath,
     help="vgg16.npz, for the perceptual loss of gan. [default: $AGSR_DATA/lpips/vgg16.npz]",
 )
-@click.option("-o", "--output", type=FilePath, help="[default: runs/MODEL-STAGE]")
+@click.option("-o", "--output", type=FilePath, help="[default: runs/MODEL-STAGE[-photo]]")
 @click.option("--resume", is_flag=True, help="Go on from the state in the output folder, exactly.")
 @click.option("--minutes", type=click.FloatRange(0), help="Stop, resumable, after so long.")
 @click.option(
@@ -113,6 +113,7 @@ def train(
     if fp32:
         changes["bf16"] = False
     model, stage = changes.get("model", "agsr"), changes.get("stage", "psnr")
+    faults = ["photo"] if changes.get("degradation") == "photo" else []
     if init is None and (model, stage) == ("agsr", "gan"):
         init = "psnr"
     sources = Sources(
@@ -125,7 +126,7 @@ def train(
     with join_world(device) as world:
         trainer = start_training(
             sources,
-            output or Path("runs", f"{model}-{stage}"),
+            output or Path("runs", "-".join([model, stage, *faults])),
             world,
             resume=resume,
             compile_network=compile_network,

@@ -110,7 +110,7 @@ class Tally:
     small: int = 0
     """Results smaller than was asked for."""
     blocky: int = 0
-    """Of the results, those of strongly compressed JPEG files."""
+    """Of the results, those of JPEG files of low quality."""
     pixels: int = 0
     """Of all images that were written."""
     seconds: float = 0.0

@@ -56,7 +56,12 @@ def degrade(hr: Image8, random: np.random.Generator) -> Image8:
 
     Returns:
         ``(H, W, 3)`` RGB uint8, aligned with ``hr`` as the field's bicubic is.
+
+    Raises:
+        ValueError: A side is not a positive multiple of 4.
     """
+    if hr.shape[0] % SCALE or hr.shape[1] % SCALE or 0 in hr.shape:
+        raise ValueError(f"image is {hr.shape[:2]}; crop it to multiples of {SCALE} first")
     height, width = (side // SCALE for side in hr.shape[:2])
     if random.random() < CLEAN:
         return downscale(hr)
@@ -116,15 +121,29 @@ def _noisy(image: Image8, random: np.random.Generator) -> Image8:
 def _compressed(image: Image8, random: np.random.Generator) -> Image8:
     """By JPEG, mostly with halved chroma, or by lossy WebP."""
     quality = int(random.integers(WORST_QUALITY, BEST_QUALITY + 1))
-    halved = random.random() < 0.7
+    halved = bool(random.random() < 0.7)
     if random.random() < 0.15:
-        suffix, options = ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality]
-    else:
-        sampling = (
-            cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if halved else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
-        )
-        options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
-        suffix = ".jpg"
+        return _saved(image, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
+    return through_jpeg(image, quality, halved=halved)
+
+
+def through_jpeg(image: Image8, quality: int, *, halved: bool = True) -> Image8:
+    """What a JPEG file leaves of an image.
+
+    Args:
+        image: ``(H, W, 3)`` RGB uint8.
+        quality: 1 to 100.
+        halved: Whether chroma has half the resolution (4:2:0), as usual.
+    """
+    sampling = (
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if halved else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+    )
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    return _saved(image, ".jpg", options)
+
+
+def _saved(image: Image8, suffix: str, options: list[int]) -> Image8:
+    """Written by OpenCV with these options, and read again."""
     _, content = cv2.imencode(suffix, np.ascontiguousarray(image[..., ::-1]), options)
     return _levels(np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR))[..., ::-1])
 

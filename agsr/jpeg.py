@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 BLOCKY: Final = 80
-"""Up to this quality the network shows what compression left behind, as blocks and fringes."""
+"""Up to this quality, what compression left behind shows in the enlarged picture."""
 
 _LUMINANCE: Final = np.array(
     [
@@ -18,24 +18,23 @@ _LUMINANCE: Final = np.array(
         *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
     ]
 )
-"""Table K.1 of ITU-T T.81, whose multiples most encoders take."""
+"""Table K.1 of ITU-T T.81, row by row, whose multiples most encoders take."""
 
-
-def _sums() -> list[int]:
-    """By quality from 1 on: the sum of the table that libjpeg makes for it."""
-    qualities = np.arange(1, 101)
-    percent = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
-    tables = (_LUMINANCE * percent[:, None] + 50) // 100
-    return [int(total) for total in tables.clip(1, 255).sum(axis=1)]
+_COARSEST: Final = [0, 1, 8]
+"""What is the same over a block, and its slopes. Tables of other encoders differ least in these."""
 
 
 def quality_of(image: Image.Image) -> int | None:
     """Quality of an opened JPEG file, 1 to 100, as libjpeg counts; None for other files.
 
-    Encoders with tables of their own get the quality whose table divides as much on the whole.
+    Encoders with tables of their own get the quality that divides the coarsest structures as much.
     """
-    table = getattr(image, "quantization", {}).get(0)
-    if table is None:
+    table = np.array(getattr(image, "quantization", {}).get(0, ()))
+    if not table.size:
         return None
-    total = sum(table)
-    return 1 + int(np.argmin([abs(total - other) for other in _sums()]))
+    qualities = np.arange(1, 101)
+    percent = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
+    usual = ((_LUMINANCE * percent[:, None] + 50) // 100).clip(1, 255)
+    coarse = np.abs(usual[:, _COARSEST].sum(axis=1) - table[_COARSEST].sum())
+    whole = np.abs(usual.sum(axis=1) - table.sum())
+    return int(qualities[np.lexsort((whole, coarse))[0]])

@@ -15,8 +15,6 @@ from typing import Any
 
 from PIL import ExifTags, Image, ImageCms
 
-from agsr.jpeg import quality_of
-
 EXIF_HEADER = b"Exif\x00\x00"
 """What Pillow puts before the TIFF structure that EXIF is."""
 
@@ -52,12 +50,10 @@ class Metadata:
     """XMP packet, UTF-8."""
     dpi: tuple[float, float] | None = None
     """Pixels per inch along x and y. Kept as it is: a larger picture prints larger."""
-    jpeg_quality: int | None = None
-    """Quality of the JPEG file it was read from; see `agsr.jpeg.quality_of`."""
 
     def stripped(self) -> Metadata:
         """Without what tells of people, places and devices; the profile is part of the colours."""
-        return Metadata(icc=self.icc, jpeg_quality=self.jpeg_quality)
+        return Metadata(icc=self.icc)
 
     def for_size(self, height: int, width: int) -> Metadata:
         """With the pixel dimensions that EXIF names, if it does, set to those of the picture."""
@@ -108,8 +104,7 @@ def read_metadata(image: Image.Image, name: str) -> tuple[Metadata, int]:
         dpi = dpi[::-1]
     dpi = dpi or _exif_dpi(exif)
     icc = image.info.get("icc_profile") or None
-    xmp = xmp if isinstance(xmp, bytes) and xmp else None
-    return Metadata(icc, exif, xmp, dpi, quality_of(image)), orientation
+    return Metadata(icc, exif, xmp if isinstance(xmp, bytes) and xmp else None, dpi), orientation
 
 
 def _tells_dpi(image: Image.Image) -> bool:

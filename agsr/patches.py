@@ -20,14 +20,16 @@ from agsr.contract import CHANNELS, SCALE
 from agsr.data import Image8, Pair
 from agsr.degradation import Degradation, degrade
 from agsr.distributed import World
-from agsr.validation import to_tensor
+from agsr.processor import thread_count
+from agsr.tensors import to_tensor
 
 SYMMETRIES = 8
 """Turns and mirrorings of the square."""
 
 
 DEGRADED_MARGIN = 8
-"""LR pixels by which a degraded patch is larger before it is cut: JPEG's blocks start anywhere."""
+"""LR pixels by which a degraded patch is larger before it is cut: its corner is not always one of
+JPEG's blocks."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ class _Draw:
         self._cumulative = np.cumsum(chances / chances.sum())
 
     def cuts(self, iteration: int, size: int, side: int) -> _Cuts:
-        """``size`` patches of ``side`` LR pixels."""
+        """``size`` patches of ``side`` LR pixels, which no image may be smaller than."""
+        if self.sizes.min() < side:
+            raise ValueError(f"an image has {self.sizes.min()} LR pixels a side; expected {side}")
         chance = self.stream(iteration).random((size, 4))
         image = np.searchsorted(self._cumulative, chance[:, 0], side="right")
         image = image.clip(max=len(self.sizes) - 1)
@@ -134,7 +138,7 @@ class DegradingPatchBank:
     for, so that they are ready when a fast device wants them.
 
     Args:
-        pairs: Images to cut from, each side at least the crop and `DEGRADED_MARGIN` long.
+        pairs: Images to cut from; see `smallest_side`.
         seed: Seed of the whole run.
         world: The ranks that share a batch; each gets its part.
     """
@@ -143,18 +147,27 @@ class DegradingPatchBank:
         self._draw = _Draw(pairs, seed)
         self._images = [pair.hr for pair in pairs]
         self._world = world
-        self._threads = ThreadPoolExecutor(os.cpu_count() or 1)
-        self._begun: dict[_Wanted, list[Future[Pair]]] = {}
+        self._threads = ThreadPoolExecutor(_threads())
+        self._begun: tuple[_Wanted, list[Future[Pair]]] | None = None
 
     def batch(self, iteration: int, size: int, crop: int) -> tuple[Tensor, Tensor]:
         """Patches for one iteration, as `PatchBank.batch` gives them."""
         wanted = _Wanted(iteration, size, crop)
         following = wanted._replace(iteration=iteration + 1)
-        begun = self._begun.get(wanted) or self._begin(wanted)
-        self._begun = {following: self._begin(following)}
+        begun = self._taken(wanted)
+        self._begun = following, self._begin(following)
         patches = [future.result() for future in begun]
         lr, hr = (np.stack(images) for images in zip(*[(p.lr, p.hr) for p in patches], strict=True))
         return to_tensor(lr, self._world.device), to_tensor(hr, self._world.device)
+
+    def _taken(self, wanted: _Wanted) -> list[Future[Pair]]:
+        """What was begun before, if it is what is wanted."""
+        begun, self._begun = self._begun, None
+        if begun is not None and begun[0] == wanted:
+            return begun[1]
+        for unwanted in begun[1] if begun else ():
+            unwanted.cancel()
+        return self._begin(wanted)
 
     def _begin(self, wanted: _Wanted) -> list[Future[Pair]]:
         iteration, size, crop = wanted
@@ -203,6 +216,11 @@ def detail(image: Image8) -> float:
     levels = image.astype(np.int16)
     differences = sum(float(np.abs(np.diff(levels, axis=axis)).sum()) for axis in (0, 1))
     return max(differences / CHANNELS, image[..., 0].size / 100)
+
+
+def _threads() -> int:
+    """This rank's share of the machine's cores."""
+    return max(1, thread_count(None) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _share(rows: NDArray[np.int64], world: World) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ NOTABLE = (
 """Features on which the speed of a network depends, as Linux names them, x86-64 before ARM."""
 
 _BF16 = frozenset({"amx_bf16", "avx512_bf16"})
+_INT8 = frozenset({"amx_int8", "avx512_vnni", "avx_vnni", "asimddp", "i8mm"})
 
 
 @cache
@@ -36,6 +37,14 @@ def features() -> tuple[str, ...]:
 def multiplies_bf16() -> bool:
     """Whether it multiplies bf16 by itself (AMX or AVX512-BF16); emulated, that is slower."""
     return bool(_BF16 & set(features()))
+
+
+def multiplies_int8() -> bool:
+    """Whether it sums products of bytes in 32 bits (VNNI, AMX); older ones do in 16, and overflow.
+
+    True where the system doesn't tell.
+    """
+    return not features() or bool(_INT8 & set(features()))
 
 
 def thread_count(asked: int | None) -> int:

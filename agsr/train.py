@@ -112,7 +112,9 @@ def _configure(
     """The configuration of a fresh run, or of one to go on with."""
     if begun is not None:
         fixed = [
-            n for n in ("model", "stage") if changes.get(n, getattr(begun, n)) != getattr(begun, n)
+            name
+            for name in ("model", "stage", "degradation")
+            if changes.get(name, getattr(begun, name)) != getattr(begun, name)
         ]
         if fixed:
             raise ValueError(f"a run keeps its {fixed[0]}: {getattr(begun, fixed[0])}")

@@ -1,4 +1,4 @@
-"""Scoring a network on whole images while it trains, and images as tensors."""
+"""Scoring a network on whole images while it trains."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from agsr.data import Image8, Pair
+from agsr.data import Pair
 from agsr.metrics import psnr_y
 from agsr.network import Network
 from agsr.perceptual import Lpips
+from agsr.tensors import to_image, to_tensor
 
 
 @torch.inference_mode()
@@ -45,16 +45,3 @@ def score(
     if distances:
         found["lpips"] = round(float(np.mean(distances)), 5)
     return found
-
-
-def to_tensor(images: Image8, device: torch.device) -> Tensor:
-    """uint8 ``(B, H, W, 3)`` → float32 ``(B, 3, H, W)`` in [0, 1], channels last in memory."""
-    tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device, non_blocking=True)
-    return tensor.permute(0, 3, 1, 2).float() / 255
-
-
-def to_image(sr: Tensor) -> Image8:
-    """``(1, 3, H, W)`` in [0, 1] → uint8 ``(H, W, 3)``, clipped and rounded."""
-    rounded = (sr[0].float().clamp(0, 1) * 255).round().to(torch.uint8)
-    image: Image8 = rounded.permute(1, 2, 0).cpu().numpy()
-    return image

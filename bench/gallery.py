@@ -144,7 +144,7 @@ def attention_maps(weights: str, lr: Image8, steps: int) -> list[NDArray[np.floa
 
     from agsr.checkpoint import load_checkpoint
     from agsr.generator import Generator
-    from agsr.validation import to_tensor
+    from agsr.tensors import to_tensor
 
     network = load_checkpoint(find_checkpoint(weights)).build()
     if not isinstance(network, Generator):

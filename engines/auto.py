@@ -22,7 +22,7 @@ from agsr.processor import multiplies_bf16
 
 PLACES = ("trt", "ort:cuda", "openvino", "ort:cpu", "torch")
 """``BACKEND[:PROVIDER_OR_DEVICE]``, in the usual order. OpenVINO has its place where it computes in
-bf16; in fp32 it is no faster than ONNX Runtime's own kernels, starts later, and comes behind."""
+bf16 or int8; in fp32 it is no faster than ONNX Runtime's, starts later, and comes behind."""
 
 _MODULES = {"ort": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 
@@ -113,7 +113,7 @@ def _by_habit(found: Sequence[Candidate]) -> list[Candidate]:
     names = [candidate.place for candidate in found]
 
     def rank(candidate: Candidate) -> float:
-        no_gain = candidate.place == "openvino" and candidate.precision != "bf16"
+        no_gain = candidate.place == "openvino" and candidate.precision not in ("bf16", "int8")
         behind_cpu = no_gain and "ort:cpu" in names
         return names.index("ort:cpu") + 0.5 if behind_cpu else names.index(candidate.place)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from agsr.decode import formats_of
+from agsr.jpeg import quality_of
 
 
 def count_pixels(files: Sequence[Path], enough: int = 1 << 20) -> int | None:
@@ -26,6 +27,17 @@ def count_pixels(files: Sequence[Path], enough: int = 1 << 20) -> int | None:
         if total >= enough:
             break
     return total
+
+
+def jpeg_quality(path: Path) -> int | None:
+    """Quality of a JPEG file, see `agsr.jpeg.quality_of`; None for all that is none."""
+    if not path.is_file():
+        return None
+    try:
+        with Image.open(path, formats=["JPEG"]) as image:
+            return quality_of(image)
+    except Exception:  # damaged files make Pillow raise nearly anything
+        return None
 
 
 def _stored_size(path: Path) -> tuple[int, int] | None:

@@ -68,8 +68,6 @@ class Outcome:
     """Why there is no result; None if there is."""
     size: tuple[int, int] | None = None
     """Height and width of the result."""
-    jpeg_quality: int | None = None
-    """Of the input; None where it is no JPEG file, or there is no result."""
 
 
 def process(
@@ -213,7 +211,7 @@ def _written(
         return Outcome(job, reason_of(job, error))
     finally:
         leave()
-    return Outcome(job, None, (result.height, result.width), result.metadata.jpeg_quality)
+    return Outcome(job, size=(result.height, result.width))
 
 
 def reason_of(job: Job, error: Exception) -> str:

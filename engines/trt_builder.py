@@ -17,6 +17,7 @@ from agsr.atomic import complete_file
 from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME, ModelMetadata
 from agsr.engines.onnx_content import check_self_contained
 from agsr.engines.trt_api import TensorRt, last_error
+from agsr.engines.trt_int8 import as_signed
 from agsr.engines.trt_precision import (
     PRODUCTS,
     built_products,
@@ -139,7 +140,9 @@ def build_engine(
     messages = trt.messages()
     builder = trt.module.Builder(messages)
     network = builder.create_network(0)
-    _parse(trt, network, messages, onnx, source)
+    _parse(
+        trt, network, messages, as_signed(onnx) if metadata.precision == "int8" else onnx, source
+    )
     layers = parsed_layers(network)
     check_parsed(layers, metadata, source)
     config = _configure(trt, builder, options)

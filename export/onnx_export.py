@@ -1,8 +1,8 @@
 """The exporter: traces `UnrolledNetwork`, writes one clean file, verifies it, or leaves nothing.
 
-Data flow: checkpoint → `agsr.export.unrolled` → ONNX graph with named dynamic dimensions (→
-`agsr.export.quantize` for int8), with `agsr.contract.ModelMetadata` → `agsr.export.verify` and
-`agsr.export.fidelity` → file under its final name.
+Data flow: checkpoint → `agsr.export.unrolled` → ONNX graph with named dynamic dimensions →
+`agsr.export.biases` (→ `agsr.export.quantize` for int8), with `agsr.contract.ModelMetadata` →
+`agsr.export.verify` and `agsr.export.fidelity` → file under its final name.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from agsr.atomic import complete_file
 from agsr.checkpoint import Checkpoint
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata, Precision
 from agsr.errors import ExportError
+from agsr.export.biases import separate_biases
+from agsr.export.calibration import Calibration, read_calibration
 from agsr.export.fidelity import Fidelity, Run, measure
-from agsr.export.quantize import Calibration, quantize, read_calibration
+from agsr.export.quantize import quantize
 from agsr.export.unrolled import UnrolledNetwork
 from agsr.export.verify import SAMPLE_PHOTO, ParityRow, run_file, run_torch, sample_pair, verify
-from agsr.network import Network
 
 DEFAULT_OPSET = 20
 """ONNX opset where nothing else is asked for."""
@@ -106,9 +107,11 @@ def export_onnx(
     except ValueError as error:
         raise ExportError(str(error)) from None
     calibration = _calibration(calibrate, precision)
-    model = _trace(network, steps, precision, opset)
+    module = UnrolledNetwork(network, steps, precision).eval()
+    model = _trace(module, opset)
+    separate_biases(model)
     if calibration is not None:
-        model = quantize(model, calibration.measured)
+        quantize(model, calibration.measured, module.exact)
     metadata = _metadata(checkpoint, steps, precision)
     operators = _clean(model, metadata)
     with complete_file(path) as temporary:
@@ -166,8 +169,7 @@ def _fidelity(
     return measure(exact, exported, calibration.held_out, calibration.source, precision)
 
 
-def _trace(network: Network, steps: int, precision: Precision, opset: int) -> onnx.ModelProto:
-    module = UnrolledNetwork(network, steps, precision).eval()
+def _trace(module: UnrolledNetwork, opset: int) -> onnx.ModelProto:
     # Two of everything: the exporter specialises on sizes of 0 and 1.
     example = torch.zeros(2, 3, 24, 32)
     dynamic = {0: "batch", 2: "height", 3: "width"}

@@ -1,133 +1,149 @@
-"""fp32 graph → int8 graph with explicit Q/DQ pairs, by ONNX Runtime's static quantizer.
+"""fp32 graph → int8 graph with explicit Q/DQ pairs, laid out for OpenVINO on CPUs.
 
-Every convolution but the first and the last takes int8 values and int8 weights. Both are symmetric,
-and the biases stay float32, because TensorRT parses nothing else. The photographs that the ranges
-of values are taken from come from a folder; every second one is held out, to measure the loss on.
+Convolutions take 8-bit values and int8 weights, both symmetric: values are unsigned around 128,
+which is what CPUs multiply. OpenVINO loses 1 dB with signed ones, and TensorRT takes nothing else,
+so that `agsr.engines.trt_int8` makes them signed. Biases, sums and the GRU's products stay float32.
 """
 
 from __future__ import annotations
 
-import io
-import tempfile
-from collections.abc import Sequence
-from contextlib import redirect_stdout
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
 
-from agsr.backend import Batch
-from agsr.contract import INPUT_NAME
-from agsr.data import Pair, load_pairs
-from agsr.errors import DatasetError, ExportError
-from agsr.export.fidelity import as_batch
-from agsr.optional import require
-from agsr.resize import downscale
+from agsr.data import Pair
+from agsr.export.calibration import magnitudes
 
-MOST_PHOTOS = 48
-"""Photographs that are used; of a larger folder, as many evenly spaced ones."""
+ZERO = 128
+"""The byte that stands for 0."""
 
-LARGEST_SIDE = 512
-"""Longer sides are cropped to their middle, HR pixels: ranges need variety, not area."""
+LARGEST = 127
+"""The largest magnitude of an 8-bit value."""
 
-SMALLEST_SIDE = 32
-"""Photographs with a shorter side are left out, HR pixels."""
-
-PERCENTILE = 99.999
-"""Share of the values that a range holds. The rare outliers beyond it would cost all others
-precision: on photographs, twice the loss of PSNR."""
+_ZERO_NAME = "zero_point"
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Photographs of a folder, in two halves that share no image."""
-
-    source: str
-    """The folder."""
-    measured: tuple[Pair, ...]
-    """What the ranges of values are taken from."""
-    held_out: tuple[Pair, ...]
-    """What the loss is measured on."""
-
-
-def read_calibration(folder: Path) -> Calibration:
-    """Read the photographs of a folder; LR images are made by the field's bicubic.
-
-    Raises:
-        ExportError: The folder is missing or holds fewer than two photographs.
-    """
-    try:
-        pairs = load_pairs([folder], min_side=SMALLEST_SIDE)
-    except DatasetError as error:
-        raise ExportError(f"int8 has nothing to calibrate on: {error}; {_ADVICE}") from None
-    if len(pairs) < 2:
-        raise ExportError(f"{folder}: one photograph; int8 needs two or more; {_ADVICE}")
-    spaced = pairs[:: -(-len(pairs) // MOST_PHOTOS)]
-    cropped = tuple(map(_middle, spaced))
-    return Calibration(str(folder), cropped[::2], cropped[1::2])
-
-
-_ADVICE = "name a folder of photographs with --calibrate"
-
-
-def quantize(model: onnx.ModelProto, photos: Sequence[Pair]) -> onnx.ModelProto:
+def quantize(model: onnx.ModelProto, photos: Sequence[Pair], exact: Sequence[str] = ()) -> None:
     """Quantize the convolutions of a graph.
 
     Args:
-        model: fp32 graph, just exported; it is changed in place.
+        model: fp32 graph, just traced; it is changed in place.
         photos: What the ranges of values are taken from.
+        exact: Beginnings of names: convolutions with such weights stay float32, as do the first
+            and the last one.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
     """
-    tools = require("onnxruntime.quantization", extra="cpu", purpose="Exporting int8")
-    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
-    # Says that shapes are inferred, which the exporter did; else the quantizer warns of it.
-    tools.quant_utils.add_pre_process_metadata(model)
-    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
-        path = Path(folder) / "int8.onnx"
-        tools.quantize_static(
-            model,
-            path,
-            _Photos(photos),
-            quant_format=tools.QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
-            nodes_to_exclude=[convolutions[0], convolutions[-1]],
-            per_channel=True,
-            activation_type=tools.QuantType.QInt8,
-            weight_type=tools.QuantType.QInt8,
-            calibrate_method=tools.CalibrationMethod.Percentile,
-            extra_options={
-                "ActivationSymmetric": True,
-                "WeightSymmetric": True,
-                "QuantizeBias": False,
-                "CalibPercentile": PERCENTILE,
-                "CalibStridedMinMax": 1,  # a photo at a time, so that memory stays bounded
-            },
-        )
-        return onnx.load(path)
+    graph = model.graph
+    convolutions = [node for node in graph.node if node.op_type == "Conv"][1:-1]
+    chosen = [node for node in convolutions if not node.input[1].startswith(tuple(exact))]
+    joins = _joins(graph, chosen)
+    values = _values(chosen, joins)
+    largest = _shared(magnitudes(model, values, photos), joins)
+    nodes = _rounding_weights(graph, chosen)
+    nodes += _rounding_values(graph, [*chosen, *joins.values()], largest)
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
-class _Photos:
-    """The data reader that ONNX Runtime's calibration asks for."""
+def _joins(
+    graph: onnx.GraphProto, convolutions: Sequence[onnx.NodeProto]
+) -> dict[str, onnx.NodeProto]:
+    """Concatenations that nothing but these convolutions reads, by their outputs.
 
-    def __init__(self, photos: Sequence[Pair]) -> None:
-        self._photos = photos
-        self.set_range(0, len(photos))
-
-    def __len__(self) -> int:
-        return len(self._photos)
-
-    def set_range(self, start_index: int, end_index: int) -> None:
-        self._next = iter(self._photos[start_index:end_index])
-
-    def get_next(self) -> dict[str, Batch] | None:
-        pair = next(self._next, None)
-        return None if pair is None else {INPUT_NAME: as_batch(pair)}
+    Their inputs are rounded instead, to one scale: then joining is copying bytes.
+    """
+    quantized = {node.name for node in convolutions}
+    joins: dict[str, onnx.NodeProto] = {}
+    for node in reversed(graph.node):  # what reads a join comes behind it
+        readers = {other.name for other in graph.node if node.output[0] in other.input}
+        if node.op_type == "Concat" and readers and readers <= quantized:
+            quantized.add(node.name)
+            joins[node.output[0]] = node
+    return joins
 
 
-def _middle(pair: Pair) -> Pair:
-    top, left = (max(side - LARGEST_SIDE, 0) // 2 for side in pair.hr.shape[:2])
-    hr = np.ascontiguousarray(pair.hr[top : top + LARGEST_SIDE, left : left + LARGEST_SIDE])
-    return Pair(hr=hr, lr=downscale(hr))
+def _values(
+    convolutions: Sequence[onnx.NodeProto], joins: Mapping[str, onnx.NodeProto]
+) -> list[str]:
+    """The tensors to round: what the convolutions and their joins read."""
+    read = [node.input[0] for node in convolutions]
+    read += [name for join in joins.values() for name in join.input]
+    return list(dict.fromkeys(name for name in read if name not in joins))
+
+
+def _shared(largest: Mapping[str, float], joins: Mapping[str, onnx.NodeProto]) -> dict[str, float]:
+    """The same magnitude for all that is joined, also by a join of joins; of the values only."""
+    of = {**largest, **dict.fromkeys(joins, 0.0)}
+    before: dict[str, float] = {}
+    while of != before:
+        before = dict(of)
+        for name, join in joins.items():
+            most = max(of[part] for part in (name, *join.input))
+            of.update(dict.fromkeys((name, *join.input), most))
+    return {name: of[name] for name in largest}
+
+
+def _rounding_weights(
+    graph: onnx.GraphProto, convolutions: Sequence[onnx.NodeProto]
+) -> list[onnx.NodeProto]:
+    """Replace weights by int8 ones with a scale per output channel; the nodes that scale them."""
+    constants = {constant.name: constant for constant in graph.initializer}
+    names = list(dict.fromkeys(node.input[1] for node in convolutions))
+    for node in convolutions:
+        node.input[1] = f"{node.input[1]}_rounded"
+    nodes = []
+    for name in names:
+        weights = numpy_helper.to_array(constants[name])
+        scale = _scale(np.abs(weights).max(axis=(1, 2, 3)))
+        values = np.rint(weights / scale[:, None, None, None]).astype(np.int8)
+        constants[name].CopyFrom(numpy_helper.from_array(values, f"{name}_bytes"))
+        graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+        inputs, output = [f"{name}_bytes", f"{name}_scale"], f"{name}_rounded"
+        nodes.append(helper.make_node("DequantizeLinear", inputs, [output], name=output, axis=0))
+    return nodes
+
+
+def _rounding_values(
+    graph: onnx.GraphProto, readers: Sequence[onnx.NodeProto], largest: Mapping[str, float]
+) -> list[onnx.NodeProto]:
+    """Let the readers read rounded tensors, others what was there; all nodes of the graph."""
+    for reader in readers:
+        for index, name in enumerate(reader.input):
+            if name in largest:
+                reader.input[index] = f"{name}_rounded"
+    read = {name for node in graph.node for name in node.input}
+    graph.initializer.append(numpy_helper.from_array(np.array(ZERO, np.uint8), _ZERO_NAME))
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        nodes.append(node)
+        for name in (name for name in node.output if name in largest):
+            scale = _scale(np.array(largest[name]))
+            graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+            nodes += _rounding(name, shared=name in read)
+    return nodes
+
+
+def _scale(largest: NDArray[np.floating]) -> NDArray[np.float32]:
+    """What a step of one stands for; of all zeros, anything above 0."""
+    return np.asarray(np.maximum(largest, np.finfo(np.float32).tiny) / LARGEST, np.float32)
+
+
+def _rounding(name: str, *, shared: bool) -> list[onnx.NodeProto]:
+    """The nodes that make ``NAME_rounded``.
+
+    OpenVINO rounds in the pass of the operator before, if nothing else reads what that makes. Where
+    something does, one that changes nothing is put between, which costs less than what it would do.
+    """
+    source, constants = f"{name}_same" if shared else name, [f"{name}_scale", _ZERO_NAME]
+    levels, rounded = f"{name}_bytes", f"{name}_rounded"
+    same = helper.make_node("LeakyRelu", [name], [source], name=source, alpha=1.0)
+    return [
+        *([same] if shared else []),
+        helper.make_node("QuantizeLinear", [source, *constants], [levels], name=levels),
+        helper.make_node("DequantizeLinear", [levels, *constants], [rounded], name=rounded),
+    ]

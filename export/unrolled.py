@@ -24,12 +24,15 @@ class UnrolledNetwork(nn.Module):
         steps: Time steps to unroll.
         precision: ``"fp16"`` and ``"bf16"`` put one cast behind ``lr`` and one before ``sr``, none
             between. ``"int8"`` is float32 here; `agsr.export.quantize` comes after.
+
+    Attributes:
+        exact: Names of the layers, beside the first and the last one, that stay float32 in int8.
     """
 
     def __init__(self, network: Network, steps: int, precision: Precision) -> None:
         super().__init__()
         self._inner = _TYPES.get(precision, torch.float32)
-        chosen = _rearranged(network, precision)
+        chosen, self.exact = _rearranged(network, precision)
         self.network = chosen.to(self._inner).eval().requires_grad_(False)
         self.steps = steps
 
@@ -39,11 +42,9 @@ class UnrolledNetwork(nn.Module):
         return sr.to(torch.float32)
 
 
-def _rearranged(network: Network, precision: Precision) -> nn.Module:
-    """What computes the same for less, where there is such a thing.
-
-    Not for int8: a skip within the weights would take their range from all other values.
-    """
-    if isinstance(network, Generator) and precision != "int8":
-        return FusedGenerator(network)
-    return network
+def _rearranged(network: Network, precision: Precision) -> tuple[nn.Module, tuple[str, ...]]:
+    """What computes the same for less, where there is such a thing, and its exact layers."""
+    if isinstance(network, Generator):
+        exact = tuple(f"network.{layer}" for layer in FusedGenerator.EXACT)
+        return FusedGenerator(network, skips_apart=precision == "int8"), exact
+    return network, ()

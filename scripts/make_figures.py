@@ -7,12 +7,11 @@
 crops: the same crop, from (Y, X) in HR pixels, of the original, Bicubic and the named weights (the
 paper's Fig. 7). attention: each photo's maps, step by step (Fig. 4). curves: PSNR on the validation
 images against the patches seen, a line per training run (Fig. 8). Photos are shrunk by four first,
-and with --jpeg compressed.
+for crops with --jpeg compressed as well.
 """
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import click
@@ -20,11 +19,11 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from agsr.bench.gallery import as_greys, attention_maps
 from agsr.catalog import DEFAULT_WEIGHTS, find_checkpoint
 from agsr.checkpoint import Checkpoint, load_checkpoint
+from agsr.degradation import through_jpeg
 from agsr.engines.upscaler import Upscaler
 from agsr.image import read_rgb, write_picture
 from agsr.metrics import psnr_y
@@ -57,7 +56,7 @@ def crops(
 ) -> None:
     """The same crop by every method (Fig. 7)."""
     hr = crop_to_multiple(read_rgb(photo))
-    lr = downscale(hr) if jpeg is None else _saved(downscale(hr), jpeg)
+    lr = downscale(hr) if jpeg is None else through_jpeg(downscale(hr), jpeg)
     columns = [("original", hr), ("Bicubic", upscale(lr))]
     for source in weights:
         with Upscaler(source, backend="torch") as upscaler:
@@ -108,13 +107,6 @@ def curves(runs: tuple[Path, ...]) -> None:
     FIGURES.mkdir(exist_ok=True)
     figure.savefig(FIGURES / "curves.svg", metadata={"Date": None})
     click.echo(FIGURES / "curves.svg")
-
-
-def _saved(image: Image8, quality: int) -> Image8:
-    """What a JPEG file of this quality leaves of an image."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=quality)
-    return np.asarray(Image.open(file))
 
 
 def _title(weights: Checkpoint) -> str:

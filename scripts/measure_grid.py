@@ -27,7 +27,7 @@ from agsr.contract import SCALE
 from agsr.losses import PHASE_AREA, phase_shifts
 from agsr.metrics import psnr_y
 from agsr.resize import upscale
-from agsr.validation import to_image, to_tensor
+from agsr.tensors import to_image, to_tensor
 
 FLAT = 8
 MOST_STEPS = 6

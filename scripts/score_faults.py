@@ -3,8 +3,9 @@
     AGSR_DATA=... python scripts/score_faults.py psnr gan photo --lpips alexnet.npz [--set Kodak24]
 
 A row per weights (a shipped name, or a file), and one for Bicubic. The faults are laid on the
-field's bicubic LR images; ``photo`` are those that `agsr.degradation` draws, each image the same
-every time. --save and --results put another program's results into the table.
+field's bicubic LR images; ``photo`` are those that `agsr.degradation` draws, not the ones that
+training is validated on, each image the same every time. --save and --results put another
+program's results into the table.
 """
 
 from __future__ import annotations
@@ -21,18 +22,12 @@ from PIL import Image
 from agsr.bench.datasets import TestImage, find_set
 from agsr.bench.quality import Scores, compare, lpips_alex
 from agsr.data import Image8
-from agsr.degradation import degrade
+from agsr.degradation import degrade, through_jpeg
 from agsr.engines.upscaler import Upscaler
 from agsr.image import read_rgb
 from agsr.resize import downscale, upscale
 
 PATH = click.Path(path_type=Path)
-
-
-def jpeg(image: Image8, quality: int) -> Image8:
-    """Save and read an RGB image; chroma is halved, as usual."""
-    _, content = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
 
 
 def noisy(image: Image8, strength: float, seed: int) -> Image8:
@@ -43,12 +38,12 @@ def noisy(image: Image8, strength: float, seed: int) -> Image8:
 
 FAULTS: dict[str, Callable[[Image8, int], Image8]] = {
     "none": lambda hr, _: downscale(hr),
-    "JPEG 90": lambda hr, _: jpeg(downscale(hr), 90),
-    "JPEG 75": lambda hr, _: jpeg(downscale(hr), 75),
-    "JPEG 40": lambda hr, _: jpeg(downscale(hr), 40),
+    "JPEG 90": lambda hr, _: through_jpeg(downscale(hr), 90),
+    "JPEG 75": lambda hr, _: through_jpeg(downscale(hr), 75),
+    "JPEG 40": lambda hr, _: through_jpeg(downscale(hr), 40),
     "noise 8": lambda hr, index: noisy(downscale(hr), 8, index),
     "soft": lambda hr, _: downscale(np.asarray(cv2.GaussianBlur(hr, (0, 0), 1.6), np.uint8)),
-    "photo": lambda hr, index: degrade(hr, np.random.default_rng(index)),
+    "photo": lambda hr, index: degrade(hr, np.random.default_rng([1, index])),
 }
 """LR images with a fault, by HR image and its index in the set."""
 

@@ -1,8 +1,7 @@
 """Put trained weights into the package: checkpoint, ONNX files by steps and precision, hashes.
 
-python scripts/ship_weights.py runs/psnr/best.safetensors psnr
-python scripts/ship_weights.py runs/psnr/best.safetensors psnr --precision fp32 --precision int8 \
-    --calibrate photos/
+AGSR_DATA=... python scripts/ship_weights.py runs/psnr/best.safetensors psnr
+python scripts/ship_weights.py runs/psnr/best.safetensors psnr --precision fp32
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any, get_args
 
 import click
 
+from agsr.bench.datasets import find_set
 from agsr.catalog import CHECKPOINT_SUFFIX, ONNX_SUFFIX, WEIGHTS_FOLDER, onnx_name, sha256
 from agsr.checkpoint import load_checkpoint, save_checkpoint
 from agsr.contract import Precision
@@ -21,7 +21,7 @@ from agsr.export import export_onnx
 from agsr.options import FilePath
 
 MOST_STEPS = 6
-USUAL = ("fp32", "fp16")
+USUAL = ("fp32", "fp16", "int8")
 
 
 @click.command(help=__doc__)
@@ -35,10 +35,16 @@ USUAL = ("fp32", "fp16")
     default=USUAL,
     show_default=True,
 )
-@click.option("--calibrate", type=FilePath, help="Folder of photographs, for int8.")
+@click.option(
+    "--calibrate",
+    type=FilePath,
+    help="Folder of photographs, for int8. [default: $AGSR_DATA/val/Kodak24]",
+)
 def main(source: Path, name: str, precisions: tuple[Any, ...], calibrate: Path | None) -> None:
     """Ship the checkpoint ``source`` under ``name``, in place of what had that name."""
     checkpoint = load_checkpoint(source)
+    if calibrate is None and "int8" in precisions:
+        calibrate = find_set("Kodak24").files[0].parent
     for old in WEIGHTS_FOLDER.glob(f"{name}-*{ONNX_SUFFIX}"):
         old.unlink()
     save_checkpoint(checkpoint, WEIGHTS_FOLDER / f"{name}{CHECKPOINT_SUFFIX}")
@@ -49,7 +55,8 @@ def main(source: Path, name: str, precisions: tuple[Any, ...], calibrate: Path |
             checkpoint, path, steps=steps, precision=precision, calibrate=calibrate
         )
         worst = max(row.largest for row in report.parity)
-        print(f"{path.name}: {report.size} bytes, differs from torch by {worst:.1e} at most")
+        loss = f", loses {report.fidelity.loss:.4f} dB" if report.fidelity else ""
+        print(f"{path.name}: {report.size} bytes, differs from torch by {worst:.1e} at most{loss}")
     files = [p for p in WEIGHTS_FOLDER.iterdir() if p.suffix in (CHECKPOINT_SUFFIX, ONNX_SUFFIX)]
     manifest = {path.name: sha256(path) for path in sorted(files)}
     (WEIGHTS_FOLDER / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")

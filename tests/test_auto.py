@@ -175,7 +175,7 @@ def test_a_wrong_word_is_no_reason_to_go_on(
     with pytest.raises(ModelError, match="agsr export --weights psnr --steps 9"):
         open_backend("auto", "psnr", steps=9)
     with pytest.raises(ModelError, match="--precision int8"):
-        open_backend("auto", "psnr", precision="int8")
+        open_backend("auto", "psnr", steps=9, precision="int8")
     assert not caplog.records
 
 

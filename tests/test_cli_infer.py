@@ -123,7 +123,7 @@ def test_a_dry_run_counts_what_it_does_not_do() -> None:
     ],
 )
 def test_a_result_smaller_than_asked_is_told_once(photos: Path, wish: list[str], told: str) -> None:
-    Image.open(PHOTO).crop((0, 0, 40, 40)).save(photos / "b.jpg")
+    Image.open(PHOTO).crop((0, 0, 40, 40)).save(photos / "b.jpg", quality=95)
     result = _infer("a.png", "b.jpg", *wish)
     assert result.exit_code == 0
     notes = [line for line in result.stderr.splitlines() if line.startswith("note")]

@@ -53,6 +53,12 @@ def test_a_state_of_chance_gives_one_image() -> None:
     assert (hr == _photo()).all()  # untouched
 
 
+def test_sides_that_would_be_squeezed_are_refused() -> None:
+    for seed in range(5):
+        with pytest.raises(ValueError, match=r"\(97, 96\); crop it to multiples of 4"):
+            degrade(np.zeros((97, 96, 3), np.uint8), np.random.default_rng(seed))
+
+
 def test_some_stay_as_the_field_makes_them() -> None:
     clean = downscale(_photo())
     share = np.mean([(lr == clean).all() for lr in _many(_photo(), 300)])
@@ -60,7 +66,7 @@ def test_some_stay_as_the_field_makes_them() -> None:
 
 
 def test_pixels_stay_in_their_place() -> None:
-    """On a slope, a shift of one LR pixel would be a difference of eight levels."""
+    """On a slope, a shift of one LR pixel would be a difference of more than six levels."""
     row = np.linspace(20, 229, 128)
     for hr in (np.tile(row, (96, 1)), np.tile(row[:96, None], (1, 128))):
         hr = np.repeat(np.rint(hr).astype(np.uint8)[..., None], 3, axis=2)

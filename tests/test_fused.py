@@ -43,9 +43,12 @@ def _generator(config: GeneratorConfig) -> Generator:
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_it_equals_the_trained_network_to_rounding(name: str, steps: int) -> None:
+@pytest.mark.parametrize("skips_apart", [False, True])
+def test_it_equals_the_trained_network_to_rounding(
+    name: str, steps: int, skips_apart: bool
+) -> None:
     generator = _generator(CONFIGS[name]).double()
-    fused = FusedGenerator(generator.float()).double()
+    fused = FusedGenerator(generator.float(), skips_apart=skips_apart).double()
     generator = generator.double()
     for batch, height, width in SIZES:
         lr = torch.rand(batch, 3, height, width, dtype=torch.float64)
@@ -64,13 +67,30 @@ def test_the_trained_network_is_left_as_it_is() -> None:
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
-def test_only_the_generator_is_rearranged_and_not_for_int8() -> None:
-    assert isinstance(UnrolledNetwork(_generator(TINY), 2, "fp16").network, FusedGenerator)
-    generator = _generator(TINY)
-    assert UnrolledNetwork(generator, 2, "int8").network is generator
+def test_only_the_generator_is_rearranged_with_skips_apart_for_int8() -> None:
+    for precision in ("fp16", "int8"):
+        made = UnrolledNetwork(_generator(TINY), 2, precision)  # type: ignore[arg-type]
+        assert isinstance(made.network, FusedGenerator)
+        weights = dict(made.named_parameters())
+        assert all(any(name.startswith(layer) for name in weights) for layer in made.exact)
+        skip = made.network.step.blocks[0].fusion.weight[:, :, 0, 0].float().diagonal()
+        assert (skip.mean() < 0.5) == (precision == "int8")
     for name in ("srcnn", "srgan"):
         network = small_baseline(name).build()
         assert UnrolledNetwork(network, 1, "fp32").network is network
+
+
+def test_every_convolution_has_a_bias_of_its_own(shipped: Path) -> None:
+    """OpenVINO adds what several convolutions share by passes over memory of their own."""
+    graph = onnx.load(shipped).graph
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    biases = [node.input[2] for node in convolutions if len(node.input) > 2]
+    assert len(set(biases)) == len(biases)
+    assert len({node.input[1] for node in convolutions}) < len(convolutions)  # weights are shared
+    values = {c.name: onnx.numpy_helper.to_array(c) for c in graph.initializer}
+    again = [name for name in biases if name.endswith(".bias.2")]
+    assert len(again) > 5
+    assert all((values[name] == values[name.removesuffix(".2")]).all() for name in again)
 
 
 def test_onnx_runtime_keeps_the_shipped_graph_in_blocks(

@@ -165,7 +165,7 @@ def test_the_thumbnail_is_left_out() -> None:
 
 
 def test_stripping_keeps_the_profile_only() -> None:
-    metadata = decode(tagged_file(".png"), "a").metadata.stripped()
+    metadata = decode(tagged_file(".jpg"), "a").metadata.stripped()
     assert metadata == Metadata(icc=SRGB)
 
 

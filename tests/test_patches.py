@@ -149,6 +149,24 @@ def test_each_patch_has_faults_of_its_own() -> None:
     assert isinstance(make_bank("bicubic", [flat], 0, ALONE), PatchBank)
 
 
+def test_faults_are_others_in_the_next_iteration() -> None:
+    flat = Pair(hr=np.full((96, 96, 3), 90, np.uint8), lr=np.full((24, 24, 3), 90, np.uint8))
+    bank = make_bank("photo", [flat], 0, ALONE)
+    first, second = (bank.batch(iteration, 32, 8)[0] for iteration in (0, 1))
+    noisy = (first.flatten(1).std(1) > 0) | (second.flatten(1).std(1) > 0)
+    assert noisy.sum() > 8
+    assert not any(torch.equal(a, b) for a, b in zip(first[noisy], second[noisy], strict=True))
+
+
+@BANKS
+def test_images_that_are_too_small_are_told(
+    bank_type: type[PatchBank | DegradingPatchBank],
+) -> None:
+    bank = bank_type([_coordinates(30, 5)], 0, ALONE)
+    with pytest.raises(ValueError, match="an image has 5 LR pixels a side; expected"):
+        bank.batch(0, 1, 6)
+
+
 def test_degraded_patches_need_larger_images() -> None:
     assert smallest_side("bicubic", 12) == 48
     side = smallest_side("photo", 12)

@@ -1,0 +1,24 @@
+"""Images as tensors, and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agsr.data import Image8
+
+
+def to_tensor(images: Image8, device: torch.device) -> Tensor:
+    """uint8 ``(B, H, W, 3)`` → float32 ``(B, 3, H, W)`` in [0, 1], channels last in memory."""
+    tensor = torch.from_numpy(np.ascontiguousarray(images))
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()  # or the copy would wait for the device
+    return tensor.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+
+
+def to_image(sr: Tensor) -> Image8:
+    """``(1, 3, H, W)`` in [0, 1] → uint8 ``(H, W, 3)``, clipped and rounded."""
+    rounded = (sr[0].float().clamp(0, 1) * 255).round().to(torch.uint8)
+    image: Image8 = rounded.permute(1, 2, 0).cpu().numpy()
+    return image

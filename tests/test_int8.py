@@ -1,0 +1,352 @@
+"""int8 exports: what is in them, what they cost, and what runs them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from click.testing import CliRunner
+from conftest import small_baseline
+from numpy.typing import NDArray
+
+from agsr.backend import Batch
+from agsr.catalog import find_checkpoint, find_onnx
+from agsr.checkpoint import Checkpoint, load_checkpoint
+from agsr.cli import main
+from agsr.engines import openvino_backend
+from agsr.engines.auto import candidates
+from agsr.engines.openvino_backend import OpenVinoBackend
+from agsr.engines.select import open_backend
+from agsr.engines.trt_api import load_tensorrt
+from agsr.engines.trt_builder import BuildOptions, build_engine
+from agsr.engines.trt_int8 import as_signed
+from agsr.errors import BackendError, BuildError, ExportError, ModelError
+from agsr.export import ExportReport, export_onnx
+from agsr.export.calibration import magnitudes, read_calibration
+from agsr.export.verify import SHAPES, sample_batch
+from agsr.processor import multiplies_int8
+
+ADA = BuildOptions(targets=("sm89",))
+EXACT = {
+    "network.pixels.weight": 1,
+    "network.shallow.weight": 1,
+    "network.step.attend.products.weight": 2,
+    "network.step.attend.places.weight": 2,
+    "network.upsample.weight": 1,
+    "network.repeat.weight": 1,
+}
+"""Convolutions of two steps that stay float32, by their weights."""
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory, photo: NDArray[np.uint8]) -> Path:
+    """A folder of four different photographs: the corners of one."""
+    folder = tmp_path_factory.mktemp("photos")
+    for index, (top, left) in enumerate(((0, 0), (0, 32), (32, 0), (32, 32))):
+        corner = photo[top : top + 96, left : left + 96, ::-1]
+        cv2.imwrite(str(folder / f"{index}.png"), corner)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Checkpoint:
+    return load_checkpoint(find_checkpoint("psnr"))
+
+
+@pytest.fixture(scope="module")
+def int8(
+    shipped: Checkpoint, photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> ExportReport:
+    path = tmp_path_factory.mktemp("int8") / "psnr-2-int8.onnx"
+    return export_onnx(shipped, path, steps=2, precision="int8", calibrate=photos)
+
+
+@pytest.fixture(scope="module")
+def graph(int8: ExportReport) -> onnx.GraphProto:
+    return onnx.load(int8.path).graph
+
+
+def _constants(graph: onnx.GraphProto) -> dict[str, NDArray[np.generic]]:
+    return {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+
+
+def _makers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+    return {output: node for node in graph.node for output in node.output}
+
+
+def _run(content: bytes, lr: Batch) -> Batch:
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    sr: Batch = session.run(None, {"lr": lr})[0]
+    return sr
+
+
+def test_int8_is_in_all_convolutions_but_those_that_it_costs_most(graph: onnx.GraphProto) -> None:
+    makers = _makers(graph)
+    exact: Counter[str] = Counter()
+    for node in graph.node:
+        if node.op_type != "Conv":
+            continue
+        if node.input[1] not in makers:
+            exact[node.input[1]] += 1
+            assert makers[node.input[0]].op_type != "DequantizeLinear"
+            continue
+        assert makers[node.input[1]].op_type == "DequantizeLinear"
+        read = makers[node.input[0]]
+        parts = [makers[p] for p in read.input] if read.op_type == "Concat" else [read]
+        assert {part.op_type for part in parts} == {"DequantizeLinear"}
+    assert exact == EXACT
+
+
+def test_values_are_bytes_around_128_and_weights_are_signed(graph: onnx.GraphProto) -> None:
+    constants = _constants(graph)
+    weights, values = [], []
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            (weights if node.input[0] in constants else values).append(node)
+    zeros = [constants[node.input[2]] for node in values]
+    assert all(zero.dtype == np.uint8 and zero == 128 for zero in zeros)
+    assert all(len(node.input) == 2 for node in weights)  # so zero is 0
+    for node in weights:
+        levels, scale = (constants[name] for name in node.input)
+        assert levels.dtype == np.int8
+        assert scale.shape == levels.shape[:1]
+        assert (np.abs(levels.astype(int)).reshape(len(scale), -1).max(axis=1) == 127).all()
+
+
+def test_what_is_joined_has_one_scale(graph: onnx.GraphProto) -> None:
+    makers = _makers(graph)
+    joins = [n for n in graph.node if n.op_type == "Concat" and n.input[0].endswith("_rounded")]
+    scales = [{makers[part].input[1] for part in join.input} for join in joins]
+    constants = _constants(graph)
+    assert len(scales) == 6  # three blocks, two steps
+    assert all(len(names) == 2 for names in scales)
+    assert all(len({constants[name].item() for name in names}) == 1 for names in scales)
+
+
+def test_joins_of_joins_have_one_scale_too(photos: Path, tmp_path: Path) -> None:
+    from test_fused import CONFIGS, _generator
+
+    config = CONFIGS["odd widths"]  # three dense layers
+    generator = _generator(config)
+    for parameter in generator.parameters():
+        parameter.mul_(0.3)
+    checkpoint = Checkpoint(config=config, weights=generator.state_dict())
+    export_onnx(
+        checkpoint, tmp_path / "a.onnx", steps=1, precision="int8", calibrate=photos, tolerance=9
+    )
+    graph = onnx.load(tmp_path / "a.onnx").graph
+    makers, constants = _makers(graph), _constants(graph)
+
+    def scales(name: str) -> set[float]:
+        node = makers[name]
+        if node.op_type == "Concat":
+            return {scale for part in node.input for scale in scales(part)}
+        return {constants[node.input[1]].item()}
+
+    joins = [n for n in graph.node if n.op_type == "Concat" and n.input[0].endswith("_rounded")]
+    nested = [
+        n
+        for n in graph.node
+        if n.op_type == "Concat" and n.input[0] in {j.output[0] for j in joins}
+    ]
+    assert (len(joins), len(nested)) == (2, 2)  # two blocks
+    assert all(len(scales(node.output[0])) == 1 for node in nested)
+
+
+def test_nothing_else_reads_what_is_rounded(graph: onnx.GraphProto) -> None:
+    """OpenVINO rounds in the pass of the operator before only if so; see docs/performance.md."""
+    readers = Counter(name for node in graph.node for name in node.input)
+    rounding = [node for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert len(rounding) > 20
+    assert all(readers[node.input[0]] == 1 for node in rounding)
+    idle = [n for n in graph.node if n.op_type == "LeakyRelu" and n.attribute[0].f == 1]
+    assert idle
+    assert all(readers[node.input[0]] > 1 for node in idle)
+
+
+def test_magnitudes_are_those_of_nearly_all_values(photos: Path) -> None:
+    model = onnx.load(find_onnx("psnr", 1))
+    pairs = read_calibration(photos).measured
+    name = model.graph.node[0].output[0]  # lr less 0.5
+    found = magnitudes(model, [name], pairs)[name]
+    values = [np.abs(pair.lr.astype(np.float32) / 255 - 0.5) for pair in pairs]
+    assert found == pytest.approx(max(np.percentile(v, 99.999) for v in values), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["srcnn", "srgan"])
+def test_other_networks_keep_their_ends_exact(name: str, photos: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    export_onnx(small_baseline(name), path, precision="int8", calibrate=photos, tolerance=9)
+    convolutions = [node for node in onnx.load(path).graph.node if node.op_type == "Conv"]
+    rounded = [node.input[1].endswith("_rounded") for node in convolutions]
+    assert rounded == [False, *[True] * (len(rounded) - 2), False]
+
+
+@pytest.mark.parametrize("backend", ["ort", "openvino"])
+def test_it_runs_at_any_size(int8: ExportReport, shipped: Checkpoint, backend: str) -> None:
+    if backend == "openvino" and (find_spec("openvino") is None or not multiplies_int8()):
+        pytest.skip("no wheel for this platform, or no VNNI")
+    with (
+        open_backend(backend, int8.path, precision="int8") as rounded,
+        open_backend("torch", "psnr", steps=2) as exact,
+    ):
+        assert rounded.info.precision == "int8"
+        assert rounded.info.weights_hash == shipped.weights_hash
+        for shape in ((1, 1, 1), (3, 9, 50), (1, 64, 33)):
+            lr = sample_batch(*shape)
+            difference = np.abs(rounded.upscale(lr) - exact.upscale(lr))
+            assert 0 < difference.mean() < 0.006
+            assert difference.max() < 0.1
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
+def test_openvino_rounds_as_onnx_runtime_does(int8: ExportReport) -> None:
+    """With signed values its errors were several times as large."""
+    if not multiplies_int8():
+        pytest.skip("no VNNI")
+    with (
+        open_backend("openvino", int8.path) as here,
+        open_backend("ort", int8.path) as there,
+        open_backend("ort", "psnr", steps=2) as exact,
+    ):
+        lr = sample_batch(1, 96, 96)
+        expected = exact.upscale(lr)
+        error, usual = (np.abs(b.upscale(lr) - expected).mean() for b in (here, there))
+        assert error < 1.3 * usual
+
+
+def test_a_processor_that_would_overflow_is_not_asked(
+    int8: ExportReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_backend, "multiplies_int8", lambda: False)
+    with pytest.raises(BackendError, match=r"no VNNI; use --precision fp32"):
+        OpenVinoBackend(Path(int8.path))
+
+
+def test_auto_takes_openvino_for_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "agsr.engines.auto.missing",
+        lambda place: "" if "cpu" in place or "openvino" in place else "no",
+    )
+    assert [c.place for c in candidates("psnr", "int8")] == ["openvino", "ort:cpu"]
+    assert [c.place for c in candidates("psnr", "fp32")] == ["ort:cpu", "openvino"]
+
+
+def test_tensorrt_gets_signed_values_and_nothing_idle(int8: ExportReport) -> None:
+    content = Path(int8.path).read_bytes()
+    signed = as_signed(content)
+    graph = onnx.load_model_from_string(signed).graph
+    constants = _constants(graph)
+    pairs = [
+        n
+        for n in graph.node
+        if n.op_type.endswith("quantizeLinear") or n.op_type == "QuantizeLinear"
+    ]
+    zeros = [constants[n.input[2]] for n in pairs if len(n.input) > 2]
+    assert zeros
+    assert all(zero.dtype == np.int8 and zero == 0 for zero in zeros)
+    assert all(n.attribute[0].f < 1 for n in graph.node if n.op_type == "LeakyRelu")
+    lr = sample_batch(1, 24, 32)
+    np.testing.assert_allclose(_run(signed, lr), _run(content, lr), atol=1e-6)
+    assert as_signed(signed) == signed
+
+
+def test_int8_says_what_it_costs_on_photographs_it_was_not_calibrated_on(
+    int8: ExportReport, photos: Path
+) -> None:
+    assert int8.metadata.precision == "int8"
+    assert tuple(row.shape for row in int8.parity) == SHAPES
+    assert int8.fidelity is not None
+    assert (int8.fidelity.source, int8.fidelity.images) == (str(photos), 2)
+    assert 0 < int8.fidelity.loss < 0.1
+    assert json.loads(int8.to_json())["fidelity"]["loss"] == int8.fidelity.loss
+
+
+def test_calibration_and_measurement_share_no_photograph(photos: Path) -> None:
+    found = read_calibration(photos)
+    shown = [{p.hr.tobytes() for p in half} for half in (found.measured, found.held_out)]
+    assert [len(half) for half in shown] == [2, 2]
+    assert not shown[0] & shown[1]
+
+
+def test_large_photographs_are_calibrated_on_by_their_middle(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        image = np.zeros((600, 40, 3), np.uint8)
+        image[44:556] = 255
+        cv2.imwrite(str(tmp_path / name), image)
+    (pair,) = read_calibration(tmp_path).measured
+    assert pair.hr.shape == (512, 40, 3)
+    assert pair.lr.shape == (128, 10, 3)
+    assert pair.hr.min() == 255
+
+
+def test_tensorrt_builds_int8_and_counts_its_layers(int8: ExportReport) -> None:
+    content = Path(int8.path).read_bytes()
+    _, report = build_engine(load_tensorrt(), content, "int8", ADA)
+    convolutions = int8.operators["Conv"]
+    exact = sum(EXACT.values())
+    assert report.products() == {"INT8": convolutions - exact, "FLOAT": exact}
+
+
+def test_a_file_that_claims_int8_but_holds_none_is_not_built() -> None:
+    model = onnx.load(find_onnx("psnr", 1))
+    for entry in model.metadata_props:
+        if entry.key == "agsr.precision":
+            entry.value = "int8"
+    with pytest.raises(BuildError, match=r"says int8, but of its convolution layers \d+ in FLOAT"):
+        build_engine(load_tensorrt(), model.SerializeToString(), "liar", ADA)
+
+
+@pytest.mark.parametrize(
+    ("count", "message"), [(0, "nothing to calibrate on"), (1, "two or more; name a folder")]
+)
+def test_too_few_photographs_are_explained(tmp_path: Path, count: int, message: str) -> None:
+    for index in range(count):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(ExportError, match=message):
+        read_calibration(tmp_path)
+
+
+def test_the_command_says_how_to_calibrate(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AGSR_DATA", raising=False)
+    run = CliRunner()
+    missing = run.invoke(main, ["export", "--precision", "int8"])
+    assert missing.exit_code == 1
+    assert "name a folder of photographs with --calibrate" in missing.stderr
+    foreign = run.invoke(main, ["export", "--calibrate", str(photos)])
+    assert foreign.exit_code == 2
+    assert "--calibrate is for --precision int8" in foreign.stderr
+    arguments = ["export", "-w", "psnr", "-s", "1", "--precision", "int8"]
+    arguments += ["--calibrate", str(photos), "-o", str(tmp_path / "m.onnx")]
+    shown = run.invoke(main, arguments)
+    assert shown.exit_code == 0, shown.output
+    assert "on 2 photographs of" in shown.stdout
+    assert "Collecting" not in shown.output  # ONNX Runtime's quantizer prints
+
+
+def test_too_large_a_loss_is_refused_and_nothing_is_written(
+    shipped: Checkpoint, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agsr.export.fidelity.LARGEST_LOSS", -1.0)
+    with pytest.raises(ExportError, match=r"int8 loses .* with --calibrate, or use fp16"):
+        export_onnx(shipped, tmp_path / "m.onnx", steps=1, precision="int8", calibrate=photos)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_named_file_must_have_the_precision_asked_for(int8: ExportReport) -> None:
+    for precision in ("fp32", "bf16"):
+        with pytest.raises(BackendError, match=rf"runs int8 graphs in int8, not in {precision}"):
+            open_backend("ort", int8.path, precision=precision)
+    with pytest.raises(ModelError, match=r"--weights psnr --steps 9 --precision int8"):
+        open_backend("ort", "psnr", steps=9, precision="int8")
+    with open_backend("ort", "psnr", steps=1, precision="fp16") as backend:
+        assert backend.info.precision == "fp16"
