@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 @click.option(
     "--precision",
     "precisions",
-    type=CommaList("P,…", click.Choice(["fp32", "bf16", "fp16"])),
+    type=CommaList("P,…", click.Choice(["fp32", "bf16", "fp16", "int8"])),
     help="Arithmetic. [default: fp32; trt: fp16]",
 )
 @click.option(

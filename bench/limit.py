@@ -12,7 +12,7 @@ import numpy as np
 from agsr.backend import BackendInfo
 from agsr.bench.clock import seconds
 from agsr.bench.contenders import Contender
-from agsr.engines.openvino_session import open_compiled
+from agsr.engines.openvino_session import PRECISIONS, open_compiled
 from agsr.engines.ort_session import PROVIDERS, open_session
 from agsr.errors import BackendError
 
@@ -49,7 +49,7 @@ def matrix_product(contender: Contender, info: BackendInfo) -> Product:
     """
     if info.name == "torch":
         return _sized("torch", _torch(info), DEVICE_SIDE if "cuda" in info.device else SIDE)
-    if info.name == "openvino":
+    if info.name == "openvino" and info.precision in PRECISIONS:
         session = open_compiled(GRAPH, info.precision, contender.threads)
         return _sized("openvino", _of_session(session), SIDE)
     if info.name == "ort" and "CUDA" not in info.device and info.precision == "fp32":

@@ -71,7 +71,7 @@ def test_help_of_both_commands() -> None:
         (["-w", ","], "empty; expected at least one"),
         (["-s", "1,0"], "0 is not in the range"),
         (["-s", "one"], "'one' is not a valid integer"),
-        (["--precision", "fp32,int8"], "'int8' is not one of"),
+        (["--precision", "fp32,fp64"], "'fp64' is not one of"),
         (["--rounds", "-1"], "-1 is not in the range"),
         (["--rounds", "0"], "--rounds 0 leaves speed out, and there is no --set to score"),
         (["--plot", "x.svg"], "--plot needs scores and times: a --set"),

@@ -92,6 +92,7 @@ def test_a_precision_that_is_emulated_gets_smaller_matrices(
     ("contender", "info"),
     [
         (TORCH, replace(INFO, precision="int8")),
+        (Contender(backend="openvino"), replace(INFO, name="openvino", precision="int8")),
         (Contender(backend="ort", weights="own.onnx"), _ort(precision="fp16")),
         (Contender(backend="ort:cuda", weights="psnr"), _ort("CUDAExecutionProvider")),
         (Contender(backend="bicubic"), replace(INFO, name="bicubic", precision="uint8")),
