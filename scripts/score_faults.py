@@ -20,11 +20,12 @@ import numpy as np
 from PIL import Image
 
 from agsr.bench.datasets import TestImage, find_set
-from agsr.bench.quality import Scores, compare, lpips_alex
+from agsr.bench.quality import lpips_alex
 from agsr.data import Image8
 from agsr.degradation import degrade, through_jpeg
 from agsr.engines.upscaler import Upscaler
 from agsr.image import read_rgb
+from agsr.metrics import psnr_y
 from agsr.resize import downscale, upscale
 
 PATH = click.Path(path_type=Path)
@@ -75,9 +76,12 @@ def main(
     metric = lpips_alex(lpips) if lpips else None
 
     def row(title: str, method: Callable[[Input], Image8]) -> None:
-        scores = [(one.fault, compare(method(one), one.hr, metric)) for one in inputs]
-        cells = [_cell([score for of, score in scores if of == fault]) for fault in faults]
-        click.echo(f"| {title} | {' | '.join(cells)} |")
+        scores: dict[str, list[tuple[float, ...]]] = {fault: [] for fault in faults}
+        for one in inputs:
+            sr = method(one)
+            distance = (metric(sr, one.hr),) if metric else ()
+            scores[one.fault].append((psnr_y(sr, one.hr), *distance))
+        click.echo(f"| {title} | {' | '.join(map(_cell, scores.values()))} |")
 
     click.echo(f"| {name} | {' | '.join(faults)} |")
     click.echo("|---|" + "---|" * len(faults))
@@ -111,11 +115,10 @@ def _read(folder: Path, one: Input) -> Image8:
     return read_rgb(folder / one.file)
 
 
-def _cell(scores: list[Scores]) -> str:
-    """Mean PSNR, and LPIPS if it was taken."""
-    psnr = f"{np.mean([score.psnr for score in scores]):.2f}"
-    distances = [score.lpips for score in scores if score.lpips is not None]
-    return f"{psnr} / {np.mean(distances):.3f}" if distances else psnr
+def _cell(scores: list[tuple[float, ...]]) -> str:
+    """Mean PSNR, and mean LPIPS if it was taken."""
+    psnr, *lpips = np.mean(scores, axis=0)
+    return " / ".join([f"{psnr:.2f}", *(f"{distance:.3f}" for distance in lpips)])
 
 
 if __name__ == "__main__":
