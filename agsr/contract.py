@@ -33,9 +33,10 @@ MAX_STEPS: Final = 16
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 """Arithmetic inside an exported graph; ``lr`` and ``sr`` stay float32 in all. ``int8`` is that of
-the convolutions, by Q/DQ pairs; the rest of such a graph is float32."""
+most convolutions, by Q/DQ pairs; the rest of such a graph is float32."""
 
-_PREFIX = "agsr."
+PREFIX: Final = "agsr."
+"""Of the names of our properties in an ONNX file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class ModelMetadata:
 
     def to_properties(self) -> dict[str, str]:
         """Key-value pairs for ONNX ``metadata_props``."""
-        return {_PREFIX + name: str(value) for name, value in asdict(self).items()}
+        return {PREFIX + name: str(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, str], source: str) -> ModelMetadata:
@@ -73,13 +74,13 @@ class ModelMetadata:
             ModelError: A property is missing or can't be what this version runs.
         """
         names = [field.name for field in fields(cls)]
-        missing = [_PREFIX + name for name in names if _PREFIX + name not in properties]
+        missing = [PREFIX + name for name in names if PREFIX + name not in properties]
         if missing:
             raise ModelError(
                 f"{source}: not a model of this project, it lacks {', '.join(missing)}; "
                 "make one with: agsr export. Foreign networks are measured: agsr bench --model"
             )
-        text = {name: properties[_PREFIX + name] for name in names}
+        text = {name: properties[PREFIX + name] for name in names}
         try:
             numbers = {name: int(text[name]) for name in ("steps", "receptive_radius", "scale")}
         except ValueError as error:

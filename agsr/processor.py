@@ -18,7 +18,7 @@ NOTABLE = (
 """Features on which the speed of a network depends, as Linux names them, x86-64 before ARM."""
 
 _BF16 = frozenset({"amx_bf16", "avx512_bf16"})
-_INT8 = frozenset({"amx_int8", "avx512_vnni", "avx_vnni", "asimddp", "i8mm"})
+_INT8 = frozenset({"amx_int8", "avx512_vnni", "avx_vnni"})
 
 
 @cache
@@ -30,7 +30,7 @@ def processor() -> str:
 @cache
 def features() -> tuple[str, ...]:
     """Those of `NOTABLE` that it has; empty where the system doesn't tell."""
-    flags = set((_field("flags") or _field("Features")).split())
+    flags = _flags()
     return tuple(name for name in NOTABLE if name in flags)
 
 
@@ -42,9 +42,9 @@ def multiplies_bf16() -> bool:
 def multiplies_int8() -> bool:
     """Whether it sums products of bytes in 32 bits (VNNI, AMX); older ones do in 16, and overflow.
 
-    True where the system doesn't tell.
+    True where the system doesn't tell, as on Windows.
     """
-    return not features() or bool(_INT8 & set(features()))
+    return not _flags() or bool(_INT8 & _flags())
 
 
 def thread_count(asked: int | None) -> int:
@@ -59,6 +59,11 @@ def memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not a POSIX system
         return None
+
+
+def _flags() -> frozenset[str]:
+    """All features, as Linux names them; empty where the system doesn't tell."""
+    return frozenset((_field("flags") or _field("Features")).split())
 
 
 def _field(name: str) -> str:

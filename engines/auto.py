@@ -11,13 +11,16 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 from agsr.catalog import ONNX_SUFFIX, is_path
+from agsr.contract import PREFIX
 from agsr.engines.cuda import check_driver
+from agsr.engines.onnx_content import read_properties
 from agsr.engines.ort_session import available_providers
 from agsr.engines.timings import Timings
 from agsr.engines.trt_api import MODULES
-from agsr.errors import BackendError
+from agsr.errors import BackendError, MissingDependencyError, ModelError
 from agsr.processor import multiplies_bf16
 
 PLACES = ("trt", "ort:cuda", "openvino", "ort:cpu", "torch")
@@ -70,7 +73,7 @@ def candidates(
         places = [place for place in places if not place.startswith("torch")]
     found = [Candidate(place, precision or own_precision(place, weights)) for place in places]
     if is_path(weights):  # what was measured are the shipped weights
-        return _by_habit(found)
+        return _by_habit(found, _told_precision(weights))
     timings = Timings.kept() if timings is None else timings
     return _by_time(found, timings, work) if timings else _by_habit(found)
 
@@ -107,13 +110,23 @@ def own_precision(place: str, weights: str) -> str | None:
     return "bf16" if place in ("openvino", "torch", "torch:cpu") and multiplies_bf16() else "fp32"
 
 
-def _by_habit(found: Sequence[Candidate]) -> list[Candidate]:
+def _told_precision(weights: str) -> str | None:
+    """What an ``.onnx`` file of ours says that it computes in."""
+    try:
+        return read_properties(Path(weights)).get(f"{PREFIX}precision")
+    except (OSError, ModelError, MissingDependencyError):  # told when it is opened
+        return None
+
+
+def _by_habit(found: Sequence[Candidate], graph: str | None = None) -> list[Candidate]:
+    """The usual order; ``graph`` is the precision of a file, where candidates have none."""
     lacking = [f"{place}: {why}" for place in PLACES if (why := missing(place))]
     reason = "; ".join(("first in the usual order that is here", *lacking))
     names = [candidate.place for candidate in found]
 
     def rank(candidate: Candidate) -> float:
-        no_gain = candidate.place == "openvino" and candidate.precision not in ("bf16", "int8")
+        gains = (candidate.precision or graph) in ("bf16", "int8")
+        no_gain = candidate.place == "openvino" and not gains
         behind_cpu = no_gain and "ort:cpu" in names
         return names.index("ort:cpu") + 0.5 if behind_cpu else names.index(candidate.place)
 

@@ -19,6 +19,7 @@ from typing import Any
 from agsr._version import __version__
 from agsr.atomic import complete_file
 from agsr.engines.trt_builder import BuildOptions, BuildReport
+from agsr.engines.trt_int8 import VERSION as INT8_VERSION
 from agsr.optional import require
 from agsr.user_cache import cache_folder, check_private, make_private
 
@@ -46,6 +47,8 @@ class EngineIdentity:
     """Its compute capability, like ``"8.9"``."""
     driver: str
     """Newest CUDA version that its driver runs, like ``"13.0"``."""
+    int8: int = INT8_VERSION
+    """How int8 graphs are made signed."""
 
     def to_json(self) -> str:
         """Canonical JSON: equal identities give equal text."""

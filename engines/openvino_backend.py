@@ -39,12 +39,12 @@ class OpenVinoBackend(Backend):
             raise ModelError(f"{path}: no such file")
         check_file(path)
         metadata = ModelMetadata.from_properties(read_properties(path), str(path))
-        if metadata.precision == "int8" and not multiplies_int8():
-            raise BackendError(
-                f"{path}: openvino would round int8 wrongly on this processor, which has no VNNI; "
-                "use --precision fp32"
-            )
         running = running_precision(path, metadata.precision, precision, PRECISIONS, "openvino")
+        if running == "int8" and not multiplies_int8():
+            raise BackendError(
+                f"{path}: int8 sums overflow on this processor, which has neither VNNI nor AMX; "
+                "use --backend ort, or fp32 weights"
+            )
         hint = _arithmetic(running)
         if hint == "bf16":
             self.bytes_per_pixel, self.tile_area = 3_000, AUTO_AREA_BF16
@@ -67,7 +67,7 @@ class OpenVinoBackend(Backend):
 
 
 def _arithmetic(precision: str) -> str:
-    """What is computed in: fp16 is how weights are kept, and what isn't int8 needs no fp32."""
+    """OpenVINO's hint: the rest of an int8 graph may be bf16; fp16 is multiplied in fp32."""
     if precision == "int8" and multiplies_bf16():
         return "bf16"
     return precision if precision in PRECISIONS else "fp32"

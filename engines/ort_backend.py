@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from agsr.engines.ort_session import PROVIDERS, open_session
 from agsr.engines.own_graph import check_file, check_ports, running_precision
 from agsr.errors import BackendError, MissingDependencyError
 from agsr.optional import require
+
+_log = logging.getLogger(__name__)
 
 
 class OrtBackend(Backend):
@@ -51,6 +54,7 @@ class OrtBackend(Backend):
         )
         check_ports(self._session, path)
         place = f"provider '{provider}'"
+        _check_int8(path, metadata.precision, provider)
         self._memory = PROVIDERS[provider].memory
         self._bound_output: Any = None
         self.info = BackendInfo(
@@ -107,3 +111,17 @@ class OrtBackend(Backend):
             return super().resident(lr)
         binding = self._bind(lr, self._memory)
         return partial(self._session.run_with_iobinding, binding)
+
+
+def _check_int8(path: Path, precision: str, provider: str) -> None:
+    """Of int8 graphs, say what providers make of them.
+
+    Raises:
+        BackendError: The provider can't run them.
+    """
+    if precision != "int8":
+        return
+    if provider == "tensorrt-rtx":
+        raise BackendError(f"{path}: TensorRT takes int8 by --backend trt, which makes it signed")
+    if provider == "cpu":
+        _log.warning("%s: ONNX Runtime computes int8 slower than fp32; OpenVINO is faster", path)

@@ -140,9 +140,7 @@ def build_engine(
     messages = trt.messages()
     builder = trt.module.Builder(messages)
     network = builder.create_network(0)
-    _parse(
-        trt, network, messages, as_signed(onnx) if metadata.precision == "int8" else onnx, source
-    )
+    _parse(trt, network, messages, as_signed(onnx, source), source)
     layers = parsed_layers(network)
     check_parsed(layers, metadata, source)
     config = _configure(trt, builder, options)

@@ -6,22 +6,34 @@ from typing import Any
 
 import numpy as np
 
+from agsr.errors import BuildError
 from agsr.optional import require
 
+VERSION = 1
+"""Of what `as_signed` makes; another one lets cached engines be built anew."""
 
-def as_signed(content: bytes) -> bytes:
+ZERO = 128
+"""The byte that stands for 0."""
+
+
+def as_signed(content: bytes, source: str) -> bytes:
     """An int8 graph of ``agsr export`` with signed values around 0, equal in all else.
 
-    Files have unsigned bytes around 128, for CPUs; those that are signed already stay as they are.
+    Files have unsigned bytes around 128, for CPUs. All other graphs stay as they are.
 
     Args:
         content: ONNX file.
+        source: Its name, for messages.
 
     Raises:
+        BuildError: It is none, or its bytes are around another value.
         MissingDependencyError: onnx is not installed.
     """
     onnx = require("onnx", extra="rtx", purpose="Building an engine")
-    model = onnx.load_model_from_string(content)
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf raises a type of its own, derived from Exception
+        raise BuildError(f"{source}: not an ONNX file: {error}") from None
     graph = model.graph
     pairs = [n for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
     zeros = {node.input[2] for node in pairs if len(node.input) > 2}
@@ -30,6 +42,8 @@ def as_signed(content: bytes) -> bytes:
     if not unsigned:
         return content
     for constant in unsigned:
+        if not (onnx.numpy_helper.to_array(constant) == ZERO).all():
+            raise BuildError(f"{source}: int8 values that are not around {ZERO}: {constant.name}")
         constant.CopyFrom(onnx.numpy_helper.from_array(np.array(0, np.int8), constant.name))
     _remove_idle(graph)
     _round_joins(onnx, graph)

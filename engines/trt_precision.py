@@ -59,7 +59,7 @@ def check_parsed(
     """
     expected = _TYPES[metadata.precision]
     products = {kind: layers[kind] for kind in PRODUCTS if kind in layers}
-    if expected == "INT8":  # the first and the last convolution stay float32
+    if expected == "INT8":  # some convolutions stay float32
         foreign = {} if any(expected in types for types in products.values()) else products
     else:
         foreign = {kind: types for kind, types in products.items() if set(types) != {expected}}

@@ -27,7 +27,7 @@ SMALLEST_SIDE = 32
 
 PERCENTILE = 99.999
 """Share of the values that a range holds. The rare outliers beyond it would cost all others
-precision: on photographs, twice the loss of PSNR."""
+precision: on photographs, that costs more PSNR than all else."""
 
 
 @dataclass(frozen=True)

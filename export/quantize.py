@@ -46,7 +46,7 @@ def quantize(model: onnx.ModelProto, photos: Sequence[Pair], exact: Sequence[str
     largest = _shared(magnitudes(model, values, photos), joins)
     nodes = _rounding_weights(graph, chosen)
     nodes += _rounding_values(graph, [*chosen, *joins.values()], largest)
-    del graph.node[:]
+    del graph.node[:], graph.value_info[:]  # what it told of tensors that are no more
     graph.node.extend(nodes)
 
 
@@ -129,8 +129,8 @@ def _rounding_values(
 
 
 def _scale(largest: NDArray[np.floating]) -> NDArray[np.float32]:
-    """What a step of one stands for; of all zeros, anything above 0."""
-    return np.asarray(np.maximum(largest, np.finfo(np.float32).tiny) / LARGEST, np.float32)
+    """What a step of one stands for; of nothing but zeros, anything."""
+    return np.asarray(np.where(largest > 0, largest, 1) / LARGEST, np.float32)
 
 
 def _rounding(name: str, *, shared: bool) -> list[onnx.NodeProto]:

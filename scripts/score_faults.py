@@ -3,9 +3,9 @@
     AGSR_DATA=... python scripts/score_faults.py psnr gan photo --lpips alexnet.npz [--set Kodak24]
 
 A row per weights (a shipped name, or a file), and one for Bicubic. The faults are laid on the
-field's bicubic LR images; ``photo`` are those that `agsr.degradation` draws, not the ones that
-training is validated on, each image the same every time. --save and --results put another
-program's results into the table.
+field's bicubic LR images, but for ``soft``, which blurs the HR images before; ``photo`` are those
+that `agsr.degradation` draws, not the ones that training is validated on, each image the same every
+time. --save and --results put another program's results into the table.
 """
 
 from __future__ import annotations

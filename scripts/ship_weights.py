@@ -7,6 +7,7 @@ python scripts/ship_weights.py runs/psnr/best.safetensors psnr --precision fp32
 from __future__ import annotations
 
 import json
+import tempfile
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
@@ -38,25 +39,30 @@ USUAL = ("fp32", "fp16", "int8")
 @click.option(
     "--calibrate",
     type=FilePath,
-    help="Folder of photographs, for int8. [default: $AGSR_DATA/val/Kodak24]",
+    help="Folder of photographs, for int8. [default: Kodak24]",
 )
 def main(source: Path, name: str, precisions: tuple[Any, ...], calibrate: Path | None) -> None:
     """Ship the checkpoint ``source`` under ``name``, in place of what had that name."""
     checkpoint = load_checkpoint(source)
     if calibrate is None and "int8" in precisions:
         calibrate = find_set("Kodak24").files[0].parent
-    for old in WEIGHTS_FOLDER.glob(f"{name}-*{ONNX_SUFFIX}"):
-        old.unlink()
-    save_checkpoint(checkpoint, WEIGHTS_FOLDER / f"{name}{CHECKPOINT_SUFFIX}")
     most = checkpoint.network_type.most_steps
-    for steps, precision in product(range(1, min(MOST_STEPS, most) + 1), precisions):
-        path = WEIGHTS_FOLDER / onnx_name(name, steps, precision)
-        report = export_onnx(
-            checkpoint, path, steps=steps, precision=precision, calibrate=calibrate
-        )
-        worst = max(row.largest for row in report.parity)
-        loss = f", loses {report.fidelity.loss:.4f} dB" if report.fidelity else ""
-        print(f"{path.name}: {report.size} bytes, differs from torch by {worst:.1e} at most{loss}")
+    with tempfile.TemporaryDirectory(dir=WEIGHTS_FOLDER.parent) as folder:
+        new = Path(folder)
+        save_checkpoint(checkpoint, new / f"{name}{CHECKPOINT_SUFFIX}")
+        for steps, precision in product(range(1, min(MOST_STEPS, most) + 1), precisions):
+            path = new / onnx_name(name, steps, precision)
+            photos = calibrate if precision == "int8" else None
+            report = export_onnx(
+                checkpoint, path, steps=steps, precision=precision, calibrate=photos
+            )
+            worst = max(row.largest for row in report.parity)
+            loss = f", loses {report.fidelity.loss:.4f} dB" if report.fidelity else ""
+            print(f"{path.name}: {report.size} bytes, off by {worst:.1e} at most{loss}")
+        for old in WEIGHTS_FOLDER.glob(f"{name}-*{ONNX_SUFFIX}"):
+            old.unlink()
+        for path in new.iterdir():
+            path.replace(WEIGHTS_FOLDER / path.name)
     files = [p for p in WEIGHTS_FOLDER.iterdir() if p.suffix in (CHECKPOINT_SUFFIX, ONNX_SUFFIX)]
     manifest = {path.name: sha256(path) for path in sorted(files)}
     (WEIGHTS_FOLDER / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")

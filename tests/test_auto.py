@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 from conftest import PHOTO
@@ -19,6 +20,7 @@ from PIL import Image
 from stubs import Repeat
 
 from agsr import processor
+from agsr.catalog import find_onnx
 from agsr.cli import main
 from agsr.engines import auto
 from agsr.engines.auto import candidates
@@ -66,6 +68,28 @@ def test_bf16_is_taken_where_the_processor_has_it(machine: Machine) -> None:
     assert _names("psnr") == ["openvino bf16", "ort:cpu fp32", "torch bf16"]
     assert _names("psnr", "fp32") == ["ort:cpu fp32", "openvino fp32", "torch fp32"]
     assert _names("own.onnx") == ["ort:cpu", "openvino"]  # it has a precision of its own
+
+
+@pytest.mark.parametrize(
+    ("precision", "first"), [("int8", "openvino"), ("bf16", "openvino"), ("fp32", "ort:cpu")]
+)
+def test_files_go_where_their_precision_gains(
+    machine: Machine, tmp_path: Path, precision: str, first: str
+) -> None:
+    machine(*ON_CPU)
+    model = onnx.load(find_onnx("psnr", 1))
+    for entry in model.metadata_props:
+        if entry.key == "agsr.precision":
+            entry.value = precision
+    onnx.save(model, tmp_path / "own.onnx")
+    assert _names(str(tmp_path / "own.onnx"))[0] == first
+    (tmp_path / "own.onnx").write_bytes(b"nonsense")
+    assert _names(str(tmp_path / "own.onnx")) == ["ort:cpu", "openvino"]
+
+
+def test_int8_goes_to_openvino_before_onnx_runtime(machine: Machine) -> None:
+    machine(*ON_CPU)
+    assert _names("psnr", "int8")[:2] == ["openvino int8", "ort:cpu int8"]
 
 
 def test_threads_leave_what_can_be_told_their_number(machine: Machine) -> None:

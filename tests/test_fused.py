@@ -6,12 +6,17 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
 from conftest import TINY, small_baseline
 
+from agsr.catalog import find_onnx, shipped_names
+from agsr.checkpoint import Checkpoint
+from agsr.export import export_onnx
+from agsr.export.biases import separate_biases
 from agsr.export.fused import FusedGenerator
 from agsr.export.unrolled import UnrolledNetwork
 from agsr.generator import Generator, GeneratorConfig
@@ -80,17 +85,40 @@ def test_only_the_generator_is_rearranged_with_skips_apart_for_int8() -> None:
         assert UnrolledNetwork(network, 1, "fp32").network is network
 
 
-def test_every_convolution_has_a_bias_of_its_own(shipped: Path) -> None:
+def test_exports_have_a_bias_for_each_convolution(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    export_onnx(checkpoint, tmp_path / "a.onnx", steps=3)
+    _check_biases(tmp_path / "a.onnx", copies=2)
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_shipped_graphs_have_a_bias_for_each_convolution(name: str) -> None:
+    _check_biases(find_onnx(name, 4), copies=3)
+
+
+def _check_biases(path: Path, copies: int) -> None:
     """OpenVINO adds what several convolutions share by passes over memory of their own."""
-    graph = onnx.load(shipped).graph
+    graph = onnx.load(path).graph
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     biases = [node.input[2] for node in convolutions if len(node.input) > 2]
     assert len(set(biases)) == len(biases)
     assert len({node.input[1] for node in convolutions}) < len(convolutions)  # weights are shared
     values = {c.name: onnx.numpy_helper.to_array(c) for c in graph.initializer}
-    again = [name for name in biases if name.endswith(".bias.2")]
-    assert len(again) > 5
-    assert all((values[name] == values[name.removesuffix(".2")]).all() for name in again)
+    last = f".{copies + 1}"
+    again = [name for name in biases if name.endswith(f".bias{last}")]
+    assert len(again) > 4
+    assert all((values[name] == values[name.removesuffix(last)]).all() for name in again)
+
+
+def test_other_readers_of_a_bias_keep_it() -> None:
+    def node(kind: str, *inputs: str) -> onnx.NodeProto:
+        return onnx.helper.make_node(kind, inputs, [f"{kind}{len(inputs)}{inputs[0]}"])
+
+    bias = onnx.numpy_helper.from_array(np.ones(1, np.float32), "b")
+    nodes = [node("Conv", "x", "w", "b"), node("Add", "y", "b"), node("Conv", "z", "w", "b")]
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [], [], [bias]))
+    separate_biases(model)
+    assert [n.input[-1] for n in model.graph.node] == ["b", "b", "b.2"]
+    assert [c.name for c in model.graph.initializer] == ["b", "b.2"]
 
 
 def test_onnx_runtime_keeps_the_shipped_graph_in_blocks(

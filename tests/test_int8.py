@@ -16,12 +16,12 @@ from click.testing import CliRunner
 from conftest import small_baseline
 from numpy.typing import NDArray
 
+from agsr import processor
 from agsr.backend import Batch
 from agsr.catalog import find_checkpoint, find_onnx
 from agsr.checkpoint import Checkpoint, load_checkpoint
 from agsr.cli import main
-from agsr.engines import openvino_backend
-from agsr.engines.auto import candidates
+from agsr.engines import openvino_backend, ort_backend
 from agsr.engines.openvino_backend import OpenVinoBackend
 from agsr.engines.select import open_backend
 from agsr.engines.trt_api import load_tensorrt
@@ -180,6 +180,19 @@ def test_magnitudes_are_those_of_nearly_all_values(photos: Path) -> None:
     assert found == pytest.approx(max(np.percentile(v, 99.999) for v in values), abs=1e-6)
 
 
+def test_layers_that_give_nothing_but_zeros_have_a_scale(photos: Path, tmp_path: Path) -> None:
+    from conftest import tiny_checkpoint
+
+    dead = tiny_checkpoint()
+    for name, value in dead.weights.items():
+        if name.startswith("mapping.0.narrow"):
+            value.zero_()
+    export_onnx(dead, tmp_path / "a.onnx", steps=1, precision="int8", calibrate=photos, tolerance=9)
+    constants = _constants(onnx.load(tmp_path / "a.onnx").graph)
+    scales = [value for name, value in constants.items() if name.endswith("_scale")]
+    assert all((scale > 1e-30).all() for scale in scales)
+
+
 @pytest.mark.parametrize("name", ["srcnn", "srgan"])
 def test_other_networks_keep_their_ends_exact(name: str, photos: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.onnx"
@@ -222,26 +235,49 @@ def test_openvino_rounds_as_onnx_runtime_does(int8: ExportReport) -> None:
         assert error < 1.3 * usual
 
 
+def test_onnx_runtimes_cpu_says_that_it_is_slow(
+    int8: ExportReport, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_backend("ort", int8.path):
+        assert "computes int8 slower than fp32; OpenVINO is faster" in caplog.text
+
+
+def test_onnx_runtimes_tensorrt_is_not_given_unsigned_values() -> None:
+    with pytest.raises(BackendError, match="TensorRT takes int8 by --backend trt"):
+        ort_backend._check_int8(Path("a.onnx"), "int8", "tensorrt-rtx")
+    ort_backend._check_int8(Path("a.onnx"), "fp32", "tensorrt-rtx")
+
+
+@pytest.mark.parametrize(
+    ("told", "multiplies"),
+    [
+        ("flags : fpu sse4_2 avx", False),
+        ("flags : avx2 avx512f", False),
+        ("flags : avx2 avx_vnni", True),
+        ("flags : avx512f avx512_vnni", True),
+        ("flags : amx_int8", True),
+        ("model name : something", True),  # a system that doesn't tell
+    ],
+)
+def test_old_processors_are_known(
+    told: str, multiplies: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(told + "\n")
+    monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "cpuinfo")
+    assert processor.multiplies_int8() == multiplies
+
+
 def test_a_processor_that_would_overflow_is_not_asked(
     int8: ExportReport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openvino_backend, "multiplies_int8", lambda: False)
-    with pytest.raises(BackendError, match=r"no VNNI; use --precision fp32"):
+    with pytest.raises(BackendError, match=r"neither VNNI nor AMX; use --backend ort"):
         OpenVinoBackend(Path(int8.path))
-
-
-def test_auto_takes_openvino_for_int8(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "agsr.engines.auto.missing",
-        lambda place: "" if "cpu" in place or "openvino" in place else "no",
-    )
-    assert [c.place for c in candidates("psnr", "int8")] == ["openvino", "ort:cpu"]
-    assert [c.place for c in candidates("psnr", "fp32")] == ["ort:cpu", "openvino"]
 
 
 def test_tensorrt_gets_signed_values_and_nothing_idle(int8: ExportReport) -> None:
     content = Path(int8.path).read_bytes()
-    signed = as_signed(content)
+    signed = as_signed(content, "a")
     graph = onnx.load_model_from_string(signed).graph
     constants = _constants(graph)
     pairs = [
@@ -255,7 +291,15 @@ def test_tensorrt_gets_signed_values_and_nothing_idle(int8: ExportReport) -> Non
     assert all(n.attribute[0].f < 1 for n in graph.node if n.op_type == "LeakyRelu")
     lr = sample_batch(1, 24, 32)
     np.testing.assert_allclose(_run(signed, lr), _run(content, lr), atol=1e-6)
-    assert as_signed(signed) == signed
+    assert as_signed(signed, "a") == signed
+    model = onnx.load_model_from_string(content)
+    for constant in model.graph.initializer:
+        if constant.name == "zero_point":
+            constant.CopyFrom(onnx.numpy_helper.from_array(np.array(0, np.uint8), "zero_point"))
+    with pytest.raises(BuildError, match="a: int8 values that are not around 128"):
+        as_signed(model.SerializeToString(), "a")
+    with pytest.raises(BuildError, match="a: not an ONNX file"):
+        as_signed(b"nonsense", "a")
 
 
 def test_int8_says_what_it_costs_on_photographs_it_was_not_calibrated_on(
