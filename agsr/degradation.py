@@ -76,7 +76,7 @@ def _resize_and_save(image: Image8, height: int, width: int, random: np.random.G
     if random.random() < BLUR:
         image = _blurred(image, image.shape[0] / height, random)
     resampling = _FILTERS[random.integers(len(_FILTERS))]
-    image = np.asarray(Image.fromarray(image).resize((width, height), resampling))
+    image = np.array(Image.fromarray(image).resize((width, height), resampling))
     if random.random() < SHARPENING:
         image = _sharpened(image, random)
     if random.random() < NOISE:
