@@ -263,7 +263,7 @@ def test_selection_follows_the_file(
     [
         ({"backend": "magic"}, "no backend named 'magic'"),
         ({"steps": 0}, "steps is 0; expected 1 to 16"),
-        ({"weights": "nobody"}, "no weights named 'nobody'; shipped: gan, psnr"),
+        ({"weights": "nobody"}, "no weights named 'nobody'; shipped: gan, photo, psnr"),
         ({"weights": "nobody", "backend": "torch"}, "no weights named 'nobody'"),
         ({"weights": "psnr", "steps": 9}, "agsr export --weights psnr --steps 9"),
         ({"weights": "gone.onnx"}, "gone.onnx: no such file"),

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -17,8 +18,12 @@ from agsr.bench.datasets import find_set
 from agsr.bench.quality import evaluate, lpips_alex
 from agsr.catalog import find_checkpoint
 from agsr.checkpoint import load_checkpoint
+from agsr.degradation import through_jpeg
 from agsr.engines.upscaler import Upscaler
 from agsr.export import export_onnx
+from agsr.metrics import psnr_y
+from agsr.processor import multiplies_int8
+from agsr.resize import downscale
 from agsr.tiling import DEFAULT_HALO
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
@@ -75,6 +80,21 @@ def test_gan_weights_keep_colours(data: Path) -> None:
     assert np.abs(np.mean(shifts, axis=0)).max() <= 0.5
 
 
+def test_photo_weights_take_out_what_jpeg_leaves(data: Path) -> None:
+    """On photographs of quality 40, against the weights that were trained on clean ones."""
+    distance = lpips_alex(data / "lpips" / "alexnet.npz")
+    photos = [image.hr for image in list(find_set("Kodak24", data))[::6]]
+    psnr, lpips = {}, {}
+    for name in ("psnr", "gan", "photo"):
+        with Upscaler(name, backend="ort", steps=4, tile=0) as upscaler:
+            made = [upscaler(through_jpeg(downscale(hr), 40)) for hr in photos]
+        pairs = list(zip(made, photos, strict=True))
+        psnr[name] = np.mean([psnr_y(sr, hr) for sr, hr in pairs])
+        lpips[name] = np.mean([distance(sr, hr) for sr, hr in pairs])
+    assert psnr["photo"] > psnr["psnr"] + 0.1
+    assert lpips["photo"] < min(lpips["psnr"], lpips["gan"]) - 0.05
+
+
 def test_fp16_costs_a_hundredth_of_a_decibel_at_most(data: Path, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(find_checkpoint("psnr"))
     path = tmp_path / "half.onnx"
@@ -93,6 +113,17 @@ def test_int8_costs_less_than_a_tenth_of_a_decibel(data: Path, tmp_path: Path) -
     assert report.fidelity.images == 3
     assert 0 < report.fidelity.loss < 0.1
     assert 0 < _psnr(data, "Set5", 1) - _psnr(data, "Set5", 1, path) < 0.1
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
+@pytest.mark.parametrize("steps", [1, 4])
+def test_shipped_int8_costs_a_twentieth_of_a_decibel_at_most(data: Path, steps: int) -> None:
+    if not multiplies_int8():
+        pytest.skip("no VNNI")
+    with Upscaler("psnr", backend="openvino", precision="int8", steps=steps, tile=0) as upscaler:
+        assert upscaler.info.precision == "int8"
+        rows = list(evaluate(upscaler, find_set("Set14", data)))
+    assert 0 < _psnr(data, "Set14", steps) - np.mean([row.psnr for row in rows]) < 0.05
 
 
 @pytest.mark.parametrize("steps", [1, 4])
