@@ -188,9 +188,8 @@ def _too_small(count: int, files: int) -> str:
 
 
 def _blocky(count: int, files: int, weights: str) -> str:
-    which = (
-        "the input is a JPEG file" if files == 1 else f"{count} of {files} inputs are JPEG files"
-    )
+    kind = "is a JPEG file" if count == 1 else "are JPEG files"
+    which = f"the input {kind}" if files == 1 else f"{count} of {files} inputs {kind}"
     return (
         f"note: {which} of quality {BLOCKY} or less, and {weights} enlarges the traces of "
         f"compression, too; -w {WEIGHTS_FOR_FAULTS} was trained to take them out"

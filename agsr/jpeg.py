@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 BLOCKY: Final = 80
-"""Up to this quality, what compression left behind shows in the enlarged picture."""
+"""Up to this quality it is told that there are weights for compressed inputs: at 75 they are nearer
+to the original than others by LPIPS, at 90 as near; see docs/model-card.md."""
 
 _LUMINANCE: Final = np.array(
     [

@@ -54,7 +54,6 @@ class OrtBackend(Backend):
         )
         check_ports(self._session, path)
         place = f"provider '{provider}'"
-        _check_int8(path, metadata.precision, provider)
         self._memory = PROVIDERS[provider].memory
         self._bound_output: Any = None
         self.info = BackendInfo(
@@ -66,6 +65,7 @@ class OrtBackend(Backend):
             model=str(path),
             weights_hash=metadata.weights_hash,
         )
+        _check_int8(path, metadata.precision, provider)
 
     def _run(self, lr: Batch) -> Batch:
         with failures_told(self.info.device, lr.shape):

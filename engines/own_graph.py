@@ -62,6 +62,6 @@ def running_precision(
         can = " or ".join(choices) if graph == "fp32" else graph
         raise BackendError(
             f"{path}: {place} runs {graph} graphs in {can}, not in {asked}; "
-            f"make another with: agsr export --precision {asked}"
+            f"make another with: agsr export -w WEIGHTS --precision {asked}"
         )
     return running

@@ -179,12 +179,12 @@ def _check_what_was_loaded(
     if steps is not None and info.steps != steps:
         raise BackendError(
             f"{path} was exported with {info.steps} steps, asked for {steps}; "
-            f"make it with: agsr export --steps {steps}"
+            f"make it with: agsr export -w WEIGHTS --steps {steps}"
         )
     if precision is not None and info.precision != precision:
         raise BackendError(
             f"{path} is {info.precision}, asked for {precision}; "
-            f"make it with: agsr export --precision {precision}"
+            f"make it with: agsr export -w WEIGHTS --precision {precision}"
         )
 
 

@@ -81,7 +81,7 @@ def test_files_without_a_table_have_no_quality(photos: Path) -> None:
         (["bad.jpg"], "note: the input is a JPEG file of quality 80 or less, and psnr enlarges"),
         (["bad.jpg", "worse.jpg", "good.jpg", "-w", "gan"], "note: 2 of 3 inputs are JPEG files"),
         (["bad.jpg", "--strip"], "-w photo was trained to take them out"),
-        (["bad.jpg", "gone.png"], "note: 1 of 2 inputs are JPEG"),
+        (["bad.jpg", "gone.png"], "note: 1 of 2 inputs is a JPEG file of"),
         (["bad.jpg", "-w", "photo"], None),
         (["bad.jpg", "-q"], None),
         (["bad.jpg", "--separate-alpha"], None),
