@@ -19,7 +19,6 @@ import click
 from agsr.catalog import WEIGHTS_FOR_FAULTS, shipped_names
 from agsr.cli_video import run_videos
 from agsr.errors import printable
-from agsr.jpeg import BLOCKY
 from agsr.options import echo_error, echo_path, open_upscaler
 
 if TYPE_CHECKING:
@@ -160,6 +159,7 @@ def _run_images(
     from agsr.engines.jobs import STREAM
     from agsr.engines.pipeline import process
     from agsr.image import quiet_decoders
+    from agsr.jpeg import BLOCKY
 
     began = time.monotonic()
     with quiet_decoders(), BatchProgress(len(jobs), quiet) as progress:
@@ -188,6 +188,8 @@ def _too_small(count: int, files: int) -> str:
 
 
 def _blocky(count: int, files: int, weights: str) -> str:
+    from agsr.jpeg import BLOCKY
+
     kind = "is a JPEG file" if count == 1 else "are JPEG files"
     which = f"the input {kind}" if files == 1 else f"{count} of {files} inputs {kind}"
     return (

@@ -202,7 +202,7 @@ def test_decoders_do_not_write_to_stderr_themselves(photos: Path) -> None:
 
 def test_damaged_metadata_costs_a_line_not_the_result(photos: Path) -> None:
     exif = b"Exif\0\0MM\0*\0\0\0\x08" + b"\xff" * 40
-    Image.open(PHOTO).crop((0, 0, 16, 16)).save(photos / "odd.jpg", exif=exif)
+    Image.open(PHOTO).crop((0, 0, 16, 16)).save(photos / "odd.jpg", exif=exif, quality=95)
     done = _process("infer", "odd.jpg", "--steps", "1", cwd=photos)
     assert (done.returncode, done.stdout) == (0, "odd_x4.png\n")
     assert all(line.startswith("odd.jpg: ") for line in done.stderr.splitlines())
