@@ -139,29 +139,26 @@ def run_all(
         else:
             options = replace(options, stdin_head=stdin.head)
     images = [job for job in jobs if job not in videos]
-    if images:
-        _run_images(upscaler, images, options, tally, quiet)
+    done = _run_images(upscaler, images, options, tally, quiet) if images else []
     if videos:
         common = {name: getattr(options, name) for name in ("sizing", "strip", "max_pixels")}
         run_videos(upscaler, videos, {**common, **encoding}, tally, quiet, stdin)
     if tally.small and not quiet:
         click.echo(_too_small(tally.small, len(jobs)), err=True)
-    if tally.blocky and not quiet and weights in set(shipped_names()) - {WEIGHTS_FOR_FAULTS}:
-        click.echo(_blocky(tally.blocky, len(images), weights), err=True)
+    if not quiet and weights in set(shipped_names()) - {WEIGHTS_FOR_FAULTS}:
+        _tell_blocky(done, len(images), weights)
 
 
 def _run_images(
     upscaler: Upscaler, jobs: Sequence[Job], options: InferOptions, tally: Tally, quiet: bool
-) -> None:
-    """Upscale files; prints their results and errors, and counts them."""
+) -> list[Job]:
+    """Upscale files; prints their results and errors, and counts them. Those that have results."""
     from agsr.console_infer import BatchProgress
-    from agsr.engines.headers import jpeg_quality
     from agsr.engines.jobs import STREAM
     from agsr.engines.pipeline import process
     from agsr.image import quiet_decoders
-    from agsr.jpeg import BLOCKY
 
-    began = time.monotonic()
+    began, done = time.monotonic(), []
     with quiet_decoders(), BatchProgress(len(jobs), quiet) as progress:
         for outcome in process(upscaler, jobs, options, progress.update):
             with progress.cleared():
@@ -170,11 +167,12 @@ def _run_images(
                 elif outcome.job.target != STREAM:
                     echo_path(outcome.job.target)
             if outcome.size is not None:
+                done.append(outcome.job)
                 tally.done += 1
                 tally.pixels += outcome.size[0] * outcome.size[1]
                 tally.small += not options.sizing.reached(*outcome.size)
-                tally.blocky += (jpeg_quality(outcome.job.source) or BLOCKY + 1) <= BLOCKY
     tally.seconds = time.monotonic() - began
+    return done
 
 
 def _tell_error(message: str, tally: Tally) -> None:
@@ -187,12 +185,21 @@ def _too_small(count: int, files: int) -> str:
     return f"note: {which} smaller than was asked for: four times the input is the most"
 
 
-def _blocky(count: int, files: int, weights: str) -> str:
+def _tell_blocky(done: Sequence[Job], files: int, weights: str) -> None:
+    """Say which weights are made for inputs that are strongly compressed, if there are any."""
+    from agsr.engines.headers import jpeg_quality
+    from agsr.image import quiet_decoders
     from agsr.jpeg import BLOCKY
 
+    with quiet_decoders():
+        qualities = [jpeg_quality(job.source) for job in done]
+    count = sum(quality is not None and quality <= BLOCKY for quality in qualities)
+    if not count:
+        return
     kind = "is a JPEG file" if count == 1 else "are JPEG files"
     which = f"the input {kind}" if files == 1 else f"{count} of {files} inputs {kind}"
-    return (
+    click.echo(
         f"note: {which} of quality {BLOCKY} or less, and {weights} enlarges the traces of "
-        f"compression, too; -w {WEIGHTS_FOR_FAULTS} was trained to take them out"
+        f"compression, too; -w {WEIGHTS_FOR_FAULTS} was trained to take them out",
+        err=True,
     )

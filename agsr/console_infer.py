@@ -109,8 +109,6 @@ class Tally:
     """Of the results, those that are videos."""
     small: int = 0
     """Results smaller than was asked for."""
-    blocky: int = 0
-    """Of the results, those of JPEG files of low quality."""
     pixels: int = 0
     """Of all images that were written."""
     seconds: float = 0.0

@@ -35,6 +35,9 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 """Arithmetic inside an exported graph; ``lr`` and ``sr`` stay float32 in all. ``int8`` is that of
 most convolutions, by Q/DQ pairs; the rest of such a graph is float32."""
 
+INT8_ZERO: Final = 128
+"""The byte that stands for 0 among the values of an int8 graph."""
+
 PREFIX: Final = "agsr."
 """Of the names of our properties in an ONNX file."""
 

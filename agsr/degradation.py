@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from agsr.contract import SCALE
-from agsr.resize import downscale
+from agsr.resize import downscale, small_size
 
 Degradation = Literal["bicubic", "photo"]
 """How LR images are made of HR images: by the field's bicubic alone, or by `degrade`."""
@@ -60,9 +60,7 @@ def degrade(hr: Image8, random: np.random.Generator) -> Image8:
     Raises:
         ValueError: A side is not a positive multiple of 4.
     """
-    if hr.shape[0] % SCALE or hr.shape[1] % SCALE or 0 in hr.shape:
-        raise ValueError(f"image is {hr.shape[:2]}; crop it to multiples of {SCALE} first")
-    height, width = (side // SCALE for side in hr.shape[:2])
+    height, width = small_size(hr)
     if random.random() < CLEAN:
         return downscale(hr)
     image = hr

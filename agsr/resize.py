@@ -31,9 +31,18 @@ def downscale(image: Image8) -> Image8:
     Raises:
         ValueError: A side is not a positive multiple of 4.
     """
+    return _resize(image, *small_size(image))
+
+
+def small_size(image: NDArray[Any]) -> tuple[int, int]:
+    """Height and width of the LR image of an HR image ``(H, W[, C])``.
+
+    Raises:
+        ValueError: A side is not a positive multiple of 4.
+    """
     if image.shape[0] % SCALE or image.shape[1] % SCALE or 0 in image.shape:
         raise ValueError(f"image is {image.shape[:2]}; crop it to multiples of {SCALE} first")
-    return _resize(image, image.shape[0] // SCALE, image.shape[1] // SCALE)
+    return image.shape[0] // SCALE, image.shape[1] // SCALE
 
 
 def upscale(image: Image8) -> Image8:

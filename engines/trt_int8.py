@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from agsr.contract import INT8_ZERO
 from agsr.errors import BuildError
 from agsr.optional import require
 
 VERSION = 1
 """Of what `as_signed` makes; another one lets cached engines be built anew."""
-
-ZERO = 128
-"""The byte that stands for 0."""
 
 
 def as_signed(content: bytes, source: str) -> bytes:
@@ -42,8 +40,10 @@ def as_signed(content: bytes, source: str) -> bytes:
     if not unsigned:
         return content
     for constant in unsigned:
-        if not (onnx.numpy_helper.to_array(constant) == ZERO).all():
-            raise BuildError(f"{source}: int8 values that are not around {ZERO}: {constant.name}")
+        if not (onnx.numpy_helper.to_array(constant) == INT8_ZERO).all():
+            raise BuildError(
+                f"{source}: int8 values that are not around {INT8_ZERO}: {constant.name}"
+            )
         constant.CopyFrom(onnx.numpy_helper.from_array(np.array(0, np.int8), constant.name))
     _remove_idle(graph)
     _round_joins(onnx, graph)

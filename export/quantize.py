@@ -14,11 +14,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from agsr.contract import INT8_ZERO
 from agsr.data import Pair
 from agsr.export.calibration import magnitudes
-
-ZERO = 128
-"""The byte that stands for 0."""
 
 LARGEST = 127
 """The largest magnitude of an 8-bit value."""
@@ -117,7 +115,7 @@ def _rounding_values(
             if name in largest:
                 reader.input[index] = f"{name}_rounded"
     read = {name for node in graph.node for name in node.input}
-    graph.initializer.append(numpy_helper.from_array(np.array(ZERO, np.uint8), _ZERO_NAME))
+    graph.initializer.append(numpy_helper.from_array(np.array(INT8_ZERO, np.uint8), _ZERO_NAME))
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         nodes.append(node)

@@ -10,7 +10,7 @@ time. --save and --results put another program's results into the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -68,7 +68,9 @@ def main(
 ) -> None:
     """Print the table."""
     faults = chosen or tuple(FAULTS)
-    inputs = [Input(image, index, fault) for fault in faults for index, image in _images(name)]
+    inputs = [
+        Input(image, index, fault) for fault in faults for index, image in enumerate(find_set(name))
+    ]
     if save:
         save.mkdir(parents=True, exist_ok=True)
         for one in inputs:
@@ -101,10 +103,6 @@ class Input:
         self.lr = np.ascontiguousarray(FAULTS[fault](self.hr, index))
         self.fault = fault
         self.file = f"{image.name}-{fault.replace(' ', '')}.png"
-
-
-def _images(name: str) -> Iterator[tuple[int, TestImage]]:
-    yield from enumerate(find_set(name))
 
 
 def _enlarged(upscaler: Upscaler, one: Input) -> Image8:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,12 @@ from agsr.export import export_onnx
 from agsr.generator import Generator, GeneratorConfig
 from agsr.image import read_rgb
 from agsr.networks import build, make_config
+from agsr.processor import multiplies_int8
 
+INT8_BY_OPENVINO = pytest.mark.skipif(
+    find_spec("openvino") is None or not multiplies_int8(),
+    reason="no OpenVINO for this platform, or no VNNI",
+)
 ROOT = Path(__file__).parents[1]
 PHOTO = ROOT / "examples" / "astronaut.png"
 

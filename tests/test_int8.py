@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -13,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 from click.testing import CliRunner
-from conftest import small_baseline
+from conftest import INT8_BY_OPENVINO, small_baseline
 from numpy.typing import NDArray
 
 from agsr import processor
@@ -31,7 +30,6 @@ from agsr.errors import BackendError, BuildError, ExportError, ModelError
 from agsr.export import ExportReport, export_onnx
 from agsr.export.calibration import magnitudes, read_calibration
 from agsr.export.verify import SHAPES, sample_batch
-from agsr.processor import multiplies_int8
 
 ADA = BuildOptions(targets=("sm89",))
 EXACT = {
@@ -202,10 +200,8 @@ def test_other_networks_keep_their_ends_exact(name: str, photos: Path, tmp_path:
     assert rounded == [False, *[True] * (len(rounded) - 2), False]
 
 
-@pytest.mark.parametrize("backend", ["ort", "openvino"])
+@pytest.mark.parametrize("backend", ["ort", pytest.param("openvino", marks=INT8_BY_OPENVINO)])
 def test_it_runs_at_any_size(int8: ExportReport, shipped: Checkpoint, backend: str) -> None:
-    if backend == "openvino" and (find_spec("openvino") is None or not multiplies_int8()):
-        pytest.skip("no wheel for this platform, or no VNNI")
     with (
         open_backend(backend, int8.path, precision="int8") as rounded,
         open_backend("torch", "psnr", steps=2) as exact,
@@ -219,11 +215,9 @@ def test_it_runs_at_any_size(int8: ExportReport, shipped: Checkpoint, backend: s
             assert difference.max() < 0.1
 
 
-@pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
+@INT8_BY_OPENVINO
 def test_openvino_rounds_as_onnx_runtime_does(int8: ExportReport) -> None:
     """With signed values its errors were several times as large."""
-    if not multiplies_int8():
-        pytest.skip("no VNNI")
     with (
         open_backend("openvino", int8.path) as here,
         open_backend("ort", int8.path) as there,

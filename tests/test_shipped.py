@@ -6,13 +6,12 @@ import os
 import subprocess
 import sys
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from conftest import PHOTO, ROOT
+from conftest import INT8_BY_OPENVINO, PHOTO, ROOT
 
 from agsr.bench.datasets import find_set
 from agsr.bench.quality import evaluate, lpips_alex
@@ -22,7 +21,6 @@ from agsr.degradation import through_jpeg
 from agsr.engines.upscaler import Upscaler
 from agsr.export import export_onnx
 from agsr.metrics import psnr_y
-from agsr.processor import multiplies_int8
 from agsr.resize import downscale
 from agsr.tiling import DEFAULT_HALO
 
@@ -115,11 +113,9 @@ def test_int8_costs_less_than_a_tenth_of_a_decibel(data: Path, tmp_path: Path) -
     assert 0 < _psnr(data, "Set5", 1) - _psnr(data, "Set5", 1, path) < 0.1
 
 
-@pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
+@INT8_BY_OPENVINO
 @pytest.mark.parametrize("steps", [1, 4])
 def test_shipped_int8_costs_a_twentieth_of_a_decibel_at_most(data: Path, steps: int) -> None:
-    if not multiplies_int8():
-        pytest.skip("no VNNI")
     with Upscaler("psnr", backend="openvino", precision="int8", steps=steps, tile=0) as upscaler:
         assert upscaler.info.precision == "int8"
         rows = list(evaluate(upscaler, find_set("Set14", data)))
