@@ -7,6 +7,11 @@ import platform
 from functools import cache
 from pathlib import Path
 
+from agsr.errors import BackendError
+
+ISA_VARIABLE = "AGSR_MAX_CPU_ISA"
+"""Environment variable that hides processor features above a level; see `hidden`."""
+
 CPU_INFO = Path("/proc/cpuinfo")
 """Where Linux describes the processor; elsewhere its features are not known."""
 
@@ -17,7 +22,13 @@ NOTABLE = (
 )
 """Features on which the speed of a network depends, as Linux names them, x86-64 before ARM."""
 
+_REDUCED = ("avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "amx_fp16", "bf16", "i8mm")
+_LEVELS = {
+    "avx512": frozenset({*_REDUCED, "amx_tile"}),
+    "avx2": frozenset({*_REDUCED, "amx_tile", "avx512f", "avx_vnni", "avx512_vnni"}),
+}
 _BF16 = frozenset({"amx_bf16", "avx512_bf16"})
+_FP16 = frozenset({"amx_fp16", "avx512_fp16"})
 _INT8 = frozenset({"amx_int8", "avx512_vnni", "avx_vnni"})
 
 
@@ -27,24 +38,55 @@ def processor() -> str:
     return _field("model name") or platform.processor() or platform.machine()
 
 
-@cache
 def features() -> tuple[str, ...]:
-    """Those of `NOTABLE` that it has; empty where the system doesn't tell."""
+    """Return those of `NOTABLE` that it has and that aren't `hidden`; empty where unknown."""
     flags = _flags()
     return tuple(name for name in NOTABLE if name in flags)
 
 
+def features_known() -> bool:
+    """Return True if the system lists the processor's features, as Linux does."""
+    return bool(_flags())
+
+
 def multiplies_bf16() -> bool:
-    """Whether it multiplies bf16 by itself (AMX or AVX512-BF16); emulated, that is slower."""
-    return bool(_BF16 & set(features()))
+    """Return True if the processor has bf16 products (AMX, AVX512-BF16); emulation is slower.
+
+    False where the features are unknown; a runtime may know more, see
+    `agsr.engines.openvino_session.computes_bf16`.
+    """
+    return bool(_BF16 & _flags())
+
+
+def multiplies_fp16() -> bool:
+    """Return True if the processor has fp16 products (AMX, AVX512-FP16); False where unknown."""
+    return bool(_FP16 & _flags())
 
 
 def multiplies_int8() -> bool:
-    """Whether it sums products of bytes in 32 bits (VNNI, AMX); older ones do in 16, and overflow.
+    """Return True if products of bytes are summed in 32 bits (VNNI, AMX); in 16 they overflow.
 
-    True where the system doesn't tell, as on Windows.
+    True where the features are unknown, as on Windows.
     """
     return not _flags() or bool(_INT8 & _flags())
+
+
+def hidden() -> frozenset[str]:
+    """Return the features hidden by ``AGSR_MAX_CPU_ISA``: none, or those above a level.
+
+    ``avx2`` hides AVX-512, VNNI, AMX and bf16, ``avx512`` AMX and bf16 only. What runs here then
+    is chosen, and refused, as on such a processor. oneDNN and torch read variables of their own,
+    ``ONEDNN_MAX_CPU_ISA`` and ``ATEN_CPU_CAPABILITY``.
+
+    Raises:
+        BackendError: The variable names no such level.
+    """
+    level = os.environ.get(ISA_VARIABLE, "").lower()
+    if level and level not in _LEVELS:
+        raise BackendError(
+            f"{ISA_VARIABLE} is '{level}'; expected {' or '.join(sorted(_LEVELS))}, or unset it"
+        )
+    return _LEVELS[level] if level else frozenset()
 
 
 def thread_count(asked: int | None) -> int:
@@ -62,8 +104,8 @@ def memory() -> int | None:
 
 
 def _flags() -> frozenset[str]:
-    """All features, as Linux names them; empty where the system doesn't tell."""
-    return frozenset((_field("flags") or _field("Features")).split())
+    """Return all features by their names on Linux, less the hidden ones; empty where unknown."""
+    return frozenset((_field("flags") or _field("Features")).split()) - hidden()
 
 
 def _field(name: str) -> str:

@@ -17,11 +17,12 @@ from agsr.catalog import ONNX_SUFFIX, is_path
 from agsr.contract import PREFIX
 from agsr.engines.cuda import check_driver
 from agsr.engines.onnx_content import read_properties
+from agsr.engines.openvino_session import computes_bf16
 from agsr.engines.ort_session import available_providers
 from agsr.engines.timings import Timings
 from agsr.engines.trt_api import MODULES
 from agsr.errors import BackendError, MissingDependencyError, ModelError
-from agsr.processor import multiplies_bf16
+from agsr.processor import multiplies_bf16, multiplies_int8
 
 PLACES = ("trt", "ort:cuda", "openvino", "ort:cpu", "torch")
 """``BACKEND[:PROVIDER_OR_DEVICE]``, in the usual order. OpenVINO has its place where it computes in
@@ -72,10 +73,13 @@ def candidates(
     if weights.endswith(ONNX_SUFFIX):
         places = [place for place in places if not place.startswith("torch")]
     found = [Candidate(place, precision or own_precision(place, weights)) for place in places]
-    if is_path(weights):  # what was measured are the shipped weights
-        return _by_habit(found, _told_precision(weights))
+    graph = _told_precision(weights) if is_path(weights) else None
     timings = Timings.kept() if timings is None else timings
-    return _by_time(found, timings, work) if timings else _by_habit(found)
+    if timings and not is_path(weights):  # what was measured are the shipped weights
+        ordered = _by_time(found, timings, work)
+    else:
+        ordered = _by_habit(found, graph)
+    return sorted(ordered, key=lambda candidate: not _can_compute(candidate, graph))
 
 
 def present() -> list[str]:
@@ -107,7 +111,24 @@ def own_precision(place: str, weights: str) -> str | None:
         return None
     if place == "trt":
         return "fp16"
-    return "bf16" if place in ("openvino", "torch", "torch:cpu") and multiplies_bf16() else "fp32"
+    if place == "openvino":
+        return "bf16" if computes_bf16() else "fp32"
+    return "bf16" if place in ("torch", "torch:cpu") and multiplies_bf16() else "fp32"
+
+
+def _can_compute(candidate: Candidate, graph: str | None) -> bool:
+    """Return False if the place is known to refuse this precision on this processor.
+
+    Args:
+        candidate: Place and precision.
+        graph: Precision of a file; None for shipped weights.
+    """
+    precision = graph or candidate.precision
+    if candidate.place == "openvino":
+        if precision == "int8":
+            return multiplies_int8()
+        return precision != "bf16" or graph == "bf16" or computes_bf16()
+    return not (candidate.place.startswith("ort:") and precision == "bf16")
 
 
 def _told_precision(weights: str) -> str | None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from agsr.backend import Backend, BackendInfo, Batch, failures_told
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata
 from agsr.engines.onnx_content import read_properties
-from agsr.engines.openvino_session import PRECISIONS, open_compiled
+from agsr.engines.openvino_session import PRECISIONS, computes_bf16, open_compiled
 from agsr.engines.own_graph import check_file, check_ports, running_precision
 from agsr.errors import BackendError, ModelError
-from agsr.processor import multiplies_bf16, multiplies_int8
+from agsr.processor import multiplies_int8
 from agsr.tiling import AUTO_AREA_BF16
 
 
@@ -21,7 +21,8 @@ class OpenVinoBackend(Backend):
         path: ONNX file.
         precision: Arithmetic. Of an fp32 graph, one of
             `agsr.engines.openvino_session.PRECISIONS`; any other graph has its own, which this must
-            name. None takes what is there, of an fp32 graph fp32.
+            name, and runs in fp32 where the processor lacks bf16. None takes what is there, of an
+            fp32 graph fp32.
         threads: At most one per core; None means one per core.
 
     Raises:
@@ -42,10 +43,10 @@ class OpenVinoBackend(Backend):
         running = running_precision(path, metadata.precision, precision, PRECISIONS, "openvino")
         if running == "int8" and not multiplies_int8():
             raise BackendError(
-                f"{path}: int8 sums overflow on this processor, which has neither VNNI nor AMX; "
-                "use --backend ort, or fp32 weights"
+                f"{path}: int8 sums overflow in OpenVINO on this processor, which has neither VNNI "
+                "nor AMX; use --precision fp32, which is faster here, or --backend ort"
             )
-        hint = _arithmetic(running)
+        hint = _arithmetic(metadata.precision, running)
         if hint == "bf16":
             self.bytes_per_pixel, self.tile_area = 3_000, AUTO_AREA_BF16
         self._session = open_compiled(path, hint, threads, keep=True)
@@ -66,8 +67,11 @@ class OpenVinoBackend(Backend):
             return sr
 
 
-def _arithmetic(precision: str) -> str:
-    """OpenVINO's hint: the rest of an int8 graph may be bf16; fp16 is multiplied in fp32."""
-    if precision == "int8" and multiplies_bf16():
-        return "bf16"
-    return precision if precision in PRECISIONS else "fp32"
+def _arithmetic(graph: str, running: str) -> str:
+    """OpenVINO's hint for a graph: bf16 graphs, and what int8 graphs leave in floats, gain by bf16.
+
+    Where bf16 gains nothing they are computed in fp32, as fp16 graphs are everywhere.
+    """
+    if graph in ("int8", "bf16"):
+        return "bf16" if computes_bf16() else "fp32"
+    return running if running in PRECISIONS else "fp32"

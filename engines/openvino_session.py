@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from agsr.catalog import sha256
 from agsr.contract import INPUT_NAME, OUTPUT_NAME
 from agsr.engines.compiled_cache import CompiledCache
-from agsr.errors import BackendError, ModelError
+from agsr.errors import BackendError, MissingDependencyError, ModelError
 from agsr.optional import require
-from agsr.processor import thread_count
+from agsr.processor import features_known, hidden, multiplies_bf16, thread_count
 
 PRECISIONS: Mapping[str, str] = {"fp32": "f32", "bf16": "bf16"}
 """Arithmetic that an fp32 graph can run in, with OpenVINO's names."""
@@ -110,6 +110,8 @@ def open_compiled(
     if precision not in PRECISIONS:
         raise BackendError(f"openvino runs in {' or '.join(PRECISIONS)}, not in {precision}")
     core, runtime = _runtime()
+    if precision == "bf16" and "BF16" not in runtime["capabilities"]:
+        raise _refused(precision, "f32")
     options = {
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": "NO",  # reading and writing files need the same cores
@@ -126,12 +128,44 @@ def open_compiled(
             raise ModelError(f"{path}: OpenVINO can't compile it: {_reason(error)}") from None
         found = compiled.get_property(_HINT).get_type_name()
         if found != options[_HINT]:
-            raise BackendError(f"OpenVINO computes in {found} on this processor, not {precision}")
+            raise _refused(precision, found)
         return OpenVinoSession(compiled)
 
     if not keep:
         return load()
     return CompiledCache().get({"onnx": sha256(path), "options": options, **runtime}, load)
+
+
+def _refused(precision: str, found: str) -> BackendError:
+    """OpenVINO itself computes in another precision then, without an error."""
+    return BackendError(
+        f"OpenVINO computes in {found} on this processor, not {precision}; use --precision fp32"
+    )
+
+
+def computes_bf16() -> bool:
+    """Return True if OpenVINO has bf16 kernels for this processor and they gain speed.
+
+    The system's list of features decides where there is one: OpenVINO also offers bf16 where it is
+    emulated. Elsewhere (Windows, macOS) OpenVINO is asked; False if it can't be loaded.
+    """
+    if features_known():
+        return multiplies_bf16()
+    try:
+        return "BF16" in capabilities()
+    except (BackendError, MissingDependencyError):
+        return False
+
+
+def capabilities() -> list[str]:
+    """Return what OpenVINO can compute in on this processor, by its names (``BF16``, ``INT8``).
+
+    Raises:
+        BackendError: OpenVINO can't be loaded.
+        MissingDependencyError: openvino is not installed.
+    """
+    found: list[str] = _runtime()[1]["capabilities"]
+    return found
 
 
 def _runtime() -> tuple[Any, dict[str, Any]]:
@@ -142,12 +176,18 @@ def _runtime() -> tuple[Any, dict[str, Any]]:
         return core, {
             "runtime": f"openvino {openvino.get_version()}",
             "processor": core.get_property(_DEVICE, "FULL_DEVICE_NAME"),
-            "capabilities": sorted(core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")),
+            "capabilities": _offered(core),
         }
     except (ImportError, AttributeError, RuntimeError) as error:
         raise BackendError(
             f"OpenVINO is installed, but can't be loaded: {_reason(error)}"
         ) from None
+
+
+def _offered(core: Any) -> list[str]:
+    """A core's capabilities; on x86-64, bf16 needs AVX-512 that isn't hidden."""
+    found: list[str] = sorted(core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
+    return [name for name in found if not (name == "BF16" and "avx512f" in hidden())]
 
 
 @cache

@@ -17,6 +17,7 @@ from agsr.engines.ort_session import PROVIDERS, open_session
 from agsr.engines.own_graph import check_file, check_ports, running_precision
 from agsr.errors import BackendError, MissingDependencyError
 from agsr.optional import require
+from agsr.processor import multiplies_int8
 
 _log = logging.getLogger(__name__)
 
@@ -124,4 +125,5 @@ def _check_int8(path: Path, precision: str, provider: str) -> None:
     if provider == "tensorrt-rtx":
         raise BackendError(f"{path}: TensorRT takes int8 by --backend trt, which makes it signed")
     if provider == "cpu":
-        _log.warning("%s: ONNX Runtime computes int8 slower than fp32; OpenVINO is faster", path)
+        better = "--backend openvino is faster" if multiplies_int8() else "use --precision fp32"
+        _log.warning("%s: ONNX Runtime computes int8 slower than fp32; %s", path, better)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -12,9 +13,12 @@ import numpy as np
 from agsr.backend import Backend, BackendInfo, Batch, tells_of_memory
 from agsr.errors import BackendError, first_line
 from agsr.optional import require
+from agsr.processor import features_known, multiplies_bf16, multiplies_fp16
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_log = logging.getLogger(__name__)
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 """Arithmetic that torch can run the network in."""
@@ -67,6 +71,8 @@ class TorchBackend(Backend):
         except (RuntimeError, AssertionError) as error:
             reason = first_line(error)
             raise BackendError(f"torch can't use the device '{device}': {reason}") from None
+        if self._device.type == "cpu" and _emulated(precision):
+            _log.warning("torch emulates %s on this processor, more slowly than fp32", precision)
         types = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
         self._autocast_type = types[precision]
         self._steps = steps
@@ -144,3 +150,10 @@ def _exact_convolutions() -> AbstractContextManager[None]:
     import torch
 
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+
+
+def _emulated(precision: str) -> bool:
+    """Return True if the processor is known to lack this arithmetic."""
+    if precision == "fp16":
+        return features_known() and not multiplies_fp16()
+    return precision == "bf16" and features_known() and not multiplies_bf16()

@@ -13,16 +13,25 @@ import torch
 from numpy.typing import NDArray
 from stubs import Repeat as Repeat
 
+from agsr import processor
 from agsr.checkpoint import Checkpoint, save_checkpoint
+from agsr.engines.openvino_session import capabilities
 from agsr.export import export_onnx
 from agsr.generator import Generator, GeneratorConfig
 from agsr.image import read_rgb
 from agsr.networks import build, make_config
-from agsr.processor import multiplies_int8
+from agsr.processor import ISA_VARIABLE, multiplies_int8
 
+NEEDS_OPENVINO = pytest.mark.skipif(
+    find_spec("openvino") is None, reason="no OpenVINO wheel for this platform"
+)
 INT8_BY_OPENVINO = pytest.mark.skipif(
     find_spec("openvino") is None or not multiplies_int8(),
-    reason="no OpenVINO for this platform, or no VNNI",
+    reason="no OpenVINO wheel for this platform, or the processor lacks VNNI",
+)
+BF16_BY_OPENVINO = pytest.mark.skipif(
+    find_spec("openvino") is None or "BF16" not in capabilities(),
+    reason="OpenVINO computes no bf16 on this processor",
 )
 ROOT = Path(__file__).parents[1]
 PHOTO = ROOT / "examples" / "astronaut.png"
@@ -74,6 +83,22 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AGSR_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+Processor = Callable[..., None]
+
+
+@pytest.fixture
+def play_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Processor:
+    """Plays a processor with these features, whatever this one has; none means unknown."""
+
+    def play(*features: str) -> None:
+        line = f"flags : fpu {' '.join(features)}\n" if features else ""
+        (tmp_path / "cpuinfo").write_text(line)
+        monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "cpuinfo")
+        monkeypatch.delenv(ISA_VARIABLE, raising=False)
+
+    return play
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import json
 import logging
 import re
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,10 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from conftest import PHOTO
+from conftest import NEEDS_OPENVINO, PHOTO, Processor
 from PIL import Image
 from stubs import Repeat
 
-from agsr import processor
 from agsr.catalog import find_onnx
 from agsr.cli import main
 from agsr.engines import auto
@@ -38,12 +36,12 @@ Machine = Callable[..., None]
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+def machine(play_processor: Processor, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Plays a machine with these places, whose processor has bf16 units or not."""
 
     def play(*places: str, bf16: bool = False) -> None:
         monkeypatch.setattr(auto, "missing", lambda place: "" if place in places else "not here")
-        monkeypatch.setattr(auto, "multiplies_bf16", lambda: bf16)
+        play_processor("avx512_vnni", *(["avx512_bf16"] if bf16 else []))
         monkeypatch.setattr(auto, "_has_driver", lambda: "trt" in places)
 
     return play
@@ -87,9 +85,34 @@ def test_files_go_where_their_precision_gains(
     assert _names(str(tmp_path / "own.onnx")) == ["ort:cpu", "openvino"]
 
 
-def test_int8_goes_to_openvino_before_onnx_runtime(machine: Machine) -> None:
+def test_int8_goes_to_openvino_before_onnx_runtime(
+    machine: Machine, play_processor: Processor
+) -> None:
     machine(*ON_CPU)
     assert _names("psnr", "int8")[:2] == ["openvino int8", "ort:cpu int8"]
+    play_processor("avx2")
+    assert _names("psnr", "int8")[0] == "ort:cpu int8"
+
+
+def test_what_would_refuse_a_precision_comes_last(
+    machine: Machine, play_processor: Processor, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine(*ON_CPU)
+    play_processor("avx2")
+    assert _names("psnr", "bf16") == ["torch bf16", "openvino bf16", "ort:cpu bf16"]
+    with open_backend("auto", "psnr", steps=1, precision="bf16") as backend:
+        assert (backend.info.name, backend.info.precision) == ("torch", "bf16")
+    (record,) = caplog.records
+    assert record.getMessage() == "torch emulates bf16 on this processor, more slowly than fp32"
+
+
+def test_timings_do_not_bring_back_what_would_refuse(
+    machine: Machine, play_processor: Processor
+) -> None:
+    machine(*ON_CPU)
+    play_processor("avx2")
+    measured = _timings(openvino_bf16=(0.1, 1), torch_bf16=(0.1, 90))
+    assert _names("psnr", "bf16", timings=measured)[0] == "torch bf16"
 
 
 def test_threads_leave_what_can_be_told_their_number(machine: Machine) -> None:
@@ -213,7 +236,9 @@ def test_a_damaged_file_is_told_once(
     assert not caplog.records
 
 
-def test_precision_auto_is_the_backends_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_auto_is_the_backends_own(
+    play_processor: Processor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[Any] = []
 
     def fake(_: Path, **options: Any) -> Repeat:
@@ -224,44 +249,13 @@ def test_precision_auto_is_the_backends_own(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("agsr.engines.select.OpenVinoBackend", fake)
     monkeypatch.setattr("agsr.engines.select.TorchBackend", fake)
-    for bf16 in (True, False):
-        monkeypatch.setattr(auto, "multiplies_bf16", lambda bf16=bf16: bf16)
+    for feature in ("avx512_bf16", "avx2"):
+        play_processor(feature)
         open_backend("openvino", "psnr", steps=1, precision="auto")
         open_backend("openvino", "psnr", steps=1)
         open_backend("torch", "psnr", precision="auto")
         open_backend("torch", "psnr", device="cuda:1", precision="auto")
     assert asked == ["bf16", None, "bf16", "fp32", "fp32", None, "fp32", "fp32"]
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "found", "bf16"),
-    [
-        (
-            "model name\t: Xeon\nflags\t\t: fpu avx2 avx512f avx512_bf16 amx_tile amx_bf16\n",
-            "Xeon",
-            ("avx2", "avx512f", "avx512_bf16", "amx_bf16"),
-            True,
-        ),
-        ("model name\t: Zen 4\nflags\t: avx512_bf16\n", "Zen 4", ("avx512_bf16",), True),
-        ("model name\t: Old\nflags\t: fpu avx2 avx512_bf16x\n", "Old", ("avx2",), False),
-        ("processor : 0\nFeatures : fp asimd bf16\n", None, ("asimd", "bf16"), False),
-        ("", None, (), False),
-    ],
-)
-def test_features_are_those_linux_tells(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    text: str,
-    name: str | None,
-    found: tuple[str, ...],
-    bf16: bool,
-) -> None:
-    (tmp_path / "cpuinfo").write_text(text)
-    monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "cpuinfo")
-    monkeypatch.setattr(processor, "features", processor.features.__wrapped__)
-    assert name in (None, processor.processor.__wrapped__())
-    assert processor.features() == found
-    assert processor.multiplies_bf16() is bf16
 
 
 def test_pixels_are_counted_by_the_headers_until_there_are_enough(tmp_path: Path) -> None:
@@ -288,7 +282,7 @@ def test_infer_tells_what_runs_and_why(tmp_path: Path) -> None:
     assert "asked for" in explicit.stderr
 
 
-@pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
+@NEEDS_OPENVINO
 def test_openvino_in_fp32_is_onnx_runtime_at_any_size_and_number_of_threads(
     onnx_file: Callable[[int], Path],
 ) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import Repeat
+from conftest import BF16_BY_OPENVINO, NEEDS_OPENVINO, Processor, Repeat
 
 from agsr.backend import Batch
 from agsr.catalog import find_onnx, shipped_names, shipped_steps
@@ -26,6 +26,7 @@ from agsr.engines.select import open_backend
 from agsr.engines.torch_backend import TorchBackend
 from agsr.errors import AgsrError, BackendError, CheckpointError, ModelError
 from agsr.export.verify import sample_batch
+from agsr.processor import ISA_VARIABLE
 
 OPENVINO = [OpenVinoBackend] if find_spec("openvino") else []  # no wheel for every platform
 
@@ -65,23 +66,35 @@ def test_every_available_provider_gives_the_same(onnx_file: Callable[[int], Path
             np.testing.assert_allclose(backend.upscale(lr), reference, atol=1e-4)
 
 
-@pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
+@pytest.mark.parametrize(
+    ("precision", "least", "largest"),
+    [
+        pytest.param("fp32", 0, 1e-4, marks=NEEDS_OPENVINO),
+        pytest.param("bf16", 1e-4, 0.05, marks=BF16_BY_OPENVINO),
+    ],
+)
 def test_openvino_computes_in_the_precision_it_is_asked_for(
-    onnx_file: Callable[[int], Path],
+    onnx_file: Callable[[int], Path], precision: str, least: float, largest: float
 ) -> None:
     lr = sample_batch(1, 40, 40)
     exact = OrtBackend(onnx_file(2))
-    for precision, largest in (("fp32", 1e-4), ("bf16", 0.05)):
-        with OpenVinoBackend(onnx_file(2), precision=precision) as backend:
-            assert backend.info.precision == precision
-            assert backend.info.weights_hash == exact.info.weights_hash
-            difference = np.abs(backend.upscale(lr) - exact.upscale(lr)).max()
-            assert difference < largest
-            assert (difference > 1e-4) == (precision == "bf16")  # it really is
-            assert (backend.tile_area > exact.tile_area) == (precision == "bf16")
+    with OpenVinoBackend(onnx_file(2), precision=precision) as backend:
+        assert backend.info.precision == precision
+        assert backend.info.weights_hash == exact.info.weights_hash
+        assert least <= np.abs(backend.upscale(lr) - exact.upscale(lr)).max() < largest
+        assert (backend.tile_area > exact.tile_area) == (precision == "bf16")
 
 
-@pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
+@NEEDS_OPENVINO
+def test_openvino_refuses_bf16_where_the_processor_lacks_it(
+    onnx_file: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ISA_VARIABLE, "avx2")
+    with pytest.raises(BackendError, match=r"in f32 .* not bf16; use --precision fp32"):
+        OpenVinoBackend(onnx_file(1), precision="bf16")
+
+
+@NEEDS_OPENVINO
 def test_openvino_runs_shipped_fp16_weights() -> None:
     """Whose input and output have a cast beside them, and so a second name in OpenVINO."""
     lr = sample_batch(1, 24, 24)
@@ -93,7 +106,7 @@ def test_openvino_runs_shipped_fp16_weights() -> None:
         assert np.abs(half.upscale(lr) - exact.upscale(lr)).max() < 4e-3
 
 
-@pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
+@NEEDS_OPENVINO
 def test_a_signal_after_openvino_went_on_another_thread_is_no_crash(
     onnx_file: Callable[[int], Path],
 ) -> None:
@@ -111,7 +124,7 @@ def test_a_signal_after_openvino_went_on_another_thread_is_no_crash(
     assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
 
 
-@pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
+@NEEDS_OPENVINO
 def test_openvinos_results_stay_the_callers(onnx_file: Callable[[int], Path]) -> None:
     with OpenVinoBackend(onnx_file(1)) as backend:
         first = backend.upscale(sample_batch(1, 9, 8))
@@ -176,7 +189,7 @@ def test_a_precision_that_the_processor_lacks_is_refused(
 
 
 def test_auto_does_without_an_openvino_that_is_broken(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    play_processor: Processor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:
         raise RuntimeError("Exception from core.cpp:1:\nno plugin for CPU\n\n")
@@ -186,7 +199,7 @@ def test_auto_does_without_an_openvino_that_is_broken(
     vars(broken).update(Core=fail)
     monkeypatch.setitem(sys.modules, "openvino", broken)
     monkeypatch.setattr("agsr.engines.auto.missing", lambda place: "" if place in both else "gone")
-    monkeypatch.setattr("agsr.engines.auto.multiplies_bf16", lambda: True)
+    play_processor("avx512_bf16")
     with open_backend("auto", "psnr", steps=1) as backend:
         assert backend.info.name == "ort"
     assert "can't be loaded: no plugin for CPU; running on ort:cpu fp32 instead" in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib.util import find_spec
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -66,9 +67,12 @@ def test_products_have_a_believable_rate(
     monkeypatch.setattr(limit, "SIDE", 512)
     found, flops, run = matrix_product(contender, info)
     run()
-    rate = flops / seconds(run)
     assert (found, flops) == (library, 2 * 512**3)
-    assert 1e8 < rate < 1e14
+    square = np.ones((512, 512), np.float32)
+    mine, numpys = (
+        min(seconds(product) for _ in range(3)) for product in (run, lambda: square @ square)
+    )
+    assert 1e-2 < mine / numpys < 1e2  # it does what it is said to, on whatever machine
 
 
 def test_a_precision_that_is_emulated_gets_smaller_matrices(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,10 +117,8 @@ def test_an_answer_that_never_comes_ends_the_process() -> None:
     worker._patience = 0.2
     with pytest.raises(BackendError, match=r"^no answer within 0\.2 s"):
         worker.upscale(LR[0, 0])
-    started = time.perf_counter()
+    assert _children() == before  # ended already, not after the minute that it would sleep
     worker.close()
-    assert time.perf_counter() - started < 2
-    assert _children() == before
 
 
 def test_a_busy_process_is_ended_by_force(monkeypatch: pytest.MonkeyPatch) -> None:

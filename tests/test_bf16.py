@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import BF16_BY_OPENVINO
 
 from agsr import Upscaler
 from agsr.bench.datasets import ImageSet, TestImage, find_set
@@ -36,13 +36,10 @@ def test_auto_loses_next_to_nothing_by_bf16(data: Path) -> None:
         assert _loss(auto, exact, list(find_set("Set14", data))) <= LARGEST_LOSS
 
 
-CHOSEN_WHEN_RUN = ["torch", *(["openvino"] if find_spec("openvino") else [])]
-
-
 @pytest.mark.data
-@pytest.mark.parametrize("backend", CHOSEN_WHEN_RUN)
+@pytest.mark.parametrize("backend", ["torch", pytest.param("openvino", marks=BF16_BY_OPENVINO)])
 def test_bf16_loses_next_to_nothing_on_any_processor(data: Path, backend: str) -> None:
-    """Emulated or not, it is the same function; on the smallest images, since it may be slow."""
+    """Emulated by torch or not, it is the same function; the smallest images, as that is slow."""
     smallest = sorted(find_set("Set14", data).files, key=lambda path: path.stat().st_size)[:3]
     images = list(ImageSet("smallest", tuple(smallest)))
     with (

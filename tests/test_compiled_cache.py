@@ -8,12 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import BF16_BY_OPENVINO, NEEDS_OPENVINO
 
 from agsr.cli import main
 from agsr.engines import compiled_cache
@@ -23,10 +23,6 @@ from agsr.errors import BackendError
 from agsr.export.verify import sample_batch
 
 FACTS = {"onnx": "00" * 32, "version": "1"}
-
-needs_openvino = pytest.mark.skipif(
-    find_spec("openvino") is None, reason="no wheel for this platform"
-)
 
 
 class Runtime:
@@ -174,7 +170,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CompiledCache:
     return CompiledCache()
 
 
-@needs_openvino
+@NEEDS_OPENVINO
 def test_openvino_takes_from_it_what_it_has_compiled(
     onnx_file: Callable[[int], Path], own_cache: CompiledCache
 ) -> None:
@@ -186,12 +182,21 @@ def test_openvino_takes_from_it_what_it_has_compiled(
     assert _blob(own_cache).stat().st_mtime_ns == written
     assert [entry.sound for entry in own_cache.entries()] == [True]
     OpenVinoBackend(onnx_file(2), threads=1)
-    OpenVinoBackend(onnx_file(2), precision="bf16")
     OpenVinoBackend(onnx_file(1))
-    assert len(list(own_cache.entries())) == 4
+    assert len(list(own_cache.entries())) == 3
 
 
-@needs_openvino
+@BF16_BY_OPENVINO
+def test_each_precision_has_an_entry(
+    onnx_file: Callable[[int], Path], own_cache: CompiledCache
+) -> None:
+    for precision in ("fp32", "bf16", "bf16"):
+        OpenVinoBackend(onnx_file(1), precision=precision)
+    hints = [entry.facts["options"]["INFERENCE_PRECISION_HINT"] for entry in own_cache.entries()]
+    assert sorted(hints) == ["bf16", "f32"]
+
+
+@NEEDS_OPENVINO
 def test_a_bit_that_flipped_on_disk_is_no_wrong_picture(
     onnx_file: Callable[[int], Path], own_cache: CompiledCache
 ) -> None:
@@ -215,7 +220,7 @@ print(OpenVinoBackend(Path(sys.argv[1])).info.name)
 """
 
 
-@needs_openvino
+@NEEDS_OPENVINO
 def test_two_processes_may_compile_at_the_same_time(
     onnx_file: Callable[[int], Path], own_cache: CompiledCache
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import small_baseline
+from conftest import BF16_BY_OPENVINO, NEEDS_OPENVINO, small_baseline
 from foreign_graphs import (
     FREE,
     anonymous,
@@ -263,14 +262,26 @@ def test_what_runs_is_told_truthfully(path: Path, photo: NDArray[np.uint8]) -> N
         Upscaler(backend=backend, halo="exact")(photo)
 
 
-@pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
-def test_openvino_runs_it_or_says_why_not(
-    path: Path, lr: Batch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("precision", "most"),
+    [
+        pytest.param("fp32", 1e-6, marks=NEEDS_OPENVINO),
+        pytest.param("bf16", 1e-2, marks=BF16_BY_OPENVINO),
+    ],
+)
+def test_openvino_runs_it(
+    path: Path, lr: Batch, capfd: pytest.CaptureFixture[str], precision: str, most: float
 ) -> None:
-    for precision, most in (("fp32", 1e-6), ("bf16", 1e-2)):
-        with ForeignBackend(repeating(path), place="openvino", precision=precision) as backend:
-            assert backend.info.summary == f"openvino (CPU), {precision}"
-            np.testing.assert_allclose(backend.upscale(lr), repeated(lr), atol=most)
+    with ForeignBackend(repeating(path), place="openvino", precision=precision) as backend:
+        assert backend.info.summary == f"openvino (CPU), {precision}"
+        np.testing.assert_allclose(backend.upscale(lr), repeated(lr), atol=most)
+    assert capfd.readouterr() == ("", "")
+
+
+@NEEDS_OPENVINO
+def test_what_openvino_cannot_compile_is_reported(
+    path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     nodes = [node("SampleOp", ["picture"], ["odd"], domain="com.microsoft"), repeat("odd")]
     with pytest.raises(ModelError, match=r"OpenVINO can't compile it: .*SampleOp"):
         ForeignBackend(save(path, nodes, domain="com.microsoft"), place="openvino")

@@ -12,15 +12,14 @@ import onnx
 import onnxruntime
 import pytest
 from click.testing import CliRunner
-from conftest import INT8_BY_OPENVINO, small_baseline
+from conftest import INT8_BY_OPENVINO, Processor, small_baseline
 from numpy.typing import NDArray
 
-from agsr import processor
 from agsr.backend import Batch
 from agsr.catalog import find_checkpoint, find_onnx
 from agsr.checkpoint import Checkpoint, load_checkpoint
 from agsr.cli import main
-from agsr.engines import openvino_backend, ort_backend
+from agsr.engines import ort_backend
 from agsr.engines.openvino_backend import OpenVinoBackend
 from agsr.engines.select import open_backend
 from agsr.engines.trt_api import load_tensorrt
@@ -229,11 +228,20 @@ def test_openvino_rounds_as_onnx_runtime_does(int8: ExportReport) -> None:
         assert error < 1.3 * usual
 
 
-def test_onnx_runtimes_cpu_says_that_it_is_slow(
-    int8: ExportReport, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("feature", "advice"),
+    [("avx512_vnni", "--backend openvino is faster"), ("avx2", "use --precision fp32")],
+)
+def test_onnx_runtimes_cpu_reports_that_it_is_slow(
+    int8: ExportReport,
+    play_processor: Processor,
+    caplog: pytest.LogCaptureFixture,
+    feature: str,
+    advice: str,
 ) -> None:
+    play_processor(feature)
     with open_backend("ort", int8.path):
-        assert "computes int8 slower than fp32; OpenVINO is faster" in caplog.text
+        assert f"computes int8 slower than fp32; {advice}" in caplog.text
 
 
 def test_onnx_runtimes_tensorrt_is_not_given_unsigned_values() -> None:
@@ -242,30 +250,11 @@ def test_onnx_runtimes_tensorrt_is_not_given_unsigned_values() -> None:
     ort_backend._check_int8(Path("a.onnx"), "fp32", "tensorrt-rtx")
 
 
-@pytest.mark.parametrize(
-    ("told", "multiplies"),
-    [
-        ("flags : fpu sse4_2 avx", False),
-        ("flags : avx2 avx512f", False),
-        ("flags : avx2 avx_vnni", True),
-        ("flags : avx512f avx512_vnni", True),
-        ("flags : amx_int8", True),
-        ("model name : something", True),  # a system that doesn't tell
-    ],
-)
-def test_old_processors_are_known(
-    told: str, multiplies: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "cpuinfo").write_text(told + "\n")
-    monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "cpuinfo")
-    assert processor.multiplies_int8() == multiplies
-
-
 def test_a_processor_that_would_overflow_is_not_asked(
-    int8: ExportReport, monkeypatch: pytest.MonkeyPatch
+    int8: ExportReport, play_processor: Processor
 ) -> None:
-    monkeypatch.setattr(openvino_backend, "multiplies_int8", lambda: False)
-    with pytest.raises(BackendError, match=r"neither VNNI nor AMX; use --backend ort"):
+    play_processor("avx2")
+    with pytest.raises(BackendError, match=r"neither VNNI nor AMX; use --precision fp32"):
         OpenVinoBackend(Path(int8.path))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from conftest import Processor
 
 from agsr.bench import measure
 from agsr.bench.contenders import Contender
@@ -38,7 +39,9 @@ def _row(contender: Contender, rounds: tuple[float, ...]) -> Row:
 
 
 @pytest.fixture
-def plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[BenchPlan]:
+def plans(
+    tmp_path: Path, play_processor: Processor, monkeypatch: pytest.MonkeyPatch
+) -> list[BenchPlan]:
     """Plays the benchmark, on a machine with OpenVINO, bf16 units and a torch that fails."""
     seen: list[BenchPlan] = []
 
@@ -53,7 +56,7 @@ def plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[BenchPlan]:
 
     here = ("openvino", "ort:cpu", "torch")
     monkeypatch.setattr(auto, "missing", lambda place: "" if place in here else "not here")
-    monkeypatch.setattr(auto, "multiplies_bf16", lambda: True)
+    play_processor("avx512_bf16")
     monkeypatch.setattr(auto, "_has_driver", lambda: False)
     monkeypatch.setattr(measure, "run", run)
     monkeypatch.setenv("AGSR_CACHE", str(tmp_path / "cache"))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from conftest import NEEDS_OPENVINO
 from numpy.typing import NDArray
 
 from agsr.backend import Batch
@@ -23,6 +23,7 @@ from agsr.errors import ExportError, ModelError
 from agsr.export import ExportReport, export_onnx
 from agsr.export.fidelity import measure
 from agsr.export.verify import SHAPES, sample_batch
+from agsr.processor import ISA_VARIABLE
 from agsr.resize import downscale
 
 ADA = BuildOptions(targets=("sm89",))
@@ -34,8 +35,13 @@ def bf16(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Ex
     return export_onnx(checkpoint, path, steps=2, precision="bf16")
 
 
-@pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
-def test_openvino_runs_bf16(bf16: ExportReport, checkpoint_file: Path) -> None:
+@NEEDS_OPENVINO
+@pytest.mark.parametrize("level", ["", "avx2"])
+def test_openvino_runs_bf16_files_on_any_processor(
+    bf16: ExportReport, checkpoint_file: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    """Where the processor lacks bf16 it computes them in fp32."""
+    monkeypatch.setenv(ISA_VARIABLE, level)
     lr = sample_batch(1, 31, 45)
     exact = TorchBackend(checkpoint_file, steps=2).upscale(lr)
     with OpenVinoBackend(Path(bf16.path), precision="bf16") as backend:

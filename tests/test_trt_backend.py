@@ -6,7 +6,6 @@ import hashlib
 import json
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -152,20 +151,19 @@ def test_an_engine_file_is_run_as_it_was_built(make: Make, tmp_path: Path) -> No
 
 def test_without_a_driver_one_line_says_so_at_once(tmp_path: Path) -> None:
     code = (
-        "from types import SimpleNamespace; import agsr.engines.cuda as cuda\n"
+        "import sys; from types import SimpleNamespace; import agsr.engines.cuda as cuda\n"
         "def absent(name): raise OSError(name)\n"
         "cuda.ctypes = SimpleNamespace(CDLL=absent)\n"  # a machine with a GPU has a driver
-        "from agsr.cli import main; main()"
+        "from agsr.cli import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'onnx', 'tensorrt', 'tensorrt_rtx'} & sys.modules.keys()))"
     )
     command = [sys.executable, "-c", code, "infer", "--backend", "trt"]
     command += [str(ROOT / "examples" / "astronaut.png"), "-o", str(tmp_path / "x.png")]
-    started = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - started
-    assert done.returncode == 1
+    assert (done.returncode, done.stdout) == (1, "[]\n")  # before anything heavy is loaded
     assert len(done.stderr.splitlines()) == 1
     assert "no NVIDIA driver here" in done.stderr
-    assert seconds < 2
 
 
 def test_without_tensorrt_the_command_that_installs_it_is_named(tmp_path: Path) -> None:
