@@ -22,11 +22,13 @@ NOTABLE = (
 )
 """Features on which the speed of a network depends, as Linux names them, x86-64 before ARM."""
 
-_REDUCED = ("avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "amx_fp16", "bf16", "i8mm")
-_LEVELS = {
-    "avx512": frozenset({*_REDUCED, "amx_tile"}),
-    "avx2": frozenset({*_REDUCED, "amx_tile", "avx512f", "avx_vnni", "avx512_vnni"}),
-}
+_NEWER_THAN_AVX512 = frozenset(
+    {"avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "amx_fp16", "bf16", "i8mm"}
+)
+NEWER_THAN_AVX2 = frozenset({*_NEWER_THAN_AVX512, "avx512f", "avx_vnni", "avx512_vnni"})
+"""Features that ``AGSR_MAX_CPU_ISA=avx2`` hides."""
+
+_LEVELS = {"avx512": _NEWER_THAN_AVX512, "avx2": NEWER_THAN_AVX2}
 _BF16 = frozenset({"amx_bf16", "avx512_bf16"})
 _FP16 = frozenset({"amx_fp16", "avx512_fp16"})
 _INT8 = frozenset({"amx_int8", "avx512_vnni", "avx_vnni"})

@@ -20,13 +20,14 @@ from agsr.backend import Backend
 from agsr.contract import CHANNELS
 from agsr.engines.auto import PLACES, missing
 from agsr.engines.compiled_cache import CompiledCache
+from agsr.engines.openvino_session import computes_bf16
 from agsr.engines.ort_session import PROVIDERS, available_providers
 from agsr.engines.select import open_backend
 from agsr.engines.timings import Timings
 from agsr.engines.trt_api import MODULES
 from agsr.errors import AgsrError, BackendError
 from agsr.optional import install_command
-from agsr.processor import features, memory, multiplies_bf16, processor
+from agsr.processor import ISA_VARIABLE, features, features_known, hidden, memory, processor
 from agsr.user_cache import CACHE_VARIABLE, cache_folder, make_private
 
 PACKAGES = {
@@ -71,16 +72,24 @@ class Check:
 def machine() -> list[Check]:
     """The interpreter, the processor with its vector and matrix units, and the memory."""
     amount = memory()
-    bf16 = "" if multiplies_bf16() else ", so bf16 would be emulated, and slow"
+    level = os.environ.get(ISA_VARIABLE)
+    limited = f" (more is hidden by {ISA_VARIABLE}={level})" if hidden() else ""
     return [
         Check(name="python", found=platform.python_version(), ok=True),
         Check(name="platform", found=platform.platform(), ok=True),
         Check(name="processor", found=processor(), ok=True),
         Check(name="cores", found=str(os.cpu_count()), ok=True),
-        Check(name="cpu features", found=" ".join(features()) or "unknown", ok=True),
-        Check(name="bf16 units", found=f"{'yes' if not bf16 else 'none found'}{bf16}", ok=True),
+        Check(name="cpu features", found=(" ".join(features()) or "unknown") + limited, ok=True),
+        Check(name="bf16 units", found=_bf16_units(), ok=True),
         Check(name="memory", found=f"{amount / 2**30:.1f} GiB" if amount else "unknown", ok=True),
     ]
+
+
+def _bf16_units() -> str:
+    """By the system's list of features; where there is none, by what OpenVINO offers."""
+    if computes_bf16():
+        return "yes" if features_known() else "OpenVINO offers bf16"
+    return "none found, so bf16 would be emulated, and slow"
 
 
 def caches() -> Iterator[Check]:

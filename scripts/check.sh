@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Every check of this project, the same here and in CI. Run it in the environment of the README's
 # second command; AGSR_DATA names the data folder, without it the tests that need data are skipped.
+# Tests run in one process per core; arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,4 +9,14 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports
-pytest "$@"
+pytest -n logical --dist worksteal "$@"
+
+# What depends on the processor once more, as if it had AVX2 and nothing newer.
+hides='import sys; from agsr.processor import NEWER_THAN_AVX2, features
+sys.exit(not NEWER_THAN_AVX2 & set(features()))'
+if python -c "$hides"; then
+  AGSR_MAX_CPU_ISA=avx2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 \
+    pytest -n logical --dist worksteal -m processor
+else
+  echo "This processor has nothing newer than AVX2: the tests above have covered that."
+fi

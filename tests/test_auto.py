@@ -29,6 +29,8 @@ from agsr.engines.timings import Time, Timings, this_machine, timings_file
 from agsr.errors import BackendError, MissingDependencyError, ModelError
 from agsr.export.verify import sample_batch
 
+pytestmark = pytest.mark.processor
+
 ALL = ("trt", "ort:cuda", "openvino", "ort:cpu", "torch")
 ON_CPU = ("openvino", "ort:cpu", "torch")
 

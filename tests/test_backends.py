@@ -28,6 +28,8 @@ from agsr.errors import AgsrError, BackendError, CheckpointError, ModelError
 from agsr.export.verify import sample_batch
 from agsr.processor import ISA_VARIABLE
 
+pytestmark = pytest.mark.processor
+
 OPENVINO = [OpenVinoBackend] if find_spec("openvino") else []  # no wheel for every platform
 
 

@@ -15,6 +15,8 @@ from agsr.engines.auto import candidates
 from agsr.metrics import psnr_y
 from agsr.processor import multiplies_bf16
 
+pytestmark = pytest.mark.processor
+
 LARGEST_LOSS = 0.02
 """dB of PSNR-Y that `auto` may lose."""
 

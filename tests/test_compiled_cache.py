@@ -216,6 +216,8 @@ TWO = """
 import sys
 from pathlib import Path
 from agsr.engines.openvino_backend import OpenVinoBackend
+
+pytestmark = pytest.mark.processor
 print(OpenVinoBackend(Path(sys.argv[1])).info.name)
 """
 

@@ -38,6 +38,8 @@ from agsr.export import export_onnx
 from agsr.export.verify import sample_batch
 from agsr.resize import upscale_planes
 
+pytestmark = pytest.mark.processor
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:

@@ -30,6 +30,8 @@ from agsr.export import ExportReport, export_onnx
 from agsr.export.calibration import magnitudes, read_calibration
 from agsr.export.verify import SHAPES, sample_batch
 
+pytestmark = pytest.mark.processor
+
 ADA = BuildOptions(targets=("sm89",))
 EXACT = {
     "network.pixels.weight": 1,

@@ -14,6 +14,8 @@ from agsr.engines import openvino_session
 from agsr.engines.openvino_session import computes_bf16
 from agsr.errors import BackendError
 
+pytestmark = pytest.mark.processor
+
 SAPPHIRE_RAPIDS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16")
 
 

@@ -26,6 +26,8 @@ from agsr.export.verify import SHAPES, sample_batch
 from agsr.processor import ISA_VARIABLE
 from agsr.resize import downscale
 
+pytestmark = pytest.mark.processor
+
 ADA = BuildOptions(targets=("sm89",))
 
 
