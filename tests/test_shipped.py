@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import INT8_BY_OPENVINO, PHOTO, ROOT
 
-from agsr.bench.datasets import find_set
+from agsr.bench.datasets import ImageSet, find_set
 from agsr.bench.quality import evaluate, lpips_alex
 from agsr.catalog import find_checkpoint
 from agsr.checkpoint import load_checkpoint
@@ -26,46 +27,55 @@ from agsr.tiling import DEFAULT_HALO
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 
-PROMISED_PSNR = {"Set5": 31.85, "Set14": 28.35, "BSD100": 27.4}
-PROMISED_GAN = {"Set5": (29.5, 0.12), "Set14": (26.6, 0.21)}
-"""Least PSNR-Y in dB and largest LPIPS of the ``gan`` weights, 4 steps."""
+PROMISED_PSNR = {("Set5", 1): 31.85, ("Set14", 1): 28.35, ("BSD100", 5): 27.78}
+"""Least PSNR-Y in dB, 4 steps, of every image or every fifth; the docs have the whole sets'."""
+PROMISED_GAN = {("Set5", 1): (29.5, 0.12), ("Set14", 2): (25.6, 0.19)}
+"""Least PSNR-Y in dB and largest LPIPS of the ``gan`` weights, 4 steps, of every n-th image."""
+
+
+def _every(data: Path, name: str, nth: int) -> ImageSet:
+    """A test set, thinned out."""
+    whole = find_set(name, data)
+    return replace(whole, files=whole.files[::nth])
 
 
 @cache
-def _psnr(data: Path, name: str, steps: int, onnx: Path | None = None) -> float:
+def _psnr(data: Path, name: str, steps: int, onnx: Path | None = None, nth: int = 1) -> float:
     """Mean PSNR-Y of the shipped weights, or of a file made from them."""
     with Upscaler(str(onnx or "psnr"), backend="ort", steps=steps, tile=0) as upscaler:
-        return float(np.mean([row.psnr for row in evaluate(upscaler, find_set(name, data))]))
+        rows = evaluate(upscaler, _every(data, name, nth))
+        return float(np.mean([row.psnr for row in rows]))
 
 
-@pytest.mark.parametrize("name", PROMISED_PSNR)
-def test_four_steps_reach_the_promised_psnr(data: Path, name: str) -> None:
-    assert _psnr(data, name, 4) >= PROMISED_PSNR[name]
+@pytest.mark.parametrize(("name", "nth"), PROMISED_PSNR)
+def test_four_steps_reach_the_promised_psnr(data: Path, name: str, nth: int) -> None:
+    assert _psnr(data, name, 4, nth=nth) >= PROMISED_PSNR[name, nth]
 
 
-@pytest.mark.parametrize("name", ["Set5", "Set14"])
-def test_more_steps_never_lose_quality(data: Path, name: str) -> None:
-    scores = [_psnr(data, name, steps) for steps in (1, 2, 3, 4)]
+@pytest.mark.parametrize(("name", "nth"), [("Set5", 1), ("Set14", 3)])
+def test_more_steps_never_lose_quality(data: Path, name: str, nth: int) -> None:
+    scores = [_psnr(data, name, steps, nth=nth) for steps in (1, 2, 3, 4)]
     assert min(np.diff(scores)) >= -0.02, scores
 
 
 def test_the_recurrence_earns_its_cost(data: Path) -> None:
-    assert _psnr(data, "Kodak24", 4) - _psnr(data, "Kodak24", 1) >= 0.10
+    one, four = (_psnr(data, "Kodak24", steps, nth=6) for steps in (1, 4))
+    assert four - one >= 0.15
 
 
 @cache
-def _gan_scores(data: Path, name: str) -> tuple[float, float]:
+def _gan_scores(data: Path, name: str, nth: int) -> tuple[float, float]:
     """Mean PSNR-Y and LPIPS of the shipped ``gan`` weights."""
     distance = lpips_alex(data / "lpips" / "alexnet.npz")
     with Upscaler("gan", backend="ort", steps=4, tile=0) as upscaler:
-        rows = list(evaluate(upscaler, find_set(name, data), distance))
+        rows = list(evaluate(upscaler, _every(data, name, nth), distance))
     return float(np.mean([r.psnr for r in rows])), float(np.mean([r.lpips for r in rows]))
 
 
-@pytest.mark.parametrize("name", PROMISED_GAN)
-def test_gan_weights_look_as_promised(data: Path, name: str) -> None:
-    psnr, lpips = _gan_scores(data, name)
-    least, most = PROMISED_GAN[name]
+@pytest.mark.parametrize(("name", "nth"), PROMISED_GAN)
+def test_gan_weights_look_as_promised(data: Path, name: str, nth: int) -> None:
+    psnr, lpips = _gan_scores(data, name, nth)
+    least, most = PROMISED_GAN[name, nth]
     assert psnr >= least
     assert lpips <= most
 
@@ -97,7 +107,7 @@ def test_fp16_costs_a_hundredth_of_a_decibel_at_most(data: Path, tmp_path: Path)
     checkpoint = load_checkpoint(find_checkpoint("psnr"))
     path = tmp_path / "half.onnx"
     export_onnx(checkpoint, path, steps=4, precision="fp16")
-    assert _psnr(data, "Set14", 4, path) >= _psnr(data, "Set14", 4) - 0.01
+    assert _psnr(data, "Set5", 4, path) >= _psnr(data, "Set5", 4) - 0.01
 
 
 def test_int8_costs_less_than_a_tenth_of_a_decibel(data: Path, tmp_path: Path) -> None:
@@ -135,8 +145,8 @@ def test_default_halo_stays_within_a_level_on_photos(data: Path, steps: int) -> 
 
 
 def test_a_large_photo_needs_bounded_memory(tmp_path: Path) -> None:
-    """3000x2000 pixels in, 12000x8000 out, within 2.5 GB, as the operating system counts it."""
-    photo = cv2.resize(cv2.imread(str(PHOTO)), (3000, 2000))
+    """2000x1500 pixels in, 8000x6000 out, within 1 GB, as the operating system counts it."""
+    photo = cv2.resize(cv2.imread(str(PHOTO)), (2000, 1500))
     cv2.imwrite(str(tmp_path / "large.jpg"), photo)
     command = [sys.executable, "-m", "agsr", "infer", "large.jpg", "-o", "out.jpg", "--steps", "1"]
     process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
@@ -144,5 +154,5 @@ def test_a_large_photo_needs_bounded_memory(tmp_path: Path) -> None:
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
     # ru_maxrss counts kilobytes
-    assert usage.ru_maxrss * 1024 <= 2.5e9
-    assert cv2.imread(str(tmp_path / "out.jpg")).shape == (8000, 12000, 3)
+    assert usage.ru_maxrss * 1024 <= 1e9
+    assert cv2.imread(str(tmp_path / "out.jpg")).shape == (6000, 8000, 3)
