@@ -7,6 +7,10 @@ from typing import BinaryIO
 
 from agsr.media import Y4M_MAGIC
 
+MOST_BOXES = 1 << 17
+"""Top-level boxes that are visited, each by a seek: a recording of 18 hours in fragments of one
+second. A file can hold one per 8 bytes; beyond the limit, only its packets show whether it ends."""
+
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -30,9 +34,12 @@ def lacks_its_end(path: Path, last: int) -> bool:
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:
-    """Where the last box of an MP4 ends."""
-    at = 0
+    """Return where the last box of an MP4 ends; the file's size if it has very many boxes."""
+    at = visited = 0
     while at < size:
+        visited += 1
+        if visited > MOST_BOXES:
+            return size
         file.seek(at)
         head = file.read(16)
         length = int.from_bytes(head[:4], "big")

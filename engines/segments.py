@@ -27,6 +27,9 @@ from agsr.video_join import SEGMENT_FORMATS
 LENGTH = 48
 """Frames of a segment but the last: at most that many are computed twice after a kill."""
 
+_ATTEMPTS = 20
+"""Attempts to lock a folder that other processes remove meanwhile."""
+
 _NAME = re.compile(rf"frames-(\d+)-(\d+)\.({'|'.join(SEGMENT_FORMATS)})")
 
 _log = logging.getLogger(__name__)
@@ -96,19 +99,37 @@ def open_segments(target: Path, identity: Mapping[str, Any], form: str) -> Itera
         VideoError: Another process is at it.
         OSError: The folder can't be written.
     """
-    filelock = require("filelock", extra="video", purpose="Keeping parts of a video")
     folder = target.with_name(target.name + SEGMENTS_ENDING)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / "lock", timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise VideoError(f"{target}: another process makes it; {folder} is locked") from None
+    lock = _acquire(target, folder)
     try:
         _make_fit(folder, json.dumps(identity, indent=1, sort_keys=True, default=str) + "\n")
         yield Segments(folder, form)
     finally:
         _release(lock, folder)
+
+
+def _acquire(target: Path, folder: Path) -> Any:
+    """Lock the folder, creating it if necessary.
+
+    A process that finishes removes the folder with its lock: between any two steps here, and as
+    often as processes finish. A lock counts only if its file is still there afterwards.
+    """
+    filelock = require("filelock", extra="video", purpose="Keeping parts of a video")
+    lock = filelock.FileLock(folder / "lock", timeout=0)
+    for _ in range(_ATTEMPTS):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except FileNotFoundError:
+            continue
+        except filelock.Timeout:
+            if not (folder / "lock").exists():
+                continue
+            break
+        if (folder / "lock").exists():
+            return lock
+        lock.release()
+    raise VideoError(f"{target}: another process is writing it; {folder} is locked")
 
 
 def _release(lock: Any, folder: Path) -> None:

@@ -96,14 +96,19 @@ class TileChoice:
         info = self._backend.info
         if info.largest is None:
             return tile
-        side = min(info.largest)
-        if tile == (0, 0) and height <= info.largest[0] and width <= info.largest[1]:
-            return tile
-        if side <= 2 * halo:
-            build = ", or build its engine with a larger --max" if info.name == "trt" else ""
-            raise BackendError(
-                f"{info.device} takes {side} pixels a side, too few for a halo of {halo} on "
-                f"both sides; use a smaller --halo{build}"
-            )
-        most = side - 2 * halo
-        return min(tile[0] or most, most), min(tile[1] or most, most)
+        axes = zip((height, width), info.largest, tile, strict=True)
+        rows, columns = (_side(*axis, halo) for axis in axes)
+        if rows is not None and columns is not None:
+            return rows, columns
+        build = ", or build its engine with a larger --max" if info.name == "trt" else ""
+        raise BackendError(
+            f"{info.device} accepts at most {info.largest[1]}x{info.largest[0]} pixels, too few for "
+            f"a halo of {halo} on both sides; use a smaller --halo{build}"
+        )
+
+
+def _side(length: int, largest: int, tile: int, halo: int) -> int | None:
+    """Tile along one axis, 0 for the whole axis; None if no window fits into ``largest`` pixels."""
+    if length <= largest and (not tile or largest <= 2 * halo):
+        return 0
+    return min(tile or largest, largest - 2 * halo) if largest > 2 * halo else None

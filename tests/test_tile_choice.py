@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from agsr.engines import ort_backend
 from agsr.engines.ort_backend import OrtBackend
 from agsr.engines.tile_choice import TileChoice
 from agsr.errors import BackendError
-from agsr.tiling import AUTO_AREA
+from agsr.tiling import AUTO_AREA, windows
 
 
 def _area(tile: tuple[int, int]) -> int:
@@ -83,3 +84,33 @@ def test_onnxruntime_on_cuda_asks_the_layer_that_is_there(
 
         monkeypatch.setattr(ort_backend, "open_cuda", absent)
         assert backend.free_memory() is None
+
+
+@pytest.mark.parametrize(
+    ("size", "asked", "expected"),
+    [
+        ((300, 900), 0, (68, 0)),  # only rows exceed the limit
+        ((90, 1500), 0, (0, 968)),
+        ((300, 900), 500, (68, 500)),
+        ((300, 1500), 0, (68, 968)),
+    ],
+)
+def test_each_axis_is_limited_by_its_own_largest_side(
+    size: tuple[int, int], asked: int, expected: tuple[int, int]
+) -> None:
+    backend = Repeat()
+    backend.info = replace(backend.info, largest=(100, 1000))
+    tile, _ = TileChoice(backend, asked, 16).of([np.zeros((*size, 3), np.uint8)])
+    assert tile == expected
+    for window in windows(*size, tile, 16):
+        assert window.rows.stop - window.rows.start <= 100
+        assert window.columns.stop - window.columns.start <= 1000
+
+
+def test_a_side_too_short_for_the_halo_is_used_whole() -> None:
+    backend = Repeat()
+    backend.info = replace(backend.info, largest=(20, 1000))
+    image = np.zeros((20, 1500, 3), np.uint8)
+    assert TileChoice(backend, 400, 16).of([image])[0] == (0, 400)
+    with pytest.raises(BackendError, match="at most 1000x20 pixels, too few for a halo of 16"):
+        TileChoice(backend, 400, 16).of([np.zeros((21, 1500, 3), np.uint8)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -190,6 +191,31 @@ def test_a_folder_without_segments_goes_while_it_is_locked(
     assert there[0] is False
 
 
+def test_a_folder_removed_by_a_finishing_process_is_created_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the creation of the folder and its lock, and between the lock and its use."""
+    import filelock
+
+    acquire, folder = filelock.FileLock.acquire, tmp_path / "b.mp4.agsr-segments"
+    moments = ["after", "before"]
+
+    def late(lock: filelock.FileLock, *args: Any, **kwargs: Any) -> Any:
+        moment = moments.pop(0) if moments else "never"
+        if moment == "before":
+            shutil.rmtree(folder)
+        locked = acquire(lock, *args, **kwargs)
+        if moment == "after":
+            shutil.rmtree(folder)
+        return locked
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", late)
+    with open_segments(tmp_path / "b.mp4", {}, "nut"):
+        assert (folder / "lock").exists()
+        assert (folder / "made-of.json").exists()
+    assert not moments
+
+
 def test_a_damaged_segment_is_made_anew(tmp_path: Path) -> None:
     source, target = make(tmp_path / "a.mp4", Clip(frames=70)), tmp_path / "b.mp4"
     _break_off(source, target)
@@ -208,7 +234,7 @@ def test_two_runs_do_not_make_the_same_result(tmp_path: Path) -> None:
 
     class Twice(Repeat):
         def _run(self, lr: Any) -> Any:
-            with pytest.raises(VideoError, match="another process makes it"):
+            with pytest.raises(VideoError, match="another process is writing it"):
                 upscale_video(Upscaler(backend=Repeat()), source, target, FAST)
             return super()._run(lr)
 

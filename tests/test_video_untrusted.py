@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import av
@@ -13,6 +14,7 @@ from conftest import PHOTO, Repeat
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import VideoOptions, upscale_video
 from agsr.errors import VideoError
+from agsr.video_end import MOST_BOXES, _end_of_boxes
 
 
 @pytest.mark.parametrize("ending", [".mp4", "-fast.mp4", ".mkv", ".webm", ".avi", ".y4m"])
@@ -78,3 +80,23 @@ def test_a_frame_that_can_not_be_decoded_keeps_finished_segments(tmp_path: Path)
     kept = tmp_path / "b.mp4.agsr-segments"
     assert [path.name for path in kept.glob("frames*")] == ["frames-00000000-00000047.nut"]
     assert not (tmp_path / "b.mp4").exists()
+
+
+class _Counts(io.BytesIO):
+    """A file that counts its reads."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        return super().read(size)
+
+
+def test_the_boxes_of_a_crafted_file_are_not_all_visited(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = MOST_BOXES + 5000
+    crafted = _Counts(b"\0\0\0\x08free" * count)
+    assert _end_of_boxes(crafted, 8 * count) == 8 * count
+    assert crafted.reads <= MOST_BOXES
+    monkeypatch.setattr("agsr.video_end.MOST_BOXES", 3)
+    short = _Counts(b"\0\0\0\x08free" * 2 + b"\0\0\1\0mdat")
+    assert _end_of_boxes(short, 24) == 16 + 256
