@@ -10,21 +10,37 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agsr.video_facts import MATRICES, VideoFacts, upright
+from agsr.video_facts import MATRICES, VideoFacts, has_alpha, upright
 
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.filter import Graph
 
+    from agsr.video_encode import Encoding
+
 _FLAGS = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 
-class ToRgb:
-    """Frames of one video → ``(H, W, 3)`` RGB as shown: uint8, or uint16 above 8 bits."""
+_FORMS = {
+    (False, False): "rgb24",
+    (True, False): "rgb48le",
+    (False, True): "rgba",
+    (True, True): "rgba64le",
+}
+"""FFmpeg's names of arrays, by whether they have more than 8 bits, and alpha."""
 
-    def __init__(self, facts: VideoFacts) -> None:
+
+class ToRgb:
+    """Frames of one video → ``(H, W, 3)`` RGB as shown: uint8, or uint16 above 8 bits.
+
+    Args:
+        facts: Of the video.
+        alpha: Whether alpha follows as the fourth channel.
+    """
+
+    def __init__(self, facts: VideoFacts, alpha: bool = False) -> None:
         self._facts = facts
-        form = "rgb24" if facts.depth <= 8 else "rgb48le"
+        form = _FORMS[facts.depth > 8, alpha]
         range_ = "full" if facts.full_range else "limited"
         wishes = f"in_color_matrix={MATRICES[facts.matrix]}:in_range={range_}:out_range=full"
         wishes += f":in_chroma_loc={facts.chroma_place}"
@@ -39,6 +55,8 @@ class ToRgb:
 class FromRgb:
     """``(H, W, 3)`` RGB, uint8 or uint16 → frames of another layout.
 
+    A layout with alpha takes ``(H, W, 4)``.
+
     Args:
         width: Of the pictures.
         height: Of the pictures.
@@ -47,6 +65,7 @@ class FromRgb:
         matrix: One of `MATRICES`.
         full_range: Whether all codes are used.
         chroma_place: Where the colour of 4:2:0 lies: ``left`` is what codecs mean by default.
+        tags: Primaries and transfer, by their numbers in H.273.
     """
 
     def __init__(
@@ -59,19 +78,37 @@ class FromRgb:
         matrix: int,
         full_range: bool,
         chroma_place: str = "left",
+        tags: tuple[int, int] = (2, 2),
     ) -> None:
-        self._form = "rgb24" if depth <= 8 else "rgb48le"
+        self._tags = matrix, *tags
+        self._form = _FORMS[depth > 8, has_alpha(pix_fmt)]
         range_ = "full" if full_range else "limited"
         wishes = f"out_color_matrix={MATRICES[matrix]}:in_range=full:out_range={range_}"
         place = f":out_chroma_loc={chroma_place}" if "420" in pix_fmt else ""
         self._graph = _graph((width, height), self._form, wishes + place, pix_fmt)
+
+    @classmethod
+    def of(cls, encoding: Encoding) -> FromRgb:
+        """What makes the frames that an encoding takes."""
+        return cls(
+            width=encoding.width,
+            height=encoding.height,
+            depth=encoding.depth,
+            pix_fmt=encoding.pix_fmt,
+            matrix=encoding.matrix,
+            full_range=encoding.full_range,
+            tags=(encoding.primaries, encoding.transfer),
+        )
 
     def __call__(self, pixels: NDArray[Any]) -> VideoFrame:
         """A frame without a time."""
         from av import VideoFrame
 
         self._graph.push(VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=self._form))
-        return _pulled(self._graph)
+        frame = _pulled(self._graph)
+        # ProRes writes what the frame says, not what its encoder was configured with.
+        frame.colorspace, frame.color_primaries, frame.color_trc = self._tags
+        return frame
 
 
 def _graph(size: tuple[int, int], form: str, wishes: str, result: str) -> Graph:

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from agsr.errors import VideoError, first_line
-from agsr.video_facts import HdrLight, VideoFacts
+from agsr.video_facts import HdrLight, VideoFacts, has_alpha
 from agsr.video_source import av
 
 if TYPE_CHECKING:
@@ -56,6 +56,14 @@ ENCODERS: Mapping[str, Codec] = {
 """By the names of `agsr.media.CODECS`."""
 
 
+_ALPHA: Mapping[str, tuple[str, ...]] = {
+    "vp9": ("matroska", "webm"),
+    "prores": ("mov", "matroska"),
+    "ffv1": ("mov", "matroska"),
+}
+"""The containers in which a codec has alpha."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
     """All that decides the bytes of an encoder, but for the pictures."""
@@ -74,6 +82,11 @@ class Encoding:
     aspect: Fraction | None
     time_base: Fraction
     rate: Fraction
+
+    @property
+    def alpha(self) -> bool:
+        """Whether pictures have alpha."""
+        return has_alpha(self.pix_fmt)
 
     def add_to(self, container: OutputContainer) -> VideoStream:
         """The video stream of an output, configured but not yet opened."""
@@ -121,11 +134,15 @@ def choose(
     Raises:
         VideoError: This build of FFmpeg lacks the encoder, or it has no such option.
     """
-    name = codec or default_codec(form, facts.depth)
+    name = codec or default_codec(form, facts.depth, facts.alpha)
     known = ENCODERS[name]
-    pix_fmt = _pix_fmt(known.encoder, facts)
+    alpha = facts.alpha and form in _ALPHA.get(name, ())
+    pix_fmt = _pix_fmt(known.encoder, facts, alpha)
     options = dict(known.options) | _quality(name, known, crf, preset)
+    if name == "vp9" and alpha:
+        options["auto-alt-ref"] = "0"  # with it, libvpx refuses alpha
     lost = _depth_lost(pix_fmt, facts, name) + _tell_light(options, name, facts.hdr)
+    lost += _alpha_lost(facts, alpha, name, form)
     if name == "prores":
         options["profile"] = "4" if "444" in pix_fmt else "3"
     encoding = Encoding(
@@ -146,8 +163,12 @@ def choose(
     return encoding, lost
 
 
-def default_codec(form: str, depth: int) -> str:
-    """What plays everywhere, and above 8 bits, what plays at all."""
+def default_codec(form: str, depth: int, alpha: bool = False) -> str:
+    """What plays everywhere, and above 8 bits, what plays at all; with alpha, what holds it."""
+    if alpha and form in ("matroska", "webm"):
+        return "vp9" if form == "webm" or depth <= 8 else "ffv1"
+    if alpha and form == "mov":
+        return "prores"
     if form == "webm":
         return "vp9"
     return "h264" if depth <= 8 else "hevc"
@@ -208,7 +229,18 @@ def _quality(name: str, codec: Codec, crf: int | None, preset: str | None) -> di
     return options
 
 
-def _pix_fmt(encoder: str, facts: VideoFacts) -> str:
+def _alpha_lost(facts: VideoFacts, alpha: bool, name: str, form: str) -> list[str]:
+    if facts.alpha_unread:
+        return ["its transparency is lost: nothing here decodes it"]
+    if not facts.alpha or alpha:
+        return []
+    return [
+        f"its transparency is lost: {name} in {form} has none here; use .webm, or --codec prores "
+        "with .mov, or --codec ffv1 with .mkv"
+    ]
+
+
+def _pix_fmt(encoder: str, facts: VideoFacts, alpha: bool) -> str:
     """The encoder's layout nearest to the source's: what holds all, else what loses least."""
     if not _is_there(encoder):
         raise VideoError(
@@ -217,7 +249,7 @@ def _pix_fmt(encoder: str, facts: VideoFacts) -> str:
     formats = av().codec.Codec(encoder, "w").video_formats or ()
     known = {form.name for form in formats}
     for chroma, depth in _wishes(facts):
-        name = f"yuv{chroma}p" + ("" if depth == 8 else f"{depth}le")
+        name = f"yuv{'a' * alpha}{chroma}p" + ("" if depth == 8 else f"{depth}le")
         if name in known:
             return name
     raise VideoError(f"{encoder} takes none of the usual layouts: {' '.join(sorted(known))}")
@@ -241,7 +273,7 @@ def _depth_lost(pix_fmt: str, facts: VideoFacts, name: str) -> list[str]:
     lost = []
     if kept < min(facts.depth, 16):
         lost.append(f"{facts.depth} bits a component become {kept}, the most of {name} here")
-    if facts.chroma not in pix_fmt and facts.chroma > pix_fmt[3:6]:
+    if facts.chroma not in pix_fmt and facts.chroma > pix_fmt.replace("a", "")[3:6]:
         lost.append(f"colour of 4:{facts.chroma[1]}:{facts.chroma[2]} becomes that of {pix_fmt}")
     return lost
 

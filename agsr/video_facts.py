@@ -5,6 +5,7 @@ Made from the stream and its first frame, since neither tells everything.
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,6 +47,13 @@ _LOST = {
     "STEREO3D": "what says how its two views are packed is lost",
     "SPHERICAL": "what says that it is a spherical video is lost",
 }
+
+
+_INTERLACED = (
+    "interlaced: its two fields are upscaled as one picture, which shows; deinterlace first"
+)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,8 +100,14 @@ class VideoFacts:
     rate: Fraction
     """Frames per second, nominally."""
     hdr: HdrLight = field(default_factory=HdrLight)
+    alpha: bool = False
+    """Whether frames have transparency that is decoded."""
+    alpha_unread: bool = False
+    """Whether they have transparency that nothing here decodes."""
+    sides: Mapping[str, str] = field(default_factory=dict)
+    """Side data of the first frame that encoders here don't write, and what its loss means."""
     warnings: tuple[str, ...] = ()
-    """What will be lost, and what does no good."""
+    """Properties of the source that spoil the result."""
 
     @property
     def usual_duration(self) -> int:
@@ -117,11 +131,16 @@ class VideoFacts:
 
 
 def upright(pixels: NDArray[Any], orientation: tuple[int, int, int, int]) -> NDArray[Any]:
-    """``(H, W, 3)`` as stored → as shown."""
+    """``(H, W, C)`` as stored → as shown."""
     a, b, c, d = orientation
     if a == 0:
         pixels, a, d = pixels.swapaxes(0, 1), c, b
     return np.ascontiguousarray(pixels[:: d or 1, :: a or 1])
+
+
+def has_alpha(pix_fmt: str) -> bool:
+    """Return True for FFmpeg's names of the layouts with alpha that encoders here take."""
+    return pix_fmt.startswith("yuva")
 
 
 def facts_of(
@@ -138,19 +157,17 @@ def facts_of(
     Raises:
         VideoError: Its colours are kept in a way that can't be undone here.
     """
-    form, sides = frame.format, _side_data(frame)
+    form, sides = frame.format, side_data(frame)
     rgb = form.is_rgb or form.has_palette
     full = frame.color_range == _FULL or form.name.startswith("yuvj") or rgb
     orientation = _orientation(sides.get("DISPLAYMATRIX"))
-    warnings = [_LOST[kind] for kind in _LOST if kind in sides]
+    warnings = []
     if orientation is None:
         warnings.append("it is to be shown at an angle, which is neither applied nor kept")
     if frame.interlaced_frame:
-        warnings.append(
-            "interlaced: its two fields are upscaled as one picture, which shows; deinterlace first"
-        )
-    if len(form.components) in (2, 4):
-        warnings.append("transparency is left out")
+        warnings.append(_INTERLACED)
+    alpha = any(component.is_alpha for component in form.components)
+    tags = {key.lower(): text for key, text in stream.metadata.items()}
     return VideoFacts(
         width=frame.width,
         height=frame.height,
@@ -169,11 +186,43 @@ def facts_of(
         time_base=stream.time_base or Fraction(1, 1000),
         rate=stream.average_rate or stream.guessed_rate or Fraction(25),
         hdr=_hdr(sides),
+        alpha=alpha,
+        alpha_unread=not alpha and tags.get("alpha_mode") == "1",
+        sides={kind: _LOST[kind] for kind in _LOST if kind in sides},
         warnings=tuple(warnings),
     )
 
 
-def _side_data(frame: VideoFrame) -> Mapping[str, bytes]:
+class Watch:
+    """Warns of what appears only after the first frame, once each.
+
+    Args:
+        facts: Of the first frame, which were warned of already.
+        name: For messages.
+    """
+
+    def __init__(self, facts: VideoFacts, name: str) -> None:
+        self._name = name
+        self._known = set(facts.sides)
+        if _INTERLACED in facts.warnings:
+            self._known.add(_INTERLACED)
+
+    def check(self, number: int, frame: VideoFrame) -> None:
+        """Look at one more frame."""
+        if frame.interlaced_frame:
+            self._warn(number, _INTERLACED, _INTERLACED)
+        for kind in side_data(frame):
+            if kind in _LOST:
+                self._warn(number, kind, _LOST[kind])
+
+    def _warn(self, number: int, kind: str, text: str) -> None:
+        if kind not in self._known:
+            self._known.add(kind)
+            _log.warning("%s: from frame %d on: %s", self._name, number, text)
+
+
+def side_data(frame: VideoFrame) -> Mapping[str, bytes]:
+    """Side data of a frame by the names of its types."""
     try:
         sides: Any = frame.side_data  # PyAV's types take its items for names
         return {side.type.name: bytes(side) for side in sides}

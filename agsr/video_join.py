@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import heapq
-import io
+import logging
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agsr.errors import VideoError
+from agsr.video_copy import Plan, configure
 from agsr.video_encode import Encoding
-from agsr.video_source import av, open_container, picture_stream
+from agsr.video_source import av, is_cover, open_container, picture_stream
 
 if TYPE_CHECKING:
     from av import Packet
-    from av.container import InputContainer, OutputContainer
-    from av.stream import Stream
+    from av.container import InputContainer
 
-_MADE_ANEW = {"encoder", "major_brand", "minor_version", "compatible_brands", "DURATION"}
-"""Metadata of a file as such, not of what is in it."""
+SEGMENT_FORMATS = ("nut", "mov", "webm")
+"""Formats of segments; the others are for what the first can't hold."""
 
-_STATISTICS = ("BPS", "NUMBER_OF_", "_STATISTICS_")
-"""What MKV tools note of a stream, and what is no longer true of the video."""
-
-SEGMENT_FORMATS = ("nut", "mov")
-"""Of segments, the second for what the first can't hold."""
+_log = logging.getLogger(__name__)
 
 
 def segment_format(encoding: Encoding) -> str:
     """Format, and ending, of the segments of an encoding."""
-    return SEGMENT_FORMATS[encoding.encoder.startswith("prores")]
+    if encoding.encoder == "libvpx-vp9" and encoding.alpha:
+        return "webm"  # alpha is in a packet's side data
+    return "mov" if encoding.encoder.startswith("prores") else "nut"
 
 
 class SegmentError(VideoError):
@@ -59,24 +56,8 @@ class Timing:
         return time, self.times[after] - time if after < len(self.times) else self.last
 
 
-def left_out(source: Path, form: str, max_pixels: int) -> dict[int, str]:
-    """Streams that a container can't hold, by their index, described.
-
-    The text of an MP4's chapters is one, too, with an empty description: it is written anew.
-    """
-    with open_container(source, str(source), max_pixels) as container:
-        main = picture_stream(container, str(source)).index
-        return {
-            stream.index: "" if _is_chapter_text(container, stream) else _described(stream)
-            for stream in container.streams
-            if stream.index != main and not _holds(form, stream)
-        }
-
-
 def other_videos(source: Path, max_pixels: int) -> list[int]:
     """Indices of further video streams, which stay as small as they are."""
-    from agsr.video_source import is_cover
-
     with open_container(source, str(source), max_pixels) as container:
         main = picture_stream(container, str(source)).index
         return [
@@ -91,10 +72,9 @@ def join(
     timing: Timing,
     encoding: Encoding,
     output: Path,
-    form: str,
+    plan: Plan,
     source: Path | None,
     max_pixels: int,
-    strip: bool = False,
 ) -> None:
     """Write the complete file.
 
@@ -103,10 +83,9 @@ def join(
         timing: Of all frames.
         encoding: What the segments were made with.
         output: Where to.
-        form: FFmpeg's name of the container.
+        plan: Container, and what is copied from the source.
         source: What all other streams, chapters and metadata are copied from, if anything.
         max_pixels: As for the source before.
-        strip: Copy no metadata but languages, and no data streams, such as a camera's places.
 
     Raises:
         SegmentError: A segment is damaged.
@@ -115,46 +94,27 @@ def join(
     """
     pictures = _pictures(segments, timing, encoding)
     # Players of the web want the index at the file's beginning.
-    options = {"movflags": "+faststart"} if form in ("mp4", "mov") else {}
-    with av().open(f"file:{output}", "w", format=form, container_options=options) as out:
+    options = {"movflags": "+faststart"} if plan.form in ("mp4", "mov") else {}
+    with av().open(f"file:{output}", "w", format=plan.form, container_options=options) as out:
         if source is None:
-            video = encoding.add_to(out)
-            out.start_encoding()
+            video = configure(out, encoding, plan, None)[0]
             for packet in pictures:
                 packet.stream = video
                 out.mux(packet)
             return
-        dropped = left_out(source, form, max_pixels)
         with open_container(source, str(source), max_pixels) as container:
-            if strip:
-                dropped |= {stream.index: "" for stream in container.streams.data}
-            _copy_into(out, container, dropped, encoding, pictures, strip)
+            _copy_into(out, container, encoding, plan, pictures)
 
 
 def _copy_into(
-    out: OutputContainer,
+    out: Any,
     container: InputContainer,
-    dropped: dict[int, str],
     encoding: Encoding,
+    plan: Plan,
     pictures: Iterator[Packet[Any]],
-    strip: bool,
 ) -> None:
+    streams = configure(out, encoding, plan, container)
     main = picture_stream(container, container.name).index
-    streams: dict[int, Any] = {}
-    for stream in container.streams:
-        if stream.index == main:
-            streams[main] = encoding.add_to(out)
-        elif stream.index not in dropped:
-            streams[stream.index] = out.add_stream_from_template(stream, opaque=True)
-    for index, stream in streams.items():
-        given = container.streams[index]
-        stream.disposition = int(given.disposition)
-        named = _needed(given) if strip else _kept(given.metadata, index == main)
-        stream.metadata.update(named)
-    if not strip:
-        out.metadata.update(_kept(container.metadata, False))
-    out.set_chapters(container.chapters())
-    out.start_encoding()
     both = heapq.merge(
         ((_seconds(p), main, p) for p in pictures),
         ((_seconds(p), p.stream_index, p) for p in _others(container, streams, main)),
@@ -186,14 +146,23 @@ def _pictures(
 
 
 def _others(container: InputContainer, streams: dict[int, Any], main: int) -> Iterator[Packet[Any]]:
-    """What is copied, as it lies in the source."""
+    """The packets that are copied, in the source's order; a cover's come at 0."""
+    untimed: set[int] = set()
     try:
         for packet in container.demux():
-            wanted = packet.stream_index in streams and packet.stream_index != main
-            if wanted and packet.size and not (packet.pts is None and packet.dts is None):
-                yield packet
+            index = packet.stream_index
+            if index not in streams or index == main or not packet.size:
+                continue
+            if packet.pts is None and packet.dts is None:
+                if not is_cover(container.streams[index]):
+                    untimed.add(index)
+                    continue
+                packet.pts = packet.dts = 0
+            yield packet
     except av().error.FFmpegError as error:
         raise VideoError(f"{container.name}: can't be read again: {error.strerror}") from None
+    for index in sorted(untimed):
+        _log.warning("%s: packets of stream %d without times are lost", container.name, index)
 
 
 def _orders(segments: Sequence[tuple[Path, int]]) -> list[list[int]]:
@@ -227,46 +196,3 @@ def _opened(path: Path) -> InputContainer:
 def _seconds(packet: Packet[Any]) -> Fraction:
     time = packet.pts if packet.dts is None else packet.dts
     return (time or 0) * packet.time_base
-
-
-def _holds(form: str, stream: Stream) -> bool:
-    """Whether a container takes a stream, found out by writing the header of one."""
-    out = None
-    try:
-        out = av().open(io.BytesIO(), "w", format=form)
-        out.add_stream_from_template(stream, opaque=True)
-        out.start_encoding()
-    except Exception:  # muxers and PyAV refuse in many ways
-        return False
-    finally:
-        if out is not None:
-            with suppress(Exception):
-                out.close()
-    return True
-
-
-def _is_chapter_text(container: InputContainer, stream: Stream) -> bool:
-    name = getattr(stream, "name", None)
-    return stream.type == "data" and name == "bin_data" and bool(container.chapters())
-
-
-def _described(stream: Stream) -> str:
-    name = getattr(stream, "name", None) or "unknown"
-    language = stream.metadata.get("language", "")
-    words = [stream.type, name, *([language] if language else [])]
-    return f"stream {stream.index} ({', '.join(words)})"
-
-
-def _needed(stream: Stream) -> dict[str, str]:
-    """What a stream can't be used without: its language, and of an attachment its file's name."""
-    needed = {"language"} | ({"filename", "mimetype"} if stream.type == "attachment" else set())
-    return {key: value for key, value in stream.metadata.items() if key.lower() in needed}
-
-
-def _kept(metadata: dict[str, str], video: bool) -> dict[str, str]:
-    left = _MADE_ANEW | ({"encoder"} if video else set())
-    return {
-        key: value
-        for key, value in metadata.items()
-        if key not in left and not (video and key.startswith(_STATISTICS))
-    }

@@ -6,9 +6,10 @@ frame above the limit of pixels is decoded.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +18,7 @@ from agsr.errors import VideoError, first_line
 from agsr.media import Y4M_MAGIC
 from agsr.optional import require
 from agsr.video_end import lacks_its_end
-from agsr.video_facts import VideoFacts, facts_of
+from agsr.video_facts import VideoFacts, Watch, facts_of
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,yuv4mpegpipe"
 """FFmpeg's names of what is read."""
+
+
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 class Bytes(Protocol):
@@ -51,11 +55,41 @@ class Counted:
 
 
 @dataclass(frozen=True)
+class First:
+    """The first packet of a stream, detached from its file."""
+
+    data: bytes
+    pts: int | None
+    dts: int | None
+    duration: int
+    keyframe: bool
+    time_base: Fraction
+
+    @classmethod
+    def of(cls, packet: Packet[Any]) -> First:
+        """Copy a packet."""
+        timing = packet.pts, packet.dts, packet.duration or 0
+        return cls(bytes(packet), *timing, packet.is_keyframe, packet.time_base)
+
+    def packet(self) -> Packet[Any]:
+        """A packet like it, for a file that begins with it."""
+        packet = av().Packet(self.data)
+        packet.time_base, packet.duration = self.time_base, self.duration
+        packet.pts = packet.dts = 0
+        packet.is_keyframe = self.keyframe
+        return packet  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
 class Survey:
-    """What a look at all packets tells, without decoding them."""
+    """What all packets show, without decoding them."""
 
     frames: int
-    """Of the video stream: packets that hold a picture."""
+    """Packets of the video stream that hold a picture."""
+    bytes: int = 0
+    """Sum of their sizes."""
+    first: Mapping[int, First] = field(default_factory=dict)
+    """The first packet of every stream that has one, by the stream's index."""
 
 
 def av() -> Any:
@@ -77,12 +111,14 @@ class VideoSource:
         self._container, self._taken = container, False
         self._stream = picture_stream(container, name)
         self._stream.thread_type = "AUTO"
+        self._decoder = _decoder_of_alpha(self._stream)
         decoded = self._decoded()
         first = next(decoded, None)
         if first is None:
             raise VideoError(f"{name}: no frame in it")
         self._frames = chain([first], decoded)
         self.facts: VideoFacts = facts_of(self._stream, first, name, centred)
+        self._watch = Watch(self.facts, name)
 
     def frames(self) -> Generator[tuple[int, VideoFrame], None, None]:
         """Each frame and its time, in units of the time base and growing; then it is closed.
@@ -95,6 +131,7 @@ class VideoSource:
         with closing(self._container):
             for number, frame in enumerate(self._frames):
                 self._check(number, frame)
+                self._watch.check(number, frame)
                 time = frame.pts
                 if time is None or (last is not None and time <= last):
                     time = 0 if last is None else last + (usual if time is None else 1)
@@ -116,13 +153,18 @@ class VideoSource:
         if frame.is_corrupt:
             raise VideoError(f"{self._name}: frame {number} is damaged")
 
+    def _decode(self, packet: Packet[Any]) -> list[VideoFrame]:
+        if self._decoder is None:
+            return packet.decode()
+        return list(self._decoder.decode(packet if packet.size else None))
+
     def _decoded(self) -> Iterator[VideoFrame]:
         number = end = 0
         packets = self._container.demux(self._stream)
         try:
             for packet in packets:
                 end = max(end, (packet.pos or 0) + packet.size)
-                for frame in packet.decode():
+                for frame in self._decode(packet):
                     yield frame
                     number += 1
         except (av().error.FFmpegError, ValueError) as error:
@@ -203,17 +245,21 @@ def survey(path: Path, max_pixels: int) -> Survey:
     Raises:
         VideoError: It is truncated, or damaged as far as its container shows.
     """
-    frames = last = 0
+    frames = last = size = 0
+    first: dict[int, First] = {}
     with open_container(path, str(path), max_pixels) as container:
         index = picture_stream(container, str(path)).index
         for packet in _packets(container, str(path)):
             if packet.is_corrupt:
                 raise VideoError(f"{path}: damaged or truncated after frame {frames}")
-            frames += packet.stream_index == index and packet.size > 0
+            if packet.size and packet.stream_index not in first:
+                first[packet.stream_index] = First.of(packet)
+            if packet.stream_index == index and packet.size:
+                frames, size = frames + 1, size + packet.size
             last = max(last, (packet.pos or 0) + packet.size)
     if lacks_its_end(path, last):
         raise VideoError(f"{path}: truncated after frame {frames}: its header tells of more")
-    return Survey(frames)
+    return Survey(frames, size, first)
 
 
 def _packets(container: InputContainer, name: str) -> Iterator[Packet[Any]]:
@@ -234,6 +280,20 @@ def _centred(source: Path | Bytes) -> bool:
         return False
     layouts = [word for word in header.split() if word.startswith(b"C")]
     return layouts in ([], [b"C420"], [b"C420jpeg"])
+
+
+def _decoder_of_alpha(stream: VideoStream) -> Any:
+    """A decoder of VP8 or VP9 that reads their alpha, which FFmpeg's own skip; else None."""
+    tags = {key.lower(): text for key, text in stream.metadata.items()}
+    name = _ALPHA_DECODERS.get(stream.codec_context.name)
+    if name is None or tags.get("alpha_mode") != "1":
+        return None
+    try:
+        decoder = av().CodecContext.create(name, "r")
+    except ValueError:  # a build of FFmpeg without libvpx
+        return None
+    decoder.extradata = stream.codec_context.extradata
+    return decoder
 
 
 def _check_size(stream: VideoStream, name: str, max_pixels: int) -> None:

@@ -78,7 +78,10 @@ def stream_video(
     with closing(open_video(source, name, options.max_pixels)) as video:
         facts, done = video.facts, 0
         sizing = replace(options.sizing, multiple=2)
-        for text in facts.warnings:
+        lost = [*facts.sides.values()]
+        if facts.alpha or facts.alpha_unread:
+            lost.append("its transparency is lost: YUV4MPEG2 has none")
+        for text in (*facts.warnings, *lost):
             _log.warning("%s: %s", name, text)
         size = sizing.result(*facts.shown_size)
         writer = Y4mWriter(sink, facts, size)

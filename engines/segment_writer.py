@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from types import TracebackType
 from typing import Any
 
@@ -37,14 +38,8 @@ class SegmentWriter:
 
     def __init__(self, encoding: Encoding, segments: Segments) -> None:
         self._encoding, self._segments = encoding, segments
-        self._from_rgb = FromRgb(
-            width=encoding.width,
-            height=encoding.height,
-            depth=encoding.depth,
-            pix_fmt=encoding.pix_fmt,
-            matrix=encoding.matrix,
-            full_range=encoding.full_range,
-        )
+        self._from_rgb = FromRgb.of(encoding)
+        self._form, self._packets = segment_format(encoding), 0
         self._out: Any = None
         self._first = self._count = 0
 
@@ -75,13 +70,17 @@ class SegmentWriter:
             # Of less than three frames, x265 takes the times to decode from memory that it never
             # wrote, and a muxer refuses those after pts. In the complete file all are made anew.
             packet.dts = min(packet.dts, packet.pts)
+            if self._form == "webm":  # which counts milliseconds; their order is all that counts
+                packet.pts = packet.dts = self._packets
+                packet.time_base = Fraction(1, 1000)
+                self._packets += 1
             self._out.mux(packet)
 
     def _begin(self, number: int) -> None:
         path = self._segments.unfinished
-        self._out = av().open(f"file:{path}", "w", format=segment_format(self._encoding))
+        self._out = av().open(f"file:{path}", "w", format=self._form)
         self._stream = self._encoding.add_to(self._out)
-        self._first, self._count = number, 0
+        self._first, self._count, self._packets = number, 0, 0
 
     def __enter__(self) -> SegmentWriter:
         return self

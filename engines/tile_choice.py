@@ -102,8 +102,8 @@ class TileChoice:
             return rows, columns
         build = ", or build its engine with a larger --max" if info.name == "trt" else ""
         raise BackendError(
-            f"{info.device} accepts at most {info.largest[1]}x{info.largest[0]} pixels, too few for "
-            f"a halo of {halo} on both sides; use a smaller --halo{build}"
+            f"{info.device} accepts at most {info.largest[1]}x{info.largest[0]} pixels, too few "
+            f"for a halo of {halo} on both sides; use a smaller --halo{build}"
         )
 
 

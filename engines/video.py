@@ -33,22 +33,17 @@ from agsr.engines.segments import (
 )
 from agsr.engines.threads import Behind, ahead
 from agsr.engines.upscaler import Upscaler
-from agsr.errors import ImageError, VideoError
+from agsr.errors import ImageError, VideoError, first_line
 from agsr.media import WRITABLE
 from agsr.picture import Picture
 from agsr.sizing import Sizing
 from agsr.video_colour import ToRgb
+from agsr.video_copy import Plan
 from agsr.video_encode import Encoding, choose, opened
 from agsr.video_facts import VideoFacts
-from agsr.video_join import (
-    SegmentError,
-    Timing,
-    join,
-    left_out,
-    other_videos,
-    segment_format,
-)
-from agsr.video_source import Bytes, VideoSource, av, open_video, survey
+from agsr.video_join import SegmentError, Timing, join, other_videos, segment_format
+from agsr.video_source import Bytes, Survey, VideoSource, av, open_video, survey
+from agsr.video_trial import tried
 
 _AHEAD = 2
 """Frames that are decoded, and that are encoded, while the network runs."""
@@ -118,15 +113,16 @@ def upscale_video(
     check_upscaler(upscaler, name)
     form = _form(target)
     _check_target(source, target)
-    total = survey(source, options.max_pixels).frames if isinstance(source, Path) else None
+    seen = survey(source, options.max_pixels) if isinstance(source, Path) else Survey(0)
+    total = seen.frames if isinstance(source, Path) else None
     with closing(open_video(source, name, options.max_pixels)) as video:
-        encoding = _encoding(video.facts, name, target, form, options)
-        _tell_losses(source, name, form, options)
+        encoding, lost = _encoding(video.facts, target, form, options)
+        plan = _plan(source, video.facts, encoding, target, form, options, seen, lost)
         made_of = _identity(upscaler, source, encoding, options)
         with open_segments(target, made_of, segment_format(encoding)) as segments:
             try:
                 timing = _make(upscaler, video, encoding, segments, options, (progress, total))
-                _complete(segments, timing, encoding, target, form, source, options)
+                _complete(segments, timing, encoding, target, plan, source, options)
             except av().error.FFmpegError as error:
                 raise VideoError(_unwritten(target, segments, error)) from None
             finally:
@@ -154,33 +150,45 @@ def _form(target: Path) -> str:
 
 
 def _encoding(
-    facts: VideoFacts, name: str, target: Path, form: str, options: VideoOptions
-) -> Encoding:
-    """How the result is encoded, tried out; what is lost is told."""
+    facts: VideoFacts, target: Path, form: str, options: VideoOptions
+) -> tuple[Encoding, list[str]]:
+    """How the result is encoded, tried out, and what of the source it can't hold."""
     size = replace(options.sizing, multiple=2).result(*facts.shown_size)
     wishes = {"codec": options.codec, "crf": options.crf, "preset": options.preset}
     encoding, lost = choose(facts, size, form, **wishes)  # type: ignore[arg-type]
     opened(encoding, form, str(target))
-    told = form not in ("matroska", "webm") or encoding.encoder in ("libx264", "libx265")
-    if encoding.aspect not in (None, 1) and not told:
-        lost.append(
-            f"its pixels are {encoding.aspect} as wide as high, which {encoding.encoder} in "
-            f"{target.suffix} does not tell; use .mp4"
-        )
-    for text in (*facts.warnings, *lost):
+    return encoding, lost
+
+
+def _plan(
+    source: Path | Bytes,
+    facts: VideoFacts,
+    encoding: Encoding,
+    target: Path,
+    form: str,
+    options: VideoOptions,
+    seen: Survey,
+    lost: list[str],
+) -> Plan:
+    """What the result contains besides the picture, tried out; warns of all that is lost.
+
+    Raises:
+        VideoError: The container refuses even the picture.
+    """
+    origin, name = (source, str(source)) if isinstance(source, Path) else (None, "-")
+    plan = Plan(form=form, strip=options.strip)
+    try:
+        trial = tried(origin, encoding, plan, seen.first, options.max_pixels)
+    except (av().error.FFmpegError, ValueError) as error:
+        raise VideoError(f"{target}: can't be written: {first_line(error)}") from None
+    sides = [text for kind, text in facts.sides.items() if kind not in trial.sides]
+    for text in (*facts.warnings, *sides, *lost, *trial.lost):
         _log.warning("%s: %s", name, text)
-    return encoding
-
-
-def _tell_losses(source: Path | Bytes, name: str, form: str, options: VideoOptions) -> None:
-    """Name the streams that will not be in the result, or not be larger in it."""
-    if not isinstance(source, Path):
-        return
-    for what in filter(None, left_out(source, form, options.max_pixels).values()):
-        better = "" if form == "matroska" else "; .mkv may"
-        _log.warning("%s: %s is left out: %s can't hold it%s", name, what, form, better)
-    for index in other_videos(source, options.max_pixels):
-        _log.warning("%s: stream %d, another video, is copied at its size", name, index)
+    if origin is not None:
+        for index in other_videos(origin, options.max_pixels):
+            if index in trial.plan.copied:
+                _log.warning("%s: stream %d, another video, is copied at its size", name, index)
+    return trial.plan
 
 
 def _identity(
@@ -214,14 +222,14 @@ def _make(
     with (
         SegmentWriter(encoding, segments) as writer,
         Behind(writer.add, _AHEAD) as write,
-        closing(ahead(read_frames(video, dict(segments.done)), _AHEAD)) as items,
+        closing(ahead(read_frames(video, dict(segments.done), encoding.alpha), _AHEAD)) as items,
     ):
         for number, item in enumerate(items):
             times.append(item.time)
             last = item.duration or video.facts.usual_duration
             if item.pixels is not None:
                 share = shares(*told, number, kept)
-                result = upscaler.picture(Picture(item.pixels), share, sizing).pixels
+                result = upscaled(upscaler, item.pixels, share, sizing)
             kept += item.kept
             if not item.kept and result is not None:
                 write(Result(number, item.time, result))
@@ -229,6 +237,19 @@ def _make(
         write.finish()
         writer.end()
     return Timing(times, last)
+
+
+def upscaled(
+    upscaler: Upscaler, pixels: NDArray[Any], progress: Callable[[float], None], sizing: Sizing
+) -> NDArray[Any]:
+    """Upscale a frame ``(H, W, 3)``, or ``(H, W, 4)`` with alpha as the fourth channel."""
+    if pixels.shape[2] == 3:
+        return upscaler.picture(Picture(pixels), progress, sizing).pixels
+    alpha = np.ascontiguousarray(pixels[..., 3])
+    picture = Picture(np.ascontiguousarray(pixels[..., :3]), alpha)
+    result = upscaler.picture(picture, progress, sizing)
+    opaque = np.full(result.pixels.shape[:2], np.iinfo(pixels.dtype).max, pixels.dtype)
+    return np.dstack([result.pixels, opaque if result.alpha is None else result.alpha])
 
 
 def check_upscaler(upscaler: Upscaler, name: str) -> None:
@@ -254,7 +275,7 @@ def _complete(
     timing: Timing,
     encoding: Encoding,
     target: Path,
-    form: str,
+    plan: Plan,
     source: Path | Bytes,
     options: VideoOptions,
 ) -> None:
@@ -262,8 +283,7 @@ def _complete(
     origin = source if isinstance(source, Path) else None
     try:
         with complete_file(target) as temporary:
-            limit, strip = options.max_pixels, options.strip
-            join(parts, timing, encoding, temporary, form, origin, limit, strip)
+            join(parts, timing, encoding, temporary, plan, origin, options.max_pixels)
     except SegmentError as error:
         segments.remove(error.path)
         raise
@@ -287,14 +307,17 @@ class Item:
     kept: bool
 
 
-def read_frames(video: VideoSource, done: dict[int, int]) -> Generator[Item, None, None]:
+def read_frames(
+    video: VideoSource, done: dict[int, int], alpha: bool = False
+) -> Generator[Item, None, None]:
     """Frames with their pixels where these are new, and in no finished segment.
 
     Args:
         video: Is closed at the end.
         done: Finished segments: numbers of frames, by the first frame.
+        alpha: Whether pixels have alpha as their fourth channel.
     """
-    to_rgb, before, skipped = ToRgb(video.facts), None, 0
+    to_rgb, before, skipped = ToRgb(video.facts, alpha), None, 0
     with closing(video.frames()) as frames:
         for number, (time, frame) in enumerate(frames):
             skipped = max(skipped, number + done.get(number, 0))

@@ -1,0 +1,142 @@
+"""What a result contains besides the upscaled picture: a `Plan`, and outputs configured by it.
+
+Streams, covers, chapters and metadata of the source → an opened output. The trial before the work
+(`agsr.video_trial`) and the complete file (`agsr.video_join`) are configured by the same function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agsr.video_encode import Encoding
+from agsr.video_source import is_cover, picture_stream
+
+if TYPE_CHECKING:
+    from av.container import InputContainer, OutputContainer
+    from av.stream import Stream
+
+_OF_FILE = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
+"""Metadata, in lower case, of a file as such, not of its content."""
+
+_STATISTICS = ("bps", "duration-", "number_of_", "_statistics_")
+"""What MKV tools note about the packets of a stream: false for the upscaled one."""
+
+_OF_PICTURE = {"encoder", "encoder_settings", "encoder_options", "encoded_library"} | {
+    "encoded_library_settings", "rotate", "alpha_mode", "width", "height", "videodatarate",
+}  # fmt: skip
+"""Metadata of the picture that is false after upscaling, or that the muxer writes itself."""
+
+_OF_SIZE = {"width", "height", "videodatarate", "framerate", "filesize", "datasize", "videosize"}
+"""Metadata of a file that is false after upscaling: FLV notes them."""
+
+COVER_TYPES = {
+    "mjpeg": ("image/jpeg", "jpg"),
+    "png": ("image/png", "png"),
+    "gif": ("image/gif", "gif"),
+    "bmp": ("image/bmp", "bmp"),
+    "webp": ("image/webp", "webp"),
+}
+"""Media type and ending of covers, by codec."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a result contains besides its picture."""
+
+    form: str
+    """FFmpeg's name of the container."""
+    copied: frozenset[int] = frozenset()
+    """Indices of the source's streams that are copied packet by packet."""
+    covers: Mapping[int, bytes] = field(default_factory=dict)
+    """Pictures to attach as files, by their index in the source: how MKV stores covers."""
+    timecode: bool = True
+    """Whether the start timecode is written as metadata, of which the muxer makes a track."""
+    strip: bool = False
+    """Copy no metadata but languages and file names."""
+
+
+def configure(
+    out: OutputContainer, encoding: Encoding, plan: Plan, container: InputContainer | None
+) -> dict[int, Any]:
+    """Add all streams and metadata to an output, and write its header.
+
+    Returns:
+        The output's streams by their index in the source; the picture's alone is 0 for no source.
+    """
+    if container is None:
+        streams: dict[int, Any] = {0: encoding.add_to(out)}
+        out.start_encoding()
+        return streams
+    main = picture_stream(container, container.name).index
+    streams = {}
+    for stream in container.streams:
+        if stream.index == main:
+            streams[main] = encoding.add_to(out)
+        elif stream.index in plan.covers:
+            _attach(out, stream, plan.covers[stream.index])
+        elif stream.index in plan.copied:
+            streams[stream.index] = out.add_stream_from_template(stream, opaque=True)
+    for index, added in streams.items():
+        given = container.streams[index]
+        added.disposition = int(given.disposition)
+        added.metadata.update(described(given, plan, picture=index == main))
+    if not plan.strip:
+        out.metadata.update(described_file(container.metadata, plan))
+    out.set_chapters(container.chapters())
+    out.start_encoding()
+    return streams
+
+
+def described(stream: Stream, plan: Plan, *, picture: bool) -> dict[str, str]:
+    """The metadata of a source's stream that is still true for the result."""
+    if plan.strip:
+        needed = {"language"}
+        if stream.type == "attachment":
+            needed |= {"filename", "mimetype"}
+        return {key: text for key, text in stream.metadata.items() if key.lower() in needed}
+    wrong = _OF_FILE | (_OF_PICTURE if picture else set())
+    wrong |= set() if plan.timecode else {"timecode"}
+    kept = {
+        key: text
+        for key, text in stream.metadata.items()
+        if key.lower() not in wrong and not (picture and key.lower().startswith(_STATISTICS))
+    }
+    title = next((text for key, text in kept.items() if key.lower() == "title"), "")
+    if title and plan.form in ("mp4", "mov"):
+        kept["handler_name"] = title  # where these store, and players show, the name of a track
+    return kept
+
+
+def described_file(metadata: Mapping[str, str], plan: Plan) -> dict[str, str]:
+    """The metadata of a source file that is still true for the result."""
+    wrong = _OF_FILE | _OF_SIZE | (set() if plan.timecode else {"timecode"})
+    return {key: text for key, text in metadata.items() if key.lower() not in wrong}
+
+
+def is_statistic(key: str) -> bool:
+    """Return True if a key of metadata is about packets or the file, not its content."""
+    return key.lower() in _OF_FILE or key.lower().startswith(_STATISTICS)
+
+
+def is_rewritten(container: InputContainer, stream: Stream) -> bool:
+    """Return True for a data stream that the muxer makes itself: text of chapters, a timecode."""
+    if stream.type != "data":
+        return False
+    name = getattr(stream, "name", None)
+    return "timecode" in stream.metadata or (name == "bin_data" and bool(container.chapters()))
+
+
+def cover_file(stream: Stream) -> tuple[str, str] | None:
+    """File name and media type of a cover as an attachment; None if the type is unknown."""
+    known = COVER_TYPES.get(stream.codec_context.name if stream.codec_context else "")
+    if known is None or not is_cover(stream):
+        return None
+    tags = {key.lower(): text for key, text in stream.metadata.items()}
+    return tags.get("filename", f"cover.{known[1]}"), tags.get("mimetype", known[0])
+
+
+def _attach(out: OutputContainer, stream: Stream, data: bytes) -> None:
+    name, kind = cover_file(stream) or ("cover", "application/octet-stream")
+    out.add_attachment(name, kind, data)

@@ -1,0 +1,289 @@
+"""A trial before the work: a file in memory with the header and one packet of every stream.
+
+The source's streams, as `agsr.video_source.survey` saw them → a `Plan` that the container accepts,
+and everything that reading the trial shows to be lost. What a muxer drops without a word is found
+because the trial is compared with the source, not because it is known here.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agsr.errors import first_line
+from agsr.video_colour import FromRgb
+from agsr.video_copy import (
+    Plan,
+    configure,
+    cover_file,
+    described,
+    described_file,
+    is_rewritten,
+    is_statistic,
+)
+from agsr.video_encode import Encoding
+from agsr.video_facts import side_data
+from agsr.video_source import First, av, is_cover, open_container, picture_stream
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+    from av.stream import Stream
+
+_NOT_CONTENT = {"handler_name", "vendor_id", "language", "filename", "mimetype", "encoder"}
+"""Metadata of streams that containers write on their own, or that is compared otherwise."""
+
+_OTHER_NAMES = {"date": {"year", "date_released", "date"}, "year": {"date", "date_released"}}
+"""Keys that mean the same in another container."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial proved."""
+
+    plan: Plan
+    """Accepted by the container."""
+    lost: tuple[str, ...]
+    """What of the source the result will not contain, as sentences."""
+    sides: frozenset[str]
+    """Names of side data of the picture that the result has."""
+
+
+def tried(
+    source: Path | None,
+    encoding: Encoding,
+    plan: Plan,
+    first: Mapping[int, First],
+    max_pixels: int,
+) -> Trial:
+    """Find out what a container accepts and what it loses, before anything is computed.
+
+    Args:
+        source: What the other streams are copied from, if anything.
+        encoding: Of the picture.
+        plan: Container and strip; its streams are chosen here.
+        first: The first packet of each stream of the source.
+        max_pixels: As for the source.
+
+    Raises:
+        VideoError: The container doesn't accept even the picture.
+    """
+    if source is None:
+        return _compared(_trial(None, encoding, plan, first), None, encoding, plan, [])
+    with open_container(source, str(source), max_pixels) as container:
+        plan, lost = _accepted(container, encoding, plan, first)
+        trial = _trial(container, encoding, plan, first)
+        return _compared(trial, container, encoding, plan, lost)
+
+
+def _accepted(
+    container: InputContainer, encoding: Encoding, plan: Plan, first: Mapping[int, First]
+) -> tuple[Plan, list[str]]:
+    """The plan with every stream that the container accepts, and what is lost."""
+    main = picture_stream(container, container.name).index
+    streams = [s for s in container.streams if s.index != main and not is_rewritten(container, s)]
+    if plan.strip:
+        streams = [s for s in streams if s.type != "data"]
+    whole = plan
+    for stream in streams:
+        whole = _with(whole, stream, first)
+    if _refused(container, encoding, whole, first) is None:
+        return whole, []
+    bare = replace(plan, timecode=_refused(container, encoding, plan, first) is None)
+    lost = [] if bare.timecode else ["its timecode is lost: {form} refuses it"]
+    for stream in streams:
+        wider = _with(bare, stream, first)
+        if _refused(container, encoding, wider, first) is None:
+            bare = wider
+        else:
+            lost.append(f"{_named(stream)} is left out: {{form}} can't hold it{{better}}")
+    return bare, lost
+
+
+def _with(plan: Plan, stream: Stream, first: Mapping[int, First]) -> Plan:
+    if is_cover(stream) and plan.form == "matroska" and cover_file(stream):
+        covers = {**plan.covers, stream.index: first[stream.index].data}
+        return replace(plan, covers=covers) if stream.index in first else plan
+    return replace(plan, copied=plan.copied | {stream.index})
+
+
+def _refused(
+    container: InputContainer, encoding: Encoding, plan: Plan, first: Mapping[int, First]
+) -> str | None:
+    """Why a plan can't be written; None if it can."""
+    try:
+        _trial(container, encoding, plan, first)
+    except Exception as error:  # muxers and PyAV refuse in many ways
+        return first_line(error)
+    return None
+
+
+def _trial(
+    container: InputContainer | None, encoding: Encoding, plan: Plan, first: Mapping[int, First]
+) -> io.BytesIO:
+    """A file with one picture and one packet of each other stream."""
+    sink = io.BytesIO()
+    out = av().open(sink, "w", format=plan.form)
+    try:
+        streams = configure(out, encoding, plan, container)
+        main = picture_stream(container, container.name).index if container else 0
+        for packet in _one_picture(streams[main], encoding):
+            out.mux(packet)
+        for index in sorted(set(streams) & set(first) - {main}):
+            packet = first[index].packet()
+            packet.stream = streams[index]
+            out.mux(packet)
+    except BaseException:
+        with suppress(Exception):
+            out.close()
+        raise
+    out.close()
+    return sink
+
+
+def _one_picture(stream: Any, encoding: Encoding) -> list[Any]:
+    """The packets of a black frame."""
+    shape = encoding.height, encoding.width, 4 if encoding.alpha else 3
+    frame = FromRgb.of(encoding)(np.zeros(shape, np.uint8 if encoding.depth <= 8 else np.uint16))
+    frame.pts, frame.time_base = 0, encoding.time_base
+    packets = [*stream.encode(frame), *stream.encode(None)]
+    for packet in packets:
+        packet.dts = packet.pts
+    return packets
+
+
+def _compared(
+    sink: io.BytesIO,
+    container: InputContainer | None,
+    encoding: Encoding,
+    plan: Plan,
+    lost: list[str],
+) -> Trial:
+    """Compare what the trial holds with what the source has."""
+    better = "" if plan.form == "matroska" else "; .mkv may"
+    lost = [text.format(form=plan.form, better=better) for text in lost]
+    sink.seek(0)
+    with av().open(sink, metadata_errors="replace") as made:
+        if container is not None:
+            lost += _streams_lost(container, made, plan, better)
+            lost += _file_lost(container, made, plan)
+        frame = next(made.decode(made.streams.video[0]), None)
+        lost += _picture_lost(made.streams.video[0], frame, encoding, plan)
+        return Trial(plan, tuple(lost), frozenset(side_data(frame) if frame else ()))
+
+
+def _streams_lost(
+    container: InputContainer, made: InputContainer, plan: Plan, better: str
+) -> list[str]:
+    """Streams that are not in the trial, and what those that are there don't say."""
+    main = picture_stream(container, container.name).index
+    there = {
+        kind: [s for s in made.streams if _kind(s) == kind] for kind in map(_kind, made.streams)
+    }
+    lost = []
+    for stream in container.streams:
+        picture = stream.index == main
+        if not picture and stream.index not in plan.copied | set(plan.covers):
+            continue
+        same = there.get(_kind(stream))
+        if not same:
+            lost.append(f"{_named(stream)} is left out: {plan.form} can't hold it{better}")
+            continue
+        lost += _words_lost(stream, same.pop(0), plan, picture)
+    return lost
+
+
+def _words_lost(stream: Stream, found: Stream, plan: Plan, picture: bool) -> list[str]:
+    """Metadata, language and disposition of a stream that the trial's doesn't have."""
+    wanted = described(stream, plan, picture=picture)
+    missing = _missing(wanted, {**found.metadata, **_timecodes(found.container)})
+    language = stream.metadata.get("language", "und")
+    if language != "und" and found.metadata.get("language", "und") == "und":
+        missing.append("language")
+    flags = type(stream.disposition)(int(stream.disposition) & ~int(found.disposition))
+    if stream.type != "attachment" and flags:
+        missing += [str(flag.name) for flag in type(flags) if flag & flags]
+    if not missing:
+        return []
+    return [f"{_named(stream)}: {plan.form} has no place for its {', '.join(missing)}"]
+
+
+def _file_lost(container: InputContainer, made: InputContainer, plan: Plan) -> list[str]:
+    lost = []
+    if not plan.strip:
+        missing = _missing(described_file(container.metadata, plan), dict(made.metadata))
+        if missing:
+            lost.append(f"{plan.form} has no place for its metadata {', '.join(missing)}")
+    chapters, kept = container.chapters(), made.chapters()
+    if len(kept) < len(chapters):
+        lost.append(f"{plan.form} holds {len(kept)} of its {len(chapters)} chapters")
+    return lost
+
+
+def _missing(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    """Keys that are not found, whatever their case; of a timecode, another value counts, too."""
+    there = {key.lower(): text for key, text in found.items()}
+    missing = []
+    for key, text in wanted.items():
+        name = key.lower()
+        if not text or is_statistic(key) or name in _NOT_CONTENT:
+            continue
+        if name == "title" and there.get("handler_name") == text:
+            continue
+        if not ({name} | _OTHER_NAMES.get(name, set())) & set(there):
+            if name.rpartition("-")[0] not in there:  # title-eng beside title
+                missing.append(key)
+        elif name == "timecode" and there.get(name) != text:
+            missing.append(key)
+    return missing
+
+
+def _timecodes(container: Any) -> dict[str, str]:
+    for stream in container.streams:
+        if "timecode" in stream.metadata:
+            return {"timecode": stream.metadata["timecode"]}
+    return {}
+
+
+def _picture_lost(
+    stream: Any, frame: VideoFrame | None, encoding: Encoding, plan: Plan
+) -> list[str]:
+    """What the picture of the trial doesn't say."""
+    lost = []
+    if encoding.aspect not in (None, 1) and stream.sample_aspect_ratio != encoding.aspect:
+        lost.append(
+            f"its pixels are {encoding.aspect} as wide as high, which {encoding.encoder} in "
+            f"{plan.form} does not record; use .mp4"
+        )
+    if frame is None:
+        return lost
+    asked = {
+        "primaries": (encoding.primaries, frame.color_primaries),
+        "transfer": (encoding.transfer, frame.color_trc),
+        "matrix": (encoding.matrix, int(frame.colorspace)),
+    }
+    gone = [name for name, (want, have) in asked.items() if want not in (0, 2, have)]
+    if gone:
+        lost.append(
+            f"colour tags are lost ({', '.join(gone)}): {encoding.encoder} in {plan.form} "
+            "does not record them"
+        )
+    return lost
+
+
+def _kind(stream: Stream) -> tuple[str, bool]:
+    return stream.type, stream.type == "video" and is_cover(stream)
+
+
+def _named(stream: Stream) -> str:
+    name = getattr(stream, "name", None) or "unknown"
+    kind = "cover" if stream.type == "video" and is_cover(stream) else stream.type
+    language = stream.metadata.get("language", "")
+    words = [kind, name, *([language] if language else [])]
+    return f"stream {stream.index} ({', '.join(words)})"
