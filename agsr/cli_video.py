@@ -62,7 +62,7 @@ def run_videos(
         stdin: Where it was begun to be read.
 
     Raises:
-        KeyboardInterrupt: After saying what is kept.
+        KeyboardInterrupt: After reporting what is saved.
     """
     from agsr.engines.video import VideoOptions
     from agsr.image import quiet_decoders
@@ -100,7 +100,7 @@ def _run_one(
             else:
                 size = upscale_video(upscaler, source, job.target, options, update)
     except KeyboardInterrupt:
-        _tell_what_is_kept(job)
+        _report_what_is_saved(job)
         raise
     except Exception as error:  # whatever it is, it costs one file
         echo_error(reason_of(job, error))
@@ -110,13 +110,14 @@ def _run_one(
     return size
 
 
-def _tell_what_is_kept(job: Job) -> None:
-    from agsr.engines.segments import finished
+def _report_what_is_saved(job: Job) -> None:
+    from agsr.engines.segments import saved_frames
 
-    count = finished(job.target)
+    count = saved_frames(job.target)
     if count:
-        told = f"{job.target}: {count} finished segments are kept; the same command goes on there"
-        click.echo(printable(told), err=True)
+        frames = "1 frame is" if count == 1 else f"{count} frames are"
+        text = f"{job.target}: {frames} saved; run the same command again to continue from there"
+        click.echo(printable(text), err=True)
 
 
 @contextmanager

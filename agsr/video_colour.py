@@ -80,7 +80,7 @@ class FromRgb:
         chroma_place: str = "left",
         tags: tuple[int, int] = (2, 2),
     ) -> None:
-        self._tags = matrix, *tags
+        self._tags = matrix, 2 if full_range else 1, *tags
         self._form = _FORMS[depth > 8, has_alpha(pix_fmt)]
         range_ = "full" if full_range else "limited"
         wishes = f"out_color_matrix={MATRICES[matrix]}:in_range=full:out_range={range_}"
@@ -105,9 +105,12 @@ class FromRgb:
         from av import VideoFrame
 
         self._graph.push(VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=self._form))
-        frame = _pulled(self._graph)
-        # ProRes writes what the frame says, not what its encoder was configured with.
-        frame.colorspace, frame.color_primaries, frame.color_trc = self._tags
+        return self.tagged(_pulled(self._graph))
+
+    def tagged(self, frame: VideoFrame) -> VideoFrame:
+        """The frame with its colour tags: ProRes writes these, not its encoder's settings."""
+        frame.colorspace, frame.color_range = self._tags[:2]
+        frame.color_primaries, frame.color_trc = self._tags[2:]
         return frame
 
 

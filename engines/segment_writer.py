@@ -1,7 +1,7 @@
 """Frames that were upscaled → segments of a video, encoded one after the other.
 
-A segment that is complete gets its name in the folder of `agsr.engines.segments`; one that is
-broken off leaves nothing.
+A complete segment gets its name in the folder of `agsr.engines.segments`. The frames of an
+interrupted one stay for the next run (`agsr.engines.spool`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from agsr.engines.segments import LENGTH, Segments
+from agsr.engines.spool import Spool
 from agsr.video_colour import FromRgb
 from agsr.video_encode import Encoding
 from agsr.video_join import segment_format
@@ -29,14 +30,22 @@ class Result:
     """Counted from 0, over the whole video."""
     time: int
     """When it is shown, in the encoding's `time_base`."""
-    pixels: NDArray[Any]
-    """``(H, W, 3)``, RGB."""
+    pixels: NDArray[Any] | None
+    """``(H, W, 3)``, RGB, or ``(H, W, 4)`` with alpha; None if an earlier run computed them."""
 
 
 class SegmentWriter:
-    """Encodes frames into segments of `LENGTH`."""
+    """Encodes frames into segments of `LENGTH`.
 
-    def __init__(self, encoding: Encoding, segments: Segments) -> None:
+    Args:
+        encoding: Of the result.
+        segments: Where they go.
+        resumable: Whether another run could use the frames of an interrupted segment.
+    """
+
+    def __init__(self, encoding: Encoding, segments: Segments, resumable: bool = True) -> None:
+        self._spool = Spool(segments.folder, encoding) if resumable else None
+        self._computed = segments.computed_frames()
         self._encoding, self._segments = encoding, segments
         self._from_rgb = FromRgb.of(encoding)
         self._form, self._packets = segment_format(encoding), 0
@@ -47,12 +56,21 @@ class SegmentWriter:
         """Encode one more frame; a complete segment gets its name."""
         if self._out is None:
             self._begin(result.number)
-        frame = self._from_rgb(result.pixels)
+        frame = self._frame(result)
         frame.pts, frame.time_base = result.time, self._encoding.time_base
         self._write(frame)
         self._count += 1
         if self._count == LENGTH:
             self.end()
+
+    def _frame(self, result: Result) -> Any:
+        """The frame for the encoder; a new one is also written for the next run."""
+        if result.pixels is None:
+            return self._from_rgb.tagged(next(self._computed))
+        frame = self._from_rgb(result.pixels)
+        if self._spool is not None:
+            self._spool.add(result.number, frame)
+        return frame
 
     def end(self) -> None:
         """Complete the present segment, if there is one."""
@@ -61,6 +79,8 @@ class SegmentWriter:
         self._write(None)
         out, self._out = self._out, None
         out.close()
+        if self._spool is not None:
+            self._spool.restart()
         self._segments.complete(self._first, self._count)
 
     def _write(self, frame: Any) -> None:
@@ -91,6 +111,8 @@ class SegmentWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._spool is not None:
+            self._spool.restart()
         if self._out is None:
             return
         with suppress(Exception):  # it is thrown away

@@ -1,7 +1,8 @@
-"""The finished parts of a video, kept beside the result until it is complete.
+"""The finished parts of a video, stored beside the result until it is complete.
 
-Each part is a file of its own, named by the frames in it, and appears under that name only when
-complete. What they were made of and how is written beside them: parts of anything else are removed.
+Each part is a file named by the frames in it, which appears under that name only when complete.
+Computed frames of the next part lie beside them (`agsr.engines.spool`). What all were made of, and
+how, is recorded: parts of anything else are removed.
 """
 
 from __future__ import annotations
@@ -15,17 +16,22 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agsr.atomic import complete_file
+from agsr.engines.spool import NAME, count_frames, count_packets, read_frames_of
 from agsr.errors import VideoError
 from agsr.media import SEGMENTS_ENDING
 from agsr.optional import require
 from agsr.video_join import SEGMENT_FORMATS
 
+if TYPE_CHECKING:
+    from av import VideoFrame
+
 LENGTH = 48
-"""Frames of a segment but the last: at most that many are computed twice after a kill."""
+"""Frames of a segment but the last."""
 
 _ATTEMPTS = 20
 """Attempts to lock a folder that other processes remove meanwhile."""
@@ -49,6 +55,8 @@ class Segments:
                 self.done[first] = last + 1 - first
             elif path.suffix == ".part":
                 path.unlink()
+        self.computed = self._usable()
+        """Numbers of computed frames that are in no segment yet, by the first frame."""
 
     @property
     def unfinished(self) -> Path:
@@ -61,6 +69,31 @@ class Segments:
             os.fsync(file.fileno())
         self.unfinished.replace(self._path(first, count))
         self.done[first] = count
+        for path in _computed(self.folder):
+            path.unlink()
+
+    def computed_frames(self) -> Iterator[VideoFrame]:
+        """All computed frames that are in no segment yet."""
+        for first, count in sorted(self.computed.items()):
+            yield from islice(read_frames_of(self.folder / f"computed-{first:08}.nut"), count)
+
+    def is_computed(self, number: int) -> bool:
+        """Return True if a frame is computed, but in no segment yet."""
+        return any(first <= number < first + count for first, count in self.computed.items())
+
+    def _usable(self) -> dict[int, int]:
+        """The files of computed frames that continue the segments without a gap."""
+        found = {int(NAME.fullmatch(p.name)[1]): p for p in _computed(self.folder)}  # type: ignore[index]
+        number = 0
+        while number in self.done:
+            number += self.done[number]
+        usable: dict[int, int] = {}
+        while number in found and (count := count_frames(found.pop(number))):
+            usable[number] = count
+            number += count
+        for path in found.values():
+            path.unlink()
+        return usable
 
     def remove(self, path: Path) -> None:
         """Remove a segment that turned out to be damaged."""
@@ -135,6 +168,7 @@ def _acquire(target: Path, folder: Path) -> Any:
 def _release(lock: Any, folder: Path) -> None:
     """Give the folder back; one without a segment goes first, while nobody else can begin in it."""
     goes = not any(_NAME.fullmatch(path.name) for path in _content(folder))
+    goes = goes and not _computed(folder)
     if goes:
         shutil.rmtree(folder, ignore_errors=True)
     lock.release()
@@ -179,6 +213,18 @@ def _make_fit(folder: Path, identity: str) -> None:
 
 def _content(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _computed(folder: Path) -> list[Path]:
+    return [path for path in _content(folder) if NAME.fullmatch(path.name)]
+
+
+def saved_frames(target: Path) -> int:
+    """How many frames of a result are saved beside it, in segments or for the next one."""
+    folder = target.with_name(target.name + SEGMENTS_ENDING)
+    matches = filter(None, (_NAME.fullmatch(path.name) for path in _content(folder)))
+    count = sum(int(match[2]) + 1 - int(match[1]) for match in matches)
+    return count + sum(map(count_packets, _computed(folder)))
 
 
 def finished(target: Path) -> int:

@@ -62,10 +62,16 @@ def _put(ready: Queue[_T], item: _T, stop: Event) -> bool:
 
 
 class Behind(Generic[_T]):
-    """Calls in a thread of their own, one after the other, at most so many behind."""
+    """Calls in a thread of their own, one after the other, at most so many behind.
 
-    def __init__(self, act: Callable[[_T], None], count: int) -> None:
-        self._act, self._count = act, count
+    Args:
+        act: What is called.
+        count: Calls that may wait.
+        finishes: Whether the calls that wait are still made when an exception ends the block.
+    """
+
+    def __init__(self, act: Callable[[_T], None], count: int, finishes: bool = False) -> None:
+        self._act, self._count, self._finishes = act, count, finishes
         self._pool = ThreadPoolExecutor(1, "write")
         self._waiting: deque[Future[None]] = deque()
 
@@ -89,4 +95,4 @@ class Behind(Generic[_T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown(cancel_futures=not self._finishes)

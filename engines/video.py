@@ -90,8 +90,8 @@ def upscale_video(
 ) -> tuple[int, int]:
     """Upscale a video file.
 
-    Broken off at any moment and called again with the same arguments, it goes on: finished
-    segments lie in a folder beside ``target`` until that is complete.
+    Interrupted at any moment and called again with the same arguments, it continues: segments and
+    computed frames lie in a folder beside ``target`` until that is complete.
 
     Args:
         upscaler: Runs in the caller's thread.
@@ -219,10 +219,11 @@ def _make(
     sizing = replace(options.sizing, multiple=2)
     times, last, kept = array("q"), video.facts.usual_duration, 0
     result: NDArray[Any] | None = None
+    done = {**segments.done, **segments.computed}
     with (
-        SegmentWriter(encoding, segments) as writer,
-        Behind(writer.add, _AHEAD) as write,
-        closing(ahead(read_frames(video, dict(segments.done), encoding.alpha), _AHEAD)) as items,
+        SegmentWriter(encoding, segments, resumable=told[1] is not None) as writer,
+        Behind(writer.add, _AHEAD, finishes=True) as write,
+        closing(ahead(read_frames(video, done, encoding.alpha), _AHEAD)) as items,
     ):
         for number, item in enumerate(items):
             times.append(item.time)
@@ -231,7 +232,9 @@ def _make(
                 share = shares(*told, number, kept)
                 result = upscaled(upscaler, item.pixels, share, sizing)
             kept += item.kept
-            if not item.kept and result is not None:
+            if segments.is_computed(number):
+                write(Result(number, item.time, None))
+            elif not item.kept and result is not None:
                 write(Result(number, item.time, result))
             told[0](Progress(number + 1, told[1], kept))
         write.finish()

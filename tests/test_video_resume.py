@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from clips import FAST, Clip, every_frame, make, packets, times
 from conftest import ROOT, Repeat
 
 from agsr.engines import video
-from agsr.engines.segments import finished, open_segments
+from agsr.engines.segments import finished, open_segments, saved_frames
+from agsr.engines.spool import Spool, count_frames
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import VideoOptions, upscale_video
-from agsr.errors import VideoError
+from agsr.errors import BackendError, VideoError
 from agsr.video_colour import ToRgb
+from agsr.video_encode import choose
+from agsr.video_source import open_video
 
 # A process that upscales by repeating pixels, in as many seconds as frames are to be seen.
 PROCESS = """
@@ -86,9 +90,10 @@ def test_a_killed_run_goes_on_and_ends_like_an_unbroken_one(tmp_path: Path) -> N
         running.kill()
         assert _said(running) == []
         assert not target.exists()
-    kept = finished(target)
+    kept, saved = finished(target), saved_frames(target)
     assert kept >= 3
-    assert _said(_process(source, target)) == [str(230 - 48 * kept)]
+    (made,) = _said(_process(source, target))
+    assert 230 - saved <= int(made) <= 230 - 48 * kept
     assert every_frame(target) == every_frame(tmp_path / "whole.mp4")
     assert times(target) == times(tmp_path / "whole.mp4") == times(source)
     assert packets(target, "audio") == packets(source, "audio")
@@ -132,9 +137,62 @@ def test_every_codec_goes_on_to_the_same_frames(tmp_path: Path, codec: str) -> N
     assert finished(tmp_path / "broken.mkv") == 1
     backend = Repeat()
     upscale_video(Upscaler(backend=backend), source, tmp_path / "broken.mkv", options)
-    assert len(backend.shapes) == 52
+    assert len(backend.shapes) == 100 - 60
+    assert packets(tmp_path / "broken.mkv", "video") == packets(tmp_path / "whole.mkv", "video")
     assert every_frame(tmp_path / "broken.mkv") == every_frame(tmp_path / "whole.mkv")
     assert times(tmp_path / "broken.mkv") == times(source)
+
+
+def test_frames_of_an_interrupted_segment_are_not_computed_again(tmp_path: Path) -> None:
+    """However often it is interrupted, and whatever a kill tears off the last file."""
+    source = make(tmp_path / "a.mp4", Clip(frames=40))
+    upscale_video(Upscaler(backend=Repeat()), source, tmp_path / "whole.mp4")
+    target = tmp_path / "b.mp4"
+    for at, saved in ((12, 12), (3, 15), (9, 24)):
+        with pytest.raises(KeyboardInterrupt):
+            upscale_video(Upscaler(backend=Stops(at)), source, target)
+        assert (saved_frames(target), finished(target)) == (saved, 0)
+    files = sorted((tmp_path / "b.mp4.agsr-segments").glob("computed-*"))
+    assert [path.name[9:17] for path in files] == ["00000000", "00000012", "00000015"]
+    torn = files[-1].read_bytes()
+    files[-1].write_bytes(torn[: len(torn) * 3 // 4])
+    backend = Repeat()
+    upscale_video(Upscaler(backend=backend), source, target)
+    assert 40 - 24 < len(backend.shapes) < 40 - 15
+    assert packets(target, "video") == packets(tmp_path / "whole.mp4", "video")
+    assert not (tmp_path / "b.mp4.agsr-segments").exists()
+
+
+def test_an_error_saves_the_frames_before_it(tmp_path: Path) -> None:
+    source, target = make(tmp_path / "a.mp4", Clip(frames=30)), tmp_path / "b.mp4"
+
+    class Fails(Stops):
+        def _run(self, lr: Any) -> Any:
+            try:
+                return super()._run(lr)
+            except KeyboardInterrupt:
+                raise BackendError("the device is gone") from None
+
+    with pytest.raises(BackendError):
+        upscale_video(Upscaler(backend=Fails(20)), source, target, FAST)
+    assert saved_frames(target) == 20
+
+
+def test_writing_computed_frames_costs_a_small_share_of_the_time(tmp_path: Path) -> None:
+    """Where frames come faster than they are written, a segment's first ones are enough."""
+    now = iter(range(10_000))  # each call of the clock is a second later
+    source = make(tmp_path / "a.mp4", Clip(frames=9))
+    with closing(open_video(source, "a", 10_000)) as video:
+        encoding, _ = choose(video.facts, (96, 128), "mp4")
+    spool = Spool(tmp_path, encoding, lambda: float(next(now)))
+    frame = av.VideoFrame(128, 96, "yuv420p")
+    for number in range(30):
+        spool.add(number, frame)
+    spool.restart()
+    assert count_frames(tmp_path / "computed-00000000.nut") == 3
+    spool.add(48, frame)
+    spool.restart()
+    assert count_frames(tmp_path / "computed-00000048.nut") == 1
 
 
 def test_other_settings_and_another_input_start_anew(
@@ -161,7 +219,7 @@ def test_an_older_result_stays_until_the_new_one_is_complete(tmp_path: Path) -> 
     _break_off(source, target)
     assert target.read_bytes() == b"older"
     assert {path.name for path in (tmp_path / "b.mp4.agsr-segments").iterdir()} == {
-        "frames-00000000-00000047.nut", "lock", "made-of.json",
+        "computed-00000048.nut", "frames-00000000-00000047.nut", "lock", "made-of.json",
     }  # fmt: skip
 
 
@@ -260,8 +318,8 @@ def test_a_full_disk_keeps_finished_segments(tmp_path: Path) -> None:
     running.kill()
     running.communicate()
     (segment,) = (tmp_path / "b.mp4.agsr-segments").glob("frames-00000000*")
-    for path in (tmp_path / "b.mp4.agsr-segments").glob("frames-*"):
-        if path != segment:
+    for path in (tmp_path / "b.mp4.agsr-segments").glob("*-*"):
+        if path not in (segment, segment.with_name("made-of.json")):
             path.unlink()
     told, made = _said(_process(source, target, limit=segment.stat().st_size // 2))
     assert told.startswith(f"VideoError {target}: can't be written: File too large")
@@ -324,7 +382,10 @@ def test_a_signal_ends_it_saying_what_is_kept(
     running.send_signal(number)
     told = running.communicate(timeout=60)[1].splitlines()
     assert running.returncode == status
-    assert "finished segments are kept; the same command goes on there" in told[-2]
+    frames = saved_frames(tmp_path / "a_x4.mp4")
+    assert told[-2].endswith(
+        f"a_x4.mp4: {frames} frames are saved; run the same command again to continue from there"
+    )
     assert told[-1] == word
     assert finished(tmp_path / "a_x4.mp4") >= 1
     assert source.exists()
