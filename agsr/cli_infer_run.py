@@ -142,7 +142,10 @@ def run_all(
     done = _run_images(upscaler, images, options, tally, quiet) if images else []
     if videos:
         common = {name: getattr(options, name) for name in ("sizing", "strip", "max_pixels")}
-        run_videos(upscaler, videos, {**common, **encoding}, tally, quiet, stdin)
+        hinted = (
+            "" if quiet or weights not in set(shipped_names()) - {WEIGHTS_FOR_FAULTS} else weights
+        )
+        run_videos(upscaler, videos, {**common, **encoding}, tally, quiet, stdin, hinted)
     if tally.small and not quiet:
         click.echo(_too_small(tally.small, len(jobs)), err=True)
     if not quiet and weights in set(shipped_names()) - {WEIGHTS_FOR_FAULTS}:

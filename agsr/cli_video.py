@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agsr.catalog import WEIGHTS_FOR_FAULTS
 from agsr.errors import VideoError, printable
 from agsr.media import CODECS
 from agsr.options import echo_error, echo_path
@@ -50,6 +51,7 @@ def run_videos(
     tally: Tally,
     quiet: bool,
     stdin: Stdin | None = None,
+    weights: str = "",
 ) -> None:
     """Upscale videos, one after the other; prints results and errors.
 
@@ -60,6 +62,7 @@ def run_videos(
         tally: Counts results and errors.
         quiet: Show no progress.
         stdin: Where it was begun to be read.
+        weights: Their name, for a note on sources that other weights suit better; empty for none.
 
     Raises:
         KeyboardInterrupt: After reporting what is saved.
@@ -70,7 +73,7 @@ def run_videos(
     options = VideoOptions(**wishes)
     with quiet_decoders():
         for job in jobs:
-            size = _run_one(upscaler, job, options, quiet, stdin)
+            size = _run_one(upscaler, job, options, quiet, stdin, weights)
             if size is None:
                 tally.failed += 1
                 continue
@@ -81,7 +84,12 @@ def run_videos(
 
 
 def _run_one(
-    upscaler: Upscaler, job: Job, options: VideoOptions, quiet: bool, stdin: Stdin | None
+    upscaler: Upscaler,
+    job: Job,
+    options: VideoOptions,
+    quiet: bool,
+    stdin: Stdin | None,
+    weights: str,
 ) -> tuple[int, int] | None:
     """Height and width of a video's result; None if there is none."""
     from agsr.engines.jobs import STREAM
@@ -91,14 +99,19 @@ def _run_one(
     from agsr.engines.video import upscale_video
 
     source = (stdin or Stdin()) if job.source == STREAM else job.source
+
+    def note() -> None:
+        if weights:
+            click.echo(printable(_note(job, weights)), err=True)
+
     try:
         if isinstance(source, Stdin) and not source.begins_y4m() and not source.head:
             raise VideoError("-: nothing came from stdin (0 bytes)")
         with _progress(str(job.source), quiet) as update:
             if job.target == STREAM:
-                size = stream_video(upscaler, source, Stdout(), options, update)
+                size = stream_video(upscaler, source, Stdout(), options, update, note)
             else:
-                size = upscale_video(upscaler, source, job.target, options, update)
+                size = upscale_video(upscaler, source, job.target, options, update, note)
     except KeyboardInterrupt:
         _report_what_is_saved(job)
         raise
@@ -108,6 +121,13 @@ def _run_one(
     if job.target != STREAM:
         echo_path(job.target)
     return size
+
+
+def _note(job: Job, weights: str) -> str:
+    return (
+        f"note: {job.source} is strongly compressed, and {weights} enlarges the traces of "
+        f"compression, too; -w {WEIGHTS_FOR_FAULTS} was trained to remove them"
+    )
 
 
 def _report_what_is_saved(job: Job) -> None:

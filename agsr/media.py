@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-READABLE: Final = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".y4m"})
+READABLE: Final = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".y4m", ".3gp", ".3g2", ".f4v", ".flv"}
+    | {".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".wmv", ".asf", ".ogv", ".ogm", ".divx"}
+)
 """File name endings of videos."""
+
+IN_FOLDERS: Final = READABLE - {".ts"}
+"""Those that are looked for in folders, where ``.ts`` is mostly a program's source."""
+
+UNREAD: Final = frozenset({".mxf", ".gxf", ".rm", ".rmvb", ".dv", ".nut", ".wtv", ".m2v", ".ivf"})
+"""File name endings of videos in other containers."""
 
 WRITABLE: Final = {
     ".mp4": "mp4",

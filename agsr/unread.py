@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Final
 
+from agsr.media import UNREAD
+
 _RAW: Final = frozenset(
     {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf"}
     | {".raw", ".rw2", ".rwl", ".srw", ".x3f"}
@@ -30,6 +32,14 @@ _BY_CONTENT: Final = (
 _STILL_BRANDS: Final = (b"avi", b"crx ", b"hei", b"hev", b"jp", b"mif", b"msf")
 """Beginnings of brands of files that are built like MP4 and hold pictures."""
 
+_VIDEO_MAGIC: Final = (
+    b"\x1a\x45\xdf\xa3",  # Matroska
+    b"\0\0\1\xba",  # MPEG program stream
+    b"FLV\1",
+    b"OggS",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF
+)
+
 _VIDEO: Final = "a video; name the file: agsr infer in.mp4 (a stream: Y4M)"
 
 ENDINGS: Final = _RAW | {
@@ -48,6 +58,8 @@ def what_it_is(content: bytes, name: str) -> str | None:
     """What a file is and how to make an image of it, in words; None if that is not known."""
     if is_raw(name):
         return "a camera's raw file; develop it to TIFF or PNG first, in darktable for instance"
+    if PurePath(name).suffix.lower() in UNREAD:
+        return "a video in a container that is not read; ffmpeg -i in -map 0 -c copy out.mkv"
     for start, kind, advice in _BY_CONTENT:
         if content.startswith(start):
             return f"{kind}; {advice}"
@@ -59,9 +71,11 @@ def what_it_is(content: bytes, name: str) -> str | None:
 
 
 def _is_video(content: bytes) -> bool:
-    """Whether it begins as MP4 and MOV, MKV and WebM, or AVI."""
+    """Return True for the first bytes of the containers that are read as videos."""
     if content[4:8] == b"ftyp":
         return not content[8:12].startswith(_STILL_BRANDS)
-    return content.startswith(b"\x1a\x45\xdf\xa3") or (
+    if content[:1] == b"G" == content[188:189] or content[4:5] == b"G" == content[196:197]:
+        return True  # MPEG transport stream, its packets as such or with four bytes of time
+    return content.startswith(_VIDEO_MAGIC) or (
         content.startswith(b"RIFF") and content[8:12] == b"AVI "
     )

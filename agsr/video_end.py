@@ -11,6 +11,9 @@ MOST_BOXES = 1 << 17
 """Top-level boxes that are visited, each by a seek: a recording of 18 hours in fragments of one
 second. A file can hold one per 8 bytes; beyond the limit, only its packets show whether it ends."""
 
+_UNKNOWN = (0, 0xFFFFFFFF)
+"""Sizes in the header of an AVI that was written into a pipe."""
+
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -27,7 +30,8 @@ def lacks_its_end(path: Path, last: int) -> bool:
         if head.startswith(_EBML):
             return size < _end_of_matroska(head)
         if head.startswith(b"RIFF"):
-            return size < 8 + int.from_bytes(head[4:8], "little")
+            length = int.from_bytes(head[4:8], "little")
+            return length not in _UNKNOWN and size < 8 + length
         if head.startswith(Y4M_MAGIC):
             return size > last  # part of a frame
         return head[4:8] == b"ftyp" and size < _end_of_boxes(file, size)

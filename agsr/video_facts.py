@@ -75,6 +75,8 @@ class VideoFacts:
     width: int
     """Pixels of a stored row."""
     height: int
+    codec: str = ""
+    """FFmpeg's name of what the frames are compressed with."""
     pix_fmt: str
     """FFmpeg's name of the pixels' layout."""
     depth: int
@@ -171,6 +173,7 @@ def facts_of(
     return VideoFacts(
         width=frame.width,
         height=frame.height,
+        codec=stream.codec_context.codec.canonical_name,
         pix_fmt=form.name,
         depth=max(component.bits for component in form.components),
         chroma=_chroma(form),

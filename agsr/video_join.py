@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from agsr.errors import VideoError
 from agsr.video_copy import Plan, configure
 from agsr.video_encode import Encoding
-from agsr.video_source import av, is_cover, open_container, picture_stream
+from agsr.video_source import av, is_cover, open_container, picture_stream, start_of
 
 if TYPE_CHECKING:
     from av import Packet
@@ -147,7 +147,7 @@ def _pictures(
 
 def _others(container: InputContainer, streams: dict[int, Any], main: int) -> Iterator[Packet[Any]]:
     """The packets that are copied, in the source's order; a cover's come at 0."""
-    untimed: set[int] = set()
+    untimed, start = set[int](), start_of(container)
     try:
         for packet in container.demux():
             index = packet.stream_index
@@ -158,6 +158,10 @@ def _others(container: InputContainer, streams: dict[int, Any], main: int) -> It
                     untimed.add(index)
                     continue
                 packet.pts = packet.dts = 0
+            elif start:
+                shift = round(start / packet.time_base)
+                packet.pts = None if packet.pts is None else packet.pts - shift
+                packet.dts = None if packet.dts is None else packet.dts - shift
             yield packet
     except av().error.FFmpegError as error:
         raise VideoError(f"{container.name}: can't be read again: {error.strerror}") from None

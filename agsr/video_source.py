@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,yuv4mpegpipe"
-"""FFmpeg's names of what is read."""
+DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,yuv4mpegpipe,mpegts,mpeg,flv,asf,ogg"
+"""FFmpeg's names of the containers that are read: none of them refers to other files."""
+
+_ARBITRARY_STARTS = ("mpegts", "mpeg")
+"""Containers whose times count from anywhere, such as the start of the broadcast."""
 
 
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -119,6 +122,7 @@ class VideoSource:
         self._frames = chain([first], decoded)
         self.facts: VideoFacts = facts_of(self._stream, first, name, centred)
         self._watch = Watch(self.facts, name)
+        self._start = round(start_of(container) / self.facts.time_base)
 
     def frames(self) -> Generator[tuple[int, VideoFrame], None, None]:
         """Each frame and its time, in units of the time base and growing; then it is closed.
@@ -136,7 +140,7 @@ class VideoSource:
                 if time is None or (last is not None and time <= last):
                     time = 0 if last is None else last + (usual if time is None else 1)
                 last = time
-                yield time, frame
+                yield time - self._start, frame
 
     def close(self) -> None:
         """Close it, unless its frames are taken, perhaps in another thread: that closes it."""
@@ -234,6 +238,13 @@ def picture_stream(container: InputContainer, name: str) -> VideoStream:
     return streams[0]
 
 
+def start_of(container: InputContainer) -> Fraction:
+    """Seconds to subtract from all times, where a container doesn't count from 0."""
+    if container.format.name not in _ARBITRARY_STARTS:
+        return Fraction(0)
+    return Fraction(container.start_time or 0, av().time_base)
+
+
 def is_cover(stream: Any) -> bool:
     """Whether a stream is a picture that stands for the file."""
     return bool(stream.disposition & av().stream.Disposition.attached_pic)
@@ -320,7 +331,10 @@ def _not_opened(source: Path | Bytes, name: str, error: Exception) -> str:
         return f"{name}: the file is empty (0 bytes)"
     if isinstance(error, PermissionError):
         return f"{name}: can't be read: {error.strerror}"
-    return f"{name}: not a video, or truncated; expected one of MP4, MOV, MKV, WebM, AVI, YUV4MPEG2"
+    return (
+        f"{name}: not a video, or truncated; expected one of MP4, MOV, MKV, WebM, AVI, MPEG-TS, "
+        "MPEG-PS, FLV, ASF, Ogg, YUV4MPEG2"
+    )
 
 
 def _said(error: Exception) -> str:

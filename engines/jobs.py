@@ -17,8 +17,7 @@ from agsr.decode import READABLE
 from agsr.encode import FORMATS, check_format
 from agsr.engines.inputs import Input, RealPaths, find, without_results
 from agsr.errors import ImageError, VideoError
-from agsr.media import RAW, WRITABLE, is_video, result_ending
-from agsr.media import READABLE as MEDIA
+from agsr.media import IN_FOLDERS, RAW, WRITABLE, is_video, result_ending
 
 DEFAULT_SUFFIX = f"_x{SCALE}"
 """Put behind the input's name where no output file is named."""
@@ -99,7 +98,7 @@ def plan(
     """
     if set(suffix) & {"/", "\\"}:
         raise ImageError(f"--suffix {suffix!r}: a suffix is a part of a name, not of a path")
-    wanted = READABLE | MEDIA if videos else READABLE
+    wanted = READABLE | IN_FOLDERS if videos else READABLE
     inputs = find(sources, recursive, output, wanted, unread)
     inputs = without_results(inputs, suffix, left_out)
     if output is None and [found.path for found in inputs] == [STREAM]:

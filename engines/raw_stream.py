@@ -30,7 +30,8 @@ from agsr.media import Y4M_MAGIC
 from agsr.picture import Picture
 from agsr.video_colour import FromRgb
 from agsr.video_facts import VideoFacts
-from agsr.video_source import Bytes, open_video, survey
+from agsr.video_source import Bytes, Survey, open_video, survey
+from agsr.video_traces import is_strongly_compressed
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -54,6 +55,7 @@ def stream_video(
     sink: Sink,
     options: VideoOptions | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
+    blocky: Callable[[], None] = lambda: None,
 ) -> tuple[int, int]:
     """Upscale a video, and write its frames uncompressed as soon as they are there.
 
@@ -62,7 +64,8 @@ def stream_video(
         source: A file, or where a YUV4MPEG2 stream comes from.
         sink: Gets a YUV4MPEG2 stream with the source's chroma, depth and range.
         options: Size; there is no encoder.
-        progress: Told after each tile.
+        progress: Called after each tile.
+        blocky: Called before the work if the source is strongly compressed.
 
     Returns:
         Height and width of the result.
@@ -74,7 +77,8 @@ def stream_video(
     options = options or VideoOptions()
     name = str(source) if isinstance(source, Path) else "-"
     check_upscaler(upscaler, name)
-    total = survey(source, options.max_pixels).frames if isinstance(source, Path) else None
+    seen = survey(source, options.max_pixels) if isinstance(source, Path) else Survey(0)
+    total = seen.frames if isinstance(source, Path) else None
     with closing(open_video(source, name, options.max_pixels)) as video:
         facts, done = video.facts, 0
         sizing = replace(options.sizing, multiple=2)
@@ -83,6 +87,8 @@ def stream_video(
             lost.append("its transparency is lost: YUV4MPEG2 has none")
         for text in (*facts.warnings, *lost):
             _log.warning("%s: %s", name, text)
+        if is_strongly_compressed(seen, facts):
+            blocky()
         size = sizing.result(*facts.shown_size)
         writer = Y4mWriter(sink, facts, size)
         try:

@@ -43,6 +43,7 @@ from agsr.video_encode import Encoding, choose, opened
 from agsr.video_facts import VideoFacts
 from agsr.video_join import SegmentError, Timing, join, other_videos, segment_format
 from agsr.video_source import Bytes, Survey, VideoSource, av, open_video, survey
+from agsr.video_traces import is_strongly_compressed
 from agsr.video_trial import tried
 
 _AHEAD = 2
@@ -87,6 +88,7 @@ def upscale_video(
     target: Path,
     options: VideoOptions | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
+    blocky: Callable[[], None] = lambda: None,
 ) -> tuple[int, int]:
     """Upscale a video file.
 
@@ -98,7 +100,8 @@ def upscale_video(
         source: A file; or where a YUV4MPEG2 stream comes from, which can't go on.
         target: The result, by its ending MP4, MOV, MKV or WebM.
         options: Size and encoding.
-        progress: Told after each tile, and of frames that were already there.
+        progress: Called after each tile, and for frames that were already there.
+        blocky: Called before the work if the source is strongly compressed.
 
     Returns:
         Height and width of the result.
@@ -118,6 +121,8 @@ def upscale_video(
     with closing(open_video(source, name, options.max_pixels)) as video:
         encoding, lost = _encoding(video.facts, target, form, options)
         plan = _plan(source, video.facts, encoding, target, form, options, seen, lost)
+        if is_strongly_compressed(seen, video.facts):
+            blocky()
         made_of = _identity(upscaler, source, encoding, options)
         with open_segments(target, made_of, segment_format(encoding)) as segments:
             try:
