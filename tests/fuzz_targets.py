@@ -9,11 +9,15 @@ import json
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import onnx
-from conftest import tiny_checkpoint
+from av.error import FFmpegError
+from clips import Clip, make
+from conftest import ROOT, tiny_checkpoint
 from foreign_graphs import clipping, repeating, with_weights_beside
 from image_corpus import whole_files
 from safetensors.numpy import save
@@ -34,6 +38,12 @@ from agsr.engines.onnx_content import read_content
 from agsr.engines.ports import Hints
 from agsr.engines.trt_backend import described
 from agsr.errors import AgsrError
+from agsr.video_colour import ToRgb
+from agsr.video_copy import Plan
+from agsr.video_encode import choose
+from agsr.video_source import open_video, survey
+from agsr.video_traces import is_strongly_compressed
+from agsr.video_trial import tried
 
 MAX_PIXELS = 1 << 14
 """Of pictures: more would only take longer."""
@@ -58,6 +68,46 @@ def loading(content: bytes) -> None:
     """Read a file that holds no picture; the first byte says which kind of file it is."""
     if content:
         list(LOADERS.values())[content[0] % len(LOADERS)](content[1:])
+
+
+def playing(content: bytes) -> None:
+    """Read a whole video: its packets, properties, end and frames, and try what a result holds."""
+    path = _file("a.video", content)
+    seen = survey(path, MAX_PIXELS)
+    with closing(open_video(path, "a", MAX_PIXELS)) as video:
+        facts, form = video.facts, ("matroska", "mp4", "mov")[zlib.crc32(content) % 3]
+        encoding, _ = choose(facts, (8, 8), "matroska", codec="ffv1")
+        with suppress(ValueError, FFmpegError):  # as in `agsr.engines.video`
+            tried(path, encoding, Plan(form=form), seen.first, MAX_PIXELS)
+        is_strongly_compressed(seen, facts)
+        to_rgb = ToRgb(facts, facts.alpha)
+        for _, frame in islice(video.frames(), 3):
+            to_rgb(frame)
+
+
+def _clips() -> dict[str, bytes]:
+    """Whole files of every container that is read."""
+    found = {path.name: path.read_bytes() for path in (ROOT / "tests" / "videos").iterdir()}
+    for ending, codec, form in CLIPS:
+        audio = "mp3" if form in ("flv", "asf") else "mp2"
+        clip = Clip(
+            frames=4, codec=codec, audio=audio, options={} if codec == "ffv1" else {"bf": "0"}
+        )
+        path = make(_folder() / f"seed{ending}", clip, form)
+        found[f"clip{ending}"] = path.read_bytes()
+    return found
+
+
+CLIPS = (
+    (".mp4", "mpeg4", "mp4"),
+    (".mkv", "ffv1", "matroska"),
+    (".avi", "mpeg4", "avi"),
+    (".ts", "mpeg2video", "mpegts"),
+    (".mpg", "mpeg1video", "mpeg"),
+    (".flv", "flv", "flv"),
+    (".wmv", "wmv2", "asf"),
+)
+"""Ending, encoder and FFmpeg's name of containers."""
 
 
 def _onnx(content: bytes) -> None:
@@ -112,6 +162,7 @@ LOADERS: dict[str, Target] = {
 TARGETS: dict[str, tuple[Target, Callable[[], dict[str, bytes]]]] = {
     "decode": (decoding, whole_files),
     "load": (loading, lambda: dict(_seeds())),
+    "video": (playing, _clips),
 }
 """By name, a target and what makes its seeds."""
 
@@ -124,8 +175,8 @@ def _seeds() -> Iterator[tuple[str, bytes]]:
 
 
 def _graphs() -> Iterator[bytes]:
-    for make in (repeating, with_weights_beside, lambda path: clipping(path, 0, 1)):
-        yield make(_folder() / "seed.onnx").read_bytes()
+    for write in (repeating, with_weights_beside, lambda path: clipping(path, 0, 1)):
+        yield write(_folder() / "seed.onnx").read_bytes()
     function = onnx.helper.make_function("own", "Keep", ["x"], ["y"], [], [])
     model = onnx.load_from_string(repeating(_folder() / "seed.onnx").read_bytes())
     model.functions.append(function)

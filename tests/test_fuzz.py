@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-ROUNDS = {"decode": 1200, "load": 4000}
+ROUNDS = {"decode": 1200, "load": 4000, "video": 400}
 SECONDS = 10
 """More for one input is a hang."""
 

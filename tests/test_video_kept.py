@@ -17,7 +17,7 @@ from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import VideoOptions, upscale_video
 from agsr.errors import VideoError
 
-FAULTS = ROOT / "tests" / "faults"
+VIDEOS = ROOT / "tests" / "videos"
 
 
 def _streams(path: Path) -> list[tuple[str, int]]:
@@ -41,7 +41,7 @@ def _cover(path: Path) -> bytes:
 def test_covers_stay_or_are_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, ending: str
 ) -> None:
-    source, target = FAULTS / name, tmp_path / f"b{ending}"
+    source, target = VIDEOS / name, tmp_path / f"b{ending}"
     upscale(source, target)
     kept = _cover(target) == _cover(source) != b""
     assert kept == (ending != ".mov")
@@ -55,7 +55,7 @@ def test_covers_stay_or_are_reported(
 def test_a_timecode_track_is_written_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str
 ) -> None:
-    upscale(FAULTS / "timecode.mov", tmp_path / f"b{ending}")
+    upscale(VIDEOS / "timecode.mov", tmp_path / f"b{ending}")
     with av.open(str(tmp_path / f"b{ending}")) as file:
         tags = {key.lower(): text for key, text in file.streams.video[0].metadata.items()}
         assert tags["timecode"] == "01:02:03:04"
@@ -77,12 +77,12 @@ def test_a_container_that_refuses_a_stream_is_found_before_any_frame(
 
     target = tmp_path / "b.webm"
     options = VideoOptions(preset="8")
-    upscale_video(Upscaler(backend=Notes()), FAULTS / "cover.mp4", target, options)
+    upscale_video(Upscaler(backend=Notes()), VIDEOS / "cover.mp4", target, options)
     assert "stream 1 (audio, aac, und) is left out: webm can't hold it" in events[0]
     assert "stream 2 (cover, mjpeg) is left out: webm can't hold it" in events[0]
     assert _streams(target) == [("video", 1)]
     with pytest.raises(VideoError, match="refused"):
-        upscale(FAULTS / "cover.mp4", tmp_path / "c.webm", VideoOptions(codec="h264"))
+        upscale(VIDEOS / "cover.mp4", tmp_path / "c.webm", VideoOptions(codec="h264"))
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_transparency_is_upscaled(
 ) -> None:
     target = tmp_path / f"b{ending}"
     preset = "8" if (codec, ending) in ((None, ".webm"), (None, ".mkv")) else None
-    upscale(FAULTS / "alpha-vp9.webm", target, VideoOptions(codec=codec, preset=preset))
-    expected, found = _alpha(FAULTS / "alpha-vp9.webm"), _alpha(target)
+    upscale(VIDEOS / "alpha-vp9.webm", target, VideoOptions(codec=codec, preset=preset))
+    expected, found = _alpha(VIDEOS / "alpha-vp9.webm"), _alpha(target)
     assert len(found) == len(expected) == 3
     for small, large in zip(expected, found, strict=True):
         assert small.min() < 0.1
@@ -111,7 +111,7 @@ def test_lost_transparency_is_reported_and_not_claimed(
 ) -> None:
     target = tmp_path / f"b{ending}"
     preset = "12" if codec == "av1" else "ultrafast"
-    upscale(FAULTS / "alpha-vp9.webm", target, VideoOptions(codec=codec, preset=preset))
+    upscale(VIDEOS / "alpha-vp9.webm", target, VideoOptions(codec=codec, preset=preset))
     assert "its transparency is lost" in caplog.text
     with av.open(str(target)) as file:
         assert "alpha_mode" not in {key.lower() for key in file.streams.video[0].metadata}
