@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -13,11 +14,13 @@ from conftest import PHOTO, Repeat
 from PIL import Image
 
 from agsr.cli import main
-from agsr.cli_video import Lines, Pace
+from agsr.cli_video import Lines, Pace, _note
+from agsr.engines.jobs import Job
 from agsr.engines.raw_stream import stream_video
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, upscale_video
 from agsr.errors import VideoError
+from agsr.video_traces import STRONG
 
 
 def test_folders_of_both_are_upscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,3 +169,56 @@ def test_options_of_results_that_there_are_not_are_refused(
         main, ["infer", "a.mp4", "p.png", "--crf", "9", "--quality", "9", "-n", "--ext", "jpg"]
     )
     assert mixed.exit_code == 0, mixed.stderr
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(STRONG["h264"], 1), (0.0001, 0)])
+def test_strongly_compressed_sources_are_known_by_their_packets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, expected: int
+) -> None:
+    monkeypatch.setitem(STRONG, "h264", limit)
+    clip = Clip(width=320, height=240, frames=12, options={"crf": "45"})
+    source, events = make(tmp_path / "a.mp4", clip), list[str]()
+
+    class Runs(Repeat):
+        def _run(self, lr: Any) -> Any:
+            events.append("frame")
+            return super()._run(lr)
+
+    def note() -> None:
+        events.append("note")
+
+    upscaler = Upscaler(backend=Runs())
+    upscale_video(upscaler, source, tmp_path / "b.mp4", FAST, blocky=note)
+    stream_video(upscaler, source, BytesIO(), blocky=note)
+    assert events.count("note") == 2 * expected
+    assert (events[0] == "note") == bool(expected)
+
+
+def test_other_weights_are_suggested_before_a_compressed_video_is_upscaled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(STRONG, "h264", 1e6)
+    make(Path("a.mp4"), Clip(frames=2))
+    order: list[str] = []
+    monkeypatch.setattr("agsr.cli_video.echo_path", lambda path: order.append(str(path)))
+
+    def note(_: Job, weights: str) -> str:
+        order.append(weights)
+        return "n!"
+
+    monkeypatch.setattr("agsr.cli_video._note", note)
+    run = ["infer", "a.mp4", "--steps", "1", "--preset", "ultrafast"]
+    done = CliRunner().invoke(main, run)
+    assert order == ["psnr", "a_x4.mp4"]
+    assert "n!" in done.stderr
+    for option in (["-q"], ["-w", "photo"]):
+        order.clear()
+        assert CliRunner().invoke(main, [*run, *option]).exit_code == 0
+        assert order == ["a_x4.mp4"]
+
+
+def test_the_suggestion_names_the_weights(tmp_path: Path) -> None:
+    text = _note(Job(tmp_path / "a.mp4", tmp_path / "b.mp4", ".mp4"), "psnr")
+    assert text.startswith(f"note: {tmp_path / 'a.mp4'} is strongly compressed")
+    assert "-w photo" in text
