@@ -31,6 +31,12 @@ _OF_PICTURE = {"encoder", "encoder_settings", "encoder_options", "encoded_librar
 _OF_SIZE = {"width", "height", "videodatarate", "framerate", "filesize", "datasize", "videosize"}
 """Metadata of a file that is false after upscaling: FLV notes them."""
 
+_QUICKTIME_LANGUAGES = {
+    "deu": "ger", "ell": "gre", "fas": "per", "isl": "ice", "nld": "dut", "sqi": "alb",
+    "zho": "chi", "cze": "ces", "fre": "fra", "rum": "ron", "slo": "slk", "swe": "sve",
+}  # fmt: skip
+"""Languages with two codes in ISO 639-2, and the one that FFmpeg's QuickTime table has."""
+
 COVER_TYPES = {
     "mjpeg": ("image/jpeg", "jpg"),
     "png": ("image/png", "png"),
@@ -90,7 +96,20 @@ def configure(
 
 
 def described(stream: Stream, plan: Plan, *, picture: bool) -> dict[str, str]:
-    """The metadata of a source's stream that is still true for the result."""
+    """The metadata of a source's stream that is still true for the result, as its container has it.
+
+    MP4 and MOV store, and players show, a track's name as that of its handler.
+    """
+    tags = _true(stream, plan, picture)
+    title = next((text for key, text in tags.items() if key.lower() == "title"), "")
+    if title and plan.form in ("mp4", "mov"):
+        tags["handler_name"] = title
+    if plan.form == "mov" and "language" in tags:
+        tags["language"] = _QUICKTIME_LANGUAGES.get(tags["language"], tags["language"])
+    return tags
+
+
+def _true(stream: Stream, plan: Plan, picture: bool) -> dict[str, str]:
     if plan.strip:
         needed = {"language"}
         if stream.type == "attachment":
@@ -98,15 +117,11 @@ def described(stream: Stream, plan: Plan, *, picture: bool) -> dict[str, str]:
         return {key: text for key, text in stream.metadata.items() if key.lower() in needed}
     wrong = _OF_FILE | (_OF_PICTURE if picture else set())
     wrong |= set() if plan.timecode else {"timecode"}
-    kept = {
+    return {
         key: text
         for key, text in stream.metadata.items()
         if key.lower() not in wrong and not (picture and key.lower().startswith(_STATISTICS))
     }
-    title = next((text for key, text in kept.items() if key.lower() == "title"), "")
-    if title and plan.form in ("mp4", "mov"):
-        kept["handler_name"] = title  # where these store, and players show, the name of a track
-    return kept
 
 
 def described_file(metadata: Mapping[str, str], plan: Plan) -> dict[str, str]:

@@ -12,7 +12,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from agsr.errors import VideoError, first_line
-from agsr.video_facts import HdrLight, VideoFacts, has_alpha
+from agsr.video_facts import VideoFacts, has_alpha
+from agsr.video_light import light_options
 from agsr.video_source import av
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def choose(
     options = dict(known.options) | _quality(name, known, crf, preset)
     if name == "vp9" and alpha:
         options["auto-alt-ref"] = "0"  # with it, libvpx refuses alpha
-    lost = _depth_lost(pix_fmt, facts, name) + _tell_light(options, name, facts.hdr)
+    lost = _depth_lost(pix_fmt, facts, name) + light_options(options, name, facts.hdr)
     lost += _alpha_lost(facts, alpha, name, form)
     if name == "prores":
         options["profile"] = "4" if "444" in pix_fmt else "3"
@@ -276,43 +277,3 @@ def _depth_lost(pix_fmt: str, facts: VideoFacts, name: str) -> list[str]:
     if facts.chroma not in pix_fmt and facts.chroma > pix_fmt.replace("a", "")[3:6]:
         lost.append(f"colour of 4:{facts.chroma[1]}:{facts.chroma[2]} becomes that of {pix_fmt}")
     return lost
-
-
-def _tell_light(options: dict[str, str], name: str, hdr: HdrLight) -> list[str]:
-    """Tell an encoder HDR10's static metadata, or the user that it can't be told."""
-    if hdr == HdrLight():
-        return []
-    if name not in ("hevc", "av1"):
-        return [f"HDR10's mastering display and light levels are lost: {name} has no place here"]
-    parts = _x265_light(hdr) if name == "hevc" else _svt_light(hdr)
-    key = "x265-params" if name == "hevc" else "svtav1-params"
-    options[key] = ":".join(filter(None, (options.get(key, ""), *parts)))
-    return []
-
-
-def _x265_light(hdr: HdrLight) -> list[str]:
-    parts = []
-    if hdr.primaries and hdr.luminance:
-        r, g, b, white = _points(tuple(round(value * 50_000) for value in hdr.primaries))
-        low, high = (round(value * 10_000) for value in hdr.luminance)
-        parts.append(f"master-display=G{g}B{b}R{r}WP{white}L({high},{low})")
-    if hdr.levels:
-        parts.append(f"max-cll={hdr.levels[0]},{hdr.levels[1]}")
-    return parts
-
-
-def _svt_light(hdr: HdrLight) -> list[str]:
-    parts = []
-    if hdr.primaries and hdr.luminance:
-        r, g, b, white = _points(hdr.primaries)
-        low, high = hdr.luminance
-        parts.append(f"mastering-display=G{g}B{b}R{r}WP{white}L({high:.4f},{low:.4f})")
-    if hdr.levels:
-        parts.append(f"content-light={hdr.levels[0]},{hdr.levels[1]}")
-    return parts
-
-
-def _points(values: tuple[float, ...]) -> list[str]:
-    """Eight numbers as four points in brackets."""
-    texts = [str(value) if isinstance(value, int) else f"{value:.5f}" for value in values]
-    return [f"({x},{y})" for x, y in zip(texts[::2], texts[1::2], strict=True)]

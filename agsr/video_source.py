@@ -6,9 +6,8 @@ frame above the limit of pixels is decoded.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from agsr.errors import VideoError, first_line
 from agsr.media import Y4M_MAGIC
 from agsr.optional import require
-from agsr.video_end import lacks_its_end
 from agsr.video_facts import VideoFacts, Watch, facts_of
 
 if TYPE_CHECKING:
@@ -55,44 +53,6 @@ class Counted:
         data = self._source.read(size)
         self.given += len(data)
         return data
-
-
-@dataclass(frozen=True)
-class First:
-    """The first packet of a stream, detached from its file."""
-
-    data: bytes
-    pts: int | None
-    dts: int | None
-    duration: int
-    keyframe: bool
-    time_base: Fraction
-
-    @classmethod
-    def of(cls, packet: Packet[Any]) -> First:
-        """Copy a packet."""
-        timing = packet.pts, packet.dts, packet.duration or 0
-        return cls(bytes(packet), *timing, packet.is_keyframe, packet.time_base)
-
-    def packet(self) -> Packet[Any]:
-        """A packet like it, for a file that begins with it."""
-        packet = av().Packet(self.data)
-        packet.time_base, packet.duration = self.time_base, self.duration
-        packet.pts = packet.dts = 0
-        packet.is_keyframe = self.keyframe
-        return packet  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What all packets show, without decoding them."""
-
-    frames: int
-    """Packets of the video stream that hold a picture."""
-    bytes: int = 0
-    """Sum of their sizes."""
-    first: Mapping[int, First] = field(default_factory=dict)
-    """The first packet of every stream that has one, by the stream's index."""
 
 
 def av() -> Any:
@@ -173,7 +133,7 @@ class VideoSource:
                     number += 1
         except (av().error.FFmpegError, ValueError) as error:
             raise VideoError(
-                f"{self._name}: frame {number} can't be decoded: {_said(error)}"
+                f"{self._name}: frame {number} can't be decoded: {reason_of(error)}"
             ) from None
         if self._counted is not None and self._counted.given > end:  # FFmpeg ends without a word
             raise VideoError(f"{self._name}: truncated: it ends within frame {number}")
@@ -250,36 +210,6 @@ def is_cover(stream: Any) -> bool:
     return bool(stream.disposition & av().stream.Disposition.attached_pic)
 
 
-def survey(path: Path, max_pixels: int) -> Survey:
-    """Read every packet of a file once, to find a truncated one before hours of work.
-
-    Raises:
-        VideoError: It is truncated, or damaged as far as its container shows.
-    """
-    frames = last = size = 0
-    first: dict[int, First] = {}
-    with open_container(path, str(path), max_pixels) as container:
-        index = picture_stream(container, str(path)).index
-        for packet in _packets(container, str(path)):
-            if packet.is_corrupt:
-                raise VideoError(f"{path}: damaged or truncated after frame {frames}")
-            if packet.size and packet.stream_index not in first:
-                first[packet.stream_index] = First.of(packet)
-            if packet.stream_index == index and packet.size:
-                frames, size = frames + 1, size + packet.size
-            last = max(last, (packet.pos or 0) + packet.size)
-    if lacks_its_end(path, last):
-        raise VideoError(f"{path}: truncated after frame {frames}: its header tells of more")
-    return Survey(frames, size, first)
-
-
-def _packets(container: InputContainer, name: str) -> Iterator[Packet[Any]]:
-    try:
-        yield from container.demux()
-    except av().error.FFmpegError as error:
-        raise VideoError(f"{name}: damaged or truncated: {_said(error)}") from None
-
-
 def _centred(source: Path | Bytes) -> bool:
     """Whether a YUV4MPEG2 header says that colour lies between the pixels, its default."""
     if isinstance(source, Path):
@@ -337,6 +267,6 @@ def _not_opened(source: Path | Bytes, name: str, error: Exception) -> str:
     )
 
 
-def _said(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """FFmpeg's reason, without the rest."""
     return getattr(error, "strerror", None) or first_line(error)

@@ -1,6 +1,6 @@
 """A trial before the work: a file in memory with the header and one packet of every stream.
 
-The source's streams, as `agsr.video_source.survey` saw them → a `Plan` that the container accepts,
+The source's streams, as `agsr.video_survey` saw them → a `Plan` that the container accepts,
 and everything that reading the trial shows to be lost. What a muxer drops without a word is found
 because the trial is compared with the source, not because it is known here.
 """
@@ -29,7 +29,8 @@ from agsr.video_copy import (
 )
 from agsr.video_encode import Encoding
 from agsr.video_facts import side_data
-from agsr.video_source import First, av, is_cover, open_container, picture_stream
+from agsr.video_source import av, is_cover, open_container, picture_stream
+from agsr.video_survey import First
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -196,6 +197,11 @@ def _streams_lost(
             lost.append(f"{_named(stream)} is left out: {plan.form} can't hold it{better}")
             continue
         lost += _words_lost(stream, same.pop(0), plan, picture)
+    if there.get(("subtitle", False)) and container.chapters():
+        lost.append(
+            f"its chapters also appear as a subtitle track: without sound, {plan.form} links "
+            "either them or a timecode to the picture"
+        )
     return lost
 
 

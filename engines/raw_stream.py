@@ -15,22 +15,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from agsr.engines.frames import Item, read_frames
 from agsr.engines.threads import Behind, ahead
 from agsr.engines.upscaler import Upscaler
-from agsr.engines.video import (
-    Item,
-    Progress,
-    VideoOptions,
-    check_upscaler,
-    read_frames,
-    shares,
-)
+from agsr.engines.video import Progress, VideoOptions, check_upscaler, shares
 from agsr.errors import VideoError
 from agsr.media import Y4M_MAGIC
 from agsr.picture import Picture
 from agsr.video_colour import FromRgb
 from agsr.video_facts import VideoFacts
-from agsr.video_source import Bytes, Survey, open_video, survey
+from agsr.video_source import Bytes, open_video
+from agsr.video_survey import Survey, survey
 from agsr.video_traces import is_strongly_compressed
 
 if TYPE_CHECKING:

@@ -10,18 +10,18 @@ from __future__ import annotations
 import logging
 import secrets
 from array import array
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from agsr._version import __version__
 from agsr.atomic import complete_file
 from agsr.decode import MAX_PIXELS
+from agsr.engines.frames import read_frames, upscaled
 from agsr.engines.room import check_disk_of_video, check_target
 from agsr.engines.segment_writer import Result, SegmentWriter
 from agsr.engines.segments import (
@@ -35,14 +35,13 @@ from agsr.engines.threads import Behind, ahead
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import ImageError, VideoError, first_line
 from agsr.media import WRITABLE
-from agsr.picture import Picture
 from agsr.sizing import Sizing
-from agsr.video_colour import ToRgb
 from agsr.video_copy import Plan
 from agsr.video_encode import Encoding, choose, opened
 from agsr.video_facts import VideoFacts
 from agsr.video_join import SegmentError, Timing, join, other_videos, segment_format
-from agsr.video_source import Bytes, Survey, VideoSource, av, open_video, survey
+from agsr.video_source import Bytes, VideoSource, av, open_video
+from agsr.video_survey import Survey, survey
 from agsr.video_traces import is_strongly_compressed
 from agsr.video_trial import tried
 
@@ -247,19 +246,6 @@ def _make(
     return Timing(times, last)
 
 
-def upscaled(
-    upscaler: Upscaler, pixels: NDArray[Any], progress: Callable[[float], None], sizing: Sizing
-) -> NDArray[Any]:
-    """Upscale a frame ``(H, W, 3)``, or ``(H, W, 4)`` with alpha as the fourth channel."""
-    if pixels.shape[2] == 3:
-        return upscaler.picture(Picture(pixels), progress, sizing).pixels
-    alpha = np.ascontiguousarray(pixels[..., 3])
-    picture = Picture(np.ascontiguousarray(pixels[..., :3]), alpha)
-    result = upscaler.picture(picture, progress, sizing)
-    opaque = np.full(result.pixels.shape[:2], np.iinfo(pixels.dtype).max, pixels.dtype)
-    return np.dstack([result.pixels, opaque if result.alpha is None else result.alpha])
-
-
 def check_upscaler(upscaler: Upscaler, name: str) -> None:
     """Refuse one for textures: frames are neither normal maps nor have alpha.
 
@@ -302,38 +288,3 @@ def _unwritten(target: Path, segments: Segments, error: Exception) -> str:
     reason = getattr(error, "strerror", None) or type(error).__name__
     kept = f"; {len(segments.done)} segments are kept" if segments.done else ""
     return f"{target}: can't be written: {reason}{kept}"
-
-
-@dataclass(frozen=True)
-class Item:
-    """A frame as it is read."""
-
-    time: int
-    duration: int
-    pixels: NDArray[Any] | None
-    """None if they are those of the frame before, or were upscaled by an earlier run."""
-    kept: bool
-
-
-def read_frames(
-    video: VideoSource, done: dict[int, int], alpha: bool = False
-) -> Generator[Item, None, None]:
-    """Frames with their pixels where these are new, and in no finished segment.
-
-    Args:
-        video: Is closed at the end.
-        done: Finished segments: numbers of frames, by the first frame.
-        alpha: Whether pixels have alpha as their fourth channel.
-    """
-    to_rgb, before, skipped = ToRgb(video.facts, alpha), None, 0
-    with closing(video.frames()) as frames:
-        for number, (time, frame) in enumerate(frames):
-            skipped = max(skipped, number + done.get(number, 0))
-            if number < skipped:
-                before = None
-                yield Item(time, frame.duration, None, kept=True)
-                continue
-            pixels = to_rgb(frame)
-            repeated = before is not None and np.array_equal(pixels, before)
-            before = pixels
-            yield Item(time, frame.duration, None if repeated else pixels, kept=False)

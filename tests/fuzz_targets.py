@@ -41,7 +41,8 @@ from agsr.errors import AgsrError
 from agsr.video_colour import ToRgb
 from agsr.video_copy import Plan
 from agsr.video_encode import choose
-from agsr.video_source import open_video, survey
+from agsr.video_source import open_video
+from agsr.video_survey import survey
 from agsr.video_traces import is_strongly_compressed
 from agsr.video_trial import tried
 

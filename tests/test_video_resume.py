@@ -19,7 +19,7 @@ import pytest
 from clips import FAST, Clip, every_frame, make, packets, times
 from conftest import ROOT, Repeat
 
-from agsr.engines import video
+from agsr.engines import frames, video
 from agsr.engines.segments import finished, open_segments, saved_frames
 from agsr.engines.spool import Spool, count_frames
 from agsr.engines.upscaler import Upscaler
@@ -351,7 +351,7 @@ def test_pictures_are_decoded_and_encoded_while_the_network_runs(
             seen.append({thread.name for thread in threading.enumerate()})
             return super()._run(lr)
 
-    monkeypatch.setattr(video, "ToRgb", Counts)
+    monkeypatch.setattr(frames, "ToRgb", Counts)
     upscale_video(Upscaler(backend=Looks()), source, tmp_path / "b.mp4", FAST)
     assert any(any(name.startswith("write") for name in names) for names in seen)
     assert any("_run" in name for name in seen[0]), seen[0]

@@ -1,0 +1,54 @@
+"""HDR10's static metadata of a source → the options of encoders that write it."""
+
+from __future__ import annotations
+
+from agsr.video_facts import HdrLight
+
+
+def light_options(options: dict[str, str], name: str, hdr: HdrLight) -> list[str]:
+    """Add HDR10's static metadata to an encoder's options.
+
+    Args:
+        options: Of the encoder; changed.
+        name: One of `agsr.media.CODECS`.
+        hdr: Of the source.
+
+    Returns:
+        What is lost, for a warning.
+    """
+    if hdr == HdrLight():
+        return []
+    if name not in ("hevc", "av1"):
+        return [f"HDR10's mastering display and light levels are lost: {name} has no place here"]
+    parts = _x265_light(hdr) if name == "hevc" else _svt_light(hdr)
+    key = "x265-params" if name == "hevc" else "svtav1-params"
+    options[key] = ":".join(filter(None, (options.get(key, ""), *parts)))
+    return []
+
+
+def _x265_light(hdr: HdrLight) -> list[str]:
+    parts = []
+    if hdr.primaries and hdr.luminance:
+        r, g, b, white = _points(tuple(round(value * 50_000) for value in hdr.primaries))
+        low, high = (round(value * 10_000) for value in hdr.luminance)
+        parts.append(f"master-display=G{g}B{b}R{r}WP{white}L({high},{low})")
+    if hdr.levels:
+        parts.append(f"max-cll={hdr.levels[0]},{hdr.levels[1]}")
+    return parts
+
+
+def _svt_light(hdr: HdrLight) -> list[str]:
+    parts = []
+    if hdr.primaries and hdr.luminance:
+        r, g, b, white = _points(hdr.primaries)
+        low, high = hdr.luminance
+        parts.append(f"mastering-display=G{g}B{b}R{r}WP{white}L({high:.4f},{low:.4f})")
+    if hdr.levels:
+        parts.append(f"content-light={hdr.levels[0]},{hdr.levels[1]}")
+    return parts
+
+
+def _points(values: tuple[float, ...]) -> list[str]:
+    """Eight numbers as four points in brackets."""
+    texts = [str(value) if isinstance(value, int) else f"{value:.5f}" for value in values]
+    return [f"({x},{y})" for x, y in zip(texts[::2], texts[1::2], strict=True)]
