@@ -200,11 +200,14 @@ def _make_fit(folder: Path, identity: str) -> None:
     noted = folder / "made-of.json"
     if noted.exists() and noted.read_bytes() == identity.encode():
         return
-    removed = 0
+    removed = computed = 0
     for path in _content(folder):
         if path.name != "lock":
             removed += _NAME.fullmatch(path.name) is not None
+            computed += NAME.fullmatch(path.name) is not None
             path.unlink()
+    if computed and not removed:
+        _log.warning("%s: frames of another input or other settings removed", folder)
     if removed:
         _log.warning("%s: %d segments of another input or other settings removed", folder, removed)
     with complete_file(noted) as temporary:

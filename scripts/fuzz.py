@@ -3,6 +3,7 @@
     pip install atheris                             # has wheels for CPython 3.11 to 3.13
     python scripts/fuzz.py decode CORPUS -max_total_time=600
     python scripts/fuzz.py load CORPUS
+    python scripts/fuzz.py video CORPUS
 
 CORPUS is a folder that grows; the script puts the seeds there. Further arguments are libFuzzer's. A
 fault ends the run with its traceback, and its input is left as ``crash-*``, ``timeout-*`` or

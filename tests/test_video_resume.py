@@ -206,6 +206,9 @@ def test_other_settings_and_another_input_start_anew(
     )
     assert len(backend.shapes) == 70
     assert "1 segments of another input or other settings removed" in caplog.text
+    _break_off(source, target, at=10)
+    upscale_video(Upscaler(backend=Repeat()), source, target, VideoOptions(crf=40))
+    assert "frames of another input or other settings removed" in caplog.messages[-1]
     _break_off(source, target)
     make(source, Clip(frames=50))
     upscale_video(Upscaler(backend=backend), source, target, FAST)
