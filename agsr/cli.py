@@ -8,7 +8,7 @@ so that ``agsr --help`` answers at once.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -19,7 +19,7 @@ from agsr.cli_build import build, cache
 from agsr.cli_infer import infer
 from agsr.cli_train import train
 from agsr.contract import MAX_STEPS, Precision
-from agsr.errors import ExportError
+from agsr.errors import ExportError, printable
 from agsr.interruption import interruptible
 from agsr.options import (
     Commands,
@@ -29,6 +29,11 @@ from agsr.options import (
     running_options,
     weights_option,
 )
+
+if TYPE_CHECKING:
+    from agsr.bench.datasets import ImageSet, Skipped
+    from agsr.bench.quality import Distance
+    from agsr.engines.upscaler import Upscaler
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -168,25 +173,53 @@ def evaluate(
     Shipped weights are scored in fp32 unless --precision says otherwise, so that scores do not
     depend on the machine.
     """
-    from agsr.bench.quality import QualityReport, lpips_alex
-    from agsr.bench.quality import evaluate as scores
+    from agsr.bench.quality import lpips_alex
     from agsr.catalog import is_path
-    from agsr.console import open_sets, show_quality, tracked
+    from agsr.console import open_sets
 
     if running["backend"] == "auto" and not is_path(running["weights"]):
         running["precision"] = running["precision"] or "fp32"
     distance = lpips_alex(lpips) if lpips else None
     image_sets = open_sets(sets, data, fetch=fetch)
     with open_upscaler(**running) as upscaler:
-        for images in image_sets:
-            rows = tuple(
-                tracked(scores(upscaler, images, distance), images.name, len(images.files))
-            )
-            report = QualityReport(set=images.name, backend=upscaler.info, rows=rows)
-            if as_json:
-                click.echo(report.to_json())
-            else:
-                show_quality(report)
+        skipped = sum(_evaluate(upscaler, images, distance, as_json) for images in image_sets)
+    if skipped:
+        count = "1 image" if skipped == 1 else f"{skipped} images"
+        raise click.ClickException(f"{count} can't be used; the means are over the others")
+
+
+def _evaluate(
+    upscaler: Upscaler, images: ImageSet, distance: Distance | None, as_json: bool
+) -> int:
+    """Score a set and print its report; how many of its images can't be used."""
+    from agsr.bench.quality import QualityReport, protocol_of
+    from agsr.bench.quality import evaluate as scores
+    from agsr.console import show_quality, tracked
+
+    for note in images.notes:
+        click.echo(printable(f"{images.name}: {note}"), err=True)
+    skipped: list[Skipped] = []
+
+    def skip(image: Skipped) -> None:
+        skipped.append(image)
+        click.echo(printable(f"warning: {image.reason}; skipped"), err=True)
+
+    found = scores(upscaler, images, distance, skip)
+    rows = tuple(tracked(found, images.name, len(images.files)))
+    if rows:
+        report = QualityReport(
+            set=images.name,
+            backend=upscaler.info,
+            rows=rows,
+            protocol=protocol_of(images),
+            skipped=tuple(skipped),
+            notes=images.notes,
+        )
+        if as_json:
+            click.echo(report.to_json())
+        else:
+            show_quality(report)
+    return len(skipped)
 
 
 @main.command()

@@ -206,6 +206,9 @@ def _measure(
     if not result.complete:
         raise SystemExit(ending.status)
     _check_ran(result)
+    if result.skipped:
+        count = "1 image" if result.skipped == 1 else f"{result.skipped} images"
+        raise click.ClickException(f"{count} can't be used; the means are over the others")
 
 
 def _for_table1(options: dict[str, Any]) -> dict[str, Any]:

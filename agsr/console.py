@@ -114,7 +114,9 @@ def show_quality(report: QualityReport) -> None:
     for row in report.rows:
         table.add_row(row.image, *_scores(row))
     table.add_section()
-    table.add_row("mean", *_scores(report.mean), style="bold")
+    count = len(report.rows)
+    name = f"mean of {count} of {count + len(report.skipped)}" if report.skipped else "mean"
+    table.add_row(name, *_scores(report.mean), style="bold")
     console = stdout()
     console.print(table, width=None if console.is_terminal else 100)
 

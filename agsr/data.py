@@ -6,12 +6,13 @@ The LR images are made by the field's bicubic (`agsr.resize`); `agsr.patches` cu
 from __future__ import annotations
 
 import hashlib
+import logging
 import tarfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 
 import cv2
 import numpy as np
@@ -27,6 +28,8 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".
 
 Image8 = NDArray[np.uint8]
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -36,8 +39,15 @@ class Pair:
     lr: Image8
 
 
+def is_image_name(name: str) -> bool:
+    """Return True if a file is an image by its name; hidden and AppleDouble files are not."""
+    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
 def load_pairs(sources: Sequence[Path], *, min_side: int, workers: int = 2) -> list[Pair]:
     """Decode every image of the sources and make its LR image, in a fixed order.
+
+    A file that can't be used is skipped with a warning that names it; a last one counts them.
 
     Args:
         sources: Tar files of images and folders of images (searched in depth).
@@ -48,7 +58,14 @@ def load_pairs(sources: Sequence[Path], *, min_side: int, workers: int = 2) -> l
         DatasetError: A source is missing, or no image is left.
     """
     encoded = (item for source in sources for item in _encoded_images(source))
-    pairs = [pair for pair in _decode_all(encoded, workers) if _side(pair) >= min_side]
+    pairs, files, bad = list[Pair](), 0, 0
+    for pair in _decode_all(encoded, workers):
+        files += 1
+        bad += pair is None
+        if pair is not None and _side(pair) >= min_side:
+            pairs.append(pair)
+    if bad:
+        _log.warning("%d of %d image files can't be used and are skipped", bad, files)
     if not pairs:
         names = ", ".join(map(str, sources)) or "no source"
         raise DatasetError(f"no image of at least {min_side} pixels a side in {names}")
@@ -72,20 +89,22 @@ def fingerprint(pairs: Sequence[Pair]) -> str:
     return digest.hexdigest()
 
 
-def _decode_all(encoded: Iterable[tuple[str, bytes]], workers: int) -> Iterator[Pair]:
+def _decode_all(
+    encoded: Iterable[tuple[str, bytes | OSError]], workers: int
+) -> Iterator[Pair | None]:
     """Decode in parallel, in order, with a bounded number of encoded files in memory."""
-    waiting: deque[Future[Pair]] = deque()
+    waiting: deque[Future[Pair | None]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         for name, content in encoded:
-            waiting.append(pool.submit(_decode, name, content))
+            waiting.append(pool.submit(_decoded_or_none, name, content))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _encoded_images(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every image file in a tar file or a folder, sorted by name."""
+def _encoded_images(source: Path) -> Iterator[tuple[str, bytes | OSError]]:
+    """Name and content, or what went wrong, of every image in a tar file or folder, by name."""
     try:
         if source.is_dir():
             yield from _folder_images(source)
@@ -97,18 +116,37 @@ def _encoded_images(source: Path) -> Iterator[tuple[str, bytes]]:
         raise DatasetError(f"{source}: can't be read to its end: {error}") from None
 
 
-def _folder_images(folder: Path) -> Iterator[tuple[str, bytes]]:
+def _folder_images(folder: Path) -> Iterator[tuple[str, bytes | OSError]]:
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            yield str(path), path.read_bytes()
+        if _is_visible_image(path.relative_to(folder)) and path.is_file():
+            try:
+                yield str(path), path.read_bytes()
+            except OSError as error:
+                yield str(path), error
+
+
+def _is_visible_image(path: PurePath) -> bool:
+    hidden = any(part.startswith(".") and part not in (".", "..") for part in path.parts)
+    return not hidden and is_image_name(path.name)
 
 
 def _tar_images(source: Path) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(source) as archive:
         for member in sorted(archive.getmembers(), key=lambda m: m.name):
             content = archive.extractfile(member) if member.isfile() else None
-            if content and Path(member.name).suffix.lower() in IMAGE_SUFFIXES:
+            if content and _is_visible_image(PurePosixPath(member.name)):
                 yield f"{source}:{member.name}", content.read()
+
+
+def _decoded_or_none(name: str, content: bytes | OSError) -> Pair | None:
+    """`_decode`, with a warning and None for a file that can't be used."""
+    try:
+        if isinstance(content, OSError):
+            raise DatasetError(f"{name}: can't be read: {content.strerror}")
+        return _decode(name, content)
+    except DatasetError as error:
+        _log.warning("%s; skipped", error)
+        return None
 
 
 def _decode(name: str, content: bytes) -> Pair:

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from agsr.bench.quality import Scores, change
-from agsr.bench.results import BenchResult, Limit, Row, Timing, device_kind
+from agsr.bench.quality import change
+from agsr.bench.results import BenchResult, Limit, Row, SetScore, Timing, device_kind
 
 _T = TypeVar("_T")
 
@@ -85,6 +85,13 @@ def compare_results(old: BenchResult, new: BenchResult) -> Comparison:
     alike = (row for row in old.rows if row.contender.label not in differences)
     old = replace(old, rows=tuple(alike))
     times, scores = _shared(_timings(old), _timings(new)), _shared(_scores(old), _scores(new))
+    other_images = {
+        label: f"images were {_told(before)}, are {_told(after)}"
+        for label, (before, after) in scores.items()
+        if _names(before) != _names(after)
+    }
+    differences |= other_images
+    found = {label: pair for label, pair in scores.items() if label not in other_images}
     missing = [f"speed of {label}" for label in _timings(old).keys() - times.keys()]
     missing += [f"quality of {label}" for label in _scores(old).keys() - scores.keys()]
     return Comparison(
@@ -95,10 +102,10 @@ def compare_results(old: BenchResult, new: BenchResult) -> Comparison:
         quality=tuple(
             QualityChange(
                 label=label,
-                psnr=change(after.psnr, before.psnr),
-                ssim=after.ssim - before.ssim,
+                psnr=change(after.mean.psnr, before.mean.psnr),
+                ssim=after.mean.ssim - before.mean.ssim,
             )
-            for label, (before, after) in scores.items()
+            for label, (before, after) in found.items()
         ),
         missing=tuple(sorted(missing)),
         different=tuple(f"{label}: {found}" for label, found in differences.items()),
@@ -162,9 +169,18 @@ def _timings(result: BenchResult) -> dict[str, tuple[Row, Timing]]:
     return dict(found())
 
 
-def _scores(result: BenchResult) -> dict[str, Scores]:
+def _names(score: SetScore) -> list[str]:
+    return [image.image for image in score.images]
+
+
+def _told(score: SetScore) -> str:
+    """The images of a score, short enough for a message."""
+    return f"{len(score.images)} ({', '.join(_names(score)[:3])}{', …' * (len(score.images) > 3)})"
+
+
+def _scores(result: BenchResult) -> dict[str, SetScore]:
     return {
-        f"{row.contender.label} on {score.set}": score.mean
+        f"{row.contender.label} on {score.set}": score
         for row in result.rows
         for score in row.quality
     }

@@ -1,20 +1,24 @@
-"""Test sets: found by name or path, read as HR images with the LR images made of them.
+"""Test sets: found by name or path, read as HR images with their LR images.
 
-The LR images are not kept: making one takes about as long as decoding its HR image.
+LR images that lie in the set are used (`agsr.bench.layouts`); others are made of the HR images by
+the field's filter, and not cached: making one takes about as long as decoding its HR image.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from agsr.bench.fetch import Progress, fetch_set, kept_set, sources
-from agsr.data import IMAGE_SUFFIXES, Image8
-from agsr.errors import DatasetError
+from agsr.bench.layouts import read_layout
+from agsr.data import Image8
+from agsr.errors import AgsrError, DatasetError
 from agsr.image import read_rgb
-from agsr.resize import crop_to_multiple, downscale
+from agsr.resize import crop_to_multiple, downscale, small_size
 
 DATA_VARIABLE = "AGSR_DATA"
 """Environment variable that names the data folder."""
@@ -36,27 +40,94 @@ class TestImage:
     hr: Image8
     """Target, cropped top-left to multiples of four."""
     lr: Image8
-    """MATLAB-bicubic quarter of it."""
+    """The given LR image, or the MATLAB-bicubic quarter of the HR image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """An image of a set that can't be used."""
+
+    image: str
+    """File name without suffix."""
+    reason: str
+    """Why; names the file."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A named list of HR image files."""
+    """A named list of HR image files, and the LR files that are given for them."""
 
     name: str
     """``Set5``, or the folder's name."""
     files: tuple[Path, ...]
     """HR files, sorted by name."""
+    given: tuple[Path | None, ...] = ()
+    """LR file of each HR file, None where it is missing; empty: all LR images are made."""
+    notes: tuple[str, ...] = ()
+    """What of the folder is used and what is skipped."""
+
+    @property
+    def lr_is_given(self) -> bool:
+        """Whether the set has LR images of its own."""
+        return any(self.given)
 
     def __iter__(self) -> Iterator[TestImage]:
-        for path in self.files:
-            hr = crop_to_multiple(read_rgb(path))
-            if min(hr.shape[:2]) < SMALLEST:
-                raise DatasetError(
-                    f"{path}: {hr.shape[1]}x{hr.shape[0]} pixels; SSIM without its border needs "
-                    f"{SMALLEST}x{SMALLEST}"
-                )
-            yield TestImage(path.stem, hr, downscale(hr))
+        """The images, in order.
+
+        Raises:
+            ImageError, DatasetError: One can't be used.
+        """
+        for number in range(len(self.files)):
+            yield self._load(number)
+
+    def usable(self, skip: Callable[[Skipped], object] = lambda _: None) -> Iterator[TestImage]:
+        """The images that can be used, in order.
+
+        Args:
+            skip: Called with each of the others.
+        """
+        loaded = (self._load_or_skip(number, skip) for number in range(len(self.files)))
+        yield from (image for image in loaded if image is not None)
+
+    def _load_or_skip(self, number: int, skip: Callable[[Skipped], object]) -> TestImage | None:
+        try:
+            return self._load(number)
+        except AgsrError as error:
+            skip(Skipped(image=self.files[number].stem, reason=str(error)))
+            return None
+
+    def _load(self, number: int) -> TestImage:
+        path = self.files[number]
+        hr = crop_to_multiple(read_rgb(path))
+        if min(hr.shape[:2]) < SMALLEST:
+            raise DatasetError(
+                f"{path}: {hr.shape[1]}x{hr.shape[0]} pixels; SSIM without its border needs "
+                f"{SMALLEST}x{SMALLEST}"
+            )
+        if not self.lr_is_given:
+            return TestImage(path.stem, hr, downscale(hr))
+        given = self.given[number]
+        if given is None:
+            raise DatasetError(f"{path}: the other HR images have LR images, this one has none")
+        return TestImage(path.stem, hr, _belonging(given, path, hr))
+
+
+def _belonging(given: Path, path: Path, hr: Image8) -> Image8:
+    """A given LR image, grey or RGB as its HR image is."""
+    lr = read_rgb(given)
+    height, width = small_size(hr)
+    if lr.shape[:2] != (height, width):
+        raise DatasetError(
+            f"{given}: {lr.shape[1]}x{lr.shape[0]} pixels; the LR image of {path} has "
+            f"{width}x{height}"
+        )
+    if lr.ndim < hr.ndim:
+        return np.ascontiguousarray(lr[..., None].repeat(3, axis=2))
+    if lr.ndim > hr.ndim:
+        if (lr != lr[..., :1]).any():
+            raise DatasetError(f"{given}: has colour; the HR image {path} is grey")
+        return np.ascontiguousarray(lr[..., 0])
+    return lr
 
 
 def data_folder(given: Path | None = None) -> Path | None:
@@ -75,13 +146,14 @@ def find_set(
     A named set is looked for in ``data``, in ``$AGSR_DATA`` and among those fetched before.
 
     Args:
-        name: Name or path. Where the folder holds a folder ``HR``, the images are those in it.
+        name: Name or path; see `agsr.bench.layouts` for the layouts that are known.
         data: Folder that holds named sets.
         fetch: Fetch a set that is nowhere here; see `agsr.bench.fetch`.
         progress: Told the number of files fetched, and of all.
 
     Raises:
-        DatasetError: There is no such set, no image in it, or it can't be fetched.
+        DatasetError: There is no such set, no image in it, its layout can be understood in two
+            ways, or it can't be fetched.
         MissingDependencyError: Fetching needs a package that is not installed.
     """
     if data is not None and not data.is_dir():
@@ -91,11 +163,9 @@ def find_set(
         folder = fetch_set(name, progress=progress)
     if folder is None:
         raise DatasetError(_not_found(name, data))
-    images = folder / "HR" if (folder / "HR").is_dir() else folder
-    files = sorted(p for p in images.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise DatasetError(f"{images}: no images in this folder")
-    return ImageSet(folder.resolve().name, tuple(files))
+    layout = read_layout(folder)
+    given = layout.lr if any(layout.lr) else ()
+    return ImageSet(folder.resolve().name, layout.hr, given, layout.notes)
 
 
 def _locate(name: str, data: Path | None) -> Path | None:

@@ -56,9 +56,10 @@ class BenchPlan:
 
     def workloads(self) -> list[Workload]:
         """What is timed, in order."""
+        sets = map(Workload.of_set, self.timed_sets)
         return [
             *(Workload.of_size(size, self.batch) for size in self.sizes),
-            *(Workload.of_set(images) for images in self.timed_sets),
+            *(workload for workload in sets if workload.batches),
         ]
 
 
@@ -81,8 +82,8 @@ class Workload:
 
     @classmethod
     def of_set(cls, images: ImageSet) -> Workload:
-        """The LR images of a set."""
-        return cls(name=images.name, batches=tuple(_batch(image) for image in images))
+        """The LR images of a set, without those that can't be used."""
+        return cls(name=images.name, batches=tuple(_batch(image) for image in images.usable()))
 
     @property
     def images(self) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from agsr.backend import BackendInfo
-from agsr.bench.datasets import ImageSet, TestImage, data_folder
+from agsr.bench.datasets import ImageSet, Skipped, TestImage, data_folder
 from agsr.bench.strict_json import to_json
 from agsr.data import Image8
 from agsr.engines.upscaler import Upscaler
@@ -27,6 +27,13 @@ PROTOCOL = (
     "to uint8; BT.601 Y, not rounded; 4 pixels shaved; SSIM 11x11 Gaussian, sigma 1.5"
 )
 """What the figures mean, in one line."""
+
+_MADE = "LR by MATLAB imresize bicubic, uint8"
+
+
+def protocol_of(images: ImageSet) -> str:
+    """`PROTOCOL`, or what differs from it: LR images that lie in the set."""
+    return PROTOCOL.replace(_MADE, "LR as given in the set") if images.lr_is_given else PROTOCOL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +73,10 @@ class QualityReport:
     """One per image, by name."""
     protocol: str = PROTOCOL
     """How the figures were made."""
+    skipped: tuple[Skipped, ...] = ()
+    """Images that couldn't be used, and are not in the mean."""
+    notes: tuple[str, ...] = ()
+    """What of the set's folder was used."""
 
     @property
     def mean(self) -> QualityRow:
@@ -80,7 +91,10 @@ class QualityReport:
 
 
 def evaluate(
-    upscaler: Upscaler, images: ImageSet, distance: Distance | None = None
+    upscaler: Upscaler,
+    images: ImageSet,
+    distance: Distance | None = None,
+    skip: Callable[[Skipped], object] | None = None,
 ) -> Iterator[QualityRow]:
     """Score a network image by image, in the set's order.
 
@@ -88,8 +102,9 @@ def evaluate(
         upscaler: The network.
         images: Test set.
         distance: Perceptual distance, for the ``lpips`` columns; see `lpips_alex`.
+        skip: Called with each image that can't be used; None raises its error.
     """
-    for image in images:
+    for image in images if skip is None else images.usable(skip):
         yield score(upscaler, image, distance)
 
 

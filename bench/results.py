@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from agsr.bench.contenders import Contender
+from agsr.bench.datasets import Skipped
 from agsr.bench.quality import PROTOCOL, Scores
 from agsr.bench.strict_json import check_types, filled, numbers, seconds, to_json
 from agsr.errors import DatasetError
@@ -58,6 +59,8 @@ class SetScore:
     """Its name."""
     images: tuple[ImageScore, ...]
     """In the set's order."""
+    skipped: tuple[Skipped, ...] = ()
+    """Images that can't be used, and are not in the mean."""
 
     @property
     def mean(self) -> Scores:
@@ -206,6 +209,8 @@ class BenchResult:
     """False if the run was interrupted: what was finished by then is here."""
     protocol: str = PROTOCOL
     """How quality was measured."""
+    skipped: int = 0
+    """Images of the sets that can't be used, and are not in any mean."""
     schema: str = SCHEMA
     """Version of this format."""
 
@@ -265,7 +270,8 @@ def _result(record: dict[str, Any]) -> BenchResult:
     limits = tuple(map(_limit, record["limits"]))
     rows = tuple(map(_row, record["rows"]))
     notes = tuple(record["notes"])
-    found = {"rows": rows, "limits": limits, "notes": notes}
+    found: dict[str, Any] = {"rows": rows, "limits": limits, "notes": notes}
+    found |= {"skipped": record.get("skipped", 0)}  # earlier files have none
     return _make(BenchResult, {**record, **found, "environment": dict(record["environment"])})
 
 
@@ -276,7 +282,11 @@ def _limit(record: dict[str, Any]) -> Limit:
 
 def _row(record: dict[str, Any]) -> Row:
     quality = tuple(
-        SetScore(set=entry["set"], images=tuple(map(_image, filled(entry["images"]))))
+        SetScore(
+            set=entry["set"],
+            images=tuple(map(_image, filled(entry["images"]))),
+            skipped=tuple(_make(Skipped, skipped) for skipped in entry.get("skipped", ())),
+        )
         for entry in record["quality"]
     )
     timings = tuple(

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.bench.contenders import Contender, has_checkpoint
-from agsr.bench.datasets import ImageSet, TestImage
+from agsr.bench.datasets import ImageSet, Skipped, TestImage
 from agsr.bench.environment import describe
 from agsr.bench.lane import Lane
 from agsr.bench.plan import BenchPlan
-from agsr.bench.quality import change, compare
+from agsr.bench.quality import PROTOCOL, change, compare, protocol_of
 from agsr.bench.results import BenchResult, ImageScore, Limit, Parity, Row, SetScore
 from agsr.bench.work import Work
 from agsr.data import Image8
@@ -63,6 +63,7 @@ class _Bench:
         self._hidden = {c: Lane(c) for c in self._references if c not in self._lanes}
         self._everyone = {**self._lanes, **self._hidden}
         self._notes: list[str] = []
+        self._skipped = 0
         self._limits: dict[tuple[str, str, str], Limit] = {}
         self._work = Work()
         workloads = plan.workloads() if plan.rounds else []
@@ -92,15 +93,27 @@ class _Bench:
     def score(self) -> None:
         for images in self._plan.sets:
             scored: dict[Contender, list[ImageScore]] = {c: [] for c in self._lanes}
-            for image in images:
+            skipped: list[Skipped] = []
+            for image in images.usable(skipped.append):
                 self._score_image(images, image, scored)
+            self._note_set(images, skipped)
+            usable = len(images.files) - len(skipped)
             for contender, scores in scored.items():
                 lane = self._lanes[contender]
-                if len(scores) == len(images.files):
-                    found = SetScore(set=images.name, images=tuple(scores))
+                if usable and len(scores) == usable:
+                    found = SetScore(set=images.name, images=tuple(scores), skipped=tuple(skipped))
                     lane.row = replace(lane.row, quality=(*lane.row.quality, found))
         for lane in self._hidden.values():
             lane.close()
+
+    def _note_set(self, images: ImageSet, skipped: list[Skipped]) -> None:
+        """Record which files of a set were used."""
+        self._notes += [f"{images.name}: {note}" for note in images.notes]
+        if skipped:
+            count, total = len(skipped), len(images.files)
+            reasons = "; ".join(found.reason for found in skipped)
+            self._skipped += count
+            self._notes.append(f"{images.name}: {count} of {total} images skipped: {reasons}")
 
     def _score_image(
         self, images: ImageSet, image: TestImage, scored: Mapping[Contender, list[ImageScore]]
@@ -197,6 +210,8 @@ class _Bench:
             reference=" or ".join(f"{kind} cpu fp32" for kind in kinds),
             notes=(*self._missing_references(), *self._notes, *self._work.notes),
             complete=complete,
+            skipped=self._skipped,
+            protocol="; ".join(dict.fromkeys(map(protocol_of, self._plan.sets))) or PROTOCOL,
         )
 
     def _missing_references(self) -> list[str]:

@@ -111,7 +111,16 @@ def _quality(result: BenchResult, name: str) -> Table:
         for row, score in found
     )
     reference = f". Levels of 255 off {result.reference}." if compared else "."
-    return Table(f"{name}, quality", ("", *columns), rows, result.protocol + reference)
+    title = f"{name}, quality{_share_used(found[0][1])}"
+    return Table(title, ("", *columns), rows, result.protocol + reference)
+
+
+def _share_used(score: SetScore) -> str:
+    """How many images a mean is over, where some of the set can't be used."""
+    if not score.skipped:
+        return ""
+    count = len(score.images)
+    return f", mean of {count} of {count + len(score.skipped)} images"
 
 
 def _scores(score: SetScore, perceptual: bool) -> list[str]:

@@ -20,7 +20,7 @@ def count_pixels(files: Sequence[Path], enough: int = 1 << 20) -> int | None:
     """
     total = 0
     for file in files:
-        size = _stored_size(file)
+        size = stored_size(file)
         if size is None:
             return None
         total += math.prod(size)
@@ -40,7 +40,11 @@ def jpeg_quality(path: Path) -> int | None:
         return None
 
 
-def _stored_size(path: Path) -> tuple[int, int] | None:
+def stored_size(path: Path) -> tuple[int, int] | None:
+    """Width and height in an image file's header, before any rotation.
+
+    None where the header can't be read or comes by a pipe; (0, 0) for a file that is not there.
+    """
     if not path.is_file():
         return None if str(path) == "-" or path.exists() else (0, 0)
     try:

@@ -282,3 +282,19 @@ def test_an_interrupted_run_can_be_compared() -> None:
     cut = replace(new, limits=(replace(product, rounds=product.rounds[:4]),), complete=False)
     assert slower(compare_results(old, cut)) == []
     assert compare_results(old, cut).speed[0].low > 0
+
+
+def test_means_over_different_images_are_not_compared() -> None:
+    before = simulate(np.random.default_rng(0))
+    more = tuple(
+        replace(
+            row,
+            quality=tuple(
+                replace(q, images=(*q.images, replace(q.images[0], image="b"))) for q in row.quality
+            ),
+        )
+        for row in before.rows
+    )
+    found = compare_results(before, replace(before, rows=more))
+    assert not found.quality
+    assert "ort on Mini: images were 1 (a), are 2 (a, b)" in found.different

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from agsr.bench.plan import BenchPlan
 from agsr.bench.quality import compare, evaluate
 from agsr.bench.results import BenchResult, Row
 from agsr.bench.run import run
+from agsr.bench.tables import tables
 from agsr.catalog import find_onnx
 from agsr.engines.upscaler import Upscaler
 from agsr.resize import upscale
@@ -324,3 +326,25 @@ def test_what_fails_is_a_row_with_its_reason_and_the_others_go_on(mini: ImageSet
         assert [image.image for image in row.quality[0].images] == ["colour", "grey"]
     assert result.complete
     assert _children() == before
+
+
+@pytest.mark.usefixtures("at_desks")
+def test_a_bad_image_costs_itself_only_and_the_result_says_so(mini: ImageSet) -> None:
+    bad = mini.files[0].with_name("bad.png")
+    images = replace(mini, files=(*mini.files, bad), notes=("used like this",))
+    result = run(
+        _plan(Contender(backend="bicubic"), sets=(images,), timed_sets=(images,), rounds=1)
+    )
+    (row,) = result.rows
+    (score,) = row.quality
+    assert [image.image for image in score.images] == ["colour", "grey"]
+    assert [(found.image, str(bad) in found.reason) for found in score.skipped] == [("bad", True)]
+    assert {timing.images for timing in row.timings} == {1, 2}  # a size, and the set
+    assert result.skipped == 1
+    assert result.notes[0] == "Mini: used like this"
+    assert "Mini: 1 of 3 images skipped: " in result.notes[1]
+    assert tables(result)[0].title == "Mini, quality, mean of 2 of 3 images"
+    validate(json.loads(result.to_json()))
+    empty = (ImageSet("Bad", (bad,)),)
+    only_bad = run(_plan(Contender(backend="bicubic"), sets=empty, timed_sets=empty, sizes=()))
+    assert (only_bad.skipped, only_bad.rows[0].quality, only_bad.rows[0].timings) == (1, (), ())

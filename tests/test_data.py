@@ -58,8 +58,36 @@ def test_missing_empty_and_broken_sources_are_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no image of at least 8"):
         load_pairs([tmp_path], min_side=8)
     (tmp_path / "bad.png").write_bytes(b"nonsense")
-    with pytest.raises(DatasetError, match=r"bad\.png: not an image"):
+    with pytest.raises(DatasetError, match="no image of at least 8"):
         load_pairs([tmp_path], min_side=8)
+
+
+def test_a_bad_file_costs_itself_only(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = load_pairs([folder], min_side=64)
+    assert not caplog.messages
+    (folder / "bad.png").write_bytes(b"nonsense")
+    cv2.imwrite(str(folder / "dot.png"), np.zeros((1, 1, 3), np.uint8))
+    assert len(load_pairs([folder], min_side=64)) == len(whole)
+    assert [message.partition(": ")[0] for message in caplog.messages] == [
+        str(folder / "bad.png"),
+        str(folder / "dot.png"),
+        "2 of 5 image files can't be used and are skipped",
+    ]
+
+
+@pytest.mark.parametrize("name", ["._a.png", ".thumbnails/a.png", "__MACOSX/._a.png", "Thumbs.db"])
+def test_hidden_and_resource_files_are_no_images(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    shard = tmp_path / "shard.tar"
+    with tarfile.open(shard, "w") as archive:
+        archive.add(folder / "a.png", arcname="a.png")
+        archive.add(folder / name, arcname=name)
+    assert len(load_pairs([folder], min_side=64)) == 2
+    assert len(load_pairs([shard], min_side=64)) == 1
+    assert not caplog.messages
 
 
 def test_tar_members_are_never_written_to_disk(tmp_path: Path) -> None:
