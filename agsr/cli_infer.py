@@ -16,7 +16,7 @@ from agsr.cli_infer_run import (
     to_do,
     told_if_interrupted,
 )
-from agsr.cli_rules import INFER, check_kinds, check_options, is_folder
+from agsr.cli_rules import INFER, check_kinds, check_options, is_folder, is_given
 from agsr.cli_video import SECTION as VIDEO_SECTION
 from agsr.cli_video import video_options
 from agsr.errors import printable
@@ -178,6 +178,8 @@ def infer(
     agsr infer -r album/ -o large/            a tree of folders, repeated in large/
     agsr infer -r album/ --skip-existing      go on where it stopped
     agsr infer photo.jpg --to 3840x2160       as large as fits
+    agsr infer photo.jpg -w photo             removes traces of JPEG, noise and slight blur
+    agsr infer photo.png -w gan               crisp; fine texture is plausible, not true
     agsr infer photo.png --steps 1            more than twice as fast, a little softer
     agsr infer - < in.png > out.png
     agsr infer clip.mp4 -o large.mkv          with its sound; run again, it goes on where it stopped
@@ -228,7 +230,8 @@ def infer(
         running |= {"separate_alpha": separate_alpha, "normal_map": normal_map}
         files = 0 if quiet else len(todo)
         with opened(jobs, verbose, **running) as upscaler, told_if_interrupted(tally, files):
-            weights = "" if separate_alpha or normal_map else running["weights"]
+            chosen = separate_alpha or normal_map or is_given(context, "weights")
+            weights = "" if chosen else running["weights"]
             run_all(upscaler, todo, options, encoding, tally, quiet, weights)
     told = tally.left_out or tally.unread or tally.existing
     if (len(jobs) > 1 or told or verbose) and not quiet:

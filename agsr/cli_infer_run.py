@@ -5,12 +5,14 @@ Results' paths go to stdout, errors to stderr, and both are counted in the `Tall
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from agsr.engines.jobs import Job
     from agsr.engines.pipeline import InferOptions
     from agsr.engines.upscaler import Upscaler
+
+MOST_EXAMINED = 1000
+"""Files whose compression is looked up before the work begins."""
 
 
 def count_left_out(path: Path, source: Path, tally: Tally, verbose: bool) -> None:
@@ -125,8 +130,8 @@ def run_all(
         encoding: Codec, quality and preset of videos.
         tally: Counts results and errors.
         quiet: Show no progress.
-        weights: What runs; of compressed inputs it is told if other weights are made for them.
-            Empty where it isn't to be, as for textures that hold data.
+        weights: What runs; a note names the weights for strongly compressed inputs, if there are
+            any. Empty for no note: the user chose the weights, or the images hold data.
     """
     from agsr.engines.jobs import STREAM
     from agsr.engines.standard_streams import Stdin
@@ -139,7 +144,11 @@ def run_all(
         else:
             options = replace(options, stdin_head=stdin.head)
     images = [job for job in jobs if job not in videos]
-    done = _run_images(upscaler, images, options, tally, quiet) if images else []
+    if images and not quiet and weights in set(shipped_names()) - {WEIGHTS_FOR_FAULTS}:
+        _note_compression(images, weights)
+        options = replace(options, examine=partial(_note_stream, weights=weights))
+    if images:
+        _run_images(upscaler, images, options, tally, quiet)
     if videos:
         common = {name: getattr(options, name) for name in ("sizing", "strip", "max_pixels")}
         hinted = (
@@ -148,21 +157,21 @@ def run_all(
         run_videos(upscaler, videos, {**common, **encoding}, tally, quiet, stdin, hinted)
     if tally.small and not quiet:
         click.echo(_too_small(tally.small, len(jobs)), err=True)
-    if not quiet and weights in set(shipped_names()) - {WEIGHTS_FOR_FAULTS}:
-        _tell_blocky(done, len(images), weights)
 
 
 def _run_images(
     upscaler: Upscaler, jobs: Sequence[Job], options: InferOptions, tally: Tally, quiet: bool
-) -> list[Job]:
-    """Upscale files; prints their results and errors, and counts them. Those that have results."""
+) -> None:
+    """Upscale files; prints their results and errors, and counts them."""
     from agsr.console_infer import BatchProgress
+    from agsr.engines.headers import work_of
     from agsr.engines.jobs import STREAM
     from agsr.engines.pipeline import process
     from agsr.image import quiet_decoders
 
-    began, done = time.monotonic(), []
-    with quiet_decoders(), BatchProgress(len(jobs), quiet) as progress:
+    began = time.monotonic()
+    work = [1.0] * len(jobs) if quiet else work_of([job.source for job in jobs])
+    with quiet_decoders(), BatchProgress(work, quiet) as progress:
         for outcome in process(upscaler, jobs, options, progress.update):
             with progress.cleared():
                 if outcome.error is not None:
@@ -170,12 +179,10 @@ def _run_images(
                 elif outcome.job.target != STREAM:
                     echo_path(outcome.job.target)
             if outcome.size is not None:
-                done.append(outcome.job)
                 tally.done += 1
                 tally.pixels += outcome.size[0] * outcome.size[1]
                 tally.small += not options.sizing.reached(*outcome.size)
     tally.seconds = time.monotonic() - began
-    return done
 
 
 def _tell_error(message: str, tally: Tally) -> None:
@@ -188,21 +195,39 @@ def _too_small(count: int, files: int) -> str:
     return f"note: {which} smaller than was asked for: four times the input is the most"
 
 
-def _tell_blocky(done: Sequence[Job], files: int, weights: str) -> None:
-    """Say which weights are made for inputs that are strongly compressed, if there are any."""
-    from agsr.engines.headers import jpeg_quality
+def _note_compression(jobs: Sequence[Job], weights: str) -> None:
+    """Print which weights are made for strongly compressed inputs, if there are any."""
+    from agsr.engines.headers import file_compression
     from agsr.image import quiet_decoders
-    from agsr.jpeg import BLOCKY
 
     with quiet_decoders():
-        qualities = [jpeg_quality(job.source) for job in done]
-    count = sum(quality is not None and quality <= BLOCKY for quality in qualities)
-    if not count:
+        files = [job.source for job in jobs[:MOST_EXAMINED]]
+        found = [(file, kind) for file in files if (kind := file_compression(file)) and kind.strong]
+    if not found:
         return
-    kind = "is a JPEG file" if count == 1 else "are JPEG files"
-    which = f"the input {kind}" if files == 1 else f"{count} of {files} inputs {kind}"
-    click.echo(
-        f"note: {which} of quality {BLOCKY} or less, and {weights} enlarges the traces of "
-        f"compression, too; -w {WEIGHTS_FOR_FAULTS} was trained to take them out",
-        err=True,
+    file, kind = found[0]
+    first = f"{file.name}: {kind}"
+    if len(jobs) == 1:
+        which = f"the input is strongly compressed ({kind})"
+    elif len(found) == 1:
+        which = f"1 of {len(jobs)} inputs is strongly compressed ({first})"
+    else:
+        which = f"{len(found)} of {len(jobs)} inputs are strongly compressed ({first}, …)"
+    _note(which, weights)
+
+
+def _note_stream(content: bytes, weights: str) -> None:
+    """`_note_compression` for an image from stdin."""
+    from agsr.compression import compression_of
+
+    kind = compression_of(io.BytesIO(content))
+    if kind is not None and kind.strong:
+        _note(f"the input is strongly compressed ({kind})", weights)
+
+
+def _note(which: str, weights: str) -> None:
+    told = (
+        f"note: {which}, and {weights} enlarges the traces of compression, too; "
+        f"-w {WEIGHTS_FOR_FAULTS} was trained to remove them"
     )
+    click.echo(printable(told), err=True)

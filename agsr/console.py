@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.progress import track
-from rich.table import Table
+from rich.table import Column, Table
 
 from agsr.contract import told_steps
 from agsr.interruption import BOTH, Terminated, handled
@@ -42,25 +42,32 @@ def stderr(*, quiet: bool = False) -> Console:
     )
 
 
-def tracked(items: Iterable[_T], name: str, total: int) -> Iterable[_T]:
+def bar_columns(console: Console, room: int) -> list[BarColumn]:
+    """A bar as wide as the terminal allows beside ``room`` columns of text, or none at all."""
+    width = min(40, console.width - room)
+    return [BarColumn(bar_width=width)] if width >= 4 else []
+
+
+def plain_bar(room: int = 45, console: Console | None = None) -> Bar:
+    """A bar on stderr, on terminals only, that fits into one line beside ``room`` columns."""
+    console = console or stderr()
+    what = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+    times = (TaskProgressColumn(), TimeRemainingColumn())
+    columns = (what, *bar_columns(console, room), *times)
+    return Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def tracked(items: Iterable[_T], name: str, total: int) -> Iterator[_T]:
     """The items, with a bar on stderr while they are made."""
-    console = stderr()
-    return track(
-        items,
-        escape(name),
-        total=total,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    with plain_bar(20 + len(name)) as bar:
+        yield from bar.track(items, total=total, description=escape(name))
 
 
 def open_sets(names: Sequence[str], data: Path | None, *, fetch: bool) -> list[ImageSet]:
     """Test sets by name or path, with a bar on stderr over what has to be fetched."""
     from agsr.bench.datasets import find_set
 
-    console = stderr()
-    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with plain_bar() as bar:
 
         def find(name: str) -> ImageSet:
             task = bar.add_task(f"fetching {escape(name)}", total=None, visible=False)
@@ -155,11 +162,10 @@ def build_progress(name: str) -> Iterator[Callable[[str, float], bool]]:
     Raises:
         KeyboardInterrupt: One of them came too late to cancel the build.
     """
-    console = stderr()
     stopped: list[int] = []
     with (
         handled(lambda number, _: stopped.append(number), *BOTH),
-        Bar(console=console, transient=True, disable=not console.is_terminal) as bar,
+        plain_bar() as bar,
     ):
         task = bar.add_task(escape(name), total=1.0)
 

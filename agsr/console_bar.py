@@ -1,43 +1,65 @@
-"""The bars of ``agsr infer``, by rich; apart from the rest, since only terminals need them."""
+"""The bars of ``agsr infer``, by rich; apart from the rest, since only terminals need them.
+
+They fit into one line of the terminal: where it is narrow, the bar becomes short, then goes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.progress import Progress as Bar
 from rich.progress import (
-    BarColumn,
     ProgressColumn,
     Task,
     TaskProgressColumn,
     TextColumn,
-    TimeRemainingColumn,
 )
-from rich.progress import Progress as Bar
+from rich.table import Column
 from rich.text import Text
 
-from agsr.console import stderr
+from agsr.console import bar_columns, stderr
 
 
-def files_bar(files: int) -> Bar:
-    """A bar with one task: so many files."""
-    many = (_FilesColumn(), _RateColumn()) if files > 1 else ()
-    columns = (BarColumn(), TaskProgressColumn(), *many, TimeRemainingColumn())
-    bar = Bar(*columns, console=stderr(), transient=True)
-    bar.add_task("", total=float(files))
+def files_bar(total: float, told: Callable[[bool], str], console: Console | None = None) -> Bar:
+    """A bar with one task.
+
+    Args:
+        total: Of the work.
+        told: Called for the text behind the bar; with True for a short one.
+        console: stderr, where none is given.
+    """
+    console = console or stderr()
+    room = 46  # percentage, and text like "1000/1000 files  10.5 files/min  10 min left"
+    columns = (*bar_columns(console, room), TaskProgressColumn(table_column=_LINE))
+    text = _Told(told, console)
+    bar = Bar(*columns, text, console=console, transient=True)
+    bar.add_task("", total=total)
     return bar
 
 
-def frames_bar() -> Bar:
+def frames_bar(console: Console | None = None) -> Bar:
     """A bar with one task: a video's frames, of which the field ``told`` tells."""
-    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[told]}"))
-    bar = Bar(*columns, console=stderr(), transient=True)
+    console = console or stderr()
+    columns = (*bar_columns(console, 50), TaskProgressColumn(table_column=_LINE))
+    text = TextColumn("{task.fields[told]}", table_column=_SHORTENED)
+    bar = Bar(*columns, text, console=console, transient=True)
     bar.add_task("", total=None, told="")
     return bar
 
 
-class _FilesColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{int(task.completed)}/{int(task.total or 0)} files")
+_LINE = Column(no_wrap=True)
+_SHORTENED = Column(no_wrap=True, overflow="ellipsis")
 
 
-class _RateColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text("" if not task.speed else f"{60 * task.speed:.1f} files/min")
+class _Told(ProgressColumn):
+    def __init__(self, told: Callable[[bool], str], console: Console) -> None:
+        super().__init__(table_column=_SHORTENED)
+        self._told, self._console = told, console
+
+    def render(self, _: Task) -> Text:
+        return Text(self._told(self._console.width < _WIDE))
+
+
+_WIDE = 60
+"""Columns from which there is room for all figures."""

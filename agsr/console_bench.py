@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
 
 from agsr.bench.table1 import table1
 from agsr.bench.tables import failures, tables
-from agsr.console import stderr, stdout
+from agsr.console import bar_columns, stderr, stdout
 
 if TYPE_CHECKING:
     from agsr.bench.comparison import Comparison
@@ -33,8 +33,9 @@ def bench_progress() -> Iterator[Notify | None]:
     if not console.is_terminal:
         yield None
         return
-    share, what = TextColumn("{task.percentage:3.0f} %"), TextColumn("{task.description}")
-    columns = (BarColumn(), share, TimeElapsedColumn(), what)
+    share = TextColumn("{task.percentage:3.0f} %")
+    what = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+    columns = (*bar_columns(console, 50), share, TimeElapsedColumn(), what)
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=1.0)
         yield lambda what, share: bar.update(task, completed=share, description=escape(what))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,33 +17,87 @@ LINE_EVERY = 30.0
 """Seconds between two lines of progress where there is no terminal for a bar."""
 
 
+class TimeLeft:
+    """Estimate of the time left: by the work done since the beginning, counting down in between.
+
+    Args:
+        total: Of the work, in any unit, like pixels.
+        clock: Seconds.
+    """
+
+    def __init__(self, total: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._total, self._clock = total, clock
+        self._began = clock()
+        self._end: float | None = None
+
+    def update(self, done: float) -> None:
+        """Take in how much is done by now."""
+        now = self._clock()
+        if done > 0:
+            self._end = now + (now - self._began) * max(self._total - done, 0) / done
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds until the end; None before anything is done."""
+        return None if self._end is None else max(self._end - self._clock(), 0.0)
+
+
 class BatchProgress:
-    """How many files are done, how fast, how long still.
+    """Files completed, their rate, and the estimated time left.
 
     On a terminal it is a bar that goes away; elsewhere, as in a log, a line now and then.
 
     Args:
-        files: Of the whole batch; for one, its share counts.
+        work: Pixels of each file: the share that is done and the time left follow them.
         quiet: Show nothing.
         clock: Seconds.
     """
 
     def __init__(
-        self, files: int, quiet: bool, clock: Callable[[], float] = time.monotonic
+        self, work: Sequence[float], quiet: bool, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._bar = _files_bar(files) if shows_bars() and not quiet else None
-        self._files, self._clock = files, clock
+        self._work, self._clock = work, clock
+        self._before = [0.0, *accumulate(work)]
+        self.left = TimeLeft(self._before[-1], clock)
+        self._bar = _files_bar(self._before[-1], self.text) if shows_bars() and not quiet else None
         self._began = self._told = clock()
+        self._files = 0.0
         self._in_lines = self._bar is None and not quiet
 
     def update(self, done: float) -> None:
         """Show that so many files are done, with the share of the present one."""
+        self._files = done
+        pixels = self._pixels(done)
+        self.left.update(pixels)
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done)
+            self._bar.update(self._bar.task_ids[0], completed=pixels)
         now = self._clock()
         if self._in_lines and done and now - self._told >= LINE_EVERY:
             self._told = now
-            _tell(_line(done, self._files, now - self._began))
+            _tell(self._line(pixels))
+
+    def _pixels(self, done: float) -> float:
+        number = min(int(done), len(self._work))
+        share = done - number
+        return self._before[number] + (share * self._work[number] if share > 0 else 0.0)
+
+    def _line(self, pixels: float) -> str:
+        left = f"about {duration(self.left.seconds or 0)} left"
+        if len(self._work) == 1:
+            return f"{pixels / self._before[-1]:.0%} done, {left}"
+        rate = 60 * self._files / (self._clock() - self._began)
+        return f"{int(self._files)} of {len(self._work)} files done, {rate:.1f} files/min, {left}"
+
+    def text(self, short: bool) -> str:
+        """What stands behind the bar."""
+        files, seconds = len(self._work), self.left.seconds
+        left = "" if seconds is None else f"{duration(seconds)} left"
+        if files == 1:
+            return left
+        spent = self._clock() - self._began
+        rate = f"{60 * self._files / spent:.1f} files/min" if self._files and spent else ""
+        counted = f"{int(self._files)}/{files} files"
+        return "  ".join(filter(None, (counted, "" if short else rate, left)))
 
     @contextmanager
     def cleared(self) -> Iterator[None]:
@@ -72,17 +127,10 @@ def _tell(line: str) -> None:
     stderr().print(line)
 
 
-def _files_bar(files: int) -> Bar:
+def _files_bar(total: float, told: Callable[[bool], str]) -> Bar:
     from agsr.console_bar import files_bar  # rich is slow to load, and needed on terminals only
 
-    return files_bar(files)
-
-
-def _line(done: float, files: int, seconds: float) -> str:
-    left = f"about {duration(seconds * (files - done) / done)} left"
-    if files == 1:
-        return f"{done:.0%} done, {left}"
-    return f"{int(done)} of {files} files done, {60 * done / seconds:.1f} files/min, {left}"
+    return files_bar(total, told)
 
 
 def duration(seconds: float) -> str:

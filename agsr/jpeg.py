@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -21,6 +22,16 @@ _LUMINANCE: Final = np.array(
 )
 """Table K.1 of ITU-T T.81, row by row, whose multiples most encoders take."""
 
+_MARKER, _QUANTIZATION = 0xFF, 0xDB
+
+_ZIGZAG: Final = [
+    *(0, 1, 5, 6, 14, 15, 27, 28, 2, 4, 7, 13, 16, 26, 29, 42),
+    *(3, 8, 12, 17, 25, 30, 41, 43, 9, 11, 18, 24, 31, 40, 44, 53),
+    *(10, 19, 23, 32, 39, 45, 52, 54, 20, 22, 33, 38, 46, 51, 55, 60),
+    *(21, 34, 37, 47, 50, 56, 59, 61, 35, 36, 48, 49, 57, 58, 62, 63),
+]
+"""Where a JPEG file stores each step of a table, row by row."""
+
 _COARSEST: Final = [0, 1, 8]
 """What is the same over a block, and its slopes. Tables of other encoders differ least in these."""
 
@@ -30,9 +41,31 @@ def quality_of(image: Image.Image) -> int | None:
 
     Encoders with tables of their own get the quality that divides the coarsest structures as much.
     """
-    table = np.array(getattr(image, "quantization", {}).get(0, ()))
-    if not table.size:
-        return None
+    table = getattr(image, "quantization", {}).get(0, ())
+    return quality_of_table(table) if table else None
+
+
+def first_table(stream: bytes) -> list[int]:
+    """The first quantization table of a JPEG stream, row by row; empty if there is none.
+
+    Args:
+        stream: From its first marker on, as in a TIFF file's tag of JPEG tables.
+    """
+    at = 2
+    while at + 4 <= len(stream) and stream[at] == _MARKER:
+        size = int.from_bytes(stream[at + 2 : at + 4], "big")
+        if stream[at + 1] == _QUANTIZATION:
+            wide = 1 + (stream[at + 4] >> 4)
+            values = stream[at + 5 : at + 5 + 64 * wide]
+            steps = [int.from_bytes(values[n : n + wide], "big") for n in range(0, 64 * wide, wide)]
+            return [steps[_ZIGZAG[n]] for n in range(64)]
+        at += 2 + size
+    return []
+
+
+def quality_of_table(steps: Sequence[int]) -> int:
+    """`quality_of` for the table of the brightness, row by row."""
+    table = np.array(steps)
     qualities = np.arange(1, 101)
     percent = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
     usual = ((_LUMINANCE * percent[:, None] + 50) // 100).clip(1, 255)

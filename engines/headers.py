@@ -1,4 +1,8 @@
-"""How much work a batch is, by the headers of its files: what ``auto`` chooses a backend by."""
+"""What the headers of a batch's files tell before anything is decoded.
+
+How much work they are, by which ``auto`` chooses a backend and progress estimates the time left,
+and how strongly they are compressed.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from agsr.compression import Compression, compression_of
 from agsr.decode import formats_of
-from agsr.jpeg import quality_of
 
 
 def count_pixels(files: Sequence[Path], enough: int = 1 << 20) -> int | None:
@@ -29,14 +33,28 @@ def count_pixels(files: Sequence[Path], enough: int = 1 << 20) -> int | None:
     return total
 
 
-def jpeg_quality(path: Path) -> int | None:
-    """Quality of a JPEG file, see `agsr.jpeg.quality_of`; None for all that is none."""
-    if not path.is_file():
+def work_of(files: Sequence[Path], most: int = 5000) -> list[float]:
+    """Pixels of each file by its header; where that is unknown, the mean of the others.
+
+    Args:
+        files: Image files.
+        most: Headers that are read; further files count as the mean.
+    """
+    sizes = [stored_size(file) for file in files[:most]]
+    known = [math.prod(size) for size in sizes if size]
+    mean = max(sum(known) / len(known) if known else 1.0, 1.0)
+    counts = [float(math.prod(size)) if size else mean for size in sizes]
+    return [max(count, 1.0) for count in counts] + [mean] * (len(files) - len(counts))
+
+
+def file_compression(path: Path) -> Compression | None:
+    """Lossy compression of an image file; None for one that has none or can't be read."""
+    if not path.is_file():  # of a pipe, the beginning would be lost
         return None
     try:
-        with Image.open(path, formats=["JPEG"]) as image:
-            return quality_of(image)
-    except Exception:  # damaged files make Pillow raise nearly anything
+        with path.open("rb") as stream:
+            return compression_of(stream)
+    except OSError:
         return None
 
 

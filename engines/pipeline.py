@@ -57,6 +57,8 @@ class InferOptions:
     """See `agsr.decode.decode`."""
     stdin_head: bytes = b""
     """What was read from stdin already."""
+    examine: Callable[[bytes], object] = lambda _: None
+    """Called with the file that came from stdin, before the network runs."""
 
 
 @dataclass(frozen=True)
@@ -245,6 +247,7 @@ def _read_stream(options: InferOptions) -> Picture:
     content = options.stdin_head + b"".join(iter(partial(Stdin().read, _PIPED), b""))
     if not content:
         raise ImageError("-: nothing came from stdin (0 bytes)")
+    options.examine(content)
     return decode(content, "-", options.max_pixels, unknown_as_alpha=options.unknown_as_alpha)
 
 

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
-import pytest
+import io
 
+import pytest
+from rich.console import Console
+
+from agsr.console import plain_bar
+from agsr.console_bar import files_bar, frames_bar
 from agsr.console_infer import BatchProgress, Tally, duration
 
 
@@ -29,7 +34,7 @@ def test_without_a_terminal_a_line_now_and_then_tells_how_long(
     files: int, lines: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = _Clock()
-    with BatchProgress(files, quiet=False, clock=clock) as progress:
+    with BatchProgress([1.0] * files, quiet=False, clock=clock) as progress:
         for now, done in ((0.0, 0.0), (10, 1), (32, 2.0), (50, 3), (64, 8), (65, 9)):
             clock.now = now
             progress.update(done if files > 1 else done / 100)
@@ -40,7 +45,7 @@ def test_without_a_terminal_a_line_now_and_then_tells_how_long(
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     clock = _Clock()
-    with BatchProgress(9, quiet=True, clock=clock) as progress:
+    with BatchProgress([1.0] * 9, quiet=True, clock=clock) as progress:
         clock.now = 1000
         progress.update(3)
     assert capsys.readouterr().err == ""
@@ -66,8 +71,45 @@ def test_on_a_terminal_a_bar_tells_how_far_it_is(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich take it for a terminal, too
     monkeypatch.setattr("agsr.console_infer.shows_bars", lambda: True)
-    with BatchProgress(9, quiet=False) as progress:
+    with BatchProgress([1.0] * 9, quiet=False) as progress:
         progress.update(3)
         with progress.cleared():
             pass
     assert "3/9 files" in capsys.readouterr().err
+
+
+def test_the_time_left_follows_pixels_and_counts_down() -> None:
+    clock = _Clock()
+    progress = BatchProgress([1e6, 1e6, 98e6], quiet=False, clock=clock)
+    for now, done in ((1, 1.0), (2, 2.0)):
+        clock.now = now
+        progress.update(done)
+    assert progress.left.seconds == pytest.approx(98)  # not the second that a third file would be
+    clock.now = 30
+    assert progress.left.seconds == pytest.approx(70)  # standing still, it does not grow
+    progress.update(2 + 1 / 98)
+    assert progress.left.seconds == pytest.approx(30 * 97 / 3)
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 120])
+@pytest.mark.parametrize("files", [1, 12345])
+def test_the_bar_fits_into_one_line_of_any_terminal(width: int, files: int) -> None:
+    clock = _Clock()
+    progress = BatchProgress([1e6] * files, quiet=True, clock=clock)
+    clock.now = 100
+    progress.update(files / 3)
+    console = Console(width=width, file=io.StringIO(), force_terminal=True)
+    bar = files_bar(files, progress.text, console)
+    frames = frames_bar(console)
+    told = "1200/123456 frames  1.20 frames/s  300 min left"
+    frames.update(frames.task_ids[0], completed=1, total=9, told=told)
+    plain = plain_bar(console=console)
+    plain.add_task("building an engine of psnr: a long description of a phase", total=9)
+    for shown in (bar, frames, plain):
+        lines = console.render_lines(shown.get_renderable())
+        assert len(lines) == 1
+        assert sum(segment.cell_length for segment in lines[0]) <= width
+    (line,) = console.render_lines(bar.get_renderable())
+    text = "".join(segment.text for segment in line)
+    assert "left" in text or width < 40
+    assert ("━" in text) == (width >= 60)

@@ -1,32 +1,16 @@
-"""The quality of JPEG files, and what is said of bad ones."""
+"""The quality of JPEG files, by their quantization tables."""
 
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from conftest import PHOTO
 from PIL import Image
 
-from agsr.cli import main
-from agsr.engines.headers import jpeg_quality
-from agsr.jpeg import quality_of
-
-
-@pytest.fixture
-def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with a small picture in four files."""
-    photo = Image.open(PHOTO).convert("RGB").crop((0, 0, 24, 20))
-    photo.save(tmp_path / "good.jpg", quality=95)
-    photo.save(tmp_path / "bad.jpg", quality=40)
-    photo.save(tmp_path / "worse.jpg", quality=20)
-    photo.save(tmp_path / "plain.png")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+from agsr.jpeg import first_table, quality_of, quality_of_table
 
 
 def _saved(mode: str, **options: object) -> Image.Image:
@@ -66,35 +50,10 @@ def test_tables_of_another_shape_have_nearly_that_quality(quality: int) -> None:
     assert rated == pytest.approx(quality, abs=10)
 
 
-def test_files_without_a_table_have_no_quality(photos: Path) -> None:
-    (photos / "cut.jpg").write_bytes((photos / "bad.jpg").read_bytes()[:40])
-    found = {path.name: jpeg_quality(path) for path in photos.iterdir()}
-    known = {"good.jpg": 95, "bad.jpg": 40, "worse.jpg": 20}
-    assert found == {**known, "plain.png": None, "cut.jpg": None}
-    assert jpeg_quality(photos) is None
-    assert jpeg_quality(Path("-")) is None
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["bad.jpg"], "note: the input is a JPEG file of quality 80 or less, and psnr enlarges"),
-        (["bad.jpg", "worse.jpg", "good.jpg", "-w", "gan"], "note: 2 of 3 inputs are JPEG files"),
-        (["bad.jpg", "--strip"], "-w photo was trained to take them out"),
-        (["bad.jpg", "gone.png"], "note: 1 of 2 inputs is a JPEG file of"),
-        (["bad.jpg", "-w", "photo"], None),
-        (["bad.jpg", "-q"], None),
-        (["bad.jpg", "--separate-alpha"], None),
-        (["bad.jpg", "--normal-map"], None),
-        (["good.jpg", "plain.png"], None),
-    ],
-)
-def test_what_takes_out_the_traces_is_told_once(
-    photos: Path, arguments: list[str], told: str | None
-) -> None:
-    assert photos.is_dir()
-    result = CliRunner().invoke(main, ["infer", "--steps", "1", *arguments])
-    assert result.exit_code == ("gone.png" in arguments)
-    notes = [line for line in result.stderr.splitlines() if "of quality" in line]
-    assert len(notes) == (told is not None)
-    assert told is None or told in notes[0]
+def test_tables_of_a_stream_are_those_that_pillow_reads() -> None:
+    for quality in (20, 60, 90):
+        stream = io.BytesIO()
+        image = Image.open(PHOTO).convert("RGB")
+        image.save(stream, "JPEG", quality=quality)
+        assert quality_of_table(first_table(stream.getvalue())) == quality
+    assert first_table(b"") == first_table(b"\xff\xd8\xff\xd9") == []
