@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -22,9 +22,7 @@ from agsr.cli_video import video_options
 from agsr.errors import printable
 from agsr.media import WRITABLE
 from agsr.options import FilePath, Sectioned, running_options
-
-if TYPE_CHECKING:
-    from agsr.sizing import Sizing
+from agsr.sizing import MAX_SCALE, Sizing
 
 LARGEST_SIDE = 1_000_000
 """Larger results are taken for a typing mistake, pixels."""
@@ -99,16 +97,16 @@ class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
 @click.option(
     "--scale",
     "--outscale",
-    type=click.FloatRange(0, 4, min_open=True),
-    help="Enlarge by so much: 2, 3, 1.5. [default: 4]",
+    type=click.FloatRange(0, MAX_SCALE, min_open=True),
+    help="Enlarge by so much: 2, 3, 1.5; above 4 in two passes, like 8. [default: 4]",
 )
 @click.option(
     "--max-size",
     type=click.IntRange(1, LARGEST_SIDE),
     metavar="PIXELS",
-    help="Longest side of a result; at most four times the input.",
+    help="Longest side of a result; at most 16 times the input, above 4 in two passes.",
 )
-@click.option("--to", "fit", type=Box(), help="Fit inside, like 3840x2160; at most four times.")
+@click.option("--to", "fit", type=Box(), help="Fit inside, like 3840x2160; limits likewise.")
 @click.option(
     "-i",
     "--input",
@@ -258,8 +256,6 @@ def _checked_inputs(inputs: tuple[Path, ...]) -> tuple[Path, ...]:
 
 
 def _sizing(scale: float | None, max_size: int | None, fit: tuple[int, int] | None) -> Sizing:
-    from agsr.sizing import Sizing
-
     if scale is not None:
         try:
             return Sizing(scale=scale)

@@ -22,6 +22,7 @@ from agsr.catalog import WEIGHTS_FOR_FAULTS, shipped_names
 from agsr.cli_video import run_videos
 from agsr.errors import printable
 from agsr.options import echo_error, echo_path, open_upscaler
+from agsr.sizing import MAX_SCALE, Sizing
 
 if TYPE_CHECKING:
     from agsr.console_infer import Tally
@@ -148,7 +149,7 @@ def run_all(
         _note_compression(images, weights)
         options = replace(options, examine=partial(_note_stream, weights=weights))
     if images:
-        _run_images(upscaler, images, options, tally, quiet)
+        _run_images(upscaler, images, options, tally, quiet, alone=len(jobs) == 1)
     if videos:
         common = {name: getattr(options, name) for name in ("sizing", "strip", "max_pixels")}
         hinted = (
@@ -160,7 +161,13 @@ def run_all(
 
 
 def _run_images(
-    upscaler: Upscaler, jobs: Sequence[Job], options: InferOptions, tally: Tally, quiet: bool
+    upscaler: Upscaler,
+    jobs: Sequence[Job],
+    options: InferOptions,
+    tally: Tally,
+    quiet: bool,
+    *,
+    alone: bool,
 ) -> None:
     """Upscale files; prints their results and errors, and counts them."""
     from agsr.console_infer import BatchProgress
@@ -178,11 +185,27 @@ def _run_images(
                     _tell_error(outcome.error, tally)
                 elif outcome.job.target != STREAM:
                     echo_path(outcome.job.target)
+                if outcome.size is not None and alone and not quiet:
+                    _note_size(outcome.size, options.sizing)
             if outcome.size is not None:
                 tally.done += 1
                 tally.pixels += outcome.size[0] * outcome.size[1]
-                tally.small += not options.sizing.reached(*outcome.size)
+                tally.small += not alone and not options.sizing.reached(*outcome.size)
     tally.seconds = time.monotonic() - began
+
+
+def _note_size(size: tuple[int, int], sizing: Sizing) -> None:
+    """Print a result's size where it is not the one that was asked for."""
+    (height, width), box = size, sizing.box
+    if box is None or box == (width, height):
+        return
+    if not sizing.reached(height, width):
+        why = f": {MAX_SCALE} times the input is the most"
+    elif box[0] == box[1]:  # --max-size
+        return
+    else:
+        why = f", which fit inside {box[0]}x{box[1]}"
+    click.echo(f"note: the result has {width}x{height} pixels{why}", err=True)
 
 
 def _tell_error(message: str, tally: Tally) -> None:
@@ -192,7 +215,7 @@ def _tell_error(message: str, tally: Tally) -> None:
 
 def _too_small(count: int, files: int) -> str:
     which = "the result is" if files == 1 else f"{count} of {files} results are"
-    return f"note: {which} smaller than was asked for: four times the input is the most"
+    return f"note: {which} smaller than was asked for: {MAX_SCALE} times the input is the most"
 
 
 def _note_compression(jobs: Sequence[Job], weights: str) -> None:

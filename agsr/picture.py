@@ -52,6 +52,8 @@ class Stripes:
     """Alpha is no opacity but data: colour doesn't depend on it, and counts under 0."""
     source: Stripes | None = None
     """What the bands are made of; closed with them."""
+    held: int = 0
+    """Bytes of a smaller picture that is in memory while the bands are made."""
 
     @property
     def samples(self) -> int:

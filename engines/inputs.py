@@ -22,11 +22,19 @@ from agsr.contract import SCALE
 from agsr.decode import READABLE, formats_of
 from agsr.encode import FORMATS as WRITTEN_FORMATS
 from agsr.heif import ENDINGS as HEIF_ENDINGS
+from agsr.media import READABLE as MEDIA
 from agsr.media import SEGMENTS_ENDING, WRITABLE, is_video
+from agsr.sizing import MAX_SCALE
 from agsr.unread import ENDINGS
 
-_NAMED_BY_SIZE = re.compile(r"(.+)_(?:x\d+(?:\.\d+)?|\d+x\d+)")
-"""Stem of a result that `agsr.sizing.Sizing.suffix` has named."""
+_NAMED_BY_SIZE = re.compile(r"(.+)_(?:x(\d+(?:\.\d+)?)|(?:fit)?\d+x\d+|max\d+)")
+"""Stem of a result that `agsr.sizing.Sizing.suffix` has named; earlier versions had no ``fit``."""
+
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
+"""What systems put into folders, in lower case."""
+
+_SOURCES = READABLE | MEDIA
+"""Endings of files that can have a result."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +64,14 @@ def find(
         output: Folder of the results.
         wanted: File name endings that are taken from folders.
         unread: Told every picture in the folders that is of a kind that can't be read.
+
+    Files of the system among several sources, as a shell's pattern lists them, are skipped.
     """
     real, first, others = RealPaths(), dict[str, Input](), dict[str, Path]()
     look = _Look(real, wanted, lambda path: others.setdefault(real(path), path))
     for source in sources:
+        if len(sources) > 1 and _is_of_the_system(source):
+            continue
         for found in _found(source, recursive, output, look):
             first.setdefault(real(found.path), found)
     for other in others.values():
@@ -70,32 +82,63 @@ def find(
 def without_results(
     inputs: Sequence[Input], suffix: str, left_out: Callable[[Path, Path], None]
 ) -> list[Input]:
-    """Leave out what an earlier run has made of other inputs.
+    """Skip what an earlier run has made of other files.
 
-    Taken for a result is a file that is named like one (its source's name and ``suffix``, or a size
-    like ``_x4`` and ``_1920x1080``), that lies beside an input of that name or in a folder into
-    which the inputs' folders were repeated, and that has the proportions of this input and at most
-    four times its size. Its source has to be among the inputs: alone, a result is an input.
+    A file is skipped as a result if it is named like one (its source's name and ``suffix``, or a
+    size like ``_x4`` and ``_max1920``), if it lies beside a source of that name or in a folder into
+    which the inputs' folders were repeated, and if it has the proportions of this source and a size
+    that its name allows. Its source is among the inputs, or, of a file that is not the only input,
+    lies there with another ending. A result that is named alone is an input.
 
     Args:
         inputs: From `find`.
         suffix: That of this run.
-        left_out: Told every such file and its source.
+        left_out: Called with every such file and its source.
     """
     known = defaultdict[tuple[str, str], list[Path]](list)
     for found in inputs:
         for name in {found.path.stem, found.path.name}:
             known[str(found.path.parent), name].append(found.path)
+    alone = len(inputs) == 1 and inputs[0].below is None
+    there = _Neighbours()
     kept = []
     for found in inputs:
         origin = next(
-            (o for o in _origins(found, suffix, known) if _may_come_of(found.path, o)), None
+            (
+                source
+                for source, scale in _origins(found, suffix, known, None if alone else there)
+                if _may_come_of(found.path, source, scale)
+            ),
+            None,
         )
         if origin is None:
             kept.append(found)
         else:
             left_out(found.path, origin)
     return kept
+
+
+class _Neighbours:
+    """The images in folders, by name without ending; a folder is listed once."""
+
+    def __init__(self) -> None:
+        self._listed = cache(self._list)
+
+    def __call__(self, folder: Path, stem: str) -> list[Path]:
+        return self._listed(folder).get(stem, [])
+
+    def _list(self, folder: Path) -> dict[str, list[Path]]:
+        found = defaultdict[str, list[Path]](list)
+        try:
+            names = sorted(os.listdir(folder))  # noqa: PTH208  # thousands of them
+        except OSError:
+            return found
+        for name in names:
+            path = folder / name
+            if path.suffix.lower() in _SOURCES and not name.startswith("."):
+                for key in {path.stem, name}:
+                    found[key].append(path)
+        return found
 
 
 class RealPaths:
@@ -179,6 +222,11 @@ def _images(folder: Path, output: Path | None, look: _Look) -> Iterator[Input]:
         yield Input(Path(error.filename), problem=problem)
 
 
+def _is_of_the_system(path: Path) -> bool:
+    """Whether a file is no image whatever its ending: AppleDouble, or a folder's thumbnails."""
+    return path.name.startswith("._") or path.name.lower() in _SYSTEM_FILES
+
+
 def _is_passed_over(folder: str) -> bool:
     return folder.startswith(".") or folder.endswith(SEGMENTS_ENDING)
 
@@ -188,22 +236,32 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _origins(
-    found: Input, suffix: str, known: Mapping[tuple[str, str], Sequence[Path]]
-) -> Iterator[Path]:
-    """Inputs of which a file could be the result, by its name and place."""
+    found: Input,
+    suffix: str,
+    known: Mapping[tuple[str, str], Sequence[Path]],
+    there: _Neighbours | None,
+) -> Iterator[tuple[Path, float]]:
+    """Files of which one could be the result, by its name and place, and the largest scale then.
+
+    First inputs, then, where they are asked for, neighbours that are no inputs.
+    """
     path = found.path
     if path.suffix.lower() not in WRITTEN_FORMATS.keys() | WRITABLE.keys():
         return
-    for base in _bases(path.stem, suffix):
+    for base, scale in _bases(path.stem, suffix):
         for folder in _folders(found):
-            yield from known.get((str(folder), base), ())
+            yield from ((source, scale) for source in known.get((str(folder), base), ()))
+        for source in there(path.parent, base) if there else ():
+            if source.suffix.lower() != path.suffix.lower():
+                yield source, scale
 
 
-def _bases(stem: str, suffix: str) -> Iterator[str]:
-    if suffix and stem.endswith(suffix) and stem != suffix:
-        yield stem.removesuffix(suffix)
+def _bases(stem: str, suffix: str) -> Iterator[tuple[str, float]]:
+    """Names of possible sources of a result, and how many times larger it may be."""
     if match := _NAMED_BY_SIZE.fullmatch(stem):
-        yield match[1]
+        yield match[1], max(float(match[2]), SCALE) if match[2] else MAX_SCALE
+    elif suffix and stem.endswith(suffix) and stem != suffix:
+        yield stem.removesuffix(suffix), MAX_SCALE
 
 
 def _folders(found: Input) -> Iterator[Path]:
@@ -215,8 +273,8 @@ def _folders(found: Input) -> Iterator[Path]:
         yield from (root.joinpath(*parts[start:]) for start in range(1, len(parts) + 1))
 
 
-def _may_come_of(large: Path, small: Path) -> bool:
-    """Whether a picture has the proportions of another, and at most `SCALE` times its size.
+def _may_come_of(large: Path, small: Path, scale: float) -> bool:
+    """Whether a picture has the proportions of another, and at most ``scale`` times its size.
 
     Of videos the names decide, and of HEIC, whose size only an extra's decoder tells.
     """
@@ -232,7 +290,7 @@ def _may_come_of(large: Path, small: Path) -> bool:
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, NotImplementedError):
         return False  # not made here: results appear complete
     least = max((low - 0.5) / short, (high - 0.5) / long)
-    return least <= min((low + 0.5) / short, (high + 0.5) / long, SCALE)
+    return least <= min((low + 0.5) / short, (high + 0.5) / long, scale)
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -65,7 +65,8 @@ def check_memory(
     if needed <= free:
         return
     size = f"{stripes.width}x{stripes.height}"
-    way = "" if form.memory is None else "PNG or TIFF, which are written in stripes; or "
+    way = "PNG or TIFF, which are written in stripes; or " if form.memory else ""
+    way += "two commands, like --scale 4 and then the rest; or " if stripes.held else ""
     raise ImageError(
         f"{name}: a result of {size} pixels takes {needed} bytes of memory as {form.name}, and "
         f"{free} are free; use {way}a smaller result (--max-size)"
@@ -76,7 +77,7 @@ def memory_needed(form: Format, stripes: Stripes) -> int:
     """Bytes of main memory that a result takes, beside its input and the network."""
     rows = AUTO_SMALLEST * SCALE * BANDS_HELD
     bands = stripes.nbytes * min(rows, stripes.height) // stripes.height
-    return bands + (form.memory or 0) * stripes.height * stripes.width
+    return bands + (form.memory or 0) * stripes.height * stripes.width + stripes.held
 
 
 def check_disk_of_video(source: Path, target: Path) -> None:

@@ -30,7 +30,7 @@ from agsr.normals import normalised, points_outwards, usable
 from agsr.picture import Picture, Stripes, gathered, in_stripes
 from agsr.pillow import upscaled_pillow
 from agsr.shrink import shrunk_stripes
-from agsr.sizing import Sizing
+from agsr.sizing import Sizing, halfway
 from agsr.tiling import DEFAULT_HALO
 
 
@@ -154,7 +154,8 @@ class Upscaler:
             picture: Pixels, alpha and metadata; the latter stays.
             progress: As for arrays.
             sizing: Size of the result, where it is not four times that of the picture. What needs
-                no enlarging is only shrunk.
+                no enlarging is only shrunk; what is larger is made in two passes, as by upscaling
+                a picture of a quarter of that size.
 
         Raises:
             ImageError, BackendError, MemoryError: As for arrays.
@@ -171,6 +172,31 @@ class Upscaler:
         """
         height, width = picture.pixels.shape[:2]
         target = (sizing or Sizing()).result(height, width)
+        if target[0] > SCALE * height or target[1] > SCALE * width:
+            return self._in_two_passes(picture, progress, target)
+        return self._in_one_pass(picture, progress, target)
+
+    def _in_two_passes(
+        self, picture: Picture, progress: Progress | None, target: tuple[int, int]
+    ) -> Stripes:
+        between = halfway(*target)
+        first = picture.pixels.shape[0] * picture.pixels.shape[1]
+        share = first / (first + between[0] * between[1])  # of the work
+
+        def bands() -> Iterator[Picture]:
+            smaller = gathered(self._in_one_pass(picture, _part(progress, 0, share), between))
+            second = self._in_one_pass(smaller, _part(progress, share, 1 - share), target)
+            with closing(second):
+                yield from second.bands
+
+        like = replace(in_stripes(picture), height=target[0], width=target[1], bands=bands())
+        held = between[0] * between[1] * like.samples * like.dtype.itemsize
+        return replace(like, separate_alpha=self.separate_alpha, held=held)
+
+    def _in_one_pass(
+        self, picture: Picture, progress: Progress | None, target: tuple[int, int]
+    ) -> Stripes:
+        height, width = picture.pixels.shape[:2]
         larger = target[0] > height or target[1] > width
         if self.normal_map:
             picture = usable(picture)
@@ -236,6 +262,11 @@ class Upscaler:
             tiling = self._choice.of(arrays)
             with closing(enlarged_bands(self._backend, arrays, *tiling, progress)) as bands:
                 yield from bands
+
+
+def _part(progress: Progress | None, start: float, share: float) -> Progress | None:
+    """Progress of a part of the work."""
+    return None if progress is None else lambda done: progress(start + share * done)
 
 
 def _check_options(options: Mapping[str, Any], *, loaded: bool, steps: int | None) -> None:

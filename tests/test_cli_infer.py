@@ -116,8 +116,8 @@ def test_a_dry_run_counts_what_it_does_not_do() -> None:
 @pytest.mark.parametrize(
     ("wish", "told"),
     [
-        (["--to", "120x120"], "note: 1 of 2 results are smaller than was asked for: four times"),
-        (["--max-size", "900"], "note: 2 of 2 results are smaller than was asked for: four times"),
+        (["--to", "500x500"], "note: 1 of 2 results are smaller than was asked for: 16 times"),
+        (["--max-size", "900"], "note: 2 of 2 results are smaller than was asked for: 16 times"),
         (["--to", "36x999"], ""),
         (["--scale", "2"], ""),
     ],
@@ -130,6 +130,25 @@ def test_a_result_smaller_than_asked_is_told_once(photos: Path, wish: list[str],
     assert len(notes) == bool(told)
     assert all(note.startswith(told) for note in notes)
     assert "note" not in _infer("a.png", "-q", *wish).stderr
+
+
+@pytest.mark.parametrize(
+    ("wish", "name", "told"),
+    [
+        ("--to=90x44", "a_fit90x44.png", "has 53x44 pixels, which fit inside 90x44"),
+        ("--to=900x900", "a_max900.png", "has 384x320 pixels: 16 times the input is the most"),
+        ("--to=96x80", "a_fit96x80.png", ""),
+        ("--max-size=60", "a_max60.png", ""),
+    ],
+)
+@pytest.mark.usefixtures("photos")
+def test_a_result_of_another_size_than_asked_for_is_reported(
+    wish: str, name: str, told: str
+) -> None:
+    result = _infer("a.png", wish)
+    assert (result.exit_code, result.stdout) == (0, f"{name}\n")
+    notes = [line for line in result.stderr.splitlines() if line.startswith("note")]
+    assert notes == ([f"note: the result {told}"] if told else [])
 
 
 @pytest.mark.usefixtures("photos")

@@ -234,6 +234,42 @@ def test_what_the_shell_lists_is_treated_alike() -> None:
     assert _targets("cat_x4.png") == ["cat_x4_x4.png"]  # alone, it is meant
 
 
+@pytest.mark.usefixtures("tree")
+def test_a_result_beside_its_source_of_another_ending_is_no_input_of_a_pattern() -> None:
+    _image("phone.jpg")
+    _image("phone_x4.png", 24, 16)
+    _image("phone_x8.png", 48, 32)
+    _image("phone_max30.png", 30, 20)
+    _image("other.png", 7, 7)
+    _image("other.jpg_x4.png", 9, 9)
+    listed = ["other.png", "phone_x4.png", "phone_x8.png", "phone_max30.png"]
+    told: list[tuple[Path, Path]] = []
+    assert _targets(
+        "other.png", "other.jpg_x4.png", *listed[1:], left_out=lambda *p: told.append(p)
+    ) == [
+        "other_x4.png",
+        "other.jpg_x4_x4.png",
+    ]
+    assert {source for _, source in told} == {Path("phone.jpg")}
+    assert len(told) == 3
+    Path("other.png").unlink()
+    Path("other.jpg_x4.png").unlink()
+    assert _targets("p*.png") == []  # all that the pattern means are results
+    assert _targets("phone_x4.png") == ["phone_x4_x4.png"]  # named alone, it is meant
+    _image("phone.jpg", 7, 7)  # of other proportions
+    assert _targets("phone_x4.png", "phone_x8.png") == ["phone_x4_x4.png", "phone_x8_x4.png"]
+
+
+@pytest.mark.usefixtures("tree")
+def test_files_of_the_system_are_no_inputs() -> None:
+    _image("cat.png")
+    names = ("._cat.png", "Thumbs.db", "desktop.ini")
+    for name in names:
+        Path(name).write_bytes(b"\0")
+    assert _targets("cat.png", *names) == ["cat_x4.png"]
+    assert _targets("._cat.png") == ["._cat_x4.png"]  # named alone, it is meant, and will fail
+
+
 @pytest.mark.parametrize(("width", "height"), [(24, 15), (25, 16), (48, 32), (6, 6)])
 @pytest.mark.usefixtures("tree")
 def test_a_picture_of_other_proportions_is_no_result_and_not_replaced(

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from conftest import Repeat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agsr.encode import on_white
+from agsr.encode import FORMATS, on_white
+from agsr.engines.room import memory_needed
 from agsr.engines.upscaler import Upscaler
 from agsr.picture import Picture
 from agsr.shrink import shrunk
@@ -24,7 +27,10 @@ SIDES = st.integers(1, 5000)
         (Sizing(scale=1.5), (150, 225)),
         (Sizing(scale=0.001), (1, 1)),
         (Sizing(box=(300, 300)), (200, 300)),  # --max-size 300
-        (Sizing(box=(3840, 2160)), (400, 600)),  # no more than four times
+        (Sizing(scale=8), (800, 1200)),
+        (Sizing(scale=4.1), (410, 615)),
+        (Sizing(box=(700, 900)), (467, 700)),
+        (Sizing(box=(99999, 99999)), (1600, 2400)),  # no more than 16 times
         (Sizing(box=(500, 160)), (160, 240)),
     ],
 )
@@ -44,13 +50,18 @@ def test_a_box_is_never_exceeded_and_always_filled(
     found = Sizing(box=box).result(height, width)
     assert 1 <= found[0] <= box[1]
     assert 1 <= found[1] <= box[0]
-    largest = (4 * height, 4 * width)
+    largest = (16 * height, 16 * width)
     assert found[0] == box[1] or found[1] == box[0] or found == largest
 
 
 @pytest.mark.parametrize(
     ("sizing", "suffix"),
-    [(Sizing(), "_x4"), (Sizing(scale=1.5), "_x1.5"), (Sizing(box=(640, 480)), "_640x480")],
+    [
+        (Sizing(), "_x4"),
+        (Sizing(scale=1.5), "_x1.5"),
+        (Sizing(box=(640, 480)), "_fit640x480"),
+        (Sizing(box=(640, 640)), "_max640"),
+    ],
 )
 def test_the_size_names_the_file(sizing: Sizing, suffix: str) -> None:
     assert sizing.suffix == suffix
@@ -92,3 +103,36 @@ def test_shrinking_leaves_no_rim_of_hidden_colour() -> None:
     result = shrunk(Picture(pixels, alpha), 24, 24)
     assert result.alpha is not None
     assert on_white(result.pixels, result.alpha).min() >= 254
+
+
+@pytest.mark.parametrize("options", [{}, {"normal_map": True}, {"border": "wrap"}])
+@pytest.mark.parametrize("scale", [8, 16])
+def test_beyond_four_times_the_result_is_that_of_two_runs(
+    options: dict[str, Any], scale: float
+) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(100, 256, (7, 9, 3), np.uint8)
+    picture = Picture(pixels, rng.integers(0, 256, (7, 9), np.uint8))
+    backend, shares = Repeat(), list[float]()
+    upscaler = Upscaler(backend=backend, **options)
+    found = upscaler.picture(picture, shares.append, Sizing(scale=scale))
+    height, width = Sizing(scale=scale).result(7, 9)
+    assert found.pixels.shape == (height, width, 3)
+    between = (-(-width // 4), -(-height // 4))
+    first = upscaler.picture(picture, sizing=Sizing(box=between))
+    assert first.pixels.shape[:2] == between[::-1]
+    second = upscaler.picture(first, sizing=Sizing(box=(width, height)))
+    assert (found.pixels == second.pixels).all()
+    assert found.alpha is not None
+    assert second.alpha is not None
+    assert (found.alpha == second.alpha).all()
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1)
+
+
+def test_a_result_of_two_passes_counts_the_picture_between_them() -> None:
+    picture = Picture(np.zeros((10, 20, 3), np.uint8))
+    stripes = Upscaler(backend=Repeat()).stripes(picture, sizing=Sizing(scale=8))
+    assert (stripes.height, stripes.width, stripes.held) == (80, 160, 20 * 40 * 3)
+    once = Upscaler(backend=Repeat()).stripes(picture)
+    assert memory_needed(FORMATS[".png"], stripes) > memory_needed(FORMATS[".png"], once)
