@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from agsr.contract import DEFAULT_STEPS, Precision
-from agsr.errors import CheckpointError, ModelError
+from agsr.errors import CheckpointError, ModelError, UnknownWeightsError
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 """Where the shipped files lie."""
@@ -63,7 +63,7 @@ def find_checkpoint(weights: str) -> Path:
             raise CheckpointError(f"{weights}: no such file")
         return Path(weights)
     if weights not in shipped_names():
-        raise CheckpointError(unknown_weights(weights))
+        raise UnknownWeightsError(unknown_weights(weights))
     return _checked(weights + CHECKPOINT_SUFFIX)
 
 
@@ -106,7 +106,7 @@ def find_onnx(weights: str, steps: int | None = None, precision: Precision = "fp
             )
         return Path(weights)
     if weights not in shipped_names():
-        raise ModelError(unknown_weights(weights))
+        raise UnknownWeightsError(unknown_weights(weights))
     if steps not in shipped_steps(weights, precision):
         known = ", ".join(map(str, shipped_steps(weights, precision)))
         ships = f"ship as {precision} ONNX for {known} steps, not for {steps}"

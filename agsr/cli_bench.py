@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--model",
     "models",
-    type=click.Path(exists=True, dir_okay=False),
+    type=click.Path(readable=False),
     multiple=True,
     help="Another project's x4 ONNX network, run by ONNX Runtime; repeatable.",
 )
@@ -182,7 +182,7 @@ def _measure(
     **options: Any,
 ) -> None:
     from agsr.bench.gallery import Gallery
-    from agsr.bench.outputs import Outputs
+    from agsr.bench.outputs import PLOT_SUFFIXES, Outputs
     from agsr.bench.run import run
     from agsr.console_bench import bench_progress, show_result, show_table1
 
@@ -191,18 +191,24 @@ def _measure(
     if plot:
         _check_plot(**options)
     outputs = Outputs(json=json_path, markdown=markdown, html=html, plot=plot)
+    if plot and plot.suffix not in PLOT_SUFFIXES:
+        raise click.UsageError(f"{plot}: expected a name in {', '.join(PLOT_SUFFIXES)}")
     outputs.check()
     gallery = Gallery()
     plan = _plan(observer=gallery if html else None, plain=as_table1, **options)
     with interruptible() as ending:
         with bench_progress() as notify:
             result = run(plan, notify)
-        for note in outputs.write(result, gallery):
+        notes = outputs.write(result, gallery)
+        for note in notes:
             click.echo(f"note: {note}", err=True)
         if as_table1:
             show_table1(result)
         else:
             show_result(result)
+        for path in outputs.paths:
+            if path.exists() and not (notes and path == plot):
+                click.echo(printable(f"written: {path}"), err=True)
     if not result.complete:
         raise SystemExit(ending.status)
     _check_ran(result)
@@ -243,7 +249,7 @@ def _plan(
     from agsr.bench.quality import default_lpips, lpips_alex
     from agsr.console import open_sets
 
-    _check_files(weights)
+    _check_files(weights, models)
     found = tuple(dict.fromkeys(open_sets(sets, data, fetch=fetch)))
     _check_sets(found, sizes, rounds)
     perceptual = lpips or (default_lpips(data) if found and not plain else None)
@@ -287,9 +293,9 @@ def _check_sets(sets: tuple[ImageSet, ...], sizes: tuple[Any, ...], rounds: int)
         raise click.UsageError("--rounds 0 leaves speed out, and there is no --set to score")
 
 
-def _check_files(weights: Sequence[str]) -> None:
-    for name in weights:
-        if is_path(name) and not Path(name).is_file():
+def _check_files(weights: Sequence[str], models: Sequence[str]) -> None:
+    for name in (*weights, *models):
+        if (is_path(name) or name in models) and not Path(name).is_file():
             reason = "not a file" if Path(name).exists() else "no such file"
             raise ModelError(f"{name}: {reason}")
 

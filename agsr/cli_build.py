@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,34 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # not generic before cli
         return int(height), int(width)
 
 
+_GPUS = {
+    "sm75": r"rtx20\d0.*|gtx16\d0.*|titanrtx|t4|quadrortx\d+|t1000|t600",
+    "sm80": r"a100.*|a30",
+    "sm86": r"rtx30\d0.*|a10|a16|a40|a2|(rtx)?a[2-6]\d00",
+    "sm89": r"rtx40\d0.*|l4|l40s?|rtx\d000ada.*",
+    "sm90": r"h100.*|h200.*|gh200",
+    "sm100": r"b100|b200|gb200",
+    "sm120": r"rtx50\d0.*|rtxpro\d+.*",
+}
+"""Names of GPUs, as patterns, by compute capability."""
+
+
+class Target(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
+    """A compute capability like ``sm89``, also as ``8.9`` or by the name of a GPU."""
+
+    name = "gpu"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """``sm89``."""
+        word = re.sub(r"nvidia|geforce|[\s_-]", "", str(value).lower())
+        if re.fullmatch(r"(sm)?\d{2,3}", word) or re.fullmatch(r"\d+\.\d", word):
+            return "sm" + word.removeprefix("sm").replace(".", "")
+        found = next((name for name, gpus in _GPUS.items() if re.fullmatch(gpus, word)), None)
+        if found is None:
+            self.fail(f"{value!r} is no target: expected sm89 or a GPU like rtx4090", param, ctx)
+        return found
+
+
 @click.command()
 @click.argument("model", type=FilePath, metavar="MODEL.onnx")
 @click.option("-o", "--output", type=FilePath, help="A name in .engine. [default: MODEL.engine]")
@@ -44,7 +73,13 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # not generic before cli
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Most images.")
 @click.option("--workspace", type=click.IntRange(1), help="Scratch memory in MiB.")
 @click.option("--level", type=click.IntRange(0, 5), help="0 builds fast, 5 makes a fast engine.")
-@click.option("--target", "targets", multiple=True, help="RTX GPUs to build for, like sm89.")
+@click.option(
+    "--target",
+    "targets",
+    type=Target(),
+    multiple=True,
+    help="RTX GPUs to build for, like sm89 or rtx4090.",
+)
 @click.option("--version-compatible", is_flag=True, help="Later versions of TensorRT can run it.")
 @click.option("--hardware-compatible", is_flag=True, help="Later GPUs can run it (TensorRT).")
 @click.option("--timing-cache", type=FilePath, help="File of layer times to use (TensorRT).")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,10 +20,19 @@ from agsr.cli_infer_run import (
 from agsr.cli_rules import INFER, check_kinds, check_options, is_folder, is_given
 from agsr.cli_video import SECTION as VIDEO_SECTION
 from agsr.cli_video import video_options
-from agsr.errors import printable
+from agsr.errors import ImageError, VideoError, printable
 from agsr.media import WRITABLE
-from agsr.options import FilePath, Sectioned, running_options
+from agsr.options import AliasChoice, FilePath, Sectioned, running_options
 from agsr.sizing import MAX_SCALE, Sizing
+
+if TYPE_CHECKING:
+    from agsr.engines.jobs import Job
+
+FORMAT_ALIASES = {
+    **{"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif", "targa": "tga", "dib": "bmp"},
+    **{"m4v": "mp4", "mpeg4": "mp4", "quicktime": "mov", "matroska": "mkv"},
+}
+"""Other names of formats."""
 
 LARGEST_SIDE = 1_000_000
 """Larger results are taken for a typing mistake, pixels."""
@@ -65,9 +75,10 @@ class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
 @click.option(
     "-f",
     "--ext",
-    type=click.Choice(
+    type=AliasChoice(
         ["png", "jpg", "webp", "tif", "avif", "bmp", "tga", "same"]
-        + [ending[1:] for ending in WRITABLE if ending != ".m4v"]
+        + [ending[1:] for ending in WRITABLE if ending != ".m4v"],
+        FORMAT_ALIASES,
     ),
     help="Format of images, or of videos, that -o does not name; 'same': each input's own, or png "
     "if that can't be written. [default: png; videos: their own]",
@@ -193,7 +204,8 @@ def infer(
     check_options(context, INFER)
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels takes its place
     sizing, tally = _sizing(scale, max_size, fit), Tally()
-    jobs = plan(
+    jobs = _planned(
+        plan,
         _checked_inputs(inputs + more),
         None if output is None else Path(output),
         suffix=sizing.suffix if suffix is None else suffix,
@@ -236,6 +248,18 @@ def infer(
         click.echo(tally.summary("to upscale" if dry_run else "upscaled"), err=True)
     if tally.failed:
         raise SystemExit(1)
+
+
+def _planned(plan: Callable[..., list[Job]], *arguments: Any, **options: Any) -> list[Job]:
+    """The jobs of a run.
+
+    Raises:
+        click.UsageError: The names of results make no sense, or a format can't be written.
+    """
+    try:
+        return plan(*arguments, **options)
+    except (ImageError, VideoError) as error:
+        raise click.UsageError(printable(str(error))) from None
 
 
 def _image_ending(ext: str | None) -> str | None:

@@ -12,7 +12,7 @@ import click
 from agsr.catalog import WEIGHTS_FOR_FAULTS
 from agsr.errors import VideoError, printable
 from agsr.media import CODECS
-from agsr.options import echo_error, echo_path
+from agsr.options import AliasChoice, echo_error, echo_path
 
 if TYPE_CHECKING:
     from agsr.console_infer import Tally
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from agsr.engines.standard_streams import Stdin
     from agsr.engines.upscaler import Upscaler
     from agsr.engines.video import Progress, VideoOptions
+
+CODEC_ALIASES = {
+    **dict.fromkeys(("avc", "avc1", "h.264", "x264", "libx264"), "h264"),
+    **dict.fromkeys(("h265", "h.265", "x265", "libx265", "hvc1", "hev1"), "hevc"),
+    **dict.fromkeys(("av01", "svtav1", "svt-av1", "libsvtav1", "libaom-av1"), "av1"),
+    **dict.fromkeys(("vp09", "libvpx-vp9"), "vp9"),
+    "prores_ks": "prores",
+}
+"""Other names of codecs."""
 
 SECTION = {"Video": ("codec", "crf", "preset")}
 """As the help groups the options."""
@@ -36,7 +45,7 @@ def video_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--codec",
-            type=click.Choice(CODECS),
+            type=AliasChoice(CODECS, CODEC_ALIASES),
             help="[default: h264; above 8 bits hevc; in .webm vp9]",
         ),
     ):

@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from agsr.engines.engine_cache import CacheEntry
     from agsr.engines.trt_builder import BuildReport
     from agsr.export import ExportReport
+    from agsr.export.verify import ParityRow
 
 _T = TypeVar("_T")
 
@@ -98,13 +100,21 @@ def show_export(report: ExportReport) -> None:
         f"opset {report.opset}, {sum(report.operators.values())} nodes"
     )
     console.print(table)
-    console.print(f"equal to torch fp32 within {report.tolerance:.2g} of the range")
-    if report.fidelity is not None:
-        found = report.fidelity
-        console.print(
-            f"PSNR-Y {found.psnr:.3f} dB, fp32 {found.psnr_fp32:.3f}, loss {found.loss:.3f}, on "
-            f"{found.images} photographs of {found.source}"
-        )
+    found = report.fidelity
+    if found is None:
+        console.print(f"equal to torch fp32 within {report.tolerance:.2g} of the range")
+        return
+    largest, mean = (255 * getattr(row, name) for row, name in _worst(report))
+    console.print(
+        f"loses {found.loss:.3f} dB of PSNR-Y to torch fp32 ({found.psnr_fp32:.3f} to "
+        f"{found.psnr:.3f}) on {found.images} photographs of {found.source}; of 255 levels, single "
+        f"values differ by up to {largest:.0f}, on average by {mean:.2f}"
+    )
+
+
+def _worst(report: ExportReport) -> list[tuple[ParityRow, str]]:
+    """The rows with the largest differences of both kinds."""
+    return [(max(report.parity, key=attrgetter(n)), n) for n in ("largest", "mean")]
 
 
 def show_quality(report: QualityReport) -> None:

@@ -13,7 +13,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from agsr.bench.table1 import table1
-from agsr.bench.tables import failures, tables
+from agsr.bench.tables import failures, tables, warnings
 from agsr.console import bar_columns, stderr, stdout
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def show_result(result: BenchResult) -> None:
         _print(console, table)
     for line in failures(result):
         console.print(f"did not run: {line}")
+    for line in warnings(result):
+        console.print(f"warning: {line}")
     for line in result.notes:
         console.print(f"note: {line}")
     if not result.complete:

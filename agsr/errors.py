@@ -3,6 +3,7 @@
 ::
 
     AgsrError                       a clear message is all the user needs; the CLI exits 1
+    ├── RequestError                the request itself is wrong, like an unknown name; exits 2
     ├── MissingDependencyError      an optional package is not installed
     ├── ImageError                  a file can't be read or written as an image
     ├── VideoError                  a file can't be read or written as a video
@@ -13,6 +14,9 @@
     ├── BackendError                a backend can't run what it was asked to
     ├── DatasetError                a data set is missing or incomplete
     └── TrainingError               training can't start or go on
+
+The subclasses of `RequestError` are also errors of their subject: an unknown name of weights is a
+`ModelError`, too. A file that is missing or can't be used is no `RequestError`.
 
 Each message says what was found, what was expected, and what to type next.
 """
@@ -27,6 +31,10 @@ _JOINERS = "\u200c\u200d"
 
 class AgsrError(Exception):
     """Base of all errors a user can act on."""
+
+
+class RequestError(AgsrError):
+    """The request is wrong, whatever the files hold: an unknown name, or options in conflict."""
 
 
 class MissingDependencyError(AgsrError):
@@ -67,6 +75,30 @@ class DatasetError(AgsrError):
 
 class TrainingError(AgsrError):
     """Training can't start or can't go on."""
+
+
+class UnknownWeightsError(RequestError, CheckpointError, ModelError):
+    """No shipped weights have this name."""
+
+
+class UnknownSetError(RequestError, DatasetError):
+    """No image set has this name."""
+
+
+class BackendRequestError(RequestError, BackendError):
+    """No backend or precision has this name, or an option doesn't belong to it."""
+
+
+class HintsError(RequestError, ModelError):
+    """Hints on a foreign network can't be understood."""
+
+
+class BuildRequestError(RequestError, BuildError):
+    """The sizes or the target of a build make no sense."""
+
+
+class ConfigurationError(RequestError, TrainingError):
+    """The configuration of a training run makes no sense."""
 
 
 def first_line(error: BaseException) -> str:

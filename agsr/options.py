@@ -13,7 +13,7 @@ import click
 
 from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS
-from agsr.errors import AgsrError, printable
+from agsr.errors import AgsrError, RequestError, printable
 from agsr.interruption import INTERRUPTED, TERMINATED, Terminated, terminable
 from agsr.tiling import DEFAULT_HALO
 
@@ -37,6 +37,24 @@ def check_ending(path: Path, ending: str) -> None:
         raise click.UsageError(f"-o {path} does not end in {ending}")
 
 
+class AliasChoice(click.Choice):  # type: ignore[type-arg]  # not generic before click 8.2
+    """A choice in which some words have other names.
+
+    Args:
+        choices: The words.
+        aliases: Other names, in lower case, with the words they mean.
+    """
+
+    def __init__(self, choices: Sequence[str], aliases: Mapping[str, str]) -> None:
+        super().__init__(choices)
+        self._aliases = aliases
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word, in lower case; a dot before it is no part of it."""
+        word = str(value).lower().removeprefix(".")
+        return super().convert(self._aliases.get(word, word), param, ctx)
+
+
 class _OneLine(logging.Formatter):
     """Messages that repeat names of files, as a terminal can show them."""
 
@@ -46,7 +64,11 @@ class _OneLine(logging.Formatter):
 
 
 class Commands(click.Group):
-    """Turns the project's errors into one line and exit status 1, signals into 130 and 143."""
+    """Turns the project's errors into one line and an exit status.
+
+    2 if the request is wrong, like an unknown name; 1 if it is understood and something fails, as a
+    file that is missing; 130 and 143 for signals.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; errors a user can act on become a `click.ClickException`."""
@@ -61,6 +83,8 @@ class Commands(click.Group):
             if "\n".join(lines) == message.expandtabs(2):
                 raise
             raise click.UsageError("\n".join(lines), error.ctx) from None
+        except RequestError as error:
+            raise click.UsageError(printable(str(error))) from None
         except AgsrError as error:
             raise click.ClickException(printable(str(error))) from None
         except OSError as error:

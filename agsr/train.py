@@ -12,7 +12,7 @@ from agsr.checkpoint import Checkpoint, load_checkpoint
 from agsr.contract import SCALE
 from agsr.data import Pair, degrade_pairs, load_pairs
 from agsr.distributed import World
-from agsr.errors import TrainingError
+from agsr.errors import ConfigurationError, TrainingError
 from agsr.networks import DEFAULT_NETWORK, NETWORKS
 from agsr.patches import smallest_side
 from agsr.perceptual import Lpips
@@ -75,7 +75,7 @@ def start_training(
     try:
         config = _configure(begun, init, sources, world, dict(changes or {}))
     except ValueError as error:
-        raise TrainingError(f"the configuration makes no sense: {error}") from None
+        raise ConfigurationError(f"the configuration makes no sense: {error}") from None
     largest = Schedule.parse(config.schedule).largest_crop
     pairs = load_pairs(sources.data, min_side=smallest_side(config.degradation, largest))
     perceptual = config.stage == "gan"

@@ -16,7 +16,7 @@ from agsr.engines.foreign import OPENVINO, ForeignBackend
 from agsr.engines.ort_session import PROVIDERS
 from agsr.engines.ports import Hints
 from agsr.engines.select import BACKENDS, open_backend
-from agsr.errors import BackendError, ModelError
+from agsr.errors import BackendRequestError, UnknownWeightsError
 from agsr.resize import upscale
 
 BICUBIC = "bicubic"
@@ -170,12 +170,12 @@ def _check_names(backends: Sequence[str], weights: Sequence[str]) -> None:
         fits = not place or name == "torch" or (name == "ort" and place in PROVIDERS)
         if name not in BACKENDS or not fits:
             places = ", ".join(f"ort:{provider}" for provider in PROVIDERS)
-            raise BackendError(
+            raise BackendRequestError(
                 f"no backend '{backend}'; known: {', '.join(BACKENDS)}, {places}, torch:DEVICE"
             )
     for name in weights:
         if not is_path(name) and name not in shipped_names():
-            raise ModelError(unknown_weights(name))
+            raise UnknownWeightsError(unknown_weights(name))
 
 
 def has_checkpoint(weights: str) -> bool:

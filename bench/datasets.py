@@ -16,7 +16,7 @@ import numpy as np
 from agsr.bench.fetch import Progress, fetch_set, kept_set, sources
 from agsr.bench.layouts import read_layout
 from agsr.data import Image8
-from agsr.errors import AgsrError, DatasetError
+from agsr.errors import AgsrError, DatasetError, UnknownSetError
 from agsr.image import read_rgb
 from agsr.resize import crop_to_multiple, downscale, small_size
 
@@ -162,7 +162,7 @@ def find_set(
     if folder is None and fetch and name in sources():
         folder = fetch_set(name, progress=progress)
     if folder is None:
-        raise DatasetError(_not_found(name, data))
+        raise UnknownSetError(_not_found(name, data))
     layout = read_layout(folder)
     given = layout.lr if any(layout.lr) else ()
     return ImageSet(folder.resolve().name, layout.hr, given, layout.notes)

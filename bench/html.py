@@ -9,7 +9,7 @@ from pathlib import Path
 from agsr.bench.gallery import Gallery, Part, Scene, as_greys, attention_maps, closer, data_uri
 from agsr.bench.plot import inline_svg, points
 from agsr.bench.results import BenchResult
-from agsr.bench.tables import failures, tables
+from agsr.bench.tables import failures, tables, warnings
 from agsr.catalog import shipped_names
 from agsr.contract import DEFAULT_STEPS
 from agsr.optional import install_command, require
@@ -68,6 +68,7 @@ def to_html(result: BenchResult, gallery: Gallery) -> str:
         plot=Markup(inline_svg(result)) if points(result) else "",  # our own SVG
         tables=tables(result),
         failures=failures(result),
+        warnings=warnings(result),
         maps_need="" if _can_show_maps() else install_command("train"),
         comparisons=list(map(_comparison, gallery.scenes)),
         attention=_attention(result, gallery),

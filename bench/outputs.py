@@ -44,9 +44,13 @@ class Outputs:
             require("jinja2", extra="bench", purpose="The HTML report")
         if self.html or self.plot:
             require("matplotlib", extra="bench", purpose="Plotting")
-        for path in (self.json, self.markdown, self.html, self.plot):
-            if path:
-                check_writable(path)
+        for path in self.paths:
+            check_writable(path)
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files that are wanted."""
+        return [p for p in (self.json, self.markdown, self.html, self.plot) if p]
 
     def write(self, result: BenchResult, gallery: Gallery) -> list[str]:
         """Write all, the raw figures first.

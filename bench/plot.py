@@ -1,4 +1,7 @@
-"""The dial as a picture: quality against time, a line per backend and a point per step count."""
+"""The dial as a picture: quality against time, a line per backend and a point per step count.
+
+Weights are trained for different aims, so best choices are marked for each of them.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +50,10 @@ class Point:
     """Median time of the workload."""
     psnr: float
     """Mean PSNR-Y, dB."""
+    weights: str = ""
+    """What was trained for one aim: other weights are no other choice of speed."""
+    noise: float = 0.0
+    """Of the time, as a share of it to each side."""
 
 
 def points(result: BenchResult) -> list[Point]:
@@ -54,7 +61,14 @@ def points(result: BenchResult) -> list[Point]:
     them: what failed on either has no point."""
     rows = _scored_and_timed(result)
     return [
-        Point(_line(row), row.steps, timing.median * 1e3, score.mean.psnr)
+        Point(
+            line=_line(row),
+            steps=row.steps,
+            milliseconds=timing.median * 1e3,
+            psnr=score.mean.psnr,
+            weights=row.contender.weights,
+            noise=timing.noise,
+        )
         for row in rows
         for score in row.quality
         for timing in row.timings
@@ -74,13 +88,32 @@ EQUAL = 0.001
 """Differences of PSNR up to this, in dB, are rounding, not quality."""
 
 
-def pareto(found: Sequence[Point]) -> list[Point]:
-    """The points that no other beats in both time and quality, the fastest first."""
-    best: list[Point] = []
+def pareto(found: Sequence[Point]) -> dict[str, list[Point]]:
+    """The best choices by weights: what no other point of these weights beats, the fastest first.
+
+    A point is beaten by one of more quality that is not slower beyond the noise, or by one of the
+    same quality that is faster.
+    """
+    fronts: dict[str, list[Point]] = {point.weights: [] for point in found}
     for point in sorted(found, key=lambda p: (p.milliseconds, -p.psnr)):
-        if not best or point.psnr > best[-1].psnr + EQUAL:
-            best.append(point)
-    return best
+        others = [other for other in found if other.weights == point.weights]
+        if not any(_beats(other, point) for other in others):
+            fronts[point.weights].append(point)
+    return fronts
+
+
+def _beats(other: Point, point: Point) -> bool:
+    more = other.psnr - point.psnr
+    if more > EQUAL:
+        return _fastest(other) <= point.milliseconds * (1 + point.noise)
+    if more < -EQUAL:
+        return False
+    mine, theirs = (point.milliseconds, -point.psnr), (other.milliseconds, -other.psnr)
+    return theirs < mine
+
+
+def _fastest(point: Point) -> float:
+    return point.milliseconds * (1 - min(point.noise, 1.0))
 
 
 def save_plot(result: BenchResult, path: Path) -> None:
@@ -115,17 +148,26 @@ def _draw(result: BenchResult, file: Path | io.StringIO, kind: str, facecolor: s
         axes = figure.subplots()
         for name in dict.fromkeys(point.line for point in found):
             _draw_line(axes, [point for point in found if point.line == name])
-        front = pareto(found)
-        times, scores = [p.milliseconds for p in front], [p.psnr for p in front]
-        axes.plot(times, scores, color=INK, alpha=0.25, linewidth=5, zorder=0, label="best choices")
+        _draw_fronts(axes, found)
         _label(axes, result)
         metadata = {"Date": None} if kind == "svg" else None  # equal input, equal file
         figure.savefig(file, format=kind, dpi=160, facecolor=facecolor, metadata=metadata)
 
 
+def _draw_fronts(axes: Any, found: Sequence[Point]) -> None:
+    """A broad line through the best choices of each weights."""
+    label: str | None = "best choices of each weights"
+    for front in pareto(found).values():
+        times, scores = [p.milliseconds for p in front], [p.psnr for p in front]
+        broad = {"linewidth": 5, "marker": "o", "markersize": 11, "markeredgewidth": 0}
+        axes.plot(times, scores, color=INK, alpha=0.2, zorder=0, label=label, **broad)
+        label = None
+
+
 def _draw_line(axes: Any, line: Sequence[Point]) -> None:
     times, scores = [p.milliseconds for p in line], [p.psnr for p in line]
-    axes.plot(times, scores, marker="o", label=line[0].line)
+    noise = [min(p.noise, 0.9) * p.milliseconds for p in line]
+    axes.errorbar(times, scores, xerr=noise, marker="o", elinewidth=1, label=line[0].line)
     for point in line:
         place = (point.milliseconds, point.psnr)
         axes.annotate(

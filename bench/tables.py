@@ -63,6 +63,32 @@ def failures(result: BenchResult) -> list[str]:
     ]
 
 
+LARGEST_NOISE = 0.1
+"""Noise up to this needs no warning."""
+
+
+def warnings(result: BenchResult) -> list[str]:
+    """A line per reason to doubt the times."""
+    timings = [(row, timing) for row in result.rows for timing in row.timings]
+    noisy = [(timing.noise, row, timing) for row, timing in timings if len(timing.rounds) > 1]
+    noisy = [found for found in noisy if found[0] > LARGEST_NOISE]
+    lines = []
+    if noisy:
+        noise, row, timing = max(noisy, key=lambda found: found[0])
+        lines.append(
+            f"{len(noisy)} of {len(timings)} times have noise above {LARGEST_NOISE:.0%}, up to "
+            f"±{noise:.0%} ({row.contender.label} on {timing.workload}): other programs ran, or "
+            "the times are too short; close them, or use a larger --size and more --rounds"
+        )
+    shares = [result.share(row, timing) or 0.0 for row, timing in timings]
+    if max(shares, default=0.0) > 1:
+        lines.append(
+            f"{max(shares):.0%} of the limit: the matrix product was disturbed, or a library's "
+            "convolutions need fewer operations than are counted; shares are no measure here"
+        )
+    return lines
+
+
 def comparison_tables(comparison: Comparison) -> list[Table]:
     """What changed, as text."""
     speed = tuple(
@@ -96,7 +122,8 @@ def to_markdown(result: BenchResult) -> str:
     parts = [f"`{result.command}`, {result.created}"]
     parts += [] if result.complete else ["Interrupted: what was finished by then."]
     parts += [table.to_markdown() for table in tables(result)]
-    parts += ["\n".join(f"- {line}" for line in (*failures(result), *result.notes))]
+    remarks = (*failures(result), *warnings(result), *result.notes)
+    parts += ["\n".join(f"- {line}" for line in remarks)]
     return "\n\n".join([*filter(None, parts), facts]) + "\n"
 
 

@@ -142,7 +142,6 @@ def _told_precision(weights: str) -> str | None:
 def _by_habit(found: Sequence[Candidate], graph: str | None = None) -> list[Candidate]:
     """The usual order; ``graph`` is the precision of a file, where candidates have none."""
     lacking = [f"{place}: {why}" for place in PLACES if (why := missing(place))]
-    reason = "; ".join(("first in the usual order that is here", *lacking))
     names = [candidate.place for candidate in found]
 
     def rank(candidate: Candidate) -> float:
@@ -151,7 +150,12 @@ def _by_habit(found: Sequence[Candidate], graph: str | None = None) -> list[Cand
         behind_cpu = no_gain and "ort:cpu" in names
         return names.index("ort:cpu") + 0.5 if behind_cpu else names.index(candidate.place)
 
-    return [Candidate(c.place, c.precision, reason) for c in sorted(found, key=rank)]
+    ranked = sorted(found, key=rank)
+    order = [candidate.place for candidate in ranked]
+    if "openvino" in names and order.index("openvino") > names.index("openvino"):
+        lacking.append("openvino: behind ONNX Runtime, no faster in fp32 and later to start")
+    reason = "; ".join(("first in the usual order that is here", *lacking))
+    return [Candidate(c.place, c.precision, reason) for c in ranked]
 
 
 def _by_time(found: Sequence[Candidate], timings: Timings, work: int | None) -> list[Candidate]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from agsr.backend import Batch
 from agsr.contract import CHANNELS
-from agsr.errors import ModelError
+from agsr.errors import HintsError
 from agsr.metrics import GREY_WEIGHTS
 from agsr.resize import upscale_planes
 
@@ -108,12 +108,12 @@ class Hints:
         for name, known in _KNOWN.items():
             value = getattr(self, name)
             if value is not None and value not in known:
-                raise ModelError(f"hint {name} is {value!r}; expected one of {known}")
+                raise HintsError(f"hint {name} is {value!r}; expected one of {known}")
         if self.multiple is not None and not _is_count(self.multiple):
-            raise ModelError(f"hint multiple is {self.multiple!r}; expected a number from 1")
+            raise HintsError(f"hint multiple is {self.multiple!r}; expected a number from 1")
         size = self.size
         if size is not None and not (len(size) == 2 and all(_is_count(side) for side in size)):
-            raise ModelError(f"hint size is {size!r}; expected height and width, from 1 each")
+            raise HintsError(f"hint size is {size!r}; expected height and width, from 1 each")
 
     @classmethod
     def parse(cls, text: str) -> Hints:
@@ -127,7 +127,7 @@ class Hints:
             return cls(**{name: _HINTS[name](value) for name, _, value in parts})
         except (KeyError, ValueError):
             known = ", ".join(_HINTS)
-            raise ModelError(f"hints are '{text}'; expected NAME=VALUE,... of {known}") from None
+            raise HintsError(f"hints are '{text}'; expected NAME=VALUE,... of {known}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,13 @@ from agsr.engines.openvino_backend import OpenVinoBackend
 from agsr.engines.openvino_session import PRECISIONS
 from agsr.engines.ort_backend import OrtBackend
 from agsr.engines.torch_backend import TorchBackend
-from agsr.errors import BackendError, BuildError, MissingDependencyError, ModelError
+from agsr.errors import (
+    BackendError,
+    BackendRequestError,
+    BuildError,
+    MissingDependencyError,
+    ModelError,
+)
 from agsr.optional import install_command
 
 if TYPE_CHECKING:
@@ -78,7 +84,7 @@ def open_backend(
         AgsrError: Whatever is wrong, in words the user can act on.
     """
     if steps is not None and not 1 <= steps <= MAX_STEPS:
-        raise BackendError(f"steps is {steps}; expected 1 to {MAX_STEPS}")
+        raise BackendRequestError(f"steps is {steps}; expected 1 to {MAX_STEPS}")
     if allow_fallback:
         asked: dict[str, Any] = {"provider": provider, "device": device, "threads": threads}
         asked |= {"precision": precision, "progress": progress, "work": work}
@@ -195,7 +201,8 @@ def _graph_precision(precision: str, chosen: Collection[str] = ()) -> Precision:
     for known in get_args(Precision):
         if precision == known:
             return cast(Precision, known)
-    raise BackendError(f"no precision named '{precision}'; known: {', '.join(get_args(Precision))}")
+    known_names = ", ".join(get_args(Precision))
+    raise BackendRequestError(f"no precision named '{precision}'; known: {known_names}")
 
 
 def _choose(backend: str, weights: str, options: Options) -> str:
@@ -207,7 +214,7 @@ def _choose(backend: str, weights: str, options: Options) -> str:
     name = _resolve(backend, weights, "ort" in owners, "torch" in owners)
     foreign = [option for option in given if name not in _OWNERS[option]]
     if foreign:
-        raise BackendError(
+        raise BackendRequestError(
             f"--{foreign[0]} does not belong to the backend '{name}'; "
             "--provider is ONNX Runtime's, --threads its and OpenVINO's, --device is torch's"
         )
@@ -221,12 +228,14 @@ def _chooses(weights: str) -> bool:
 
 def _resolve(backend: str, weights: str, wants_ort: bool, wants_torch: bool) -> str:
     if backend not in BACKENDS:
-        raise BackendError(f"no backend named '{backend}'; known: {', '.join(BACKENDS)}")
+        raise BackendRequestError(f"no backend named '{backend}'; known: {', '.join(BACKENDS)}")
     suffix = Path(weights).suffix
     if suffix == ENGINE_SUFFIX and backend not in ("auto", "trt"):
-        raise BackendError(f"{weights}: a TensorRT engine runs on --backend trt only")
+        raise BackendRequestError(f"{weights}: a TensorRT engine runs on --backend trt only")
     if backend == "torch" and suffix == ONNX_SUFFIX:
-        raise BackendError(f"torch runs {CHECKPOINT_SUFFIX} files, not {weights}: --backend ort")
+        raise BackendRequestError(
+            f"torch runs {CHECKPOINT_SUFFIX} files, not {weights}: --backend ort"
+        )
     if backend != "auto":
         return backend
     if suffix == ENGINE_SUFFIX:

@@ -24,6 +24,12 @@ PRECISIONS = ("fp32", "fp16", "bf16")
 """Arithmetic that torch can run the network in."""
 
 
+_TO_INT8 = (
+    "export it with: agsr export -w FILE.safetensors --precision int8 --calibrate FOLDER, and run "
+    "the .onnx file"
+)
+
+
 class TorchBackend(Backend):
     """Runs a ``.safetensors`` checkpoint.
 
@@ -52,7 +58,8 @@ class TorchBackend(Backend):
         require("torch", extra="train", purpose="The torch backend")
         require("safetensors", extra="train", purpose="The torch backend")
         if precision not in PRECISIONS:
-            raise BackendError(f"torch runs in {', '.join(PRECISIONS)}, not in {precision}")
+            advice = f"; {_TO_INT8}" if precision == "int8" else ""
+            raise BackendError(f"torch runs in {', '.join(PRECISIONS)}, not in {precision}{advice}")
         import torch
 
         from agsr.checkpoint import load_checkpoint

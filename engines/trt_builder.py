@@ -25,7 +25,7 @@ from agsr.engines.trt_precision import (
     check_parsed,
     parsed_layers,
 )
-from agsr.errors import BuildError
+from agsr.errors import BuildError, BuildRequestError
 from agsr.optional import require
 
 Report = Callable[[str, float], bool]
@@ -48,7 +48,7 @@ class Profile:
     def __post_init__(self) -> None:
         for low, middle, high in zip(self.smallest, self.best, self.largest, strict=True):
             if not 1 <= low <= middle <= high:
-                raise BuildError(f"{self}: expected min ≤ opt ≤ max, from 1")
+                raise BuildRequestError(f"{self}: expected min ≤ opt ≤ max, from 1")
 
     def __str__(self) -> str:
         return " ≤ ".join("x".join(map(str, s)) for s in (self.smallest, self.best, self.largest))
@@ -229,7 +229,9 @@ def _timings(trt: TensorRt, config: Any, path: Path) -> Any:
 
 def _set_targets(trt: TensorRt, config: Any, targets: Sequence[str]) -> None:
     if trt.flavour != "tensorrt-rtx":
-        raise BuildError("--target is TensorRT-RTX's; TensorRT builds for the GPU it runs on")
+        raise BuildRequestError(
+            "--target is TensorRT-RTX's; TensorRT builds for the GPU it runs on"
+        )
     known = {
         name.lower(): getattr(trt.module.ComputeCapability, name)
         for name in dir(trt.module.ComputeCapability)
@@ -237,7 +239,7 @@ def _set_targets(trt: TensorRt, config: Any, targets: Sequence[str]) -> None:
     }
     unknown = sorted(set(targets) - set(known))
     if unknown:
-        raise BuildError(f"no target {', '.join(unknown)}; known: {', '.join(known)}")
+        raise BuildRequestError(f"no target {', '.join(unknown)}; known: {', '.join(known)}")
     config.num_compute_capabilities = len(targets)
     for index, target in enumerate(targets):
         config.set_compute_capability(known[target], index)

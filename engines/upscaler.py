@@ -11,6 +11,7 @@ import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from difflib import get_close_matches
 from types import TracebackType
 from typing import Any, overload
 
@@ -272,10 +273,27 @@ def _part(progress: Progress | None, start: float, share: float) -> Progress | N
 def _check_options(options: Mapping[str, Any], *, loaded: bool, steps: int | None) -> None:
     known = inspect.signature(open_backend).parameters
     if unknown := [name for name in options if name not in known]:
-        raise TypeError(f"Upscaler() got an unexpected keyword argument {unknown[0]!r}")
+        raise TypeError(
+            f"Upscaler() got an unexpected keyword argument {unknown[0]!r}{_advice(unknown[0])}"
+        )
     if loaded and (options or steps is not None):
         asked = [*options, *(["steps"] if steps is not None else [])]
         raise TypeError(f"a loaded backend keeps what it was loaded with; leave out {asked[0]}")
+
+
+def _advice(name: str) -> str:
+    """What to write in place of an argument that `Upscaler` lacks, if that is known."""
+    if name in _SIZES:
+        return (
+            "; results are four times as large, and other sizes are made by "
+            "upscaler.picture(picture, sizing=Sizing(scale=2)) of agsr.sizing"
+        )
+    own = inspect.signature(Upscaler).parameters.keys() - {"options"}
+    close = get_close_matches(name, [*own, *inspect.signature(open_backend).parameters], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+_SIZES = ("scale", "outscale", "factor", "size", "max_size", "sizing")
 
 
 def _check_size(name: str, value: int | str, word: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from agsr.resize import downscale
 MOST_PHOTOS = 48
 """Photographs that are used; of a larger folder, as many evenly spaced ones."""
 
+FEW_PHOTOS = 12
+"""Fewer are warned of: their ranges may not hold for other photographs."""
+
 LARGEST_SIDE = 512
 """Longer sides are cropped to their middle, HR pixels: ranges need variety, not area."""
 
@@ -28,6 +32,8 @@ SMALLEST_SIDE = 32
 PERCENTILE = 99.999
 """Share of the values that a range holds. The rare outliers beyond it would cost all others
 precision: on photographs, that costs more PSNR than all else."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,12 +60,18 @@ def read_calibration(folder: Path) -> Calibration:
         raise ExportError(f"int8 has nothing to calibrate on: {error}; {_ADVICE}") from None
     if len(pairs) < 2:
         raise ExportError(f"{folder}: one photograph; int8 needs two or more; {_ADVICE}")
+    if len(pairs) < FEW_PHOTOS:
+        _log.warning(
+            "%s: int8 is calibrated on %d photographs; twenty or more of what it is for give "
+            "ranges that hold for others, too",
+            *(folder, len(pairs)),
+        )
     spaced = pairs[:: -(-len(pairs) // MOST_PHOTOS)]
     cropped = tuple(map(_middle, spaced))
     return Calibration(str(folder), cropped[::2], cropped[1::2])
 
 
-_ADVICE = "name a folder of photographs with --calibrate"
+_ADVICE = "name a folder of twenty or more photographs with --calibrate"
 
 
 def magnitudes(

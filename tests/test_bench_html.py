@@ -18,9 +18,10 @@ from agsr.bench.contenders import Contender
 from agsr.bench.datasets import TestImage
 from agsr.bench.gallery import MOST_SCENES, SCENE, Gallery, most_detailed
 from agsr.bench.html import to_html
-from agsr.bench.plot import INK, inline_svg, pareto, points, save_plot
+from agsr.bench.plot import INK, Point, inline_svg, pareto, points, save_plot
 from agsr.bench.quality import Scores
-from agsr.bench.results import BenchResult, ImageScore, Row, SetScore, Timing
+from agsr.bench.results import BenchResult, ImageScore, Limit, Row, SetScore, Timing
+from agsr.bench.tables import to_markdown, warnings
 from agsr.errors import DatasetError
 from agsr.resize import downscale, upscale
 
@@ -162,7 +163,8 @@ def test_the_plot_holds_every_scored_and_timed_row(result: BenchResult, tmp_path
         ("ort psnr fp32", 4, 31.0),
         ("ort gan fp32", 4, 29.0),
     ]
-    assert [p.psnr for p in pareto(found)] == [30.0, 31.0]  # slower and worse: not a choice
+    fronts = {weights: [p.psnr for p in front] for weights, front in pareto(found).items()}
+    assert fronts == {"psnr": [30.0, 31.0], "gan": [29.0]}
     for suffix, start in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")):
         path = tmp_path / f"plot{suffix}"
         save_plot(result, path)
@@ -205,6 +207,44 @@ def test_nothing_to_plot_is_said(result: BenchResult, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="nothing to plot"):
         save_plot(bare, tmp_path / "plot.svg")
     assert not list(tmp_path.iterdir())
+
+
+def _point(psnr: float, milliseconds: float, weights: str = "psnr", noise: float = 0.0) -> Point:
+    return Point("", 1, milliseconds, psnr, weights, noise)
+
+
+@pytest.mark.parametrize(
+    ("found", "best"),
+    [
+        ([_point(31.6, 100), _point(30.4, 100, "gan")], {"psnr": [31.6], "gan": [30.4]}),
+        ([_point(31.0, 100), _point(31.5, 105)], {"psnr": [31.0, 31.5]}),
+        ([_point(31.0, 100, noise=0.1), _point(31.5, 105)], {"psnr": [31.5]}),  # as fast
+        ([_point(31.0, 100), _point(31.5, 105, noise=0.1)], {"psnr": [31.5]}),
+        ([_point(31.0, 100), _point(31.0, 105)], {"psnr": [31.0]}),
+        ([_point(31.0, 100, noise=1.2), _point(30.0, 900)], {"psnr": [31.0]}),
+    ],
+)
+def test_the_best_choices_are_those_of_each_weights_beyond_the_noise(
+    found: list[Point], best: dict[str, list[float]]
+) -> None:
+    assert {w: [p.psnr for p in front] for w, front in pareto(found).items()} == best
+
+
+def test_noise_and_impossible_shares_are_warned_of(result: BenchResult, gallery: Gallery) -> None:
+    assert warnings(result) == []
+    first = result.rows[0]
+    noisy = dataclasses.replace(first.timings[0], rounds=((0.1,), (0.3,)))
+    product = Limit(device="cpu", precision="fp32", library="x", flops=1e9, rounds=(0.5, 9.0))
+    doubtful = dataclasses.replace(
+        result,
+        rows=(dataclasses.replace(first, timings=(noisy,)), *result.rows[1:]),
+        limits=(product,),
+    )
+    noise, share = warnings(doubtful)
+    assert "1 of 3 times have noise above 10%, up to ±50% (ort psnr 1 step on 320x180)" in noise
+    assert share.startswith("476% of the limit")  # by the product's fastest round
+    assert noise in to_markdown(doubtful)
+    assert "warning:</span> 1 of 3 times" in to_html(doubtful, gallery)
 
 
 @pytest.fixture
@@ -256,3 +296,27 @@ def test_a_browser_shows_the_report_and_its_slider_moves(
     assert top.get_attribute("src") != before
     assert top.get_attribute("alt") == "original"
     assert browser.get_log("browser") == []
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1200])
+def test_the_report_fits_phones_and_wide_windows(
+    browser: Any, result: BenchResult, gallery: Gallery, tmp_path: Path, width: int
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(to_html(result, gallery), encoding="utf-8")
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get(path.as_uri())
+    assert browser.execute_script("return document.documentElement.scrollWidth") == width
+    boxes = (
+        "return [...document.querySelectorAll(arguments[0])].map(e => e.getBoundingClientRect())"
+    )
+    crops = browser.execute_script(boxes, ".scene .row img")
+    assert len({round(crop["width"]) for crop in crops}) == 1
+    (slider,) = browser.execute_script(boxes, ".slider")
+    (card,) = browser.execute_script(boxes, ".scene")
+    right = max(box["right"] for box in (slider, *crops))
+    assert right - slider["left"] > 0.7 * card["width"]
+    assert (crops[0]["top"] < slider["bottom"]) == (width == 1200)  # beside it, where there is room

@@ -243,31 +243,75 @@ def test_wrong_usage_exits_2_with_a_hint(arguments: list[str], message: str) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["infer", "a.png", "-w", "nobody"], "Error: no weights named 'nobody'; shipped: gan"),
-        (["infer", "a.png", "b.jpg", "-o", "x.png"], "Error: 2 inputs can't all become x.png"),
         (["infer", "rgba.png", "--separate-alpha", "-f", "bmp"], "Error: rgba.png: its alpha is"),
-        (["infer", "a.png", "--quality", "80"], "Error: a_x4.png: PNG has no quality to choose"),
         (["infer", "."], "Error: .: a folder; -r upscales the images in it"),
         (["infer", "/dev/zero", "-o", "x.png"], "Error: /dev/zero: not a regular file"),
         (["infer", "*.xyz"], "Error: *.xyz: no image in it"),
-        (["infer", "a.png", "--backend", "ort", "--device", "cuda"], "Error: --device does not"),
         (["export", "-s", "1", "-o", "a.png/x.onnx"], "Error: a.png: File exists"),
         (["export", "-w", "gone.safetensors"], "Error: gone.safetensors: no such file"),
-        (["eval", "--set", "Set99"], "Error: no image set 'Set99'"),
         (["train", "--data", "gone.tar", "--val", "."], "Error: gone.tar: expected a folder"),
-        (["train", "--data", ".", "--val", ".", "--set", "a=1"], "Error: the configuration makes"),
-        (
-            ["train", "--data", ".", "--val", ".", "--stage", "gan", "--model", "srcnn"],
-            "Error: the",
-        ),
-        (["export", "--blend", "0.5", "--with", "gone"], "Error: no weights named 'gone'"),
+        (["infer", "a.png", "-w", "gone.onnx"], "Error: gone.onnx: no such file"),
+        (["infer", "gone.png"], "Error: gone.png: no such file"),
+        (["eval", "--data", "gone"], "Error: gone: no such folder"),
     ],
 )
-def test_failures_exit_1_with_one_line(arguments: list[str], message: str) -> None:
+def test_what_is_understood_and_fails_exits_1_with_one_line(
+    arguments: list[str], message: str
+) -> None:
     result = _agsr(*arguments)
     assert result.exit_code == 1, result.output
     assert result.stderr.startswith(message)
     assert len(result.stderr.splitlines()) == 1
+
+
+_TRAIN = ["train", "--data", ".", "--val", "."]
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["infer", "a.png", "-w", "nobody"], "no weights named 'nobody'; shipped: gan"),
+        (["infer", "a.png", "-w", "nobody", "-b", "torch"], "no weights named 'nobody'"),
+        (["export", "-w", "nobody"], "no weights named 'nobody'"),
+        (["export", "--blend", "0.5", "--with", "nobody"], "no weights named 'nobody'"),
+        (["eval", "-w", "nobody"], "no weights named 'nobody'"),
+        (["bench", "-w", "nobody"], "no weights named 'nobody'"),
+        ([*_TRAIN, "--stage", "gan", "--init", "nobody"], "no weights named 'nobody'"),
+        (["eval", "--set", "Set99"], "no image set 'Set99'"),
+        (["bench", "--set", "Set99"], "no image set 'Set99'"),
+        (["infer", "a.png", "-b", "magic"], "'magic' is not one of"),
+        (["bench", "-b", "magic"], "no backend 'magic'; known: "),
+        (["bench", "-b", "ort:magic"], "no backend 'ort:magic'; known: "),
+        (["infer", "a.png", "--precision", "fp8"], "'fp8' is not one of"),
+        (["bench", "--precision", "fp8"], "'fp8' is not one of"),
+        (["bench", "--hints", "x=1", "--model", "gone.onnx"], "hints are 'x=1'; expected"),
+        (["bench", "--plot", "x.gif", "--set", "."], "x.gif: expected a name in .svg"),
+        (["infer", "a.png", "-b", "ort", "--device", "cuda"], "--device does not belong to"),
+        (["infer", "a.png", "b.jpg", "-o", "x.png"], "2 inputs can't all become x.png"),
+        (["infer", "a.png", "-o", "x.gif"], "can't write .gif"),
+        (["infer", "a.png", "--quality", "80"], "a_x4.png: PNG has no quality to choose"),
+        (["infer", "a.png", "--suffix", "x/y"], "a suffix is a part of a name"),
+        ([*_TRAIN, "--set", "a=1"], "the configuration makes no sense"),
+        ([*_TRAIN, "--stage", "gan", "--model", "srcnn"], "the configuration makes no sense"),
+        ([*_TRAIN, "--schedule", "much"], "the configuration makes no sense"),
+    ],
+)
+def test_a_wrong_request_exits_2(arguments: list[str], message: str) -> None:
+    result = _agsr(*arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize(
+    ("ext", "name"),
+    [("jpeg", "a_x4.jpg"), ("TIFF", "a_x4.tif"), (".webp", "a_x4.webp"), ("targa", "a_x4.tga")],
+)
+def test_formats_have_their_other_names(ext: str, name: str) -> None:
+    result = _agsr("infer", "a.png", "-n", "-f", ext)
+    assert (result.exit_code, result.stdout) == (0, f"a.png → {name}\n")
 
 
 @pytest.mark.usefixtures("photos")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import onnx
 import pytest
 from click.testing import CliRunner
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper
 
 from agsr.checkpoint import Checkpoint
 from agsr.cli import main
+from agsr.cli_build import Target
 from agsr.contract import ModelMetadata
 from agsr.engines.trt_api import TensorRt, load_tensorrt
 from agsr.engines.trt_builder import BuildOptions, Profile, build_engine
@@ -141,8 +143,9 @@ def test_the_command_builds_and_reports(half: Path, tmp_path: Path) -> None:
     [
         (["--max", "64"], 2, "'64' is not HEIGHTxWIDTH"),
         (["--max", "64x64", "--max", "99x99", "--min", "8x8"], 2, "given equally often"),
-        (["--max", "8x8", "--target", "sm89"], 1, "expected min ≤ opt ≤ max"),
-        (["--target", "sm1"], 1, "no target sm1"),
+        (["--max", "8x8", "--target", "sm89"], 2, "expected min ≤ opt ≤ max"),
+        (["--target", "sm1"], 2, "'sm1' is no target: expected sm89 or a GPU like rtx4090"),
+        (["--target", "sm99"], 2, "no target sm99; known: "),
         (["-o", "photo.png"], 2, "-o photo.png does not end in .engine"),
     ],
 )
@@ -155,3 +158,31 @@ def test_mistakes_leave_no_file(
     assert result.exit_code == status, result.output
     assert message in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("word", "target"),
+    [
+        ("sm89", "sm89"),
+        ("SM_120", "sm120"),
+        ("8.6", "sm86"),
+        ("rtx4090", "sm89"),
+        ("NVIDIA GeForce RTX 4060 Ti", "sm89"),
+        ("RTX 5090", "sm120"),
+        ("rtx-3060", "sm86"),
+        ("GTX 1650", "sm75"),
+        ("RTX 2080 Super", "sm75"),
+        ("L40S", "sm89"),
+        ("H100 SXM", "sm90"),
+        ("A6000", "sm86"),
+        ("RTX 6000 Ada", "sm89"),
+        ("RTX PRO 6000 Blackwell", "sm120"),
+    ],
+)
+def test_targets_are_known_by_their_gpus(word: str, target: str) -> None:
+    assert Target().convert(word, None, None) == target
+
+
+def test_a_gpu_that_is_not_known_is_refused() -> None:
+    with pytest.raises(click.BadParameter, match="'voodoo2' is no target"):
+        Target().convert("voodoo2", None, None)
