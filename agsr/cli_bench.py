@@ -248,7 +248,9 @@ def _plan(
     from agsr.bench.plan import BenchPlan
     from agsr.bench.quality import default_lpips, lpips_alex
     from agsr.console import open_sets
+    from agsr.engines.ports import Hints
 
+    Hints.parse(hints)
     _check_files(weights, models)
     found = tuple(dict.fromkeys(open_sets(sets, data, fetch=fetch)))
     _check_sets(found, sizes, rounds)

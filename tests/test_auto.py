@@ -158,6 +158,13 @@ def test_what_was_not_measured_keeps_the_usual_order_and_reason(machine: Machine
         assert all(c.reason.startswith("first in the usual order") for c in others)
 
 
+def test_the_reason_names_why_openvino_stands_behind(machine: Machine) -> None:
+    machine(*ON_CPU)
+    behind = "openvino: behind ONNX Runtime"
+    assert all(behind in found.reason for found in candidates("psnr", "fp32"))
+    assert not any(behind in found.reason for found in candidates("psnr", "bf16"))
+
+
 def test_times_are_kept_for_this_machine_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

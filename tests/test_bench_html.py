@@ -242,7 +242,7 @@ def test_noise_and_impossible_shares_are_warned_of(result: BenchResult, gallery:
     )
     noise, share = warnings(doubtful)
     assert "1 of 3 times have noise above 10%, up to ±50% (ort psnr 1 step on 320x180)" in noise
-    assert share.startswith("476% of the limit")  # by the product's fastest round
+    assert share.startswith("250% of the limit")  # by the product's fastest round
     assert noise in to_markdown(doubtful)
     assert "warning:</span> 1 of 3 times" in to_html(doubtful, gallery)
 
@@ -309,12 +309,13 @@ def test_the_report_fits_phones_and_wide_windows(
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     browser.get(path.as_uri())
-    assert browser.execute_script("return document.documentElement.scrollWidth") == width
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     boxes = (
         "return [...document.querySelectorAll(arguments[0])].map(e => e.getBoundingClientRect())"
     )
     crops = browser.execute_script(boxes, ".scene .row img")
-    assert len({round(crop["width"]) for crop in crops}) == 1
+    widths = [crop["width"] for crop in crops]
+    assert max(widths) - min(widths) < 2
     (slider,) = browser.execute_script(boxes, ".slider")
     (card,) = browser.execute_script(boxes, ".scene")
     right = max(box["right"] for box in (slider, *crops))

@@ -19,6 +19,8 @@ from agsr.backend import Batch
 from agsr.catalog import find_checkpoint, find_onnx
 from agsr.checkpoint import Checkpoint, load_checkpoint
 from agsr.cli import main
+from agsr.console import show_export
+from agsr.contract import ModelMetadata
 from agsr.engines import ort_backend
 from agsr.engines.openvino_backend import OpenVinoBackend
 from agsr.engines.select import open_backend
@@ -28,7 +30,8 @@ from agsr.engines.trt_int8 import as_signed
 from agsr.errors import BackendError, BuildError, ExportError, ModelError
 from agsr.export import ExportReport, export_onnx
 from agsr.export.calibration import magnitudes, read_calibration
-from agsr.export.verify import SHAPES, sample_batch
+from agsr.export.fidelity import Fidelity
+from agsr.export.verify import SHAPES, ParityRow, sample_batch
 
 pytestmark = pytest.mark.processor
 
@@ -379,3 +382,51 @@ def test_a_named_file_must_have_the_precision_asked_for(int8: ExportReport) -> N
         open_backend("ort", "psnr", steps=9, precision="int8")
     with open_backend("ort", "psnr", steps=1, precision="fp16") as backend:
         assert backend.info.precision == "fp16"
+
+
+def test_torch_says_how_to_run_weights_in_int8(checkpoint_file: Path) -> None:
+    with pytest.raises(BackendError, match=r"agsr export -w .* --precision int8 --calibrate"):
+        open_backend("torch", str(checkpoint_file), precision="int8")
+
+
+def test_without_photographs_the_message_is_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AGSR_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(main, ["export", "--precision", "int8"])
+    assert (found.exit_code, list(tmp_path.iterdir())) == (1, [])
+    assert "agsr export --precision int8 --calibrate FOLDER" in found.stderr
+    assert "agsr infer --precision int8" in found.stderr
+
+
+def test_few_photographs_are_warned_of(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_calibration(photos)
+    assert "int8 is calibrated on 4 photographs; twenty or more" in caplog.text
+
+
+def test_the_report_of_an_export_names_the_loss(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report = ExportReport(
+        path="x.onnx",
+        size=1,
+        metadata=ModelMetadata(
+            steps=1,
+            precision="int8",
+            receptive_radius=1,
+            config="{}",
+            weights_hash="",
+            version="",
+        ),
+        opset=20,
+        operators={},
+        tolerance=0.4,
+        parity=(ParityRow(shape=(1, 1, 1), largest=0.1, mean=0.01),),
+        fidelity=Fidelity(source="folder", images=9, psnr_fp32=31.5, psnr=31.48, loss=0.02),
+    )
+    show_export(report)
+    shown = capsys.readouterr().out
+    assert "loses 0.020 dB of PSNR-Y to torch fp32 (31.500 to 31.480) on 9 photographs" in shown
+    assert "single values differ by up to 26, on average by 2.55" in shown
+    assert "0.4" not in shown
