@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -125,7 +126,8 @@ def sha256(path: Path) -> str:
 
 def is_path(weights: str) -> bool:
     """Whether these words name a file, and not shipped weights."""
-    return Path(weights).suffix in (ONNX_SUFFIX, CHECKPOINT_SUFFIX) or "/" in weights
+    endings = (ONNX_SUFFIX, CHECKPOINT_SUFFIX, ENGINE_SUFFIX)
+    return Path(weights).suffix in endings or "/" in weights or os.sep in weights
 
 
 def unknown_weights(weights: str) -> str:

@@ -237,13 +237,13 @@ def doctor(measure: bool) -> None:
     if measure:
         return _measure()
     from agsr.bench.environment import backends, caches, choice, machine, packages
-    from agsr.console import show_checks
+    from agsr.console import build_progress, show_checks
 
     show_checks("machine", machine())
     show_checks("packages", packages())
     show_checks("cache", caches())
-    show_checks("backends", backends())
-    show_checks("choice", choice())
+    show_checks("backends", backends(build_progress))
+    show_checks("choice", choice(build_progress))
     return None
 
 

@@ -177,10 +177,11 @@ def build_progress(name: str) -> Iterator[Callable[[str, float], bool]]:
         handled(lambda number, _: stopped.append(number), *BOTH),
         plain_bar() as bar,
     ):
-        task = bar.add_task(escape(name), total=1.0)
+        task = bar.add_task(escape(name), total=1.0, visible=False)
 
         def report(phase: str, share: float) -> bool:
-            bar.update(task, completed=share, description=escape(f"{name}: {phase}"))
+            shown = escape(f"{name}: {phase}")
+            bar.update(task, completed=share, description=shown, visible=True)
             return not stopped
 
         yield report

@@ -239,7 +239,10 @@ running_options = _shared(
         type=click.Choice(["cpu", "cuda", "tensorrt-rtx"]),
         help="ONNX Runtime's execution provider. [default: cpu; --backend auto chooses]",
     ),
-    click.option("--device", help="torch's device, like cuda:0. [default: cpu]"),
+    click.option(
+        "--device",
+        help="Device of torch, or GPU of trt and ort, like cuda:1. [default: cpu; trt: cuda:0]",
+    ),
     click.option(
         "--precision",
         type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
@@ -301,6 +304,9 @@ def open_upscaler(
 
 def _may_build(backend: str, options: Mapping[str, Any]) -> bool:
     """Whether ``auto`` may build an engine, which takes minutes and is shown."""
+    if backend != "auto" or options["provider"] or options["device"]:
+        return False
     from agsr.engines.auto import missing
+    from agsr.engines.places import Place
 
-    return backend == "auto" and not (options["provider"] or options["device"] or missing("trt"))
+    return not missing(Place("trt"))

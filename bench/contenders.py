@@ -12,8 +12,9 @@ import numpy as np
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.catalog import CHECKPOINT_SUFFIX, is_path, shipped_names, unknown_weights
 from agsr.contract import told_steps
-from agsr.engines.foreign import OPENVINO, ForeignBackend
+from agsr.engines.foreign import ForeignBackend
 from agsr.engines.ort_session import PROVIDERS
+from agsr.engines.places import AUTO, Place
 from agsr.engines.ports import Hints
 from agsr.engines.select import BACKENDS, open_backend
 from agsr.errors import BackendRequestError, UnknownWeightsError
@@ -63,14 +64,14 @@ class Contender:
         return self.backend != BICUBIC
 
     @property
-    def name(self) -> str:
-        """The backend alone: ``ort``, ``openvino``, ``torch``, ``trt`` or ``bicubic``."""
-        return self.backend.partition(":")[0]
+    def place(self) -> Place:
+        """The backend's runtime and device."""
+        return Place.parse(self.backend)
 
     @property
-    def place(self) -> str:
-        """Execution provider or device; ``cpu`` where none was named."""
-        return self.backend.partition(":")[2] or "cpu"
+    def cpu_threads(self) -> int | None:
+        """`threads`, where they can be set for this place."""
+        return self.threads if self.place.takes_threads else None
 
     def open(self) -> Backend:
         """Load it.
@@ -78,27 +79,33 @@ class Contender:
         Raises:
             AgsrError: It can't run here; the message says why.
         """
-        name, place = self.name, self.place
-        if name == BICUBIC:
+        if not self.is_network:
             return Bicubic()
-        threads = self.threads if name in ("ort", OPENVINO) and place != "cuda" else None
+        place, named = self.place, ":" in self.backend
         if self.foreign:
             return ForeignBackend(
                 Path(self.weights),
                 Hints.parse(self.hints),
-                place=OPENVINO if name == OPENVINO else place,
+                place=place,
                 precision=self.precision or "fp32",
-                threads=threads,
+                threads=self.cpu_threads,
             )
         return open_backend(
-            name,
+            place.runtime,
             self.weights,
             steps=self.steps,
             precision=self.precision,
-            provider=place if name == "ort" else None,
-            device=place if name == "torch" else None,
-            threads=threads,
+            provider=place.kind if place.runtime == "ort" else None,
+            device=_device(place) if named else None,
+            threads=self.cpu_threads,
         )
+
+
+def _device(place: Place) -> str | None:
+    """A place's device, as `open_backend` has it beside a provider."""
+    if place.runtime != "ort":
+        return place.device
+    return f"cuda:{place.index}" if place.on_gpu else None
 
 
 class Bicubic(Backend):
@@ -158,7 +165,7 @@ def expand(
             hints=hints,
         )
         for path, backend, precision in itertools.product(models, backends, precisions)
-        if backend.partition(":")[0] in ("ort", OPENVINO)
+        if Place.parse(backend).runtime in ("ort", "openvino")
     ]
     return [Contender(backend=BICUBIC), *dict.fromkeys((*networks, *foreign))]
 
@@ -166,12 +173,11 @@ def expand(
 def _check_names(backends: Sequence[str], weights: Sequence[str]) -> None:
     """Typing mistakes are told before anything is measured."""
     for backend in backends:
-        name, _, place = backend.partition(":")
-        fits = not place or name == "torch" or (name == "ort" and place in PROVIDERS)
-        if name not in BACKENDS or not fits:
+        if backend != AUTO and not Place.parse(backend).is_known:
             places = ", ".join(f"ort:{provider}" for provider in PROVIDERS)
             raise BackendRequestError(
-                f"no backend '{backend}'; known: {', '.join(BACKENDS)}, {places}, torch:DEVICE"
+                f"no backend '{backend}'; known: {', '.join(BACKENDS)}, {places}, trt:cuda:N, "
+                "ort:cuda:N, torch:DEVICE"
             )
     for name in weights:
         if not is_path(name) and name not in shipped_names():

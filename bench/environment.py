@@ -7,8 +7,8 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,14 +17,17 @@ import numpy as np
 
 from agsr._version import __version__
 from agsr.backend import Backend
+from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import CHANNELS
 from agsr.engines.auto import PLACES, missing
 from agsr.engines.compiled_cache import CompiledCache
 from agsr.engines.openvino_session import computes_bf16
 from agsr.engines.ort_session import PROVIDERS, available_providers
+from agsr.engines.places import Place
 from agsr.engines.select import open_backend
 from agsr.engines.timings import Timings
 from agsr.engines.trt_api import MODULES
+from agsr.engines.trt_progress import Report
 from agsr.errors import AgsrError, BackendError
 from agsr.optional import install_command
 from agsr.processor import ISA_VARIABLE, features, features_known, hidden, memory, processor
@@ -53,6 +56,16 @@ PACKAGES = {
     "av": "video",
 }
 """Distributions that matter, and the extra that brings each; those without are named themselves."""
+
+
+Building = Callable[[str], AbstractContextManager["Report | None"]]
+"""From what is built to a context that shows the progress of its builds, and may cancel them."""
+
+_ENGINE = f"building an engine of {DEFAULT_WEIGHTS}"
+
+
+def _unseen(_: str) -> AbstractContextManager[Report | None]:
+    return nullcontext()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,16 +126,22 @@ def caches() -> Iterator[Check]:
     )
 
 
-def choice() -> Iterator[Check]:
-    """What ``--backend auto`` takes and why; by measured times, for a small image too."""
-    yield _chosen("auto", None)
+def choice(building: Building = _unseen) -> Iterator[Check]:
+    """What ``--backend auto`` takes and why; by measured times, for a small image too.
+
+    Args:
+        building: Shows the progress of engines that are built.
+    """
+    yield _chosen("auto", None, building)
     if Timings.kept():
-        yield _chosen("auto, one small image", 1 << 14)
+        yield _chosen("auto, one small image", 1 << 14, building)
 
 
-def _chosen(name: str, work: int | None) -> Check:
+def _chosen(name: str, work: int | None, building: Building) -> Check:
     try:
-        with open_backend(work=work) as backend:
+        with building(_ENGINE) as progress:
+            backend = open_backend(work=work, progress=progress)
+        with backend:
             info = backend.info
     except AgsrError as error:
         return Check(name=name, found=str(error), ok=False)
@@ -138,36 +157,47 @@ def packages() -> list[Check]:
     ]
 
 
-def backends() -> Iterator[Check]:
-    """Run the shipped weights once on every provider and device that claims to be there."""
+def backends(building: Building = _unseen) -> Iterator[Check]:
+    """Run the shipped weights once on every place that claims to be there.
+
+    Args:
+        building: Shows the progress of engines that are built.
+    """
     for place in PLACES:
-        yield from _place(place, missing(place))
+        lack = missing(place)
+        if lack:
+            yield Check(name=_shown(place), found=lack, ok=False, advice=_advice(place))
+        else:
+            yield _trial(place, building)
     if find_spec("onnxruntime") and "tensorrt-rtx" in available_providers():
-        yield _trial("ort tensorrt-rtx", partial(open_backend, "ort", provider="tensorrt-rtx"))
+        yield _trial(Place("ort", "tensorrt-rtx"), building)
 
 
-def _place(place: str, lack: str) -> Iterator[Check]:
-    name, _, where = place.partition(":")
-    told = f"{name} {where}".strip()
-    if lack:
-        yield Check(name=told, found=lack, ok=False, advice=_advice(place))
-    elif name == "ort":
-        yield _trial(told, partial(open_backend, "ort", provider=where))
-    elif name in ("openvino", "trt"):
-        yield _trial(told, partial(open_backend, name, precision="auto"))
-    else:
-        yield _trial("torch cpu", partial(open_backend, "torch"))
-        if _cuda():
-            yield _trial("torch cuda", partial(open_backend, "torch", device="cuda"))
+def _shown(place: Place) -> str:
+    """A place's name in the report."""
+    alone = place.runtime in ("trt", "openvino")
+    return place.runtime if alone else f"{place.runtime} {place.device}"
 
 
-def _advice(place: str) -> str:
+def _advice(place: Place) -> str:
     """What would add a place, apart from a GPU and its driver."""
-    if place == "trt":
+    if place.runtime == "trt":
         return "" if any(map(find_spec, MODULES.values())) else install_command("rtx")
-    if place in ("torch", "openvino"):
-        return install_command("train" if place == "torch" else "cpu")
-    return PROVIDERS[place.removeprefix("ort:")].install or install_command("cpu")
+    if place.runtime == "ort":
+        return PROVIDERS[place.kind].install or install_command("cpu")
+    return install_command("train" if place.runtime == "torch" else "cpu")
+
+
+def _load(place: Place, building: Building) -> Backend:
+    """The shipped weights on a place: on TensorRT, the very engine that ``agsr infer`` runs."""
+    with building(_ENGINE) as progress:
+        return open_backend(
+            place.runtime,
+            provider=place.kind if place.runtime == "ort" else None,
+            device=place.device if place.runtime == "torch" else None,
+            precision="fp32" if place.runtime == "torch" else "auto",
+            progress=progress,
+        )
 
 
 def describe() -> dict[str, str]:
@@ -204,11 +234,12 @@ def output_of(*command: str) -> str:
     return done.stdout.strip()
 
 
-def _trial(name: str, load: Callable[[], Backend]) -> Check:
+def _trial(place: Place, building: Building) -> Check:
     """Load a backend and upscale 64x64 pixels twice; the second time is reported."""
+    name = _shown(place)
     lr = np.full((1, CHANNELS, 64, 64), 0.5, dtype=np.float32)
     try:
-        with load() as backend:
+        with _load(place, building) as backend:
             backend.upscale(lr)
             started = time.perf_counter()
             backend.upscale(lr)
@@ -243,9 +274,3 @@ def _version(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return ""
-
-
-def _cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()

@@ -50,11 +50,11 @@ def matrix_product(contender: Contender, info: BackendInfo) -> Product:
     if info.name == "torch":
         return _sized("torch", _torch(info), DEVICE_SIDE if "cuda" in info.device else SIDE)
     if info.name == "openvino" and info.precision in PRECISIONS:
-        session = open_compiled(GRAPH, info.precision, contender.threads)
+        session = open_compiled(GRAPH, info.precision, contender.cpu_threads)
         return _sized("openvino", _of_session(session), SIDE)
     if info.name == "ort" and "CUDA" not in info.device and info.precision == "fp32":
         place = _provider(info)
-        session = open_session(GRAPH, place, contender.threads)
+        session = open_session(GRAPH, place, contender.cpu_threads)
         return _sized(f"onnxruntime {place}", _of_session(session), SIDE)
     raise BackendError(f"no matrix product for {info.name} on {info.device} in {info.precision}")
 

@@ -58,9 +58,9 @@ def timings(result: BenchResult) -> Timings:
 def _contenders() -> Iterator[Contender]:
     for place in present():
         for precision in dict.fromkeys((own_precision(place, DEFAULT_WEIGHTS), "fp32")):
-            if place != "trt" or precision != "fp32":  # an engine takes minutes to build
+            if place.runtime != "trt" or precision != "fp32":  # an engine takes minutes to build
                 yield Contender(
-                    backend=place,
+                    backend=str(place),
                     weights=DEFAULT_WEIGHTS,
                     steps=DEFAULT_STEPS,
                     precision=precision,

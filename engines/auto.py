@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,14 +20,17 @@ from agsr.engines.cuda import check_driver
 from agsr.engines.onnx_content import read_properties
 from agsr.engines.openvino_session import computes_bf16
 from agsr.engines.ort_session import available_providers
+from agsr.engines.places import Place
 from agsr.engines.timings import Timings
 from agsr.engines.trt_api import MODULES
 from agsr.errors import BackendError, MissingDependencyError, ModelError
 from agsr.processor import multiplies_bf16, multiplies_int8
 
-PLACES = ("trt", "ort:cuda", "openvino", "ort:cpu", "torch")
-"""``BACKEND[:PROVIDER_OR_DEVICE]``, in the usual order. OpenVINO has its place where it computes in
-bf16 or int8; in fp32 it is no faster than ONNX Runtime's, starts later, and comes behind."""
+PLACES = tuple(
+    map(Place.parse, ("trt", "ort:cuda", "torch:cuda", "openvino", "ort:cpu", "torch:cpu"))
+)
+"""In the usual order: GPUs first. OpenVINO is here where it computes in bf16 or int8; in fp32 it is
+no faster than ONNX Runtime's CPU provider, starts later, and comes behind it."""
 
 _MODULES = {"ort": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 
@@ -37,8 +41,8 @@ _log = logging.getLogger(__name__)
 class Candidate:
     """A backend that is here, and may work."""
 
-    place: str
-    """One of `PLACES`, or ``torch:cuda``."""
+    place: Place
+    """One of `PLACES`."""
     precision: str | None
     """What to ask it for; None takes that of the file."""
     reason: str = ""
@@ -69,9 +73,9 @@ def candidates(
     """
     places = present()
     if threads is not None:
-        places = [place for place in places if place in ("openvino", "ort:cpu")]
+        places = [place for place in places if place.takes_threads]
     if weights.endswith(ONNX_SUFFIX):
-        places = [place for place in places if not place.startswith("torch")]
+        places = [place for place in places if place.runtime != "torch"]
     found = [Candidate(place, precision or own_precision(place, weights)) for place in places]
     graph = _told_precision(weights) if is_path(weights) else None
     timings = Timings.kept() if timings is None else timings
@@ -82,26 +86,28 @@ def candidates(
     return sorted(ordered, key=lambda candidate: not _can_compute(candidate, graph))
 
 
-def present() -> list[str]:
-    """Those of `PLACES` that `missing` finds nothing against; torch with the GPU, if there is."""
-    return [_torch() if place == "torch" else place for place in PLACES if not missing(place)]
+def present() -> list[Place]:
+    """Those of `PLACES` that `missing` finds nothing against."""
+    return [place for place in PLACES if not missing(place)]
 
 
-def missing(place: str) -> str:
+def missing(place: Place) -> str:
     """What a place lacks here, found out without opening it; empty if nothing is known to."""
-    if place == "trt" and not any(map(find_spec, MODULES.values())):
+    if place.runtime == "trt" and not any(map(find_spec, MODULES.values())):
         return "TensorRT is not installed"
-    if place in ("trt", "ort:cuda") and not _has_driver():
+    if place.on_gpu and not _has_driver():
         return "no NVIDIA driver"
-    module = _MODULES.get(place.partition(":")[0])
+    module = _MODULES.get(place.runtime)
     if module and not find_spec(module):
         return f"{module} is not installed"
-    if place == "ort:cuda" and "cuda" not in available_providers():
+    if place.runtime == "ort" and place.on_gpu and place.kind not in available_providers():
         return "not installed"
+    if place.runtime == "torch" and place.on_gpu and not _has_cuda(find_spec("torch")):
+        return "torch is built without CUDA"
     return ""
 
 
-def own_precision(place: str, weights: str) -> str | None:
+def own_precision(place: Place, weights: str) -> str | None:
     """What a place computes shipped weights in by itself; None for a file, which has its own.
 
     bf16 on processors that multiply it, since that loses no more than 0.02 dB and is several times
@@ -109,11 +115,12 @@ def own_precision(place: str, weights: str) -> str | None:
     """
     if is_path(weights) and not weights.endswith(".safetensors"):
         return None
-    if place == "trt":
+    if place.runtime == "trt":
         return "fp16"
-    if place == "openvino":
+    if place.runtime == "openvino":
         return "bf16" if computes_bf16() else "fp32"
-    return "bf16" if place in ("torch", "torch:cpu") and multiplies_bf16() else "fp32"
+    on_cpu = place.runtime == "torch" and place.kind == "cpu"
+    return "bf16" if on_cpu and multiplies_bf16() else "fp32"
 
 
 def _can_compute(candidate: Candidate, graph: str | None) -> bool:
@@ -124,11 +131,11 @@ def _can_compute(candidate: Candidate, graph: str | None) -> bool:
         graph: Precision of a file; None for shipped weights.
     """
     precision = graph or candidate.precision
-    if candidate.place == "openvino":
+    if candidate.place.runtime == "openvino":
         if precision == "int8":
             return multiplies_int8()
         return precision != "bf16" or graph == "bf16" or computes_bf16()
-    return not (candidate.place.startswith("ort:") and precision == "bf16")
+    return not (candidate.place.runtime == "ort" and precision == "bf16")
 
 
 def _told_precision(weights: str) -> str | None:
@@ -142,17 +149,19 @@ def _told_precision(weights: str) -> str | None:
 def _by_habit(found: Sequence[Candidate], graph: str | None = None) -> list[Candidate]:
     """The usual order; ``graph`` is the precision of a file, where candidates have none."""
     lacking = [f"{place}: {why}" for place in PLACES if (why := missing(place))]
-    names = [candidate.place for candidate in found]
+    places = [candidate.place for candidate in found]
+    cpu = Place("ort", "cpu")
 
     def rank(candidate: Candidate) -> float:
         gains = (candidate.precision or graph) in ("bf16", "int8")
-        no_gain = candidate.place == "openvino" and not gains
-        behind_cpu = no_gain and "ort:cpu" in names
-        return names.index("ort:cpu") + 0.5 if behind_cpu else names.index(candidate.place)
+        no_gain = candidate.place.runtime == "openvino" and not gains
+        behind_cpu = no_gain and cpu in places
+        return places.index(cpu) + 0.5 if behind_cpu else places.index(candidate.place)
 
     ranked = sorted(found, key=rank)
     order = [candidate.place for candidate in ranked]
-    if "openvino" in names and order.index("openvino") > names.index("openvino"):
+    openvino = Place("openvino")
+    if openvino in places and order.index(openvino) > places.index(openvino):
         lacking.append("openvino: behind ONNX Runtime, no faster in fp32 and later to start")
     reason = "; ".join(("first in the usual order that is here", *lacking))
     return [Candidate(c.place, c.precision, reason) for c in ranked]
@@ -180,5 +189,12 @@ def _has_driver() -> bool:
     return True
 
 
-def _torch() -> str:
-    return "torch:cuda" if _has_driver() else "torch"
+def _has_cuda(torch: ModuleSpec | None) -> bool:
+    """Whether an installed torch is built with CUDA, read off its files: to import it takes long.
+
+    True where its files are elsewhere, as those of system packages are; opening it shows then.
+    """
+    folders = (torch and torch.submodule_search_locations) or ()
+    files = {path.name for folder in folders for path in Path(folder, "lib").glob("*torch_c*")}
+    on_cpu = any("torch_cpu" in name for name in files)
+    return not on_cpu or any("torch_cuda" in name for name in files)

@@ -6,6 +6,7 @@ it wants its pixels) → the same batches in and out as every `agsr.backend.Back
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,10 @@ from agsr.contract import SCALE
 from agsr.engines.onnx_content import read_content
 from agsr.engines.openvino_session import open_compiled
 from agsr.engines.ort_session import PROVIDERS, open_session
+from agsr.engines.places import Place
 from agsr.engines.ports import Array, Hints, Ports
 from agsr.engines.probe import find_ports
 from agsr.errors import BackendError, ModelError, first_line
-
-OPENVINO = "openvino"
-"""Where a network runs that ONNX Runtime does not run."""
 
 
 class ForeignBackend(Backend):
@@ -36,8 +35,8 @@ class ForeignBackend(Backend):
     Args:
         path: ONNX file.
         hints: What is known beforehand and need not be found.
-        place: `OPENVINO`, or a key of `agsr.engines.ort_session.PROVIDERS`; ONNX Runtime's CPU
-            takes the nodes that another of its providers can't, and `Backend.info` says so.
+        place: ONNX Runtime or OpenVINO; None means ONNX Runtime's CPU provider, which also runs the
+            nodes that another of its providers can't, and `Backend.info` reports that.
         precision: Arithmetic for an fp32 graph: fp32, or what OpenVINO can run it in.
         threads: Threads on a CPU, at most one per core; None means one per core.
 
@@ -55,15 +54,16 @@ class ForeignBackend(Backend):
         path: Path,
         hints: Hints | None = None,
         *,
-        place: str = "cpu",
+        place: Place | None = None,
         precision: str = "fp32",
         threads: int | None = None,
     ) -> None:
         content = read_content(path)
+        place = place or Place("ort")
         self._session, device = _open(path, place, precision, threads)
         self.ports = find_ports(self._session, self._probe, hints or Hints(), str(path))
         self.info = BackendInfo(
-            name=OPENVINO if place == OPENVINO else "ort",
+            name=place.runtime,
             device=device,
             precision=precision if content.precision == "fp32" else content.precision,
             steps=None,
@@ -106,17 +106,18 @@ class ForeignBackend(Backend):
             raise ModelError(first_line(error)) from None
 
 
-def _open(path: Path, place: str, precision: str, threads: int | None) -> tuple[Any, str]:
+def _open(path: Path, place: Place, precision: str, threads: int | None) -> tuple[Any, str]:
     """A session, on a provider alone or else shared with the CPU; and the words for it."""
-    if place == OPENVINO:
+    if place.runtime == "openvino":
         return open_compiled(path, precision, threads), "CPU"
     if precision != "fp32":
-        raise BackendError(f"provider '{place}' runs in fp32, not in {precision}")
-    name = PROVIDERS[place].ort_name if place in PROVIDERS else place
+        raise BackendError(f"provider '{place.kind}' runs in fp32, not in {precision}")
+    name = PROVIDERS[place.kind].ort_name if place.kind in PROVIDERS else place.kind
+    load = partial(open_session, path, place.kind, threads, device=place.index)
     try:
-        return open_session(path, place, threads), name
+        return load(), name
     except ModelError:
-        if place == "cpu":
+        if place.kind == "cpu":
             raise
-    session = open_session(path, place, threads, exclusive=False)
+    session = load(exclusive=False)
     return session, f"{name} and CPUExecutionProvider"

@@ -23,6 +23,7 @@ from agsr.engines.auto import Candidate, candidates, own_precision
 from agsr.engines.openvino_backend import OpenVinoBackend
 from agsr.engines.openvino_session import PRECISIONS
 from agsr.engines.ort_backend import OrtBackend
+from agsr.engines.places import AUTO, Place, named_place
 from agsr.engines.torch_backend import TorchBackend
 from agsr.errors import (
     BackendError,
@@ -34,20 +35,21 @@ from agsr.errors import (
 from agsr.optional import install_command
 
 if TYPE_CHECKING:
-    from agsr.engines.trt_builder import Report
+    from agsr.engines.trt_progress import Report
 
 Options = Mapping[str, Any]
 
-BACKENDS = ("auto", "ort", "openvino", "torch", "trt")
+BACKENDS = (AUTO, "ort", "openvino", "torch", "trt")
 """Names of the backends; ``auto`` takes the best that works here, see `agsr.engines.auto`."""
 
 _log = logging.getLogger(__name__)
 
-_OWNERS = {"provider": ("ort",), "threads": ("ort", "openvino"), "device": ("torch",)}
+_OWNERS = {"provider": ("ort",), "device": ("torch", "trt", "ort")}
+"""Backends that have an option; for threads, see `Place.takes_threads`."""
 
 
 def open_backend(
-    backend: str = "auto",
+    backend: str = AUTO,
     weights: str = DEFAULT_WEIGHTS,
     *,
     steps: int | None = None,
@@ -67,16 +69,17 @@ def open_backend(
         steps: Time steps; None means those of the ONNX file, or the network's default (4).
         provider: ONNX Runtime's execution provider: ``cpu`` (the default), ``cuda``,
             ``tensorrt-rtx``. ``auto`` takes ONNX Runtime where it is given.
-        device: torch's device, ``cpu`` by default. ``auto`` takes torch where it is given.
+        device: Device: torch's, ``cpu`` by default; for trt and ONNX Runtime's GPU providers one
+            like ``cuda:1``. ``auto`` uses torch where it is given without a provider.
         precision: Arithmetic. torch and OpenVINO choose it at run time; else it is that of the
             ONNX file, which for a shipped name is found by it. None means ``fp32``, for trt
             ``fp16``, or what a named file has; for ``auto`` the same as ``"auto"``: of shipped
             weights `agsr.engines.auto.own_precision`, which may be ``bf16``.
         threads: Threads of OpenVINO and of ONNX Runtime's provider cpu; None means one per core.
         progress: Told about the build of a TensorRT engine; may cancel it.
-        allow_fallback: Run on ONNX Runtime's CPU provider, in fp32, if what was asked for can't;
-            `Backend.info` tells what was got. Without it, that is an error, but for ``auto``, which
-            goes on to what is next best and says so.
+        allow_fallback: Run on ONNX Runtime's CPU provider, in fp32 and with the same threads, if
+            what was asked for can't; `Backend.info` reports what runs. Without it, that is an
+            error, except for ``auto``, which opens the next best and logs a warning.
         work: LR pixels that will be upscaled, where that is known: for few, ``auto`` takes what
             starts faster.
 
@@ -92,9 +95,9 @@ def open_backend(
             return open_backend(backend, weights, steps=steps, **asked)
         except (BackendError, MissingDependencyError) as error:
             _log.warning("%s; running on the CPU instead", error)
-            return open_backend("ort", weights, steps=steps)
+            return open_backend("ort", weights, steps=steps, threads=threads)
     name = _choose(backend, weights, {"provider": provider, "threads": threads, "device": device})
-    if name == "auto":
+    if name == AUTO:
         asked_precision = None if precision == "auto" else precision
         return _open_best(
             candidates(weights, asked_precision, threads, work),
@@ -103,7 +106,8 @@ def open_backend(
             steps,
             asked_precision,
         )
-    place = name if name == "openvino" else f"{name}:{provider or device or 'cpu'}"
+    place = named_place(name, provider, device)
+    place.check_threads(threads)
     if precision == "auto":
         precision = own_precision(place, weights)
     return _open(weights, steps, threads, progress, place, precision)
@@ -111,7 +115,7 @@ def open_backend(
 
 def _open_best(
     found: Sequence[Candidate],
-    load: Callable[[str, str | None], Backend],
+    load: Callable[[Place, str | None], Backend],
     weights: str,
     steps: int | None,
     precision: str | None,
@@ -122,7 +126,7 @@ def _open_best(
             f"nothing is installed here that runs {weights} as asked. "
             f"Install onnxruntime and openvino with: {install_command('cpu')}"
         )
-    if any(candidate.place.startswith(("ort:", "openvino")) for candidate in found):
+    if any(candidate.place.runtime in ("ort", "openvino") for candidate in found):
         # What is wrong with the words themselves is no matter of the backend.
         find_onnx(weights, steps, _graph_precision(precision or "fp32", PRECISIONS))
     failures: list[str] = []
@@ -146,17 +150,15 @@ def _open(
     steps: int | None,
     threads: int | None,
     progress: Report | None,
-    place: str,
+    place: Place,
     precision: str | None,
 ) -> Backend:
-    """Load a network on ``BACKEND:PROVIDER_OR_DEVICE``."""
-    name, _, where = place.partition(":")
-    where = where or "cpu"
-    if name == "torch":
+    """Load a network on a place."""
+    if place.runtime == "torch":
         path = find_checkpoint(weights)
-        return TorchBackend(path, steps=steps, device=where, precision=precision or "fp32")
+        return TorchBackend(path, steps=steps, device=place.device, precision=precision or "fp32")
     loaded: Backend
-    if name == "trt":
+    if place.runtime == "trt":
         from agsr.engines.trt_backend import TrtBackend
 
         if Path(weights).suffix == ENGINE_SUFFIX:
@@ -164,13 +166,15 @@ def _open(
             _log.warning("%s: an engine is code; run only those you trust", path)
         else:
             path = find_onnx(weights, steps, _graph_precision(precision or "fp16"))
-        loaded = TrtBackend(path, report=progress)
-    elif name == "openvino":
+        loaded = TrtBackend(path, report=progress, device=place.index)
+    elif place.runtime == "openvino":
         path = find_onnx(weights, steps, _graph_precision(precision or "fp32", PRECISIONS))
         loaded = OpenVinoBackend(path, precision=precision, threads=threads)
     else:
         path = find_onnx(weights, steps, _graph_precision(precision or "fp32"))
-        loaded = OrtBackend(path, provider=where, precision=precision, threads=threads)
+        loaded = OrtBackend(
+            path, provider=place.kind, precision=precision, threads=threads, device=place.index
+        )
     try:
         _check_what_was_loaded(loaded.info, path, steps, precision)
     except BackendError:
@@ -208,38 +212,31 @@ def _graph_precision(precision: str, chosen: Collection[str] = ()) -> Precision:
 def _choose(backend: str, weights: str, options: Options) -> str:
     """The backend to load; an option that only another one has is an error, never ignored."""
     given = [option for option, value in options.items() if value is not None]
-    if given == ["threads"] and backend == "auto" and _chooses(weights):
-        return "auto"
-    owners = {owner for option in given for owner in _OWNERS[option]}
-    name = _resolve(backend, weights, "ort" in owners, "torch" in owners)
-    foreign = [option for option in given if name not in _OWNERS[option]]
+    name = _resolve(backend, weights, "provider" in given, "device" in given)
+    foreign = [option for option in given if name not in _OWNERS.get(option, BACKENDS)]
     if foreign:
         raise BackendRequestError(
             f"--{foreign[0]} does not belong to the backend '{name}'; "
-            "--provider is ONNX Runtime's, --threads its and OpenVINO's, --device is torch's"
+            "--provider is ONNX Runtime's, --device that of torch, trt and ONNX Runtime"
         )
     return name
 
 
-def _chooses(weights: str) -> bool:
-    """Whether these weights run on more than one backend."""
-    return Path(weights).suffix not in (ENGINE_SUFFIX, CHECKPOINT_SUFFIX)
-
-
-def _resolve(backend: str, weights: str, wants_ort: bool, wants_torch: bool) -> str:
+def _resolve(backend: str, weights: str, wants_provider: bool, wants_device: bool) -> str:
     if backend not in BACKENDS:
         raise BackendRequestError(f"no backend named '{backend}'; known: {', '.join(BACKENDS)}")
     suffix = Path(weights).suffix
-    if suffix == ENGINE_SUFFIX and backend not in ("auto", "trt"):
+    if suffix == ENGINE_SUFFIX and backend not in (AUTO, "trt"):
         raise BackendRequestError(f"{weights}: a TensorRT engine runs on --backend trt only")
     if backend == "torch" and suffix == ONNX_SUFFIX:
         raise BackendRequestError(
             f"torch runs {CHECKPOINT_SUFFIX} files, not {weights}: --backend ort"
         )
-    if backend != "auto":
+    if backend != AUTO:
         return backend
     if suffix == ENGINE_SUFFIX:
         return "trt"
-    if suffix == CHECKPOINT_SUFFIX or (wants_torch and suffix != ONNX_SUFFIX):
+    wants_torch = wants_device and not wants_provider and suffix != ONNX_SUFFIX
+    if suffix == CHECKPOINT_SUFFIX or wants_torch:
         return "torch"
-    return "ort" if wants_ort else "auto"
+    return "ort" if wants_provider or wants_device else AUTO

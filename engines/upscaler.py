@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import weakref
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -101,6 +102,9 @@ class Upscaler:
             if isinstance(backend, str)
             else backend
         )
+        if self._owned:
+            self._closing = weakref.finalize(self, self._backend.close)
+            self._closing.atexit = False  # backends end by themselves, whoever has their turn
         self._choice = TileChoice(self._backend, tile, halo)
 
     @property
@@ -215,7 +219,7 @@ class Upscaler:
     def close(self) -> None:
         """Release the backend, if it was opened here."""
         if self._owned:
-            self._backend.close()
+            self._closing()
 
     def __enter__(self) -> Upscaler:
         return self

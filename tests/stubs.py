@@ -112,7 +112,7 @@ class Stub(Contender):
             return SlowAtFirst()
         act = ACTS.get(self.backend)
         backend = Misbehaving(act, self.good_calls) if act else Repeat()
-        device = "cuda:0" if self.place == "cuda" else backend.info.device
+        device = "cuda:0" if self.place.kind == "cuda" else backend.info.device
         backend.info = replace(backend.info, device=device, precision=self.arithmetic)
         return backend
 

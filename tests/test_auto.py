@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,16 @@ from agsr.engines import auto
 from agsr.engines.auto import candidates
 from agsr.engines.headers import count_pixels
 from agsr.engines.ort_session import PROVIDERS
+from agsr.engines.places import Place
 from agsr.engines.select import open_backend
 from agsr.engines.timings import Time, Timings, this_machine, timings_file
+from agsr.engines.torch_backend import TorchBackend
 from agsr.errors import BackendError, MissingDependencyError, ModelError
 from agsr.export.verify import sample_batch
 
 pytestmark = pytest.mark.processor
 
-ALL = ("trt", "ort:cuda", "openvino", "ort:cpu", "torch")
+ALL = ("trt", "ort:cuda", "torch:cuda", "openvino", "ort:cpu", "torch")
 ON_CPU = ("openvino", "ort:cpu", "torch")
 
 Machine = Callable[..., None]
@@ -42,9 +45,8 @@ def machine(play_processor: Processor, monkeypatch: pytest.MonkeyPatch) -> Machi
     """Plays a machine with these places, whose processor has bf16 units or not."""
 
     def play(*places: str, bf16: bool = False) -> None:
-        monkeypatch.setattr(auto, "missing", lambda place: "" if place in places else "not here")
+        monkeypatch.setattr(auto, "missing", lambda p: "" if str(p) in places else "not here")
         play_processor("avx512_vnni", *(["avx512_bf16"] if bf16 else []))
-        monkeypatch.setattr(auto, "_has_driver", lambda: "trt" in places)
 
     return play
 
@@ -55,8 +57,8 @@ def _names(*arguments: Any, **options: Any) -> list[str]:
 
 def test_gpus_come_first_and_torch_last(machine: Machine) -> None:
     machine(*ALL)
-    found = ["trt fp16", "ort:cuda fp32", "ort:cpu fp32", "openvino fp32", "torch:cuda fp32"]
-    assert _names("psnr") == found
+    gpu = ["trt fp16", "ort:cuda fp32", "torch:cuda fp32"]
+    assert _names("psnr") == [*gpu, "ort:cpu fp32", "openvino fp32", "torch fp32"]
     machine(*ON_CPU)
     assert _names("psnr") == ["ort:cpu fp32", "openvino fp32", "torch fp32"]
     machine("openvino", "torch")
@@ -216,6 +218,46 @@ def test_auto_goes_on_to_the_next_best_and_says_so(
     assert "running on ort:cpu fp32 instead" in record.message
     with pytest.raises(BackendError, match="'cuda' is not installed"):
         open_backend("ort", "psnr", provider="cuda")
+
+
+@pytest.mark.parametrize(
+    ("files", "lack"),
+    [
+        (("libtorch.so", "libtorch_cpu.so"), "torch is built without CUDA"),
+        (("libtorch_cpu.so", "libtorch_cuda.so"), ""),
+        (("torch_cpu.dll", "torch_cuda.dll"), ""),
+        ((), ""),
+    ],
+)
+def test_a_torch_for_the_cpu_is_no_place_on_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: tuple[str, ...], lack: str
+) -> None:
+    (tmp_path / "lib").mkdir()
+    for name in files:
+        (tmp_path / "lib" / name).touch()
+    monkeypatch.setattr(auto, "_has_driver", lambda: True)
+    spec = ModuleSpec("torch", None, is_package=True)
+    spec.submodule_search_locations = [str(tmp_path)]
+    monkeypatch.setattr(auto, "find_spec", lambda _: spec)
+    assert auto.missing(Place("torch", "cuda")) == lack
+    assert auto.missing(Place("torch")) == ""
+
+
+def test_a_torch_without_cuda_beside_a_driver_runs_on_the_cpu(
+    machine: Machine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine("torch:cuda", "torch")
+    real = TorchBackend
+
+    def without_cuda(path: Path, *, device: str, **options: Any) -> TorchBackend:
+        if device == "cuda":
+            raise BackendError("Torch not compiled with CUDA enabled")
+        return real(path, device=device, **options)
+
+    monkeypatch.setattr("agsr.engines.select.TorchBackend", without_cuda)
+    with open_backend("auto", "psnr", steps=1) as backend:
+        assert backend.info.device == "cpu"
+    assert "not compiled with CUDA enabled; running on torch fp32 instead" in caplog.text
 
 
 def test_auto_without_anything_says_what_to_install(machine: Machine) -> None:

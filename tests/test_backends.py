@@ -144,7 +144,7 @@ def test_precisions_a_backend_lacks_are_refused(
         TorchBackend(checkpoint_file, steps=1, precision="int4")
     with pytest.raises(BackendError, match="openvino runs fp32 graphs in fp32 or bf16, not in fp1"):
         OpenVinoBackend(onnx_file(1), precision="fp16")
-    with pytest.raises(BackendError, match="--threads is for the provider cpu, not for 'cuda'"):
+    with pytest.raises(BackendError, match=r"--threads is for .* on the CPU, not for 'ort:cuda'"):
         OrtBackend(onnx_file(1), provider="cuda", threads=2)
 
 
@@ -200,7 +200,7 @@ def test_auto_does_without_an_openvino_that_is_broken(
     broken = ModuleType("openvino")
     vars(broken).update(Core=fail)
     monkeypatch.setitem(sys.modules, "openvino", broken)
-    monkeypatch.setattr("agsr.engines.auto.missing", lambda place: "" if place in both else "gone")
+    monkeypatch.setattr("agsr.engines.auto.missing", lambda p: "" if str(p) in both else "gone")
     play_processor("avx512_bf16")
     with open_backend("auto", "psnr", steps=1) as backend:
         assert backend.info.name == "ort"
@@ -310,15 +310,46 @@ def test_auto_follows_the_options(options: dict[str, Any], backends: list[str]) 
 @pytest.mark.parametrize(
     "options",
     [
-        {"backend": "ort", "device": "cuda"},
+        {"backend": "openvino", "device": "cpu"},
         {"backend": "torch", "provider": "cuda"},
         {"backend": "openvino", "provider": "cpu"},
-        {"backend": "torch", "threads": 2},
-        {"provider": "cpu", "device": "cpu"},
     ],
 )
 def test_options_of_another_backend_are_never_ignored(options: dict[str, Any]) -> None:
     with pytest.raises(BackendError, match="does not belong to the backend"):
+        open_backend(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "torch"}, "'torch'"),
+        ({"backend": "trt"}, "'trt'"),
+        ({"backend": "trt", "device": "cuda:1"}, "'trt:cuda:1'"),
+        ({"backend": "ort", "provider": "tensorrt-rtx"}, "'ort:tensorrt-rtx'"),
+        ({"backend": "ort", "device": "cuda:1"}, "'ort:cuda:1'"),
+        ({"weights": "a.safetensors"}, "'torch'"),
+        ({"weights": "a.engine"}, "'trt'"),
+    ],
+)
+def test_threads_are_for_the_cpu(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BackendError, match=f"--threads is for .* on the CPU, not for {message}"):
+        open_backend(**options, threads=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "ort", "provider": "cpu", "device": "cuda"}, "contradict.*--device cpu$"),
+        ({"provider": "cuda", "device": "cpu"}, "contradict one another; .*--device cuda:NUMBER"),
+        ({"provider": "cuda", "device": "cuda:one"}, "contradict one another"),
+        ({"backend": "ort", "device": "tpu"}, "'ort' has no --device tpu; known: cpu, cuda"),
+        ({"backend": "trt", "device": "cpu"}, "'trt' has no --device cpu; known: cuda"),
+        ({"backend": "trt", "device": "1"}, "'trt' has no --device 1"),
+    ],
+)
+def test_devices_that_do_not_fit_are_rejected(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BackendError, match=message):
         open_backend(**options)
 
 
@@ -385,6 +416,16 @@ def test_falling_back_must_be_allowed_and_is_told(
     monkeypatch.setitem(PROVIDERS, "cuda", missing)
     with pytest.raises(BackendError, match="provider 'cuda' is not installed"):
         open_backend("ort", provider="cuda")
+    asked: list[int | None] = []
+
+    def noting(path: Path, **options: Any) -> OrtBackend:
+        asked.append(options["threads"])
+        return OrtBackend(path, **options)
+
+    monkeypatch.setattr("agsr.engines.select.OrtBackend", noting)
+    with open_backend("torch", device="nowhere", threads=1, allow_fallback=True) as backend:
+        assert backend.info.device == "CPUExecutionProvider"
+    assert asked == [1]
     with open_backend("ort", provider="cuda", allow_fallback=True) as backend:
         assert backend.info.device == "CPUExecutionProvider"
     assert "'cuda' is not installed" in caplog.text

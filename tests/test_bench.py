@@ -118,7 +118,8 @@ def test_doctor_says_what_auto_would_take_and_what_would_add_the_rest(
     monkeypatch.setattr(environment, "missing", lambda _: "is not here")
     monkeypatch.setattr(environment, "find_spec", lambda _: None)
     checks = {check.name: check for check in environment.backends()}
-    assert list(checks) == ["trt", "ort cuda", "openvino", "ort cpu", "torch"]
+    gpus = ["trt", "ort cuda", "torch cuda"]
+    assert list(checks) == [*gpus, "openvino", "ort cpu", "torch cpu"]
     assert all(check.advice.startswith("pip install") for check in checks.values())
 
 

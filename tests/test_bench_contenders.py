@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from agsr.bench import contenders
 from agsr.bench.contenders import BICUBIC, Bicubic, Contender, expand
 from agsr.bench.datasets import find_set
 from agsr.bench.plan import Workload
 from agsr.bench.run import reference_of
+from agsr.engines.places import Place
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ModelError
 from agsr.resize import upscale
@@ -58,10 +62,38 @@ def test_labels_are_unique() -> None:
     assert "torch own.safetensors 1 step fp32" in labels
 
 
-def test_threads_reach_onnx_runtime_or_are_refused() -> None:
+def test_threads_reach_onnx_runtime() -> None:
     assert Contender(backend="ort", weights="psnr", steps=1, threads=1).open().info.steps == 1
-    with pytest.raises(BackendError, match="--threads is for the provider cpu"):
-        Contender(backend="ort:tensorrt-rtx", weights="psnr", steps=1, threads=1).open()
+
+
+@pytest.mark.parametrize(
+    ("backend", "threads", "device"),
+    [
+        ("ort", 3, None),
+        ("openvino", 3, None),
+        ("auto", 3, None),
+        ("ort:cuda", None, "cuda:0"),
+        ("ort:cuda:1", None, "cuda:1"),
+        ("ort:tensorrt-rtx", None, "cuda:0"),
+        ("trt", None, None),
+        ("trt:cuda:1", None, "cuda:1"),
+        ("torch:cuda", None, "cuda"),
+    ],
+)
+def test_threads_are_for_the_cpu_and_devices_are_passed_on(
+    monkeypatch: pytest.MonkeyPatch, backend: str, threads: int | None, device: str | None
+) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(contenders, "open_backend", lambda *_, **options: asked.update(options))
+    (contender,) = expand(backends=[backend], weights=["psnr"], steps=[1], threads=3)[1:]
+    contender.open()
+    assert (asked["threads"], asked["device"]) == (threads, device)
+    assert asked["provider"] == (Place.parse(backend).kind if "ort" in backend else None)
+    with monkeypatch.context() as patch:
+        given: dict[str, Any] = {}
+        patch.setattr(contenders, "ForeignBackend", lambda *_, **options: given.update(options))
+        replace(contender, foreign=True).open()
+        assert given["threads"] == threads
 
 
 def test_what_cannot_be_opened_says_why(checkpoint_file: Path) -> None:

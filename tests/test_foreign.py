@@ -31,6 +31,7 @@ from agsr.bench.quality import compare
 from agsr.catalog import find_onnx
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.ort_backend import OrtBackend
+from agsr.engines.places import Place
 from agsr.engines.ports import Hints, luma
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ModelError
@@ -274,7 +275,7 @@ def test_what_runs_is_told_truthfully(path: Path, photo: NDArray[np.uint8]) -> N
 def test_openvino_runs_it(
     path: Path, lr: Batch, capfd: pytest.CaptureFixture[str], precision: str, most: float
 ) -> None:
-    with ForeignBackend(repeating(path), place="openvino", precision=precision) as backend:
+    with ForeignBackend(repeating(path), place=Place("openvino"), precision=precision) as backend:
         assert backend.info.summary == f"openvino (CPU), {precision}"
         np.testing.assert_allclose(backend.upscale(lr), repeated(lr), atol=most)
     assert capfd.readouterr() == ("", "")
@@ -286,13 +287,13 @@ def test_what_openvino_cannot_compile_is_reported(
 ) -> None:
     nodes = [node("SampleOp", ["picture"], ["odd"], domain="com.microsoft"), repeat("odd")]
     with pytest.raises(ModelError, match=r"OpenVINO can't compile it: .*SampleOp"):
-        ForeignBackend(save(path, nodes, domain="com.microsoft"), place="openvino")
+        ForeignBackend(save(path, nodes, domain="com.microsoft"), place=Place("openvino"))
     assert capfd.readouterr() == ("", "")
 
 
 def test_an_unknown_place_or_precision_is_refused(path: Path) -> None:
     with pytest.raises(BackendError, match="no provider named 'tpu'"):
-        ForeignBackend(repeating(path), place="tpu")
+        ForeignBackend(repeating(path), place=Place("ort", "tpu"))
     with pytest.raises(BackendError, match="'cpu' runs in fp32, not in bf16"):
         ForeignBackend(path, precision="bf16")
 

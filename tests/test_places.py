@@ -1,0 +1,124 @@
+"""Places as text and as values, and what is asked of each runtime for them."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stubs import Repeat
+
+from agsr.bench import environment
+from agsr.engines import auto, select
+from agsr.engines.auto import PLACES, own_precision
+from agsr.engines.places import Place
+from agsr.engines.select import open_backend
+from agsr.engines.trt_builder import BuildOptions
+from agsr.errors import BackendError
+
+
+@pytest.mark.parametrize(
+    ("text", "runtime", "kind", "index", "gpu", "threads"),
+    [
+        ("trt", "trt", "cuda", 0, True, False),
+        ("trt:cuda:2", "trt", "cuda", 2, True, False),
+        ("ort:cpu", "ort", "cpu", 0, False, True),
+        ("ort:cuda", "ort", "cuda", 0, True, False),
+        ("ort:cuda:1", "ort", "cuda", 1, True, False),
+        ("ort:tensorrt-rtx", "ort", "tensorrt-rtx", 0, True, False),
+        ("openvino", "openvino", "cpu", 0, False, True),
+        ("torch", "torch", "cpu", 0, False, False),
+        ("torch:cuda", "torch", "cuda", 0, True, False),
+        ("auto", "auto", "cpu", 0, False, True),
+    ],
+)
+def test_a_place_is_printed_as_it_was_parsed(
+    text: str, runtime: str, kind: str, index: int, gpu: bool, threads: bool
+) -> None:
+    place = Place.parse(text)
+    assert str(place) == text
+    assert (place.runtime, place.kind, place.index) == (runtime, kind, index)
+    assert (place.on_gpu, place.takes_threads) == (gpu, threads)
+    assert Place(runtime, place.device) == place
+
+
+def test_a_default_device_need_not_be_named() -> None:
+    assert Place.parse("ort") == Place.parse("ort:cpu")
+    assert Place.parse("trt") == Place.parse("trt:cuda") == Place("trt")
+    assert len({*PLACES, *map(Place.parse, map(str, PLACES))}) == len(PLACES)
+
+
+@pytest.mark.parametrize("device", ["cuda:", "cuda:-1", "cuda:1:2", "CUDA", "0"])
+def test_a_device_that_is_none_is_rejected(device: str) -> None:
+    assert not Place("trt", device).is_known
+    with pytest.raises(BackendError, match=r"no device .* expected one like cuda:1"):
+        _ = Place("trt", device).index
+
+
+def test_tensorrt_computes_shipped_weights_in_fp16_wherever_it_is_asked_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[tuple[str, int]] = []
+
+    def fake(path: Path, *, report: Any, device: int) -> Repeat:  # noqa: ARG001
+        opened.append((path.name, device))
+        backend = Repeat()
+        backend.info = dataclasses.replace(backend.info, precision="fp16")
+        return backend
+
+    monkeypatch.setattr("agsr.engines.trt_backend.TrtBackend", fake)
+    monkeypatch.setattr(auto, "missing", lambda place: "" if place.runtime == "trt" else "gone")
+    monkeypatch.setattr(environment, "missing", auto.missing)
+    monkeypatch.setattr(environment, "find_spec", lambda _: None)
+    open_backend("trt", "psnr")
+    open_backend("trt", "psnr", precision="auto", device="cuda:1")
+    open_backend("auto", "psnr")
+    checks = {check.name: check for check in environment.backends()}
+    assert checks["trt"].ok
+    assert opened == [("psnr-4-fp16.onnx", device) for device in (0, 1, 0, 0)]
+
+
+def test_what_doctor_builds_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    reports: list[Any] = []
+
+    def fake(_: Path, *, report: Any, device: int) -> Repeat:  # noqa: ARG001
+        reports.append(report)
+        raise BackendError("enough")
+
+    @contextmanager
+    def shown(name: str) -> Any:
+        yield f"progress of {name}"
+
+    monkeypatch.setattr("agsr.engines.trt_backend.TrtBackend", fake)
+    monkeypatch.setattr(auto, "missing", lambda place: "" if place.runtime == "trt" else "gone")
+    monkeypatch.setattr(environment, "missing", auto.missing)
+    monkeypatch.setattr(environment, "find_spec", lambda _: None)
+    assert not all(check.ok for check in (*environment.backends(shown), *environment.choice(shown)))
+    assert reports == ["progress of building an engine of psnr"] * 2
+
+
+@pytest.mark.parametrize("name", ["x.engine", "./x.engine", "folder/x.engine"])
+@pytest.mark.parametrize("precision", [None, "auto"])
+def test_an_engine_has_a_precision_of_its_own_wherever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, precision: str | None
+) -> None:
+    opened: list[str] = []
+
+    def fake(path: Path, **_: Any) -> Repeat:
+        opened.append(str(path))
+        backend = Repeat()
+        backend.info = dataclasses.replace(backend.info, precision="bf16")
+        return backend
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("agsr.engines.trt_backend.TrtBackend", fake)
+    assert own_precision(Place("trt"), name) is None
+    open_backend("auto", name, precision=precision)
+    assert opened == [str(Path(name))]
+
+
+def test_the_default_options_build_for_this_gpu() -> None:
+    assert BuildOptions().targets == ()
+    assert select.BACKENDS[0] == "auto"
