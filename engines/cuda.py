@@ -1,13 +1,14 @@
 """GPU memory, streams, events and graphs: one small protocol, kept by `agsr.engines.cuda_layers`.
 
 TensorRT executes on addresses and streams, and this is all that makes them. Both layers work in the
-device's primary context, so torch may live in the same process. The first that is installed is
-taken, pycuda before NVIDIA's cuda.bindings.
+device's primary context, so torch may live in the same process. NVIDIA's cuda.bindings comes first;
+pycuda is used without it, and has no CUDA graphs.
 """
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -21,6 +22,8 @@ from agsr.optional import install_command
 
 Address = int
 """Of device memory."""
+
+_log = logging.getLogger(__name__)
 
 
 class Graphs(Protocol):
@@ -58,7 +61,7 @@ class Cuda(Protocol):
         """Make the GPU's primary context current in this thread, until `leave`."""
 
     def leave(self) -> None:
-        """Undo `enter`."""
+        """Undo `enter`: what was current before is current again, whichever GPU that is."""
 
     def free_memory(self) -> int:
         """Bytes of device memory that are free."""
@@ -117,21 +120,28 @@ class Cuda(Protocol):
         """Wait for an event on the host."""
 
 
-def open_cuda() -> Cuda:
-    """The first CUDA layer that is installed, on the first GPU.
+def open_cuda(index: int = 0) -> Cuda:
+    """The first CUDA layer that is installed.
+
+    Args:
+        index: Number of the GPU.
 
     Raises:
-        BackendError: There is no NVIDIA driver or no GPU.
-        MissingDependencyError: Neither pycuda nor cuda.bindings is installed.
+        BackendError: There is no NVIDIA driver or no such GPU.
+        MissingDependencyError: Neither cuda.bindings nor pycuda is installed.
     """
     check_driver()
     # Imported here, since they implement the protocol of this module.
     from agsr.engines.cuda_layers import BindingsCuda, PyCuda
 
-    if find_spec("pycuda"):
-        return PyCuda()
     if find_spec("cuda") and find_spec("cuda.bindings"):
-        return BindingsCuda()
+        return BindingsCuda(index)
+    if find_spec("pycuda"):
+        _log.warning(
+            "pycuda has no CUDA graphs, so small images are slower; "
+            "for them: pip install cuda-bindings"
+        )
+        return PyCuda(index)
     raise MissingDependencyError(
         f"the trt backend needs cuda.bindings or pycuda. Install one with: {install_command('rtx')}"
     )

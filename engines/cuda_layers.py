@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agsr.engines.cuda import Address, Graphs
+from agsr.engines.cuda_faults import NO_GPU, explained
 from agsr.errors import BackendError, first_line
 
 _FLOAT = 4
@@ -51,28 +53,36 @@ class BindingsGraphs:
 
 
 class BindingsCuda:
-    """CUDA by NVIDIA's ``cuda.bindings``."""
+    """CUDA by NVIDIA's ``cuda.bindings``.
+
+    Args:
+        index: Number of the GPU.
+
+    Raises:
+        BackendError: There is no such GPU.
+    """
 
     name = "cuda.bindings"
 
-    def __init__(self) -> None:
-        from cuda.bindings import runtime
+    def __init__(self, index: int = 0) -> None:
+        from cuda.bindings import driver, runtime
 
-        self._rt = runtime
+        self._rt, self._driver = runtime, driver
         self.graphs: Graphs | None = BindingsGraphs(runtime)
-        if _value(runtime.cudaGetDeviceCount()) == 0:
-            raise BackendError("the NVIDIA driver is there, but it finds no GPU")
-        properties = _value(runtime.cudaGetDeviceProperties(0))
+        _check_index(index, _value(runtime.cudaGetDeviceCount()))
+        properties = _value(runtime.cudaGetDeviceProperties(index))
         self.gpu = properties.name.decode()
         self.capability = f"{properties.major}.{properties.minor}"
         version = _value(runtime.cudaDriverGetVersion())
         self.driver = f"{version // 1000}.{version % 1000 // 10}"
+        self._context = _primary_context(driver, index)
 
     def enter(self) -> None:
-        _value(self._rt.cudaSetDevice(0))  # the runtime works in the primary context
+        # cudaSetDevice could not be undone without making a context on the GPU that was current.
+        _value(self._driver.cuCtxPushCurrent(self._context))
 
     def leave(self) -> None:
-        pass
+        _value(self._driver.cuCtxPopCurrent())
 
     def free_memory(self) -> int:
         return int(_value(self._rt.cudaMemGetInfo()))  # the first of two: free, and all
@@ -129,25 +139,36 @@ class BindingsCuda:
 
 
 class PyCuda:
-    """CUDA by pycuda."""
+    """CUDA by pycuda.
+
+    Args:
+        index: Number of the GPU.
+
+    Raises:
+        BackendError: There is no such GPU, or pycuda does not fit the driver.
+    """
 
     name = "pycuda"
     graphs: Graphs | None = None  # it has no calls for them
 
-    def __init__(self) -> None:
-        import pycuda.driver
-
+    def __init__(self, index: int = 0) -> None:
+        try:
+            import pycuda.driver
+        except ImportError as error:
+            raise BackendError(
+                f"pycuda can't be loaded: {first_line(error)}; use: pip install cuda-bindings"
+            ) from None
         self._cuda = pycuda.driver
-        self._cuda.init()
-        if self._cuda.Device.count() == 0:
-            raise BackendError("the NVIDIA driver is there, but it finds no GPU")
-        device = self._cuda.Device(0)
-        self._context = device.retain_primary_context()
-        self._memory: dict[Address, Any] = {}
-        self.gpu = device.name()
-        self.capability = ".".join(map(str, device.compute_capability()))
-        version = self._cuda.get_driver_version()
+        with self._reporting():
+            self._cuda.init()
+            _check_index(index, self._cuda.Device.count())
+            device = self._cuda.Device(index)
+            self._context = device.retain_primary_context()
+            self.gpu = device.name()
+            self.capability = ".".join(map(str, device.compute_capability()))
+            version = self._cuda.get_driver_version()
         self.driver = f"{version // 1000}.{version % 1000 // 10}"
+        self._memory: dict[Address, Any] = {}
 
     def enter(self) -> None:
         self._context.push()
@@ -218,8 +239,28 @@ class PyCuda:
             yield
         except self._cuda.MemoryError as error:
             raise MemoryError(first_line(error)) from None
-        except self._cuda.Error as error:
-            raise BackendError(f"CUDA: {first_line(error)}") from None
+        except (self._cuda.Error, RuntimeError) as error:  # cuInit fails with the latter
+            raise BackendError(explained(f"CUDA: {first_line(error)}")) from None
+
+
+@cache
+def _primary_context(driver: Any, index: int) -> Any:
+    """A GPU's primary context, retained until the process ends: others in it may use it, too."""
+    _value(driver.cuInit(0))
+    return _value(driver.cuDevicePrimaryCtxRetain(_value(driver.cuDeviceGet(index))))
+
+
+def _check_index(index: int, count: int) -> None:
+    """Refuse a GPU that is not there.
+
+    Raises:
+        BackendError: There are fewer.
+    """
+    if count == 0:
+        raise BackendError(NO_GPU)
+    if index >= count:
+        known = ", ".join(f"cuda:{number}" for number in range(count))
+        raise BackendError(f"no GPU cuda:{index} here; known: {known}")
 
 
 def _value(answer: tuple[Any, ...]) -> Any:
@@ -230,8 +271,8 @@ def _value(answer: tuple[Any, ...]) -> Any:
         BackendError: Anything else.
     """
     error, *values = answer
-    if error.name == "cudaErrorMemoryAllocation":
+    if error.name in ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY"):
         raise MemoryError(f"CUDA: {error.name}")
     if error != 0:
-        raise BackendError(f"CUDA: {error.name}")
+        raise BackendError(explained(f"CUDA: {error.name}"))
     return values[0] if values else None

@@ -31,6 +31,7 @@ class OrtBackend(Backend):
             place.
         precision: Arithmetic, which must be that of the graph; None takes what is there.
         threads: Threads of the provider cpu, at most one per core; None means one per core.
+        device: Number of the GPU, for a provider that has one.
 
     Raises:
         ModelError: The file is not an ONNX model that keeps the contract.
@@ -47,9 +48,11 @@ class OrtBackend(Backend):
         provider: str = "cpu",
         precision: str | None = None,
         threads: int | None = None,
+        device: int = 0,
     ) -> None:
         check_file(path)
-        self._session = open_session(path, provider, threads)
+        self._session = open_session(path, provider, threads, device=device)
+        self._index = device
         metadata = ModelMetadata.from_properties(
             self._session.get_modelmeta().custom_metadata_map, str(path)
         )
@@ -59,7 +62,7 @@ class OrtBackend(Backend):
         self._bound_output: Any = None
         self.info = BackendInfo(
             name="ort",
-            device=PROVIDERS[provider].ort_name,
+            device=PROVIDERS[provider].ort_name + (f" cuda:{device}" if device else ""),
             precision=running_precision(path, metadata.precision, precision, ["fp32"], place),
             steps=metadata.steps,
             receptive_radius=metadata.receptive_radius,
@@ -86,9 +89,11 @@ class OrtBackend(Backend):
         shape = [batch, channels, height * SCALE, width * SCALE]
         values = require("onnxruntime", extra="gpu", purpose="I/O binding").OrtValue
         if self._bound_output is None or self._bound_output.shape() != shape:
-            self._bound_output = values.ortvalue_from_shape_and_type(shape, np.float32, device, 0)
+            self._bound_output = values.ortvalue_from_shape_and_type(
+                shape, np.float32, device, self._index
+            )
         binding = self._session.io_binding()
-        binding.bind_ortvalue_input(INPUT_NAME, values.ortvalue_from_numpy(lr, device, 0))
+        binding.bind_ortvalue_input(INPUT_NAME, values.ortvalue_from_numpy(lr, device, self._index))
         binding.bind_ortvalue_output(OUTPUT_NAME, self._bound_output)
         return binding
 
@@ -97,7 +102,7 @@ class OrtBackend(Backend):
         if self._memory != "cuda":
             return None
         try:
-            cuda = open_cuda()
+            cuda = open_cuda(self._index)
         except (BackendError, MissingDependencyError):
             return None
         cuda.enter()

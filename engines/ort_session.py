@@ -6,18 +6,28 @@ that was asked for.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from agsr.engines.cuda_faults import explained
+from agsr.engines.places import Place
 from agsr.errors import BackendError, ModelError, first_line
 from agsr.optional import install_command, require
 from agsr.processor import thread_count
 
 _NO_KERNEL = "a bf16 graph runs on --backend openvino or trt"
+_log = logging.getLogger(__name__)
+_GPU_FAULTS = ("cuda failure", "cuda error", "cudnn", "cublas", "libcu", "no cuda-capable")
+"""Parts of messages, lower case, that blame the GPU or its libraries, not the file."""
+
 _QUIET = 4  # ONNX Runtime's severity "fatal": its errors are raised, there is no need to print them
 
 
@@ -69,7 +79,12 @@ def available_providers() -> list[str]:
 
 
 def open_session(
-    path: Path, provider: str, threads: int | None = None, *, exclusive: bool = True
+    path: Path,
+    provider: str,
+    threads: int | None = None,
+    *,
+    exclusive: bool = True,
+    device: int = 0,
 ) -> Any:
     """A session for any graph, on the provider that was asked for.
 
@@ -79,6 +94,7 @@ def open_session(
         threads: Threads of the provider cpu, at most one per core; None means one per core.
         exclusive: Whether the provider has to run every node. If not, the CPU may take those that
             the provider can't.
+        device: Number of the GPU, for a provider that has one.
 
     Raises:
         ModelError: The file can't be loaded.
@@ -91,25 +107,47 @@ def open_session(
     _check_request(provider, threads)
     chosen = PROVIDERS[provider]
     plugin = _plugin(chosen)
-    device = None if plugin is None else _plugin_device(ort, chosen, plugin)
-    if device is None and chosen.ort_name not in ort.get_available_providers():
+    found = None if plugin is None else _plugin_device(ort, chosen, plugin, device)
+    if found is None and chosen.ort_name not in ort.get_available_providers():
         raise BackendError(f"provider '{provider}' is not installed; add it with: {chosen.install}")
     options = _session_options(ort, threads)
     if provider != "cpu" and exclusive:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     named = dict(chosen.options)
-    if device is None:
-        return _session(ort, path, provider, options, providers=[(chosen.ort_name, named)])
-    options.add_provider_for_devices([device], named)
-    return _session(ort, path, provider, options)
+    if found is not None:
+        options.add_provider_for_devices([found], named)
+        return _session(ort, path, provider, options)
+    if provider == "cuda":
+        _load_libraries(ort)
+        named["device_id"] = str(device)
+    return _session(ort, path, provider, options, providers=[(chosen.ort_name, named)])
 
 
 def _check_request(provider: str, threads: int | None) -> None:
     if provider not in PROVIDERS:
         hint = "; OpenVINO is --backend openvino" if provider == "openvino" else ""
         raise BackendError(f"no provider named '{provider}'; known: {', '.join(PROVIDERS)}{hint}")
-    if threads is not None and provider != "cpu":
-        raise BackendError(f"--threads is for the provider cpu, not for '{provider}'")
+    Place("ort", provider).check_threads(threads)
+
+
+@cache
+def _load_libraries(ort: Any) -> None:
+    """Load CUDA's libraries from their Python packages, where ONNX Runtime would not find them.
+
+    Versions before 1.21 can't. What is printed about a missing one is logged: stdout is for data,
+    and the session's own error names it.
+    """
+    preload = getattr(ort, "preload_dlls", None)
+    if preload is None:
+        return
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            preload(directory="")
+    except (OSError, RuntimeError) as error:
+        _log.debug("CUDA's libraries: %s", error)
+    for line in printed.getvalue().splitlines():
+        _log.debug("CUDA's libraries: %s", line)
 
 
 def _session_options(ort: Any, threads: int | None) -> Any:
@@ -123,9 +161,14 @@ def _session_options(ort: Any, threads: int | None) -> Any:
 
 def _session(ort: Any, path: Path, name: str, options: Any, **arguments: Any) -> Any:
     try:
-        session = ort.InferenceSession(str(path), options, **arguments)
+        # Its fallback would print to stdout, and replace the error by one about the CPU.
+        session = ort.InferenceSession(str(path), options, enable_fallback=0, **arguments)
     except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
         reason = first_line(error)
+        if name != "cpu" and any(sign in str(error).lower() for sign in _GPU_FAULTS):
+            raise BackendError(
+                f"ONNX Runtime can't use '{name}' here: {explained(reason)}"
+            ) from None
         hint = f"; {_NO_KERNEL}" if "NOT_IMPLEMENTED" in reason else ""
         raise ModelError(
             f"{path}: ONNX Runtime can't load it on '{name}': {reason}{hint}"
@@ -143,8 +186,8 @@ def _plugin(provider: Provider) -> Any | None:
         return None
 
 
-def _plugin_device(ort: Any, provider: Provider, plugin: Any) -> Any:
-    """Register a plugin library once per process; its CPU device, or its only one."""
+def _plugin_device(ort: Any, provider: Provider, plugin: Any, index: int) -> Any:
+    """Register a plugin library once per process; its GPU of this number, or what it has else."""
     names = {device.ep_name for device in ort.get_ep_devices()}
     try:
         if provider.ort_name not in names:
@@ -155,7 +198,10 @@ def _plugin_device(ort: Any, provider: Provider, plugin: Any) -> Any:
             f"this ONNX Runtime ({ort.__version__}) can't load {provider.plugin}: {reason}"
         ) from None
     devices = [d for d in ort.get_ep_devices() if d.ep_name == provider.ort_name]
-    on_cpu = [d for d in devices if d.device.type == ort.OrtHardwareDeviceType.CPU]
+    gpus = [d for d in devices if d.device.type == ort.OrtHardwareDeviceType.GPU]
     if not devices:
         raise BackendError(f"{provider.ort_name} finds no device on this machine")
-    return (on_cpu or devices)[0]
+    if index >= len(gpus or devices):
+        count = len(gpus or devices)
+        raise BackendError(f"no GPU cuda:{index} for {provider.ort_name}; it finds {count}")
+    return (gpus or devices)[index]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch, tells_of_memory
+from agsr.engines.cuda_faults import explained
 from agsr.errors import BackendError, first_line
 from agsr.optional import require
 from agsr.processor import features_known, multiplies_bf16, multiplies_fp16
@@ -76,7 +77,7 @@ class TorchBackend(Backend):
             self._device = torch.device(device)
             self._network = place(self._network, self._device)
         except (RuntimeError, AssertionError) as error:
-            reason = first_line(error)
+            reason = explained(first_line(error))
             raise BackendError(f"torch can't use the device '{device}': {reason}") from None
         if self._device.type == "cpu" and _emulated(precision):
             _log.warning("torch emulates %s on this processor, more slowly than fp32", precision)

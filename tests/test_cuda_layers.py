@@ -119,7 +119,9 @@ def test_tensorrt_has_what_the_stand_in_offers() -> None:
         tensorrt_rtx.ICudaEngine: "device_memory_size_v2 create_runtime_config",
         tensorrt_rtx.IExecutionContext: "set_device_memory set_input_shape set_tensor_address "
         "execute_async_v3 active_optimization_profile set_optimization_profile_async",
-        tensorrt_rtx.IRuntimeConfig: "cuda_graph_strategy",
+        tensorrt_rtx.IRuntimeConfig: "cuda_graph_strategy create_runtime_cache set_runtime_cache",
+        tensorrt_rtx.IRuntimeCache: "serialize deserialize reset",
+        tensorrt_rtx.Runtime: "engine_host_code_allowed deserialize_cuda_engine",
     }
     for kind, names in expected.items():
         assert all(hasattr(kind, name) for name in names.split())

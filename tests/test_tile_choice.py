@@ -75,11 +75,11 @@ def test_onnxruntime_on_cuda_asks_the_layer_that_is_there(
     with OrtBackend(onnx_file(1)) as backend:
         assert backend.free_memory() is None
         monkeypatch.setattr(backend, "_memory", "cuda")
-        monkeypatch.setattr(ort_backend, "open_cuda", lambda: cuda)
+        monkeypatch.setattr(ort_backend, "open_cuda", lambda _: cuda)
         assert backend.free_memory() == 12345
         assert cuda.depth == 0
 
-        def absent() -> FakeCuda:
+        def absent(_: int) -> FakeCuda:
             raise BackendError("no GPU")
 
         monkeypatch.setattr(ort_backend, "open_cuda", absent)
