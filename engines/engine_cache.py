@@ -18,6 +18,7 @@ from typing import Any
 
 from agsr._version import __version__
 from agsr.atomic import complete_file
+from agsr.engines.trt_builder import VERSION as BUILDER_VERSION
 from agsr.engines.trt_builder import BuildOptions, BuildReport
 from agsr.engines.trt_int8 import VERSION as INT8_VERSION
 from agsr.optional import require
@@ -47,6 +48,8 @@ class EngineIdentity:
     """Its compute capability, like ``"8.9"``."""
     driver: str
     """Newest CUDA version that its driver runs, like ``"13.0"``."""
+    builder: int = BUILDER_VERSION
+    """How engines are configured."""
     int8: int = INT8_VERSION
     """How int8 graphs are made signed."""
 

@@ -14,7 +14,8 @@ from typing import Any
 from agsr.atomic import complete_file
 from agsr.engines.cuda import check_driver
 from agsr.engines.trt_api import load_tensorrt
-from agsr.engines.trt_builder import BuildOptions, BuildReport, Report, build_engine
+from agsr.engines.trt_builder import BuildOptions, BuildReport, build_engine
+from agsr.engines.trt_progress import Report
 from agsr.errors import BackendError, BuildError, ModelError
 
 FORMAT = "agsr-engine-file-1"

@@ -1,19 +1,21 @@
 """TensorRT and TensorRT-RTX behind one import: the same API, for data-centre and for RTX GPUs.
 
 Both are strongly typed: the arithmetic of an engine is that of its ONNX file. Nothing else in this
-project imports either; a session's messages are kept by `Messages`, for errors that name a cause.
+project imports either. Errors that TensorRT logs become the cause in ours.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
+from collections import deque
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from threading import Lock, get_ident
 from typing import Any, Literal
 
-from agsr.errors import MissingDependencyError
+from agsr.errors import BackendError, MissingDependencyError
 from agsr.optional import install_command
 
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
@@ -21,7 +23,17 @@ Flavour = Literal["tensorrt", "tensorrt-rtx"]
 MODULES: dict[Flavour, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Import names, the one for data-centre GPUs first."""
 
+_MOST_ERRORS = 100
+"""Errors that are remembered."""
+
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Error:
+    number: int
+    thread: int
+    text: str
 
 
 @dataclass(frozen=True)
@@ -39,8 +51,12 @@ class TensorRt:
         return str(self.module.__version__)
 
     def messages(self) -> Any:
-        """A logger for TensorRT's objects that keeps errors; see `last_error`."""
-        return _logger_type(self.module)()
+        """The logger for all objects of this TensorRT, one per process.
+
+        Its ``count`` is the number of errors so far. ``reason(count)`` is the last error since
+        then, on one line: of this thread if it had any, or else of any.
+        """
+        return _messages(self.module)
 
 
 def find_tensorrt() -> Flavour:
@@ -68,13 +84,31 @@ def load_tensorrt() -> TensorRt:
     return TensorRt(importlib.import_module(MODULES[flavour]), flavour)
 
 
-def last_error(messages: Any) -> str:
-    """The last error that a logger from `TensorRt.messages` heard, on one line, or "no reason"."""
-    return " ".join(messages.errors[-1].split()) if messages.errors else "no reason given"
+def load_engine(trt: TensorRt, content: bytes, *, host_code: bool) -> Any:
+    """Deserialize an engine for the current GPU.
+
+    Args:
+        trt: Which TensorRT.
+        content: Serialized engine.
+        host_code: Whether the engine may run code on the host, as version-compatible engines do.
+
+    Raises:
+        BackendError: It can't be loaded; the message is TensorRT's.
+    """
+    messages = trt.messages()
+    started = messages.count
+    runtime = trt.module.Runtime(messages)
+    if host_code:
+        runtime.engine_host_code_allowed = True
+    engine = runtime.deserialize_cuda_engine(content)
+    if engine is None:
+        raise BackendError(messages.reason(started))
+    return engine
 
 
 @cache
-def _logger_type(trt: Any) -> type[Any]:
+def _messages(trt: Any) -> Any:
+    """The logger of a TensorRT module: it uses the first it is given for all objects."""
     levels = {
         trt.ILogger.INTERNAL_ERROR: logging.ERROR,
         trt.ILogger.ERROR: logging.ERROR,
@@ -84,13 +118,24 @@ def _logger_type(trt: Any) -> type[Any]:
     class Messages(trt.ILogger):  # type: ignore[misc]  # a base that is chosen at run time
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.errors: list[str] = []
+            self.count = 0
+            self._lock = Lock()
+            self._errors: deque[_Error] = deque(maxlen=_MOST_ERRORS)
 
         def log(self, severity: Any, message: str) -> None:
             level = levels.get(severity, logging.DEBUG)
             if level == logging.ERROR:
-                self.errors.append(message)
+                with self._lock:
+                    self.count += 1
+                    self._errors.append(_Error(self.count, get_ident(), message))
             # Errors reach the user through exceptions; here they are only traced.
             _log.debug("%s: %s", logging.getLevelName(level), message)
 
-    return Messages
+        def reason(self, since: int) -> str:
+            with self._lock:
+                errors = [error for error in self._errors if error.number > since]
+            own = [error for error in errors if error.thread == get_ident()]
+            found = (own or errors)[-1:]
+            return " ".join(found[0].text.split()) if found else "no reason given"
+
+    return Messages()

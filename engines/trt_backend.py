@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +18,15 @@ from agsr.contract import ModelMetadata
 from agsr.engines.cuda import Cuda, check_driver, open_cuda
 from agsr.engines.engine_cache import EngineCache, EngineIdentity
 from agsr.engines.engine_file import read_engine
+from agsr.engines.kernel_cache import KernelFile
 from agsr.engines.trt_api import TensorRt, find_tensorrt, load_tensorrt
-from agsr.engines.trt_builder import BuildOptions, Profile, Report, build_engine
+from agsr.engines.trt_builder import BuildOptions, BuildReport, Profile, build_engine
+from agsr.engines.trt_executor import Plan
 from agsr.engines.trt_pipeline import Pipeline
+from agsr.engines.trt_progress import Report
 from agsr.errors import BackendError, BuildError, ModelError
+
+_log = logging.getLogger(__name__)
 
 
 class TrtBackend(Backend):
@@ -33,6 +40,7 @@ class TrtBackend(Backend):
         report: Told about the progress of a build; may cancel it.
         trt: Which TensorRT; None means the installed one.
         cuda: Which GPU layer; None means the installed one.
+        device: Number of the GPU.
 
     Raises:
         MissingDependencyError: TensorRT or the GPU layer is not installed.
@@ -53,6 +61,7 @@ class TrtBackend(Backend):
         report: Report | None = None,
         trt: TensorRt | None = None,
         cuda: Cuda | None = None,
+        device: int = 0,
     ) -> None:
         if not path.is_file():
             raise ModelError(f"{path}: no such file")
@@ -60,20 +69,29 @@ class TrtBackend(Backend):
             find_tensorrt()
         if cuda is None:
             check_driver()
-        trt = trt or load_tensorrt()
-        self._cuda = cuda or open_cuda()
+        trt, cache = trt or load_tensorrt(), cache or EngineCache()
+        self._cuda = cuda or open_cuda(device)
         if path.suffix == ENGINE_SUFFIX:
             engine, facts = read_engine(path)
         else:
             options = options or BuildOptions()
             engine, facts = _cached_engine(trt, self._cuda, path, options, cache, report)
-        profiles, metadata = described(facts, path)
+        profiles, metadata, host_code = described(facts, path)
+        _check_tf32(facts, metadata, path)
+        plan = Plan(
+            content=engine,
+            source=str(path),
+            profiles=profiles,
+            host_code=host_code,
+            kernels=_kernel_file(trt, self._cuda, engine, cache),
+        )
         self._lock = Lock()
         with _current(self._cuda):
-            self._pipeline: Pipeline | None = Pipeline(trt, self._cuda, engine, profiles, str(path))
+            self._pipeline = Pipeline(trt, self._cuda, plan)
+        self._release = weakref.finalize(self, _release, self._cuda, self._pipeline)
         self.info = BackendInfo(
             name="trt",
-            device=f"{self._cuda.gpu} ({trt.flavour} {trt.version})",
+            device=f"{_numbered(device)}{self._cuda.gpu} ({trt.flavour} {trt.version})",
             precision=metadata.precision,
             steps=metadata.steps,
             receptive_radius=metadata.receptive_radius,
@@ -85,10 +103,7 @@ class TrtBackend(Backend):
     def close(self) -> None:
         """Release everything on the GPU."""
         with self._lock:
-            if self._pipeline is not None:
-                with _current(self._cuda):
-                    self._pipeline.release()
-            self._pipeline = None
+            self._release()
 
     def free_memory(self) -> int:
         """See `agsr.backend.Backend.free_memory`."""
@@ -111,16 +126,70 @@ class TrtBackend(Backend):
         return sr
 
     def _run_many(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        with self._open_pipeline() as pipeline:
-            yield from pipeline.run(batches)
+        """The GPU is current only while it is used here, not while others have the turn."""
+        with self._turn() as pipeline:
+            results = pipeline.run(self._fetched(batches))
+            try:
+                while True:
+                    with _current(self._cuda):
+                        sr = next(results, None)
+                    if sr is None:
+                        return
+                    yield sr
+            finally:
+                with _current(self._cuda):
+                    results.close()
+
+    def _fetched(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Batches, each fetched with the caller's GPU current."""
+        iterator = iter(batches)
+        while True:
+            self._cuda.leave()
+            try:
+                lr = next(iterator, None)
+            finally:
+                self._cuda.enter()
+            if lr is None:
+                return
+            yield lr
+
+    @contextmanager
+    def _turn(self) -> Iterator[Pipeline]:
+        """The pipeline, for this thread alone."""
+        with self._lock:
+            if not self._release.alive:
+                raise BackendError(f"{self.info.model}: this backend is closed; open another")
+            yield self._pipeline
 
     @contextmanager
     def _open_pipeline(self) -> Iterator[Pipeline]:
         """The pipeline, for this thread alone, with its GPU current."""
-        with self._lock, _current(self._cuda):
-            if self._pipeline is None:
-                raise BackendError(f"{self.info.model}: this backend is closed; open another")
-            yield self._pipeline
+        with self._turn() as pipeline, _current(self._cuda):
+            yield pipeline
+
+
+def _numbered(device: int) -> str:
+    """The number of a GPU that is not the first."""
+    return f"cuda:{device} " if device else ""
+
+
+def _release(cuda: Cuda, pipeline: Pipeline) -> None:
+    with _current(cuda):
+        pipeline.release()
+
+
+def _kernel_file(trt: TensorRt, cuda: Cuda, engine: bytes, cache: EngineCache) -> KernelFile | None:
+    """Where kernels for this engine are cached; TensorRT has them in the engine."""
+    if trt.flavour != "tensorrt-rtx":
+        return None
+    facts = {
+        "engine": hashlib.sha256(engine).hexdigest(),
+        "version": trt.version,
+        "gpu": cuda.gpu,
+        "capability": cuda.capability,
+        "driver": cuda.driver,
+    }
+    return KernelFile(cache.folder, facts)
 
 
 def _cached_engine(
@@ -128,7 +197,7 @@ def _cached_engine(
     cuda: Cuda,
     path: Path,
     options: BuildOptions,
-    cache: EngineCache | None,
+    cache: EngineCache,
     report: Report | None,
 ) -> tuple[bytes, dict[str, Any]]:
     """The engine of an ONNX file for this GPU, built at first use."""
@@ -142,13 +211,24 @@ def _cached_engine(
         capability=cuda.capability,
         driver=cuda.driver,
     )
-    return (cache or EngineCache()).get(
-        identity, lambda: build_engine(trt, onnx, str(path), options, report)
-    )
+
+    def build() -> tuple[bytes, BuildReport]:
+        with _current(cuda):  # TensorRT builds for the GPU that is current
+            return build_engine(trt, onnx, str(path), options, report)
+
+    return cache.get(identity, build)
 
 
-def described(facts: Mapping[str, Any], path: Path) -> tuple[tuple[Profile, ...], ModelMetadata]:
-    """The profiles and the metadata that a sidecar tells of its engine.
+def _check_tf32(facts: Mapping[str, Any], metadata: ModelMetadata, path: Path) -> None:
+    """Warn of an fp32 engine that is not exact: earlier versions built all of them so."""
+    if metadata.precision == "fp32" and facts.get("tf32") is not False:
+        _log.warning("%s: this engine may compute in TF32; rebuild it with: agsr build", path)
+
+
+def described(
+    facts: Mapping[str, Any], path: Path
+) -> tuple[tuple[Profile, ...], ModelMetadata, bool]:
+    """The profiles and the metadata in an engine's sidecar, and whether it contains host code.
 
     Raises:
         ModelError: It can't be understood.
@@ -159,11 +239,12 @@ def described(facts: Mapping[str, Any], path: Path) -> tuple[tuple[Profile, ...]
             for profile in facts["options"]["profiles"]
         )
         properties = ModelMetadata(**facts["metadata"]).to_properties()
-    except (BuildError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: what is told of it can't be understood: {error}") from None
+        host_code = facts["options"].get("version_compatible") is True
+    except (AttributeError, BuildError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: its sidecar can't be understood: {error}") from None
     if not profiles:
-        raise ModelError(f"{path}: what is told of it can't be understood: no profile")
-    return profiles, ModelMetadata.from_properties(properties, str(path))
+        raise ModelError(f"{path}: its sidecar can't be understood: no profile")
+    return profiles, ModelMetadata.from_properties(properties, str(path)), host_code
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from agsr.atomic import complete_file
 from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME, ModelMetadata
 from agsr.engines.onnx_content import check_self_contained
-from agsr.engines.trt_api import TensorRt, last_error
+from agsr.engines.trt_api import TensorRt
 from agsr.engines.trt_int8 import as_signed
 from agsr.engines.trt_precision import (
     PRODUCTS,
@@ -25,11 +25,12 @@ from agsr.engines.trt_precision import (
     check_parsed,
     parsed_layers,
 )
+from agsr.engines.trt_progress import Report, progress_monitor
 from agsr.errors import BuildError, BuildRequestError
 from agsr.optional import require
 
-Report = Callable[[str, float], bool]
-"""Called with what is being done and the share that is done, 0 to 1; false cancels the build."""
+VERSION = 2
+"""How engines are configured; part of their identity in the cache. Raise it with any change."""
 
 _TARGET = re.compile(r"sm\d+")
 
@@ -70,11 +71,12 @@ class BuildOptions:
     level: int | None = None
     """Builder optimization level, 0 (fast build) to 5 (fast engine); None leaves it to TensorRT."""
     version_compatible: bool = False
-    """Whether later versions of TensorRT can run the engine."""
+    """Whether later versions of TensorRT can run the engine; TensorRT only. Such an engine contains
+    host code."""
     hardware_compatible: bool = False
     """Whether later generations of GPU can run the engine; TensorRT only."""
     targets: tuple[str, ...] = ()
-    """GPU generations like ``"sm89"``; TensorRT-RTX only. None means this machine's GPU."""
+    """GPU generations like ``"sm89"``; TensorRT-RTX only. Empty means the current GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,8 @@ class BuildReport:
     is for; empty if it was built for another, or doesn't tell."""
     options: BuildOptions = field(default_factory=BuildOptions)
     """How it was built."""
+    tf32: bool = False
+    """Whether float32 layers may multiply in TF32."""
 
     def products(self) -> dict[str, int]:
         """Types of the layers that multiply, and how many there are of each."""
@@ -138,22 +142,25 @@ def build_engine(
     check_self_contained(onnx, source)
     metadata = _metadata(onnx, source)
     messages = trt.messages()
+    started = messages.count
     builder = trt.module.Builder(messages)
     network = builder.create_network(0)
     _parse(trt, network, messages, as_signed(onnx, source), source)
     layers = parsed_layers(network)
     check_parsed(layers, metadata, source)
-    config = _configure(trt, builder, options)
-    monitor = _monitor(trt.module, report or (lambda *_: True))
+    config = configure(trt, builder, options, metadata.precision)
+    monitor = progress_monitor(trt.module, report or (lambda *_: True))
     config.progress_monitor = monitor
     timings: Any = None if timing_cache is None else _timings(trt, config, timing_cache)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         if monitor.cancelled:
             raise BuildError("the build was cancelled; nothing was written")
-        raise BuildError(f"{source}: {trt.flavour} can't build it: {last_error(messages)}")
+        raise BuildError(f"{source}: {trt.flavour} can't build it: {messages.reason(started)}")
     content = bytes(memoryview(engine))
-    built = {} if options.targets else built_products(trt, content, source)
+    built: dict[str, int] = {}
+    if not options.targets:
+        built = built_products(trt, content, source, host_code=options.version_compatible)
     check_built(built, metadata, source)
     if timing_cache is not None:
         with complete_file(timing_cache) as temporary:
@@ -166,6 +173,7 @@ def build_engine(
         size=len(content),
         built=built,
         options=options,
+        tf32=config.get_flag(trt.module.BuilderFlag.TF32),
     )
 
 
@@ -191,30 +199,60 @@ def _parse(trt: TensorRt, network: Any, messages: Any, onnx: bytes, source: str)
         raise BuildError(f"{source}: its ports are {ports}; expected {(INPUT_NAME, OUTPUT_NAME)}")
 
 
-def _configure(trt: TensorRt, builder: Any, options: BuildOptions) -> Any:
+def configure(trt: TensorRt, builder: Any, options: BuildOptions, precision: str) -> Any:
+    """The builder's configuration.
+
+    Args:
+        trt: Which TensorRT.
+        builder: Its builder.
+        options: How to build.
+        precision: Arithmetic of the file. fp32 is exact, so TF32, which TensorRT allows by default,
+            is off. It stays on for int8, whose few float32 layers lose less by it than the others
+            lose by int8; fp16 and bf16 have no layers that could use it.
+
+    Raises:
+        BuildError: The options don't fit this TensorRT.
+    """
     module, config = trt.module, builder.create_builder_config()
     config.profiling_verbosity = module.ProfilingVerbosity.DETAILED  # for `built_products`
+    if precision == "fp32":
+        config.clear_flag(module.BuilderFlag.TF32)
     for profile in options.profiles:
-        shapes = [
-            (batch, CHANNELS, height, width)
-            for batch, height, width in (profile.smallest, profile.best, profile.largest)
-        ]
-        entry = builder.create_optimization_profile()
-        entry.set_shape(INPUT_NAME, *shapes)
-        config.add_optimization_profile(entry)
+        config.add_optimization_profile(_optimization_profile(builder, profile))
     if options.workspace is not None:
         config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, options.workspace)
     if options.level is not None:
         config.builder_optimization_level = options.level
+    _set_compatibility(trt, config, options)
+    if trt.flavour == "tensorrt-rtx":
+        _set_targets(trt, config, options.targets)
+    elif options.targets:
+        raise BuildError("--target is TensorRT-RTX's; TensorRT builds for the GPU it runs on")
+    return config
+
+
+def _optimization_profile(builder: Any, profile: Profile) -> Any:
+    """TensorRT's form of a profile."""
+    shapes = [
+        (batch, CHANNELS, height, width)
+        for batch, height, width in (profile.smallest, profile.best, profile.largest)
+    ]
+    entry = builder.create_optimization_profile()
+    entry.set_shape(INPUT_NAME, *shapes)
+    return entry
+
+
+def _set_compatibility(trt: TensorRt, config: Any, options: BuildOptions) -> None:
+    """Flags for engines that outlive this GPU or version, which only TensorRT has."""
+    module, asked = trt.module, ""
     if options.version_compatible:
+        asked = "--version-compatible is TensorRT's; rebuild engines for each TensorRT-RTX"
         config.set_flag(module.BuilderFlag.VERSION_COMPATIBLE)
     if options.hardware_compatible:
-        if trt.flavour != "tensorrt":
-            raise BuildError("--hardware-compatible is TensorRT's; TensorRT-RTX has --target")
+        asked = "--hardware-compatible is TensorRT's; TensorRT-RTX has --target"
         config.hardware_compatibility_level = module.HardwareCompatibilityLevel.AMPERE_PLUS
-    if options.targets:
-        _set_targets(trt, config, options.targets)
-    return config
+    if asked and trt.flavour != "tensorrt":
+        raise BuildError(asked)
 
 
 def _timings(trt: TensorRt, config: Any, path: Path) -> Any:
@@ -228,48 +266,17 @@ def _timings(trt: TensorRt, config: Any, path: Path) -> Any:
 
 
 def _set_targets(trt: TensorRt, config: Any, targets: Sequence[str]) -> None:
-    if trt.flavour != "tensorrt-rtx":
-        raise BuildRequestError(
-            "--target is TensorRT-RTX's; TensorRT builds for the GPU it runs on"
-        )
-    known = {
-        name.lower(): getattr(trt.module.ComputeCapability, name)
-        for name in dir(trt.module.ComputeCapability)
-        if _TARGET.fullmatch(name.lower())
-    }
+    """Build for these GPUs, or for the current one.
+
+    Without any, TensorRT-RTX would build for every generation from Ampere on: a larger engine,
+    which does not run on Turing.
+    """
+    kinds = trt.module.ComputeCapability
+    known = {n.lower(): getattr(kinds, n) for n in dir(kinds) if _TARGET.fullmatch(n.lower())}
     unknown = sorted(set(targets) - set(known))
     if unknown:
         raise BuildRequestError(f"no target {', '.join(unknown)}; known: {', '.join(known)}")
-    config.num_compute_capabilities = len(targets)
-    for index, target in enumerate(targets):
-        config.set_compute_capability(known[target], index)
-
-
-def _monitor(module: Any, report: Report) -> Any:
-    """TensorRT's progress monitor: nested phases, told as one share of the whole."""
-
-    class Monitor(module.IProgressMonitor):  # type: ignore[misc]  # chosen at run time
-        def __init__(self) -> None:
-            module.IProgressMonitor.__init__(self)
-            self.cancelled = False
-            self._phases: dict[str, list[int]] = {}
-
-        def phase_start(self, name: str, parent: str | None, steps: int) -> None:  # noqa: ARG002
-            self._phases[name] = [0, max(steps, 1)]
-
-        def step_complete(self, name: str, step: int) -> bool:
-            if name in self._phases:
-                self._phases[name][0] = step + 1
-            self.cancelled = self.cancelled or not report(name, self._share())
-            return not self.cancelled
-
-        def phase_finish(self, name: str) -> None:
-            self._phases.pop(name, None)
-
-        def _share(self) -> float:
-            share = 0.0
-            for done, steps in reversed(self._phases.values()):
-                share = min((done + share) / steps, 1.0)
-            return share
-
-    return Monitor()
+    chosen = [known[target] for target in targets] or [kinds.CURRENT]
+    config.num_compute_capabilities = len(chosen)
+    for index, capability in enumerate(chosen):
+        config.set_compute_capability(capability, index)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from agsr.backend import tells_of_memory
 from agsr.contract import INPUT_NAME, OUTPUT_NAME
 from agsr.engines.cuda import Address, Cuda, Graphs
-from agsr.engines.trt_api import TensorRt, last_error
+from agsr.engines.kernel_cache import KernelFile
+from agsr.engines.trt_api import TensorRt, load_engine
+from agsr.engines.trt_builder import Profile
 from agsr.errors import BackendError
 
 MOST_CALLS = 32
@@ -46,36 +49,63 @@ class _Recorded:
     """Kept as it was when the graph was recorded."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A serialized engine, and what else it takes to run it."""
+
+    content: bytes
+    """The engine."""
+    source: str
+    """Its name, for messages."""
+    profiles: tuple[Profile, ...]
+    """Its optimization profiles."""
+    host_code: bool = False
+    """Whether it is version-compatible, and so contains host code."""
+    kernels: KernelFile | None = None
+    """Where TensorRT-RTX's kernels are cached, if anywhere."""
+
+
 class Executor:
     """A loaded engine on a stream of its own.
 
     Args:
         trt: Which TensorRT.
         cuda: Which GPU layer; its context is current.
-        engine: Serialized engine.
-        source: Its name, for messages.
+        plan: The engine.
 
     Raises:
         BackendError: The engine can't be loaded.
+        MemoryError: There is no memory for its stream.
     """
 
-    def __init__(self, trt: TensorRt, cuda: Cuda, engine: bytes, source: str) -> None:
-        self._trt, self._cuda = trt, cuda
+    def __init__(self, trt: TensorRt, cuda: Cuda, plan: Plan) -> None:
+        self._trt, self._cuda, self._plan = trt, cuda, plan
         self._messages = trt.messages()
-        self._engine: Any = trt.module.Runtime(self._messages).deserialize_cuda_engine(engine)
-        if self._engine is None:
-            reason = last_error(self._messages)
-            raise BackendError(f"{source}: its engine can't be loaded: {reason}")
+        try:
+            self._engine: Any = load_engine(trt, plan.content, host_code=plan.host_code)
+        except BackendError as error:
+            raise BackendError(f"{plan.source}: its engine can't be loaded: {error}") from None
         self._graphs = cuda.graphs if trt.flavour == "tensorrt" else None
         self._scratch = self._scratch_size = 0
-        if self._graphs is not None:
-            self._allocate_scratch(source)
-        self._plain = self._new_context()
-        if self._plain is None:
-            self._free_scratch()
-            raise BackendError(f"{source}: no memory for its engine: {last_error(self._messages)}")
+        self._kernels: Any = None
+        self._known_kernels = b""
         self._calls: OrderedDict[Call, _Recorded | None] = OrderedDict()
-        self.stream = cuda.stream()
+        with ExitStack() as undo:
+            undo.callback(self._free_scratch)
+            self._plain = self._first_context()
+            self.stream = cuda.stream()
+            undo.pop_all()
+
+    def _first_context(self) -> Any:
+        """The context of calls that aren't recorded."""
+        if self._graphs is not None:
+            self._allocate_scratch()
+        started = self._messages.count
+        context = self._new_context()
+        if context is None:
+            reason = self._messages.reason(started)
+            raise BackendError(f"{self._plan.source}: no memory for its engine: {reason}")
+        return context
 
     def enqueue(self, call: Call) -> None:
         """Start an execution: plainly, at the second time recorded too, then replayed.
@@ -97,7 +127,8 @@ class Executor:
         """Give everything on the GPU back. Nothing may be under way."""
         while self._calls:
             self._drop_oldest()
-        self._plain = self._engine = None
+        self._save_kernels()
+        self._plain = self._kernels = self._engine = None
         self._free_scratch()
         self._cuda.destroy_stream(self.stream)
         self.stream = None
@@ -108,6 +139,7 @@ class Executor:
         if self._trt.flavour == "tensorrt-rtx":
             config = engine.create_runtime_config()
             config.cuda_graph_strategy = module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            self._use_kernels(config)
             return engine.create_execution_context(config)
         if not self._scratch:
             return engine.create_execution_context()
@@ -116,6 +148,26 @@ class Executor:
         if context is not None:
             context.set_device_memory(self._scratch, self._scratch_size)
         return context
+
+    def _use_kernels(self, config: Any) -> None:
+        """Let TensorRT-RTX begin with the kernels that are cached, and collect new ones."""
+        if self._plan.kernels is None:
+            return
+        self._kernels = config.create_runtime_cache()
+        self._known_kernels = self._plan.kernels.load()
+        if self._known_kernels and not self._kernels.deserialize(self._known_kernels):
+            _log.info("%s: of no use here, and ignored", self._plan.kernels.path)
+            self._kernels.reset()
+        config.set_runtime_cache(self._kernels)
+
+    def _save_kernels(self) -> None:
+        """Cache the kernels, if any were compiled."""
+        if self._plan.kernels is None or self._kernels is None:
+            return
+        serialized = self._kernels.serialize()
+        kernels = b"" if serialized is None else bytes(memoryview(serialized))
+        if kernels and kernels != self._known_kernels:
+            self._plan.kernels.save(kernels)
 
     def _execute(self, context: Any, call: Call) -> None:
         handle = self._cuda.handle(self.stream)
@@ -129,8 +181,9 @@ class Executor:
         self._submit(context, call, ready)
 
     def _submit(self, context: Any, call: Call, ready: bool = True) -> None:
+        started = self._messages.count
         if not (ready and context.execute_async_v3(self._cuda.handle(self.stream))):
-            reason = last_error(self._messages)
+            reason = self._messages.reason(started)
             error = BackendError(f"TensorRT failed on an input of {call.shape}: {reason}")
             raise MemoryError(reason) if tells_of_memory(error) else error
 
@@ -141,6 +194,7 @@ class Executor:
         """
         context = self._new_context()
         if context is None:
+            _log.info("CUDA graphs are not available: no memory for another context")
             self._graphs = None
             self._execute(self._plain, call)
             return None
@@ -148,7 +202,7 @@ class Executor:
         try:
             graph = graphs.capture(self.stream, lambda: self._submit(context, call))
         except (BackendError, MemoryError) as error:
-            _log.debug("no CUDA graphs: %s", error)
+            _log.info("CUDA graphs are not available: %s", error)
             self._graphs = None
             self._cuda.sync(self.stream)  # the context is still at work, and goes
             return None
@@ -166,12 +220,12 @@ class Executor:
             self._cuda.sync(self.stream)  # it may be under way
             recorded.graphs.destroy(recorded.graph)
 
-    def _allocate_scratch(self, source: str) -> None:
+    def _allocate_scratch(self) -> None:
         self._scratch_size = max(self._engine.device_memory_size_v2, 1)
         try:
             self._scratch = self._cuda.allocate(self._scratch_size)
         except MemoryError as error:
-            raise BackendError(f"{source}: no memory for its engine: {error}") from None
+            raise BackendError(f"{self._plan.source}: no memory for its engine: {error}") from None
 
     def _free_scratch(self) -> None:
         if self._scratch:

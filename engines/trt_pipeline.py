@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from agsr.contract import CHANNELS, SCALE
 from agsr.engines.cuda import Cuda
 from agsr.engines.trt_api import TensorRt
 from agsr.engines.trt_builder import Profile
-from agsr.engines.trt_executor import Call, Executor
+from agsr.engines.trt_executor import Call, Executor, Plan
 from agsr.errors import BackendError
 
 SLOTS = 2
@@ -36,24 +37,24 @@ class Pipeline:
     Args:
         trt: Which TensorRT.
         cuda: Which GPU layer.
-        engine: Serialized engine.
-        profiles: Its optimization profiles.
-        source: Its name, for messages.
+        plan: The engine.
 
     Raises:
         BackendError: The engine can't be loaded.
+        MemoryError: Memory ran out.
     """
 
-    def __init__(
-        self, trt: TensorRt, cuda: Cuda, engine: bytes, profiles: tuple[Profile, ...], source: str
-    ) -> None:
-        self._cuda, self._profiles = cuda, profiles
-        self._executor = Executor(trt, cuda, engine, source)
-        self._in, self._out = cuda.stream(), cuda.stream()
-        self._slots = [_Slot(cuda) for _ in range(SLOTS)]
-        self._resident: list[_Slot] = []
+    def __init__(self, trt: TensorRt, cuda: Cuda, plan: Plan) -> None:
+        self._cuda, self._profiles = cuda, plan.profiles
+        self._open = True
+        with ExitStack() as made:
+            self._executor = Executor(trt, cuda, plan)
+            made.callback(self._executor.release)
+            self._in, self._out = self._stream(made), self._stream(made)
+            self._slots = [_Slot(cuda, made) for _ in range(SLOTS)]
+            self._made = made.pop_all()
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+    def run(self, batches: Iterable[Batch]) -> Generator[Batch, None, None]:
         """Upscale batches in order, a slot for each that is under way.
 
         Raises:
@@ -81,8 +82,7 @@ class Pipeline:
         Raises:
             BackendError: The batch fits no profile, or the GPU failed.
         """
-        slot = _Slot(self._cuda)
-        self._resident.append(slot)
+        slot = _Slot(self._cuda, self._made)
         try:
             fitted = self._submit(slot, lr)
         finally:
@@ -98,15 +98,18 @@ class Pipeline:
     def release(self) -> None:
         """Give everything on the GPU back."""
         self._drain()
-        for slot in (*self._slots, *self._resident):
-            slot.release()
-        self._executor.release()
-        for stream in (self._in, self._out):
-            self._cuda.destroy_stream(stream)
-        self._slots, self._resident, self._in, self._out = [], [], None, None
+        self._open = False
+        self._made.close()
+        self._slots, self._in, self._out = [], None, None
+
+    def _stream(self, made: ExitStack) -> Any:
+        stream = self._cuda.stream()
+        made.callback(self._cuda.destroy_stream, stream)
+        return stream
 
     def _drain(self) -> None:
-        for stream in (self._in, self._executor.stream, self._out):
+        """Wait for all work; after `release` there is none."""
+        for stream in (self._in, self._executor.stream, self._out) if self._open else ():
             self._cuda.sync(stream)
 
     def _submit(self, slot: _Slot, lr: Batch) -> _Fitted:
@@ -149,11 +152,17 @@ class _Fitted:
 
 
 class _Slot:
-    """Buffers and events of one batch under way; buffers grow, and are used again."""
+    """Buffers and events of one batch under way; buffers grow, and are used again.
 
-    def __init__(self, cuda: Cuda) -> None:
+    Args:
+        cuda: Which GPU layer.
+        owner: Gives all of it back when it is closed.
+    """
+
+    def __init__(self, cuda: Cuda, owner: ExitStack) -> None:
         self._cuda = cuda
-        self.copied_in, self.computed, self.copied_out = (cuda.event() for _ in range(3))
+        self.copied_in, self.computed, self.copied_out = (self._event(owner) for _ in range(3))
+        owner.callback(self._release)
         self._buffers = ExitStack()
         self._room = 0
         self.host_in: NDArray[np.float32] = np.empty(0, np.float32)
@@ -175,11 +184,13 @@ class _Slot:
         """The execution of a batch in these buffers."""
         return Call(fitted.profile, fitted.shape, self.device_in, self.device_out)
 
-    def release(self) -> None:
-        """Give buffers and events back."""
+    def _event(self, owner: ExitStack) -> Any:
+        event = self._cuda.event()
+        owner.callback(self._cuda.destroy_event, event)
+        return event
+
+    def _release(self) -> None:
         self._release_buffers()
-        for event in (self.copied_in, self.computed, self.copied_out):
-            self._cuda.destroy_event(event)
         self.copied_in = self.computed = self.copied_out = None
 
     def _release_buffers(self) -> None:

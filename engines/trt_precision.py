@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from agsr.contract import ModelMetadata, Precision
-from agsr.engines.trt_api import TensorRt, last_error
-from agsr.errors import BuildError
+from agsr.engines.trt_api import TensorRt, load_engine
+from agsr.errors import BackendError, BuildError
 
 PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
 """Kinds of parsed layers that multiply."""
@@ -71,13 +71,16 @@ def check_parsed(
         )
 
 
-def built_products(trt: TensorRt, engine: bytes, source: str) -> dict[str, int]:
+def built_products(
+    trt: TensorRt, engine: bytes, source: str, *, host_code: bool = False
+) -> dict[str, int]:
     """Types of a built engine's convolutions, and how many there are of each.
 
     Args:
         trt: Which TensorRT.
         engine: Serialized engine for this machine's GPU, built with detailed verbosity.
         source: Its name, for messages.
+        host_code: Whether the engine is version-compatible, see `load_engine`.
 
     Returns:
         Like ``{"HALF": 63}``. Empty if the engine doesn't tell: TensorRT may fuse convolutions into
@@ -86,13 +89,12 @@ def built_products(trt: TensorRt, engine: bytes, source: str) -> dict[str, int]:
     Raises:
         BuildError: The engine can't be loaded.
     """
-    messages = trt.messages()
-    loaded = trt.module.Runtime(messages).deserialize_cuda_engine(engine)
-    if loaded is None:
+    try:
+        loaded = load_engine(trt, engine, host_code=host_code)
+    except BackendError as error:
         raise BuildError(
-            f"{source}: its engine was built, but can't be loaded on this GPU: "
-            f"{last_error(messages)}"
-        )
+            f"{source}: its engine was built, but can't be loaded on this GPU: {error}"
+        ) from None
     inspector = loaded.create_engine_inspector()
     told = inspector.get_engine_information(trt.module.LayerInformationFormat.JSON)
     try:

@@ -208,6 +208,7 @@ class FakeContext:
     def execute_async_v3(self, stream: int) -> bool:
         assert self.scratch is not None, "no scratch memory was set"
         self.engine.shapes.append(self.shape)
+        self.engine.compile(self.shape)
         graphs = self.cuda.graphs
         recorded = graphs is not None and graphs.recording is not None
         assert not recorded or self.settled == self.changes, "recorded before shapes were settled"
@@ -228,6 +229,40 @@ class FakeContext:
         return work
 
 
+class FakeKernels:
+    """TensorRT-RTX's runtime cache: a line of text for each shape whose kernels are compiled."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.read: list[bytes] = []
+
+    def deserialize(self, content: bytes) -> bool:
+        self.read.append(content)
+        self.lines = content.splitlines()
+        return content.startswith(b"kernel")
+
+    def reset(self) -> None:
+        self.lines = []
+
+    def serialize(self) -> bytes:
+        return b"\n".join(self.lines)
+
+
+class FakeRuntimeConfig:
+    """How TensorRT-RTX runs an engine."""
+
+    cuda_graph_strategy = "disabled"
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self._engine = engine
+
+    def create_runtime_cache(self) -> FakeKernels:
+        return FakeKernels()
+
+    def set_runtime_cache(self, kernels: FakeKernels) -> None:
+        self._engine.kernels = kernels
+
+
 class FakeEngine:
     """Makes contexts, and knows every execution."""
 
@@ -240,9 +275,18 @@ class FakeEngine:
         self.shapes: list[tuple[int, ...]] = []
         self.fails = False
         self.most_contexts = 1000
+        self.kernels: FakeKernels | None = None
+        self.host_code_allowed = False
+        self.compiled = 0
 
     def create_runtime_config(self) -> Any:
-        return SimpleNamespace(cuda_graph_strategy="disabled")
+        return FakeRuntimeConfig(self)
+
+    def compile(self, shape: tuple[int, ...]) -> None:
+        kernel = f"kernel {shape}".encode()
+        if self.kernels is not None and kernel not in self.kernels.lines:
+            self.compiled += 1
+            self.kernels.lines.append(kernel)
 
     def create_execution_context(self, how: Any = None) -> FakeContext | None:
         if len(self.contexts) >= self.most_contexts:
@@ -255,13 +299,18 @@ class FakeEngine:
 def fake_module(engine: FakeEngine) -> Any:
     """What the backend uses of TensorRT's module; its only engine is ``b"engine"``."""
 
-    def deserialize(content: bytes) -> FakeEngine:
-        assert content == b"engine"
-        return engine
+    class Runtime:
+        def __init__(self, _: Any) -> None:
+            self.engine_host_code_allowed = False
+
+        def deserialize_cuda_engine(self, content: bytes) -> FakeEngine:
+            assert content == b"engine"
+            engine.host_code_allowed = self.engine_host_code_allowed
+            return engine
 
     return SimpleNamespace(
         __version__="11.4",
-        Runtime=lambda _: SimpleNamespace(deserialize_cuda_engine=deserialize),
+        Runtime=Runtime,
         ExecutionContextAllocationStrategy=SimpleNamespace(USER_MANAGED="user managed"),
         CudaGraphStrategy=SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole graph"),
     )

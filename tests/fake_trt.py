@@ -26,6 +26,18 @@ SMALL = BuildOptions(profiles=(Profile((1, 8, 8), (1, 16, 16), (2, 24, 32)),))
 Make = Callable[..., TrtBackend]
 
 
+class Messages:
+    """Stands in for TensorRT's logger: one error, as if it had just happened."""
+
+    count = 0
+
+    def __init__(self, error: str) -> None:
+        self._error = error
+
+    def reason(self, _since: int) -> str:
+        return self._error
+
+
 def maker(
     cuda: FakeCuda, engine: FakeEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Make:
@@ -39,11 +51,8 @@ def maker(
         )
         return b"engine", facts
 
-    class Messages:
-        errors = ("out of\n memory",)
-
     monkeypatch.setattr(trt_backend, "build_engine", build)
-    monkeypatch.setattr(TensorRt, "messages", lambda _: Messages())
+    monkeypatch.setattr(TensorRt, "messages", lambda _: Messages("out of memory"))
 
     def make_backend(
         options: BuildOptions = SMALL, path: Path = model, flavour: Flavour = "tensorrt"

@@ -80,6 +80,7 @@ def test_an_engine_is_built_once(cache: EngineCache, builder: Builder) -> None:
         {"gpu": "GeForce RTX 5090"},
         {"capability": "12.0"},
         {"driver": "13.1"},
+        {"builder": IDENTITY.builder - 1},
     ],
 )
 def test_whatever_an_engine_depends_on_makes_another(

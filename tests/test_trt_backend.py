@@ -6,18 +6,22 @@ import hashlib
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT
-from fake_gpu import FakeCuda, FakeEngine
+from fake_gpu import FakeCuda, FakeEngine, fake_module
 from fake_trt import METADATA, SMALL, Make, batches, maker, repeated
 from numpy.typing import NDArray
 
-from agsr.engines import engine_file
+from agsr.contract import Precision
+from agsr.engines import engine_file, trt_backend
+from agsr.engines.engine_cache import EngineCache
 from agsr.engines.select import open_backend
+from agsr.engines.trt_api import TensorRt
+from agsr.engines.trt_backend import TrtBackend
 from agsr.engines.trt_builder import BuildOptions, Profile
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ModelError
@@ -123,21 +127,90 @@ def test_what_runs_is_told(make: Make) -> None:
     assert (info.precision, info.steps, info.receptive_radius) == ("fp16", 4, 3)
 
 
-def test_an_engine_file_is_run_as_it_was_built(make: Make, tmp_path: Path) -> None:
-    path = tmp_path / "made.engine"
-    facts = {
-        "metadata": asdict(METADATA),
-        "options": {"profiles": [{"smallest": [1, 8, 8], "best": [1, 8, 8], "largest": [1, 9, 9]}]},
+def _engine_file(path: Path, precision: Precision = "fp16", **facts: object) -> Path:
+    """An engine file with its sidecar; options and facts of its report as given."""
+    profile = {"smallest": [1, 8, 8], "best": [1, 8, 8], "largest": [1, 9, 9]}
+    report = {
+        "metadata": asdict(replace(METADATA, precision=precision)),
+        "options": {"profiles": [profile], "version_compatible": facts.pop("compatible", False)},
+        **facts,
     }
     sidecar = {
         "format": engine_file.FORMAT,
         "sha256": hashlib.sha256(b"engine").hexdigest(),
-        "report": facts,
+        "report": report,
     }
     path.write_bytes(b"engine")
+    path.with_name(path.name + ".json").write_text(json.dumps(sidecar))
+    return path
+
+
+@pytest.mark.parametrize("compatible", [True, False])
+def test_only_version_compatible_engines_may_run_host_code(
+    make: Make, engine: FakeEngine, tmp_path: Path, compatible: bool
+) -> None:
+    path = _engine_file(tmp_path / "made.engine", compatible=compatible)
+    make(path=path).close()
+    assert engine.host_code_allowed is compatible
+
+
+@pytest.mark.parametrize(
+    ("precision", "facts", "warned"),
+    [
+        ("fp32", {}, True),
+        ("fp32", {"tf32": True}, True),
+        ("fp32", {"tf32": False}, False),
+        ("fp16", {}, False),
+        ("int8", {"tf32": True}, False),
+    ],
+)
+def test_an_fp32_engine_that_may_compute_in_tf32_is_reported(
+    make: Make,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    precision: Precision,
+    facts: dict[str, object],
+    warned: bool,
+) -> None:
+    make(path=_engine_file(tmp_path / "made.engine", precision, **facts)).close()
+    assert ("may compute in TF32; rebuild it with: agsr build" in caplog.text) is warned
+
+
+def test_each_gpu_has_its_own_engine(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(FakeCuda):
+        gpu, capability = "Other GPU", "9.0"
+
+    opened: list[int] = []
+    gpus = [FakeCuda(), Other()]
+    maker(gpus[0], engine, tmp_path, monkeypatch)
+    monkeypatch.setattr(trt_backend, "check_driver", lambda: None)
+    monkeypatch.setattr(trt_backend, "open_cuda", lambda i: (opened.append(i), gpus[i])[1])
+    for index in (0, 1, 1):
+        backend = TrtBackend(
+            tmp_path / "model.onnx",
+            options=SMALL,
+            cache=EngineCache(tmp_path / "cache"),
+            trt=TensorRt(fake_module(engine), "tensorrt"),
+            device=index,
+        )
+        backend.close()
+        assert backend.info.device.startswith("cuda:1 Other GPU (" if index else "Fake GPU (")
+    assert opened == [0, 1, 1]
+    known = EngineCache(tmp_path / "cache").entries()
+    gpu_names = sorted(json.loads(entry.sidecar["identity"])["gpu"] for entry in known)
+    assert gpu_names == ["Fake GPU", "Other GPU"]
+
+
+def test_an_engine_file_is_run_as_it_was_built(make: Make, tmp_path: Path) -> None:
+    path = _engine_file(tmp_path / "made.engine")
+    sidecar = path.with_name("made.engine.json")
+    told = sidecar.read_text()
+    sidecar.unlink()
     with pytest.raises(ModelError, match=r"made\.engine\.json: No such file"):
         make(path=path)
-    path.with_name("made.engine.json").write_text(json.dumps(sidecar))
+    sidecar.write_text(told)
     (lr,) = batches((1, 9, 9))
     with make(path=path) as backend:
         np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
@@ -149,7 +222,7 @@ def test_an_engine_file_is_run_as_it_was_built(make: Make, tmp_path: Path) -> No
         open_backend("ort", str(path))
 
 
-def test_without_a_driver_one_line_says_so_at_once(tmp_path: Path) -> None:
+def test_without_a_driver_one_line_says_so_before_anything_large_is_loaded(tmp_path: Path) -> None:
     code = (
         "import sys; from types import SimpleNamespace; import agsr.engines.cuda as cuda\n"
         "def absent(name): raise OSError(name)\n"
@@ -182,7 +255,7 @@ def test_without_tensorrt_the_command_that_installs_it_is_named(tmp_path: Path) 
 
 
 def test_options_of_other_backends_are_refused() -> None:
-    with pytest.raises(BackendError, match="--threads does not belong to the backend 'trt'"):
-        open_backend("trt", threads=2)
+    with pytest.raises(BackendError, match="--provider does not belong to the backend 'trt'"):
+        open_backend("trt", provider="cpu")
     with pytest.raises(BackendError, match=r"no precision named .fp8."):
         open_backend("trt", precision="fp8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from agsr.checkpoint import Checkpoint
 from agsr.cli import main
 from agsr.cli_build import Target
 from agsr.contract import ModelMetadata
-from agsr.engines.trt_api import TensorRt, load_tensorrt
-from agsr.engines.trt_builder import BuildOptions, Profile, build_engine
-from agsr.errors import BuildError, MissingDependencyError, ModelError
+from agsr.engines.trt_api import TensorRt, load_engine, load_tensorrt
+from agsr.engines.trt_builder import BuildOptions, Profile, build_engine, configure
+from agsr.errors import BackendError, BuildError, MissingDependencyError, ModelError
 from agsr.export import export_onnx
 
 ADA = BuildOptions(targets=("sm89",))
@@ -50,6 +51,51 @@ def test_an_fp32_file_becomes_an_fp32_engine(
 ) -> None:
     _, report = build_engine(trt, onnx_file(1).read_bytes(), "full", ADA)
     assert report.products().keys() == {"FLOAT"}
+    assert report.tf32 is False
+    assert report.to_dict()["tf32"] is False
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("int8", True)])
+def test_fp32_is_exact_while_int8_may_use_tf32(trt: TensorRt, precision: str, tf32: bool) -> None:
+    builder = trt.module.Builder(trt.messages())
+    config = configure(trt, builder, ADA, precision)
+    assert config.get_flag(trt.module.BuilderFlag.TF32) is tf32
+
+
+def test_without_a_target_the_engine_is_for_this_gpu(trt: TensorRt) -> None:
+    builder, kinds = trt.module.Builder(trt.messages()), trt.module.ComputeCapability
+    for targets, expected in (
+        ((), [kinds.CURRENT]),
+        (("sm75",), [kinds.SM75]),
+        (("sm89", "sm120"), [kinds.SM89, kinds.SM120]),
+    ):
+        config = configure(trt, builder, BuildOptions(targets=targets), "fp16")
+        count = config.num_compute_capabilities
+        assert [config.get_compute_capability(index) for index in range(count)] == expected
+
+
+def test_errors_name_their_own_cause_each_time(trt: TensorRt) -> None:
+    """TensorRT uses the first logger of a process for all its objects."""
+    assert load_tensorrt().messages() is trt.messages()
+    for content in (b"garbage", b"more garbage", b"x" * 1000):
+        before = trt.messages().count
+        with pytest.raises(BackendError) as caught:
+            load_engine(trt, content, host_code=False)
+        assert trt.messages().count > before
+        assert str(caught.value) not in ("", "no reason given")
+    assert trt.messages().reason(trt.messages().count) == "no reason given"
+
+
+def test_an_error_of_this_thread_comes_before_those_of_others(trt: TensorRt) -> None:
+    messages, error = trt.messages(), trt.module.ILogger.ERROR
+    started = messages.count
+    messages.log(error, "mine,\n  on two lines")
+    other = threading.Thread(target=messages.log, args=(error, "another's"))
+    other.start()
+    other.join()
+    messages.log(trt.module.ILogger.WARNING, "a warning")
+    assert messages.reason(started) == "mine, on two lines"
+    assert messages.reason(started + 1) == "another's"
 
 
 def test_progress_rises_to_the_end(trt: TensorRt, half: Path) -> None:
@@ -109,6 +155,8 @@ def test_what_only_the_other_tensorrt_has_is_said(trt: TensorRt, half: Path) -> 
         build_engine(trt, content, "half", BuildOptions(targets=("sm90",)))
     with pytest.raises(BuildError, match="--hardware-compatible is TensorRT's"):
         build_engine(trt, content, "half", BuildOptions(hardware_compatible=True))
+    with pytest.raises(BuildError, match="--version-compatible is TensorRT's"):
+        build_engine(trt, content, "half", BuildOptions(version_compatible=True))
     with pytest.raises(BuildError, match="times nothing while building"):
         build_engine(trt, content, "half", ADA, timing_cache=Path("times"))
 

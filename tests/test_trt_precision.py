@@ -110,9 +110,13 @@ def test_an_engine_that_cannot_be_loaded_is_an_error() -> None:
 @pytest.fixture
 def built_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds for SM89 what is built for "this machine's GPU"."""
-    configure = trt_builder._configure
+    configure = trt_builder.configure
     ada = BuildOptions(targets=("sm89",))
-    monkeypatch.setattr(trt_builder, "_configure", lambda trt, made, _: configure(trt, made, ada))
+
+    def for_ada(trt: Any, builder: Any, _: BuildOptions, precision: str) -> Any:
+        return configure(trt, builder, ada, precision)
+
+    monkeypatch.setattr(trt_builder, "configure", for_ada)
 
 
 @pytest.mark.usefixtures("built_here")

@@ -1,0 +1,151 @@
+"""What a TensorRT backend holds on the GPU is given back, whatever becomes of the backend."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from fake_gpu import FakeCuda, FakeEngine
+from fake_trt import Make, batches, maker, repeated
+
+from agsr.backend import Batch
+from agsr.engines import upscaler as upscaler_module
+from agsr.engines.trt_backend import TrtBackend
+from agsr.engines.upscaler import Upscaler
+from agsr.errors import BackendError
+
+
+@pytest.fixture
+def cuda() -> FakeCuda:
+    return FakeCuda()
+
+
+@pytest.fixture
+def engine(cuda: FakeCuda) -> FakeEngine:
+    return FakeEngine(cuda)
+
+
+@pytest.fixture
+def make(
+    cuda: FakeCuda, engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Make:
+    return maker(cuda, engine, tmp_path, monkeypatch)
+
+
+def _held(cuda: FakeCuda) -> dict[str, int]:
+    assert cuda.graphs is not None
+    return {
+        "memory": len(cuda.memory),
+        "streams": len(cuda.streams),
+        "events": len(cuda.events),
+        "graphs": len(cuda.graphs.graphs),
+        "pinned": cuda.pinned_arrays,
+        "contexts": cuda.depth,
+    }
+
+
+SHAPES = [(1, 8, 8), (1, 9, 9)] * 2
+NOTHING = dict.fromkeys(("memory", "streams", "events", "graphs", "pinned", "contexts"), 0)
+
+
+def _failing(call: Callable[[], object], good: int) -> Callable[[], object]:
+    left = [good]
+
+    def fail_late() -> object:
+        left[0] -= 1
+        if left[0] < 0:
+            raise BackendError("CUDA: cudaErrorUnknown")
+        return call()
+
+    return fail_late
+
+
+@pytest.mark.parametrize(
+    ("call", "good"), [("stream", 0), ("stream", 1), ("stream", 2), ("event", 0), ("event", 4)]
+)
+def test_a_backend_that_fails_to_open_leaves_nothing(
+    make: Make, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, call: str, good: int
+) -> None:
+    monkeypatch.setattr(cuda, call, _failing(getattr(cuda, call), good))
+    with pytest.raises(BackendError, match="cudaErrorUnknown"):
+        make()
+    assert _held(cuda) == NOTHING
+
+
+def test_a_backend_that_is_dropped_gives_everything_back(make: Make, cuda: FakeCuda) -> None:
+    backend = make()
+    for _ in range(3):
+        list(backend.upscale_many(batches((1, 8, 8), (1, 9, 9))))
+    run = backend.resident(next(batches((1, 8, 8))))
+    run()
+    assert _held(cuda)["graphs"]
+    del backend, run
+    gc.collect()
+    assert _held(cuda) == NOTHING
+
+
+def test_an_upscaler_that_is_dropped_gives_everything_back(
+    make: Make, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backends: list[TrtBackend] = []
+
+    def opened(*_: object, **__: object) -> TrtBackend:
+        backends.append(make())
+        return backends[-1]
+
+    monkeypatch.setattr(upscaler_module, "open_backend", opened)
+    upscaler = Upscaler()
+    upscaler(np.zeros((9, 9, 3), np.uint8))
+    del upscaler
+    gc.collect()
+    assert _held(cuda) == NOTHING
+    with pytest.raises(BackendError, match="this backend is closed"):
+        backends[0].upscale(next(batches((1, 8, 8))))
+
+
+def test_others_have_their_own_gpu_current_between_results(make: Make, cuda: FakeCuda) -> None:
+    depths: list[int] = []
+
+    def given() -> Iterator[Batch]:
+        for lr in batches(*SHAPES):
+            depths.append(cuda.depth)
+            yield lr
+
+    with make() as backend:
+        for lr, sr in zip(
+            batches(*[(1, 8, 8), (1, 9, 9)] * 2), backend.upscale_many(given()), strict=True
+        ):
+            np.testing.assert_array_equal(sr, repeated(lr))
+            depths.append(cuda.depth)
+    assert depths == [0] * 8
+
+
+LEFT_OPEN = """
+import atexit, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import pytest
+from fake_gpu import FakeCuda, FakeEngine
+from fake_trt import batches, maker
+
+cuda = FakeCuda()
+atexit.register(lambda: print(len(cuda.memory), len(cuda.streams), cuda.depth))
+backend = maker(cuda, FakeEngine(cuda), Path({folder!r}), pytest.MonkeyPatch())()
+results = backend.upscale_many(batches((1, 8, 8), (1, 9, 9), (1, 8, 8), (1, 9, 9)))
+next(results)
+"""
+
+
+def test_a_generator_that_is_left_open_does_not_disturb_the_end_of_the_process(
+    tmp_path: Path,
+) -> None:
+    code = LEFT_OPEN.format(tests=str(ROOT / "tests"), folder=str(tmp_path))
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0 0 0\n", "")
