@@ -134,3 +134,28 @@ def test_links_between_documents_lead_somewhere(name: str) -> None:
         for target in re.findall(r"\]\(([^)#\s]+)", document.read_text()):
             if "://" not in target:
                 assert (document.parent / target).exists(), f"{document}: {target}"
+
+
+GPU_MACHINE = """
+import functools, importlib.machinery, sys
+import pytest
+
+find = importlib.machinery.PathFinder.find_spec
+
+def find_spec(name, path=None, target=None):
+    return None if name.partition(".")[0] in {absent!r} else find(name, path, target)
+
+importlib.machinery.PathFinder.find_spec = functools.partial(find_spec)
+sys.exit(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "tests/test_gpu.py"]))
+"""
+"""Collects the GPU tests as on a machine with few packages."""
+
+
+def test_gpu_tests_are_collected_where_few_packages_are_installed() -> None:
+    absent = ["av", "pooch", "pyvips", "tritonclient", "tensorrt", "tensorrt_rtx", "openvino"]
+    absent += ["pycuda", "tifffile", "matplotlib", "filelock", "pillow_heif", "selenium"]
+    command = [sys.executable, "-c", GPU_MACHINE.format(absent=absent)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for part in ("captured_copy", "free_memory", "[cuda.bindings]", "[pycuda]", "[torch-options0"):
+        assert part in done.stdout
