@@ -78,9 +78,9 @@ class Target(click.ParamType):  # type: ignore[type-arg]  # not generic before c
     "targets",
     type=Target(),
     multiple=True,
-    help="RTX GPUs to build for, like sm89 or rtx4090.",
+    help="RTX GPUs to build for, like sm89 or rtx4090. [this one]",
 )
-@click.option("--version-compatible", is_flag=True, help="Later versions of TensorRT can run it.")
+@click.option("--version-compatible", is_flag=True, help="Later versions can run it (TensorRT).")
 @click.option("--hardware-compatible", is_flag=True, help="Later GPUs can run it (TensorRT).")
 @click.option("--timing-cache", type=FilePath, help="File of layer times to use (TensorRT).")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")

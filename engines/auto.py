@@ -190,7 +190,7 @@ def _has_driver() -> bool:
 
 
 def _has_cuda(torch: ModuleSpec | None) -> bool:
-    """Whether an installed torch is built with CUDA, read off its files: to import it takes long.
+    """Whether an installed torch is built with CUDA, read off its files: importing it is slow.
 
     True where its files are elsewhere, as those of system packages are; opening it shows then.
     """

@@ -98,8 +98,8 @@ FAULTS = (
 
 def explained(message: str) -> str:
     """A message about the GPU, with advice where the fault is a known one."""
-    said = message.lower()
+    text = message.lower()
     for fault in FAULTS:
-        if any(sign in said for sign in fault.signs):
+        if any(sign in text for sign in fault.signs):
             return f"{message}: {fault.advice}"
     return message

@@ -7,6 +7,7 @@ that was asked for.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import io
 import logging
@@ -27,6 +28,9 @@ _NO_KERNEL = "a bf16 graph runs on --backend openvino or trt"
 _log = logging.getLogger(__name__)
 _GPU_FAULTS = ("cuda failure", "cuda error", "cudnn", "cublas", "libcu", "no cuda-capable")
 """Parts of messages, lower case, that blame the GPU or its libraries, not the file."""
+
+_ON_CPU = "assigned to the default CPU EP"
+"""Part of ONNX Runtime's message where a session would need the CPU, too."""
 
 _QUIET = 4  # ONNX Runtime's severity "fatal": its errors are raised, there is no need to print them
 
@@ -169,6 +173,8 @@ def _session(ort: Any, path: Path, name: str, options: Any, **arguments: Any) ->
             raise BackendError(
                 f"ONNX Runtime can't use '{name}' here: {explained(reason)}"
             ) from None
+        if _ON_CPU in str(error):
+            _check_provider(ort, path, name, options, **arguments)
         hint = f"; {_NO_KERNEL}" if "NOT_IMPLEMENTED" in reason else ""
         raise ModelError(
             f"{path}: ONNX Runtime can't load it on '{name}': {reason}{hint}"
@@ -177,6 +183,34 @@ def _session(ort: Any, path: Path, name: str, options: Any, **arguments: Any) ->
         got = ", ".join(session.get_providers())
         raise BackendError(f"asked for provider '{name}', but ONNX Runtime fell back to {got}")
     return session
+
+
+def _check_provider(ort: Any, path: Path, name: str, options: Any, **arguments: Any) -> None:
+    """Distinguish a provider that ONNX Runtime could not load from a graph it can't run alone.
+
+    Raises:
+        BackendError: It was not loaded.
+    """
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "0")
+    session = ort.InferenceSession(str(path), options, enable_fallback=0, **arguments)
+    if PROVIDERS[name].ort_name not in session.get_providers():
+        cause = _missing_library(ort, name) or "the libraries of its GPU are missing, or don't fit"
+        raise BackendError(
+            f"ONNX Runtime can't load '{name}' here: {cause}; "
+            f"add them with: {PROVIDERS[name].install}"
+        )
+
+
+def _missing_library(ort: Any, name: str) -> str:
+    """The system's message about the first library that a provider lacks; empty if none does."""
+    folder = Path(ort.__file__).parent / "capi"
+    path = next(folder.glob(f"*onnxruntime_providers_{name}.*"), None)
+    try:
+        ctypes.CDLL(str(path)) if path else None
+    except OSError as error:
+        reason = first_line(error)
+        return reason if "cannot open shared object" in reason else ""
+    return ""
 
 
 def _plugin(provider: Provider) -> Any | None:

@@ -51,7 +51,7 @@ class _Recorded:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A serialized engine, and what else it takes to run it."""
+    """A serialized engine, and what else running it requires."""
 
     content: bytes
     """The engine."""
@@ -164,7 +164,11 @@ class Executor:
         """Cache the kernels, if any were compiled."""
         if self._plan.kernels is None or self._kernels is None:
             return
-        serialized = self._kernels.serialize()
+        try:
+            serialized = self._kernels.serialize()
+        except RuntimeError as error:  # what else is held is given back all the same
+            _log.info("kernels are not cached: %s", error)
+            return
         kernels = b"" if serialized is None else bytes(memoryview(serialized))
         if kernels and kernels != self._known_kernels:
             self._plan.kernels.save(kernels)

@@ -136,6 +136,48 @@ def test_what_the_gpu_lacks_is_the_message_and_stdout_stays_clean(
     assert capsys.readouterr().out == ""
 
 
+UNLOADED = "This session contains graph nodes that are assigned to the default CPU EP, but fallback"
+
+
+@pytest.mark.parametrize(
+    ("library", "cause"),
+    [
+        (b"", "the libraries of its GPU are missing"),
+        (None, "libnowhere.so.13: cannot open shared object file"),
+    ],
+)
+def test_a_provider_that_is_not_loaded_differs_from_a_graph_that_it_cannot_run(
+    use: Callable[[Any], Any],
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    library: bytes | None,
+    cause: str,
+) -> None:
+    loaded: list[str] = []
+
+    class Unloaded(Runtime):
+        def InferenceSession(self, _: str, __: Any, **arguments: Any) -> Any:  # noqa: N802
+            self.calls.append(("session", arguments))
+            if sum(call[0] == "session" for call in self.calls) % 2:
+                raise RuntimeError(UNLOADED)
+            return SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider", *loaded])
+
+    def load(name: str) -> None:
+        assert Path(name).name == "libonnxruntime_providers_cuda.so"
+        raise OSError(cause if library is None else "undefined symbol: Provider_GetHost")
+
+    (path.parent / "capi").mkdir()
+    (path.parent / "capi" / "libonnxruntime_providers_cuda.so").touch()
+    ort = use(Unloaded())
+    ort.__file__ = str(path.parent / "__init__.py")
+    monkeypatch.setattr(ort_session.ctypes, "CDLL", load)
+    with pytest.raises(BackendError, match=rf"can't load 'cuda' here: {cause}.*'agsr\[gpu\]'"):
+        open_session(path, "cuda")
+    loaded.append("CUDAExecutionProvider")
+    with pytest.raises(ModelError, match="default CPU EP"):
+        open_session(path, "cuda")
+
+
 def test_a_file_that_is_at_fault_is_a_model_error_on_a_gpu_too(
     use: Callable[[Any], Any], path: Path
 ) -> None:
