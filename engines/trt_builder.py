@@ -227,7 +227,9 @@ def configure(trt: TensorRt, builder: Any, options: BuildOptions, precision: str
     if trt.flavour == "tensorrt-rtx":
         _set_targets(trt, config, options.targets)
     elif options.targets:
-        raise BuildError("--target is TensorRT-RTX's; TensorRT builds for the GPU it runs on")
+        raise BuildRequestError(
+            "--target is TensorRT-RTX's; TensorRT builds for the GPU it runs on"
+        )
     return config
 
 

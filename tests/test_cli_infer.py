@@ -173,7 +173,7 @@ def test_the_output_is_a_file_by_its_ending_and_a_folder_by_its_slash(
 @pytest.mark.usefixtures("photos")
 def test_an_output_that_is_neither_says_how_to_name_a_folder() -> None:
     result = _infer("a.png", "-o", "v1.5")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "can't write .5; expected one of .png" in result.stderr
     assert result.stderr.endswith("or v1.5/, if that is to be a folder\n")
 

@@ -81,7 +81,7 @@ def test_images_and_videos_do_not_become_one_another(
     monkeypatch.chdir(tmp_path)
     Path(source).touch()
     done = CliRunner().invoke(main, ["infer", source, "-o", target])
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert message in done.stderr
 
 
