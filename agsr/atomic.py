@@ -1,8 +1,9 @@
-"""Files that appear under their name only when they are complete.
+"""Files and folders that appear under their name only when they are complete.
 
-Until then they are ``.agsr-*.part`` beside it, locked by the process that writes them. The lock
-ends with the process, however that ends: so what a killed one left is told from what another one is
-writing, and removed by the next that writes into the folder.
+Until then they are ``.agsr-*.part`` (folders ``.agsr-*.folder``) beside it, locked by the process
+that writes them. The lock ends with the process, so the next process that writes into the folder
+can distinguish what a killed one left, which it removes, from what another one is writing. What a
+new file takes over from the one it replaces is decided by `agsr.replaced`.
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from agsr.replaced import Replaced, final_path
+
 _PART = re.compile(r"\.agsr-[0-9a-f]{16}\.part")
+_FOLDER = re.compile(r"\.agsr-[0-9a-f]{16}\.folder")
 _DAY = 86_400  # seconds
 
 
@@ -26,43 +32,117 @@ def complete_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
 
     An existing file is replaced only then. If the block or the rename fails, nothing is left.
-    Missing parent folders are made.
+    Missing parent folders are made. A link is followed, so the file it points to is replaced, and
+    the new file has the mode and owner of the old one. What is no regular file, such as
+    ``/dev/null`` or a pipe, is not replaced but written to.
 
     Raises:
-        OSError: The folder can't be written, or ``path`` is a folder.
+        OSError: The folder can't be written, ``path`` is a folder or write-protected, or a link
+            leads nowhere.
     """
     _check_no_folder(path)
+    if _is_stream(path):
+        with _streamed(path) as temporary:
+            yield temporary
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _part(path.parent) as temporary:
+    final = final_path(path)
+    replaced = Replaced.at(final)
+    with _part(final.parent) as temporary:
+        if replaced is not None:
+            temporary.chmod(0o600)  # nobody may read it who could not read the old file
         yield temporary
         _flush(temporary)
-        temporary.replace(path)
+        if replaced is not None:
+            replaced.hand_over(temporary)
+        temporary.replace(final)
+
+
+@contextmanager
+def complete_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; rename it to ``path`` if the block succeeds.
+
+    If the block or the rename fails, nothing is left. Missing parent folders are made.
+
+    Raises:
+        OSError: The parent can't be written, or ``path`` exists and is not an empty folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(path.parent)
+    temporary = _name(path.parent, "folder")
+    temporary.mkdir()
+    try:
+        with _locked_folder(temporary):
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _flush(file)
+            temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_writable(path: Path) -> None:
     """Find out before long work whether `complete_file` will be able to begin; makes no folder.
 
     Raises:
-        OSError: The folder can't be written, or ``path`` is a folder or too long.
+        OSError: The folder can't be written, ``path`` is a folder, write-protected or too long, or
+            a link leads nowhere.
     """
     _check_no_folder(path)
+    if _is_stream(path):
+        return
     with suppress(FileNotFoundError, NotADirectoryError):
-        path.lstat()  # tells of a name that is too long
-    folder = existing_folder(path)
+        path.lstat()  # raises if a name is too long
+    final = final_path(path)
+    Replaced.at(final)
+    folder = existing_folder(final)
     if not folder.is_dir():
         raise NotADirectoryError(20, "Not a directory", str(folder))
     with _part(folder):
         pass
 
 
+def check_new_folder(path: Path) -> None:
+    """Find out before long work whether `complete_folder` will be able to begin; makes no folder.
+
+    Raises:
+        OSError: The parent can't be written, or ``path`` exists.
+    """
+    if path.exists() or path.is_symlink():
+        raise FileExistsError(17, "File exists", str(path))
+    check_writable(path)
+
+
 def existing_folder(path: Path) -> Path:
-    """The lowest folder above a path that is there already; it may turn out to be a file."""
-    return next(parent for parent in path.parents if parent.exists())
+    """Return the lowest existing folder above a path, links followed; it may be a file.
+
+    Raises:
+        OSError: A link leads nowhere.
+    """
+    return next(parent for parent in final_path(path).parents if parent.exists())
 
 
 def _check_no_folder(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(21, "Is a directory", str(path))
+
+
+def _is_stream(path: Path) -> bool:
+    """Return True for what can be written to, but not replaced: devices and pipes."""
+    if path.parent == Path("/dev") or path.parent.name == "fd":
+        return path.exists()  # /dev/stdout may be a file, which the caller's shell has opened
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+@contextmanager
+def _streamed(path: Path) -> Iterator[Path]:
+    """Yield a temporary file whose content is copied to a device or a pipe at the end."""
+    with tempfile.TemporaryDirectory(prefix="agsr-") as folder:
+        temporary = Path(folder) / path.name
+        yield temporary
+        with temporary.open("rb") as source, path.open("ab", buffering=0) as sink:
+            shutil.copyfileobj(source, sink)
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -73,9 +153,12 @@ def remove_abandoned(folder: Path) -> None:
 @cache
 def _remove_abandoned(folder: Path) -> None:
     with suppress(OSError):  # it can't be listed
-        for path in [entry for entry in folder.iterdir() if _PART.fullmatch(entry.name)]:
+        for path in list(folder.iterdir()):
             with suppress(OSError):  # gone meanwhile, or somebody else's
-                _remove_if_abandoned(path)
+                if _PART.fullmatch(path.name):
+                    _remove_if_abandoned(path)
+                elif _FOLDER.fullmatch(path.name):
+                    _remove_folder_if_abandoned(path)
 
 
 @contextmanager
@@ -94,13 +177,21 @@ def _part(folder: Path) -> Iterator[Path]:
 if sys.platform == "win32":  # an open file can't be renamed there, so the age has to do
 
     def _begin(folder: Path) -> tuple[Path, int | None]:
-        temporary = _name(folder)
+        temporary = _name(folder, "part")
         temporary.touch(exist_ok=False)
         return temporary, None
+
+    @contextmanager
+    def _locked_folder(_: Path) -> Iterator[None]:
+        yield
 
     def _remove_if_abandoned(path: Path) -> None:
         if time.time() - path.stat().st_mtime > _DAY:
             path.unlink()
+
+    def _remove_folder_if_abandoned(path: Path) -> None:
+        if time.time() - path.stat().st_mtime > _DAY:
+            shutil.rmtree(path)
 
 else:
     import fcntl
@@ -108,7 +199,7 @@ else:
     def _begin(folder: Path) -> tuple[Path, int | None]:
         """A new file, and the descriptor that holds its lock."""
         while True:
-            temporary = _name(folder)
+            temporary = _name(folder, "part")
             descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             with suppress(OSError):  # some network drives know no locks
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -124,9 +215,27 @@ else:
         finally:
             os.close(descriptor)
 
+    @contextmanager
+    def _locked_folder(folder: Path) -> Iterator[None]:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            with suppress(OSError):  # some network drives know no locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
-def _name(folder: Path) -> Path:
-    return folder / f".agsr-{secrets.token_hex(8)}.part"
+    def _remove_folder_if_abandoned(path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path)
+        finally:
+            os.close(descriptor)
+
+
+def _name(folder: Path, kind: str) -> Path:
+    return folder / f".agsr-{secrets.token_hex(8)}.{kind}"
 
 
 def _flush(path: Path) -> None:

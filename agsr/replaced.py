@@ -1,0 +1,114 @@
+"""Where a result really goes, and what it takes over from the file that it replaces.
+
+A link is followed to the file that it names, so it stays a link; the new file gets the mode, owner,
+group, access list and user attributes of the old one. `agsr.atomic` writes the file in between.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_ACCESS_LIST = "system.posix_acl_access"
+_USER = "user."
+
+_log = logging.getLogger(__name__)
+
+
+def final_path(path: Path) -> Path:
+    """Return the file that a path names once all links are followed; it may not exist yet.
+
+    Raises:
+        OSError: The links form a loop, or the last one points into a folder that does not exist.
+    """
+    if not path.is_symlink():
+        return path
+    final = Path(os.path.realpath(path))  # noqa: PTH118, RUF100  # of a loop it returns a link
+    if final.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    if not final.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"Link to a missing folder: {final}", str(path))
+    return final
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """A regular file that is about to be replaced."""
+
+    path: Path
+    """The file, no link."""
+    state: os.stat_result
+    """What the system knows about it."""
+
+    @classmethod
+    def at(cls, path: Path) -> Replaced | None:
+        """Return the file at a path; None if there is no regular file.
+
+        Raises:
+            PermissionError: It is write-protected.
+        """
+        try:
+            state = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not stat.S_ISREG(state.st_mode):
+            return None
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return cls(path, state)
+
+    def hand_over(self, new: Path) -> None:
+        """Give a new file what the replaced one has; log a warning for what is not permitted."""
+        lost = []
+        if sys.platform != "win32":
+            lost = _hand_over_owner(self.state, new)
+        if sys.platform == "linux":
+            lost += _hand_over_attributes(self.path, new)
+        if not _permitted(new.chmod, stat.S_IMODE(self.state.st_mode) & 0o777):
+            lost.append("mode")  # some network drives have none
+        if lost:
+            _log.warning("%s: replaced, but its %s can't be set", self.path, " and ".join(lost))
+        if self.state.st_nlink > 1:
+            others = self.state.st_nlink - 1
+            _log.info("%s: replaced; %d other hard links have the old content", self.path, others)
+
+
+def _permitted(call: Callable[..., object], *arguments: object) -> bool:
+    try:
+        call(*arguments)
+    except OSError:
+        return False
+    return True
+
+
+if sys.platform != "win32":
+
+    def _hand_over_owner(old: os.stat_result, new: Path) -> list[str]:
+        """Set owner and group; returns those that the system refuses."""
+        now, lost = new.stat(), list[str]()
+        if old.st_gid != now.st_gid and not _permitted(os.chown, new, -1, old.st_gid):
+            lost.append("group")
+        if old.st_uid != now.st_uid and not _permitted(os.chown, new, old.st_uid, -1):
+            lost.append("owner")
+        return lost
+
+
+if sys.platform == "linux":
+
+    def _hand_over_attributes(old: Path, new: Path) -> list[str]:
+        """Copy the access list and user attributes; returns those that the system refuses."""
+        lost = []
+        with suppress(OSError):  # the file system has none
+            for name in os.listxattr(old):
+                if name != _ACCESS_LIST and not name.startswith(_USER):
+                    continue  # the system sets those of other kinds itself
+                if not _permitted(os.setxattr, new, name, os.getxattr(old, name)):
+                    lost.append("access list" if name == _ACCESS_LIST else name)
+        return lost

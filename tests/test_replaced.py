@@ -1,0 +1,222 @@
+"""What a written file does to links, modes and owners; no privilege is needed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from agsr import replaced
+from agsr.atomic import check_writable, complete_file, complete_folder, existing_folder
+from agsr.checkpoint import Checkpoint, save_checkpoint
+from agsr.image import write_picture
+from agsr.picture import Picture
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and owners are POSIX's")
+
+
+def _write(path: Path, text: str = "new") -> None:
+    check_writable(path)
+    with complete_file(path) as temporary:
+        temporary.write_text(text)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_link_stays_and_the_file_behind_it_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    target, near, link = tmp_path / "far" / "a", tmp_path / "b", tmp_path / "c"
+    target.write_text("old")
+    near.symlink_to("far/a")
+    link.symlink_to("b")
+    _write(link)
+    assert (link.is_symlink(), near.is_symlink(), target.is_symlink()) == (True, True, False)
+    assert target.read_text() == "new"
+    assert _names(tmp_path / "far") == ["a"]
+    assert existing_folder(link) == (tmp_path / "far").resolve()
+
+
+def test_a_dangling_link_makes_the_file_that_it_names(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("later")
+    _write(link)
+    assert link.is_symlink()
+    assert (tmp_path / "later").read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("points_to", "error"),
+    [("missing/file", FileNotFoundError), ("link", OSError), (".", IsADirectoryError)],
+)
+def test_links_that_name_no_file_are_errors_before_the_work(
+    tmp_path: Path, points_to: str, error: type[OSError]
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(points_to)
+    with pytest.raises(error):
+        check_writable(link)
+    with pytest.raises(error), complete_file(link):
+        pytest.fail("the work began")
+    assert _names(tmp_path) == ["link"]
+    assert link.readlink() == Path(points_to)
+
+
+@pytest.mark.parametrize("kind", ["picture", "checkpoint"])
+def test_every_kind_of_file_follows_links(
+    tmp_path: Path, checkpoint: Checkpoint, kind: str
+) -> None:
+    target, link = tmp_path / "target.bin", tmp_path / "link.png"
+    target.write_bytes(b"old")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    if kind == "picture":
+        write_picture(Picture(np.zeros((4, 4, 3), np.uint8)), link)
+    else:
+        save_checkpoint(checkpoint, link)
+    assert link.is_symlink()
+    assert target.read_bytes() != b"old"
+    assert target.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666, 0o755])
+def test_a_replaced_file_has_the_mode_of_the_old_one(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+    path.chmod(mode)
+    with complete_file(path) as temporary:
+        temporary.write_text("new")
+        assert temporary.stat().st_mode & 0o777 == 0o600  # a secret stays one meanwhile
+    assert path.stat().st_mode & 0o777 == mode
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_new_file_has_the_mode_that_the_user_wants(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        _write(tmp_path / "a")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == mode
+
+
+def test_the_owner_stays_and_without_the_privilege_a_warning_names_what_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, changed = tmp_path / "a", list[tuple[int, int]]()
+    path.write_text("old")
+    theirs = os.stat_result((0o100644, 0, 0, 1, 4321, 1234, 0, 0, 0, 0))
+    old = replaced.Replaced(path, theirs)
+    monkeypatch.setattr(os, "chown", lambda _, user, group: changed.append((user, group)))
+    old.hand_over(path)
+    assert changed == [(-1, 1234), (4321, -1)]
+    assert not caplog.records
+
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refused)
+    old.hand_over(path)
+    assert "its group and owner can't be set" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="Linux's attributes")
+def test_attributes_of_the_user_stay(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+    try:
+        os.setxattr(path, "user.origin", b"camera")
+    except OSError:
+        pytest.skip("this file system has no attributes")
+    _write(path)
+    assert os.getxattr(path, "user.origin") == b"camera"
+
+
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1  # linux/prctl.h, linux/capability.h
+PROTECTED = """
+import sys
+from pathlib import Path
+from agsr.atomic import check_writable, complete_file
+for action in (check_writable, lambda path: complete_file(path).__enter__()):
+    try:
+        action(Path(sys.argv[1]))
+    except PermissionError as error:
+        print(error.filename)
+"""
+
+
+def _obey_modes() -> None:
+    """An administrator may write everything; the program that is started next may not."""
+    if os.getuid() == 0:
+        assert ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's capabilities")
+def test_a_write_protected_file_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+    path.chmod(0o444)
+    done = subprocess.run(
+        [sys.executable, "-c", PROTECTED, str(path)],
+        preexec_fn=_obey_modes,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{path}\n{path}\n"
+    assert path.read_text() == "old"
+    assert _names(tmp_path) == ["a"]
+
+
+def test_other_hard_links_have_the_old_content(tmp_path: Path) -> None:
+    path, second = tmp_path / "a", tmp_path / "b"
+    path.write_text("old")
+    second.hardlink_to(path)
+    _write(path)
+    assert (path.read_text(), second.read_text()) == ("new", "old")
+
+
+def test_devices_and_pipes_are_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe, read = tmp_path / "pipe", list[str]()
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    _write(pipe)
+    reader.join()
+    assert read == ["new"]
+    assert pipe.is_fifo()
+    link = tmp_path / "null"
+    link.symlink_to(os.devnull)
+    _write(link)
+    assert Path(os.devnull).is_char_device()
+    assert _names(tmp_path) == ["null", "pipe"]
+
+
+def _fill_the_disk(path: Path) -> None:
+    with complete_folder(path) as temporary:
+        (temporary / "half").touch()
+        raise OSError(28, "disk full")
+
+
+def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="disk"):
+        _fill_the_disk(tmp_path / "a")
+    assert _names(tmp_path) == []
+    with complete_folder(tmp_path / "a") as temporary:
+        (temporary / "below").mkdir()
+        (temporary / "below" / "whole").touch()
+        assert not (tmp_path / "a").exists()
+    assert (tmp_path / "a" / "below" / "whole").exists()
+    with pytest.raises(OSError, match="not empty"), complete_folder(tmp_path / "a") as temporary:
+        (temporary / "other").touch()
+    assert _names(tmp_path) == ["a"]
