@@ -114,7 +114,7 @@ def export(
     from agsr.checkpoint import load_checkpoint
     from agsr.console import show_export
     from agsr.export import export_onnx
-    from agsr.export.triton import write_repository
+    from agsr.export.triton import check_repository, write_repository
 
     source = find_checkpoint(weights)
     checkpoint, name = load_checkpoint(source), source.stem
@@ -124,6 +124,8 @@ def export(
         name = f"{name}-{second.stem}-{blend:g}"
     steps = checkpoint.network_type.default_steps if steps is None else steps
     path = output or Path(onnx_name(name, steps, precision))
+    if triton is not None:
+        check_repository(triton, path.stem)
     report = export_onnx(
         checkpoint,
         path,
@@ -248,9 +250,12 @@ def doctor(measure: bool) -> None:
 
 
 def _measure() -> None:
+    from agsr.atomic import check_writable
     from agsr.bench.measure import measure, timings
     from agsr.console_bench import bench_progress, show_measured
+    from agsr.engines.timings import timings_file
 
+    check_writable(timings_file())
     with interruptible() as ending, bench_progress() as notify:
         result = measure(notify)
     show_measured(result)

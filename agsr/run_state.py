@@ -21,6 +21,12 @@ from agsr.train_config import TrainConfig
 STATE_FILE = "state.safetensors"
 """Name of the state file in a run's folder."""
 
+LAST_FILE = "last.safetensors"
+"""Name of the latest averaged weights."""
+
+BEST_FILE = "best.safetensors"
+"""Name of the averaged weights with the best score."""
+
 STATE_FORMAT = "agsr-training-state-3"
 """Value of the ``format`` entry in a state file's header."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from agsr.atomic import check_writable
 from agsr.catalog import find_checkpoint
 from agsr.checkpoint import Checkpoint, load_checkpoint
 from agsr.contract import SCALE
@@ -16,7 +17,7 @@ from agsr.errors import ConfigurationError, TrainingError
 from agsr.networks import DEFAULT_NETWORK, NETWORKS
 from agsr.patches import smallest_side
 from agsr.perceptual import Lpips
-from agsr.run_state import STATE_FILE, read_state
+from agsr.run_state import BEST_FILE, LAST_FILE, STATE_FILE, read_state
 from agsr.schedule import Schedule
 from agsr.speed import has_fast_bf16
 from agsr.train_config import STAGE_DEFAULTS, Stage, TrainConfig
@@ -60,14 +61,14 @@ def start_training(
         changes: Fields of `TrainConfig`, or of the network's configuration, to set.
 
     Raises:
-        TrainingError: The configuration makes no sense, the folder already holds a run, or the run
-            to go on with had other images or other features.
+        TrainingError: The configuration makes no sense, the folder already holds a run or weights
+            or can't be written, or the run to go on with had other images or other features.
         DatasetError: An image source is missing or empty.
         CheckpointError: The state to go on from or the weights to begin with are missing, damaged
             or of another network.
     """
-    if not resume and (folder / STATE_FILE).exists():
-        raise TrainingError(f"{folder} holds a run: go on with --resume, or choose another -o")
+    if world.leads:
+        _check_folder(folder, resume)
     init = (
         None if resume or sources.init is None else load_checkpoint(find_checkpoint(sources.init))
     )
@@ -93,6 +94,24 @@ def start_training(
     if resume:
         trainer.restore()
     return trainer
+
+
+def _check_folder(folder: Path, resume: bool) -> None:
+    """Find out before long work whether a run's files can be written and replace no others.
+
+    Raises:
+        TrainingError: They can't, or would.
+    """
+    if not resume and (folder / STATE_FILE).exists():
+        raise TrainingError(f"{folder} holds a run: go on with --resume, or choose another -o")
+    for name in (STATE_FILE, LAST_FILE, BEST_FILE):
+        path = folder / name
+        if not resume and path.exists():
+            raise TrainingError(f"{path} exists and would be replaced; choose another -o")
+        try:
+            check_writable(path)
+        except OSError as error:
+            raise TrainingError(f"{path}: can't be written: {error.strerror}") from None
 
 
 def _validation(sources: Sources, config: TrainConfig) -> list[Pair]:

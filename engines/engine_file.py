@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
-from agsr.atomic import complete_file
+from agsr.atomic import check_writable, complete_file
 from agsr.engines.cuda import check_driver
 from agsr.engines.trt_api import load_tensorrt
 from agsr.engines.trt_builder import BuildOptions, BuildReport, build_engine
@@ -20,6 +21,8 @@ from agsr.errors import BackendError, BuildError, ModelError
 
 FORMAT = "agsr-engine-file-1"
 """Value of the ``format`` entry in a sidecar."""
+
+_log = logging.getLogger(__name__)
 
 
 def make_engine(
@@ -42,9 +45,12 @@ def make_engine(
         MissingDependencyError: TensorRT is not installed.
         BuildError: The engine can't be built, or no GPU and no target was given.
         ModelError: The file is missing or not a model of this project.
+        OSError: A file can't be written; that is checked before the work.
     """
     if not model.is_file():
         raise ModelError(f"{model}: no such file")
+    for written in (path, _sidecar(path), *([timing_cache] if timing_cache else [])):
+        check_writable(written)
     trt = load_tensorrt()
     if not options.targets:
         try:
@@ -60,10 +66,11 @@ def make_engine(
         "sha256": hashlib.sha256(engine).hexdigest(),
         "report": made.to_dict(),
     }
-    with complete_file(path) as temporary:
-        temporary.write_bytes(engine)
-    with complete_file(_sidecar(path)) as temporary:
-        temporary.write_text(json.dumps(sidecar, indent=1))
+    if path.is_file():
+        _log.warning("%s: replaced", path)
+    with complete_file(path) as binary, complete_file(_sidecar(path)) as text:
+        binary.write_bytes(engine)
+        text.write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
     return made
 
 

@@ -19,7 +19,7 @@ import onnx
 import torch
 
 from agsr._version import __version__
-from agsr.atomic import complete_file
+from agsr.atomic import check_writable, complete_file
 from agsr.checkpoint import Checkpoint
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata, Precision
 from agsr.errors import ExportError
@@ -44,6 +44,8 @@ NEWEST_OPSET = 24
 
 FORBIDDEN_OPS = frozenset({"Resize", "Upsample", "Loop", "Scan", "If"})
 """Operators that an export must not contain: the loop is unrolled, and nothing is interpolated."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,9 @@ def export_onnx(
     Raises:
         ExportError: The step count or opset is out of range, the photographs are missing, or the
             graph failed verification.
+        OSError: The file can't be written; that is checked before the work.
     """
+    check_writable(path)
     opset = _choose_opset(opset, precision)
     network = checkpoint.build()
     steps = network.default_steps if steps is None else steps
@@ -114,11 +118,13 @@ def export_onnx(
         quantize(model, calibration.measured, module.exact)
     metadata = _metadata(checkpoint, steps, precision)
     operators = _clean(model, metadata)
+    replaced = _weights_at(path)
     with complete_file(path) as temporary:
         onnx.save(model, temporary)
         exact, exported = run_torch(checkpoint, steps), run_file(temporary, precision)
         allowed, parity = verify(exact, exported, steps, precision, tolerance)
         fidelity = _fidelity(exact, exported, precision, calibration)
+    _log_replaced(path, replaced, metadata.weights_hash)
     return ExportReport(
         path=str(path),
         size=path.stat().st_size,
@@ -129,6 +135,30 @@ def export_onnx(
         parity=parity,
         fidelity=fidelity,
     )
+
+
+def _weights_at(path: Path) -> str | None:
+    """Return the hash of the weights in an export; empty for another file, None for no file."""
+    if not path.is_file():
+        return None
+    try:
+        old = onnx.load(path, load_external_data=False)
+        properties = {entry.key: entry.value for entry in old.metadata_props}
+        return ModelMetadata.from_properties(properties, str(path)).weights_hash
+    except Exception:  # protobuf raises its own types
+        return ""
+
+
+def _log_replaced(path: Path, old: str | None, new: str) -> None:
+    """Log that a file was replaced; a warning if it had other weights."""
+    if old is None:
+        return
+    if old == new:
+        _log.info("%s: replaced; it had the same weights", path)
+    elif old:
+        _log.warning("%s: replaced; it had other weights (%.8s, now %.8s)", path, old, new)
+    else:
+        _log.warning("%s: replaced; it was not a file of 'agsr export'", path)
 
 
 def _choose_opset(asked: int | None, precision: Precision) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from agsr.atomic import check_new_folder, complete_folder
 from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME
 from agsr.errors import ExportError
 
@@ -35,7 +37,8 @@ def write_repository(
 ) -> Path:
     """Write ``FOLDER/NAME/config.pbtxt`` and ``FOLDER/NAME/1/model.onnx`` (or ``model.plan``).
 
-    Requests of one size that arrive together are run as one batch.
+    Requests of one size that arrive together are run as one batch. The model's folder appears only
+    when it is complete.
 
     Args:
         folder: The model repository; other models in it are left alone.
@@ -51,19 +54,54 @@ def write_repository(
         The model's folder.
 
     Raises:
-        ExportError: The name can't be a folder's, or the model is there already.
+        ExportError: See `check_repository`, or the model is gone.
     """
-    if not _NAME.fullmatch(name):
+    target = check_repository(folder, name)
+    try:
+        with complete_folder(target) as temporary:
+            (temporary / "1").mkdir()
+            shutil.copyfile(model, temporary / "1" / MODEL_FILES[platform])
+            text = _config(name, platform, max_batch, preferred, queue_microseconds, instances)
+            (temporary / "config.pbtxt").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ExportError(f"{target}: can't be written: {error.strerror}") from None
+    return target
+
+
+def check_repository(folder: Path, name: str) -> Path:
+    """Find out before an export whether `write_repository` will be able to begin.
+
+    Returns:
+        The model's folder, which does not exist yet.
+
+    Raises:
+        ExportError: The name can't be a folder's, the model exists already, or the repository
+            can't be written.
+    """
+    if not _NAME.fullmatch(name) or name in (os.curdir, os.pardir):
         raise ExportError(f"{name!r} can't name a Triton model: letters, digits and _.- only")
     target = folder / name
-    if target.exists():
-        raise ExportError(f"{target} exists; remove it, or choose another folder")
-    (target / "1").mkdir(parents=True)
-    shutil.copyfile(model, target / "1" / MODEL_FILES[platform])
+    try:
+        check_new_folder(target)
+    except FileExistsError:
+        raise ExportError(f"{target} exists; remove it, or choose another folder") from None
+    except OSError as error:
+        raise ExportError(f"{target}: can't be written: {error.strerror}") from None
+    return target
+
+
+def _config(
+    name: str,
+    platform: Platform,
+    max_batch: int,
+    preferred: Sequence[int],
+    queue_microseconds: int,
+    instances: int,
+) -> str:
+    """Return the configuration in protobuf's text format."""
     sizes = ", ".join(str(size) for size in preferred if size <= max_batch)
     dims = f"[ {CHANNELS}, -1, -1 ]"
-    (target / "config.pbtxt").write_text(
-        f'''name: "{name}"
+    return f'''name: "{name}"
 platform: "{platform}"
 max_batch_size: {max_batch}
 input [ {{ name: "{INPUT_NAME}", data_type: TYPE_FP32, dims: {dims} }} ]
@@ -74,5 +112,3 @@ dynamic_batching {{
 }}
 instance_group [ {{ count: {instances}, kind: KIND_GPU }} ]
 '''
-    )
-    return target

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from agsr import atomic
 from agsr.cli import main
 from agsr.errors import ExportError
 from agsr.export.triton import write_repository
@@ -59,3 +60,46 @@ def test_export_writes_a_repository(
     assert result.exit_code == 0, result.output
     assert _config(Path("models/tiny-1")).name == "tiny-1"
     assert "tritonserver --model-repository models" in result.stdout
+
+
+@pytest.mark.parametrize("there", ["models/tiny-1", "models"])
+def test_an_export_whose_repository_cannot_be_written_ends_before_the_work(
+    tmp_path: Path, checkpoint_file: Path, monkeypatch: pytest.MonkeyPatch, there: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("agsr.export.export_onnx", lambda *_, **__: pytest.fail("it was exported"))
+    if there == "models":
+        Path(there).touch()
+    else:
+        Path(there).mkdir(parents=True)
+    arguments = ["export", "-w", str(checkpoint_file), "-s", "1", "--triton", "models"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: models/tiny-1")
+    assert list(tmp_path.iterdir()) == [tmp_path / "models"]
+
+
+def test_a_disk_that_fills_up_leaves_nothing_of_a_repository(
+    tmp_path: Path, onnx_file: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(ExportError, match="tiny: can't be written: No space left"):
+        write_repository(tmp_path / "models", "tiny", onnx_file(1))
+    assert list((tmp_path / "models").iterdir()) == []
+    monkeypatch.undo()
+    write_repository(tmp_path / "models", "tiny", onnx_file(1))
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["tiny"]
+
+
+def test_what_a_killed_process_left_of_a_repository_is_removed(
+    tmp_path: Path, onnx_file: Callable[[int], Path]
+) -> None:
+    left = tmp_path / f".agsr-{'0' * 16}.folder"
+    (left / "1").mkdir(parents=True)
+    atomic._remove_abandoned.cache_clear()
+    write_repository(tmp_path, "tiny", onnx_file(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
