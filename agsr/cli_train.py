@@ -99,7 +99,11 @@ def train(
     compile_network: bool,
     **changes: Any,
 ) -> None:
-    """Train a network; Ctrl-C saves and stops. On several GPUs: torchrun -m agsr train ..."""
+    """Train a network; Ctrl-C saves and stops. On several GPUs: torchrun -m agsr train ...
+
+    \b
+    Exit status: 0 finished or --minutes over, 130 after Ctrl-C, 143 after SIGTERM.
+    """
     from agsr.optional import require
 
     for module in ("torch", "safetensors"):
@@ -132,8 +136,9 @@ def train(
             compile_network=compile_network,
             changes=changes,
         )
-        follow_training(trainer, minutes)
-    end_rank(world)
+        status = follow_training(trainer, minutes)
+    end_rank(world, status)
+    raise SystemExit(status)
 
 
 def _default_data(folder: str, pattern: str) -> tuple[Path, ...]:

@@ -16,18 +16,24 @@ if TYPE_CHECKING:
     from agsr.trainer import Trainer
 
 
-def follow_training(trainer: Trainer, minutes: float | None) -> None:
+def follow_training(trainer: Trainer, minutes: float | None) -> int:
     """Run a trainer, with a line per report on stderr and scalars for TensorBoard.
 
     Of several ranks, the first reports. Ctrl-C and SIGTERM save the state and end the run; a second
     Ctrl-C ends it at once.
+
+    Returns:
+        Exit status: 0, or that of the signal that ended the run early.
     """
     console = stderr(quiet=not trainer.world.leads)
     if trainer.config.stage == "gan" and not trainer.config.perceptual_weight:
         console.print("no perceptual loss: its weight is 0, or vgg16.npz is not there (--features)")
     writer = _tensorboard(trainer) if trainer.world.leads else None
 
+    signals: list[int] = []
+
     def stop(number: int, _: Any) -> None:
+        signals.append(number)
         trainer.stop()
         # torchrun and batch systems may send SIGTERM twice; only a second Ctrl-C is impatience.
         again = signal.default_int_handler if number == signal.SIGINT else signal.SIG_IGN
@@ -47,6 +53,7 @@ def follow_training(trainer: Trainer, minutes: float | None) -> None:
         f"{iteration} of {iterations} iterations, {_scores_line(trainer.state.scores)}, "
         f"{trainer.folder}"
     )
+    return 128 + signals[0] if signals and iteration < iterations else 0
 
 
 def _training_line(progress: Progress) -> str:

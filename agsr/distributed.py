@@ -98,8 +98,8 @@ def join_world(device: str) -> Iterator[World]:
     dist.destroy_process_group()
 
 
-def end_rank(world: World) -> None:
-    """End the process of one of several ranks with success, without taking Python down.
+def end_rank(world: World, status: int = 0) -> None:
+    """End the process of one of several ranks with a status, without taking Python down.
 
     The threads of gloo live as long as anything refers to the process group, as DDP does. Python
     ends a thread that wants to let go of a tensor while the interpreter is taken down, and C++
@@ -109,4 +109,4 @@ def end_rank(world: World) -> None:
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        os._exit(0)
+        os._exit(status)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from agsr.networks import build
 from agsr.objectives import make_objective
 from agsr.patches import make_bank
 from agsr.perceptual import Lpips
-from agsr.run_state import Progress, RunState, read_state, write_state
+from agsr.run_state import BEST_FILE, LAST_FILE, Progress, RunState, read_state, write_state
 from agsr.schedule import Schedule, learning_rate, supervised_steps
 from agsr.speed import Clock, Meter
 from agsr.train_config import TrainConfig
@@ -77,8 +78,9 @@ class Trainer:
         self._bank = make_bank(config.degradation, pairs, config.seed, self.world)
         self._validation = validation
         self._lpips = place(lpips, self.world.device) if lpips else None
-        torch.manual_seed(config.seed)
-        network = build(config.model, config.network)
+        with _seeded(config.seed):
+            network = build(config.model, config.network)
+            self._objective = make_objective(config, self.world, features)
         _check_schedule(self.schedule, network, self.world)
         if init is not None:
             network.load_state_dict(dict(init.weights))
@@ -96,7 +98,6 @@ class Trainer:
             torch._dynamo.config.recompile_limit = 8 * len(self.schedule.phases)
             module.compile(dynamic=False)
         self._forward = self.world.parallel(module)
-        self._objective = make_objective(config, self.world, features)
         self._stop = False
 
     def stop(self) -> None:
@@ -145,9 +146,9 @@ class Trainer:
         if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
             raise self._diverged()
         write_state(self.state, tensors, self.folder)
-        save_checkpoint(self.checkpoint(), self.folder / "last.safetensors")
+        save_checkpoint(self.checkpoint(), self.folder / LAST_FILE)
         if not self._validation:
-            save_checkpoint(self.checkpoint(), self.folder / "best.safetensors")
+            save_checkpoint(self.checkpoint(), self.folder / BEST_FILE)
 
     def restore(self) -> None:
         """Go on from the folder's state file, written by any number of ranks.
@@ -255,7 +256,7 @@ class Trainer:
         if new_phase or self.state.best is None or merit > self.state.best:
             self.state.best = merit
             self.save()  # so that a resumed run never judges by an older best
-            save_checkpoint(self.checkpoint(), self.folder / "best.safetensors")
+            save_checkpoint(self.checkpoint(), self.folder / BEST_FILE)
 
     def _diverged(self) -> TrainingError:
         return TrainingError(
@@ -268,6 +269,14 @@ class Trainer:
         if self.config.stage == "psnr":
             return float(row["psnr_y"][str(row["steps"])])
         return -float(row["lpips"]) if "lpips" in row else float(row["iteration"])
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draw random weights from a seed; the caller's own random numbers stay as they were."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def _check_schedule(schedule: Schedule, network: Network, world: World) -> None:
