@@ -10,11 +10,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-_ROOT = Path("/")
+from agsr.control_groups import ROOT, group_folders
+
 _MACHINE = "proc/meminfo"
 _FREE = "MemAvailable:"
-_GROUPS = "proc/self/cgroup"
-_MOUNT = "sys/fs/cgroup"
 _UNLIMITED = 1 << 60
 """Limits of the first version of control groups are never absent, but absurd."""
 
@@ -27,7 +26,7 @@ def free_memory() -> int:
 def _available() -> int:
     """Bytes that the machine has free, or can free at once."""
     try:
-        lines = (_ROOT / _MACHINE).read_text().splitlines()
+        lines = (ROOT / _MACHINE).read_text().splitlines()
         return next(int(line.split()[1]) << 10 for line in lines if line.startswith(_FREE))
     except (OSError, StopIteration):  # not Linux
         import psutil  # does the same there, but is slow to load
@@ -35,7 +34,7 @@ def _available() -> int:
         return int(psutil.virtual_memory().available)
 
 
-def group_limits(root: Path = _ROOT) -> Iterator[int]:
+def group_limits(root: Path = ROOT) -> Iterator[int]:
     """Bytes that are left of every memory limit of this process's control groups.
 
     Args:
@@ -52,24 +51,13 @@ def group_limits(root: Path = _ROOT) -> Iterator[int]:
 
 
 def _groups(root: Path) -> Iterator[tuple[Path, str, str, str]]:
-    """Folders of the groups and those above, and the names of what is read in them."""
-    try:
-        lines = (root / _GROUPS).read_text().splitlines()
-    except OSError:  # not Linux
-        return
-    for line in lines:
-        _, kinds, name = line.split(":", 2)
-        if not kinds:
-            files = "memory.max", "memory.current", "inactive_file"
-            top = root / _MOUNT
-        elif "memory" in kinds.split(","):
-            files = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
-            top = root / _MOUNT / "memory"
+    """Folders of the groups, and the names of the files with their limit, use and cache."""
+    for folder, second in group_folders("memory", root):
+        if second:
+            yield folder, "memory.max", "memory.current", "inactive_file"
         else:
-            continue
-        parts = [part for part in name.split("/") if part not in ("", "..")]
-        for depth in range(len(parts) + 1):  # in a container, the top is often all that is there
-            yield (top.joinpath(*parts[:depth]), *files)
+            limit, usage = "memory.limit_in_bytes", "memory.usage_in_bytes"
+            yield folder, limit, usage, "total_inactive_file"
 
 
 def _cached(statistics: Path, name: str) -> int:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 from types import ModuleType
 from typing import Literal
 
 from agsr.errors import MissingDependencyError
+from agsr.telemetry import load_quietly
 
 Extra = Literal["cpu", "gpu", "rtx", "pycuda", "train", "bench", "heif", "video", "dev"]
 """Names of the extras in ``pyproject.toml``."""
 
 
 def require(module: str, *, extra: Extra, purpose: str) -> ModuleType:
-    """Import ``module``, or say what needs it and which extra brings it.
+    """Import ``module``, or report what needs it and which extra brings it.
+
+    Runtimes that report their use to their makers are loaded by `agsr.telemetry`, so they don't.
 
     Args:
         module: Import name, for example ``"onnxruntime"``.
@@ -24,7 +26,7 @@ def require(module: str, *, extra: Extra, purpose: str) -> ModuleType:
         MissingDependencyError: The module (not one it imports) is not installed.
     """
     try:
-        return importlib.import_module(module)
+        return load_quietly(module)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
             raise

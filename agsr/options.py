@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS
 from agsr.errors import AgsrError, RequestError, printable
 from agsr.interruption import INTERRUPTED, TERMINATED, Terminated, terminable
+from agsr.own_process import own_process
 from agsr.tiling import DEFAULT_HALO
 
 if TYPE_CHECKING:
@@ -55,14 +55,6 @@ class AliasChoice(click.Choice):  # type: ignore[type-arg]  # not generic before
         return super().convert(self._aliases.get(word, word), param, ctx)
 
 
-class _OneLine(logging.Formatter):
-    """Messages that repeat names of files, as a terminal can show them."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The message alone."""
-        return printable(record.getMessage())
-
-
 class Commands(click.Group):
     """Turns the project's errors into one line and an exit status.
 
@@ -72,10 +64,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; errors a user can act on become a `click.ClickException`."""
-        if logging.lastResort is not None:  # what prints warnings where nobody asked for more
-            logging.lastResort.setFormatter(_OneLine())
         try:
-            with terminable():
+            with own_process(), terminable():
                 return super().invoke(ctx)
         except click.UsageError as error:
             message = error.format_message()

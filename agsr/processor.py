@@ -7,6 +7,7 @@ import platform
 from functools import cache
 from pathlib import Path
 
+from agsr.control_groups import usable_cpus
 from agsr.errors import BackendError
 
 ISA_VARIABLE = "AGSR_MAX_CPU_ISA"
@@ -92,9 +93,17 @@ def hidden() -> frozenset[str]:
 
 
 def thread_count(asked: int | None) -> int:
-    """Threads of CPU code; more than cores would only get in each other's way."""
-    cores = os.cpu_count() or 1
-    return min(asked or cores, cores)
+    """Threads of CPU code; more than `usable_cpus` would only get in each other's way."""
+    cpus = usable_cpus()
+    return min(asked or cpus, cpus)
+
+
+def is_limited() -> bool:
+    """Return True if this process may use fewer CPUs than the machine has.
+
+    Runtimes that choose their number of threads themselves may count those of the machine.
+    """
+    return usable_cpus() < (os.cpu_count() or 1)
 
 
 def memory() -> int | None:

@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from agsr.errors import VideoError, first_line
+from agsr.processor import is_limited, thread_count
 from agsr.video_facts import VideoFacts, has_alpha
 from agsr.video_light import light_options
 from agsr.video_source import av
@@ -56,6 +57,9 @@ ENCODERS: Mapping[str, Codec] = {
 }
 """By the names of `agsr.media.CODECS`."""
 
+_THREADS = {"libx265": ("x265-params", "pools"), "libsvtav1": ("svtav1-params", "lp")}
+"""Option that limits the threads of encoders to which FFmpeg does not pass its own."""
+
 
 _ALPHA: Mapping[str, tuple[str, ...]] = {
     "vp9": ("matroska", "webm"),
@@ -97,9 +101,11 @@ class Encoding:
             width=self.width,
             height=self.height,
             time_base=self.time_base,
-            options=dict(self.options),
+            options=dict(self.options) | self._limits(),
         )
         context = stream.codec_context
+        if is_limited():  # FFmpeg knows nothing of control groups
+            context.thread_count = thread_count(None)
         context.pix_fmt = self.pix_fmt
         context.colorspace, context.color_range = self.matrix, 2 if self.full_range else 1
         context.color_primaries, context.color_trc = self.primaries, self.transfer
@@ -108,6 +114,14 @@ class Encoding:
         if self.encoder == "libx265" and container.format.name in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # what Apple's players want
         return stream  # type: ignore[no-any-return]
+
+    def _limits(self) -> dict[str, str]:
+        """Options of encoders that choose their number of threads themselves."""
+        name, limit = _THREADS.get(self.encoder, ("", ""))
+        if not name or not is_limited():
+            return {}
+        given = dict(self.options).get(name)
+        return {name: ":".join(filter(None, (given, f"{limit}={thread_count(None)}")))}
 
 
 def choose(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from agsr.errors import VideoError, first_line
 from agsr.media import Y4M_MAGIC
 from agsr.optional import require
+from agsr.processor import is_limited, thread_count
 from agsr.video_facts import VideoFacts, Watch, facts_of
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class VideoSource:
         self._container, self._taken = container, False
         self._stream = picture_stream(container, name)
         self._stream.thread_type = "AUTO"
+        if is_limited():  # FFmpeg knows nothing of control groups
+            self._stream.codec_context.thread_count = thread_count(None)
         self._decoder = _decoder_of_alpha(self._stream)
         decoded = self._decoded()
         first = next(decoded, None)

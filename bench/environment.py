@@ -30,7 +30,16 @@ from agsr.engines.trt_api import MODULES
 from agsr.engines.trt_progress import Report
 from agsr.errors import AgsrError, BackendError
 from agsr.optional import install_command
-from agsr.processor import ISA_VARIABLE, features, features_known, hidden, memory, processor
+from agsr.processor import (
+    ISA_VARIABLE,
+    features,
+    features_known,
+    hidden,
+    is_limited,
+    memory,
+    processor,
+    thread_count,
+)
 from agsr.user_cache import CACHE_VARIABLE, cache_folder, make_private
 
 PACKAGES = {
@@ -91,7 +100,7 @@ def machine() -> list[Check]:
         Check(name="python", found=platform.python_version(), ok=True),
         Check(name="platform", found=platform.platform(), ok=True),
         Check(name="processor", found=processor(), ok=True),
-        Check(name="cores", found=str(os.cpu_count()), ok=True),
+        Check(name="cores", found=_cores(), ok=True),
         Check(name="cpu features", found=(" ".join(features()) or "unknown") + limited, ok=True),
         Check(name="bf16 units", found=_bf16_units(), ok=True),
         Check(name="memory", found=f"{amount / 2**30:.1f} GiB" if amount else "unknown", ok=True),
@@ -103,6 +112,12 @@ def _bf16_units() -> str:
     if computes_bf16():
         return "yes" if features_known() else "OpenVINO offers bf16"
     return "none found, so bf16 would be emulated, and slow"
+
+
+def _cores() -> str:
+    """The CPUs that this process may use, and of how many."""
+    usable, all_cpus = thread_count(None), os.cpu_count()
+    return f"{usable} of {all_cpus} usable" if is_limited() else str(all_cpus)
 
 
 def caches() -> Iterator[Check]:

@@ -8,8 +8,10 @@ the published one, so what broke off goes on where it stopped.
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -105,17 +107,28 @@ def fetch_set(name: str, *, base_url: str | None = None, progress: Progress | No
 
 def _download(source: Source, url: str, folder: Path, progress: Progress) -> None:
     pooch = require("pooch", extra="bench", purpose="Fetching test sets")
-    pooch.get_logger().setLevel("ERROR")  # progress is ours to tell
     registry = {file: f"sha256:{digest}" for file, digest in source.files.items()}
     store = pooch.Pooch(folder, url, registry=registry, retry_if_failed=ATTEMPTS - 1)
     total = len(source.files)
     progress(0, total)
-    for done, file in enumerate(source.files, 1):
-        try:
-            store.fetch(file)
-        except (OSError, ValueError) as error:
-            raise DatasetError(_failure(source, url + file, folder, error)) from None
-        progress(done, total)
+    with _quiet(pooch.get_logger()):
+        for done, file in enumerate(source.files, 1):
+            try:
+                store.fetch(file)
+            except (OSError, ValueError) as error:
+                raise DatasetError(_failure(source, url + file, folder, error)) from None
+            progress(done, total)
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Report progress ourselves: a library's logger is quiet meanwhile."""
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _failure(source: Source, url: str, folder: Path, error: Exception) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 from agsr._version import __version__
 from agsr.atomic import complete_file
 from agsr.catalog import WEIGHTS_FOLDER
-from agsr.processor import features, processor
+from agsr.processor import features, processor, thread_count
 from agsr.user_cache import cache_folder
 
 FORMAT = "agsr-timings-1"
@@ -99,7 +98,7 @@ def this_machine() -> str:
     facts = {
         "processor": processor(),
         "features": features(),
-        "cores": os.cpu_count(),
+        "cores": thread_count(None),
         "agsr": __version__,
         "runtimes": {name: _version(name) for name in _RUNTIMES},
         "weights": hashlib.sha256(manifest).hexdigest(),

@@ -22,6 +22,8 @@ from agsr.image import read_rgb
 from agsr.networks import build, make_config
 from agsr.processor import ISA_VARIABLE, multiplies_int8
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests load ONNX Runtime themselves, too
+
 NEEDS_OPENVINO = pytest.mark.skipif(
     find_spec("openvino") is None, reason="no OpenVINO wheel for this platform"
 )

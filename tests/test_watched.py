@@ -1,0 +1,173 @@
+"""No process of ours writes outside its folders and the user's cache, or looks for a server.
+
+Every command runs with a home, a cache and a folder for temporary files that are empty before. What
+lies there afterwards is compared; a hook in every Python process records what looks for a server,
+and ``strace``, where it is installed, what compiled code does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from clips import Clip, make
+from conftest import PHOTO, ROOT
+from PIL import Image
+
+OPENVINO = find_spec("openvino") is not None
+HOOK = """
+import os, sys
+def hook(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"):
+        with open(os.environ["WATCHED"], "a") as log:
+            print(event, arguments[-1], file=log)
+sys.addaudithook(hook)
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a command runs, and what its surroundings are."""
+
+    root: Path
+
+    @property
+    def work(self) -> Path:
+        """The folder that it is given."""
+        return self.root / "work"
+
+    def environment(self) -> dict[str, str]:
+        """Without what the tests set to be left alone."""
+        unwanted = ("ORT_", "AGSR_", "XDG_", "OMP_", "MPL", "TORCH", "CI")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(unwanted)}
+        paths = os.pathsep.join(map(str, (self.root / "hook", ROOT)))
+        return kept | {
+            **{"HOME": str(self.root / "home"), "TMPDIR": str(self.root / "tmp")},
+            **{"WATCHED": str(self.root / "log"), "PYTHONPATH": paths},
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def run(self, *command: str) -> str:
+        """Run a command to its end; returns its stdout."""
+        done = subprocess.run(
+            command,
+            cwd=self.work,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def left(self) -> set[str]:
+        """What lies outside the folders that were given and the cache of this project."""
+        found = {
+            str(path.relative_to(self.root))
+            for name in ("home", "tmp")
+            for path in (self.root / name).rglob("*")
+        }
+        return {
+            name
+            for name in found
+            if name != "home/.cache" and not name.startswith("home/.cache/agsr")
+        }
+
+    def asked(self) -> str:
+        """What looked for a server."""
+        log = self.root / "log"
+        return log.read_text() if log.exists() else ""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    for name in ("home", "tmp", "work", "hook"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(HOOK)
+    (tmp_path / "work" / "in").mkdir()
+    for name in ("a", "b"):
+        Image.open(PHOTO).crop((0, 0, 48, 40)).save(tmp_path / "work" / "in" / f"{name}.png")
+    return Place(tmp_path)
+
+
+def test_the_watch_sees_what_it_is_for(place: Place) -> None:
+    code = (
+        "import socket, pathlib, tempfile\n"
+        "socket.getaddrinfo('127.0.0.1', 9)\n"
+        "(pathlib.Path.home() / 'id').touch()\n"
+        "tempfile.mkdtemp()"
+    )
+    place.run(sys.executable, "-c", code)
+    assert place.asked().startswith("socket.getaddrinfo")
+    assert "home/id" in place.left()
+    assert any(name.startswith("tmp/") for name in place.left())
+
+
+COMMANDS = {
+    "infer by ort": "infer in/a.png -s 1 --backend ort",
+    "infer by openvino": "infer in/a.png -s 1 --backend openvino --precision fp32",
+    "infer by torch": "infer in/a.png -w tiny.safetensors -s 1 --backend torch",
+    "infer of a video": "infer clip.mp4 -w tiny.onnx --backend ort",
+    "eval": "eval --set in -w tiny.onnx --backend ort",
+    "export": "export -w tiny.safetensors -s 1 --triton models",
+    "train": "train --data in --val in --schedule 1x2@8/1 --fp32 -o run",
+    "doctor": "doctor",
+    "bench": "bench -s 1 --size 16x16 --set in --rounds 1 -b ort,openvino,torch --html a.html",
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_leave_nothing_and_ask_nobody(
+    place: Place, name: str, onnx_file: Callable[[int], Path], checkpoint_file: Path
+) -> None:
+    if "openvino" in name and not OPENVINO:
+        pytest.skip("OpenVINO has no wheel for this platform")
+    shutil.copy(onnx_file(1), place.work / "tiny.onnx")
+    shutil.copy(checkpoint_file, place.work / "tiny.safetensors")
+    if "clip" in COMMANDS[name]:
+        make(place.work / "clip.mp4", Clip(frames=2))
+    place.run(sys.executable, "-m", "agsr", *COMMANDS[name].split())
+    assert place.left() == set()
+    assert place.asked() == ""
+
+
+@pytest.mark.parametrize("backend", ["ort", *(["openvino"] if OPENVINO else [])])
+def test_the_library_leaves_nothing_and_the_caller_as_it_was(place: Place, backend: str) -> None:
+    code = (
+        "import os, sys\n"
+        "import numpy as np\n"
+        "before = dict(os.environ)\n"
+        "from agsr import Upscaler\n"
+        f"Upscaler('psnr', steps=1, backend='{backend}')(np.zeros((8, 8, 3), np.uint8))\n"
+        "assert dict(os.environ) == before\n"
+        "assert 'openvino_telemetry' not in sys.modules\n"
+    )
+    place.run(sys.executable, "-c", code)
+    assert place.left() == set()
+    assert place.asked() == ""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_compiled_code_asks_nobody_either(place: Place) -> None:
+    log = place.root / "calls"
+    trace = ["strace", "-f", "-qq", "-o", str(log), "-e", "trace=connect,sendto,sendmsg"]
+    probe = subprocess.run([*trace, "true"], capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip("processes can't be traced here")
+    code = (
+        "import numpy as np\n"
+        "from agsr import Upscaler\n"
+        f"for backend in {['ort', *(['openvino'] if OPENVINO else [])]}:\n"
+        "    Upscaler('psnr', steps=1, backend=backend)(np.zeros((8, 8, 3), np.uint8))\n"
+    )
+    place.run(*trace, sys.executable, "-c", code)
+    calls = [line for line in log.read_text().splitlines() if "AF_INET" in line or ":53" in line]
+    assert calls == []
