@@ -21,7 +21,7 @@ from agsr.contract import INPUT_NAME, OUTPUT_NAME
 from agsr.engines.compiled_cache import CompiledCache
 from agsr.errors import BackendError, MissingDependencyError, ModelError
 from agsr.optional import require
-from agsr.processor import features_known, hidden, multiplies_bf16, thread_count
+from agsr.processor import features_known, hidden, is_limited, multiplies_bf16, thread_count
 
 PRECISIONS: Mapping[str, str] = {"fp32": "f32", "bf16": "bf16"}
 """Arithmetic that an fp32 graph can run in, with OpenVINO's names."""
@@ -115,9 +115,11 @@ def open_compiled(
     options = {
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": "NO",  # reading and writing files need the same cores
+        # Code for the last shapes; by default of so many that every new shape costs 1.5 MB.
+        "CPU_RUNTIME_CACHE_CAPACITY": "256",
         _HINT: PRECISIONS[precision],
     }
-    if threads is not None:
+    if threads is not None or is_limited():
         options["INFERENCE_NUM_THREADS"] = str(thread_count(threads))
 
     def load(cache: Path | None = None) -> OpenVinoSession:

@@ -11,12 +11,14 @@ import ctypes
 import importlib
 import io
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from agsr.engines.cuda_faults import explained
 from agsr.engines.places import Place
@@ -33,6 +35,13 @@ _ON_CPU = "assigned to the default CPU EP"
 """Part of ONNX Runtime's message where a session would need the CPU, too."""
 
 _QUIET = 4  # ONNX Runtime's severity "fatal": its errors are raised, there is no need to print them
+
+_OPEN: WeakSet[Any] = WeakSet()
+_INHERITED: list[Any] = []
+"""Sessions of the parent process; closing one in a forked child would wait for its threads."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _INHERITED.extend(_OPEN))
 
 
 @dataclass(frozen=True)
@@ -179,6 +188,7 @@ def _session(ort: Any, path: Path, name: str, options: Any, **arguments: Any) ->
         raise ModelError(
             f"{path}: ONNX Runtime can't load it on '{name}': {reason}{hint}"
         ) from None
+    _OPEN.add(session)
     if PROVIDERS[name].ort_name not in session.get_providers():
         got = ", ".join(session.get_providers())
         raise BackendError(f"asked for provider '{name}', but ONNX Runtime fell back to {got}")

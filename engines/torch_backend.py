@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from agsr.backend import Backend, BackendInfo, Batch, tells_of_memory
 from agsr.engines.cuda_faults import explained
 from agsr.errors import BackendError, first_line
 from agsr.optional import require
-from agsr.processor import features_known, multiplies_bf16, multiplies_fp16
+from agsr.processor import features_known, multiplies_bf16, multiplies_fp16, thread_count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +24,9 @@ _log = logging.getLogger(__name__)
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 """Arithmetic that torch can run the network in."""
+
+_LOADED_BY = os.getpid()
+_log = logging.getLogger(__name__)
 
 
 _TO_INT8 = (
@@ -66,6 +70,12 @@ class TorchBackend(Backend):
         from agsr.checkpoint import load_checkpoint
         from agsr.network import place
 
+        if os.getpid() != _LOADED_BY:
+            _log.warning(
+                "torch runs on one thread here, in a forked process; start processes by "
+                "multiprocessing.get_context('spawn')"
+            )
+            torch.set_num_threads(1)
         checkpoint = load_checkpoint(path)
         steps = checkpoint.network_type.default_steps if steps is None else steps
         try:
@@ -136,8 +146,26 @@ class TorchBackend(Backend):
             self._autocast_type,
             enabled=self._autocast_type is not None,
         )
-        with torch.inference_mode(), autocast, _exact_convolutions():
+        with torch.inference_mode(), autocast, _exact_convolutions(), self._usable_threads():
             return cast("Tensor", self._network(lr, self._steps))
+
+    @contextmanager
+    def _usable_threads(self) -> Iterator[None]:
+        """Limit torch to the CPUs it may use; in a forked process, whose threads are gone, to 1."""
+        import torch
+
+        before = torch.get_num_threads()
+        forked = os.getpid() != _LOADED_BY
+        threads = 1 if forked else min(before, thread_count(None))
+        if self._device.type != "cpu" or threads == before:
+            yield
+            return
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            if not forked:  # there, more threads than one would hang
+                torch.set_num_threads(before)
 
     @contextmanager
     def _reporting(self, lr: Batch) -> Iterator[None]:
