@@ -26,7 +26,6 @@ PRECISIONS = ("fp32", "fp16", "bf16")
 """Arithmetic that torch can run the network in."""
 
 _LOADED_BY = os.getpid()
-_log = logging.getLogger(__name__)
 
 
 _TO_INT8 = (
