@@ -122,7 +122,9 @@ def samples_of(picture: Picture) -> NDArray[Any]:
 
 
 def rounded(values: NDArray[np.float32], dtype: np.dtype[Any]) -> Any:
-    """Levels as integers of a type, within its range."""
+    """Convert levels to a type: integers are rounded and clipped to its range, floats stay."""
+    if dtype.kind == "f":
+        return values.astype(dtype, copy=False)
     return np.floor(values.clip(0, np.iinfo(dtype).max) + np.float32(0.5)).astype(dtype)
 
 

@@ -24,6 +24,9 @@ Planes = NDArray[np.float32]
 _REACH = 2.0
 """Pixels to each side that the bicubic kernel reads where it isn't stretched."""
 
+_LEAST_OPACITY = 0.5 / 255
+"""Of floats in [0, 1]; of integers it is half a level."""
+
 
 def shrunk(picture: Picture, height: int, width: int) -> Picture:
     """A picture at a smaller size; of that size already, it is returned as it is."""
@@ -90,7 +93,8 @@ def _picture(planes: Planes, like: Stripes, weighted: bool) -> Picture:
     if weighted:
         product, opacity = planes[..., count:-1], planes[..., -1:]
         # Where next to nothing is visible, a quotient would be noise.
-        colour = np.where(opacity < 0.5, colour, product / opacity.clip(0.5))
+        least = 0.5 if like.dtype.kind == "u" else _LEAST_OPACITY
+        colour = np.where(opacity < least, colour, product / opacity.clip(least))
     if like.opacity:
         alpha = rounded(planes[..., -1], like.dtype)
     return Picture(rounded(colour if count == 3 else colour[..., 0], like.dtype), alpha)

@@ -25,6 +25,8 @@ class Sizing:
     def __post_init__(self) -> None:
         if not 0 < self.scale <= MAX_SCALE:
             raise ValueError(f"scale is {self.scale}; expected above 0, at most {MAX_SCALE}")
+        if self.box is not None and (len(self.box) != 2 or min(self.box) < 1):
+            raise ValueError(f"size is {self.box}; expected (width, height), each from 1")
 
     def result(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the result of an input."""

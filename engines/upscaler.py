@@ -26,6 +26,7 @@ from agsr.border import BORDERS, Border, extended
 from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import SCALE
 from agsr.engines.select import open_backend
+from agsr.engines.neutral import is_neutral
 from agsr.engines.tile_choice import TileChoice
 from agsr.engines.tiles import Array, Progress, enlarged_bands
 from agsr.normals import normalised, points_outwards, usable
@@ -118,13 +119,32 @@ class Upscaler:
         return (*self._choice.asked, self._border)
 
     @overload
-    def __call__(self, image: Array, progress: Progress | None = None) -> Array: ...
+    def __call__(
+        self,
+        image: Array,
+        progress: Progress | None = None,
+        *,
+        scale: float | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Array: ...
 
     @overload
-    def __call__(self, image: Image.Image, progress: Progress | None = None) -> Image.Image: ...
+    def __call__(
+        self,
+        image: Image.Image,
+        progress: Progress | None = None,
+        *,
+        scale: float | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Image.Image: ...
 
     def __call__(
-        self, image: Array | Image.Image, progress: Progress | None = None
+        self,
+        image: Array | Image.Image,
+        progress: Progress | None = None,
+        *,
+        scale: float | None = None,
+        size: tuple[int, int] | None = None,
     ) -> Array | Image.Image:
         """Upscale an array or a Pillow image.
 
@@ -134,9 +154,11 @@ class Upscaler:
                 [0, 1], which are computed in float32. Or a Pillow image of any mode of 8 bits per
                 channel, or I;16.
             progress: Called after each tile with the share that is done, 0 to 1.
+            scale: Output pixels per input pixel along each axis, above 0, at most 16. Default: 4.
+            size: Largest width and height; the result fits inside, with the image's proportions.
 
         Returns:
-            ``(4H, 4W[, C])`` of the same type; floats are not clipped. Of a Pillow image another of
+            ``(4H, 4W[, C])``, or the size asked for, of the same type; floats are not clipped. Of a Pillow image another of
             mode L, LA, RGB, RGBA or I;16, turned upright as its EXIF asks for, with its profile,
             EXIF, XMP and resolution.
 
@@ -145,10 +167,16 @@ class Upscaler:
                 the image has another mode.
             BackendError: The backend failed.
             MemoryError: Even the smallest tiles do not fit.
+            ValueError: The scale or the size is out of range.
         """
+        sizing = Sizing(scale=SCALE if scale is None else scale, box=size)
+
+        def upscale(picture: Picture) -> Picture:
+            return self.picture(picture, progress, sizing)
+
         if isinstance(image, Image.Image):
-            return upscaled_pillow(image, lambda picture: self.picture(picture, progress))
-        return upscaled_array(image, lambda picture: self.picture(picture, progress))
+            return upscaled_pillow(image, upscale)
+        return upscaled_array(image, upscale)
 
     def picture(
         self, picture: Picture, progress: Progress | None = None, sizing: Sizing | None = None
@@ -240,12 +268,15 @@ class Upscaler:
     def _picture_bands(
         self, pixels: Array, alpha: Array | None, progress: Progress | None
     ) -> Iterator[Picture]:
-        arrays = [pixels if self.separate_alpha else without_hidden_colour(pixels, alpha)]
+        shown = pixels if self.separate_alpha else without_hidden_colour(pixels, alpha)
+        neutral = not self.normal_map and is_neutral(shown)
+        arrays = [shown[..., 0] if neutral else shown]
         if alpha is not None and not (alpha == alpha.flat[0]).all():
             arrays.append(alpha)
         top = 0
         with closing(self._bands(arrays, progress)) as bands:
-            for large, *others in bands:
+            for enlarged, *others in bands:
+                large = np.repeat(enlarged[..., None], 3, axis=2) if neutral else enlarged
                 yield Picture(large, self._alpha(others, alpha, large, top))
                 top += len(large)
 

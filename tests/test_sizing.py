@@ -7,6 +7,8 @@ import pytest
 from conftest import Repeat
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
 
 from agsr.encode import FORMATS, on_white
 from agsr.engines.room import memory_needed
@@ -136,3 +138,36 @@ def test_a_result_of_two_passes_counts_the_picture_between_them() -> None:
     assert (stripes.height, stripes.width, stripes.held) == (80, 160, 20 * 40 * 3)
     once = Upscaler(backend=Repeat()).stripes(picture)
     assert memory_needed(FORMATS[".png"], stripes) > memory_needed(FORMATS[".png"], once)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_floats_take_a_size_in_python(dtype: type, channels: int) -> None:
+    image = np.random.default_rng(0).random((12, 16, channels)).astype(dtype)
+    upscaler = Upscaler(backend=Repeat())
+    assert upscaler(image, scale=2).shape == (24, 32, channels)
+    result = upscaler(image, size=(40, 40))
+    assert result.shape == (30, 40, channels)
+    assert result.dtype == dtype
+    flat = upscaler(np.full((12, 16, channels), 0.25, dtype), scale=1.5)
+    assert np.allclose(flat, 0.25, atol=1e-3)
+
+
+def test_pillow_images_take_a_size_and_impossible_ones_are_rejected() -> None:
+    upscaler, image = Upscaler(backend=Repeat()), Image.new("RGB", (16, 12))
+    assert upscaler(image, scale=1.5).size == (24, 18)
+    assert upscaler(image, size=(1000, 30)).size == (40, 30)
+    with pytest.raises(ValueError, match="scale is 99; expected above 0, at most"):
+        upscaler(image, scale=99)
+    with pytest.raises(ValueError, match=r"size is \(0, 3\); expected \(width, height\)"):
+        upscaler(image, size=(0, 3))
+
+
+def test_barely_visible_float_colour_survives_shrinking() -> None:
+    """Opacity of floats is small in numbers where it is not small for the eye."""
+    pixels: NDArray[np.float32] = np.full((8, 8, 3), 0.5, np.float32)
+    alpha: NDArray[np.float32] = np.zeros((8, 8), np.float32)
+    alpha[4:] = 0.4
+    pixels[:4] = 0
+    small = shrunk(Picture(pixels, alpha), 4, 4)  # type: ignore[arg-type]
+    assert np.allclose(small.pixels[2:], 0.5, atol=1e-4)

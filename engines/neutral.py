@@ -1,0 +1,33 @@
+"""Colour pictures without colour: scans, manga, black-and-white photographs saved as RGB.
+
+A network trained on colour tints them. `agsr.engines.upscaler` upscales them as grey instead, frame
+by frame in videos.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ROWS = 64
+"""Compared at a time: coloured pictures end the comparison in the first rows."""
+
+
+def is_neutral(pixels: NDArray[Any]) -> bool:
+    """Return True if red, green and blue are equal in every pixel of ``(H, W, 3)``.
+
+    >>> is_neutral(np.full((2, 2, 3), 7))
+    True
+    """
+    if pixels.ndim != 3:
+        return False
+    return all(
+        _equal(pixels[top : top + _ROWS, :, 1:], pixels[top : top + _ROWS, :, :1])
+        for top in range(0, len(pixels), _ROWS)
+    )
+
+
+def _equal(others: NDArray[Any], first: NDArray[Any]) -> bool:
+    return bool((others == first).all())
