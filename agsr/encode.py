@@ -9,108 +9,26 @@ from __future__ import annotations
 
 import io
 import logging
-from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, Final
+import struct
+from dataclasses import replace
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
+from agsr.boxes import place_of_codes
 from agsr.errors import ImageError
-from agsr.metadata import Metadata, usable_profile, with_dpi
+from agsr.exif import ORIENTATION, parse_exif
+from agsr.exif_changes import INCH, with_density
+from agsr.fitting import fitted_metadata
+from agsr.formats import FORMATS as FORMATS
+from agsr.formats import Format as Format
+from agsr.found import whole_density
+from agsr.iptc import jpeg_segment
+from agsr.metadata import Metadata, usable_profile
 from agsr.picture import Picture, Pixels, Stripes, in_stripes, samples_of
 from agsr.png import write_png
-
-
-@dataclass(frozen=True, kw_only=True)
-class Format:
-    """What a file format can hold, and how it is asked for."""
-
-    name: str
-    """Pillow's."""
-    deep: bool = False
-    """Holds 16 bits per channel."""
-    alpha: bool = True
-    grey: bool = True
-    profile: bool = True
-    """Holds an ICC profile, EXIF and XMP."""
-    lossy: bool = False
-    """Changes pixels whatever the quality."""
-    quality: int | None = None
-    """What Pillow is given where none is asked for; None for a format without such a thing."""
-    segment: int | None = None
-    """Most bytes of EXIF or of XMP."""
-    dpi: bool = True
-    """Has a place for the resolution; else EXIF tells it, where there is a place for that."""
-    largest_side: int | None = None
-    """Most pixels of a row or of a column."""
-    memory: int | None = None
-    """Bytes that Pillow takes per pixel, measured; None where bands are written one by one."""
-    usual_share: float
-    """Size of a photograph's file, as a share of its pixels' bytes."""
-    least_share: float = 0.0
-    """The same of the smallest file that there can be."""
-
-    def stored_bytes(self, stripes: Stripes) -> int:
-        """Bytes of what the format holds of a picture, not compressed."""
-        channels = stripes.channels if self.grey else 3
-        samples = channels + (stripes.opacity and self.alpha)
-        depth = stripes.dtype.itemsize if self.deep else 1
-        return stripes.height * stripes.width * samples * depth
-
-
-_WEBP_EFFORT = 50
-"""Of lossless WebP, which Pillow calls quality: on photos as small as 100, in a quarter."""
-
-_DEFLATED: Final = 1 / 1032
-"""The least that deflate makes of bytes."""
-
-_PNG = Format(name="PNG", deep=True, usual_share=0.5, least_share=_DEFLATED)
-_TIFF = Format(name="TIFF", deep=True, usual_share=0.6, least_share=_DEFLATED)
-_JPEG = Format(
-    name="JPEG",
-    alpha=False,
-    lossy=True,
-    quality=95,
-    segment=65_000,
-    largest_side=65_500,
-    memory=5,
-    usual_share=0.2,
-)
-_WEBP = Format(
-    name="WEBP",
-    grey=False,
-    quality=_WEBP_EFFORT,
-    dpi=False,
-    largest_side=16_383,
-    memory=40,
-    usual_share=0.5,
-)
-_AVIF = Format(
-    name="AVIF", grey=False, lossy=True, quality=90, dpi=False, memory=40, usual_share=0.1
-)
-_BMP = Format(name="BMP", alpha=False, profile=False, memory=5, usual_share=1, least_share=1)
-_TGA = Format(
-    name="TGA",
-    profile=False,
-    dpi=False,
-    largest_side=65_535,
-    memory=5,
-    usual_share=1,
-    least_share=1,
-)
-FORMATS: Final = {
-    ".png": _PNG,
-    ".tif": _TIFF,
-    ".tiff": _TIFF,
-    ".jpg": _JPEG,
-    ".jpeg": _JPEG,
-    ".webp": _WEBP,
-    ".avif": _AVIF,
-    ".bmp": _BMP,
-    ".tga": _TGA,
-}
-"""By the ending of a file's name."""
 
 _log = logging.getLogger(__name__)
 
@@ -222,17 +140,18 @@ def _fitted(stripes: Stripes, form: Format, name: str) -> Stripes:
     """The picture within what the format can hold."""
     metadata = stripes.metadata.for_size(stripes.height, stripes.width)
     if stripes.dtype.itemsize > 1 and not form.deep:
-        _log.info("%s: 16 bits become 8, the most of %s", name, form.name)
+        _log.warning("%s: 16 bits become 8, the most of %s", name, form.name)
     if stripes.opacity and not form.alpha:
-        _log.info("%s: is laid on white, since %s has no alpha", name, form.name)
+        _log.warning("%s: is laid on white, since %s has no alpha", name, form.name)
     if stripes.channels == 1 and not form.grey:
         metadata = replace(metadata, icc=usable_profile(metadata.icc, 3, name))
+    channels = stripes.channels if form.grey else 3
     return stripes.mapped(
         lambda band: _fitted_band(band, form),
         dtype=stripes.dtype if form.deep else np.dtype(np.uint8),
         opacity=stripes.opacity and form.alpha,
-        channels=stripes.channels if form.grey else 3,
-        metadata=_fitting_metadata(metadata, form, name),
+        channels=channels,
+        metadata=fitted_metadata(metadata, form, channels, name),
     )
 
 
@@ -248,27 +167,10 @@ def _fitted_band(band: Picture, form: Format) -> Picture:
     return Picture(pixels, alpha)
 
 
-def _fitting_metadata(metadata: Metadata, form: Format, name: str) -> Metadata:
-    if not form.profile:
-        return Metadata(dpi=metadata.dpi)
-    for field in ("exif", "xmp"):
-        data = getattr(metadata, field)
-        if form.segment is not None and data is not None and len(data) > form.segment:
-            _log.warning("%s: %s is too long for %s, and left out", name, field.upper(), form.name)
-            metadata = replace(metadata, **{field: None})
-    return metadata
-
-
 def _by_pillow(
     stripes: Stripes, stream: BinaryIO, form: Format, quality: int | None, name: str
 ) -> None:
-    metadata = stripes.metadata
-    options: dict[str, Any] = {
-        "icc_profile": metadata.icc,
-        "exif": metadata.exif if form.dpi else with_dpi(metadata.exif, metadata.dpi),
-        "dpi": metadata.dpi,
-        "xmp": metadata.xmp,
-    }
+    options = _pillow_metadata(stripes.metadata, form)
     if form.name in ("JPEG", "AVIF"):
         options["subsampling"] = "4:4:4"  # colour as sharp as brightness
     if form.quality is not None:
@@ -276,14 +178,54 @@ def _by_pillow(
         options["lossless"] = quality is None  # heeded by WebP only, like the next
         options["exact"] = stripes.separate_alpha  # or colour under 0 would become black
     given = {key: value for key, value in options.items() if value is not None}
-    image = _in_pillow(stripes)
+    image, changed = _in_pillow(stripes), _changed_afterwards(stripes.metadata, form)
+    target = io.BytesIO() if changed else stream
     try:
-        image.save(stream, form.name, **given)
+        image.save(target, form.name, **given)
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # not of the encoder's own
             raise
         size = f"{stripes.width}x{stripes.height}"
         raise ImageError(f"{name}: can't encode {size} as {form.name}: {error}") from None
+    if isinstance(target, io.BytesIO) and changed:
+        stream.write(_with_changes(target.getbuffer(), stripes.metadata, form))
+
+
+def _pillow_metadata(metadata: Metadata, form: Format) -> dict[str, Any]:
+    """What Pillow is given for a format; None for nothing."""
+    exif, dpi = metadata.exif, metadata.dpi
+    if not form.dpi and dpi is not None and form.profile:
+        exif = with_density(parse_exif(exif or b""), dpi, INCH).to_bytes()
+    if form.name == "AVIF" and exif is not None:  # else Pillow would write the block again
+        block = parse_exif(exif)
+        block.main.pop(ORIENTATION, None)
+        exif = None if block.empty else block.to_bytes()
+    options = {"icc_profile": metadata.icc, "exif": exif, "dpi": dpi, "xmp": metadata.xmp}
+    if form.name == "BMP" and dpi is None:
+        options["dpi"] = 0, 0  # else Pillow would make one up
+    if form.name == "JPEG":
+        options["comment"] = metadata.text[0].text.encode() if metadata.text else None
+        options["extra"] = jpeg_segment(metadata.iptc) if metadata.iptc else None
+        if metadata.aspect is not None:
+            options["dpi"] = whole_density(metadata.aspect)
+    return options
+
+
+def _changed_afterwards(metadata: Metadata, form: Format) -> bool:
+    """Whether a file holds something that Pillow can't be asked for."""
+    aspect = form.name == "JPEG" and metadata.aspect is not None
+    return aspect or (form.name == "AVIF" and metadata.colour is not None)
+
+
+def _with_changes(content: memoryview, metadata: Metadata, form: Format) -> bytearray:
+    changed = bytearray(content)
+    if form.name == "JPEG" and changed[6:11] == b"JFIF\0":
+        changed[13] = 0  # the densities are a ratio, in no unit
+    elif metadata.colour is not None and (codes := metadata.colour.code_points):
+        place = place_of_codes(bytes(changed[:4096]))
+        if place is not None:
+            struct.pack_into(">HH", changed, place, *codes)
+    return changed
 
 
 def _in_pillow(stripes: Stripes) -> Image.Image:

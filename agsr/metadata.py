@@ -1,39 +1,26 @@
-"""What a file says about its picture: ICC profile, EXIF, XMP and resolution.
+"""What a file says about its picture, as it holds for the result.
 
-Read from Pillow's view of an opened file, kept as bytes in a `Metadata`, and written by
-`agsr.encode`. Orientation is applied to the pixels by `agsr.decode`, so here it becomes 1. The
-thumbnail is left out, since it shows the picture as it was.
+`agsr.facts` finds it; here it is kept if it is still true, and removed if it has become false:
+orientation is applied to the pixels by `agsr.decode`, thumbnails show the picture as it was, gain
+maps stay behind. `agsr.encode` writes it. What is lost is reported.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-import re
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
-from PIL import ExifTags, Image, ImageCms
+from PIL import ImageCms
 
-EXIF_HEADER = b"Exif\x00\x00"
-"""What Pillow puts before the TIFF structure that EXIF is."""
+from agsr import xmp as packets
+from agsr.colour import Colour
+from agsr.exif import parse_exif
+from agsr.exif_changes import dpi_of, orientation_of, sized, upright
+from agsr.found import Found, Text
 
-_LARGEST_DPI = 1e5
-_PER_INCH = {2: 1.0, 3: 2.54}
-"""What makes dots per inch of a resolution, by EXIF's ResolutionUnit: an inch, a centimetre."""
-_ORIENTATION = ExifTags.Base.Orientation
 _TURNED = 5
 """From this orientation on, rows and columns are swapped."""
-_RESOLUTIONS = (ExifTags.Base.XResolution, ExifTags.Base.YResolution)
-_DIMENSIONS = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
-_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>)\s*)\d+")
-_IN_TIFF = (
-    *(ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model),
-    *(ExifTags.Base.XResolution, ExifTags.Base.YResolution, ExifTags.Base.ResolutionUnit),
-    *(ExifTags.Base.Software, ExifTags.Base.DateTime, ExifTags.Base.Artist),
-    *(ExifTags.Base.HostComputer, ExifTags.Base.Copyright, ExifTags.Base.Rating),
-)
-"""The tags of a TIFF file that tell of the picture; the others tell where its pixels lie."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,67 +36,74 @@ class Metadata:
     xmp: bytes | None = None
     """XMP packet, UTF-8."""
     dpi: tuple[float, float] | None = None
-    """Pixels per inch along x and y. Kept as it is: a larger picture prints larger."""
+    """Pixels per inch along x and y, unchanged: a larger picture prints larger."""
+    colour: Colour | None = None
+    """The meaning of the values where no profile gives it."""
+    iptc: bytes | None = None
+    """IPTC-IIM records."""
+    text: tuple[Text, ...] = ()
+    """Texts of PNG files; comments of others."""
+    aspect: tuple[float, float] | None = None
+    """Pixels along x and y per unit of the same length, where ``dpi`` is not known."""
+    size: tuple[int, int] | None = field(default=None, compare=False)
+    """Height and width of the picture it was read with, upright."""
 
     def stripped(self) -> Metadata:
-        """Without what tells of people, places and devices; the profile is part of the colours."""
-        return Metadata(icc=self.icc)
+        """Without people, places and devices; the profile is part of the colours."""
+        return Metadata(icc=self.icc, colour=self.colour, aspect=self.aspect, size=self.size)
 
     def for_size(self, height: int, width: int) -> Metadata:
-        """With the pixel dimensions that EXIF names, if it does, set to those of the picture."""
-        if self.exif is None:
-            return self
-        exif = parse_exif(self.exif)
-        details = exif.get_ifd(ExifTags.IFD.Exif)
-        for tag, value in zip(_DIMENSIONS, (width, height), strict=True):
-            if tag in details:
-                details[tag] = value
-        return replace(self, exif=exif.tobytes())
+        """With the lengths in pixels that EXIF and XMP name changed to those of a result."""
+        exif, xmp = self.exif, self.xmp
+        if exif is not None:
+            exif = sized(parse_exif(exif), self.size, (height, width)).to_bytes()
+        if xmp is not None:
+            xmp = packets.for_size(xmp, self.size, (height, width))
+        return replace(self, exif=exif, xmp=xmp, size=(height, width))
 
 
-def with_dpi(exif: bytes | None, dpi: tuple[float, float] | None) -> bytes | None:
-    """EXIF that tells the resolution, for formats that have no other place for it."""
-    if dpi is None:
-        return exif
-    tags = parse_exif(exif or EXIF_HEADER)
-    tags[ExifTags.Base.XResolution], tags[ExifTags.Base.YResolution] = dpi
-    tags[ExifTags.Base.ResolutionUnit] = 2
-    return tags.tobytes()
-
-
-def parse_exif(data: bytes) -> Image.Exif:
-    """The tags in the bytes of `Metadata.exif`."""
-    exif = Image.Exif()
-    exif.load(data)
-    return exif
-
-
-def read_metadata(image: Image.Image, name: str) -> tuple[Metadata, int]:
-    """What an opened file says, and the orientation (1 to 8) its pixels are stored in.
-
-    Damage in what is read here is reported by a warning and costs that part only.
+def described(found: Found, size: tuple[int, int], name: str) -> tuple[Metadata, int]:
+    """Judge what was found.
 
     Args:
-        image: An opened file, not loaded yet.
+        found: In a file.
+        size: Width and height of its pixels as they are stored.
         name: Of the file, for warnings.
+
+    Returns:
+        What holds for the upright picture, and the orientation (1 to 8) its pixels are stored in.
     """
-    exif, orientation = _read_exif(image, name)
-    xmp = image.info.get("xmp")
-    if isinstance(xmp, str):
-        xmp = xmp.encode()
-    if isinstance(xmp, bytes):
-        xmp = _XMP_ORIENTATION.sub(rb"\g<1>1", xmp.rstrip(b"\x00"))
-    dpi = _read_dpi(image.info.get("dpi")) if _tells_dpi(image) else None
-    if dpi is not None and orientation >= _TURNED:
-        dpi = dpi[::-1]
-    dpi = dpi or _exif_dpi(exif)
-    icc = image.info.get("icc_profile") or None
-    return Metadata(icc, exif, xmp if isinstance(xmp, bytes) and xmp else None, dpi), orientation
+    block = parse_exif(found.exif or b"")
+    if block.lost:
+        _log.warning("%s: its EXIF data is damaged; %s lost", name, _tags(len(block.lost)))
+    in_xmp = packets.orientation(found.xmp) if found.xmp else None
+    orientation = found.orientation or orientation_of(block) or in_xmp or 1
+    sides = orientation >= _TURNED
+    xmp, beside = None, list[str]()
+    if found.xmp and found.xmp.strip(b"\0"):
+        xmp, beside = packets.without_false(found.xmp.rstrip(b"\0"), orientation != 1)
+    kept = upright(block, orientation != 1, sides)
+    lost = list(dict.fromkeys([*found.lost, *beside]))
+    if lost:
+        _log.warning("%s: the result is without its %s", name, listed(lost))
+    dpi, aspect = found.dpi or dpi_of(block), found.aspect
+    metadata = Metadata(
+        icc=found.icc or None,
+        exif=None if kept.empty else kept.to_bytes(),
+        xmp=xmp or None,
+        dpi=dpi[::-1] if dpi and sides else dpi,
+        colour=found.colour,
+        iptc=found.iptc or None,
+        text=tuple(found.text),
+        aspect=aspect[::-1] if aspect and sides else aspect,
+        size=size if sides else size[::-1],
+    )
+    return metadata, orientation
 
 
-def _tells_dpi(image: Image.Image) -> bool:
-    """Whether the resolution is the file's: for a TIFF without one, Pillow makes it 1."""
-    return image.format != "TIFF" or _RESOLUTIONS[0] in getattr(image, "tag_v2", ())
+def listed(names: list[str]) -> str:
+    """Return names as words: ``a, b and c``."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def usable_profile(icc: bytes | None, channels: int, name: str) -> bytes | None:
@@ -130,54 +124,5 @@ def usable_profile(icc: bytes | None, channels: int, name: str) -> bytes | None:
     return None
 
 
-def _read_exif(image: Image.Image, name: str) -> tuple[bytes | None, int]:
-    try:
-        exif = image.getexif()
-        orientation = exif.get(_ORIENTATION, 1)
-        kept = describing(exif) if image.format == "TIFF" else exif
-        if _ORIENTATION in kept:
-            kept[_ORIENTATION] = 1
-        x, y = _RESOLUTIONS
-        if orientation in range(_TURNED, 9) and {x, y} <= set(kept):
-            kept[x], kept[y] = kept[y], kept[x]
-        data = kept.tobytes() if set(kept) - {_ORIENTATION} else None
-        _check_writable(data)
-    except Exception:  # damaged EXIF makes Pillow raise nearly anything
-        _log.warning("%s: its EXIF data is damaged, and left out", name)
-        return None, 1
-    known = isinstance(orientation, int) and 1 <= orientation <= 8
-    return data, orientation if known else 1
-
-
-def _check_writable(exif: bytes | None) -> None:
-    """Do with EXIF data what is done when files are written; of damaged data it raises anything."""
-    if exif is not None:
-        Metadata(exif=with_dpi(exif, (1.0, 1.0))).for_size(1, 1)
-        describing(parse_exif(exif)).tobytes()
-
-
-def describing(tags: Image.Exif) -> Image.Exif:
-    """Those of the tags that tell of the picture, whatever it is stored in."""
-    kept = Image.Exif()
-    for tag in _IN_TIFF:
-        if tag in tags:
-            kept[tag] = tags[tag]
-    for folder in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-        if folder in tags:
-            kept[folder] = dict(tags.get_ifd(folder))
-    return kept
-
-
-def _exif_dpi(exif: bytes | None) -> tuple[float, float] | None:
-    tags = parse_exif(exif or EXIF_HEADER)
-    factor = _PER_INCH.get(tags.get(ExifTags.Base.ResolutionUnit, 2))
-    found = _read_dpi((tags.get(ExifTags.Base.XResolution), tags.get(ExifTags.Base.YResolution)))
-    return (found[0] * factor, found[1] * factor) if found and factor else None
-
-
-def _read_dpi(value: Any) -> tuple[float, float] | None:
-    try:
-        x, y = (float(number) for number in value)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return (x, y) if 0 < x < _LARGEST_DPI and 0 < y < _LARGEST_DPI else None
+def _tags(count: int) -> str:
+    return "1 tag is" if count == 1 else f"{count} tags are"

@@ -12,7 +12,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
 from agsr.errors import ImageError
-from agsr.metadata import Metadata, read_metadata, usable_profile
+from agsr.facts import facts_of
+from agsr.found import COMMENT
+from agsr.metadata import Metadata, described, usable_profile
 from agsr.picture import Picture, samples_of
 
 _UPRIGHT: Final = {
@@ -32,6 +34,8 @@ _OTHERWISE: Final = {
     "HSV": "image.convert('RGB')",
 }
 """Modes that are not read, and what to do about it."""
+
+_KEYWORDS: Final = {COMMENT: "comment"}
 
 _log = logging.getLogger(__name__)
 
@@ -72,19 +76,36 @@ def upscaled_pillow(image: Image.Image, upscale: Callable[[Picture], Picture]) -
         raise ImageError(f"image is {image.width}x{image.height}; expected a pixel at least")
     if image.format != "TIFF":
         image.load()  # of PNG files, metadata may come last
-    metadata, orientation = read_metadata(_card(image), "image")
+    metadata, orientation = described(facts_of(_card(image)), image.size, "image")
     if image.format == "TIFF":
         image.load()  # which turns these
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     if orientation != 1:
         image = image.transpose(_UPRIGHT[orientation])
     picture = upscale(_from_image(image, metadata))
-    result, described = to_pillow(picture), picture.metadata
-    icc = usable_profile(described.icc, 3 if picture.pixels.ndim == 3 else 1, "image")
-    exif = described.for_size(*picture.pixels.shape[:2]).exif
-    found = {"icc_profile": icc, "exif": exif, "xmp": described.xmp, "dpi": described.dpi}
-    result.info = {key: value for key, value in found.items() if value is not None}
+    result, found = to_pillow(picture), picture.metadata
+    channels = 3 if picture.pixels.ndim == 3 else 1
+    described_size = found.for_size(*picture.pixels.shape[:2])
+    result.info = _info(replace(described_size, icc=usable_profile(found.icc, channels, "image")))
     return result
+
+
+def _info(metadata: Metadata) -> dict[str | tuple[int, int], Any]:
+    """What Pillow keeps with an image, in its words."""
+    colour = metadata.colour
+    found = {
+        "icc_profile": metadata.icc,
+        "exif": metadata.exif,
+        "xmp": metadata.xmp,
+        "dpi": metadata.dpi,
+        "aspect": metadata.aspect,
+        "gamma": colour.gamma if colour else None,
+        "chromaticity": colour.chromaticities if colour else None,
+        "srgb": colour.intent if colour else None,
+        "photoshop": {1028: metadata.iptc} if metadata.iptc else None,
+        **{_KEYWORDS.get(text.keyword, text.keyword): text.text for text in metadata.text},
+    }
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _from_image(image: Image.Image, metadata: Metadata) -> Picture:
@@ -102,12 +123,24 @@ def _card(image: Image.Image) -> Image.Image:
     """A small image that says of itself what another does, since reading EXIF changes it."""
     card = Image.new("L", (1, 1))
     card.format, card.info = image.format, dict(image.info)
+    if (texts := getattr(image, "text", None)) is not None:
+        card.text = texts  # type: ignore[attr-defined]  # as PNG files have it
     try:
-        exif = image.getexif()
-        card.info["exif"] = exif.tobytes() if exif else None
-    except Exception:  # damaged; `read_metadata` tells it
+        card.info["exif"] = _exif_bytes(image)
+    except Exception:  # damaged, so the program can't have changed it
         _log.debug("EXIF can't be read", exc_info=True)
     return card
+
+
+def _exif_bytes(image: Image.Image) -> bytes | None:
+    """The block as the file has it, unless a program has changed it; Pillow's own loses letters."""
+    exif, stored = image.getexif(), image.info.get("exif")
+    written = exif.tobytes() if exif else None
+    if not isinstance(stored, bytes):
+        return written
+    before = Image.Exif()
+    before.load(stored)
+    return stored if before.tobytes() == written else written
 
 
 def _with_alpha(image: Image.Image, grey: bool) -> Image.Image:

@@ -18,8 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng as zlib  # in half of the time
 
+from agsr.colour import Colour
 from agsr.deflate import LEVEL, in_shares
-from agsr.metadata import EXIF_HEADER, Metadata
+from agsr.exif import HEADER
+from agsr.found import Text, whole_density
+from agsr.iptc import resource, to_hexadecimal
+from agsr.metadata import Metadata
 from agsr.picture import Stripes, samples_of
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -32,6 +36,9 @@ _SHARE_BYTES = 1 << 19
 _TRIED_BYTES = 1 << 14
 _LARGEST_CHUNK = 1 << 30
 """Bytes; a chunk holds less than 2 GiB, and a single row may be more."""
+
+_LONG_TEXT = 1024
+"""Characters; longer ones are compressed."""
 
 _ZLIB_HEADER = b"\x78\x5e"
 _ZLIB_END = b"\x03\x00"  # an empty last block
@@ -152,16 +159,60 @@ def _mask(chosen: NDArray[np.bool_]) -> Bytes2D:
 
 def _metadata_chunks(metadata: Metadata) -> list[tuple[bytes, bytes]]:
     chunks = []
+    if metadata.colour:
+        chunks += _colour_chunks(metadata.colour, profile=metadata.icc is not None)
     if metadata.icc:
         chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc)))
     if metadata.dpi:
         per_metre = (round(dpi / _METRES_PER_INCH) for dpi in metadata.dpi)
         chunks.append((b"pHYs", struct.pack(">IIB", *per_metre, 1)))
+    elif metadata.aspect:
+        chunks.append((b"pHYs", struct.pack(">IIB", *whole_density(metadata.aspect), 0)))
     if metadata.exif:
-        chunks.append((b"eXIf", metadata.exif.removeprefix(EXIF_HEADER)))
+        chunks.append((b"eXIf", metadata.exif.removeprefix(HEADER)))
     if metadata.xmp:  # keyword, not compressed, no language, no translation
         chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
+    if metadata.iptc:  # as ImageMagick, libvips and ExifTool write it: PNG has no place for it
+        digits = to_hexadecimal("iptc", resource(metadata.iptc))
+        chunks.append((b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(digits.encode())))
+    return chunks + [_text_chunk(text) for text in metadata.text]
+
+
+def _colour_chunks(colour: Colour, profile: bool) -> list[tuple[bytes, bytes]]:
+    """What is not said by a profile; code points count more than that."""
+    chunks = [(name.encode(), data) for name, data in colour.levels]
+    if colour.codes:
+        codes = (code & 255 for code in colour.codes)
+        chunks.append((b"cICP", bytes([*codes, 0, not colour.narrow])))
+    if profile:
+        return chunks
+    if colour.intent is not None:
+        chunks.append((b"sRGB", bytes([colour.intent])))
+    if colour.gamma is not None:
+        chunks.append((b"gAMA", struct.pack(">I", round(colour.gamma * 100_000))))
+    if colour.chromaticities is not None:
+        values = (round(value * 100_000) for value in colour.chromaticities)
+        chunks.append((b"cHRM", struct.pack(">8I", *values)))
     return chunks
+
+
+def _text_chunk(text: Text) -> tuple[bytes, bytes]:
+    """Latin-1 where it suffices, compressed where it is long."""
+    keyword, long = text.keyword.encode("latin-1", "replace")[:79], len(text.text) > _LONG_TEXT
+    keyword = keyword.replace(b"\0", b" ") or b"Comment"
+    try:
+        content = text.text.replace("\0", " ").encode("latin-1")
+    except UnicodeEncodeError:
+        content = b""
+    if not text.language and not text.translated and (content or not text.text):
+        if long:
+            return b"zTXt", keyword + b"\0\0" + zlib.compress(content)
+        return b"tEXt", keyword + b"\0" + content
+    content = text.text.encode("utf-8", "replace")
+    content = zlib.compress(content) if long else content
+    language, translated = text.language.encode("ascii", "replace"), text.translated.encode()
+    head = keyword + bytes([0, long, 0]) + language + b"\0" + translated + b"\0"
+    return b"iTXt", head + content
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -1,21 +1,24 @@
 """TIFF files of 8 and 16 bits per channel, deflated, with all metadata, written while rows arrive.
 
-Pillow writes no 16-bit colour, and OpenCV no metadata. The directories are Pillow's; here are the
-strips of pixels that they point to (TIFF 6.0, with Adobe's Deflate). What might not fit into the
-32-bit offsets of a TIFF file becomes a BigTIFF file.
+Pillow writes no 16-bit colour, and OpenCV no metadata. The directories are those of `agsr.exif`;
+here are the strips of pixels that they point to (TIFF 6.0, with Adobe's Deflate). What might not
+fit into the 32-bit offsets of a TIFF file becomes a BigTIFF file.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
-from PIL.TiffImagePlugin import ImageFileDirectory_v2 as Directory
 from zlib_ng import zlib_ng as zlib
 
 from agsr.deflate import LEVEL, in_shares
-from agsr.metadata import Metadata, describing, parse_exif
+from agsr.directories import LONG, LONG8, SHORT, UNDEFINED, Directory, Entry, entry_of
+from agsr.exif import Exif, parse_exif
+from agsr.exif_changes import INCH, NO_UNIT, STRUCTURE, with_density
+from agsr.metadata import Metadata
 from agsr.picture import Stripes, samples_of
 
 _HEADER = b"II*\x00\x08\x00\x00\x00"  # little-endian; the directory follows
@@ -25,12 +28,10 @@ _LARGEST = (1 << 32) - (1 << 26)
 needs room."""
 _STRIP_BYTES = 1 << 20
 _OFFSETS, _LENGTHS = 273, 279
-_LONG8 = 16
 _UNASSOCIATED_ALPHA = 2
 _HORIZONTAL_DIFFERENCES = 2
 _ADOBE_DEFLATE = 8
-_INCH = 2
-_UNDEFINED = 7
+_XMP, _IPTC, _ICC = 700, 33723, 34675
 
 
 def write_tiff(stripes: Stripes, stream: BinaryIO) -> None:
@@ -42,23 +43,26 @@ def write_tiff(stripes: Stripes, stream: BinaryIO) -> None:
     """
     header = _BIG_HEADER if stripes.nbytes > _LARGEST else _HEADER
     rows = max(1, stripes.height * _STRIP_BYTES // stripes.nbytes)
-    directory = _described(stripes.metadata, header)
-    directory.update(_layout(stripes, rows))
+    block = _described(stripes.metadata, _layout(stripes, rows))
     lengths = [0] * -(-stripes.height // rows)
-    stream.write(header + _with_strips(directory, lengths, header))  # as long as the final one
+    stream.write(header + _with_strips(block, lengths, header))  # as long as the final one
     for number, share in enumerate(in_shares(map(samples_of, stripes.bands), rows)):
         lengths[number] = stream.write(zlib.compress(_differences(share), LEVEL))
     stream.seek(len(header))
-    stream.write(_with_strips(directory, lengths, header))
+    stream.write(_with_strips(block, lengths, header))
 
 
-def _with_strips(directory: Directory, lengths: list[int], header: bytes) -> bytes:
+def _with_strips(block: Exif, lengths: list[int], header: bytes) -> bytes:
     """The bytes of a directory whose strips follow it."""
-    if header == _BIG_HEADER:
-        directory.tagtype[_OFFSETS] = directory.tagtype[_LENGTHS] = _LONG8
-    directory[_LENGTHS] = tuple(lengths)
-    directory[_OFFSETS] = tuple(accumulate([0, *lengths[:-1]]))  # from the directory's end
-    return directory.tobytes(len(header))
+    big = header == _BIG_HEADER
+    kind, start, place = LONG8 if big else LONG, len(header), 0
+    for _ in range(2):  # the first time, to know how long it is
+        offsets = accumulate([place, *lengths[:-1]])
+        block.main[_LENGTHS] = entry_of("<", kind, *lengths)
+        block.main[_OFFSETS] = entry_of("<", kind, *offsets)
+        content = block.directories(start, big=big)
+        place = start + len(content)
+    return content
 
 
 def _differences(samples: NDArray[Any]) -> bytes:
@@ -68,35 +72,31 @@ def _differences(samples: NDArray[Any]) -> bytes:
     return band.tobytes()
 
 
-def _layout(stripes: Stripes, rows: int) -> dict[int, Any]:
+def _layout(stripes: Stripes, rows: int) -> Directory:
     samples = stripes.samples
-    tags: dict[int, Any] = {
-        256: stripes.width,
-        257: stripes.height,
-        258: (stripes.dtype.itemsize * 8,) * samples,
-        259: _ADOBE_DEFLATE,
-        262: 1 if stripes.channels == 1 else 2,  # black is zero, or RGB
-        277: samples,
-        278: rows,
-        284: 1,  # samples of a pixel lie together
-        317: _HORIZONTAL_DIFFERENCES,
+    depth = (stripes.dtype.itemsize * 8,) * samples
+    tags = {
+        256: entry_of("<", LONG, stripes.width),
+        257: entry_of("<", LONG, stripes.height),
+        258: entry_of("<", SHORT, *depth),
+        259: entry_of("<", SHORT, _ADOBE_DEFLATE),
+        262: entry_of("<", SHORT, 1 if stripes.channels == 1 else 2),  # black is zero, or RGB
+        277: entry_of("<", SHORT, samples),
+        278: entry_of("<", LONG, rows),
+        284: entry_of("<", SHORT, 1),  # samples of a pixel lie together
+        317: entry_of("<", SHORT, _HORIZONTAL_DIFFERENCES),
     }
     if stripes.opacity:
-        tags[338] = _UNASSOCIATED_ALPHA
+        tags[338] = entry_of("<", SHORT, _UNASSOCIATED_ALPHA)
     return tags
 
 
-def _described(metadata: Metadata, header: bytes) -> Directory:
-    directory = Directory(header)
-    if metadata.exif:
-        exif = describing(parse_exif(metadata.exif))
-        for tag, value in exif.items():
-            directory[tag] = value
-    if metadata.dpi:
-        directory[282], directory[283] = metadata.dpi
-        directory[296] = _INCH
-    for tag, data in ((700, metadata.xmp), (34675, metadata.icc)):
-        if data:
-            directory.tagtype[tag] = _UNDEFINED
-            directory[tag] = data
-    return directory
+def _described(metadata: Metadata, layout: Directory) -> Exif:
+    block = parse_exif(metadata.exif or b"").little_endian()
+    density, unit = metadata.dpi or metadata.aspect, INCH if metadata.dpi else NO_UNIT
+    if density is not None:
+        block = with_density(block, density, unit)
+    main = {tag: entry for tag, entry in block.main.items() if tag not in STRUCTURE}
+    blocks = ((_XMP, metadata.xmp), (_IPTC, metadata.iptc), (_ICC, metadata.icc))
+    main |= {tag: Entry(UNDEFINED, data) for tag, data in blocks if data}
+    return replace(block, main=main | layout)

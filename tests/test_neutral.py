@@ -14,7 +14,7 @@ from agsr.image import read_picture
 from agsr.picture import Picture
 from agsr.sizing import Sizing
 
-GREY_RGB = ROOT / "tests/faults/stills/greyrgb.png"
+GREY_RGB = ROOT / "tests/stills/greyrgb.png"
 
 
 class Tinting(Repeat):

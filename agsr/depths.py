@@ -1,0 +1,37 @@
+"""Pixels of more than 8 bits per channel: decoded by OpenCV, stretched to the scale of 16 bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+def by_opencv(
+    image: Image.Image, content: bytes, dtype: Any = np.uint16
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Pixels and alpha of a file, by default of 16 bits."""
+    import cv2  # slow to load, and needed here only
+
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None or decoded.dtype != dtype or sorted(decoded.shape[:2]) != sorted(image.size):
+        raise ValueError("OpenCV can't decode it")
+    planes = np.asarray(decoded, dtype).reshape(*decoded.shape[:2], -1)
+    alpha = np.ascontiguousarray(planes[..., -1]) if planes.shape[2] in (2, 4) else None
+    if planes.shape[2] < 3 or (image.format == "PNG" and content[25] in (0, 4)):
+        pixels = np.ascontiguousarray(planes[..., 0])  # grey, of which OpenCV may have made three
+        transparent = image.info.get("transparency")
+        if alpha is None and isinstance(transparent, int):  # a level, which OpenCV does not know
+            alpha = np.where(pixels == transparent, 0, 65535).astype(np.uint16)
+    else:
+        pixels = np.ascontiguousarray(planes[..., 2::-1])
+    return pixels, alpha
+
+
+def stretched(samples: NDArray[Any], bits: int) -> NDArray[np.uint16]:
+    """Return samples of some bits, as a decoder left them, on the scale of 16 bits."""
+    white = (1 << bits) - 1
+    levels = (samples.astype(np.uint32).clip(0, white) * 65535 + white // 2) // white
+    return levels.astype(np.uint16)
