@@ -80,7 +80,7 @@ def run_videos(
     from agsr.image import quiet_decoders
 
     options = VideoOptions(**wishes)
-    with quiet_decoders():
+    with quiet_decoders(throughout=True):
         for job in jobs:
             size = _run_one(upscaler, job, options, quiet, stdin, weights)
             if size is None:

@@ -23,7 +23,9 @@ from agsr.degradation import degrade
 from agsr.errors import DatasetError
 from agsr.resize import crop_to_multiple, downscale
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".tif", ".tiff"}
+)
 """File name endings that count as images, in lower case."""
 
 Image8 = NDArray[np.uint8]

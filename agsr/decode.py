@@ -34,6 +34,7 @@ from agsr.metadata import Metadata, described, usable_profile
 from agsr.picture import Picture
 from agsr.pillow import from_pillow
 from agsr.png_chunks import SIGNATURE, split_png
+from agsr.quiet import decoding
 from agsr.targa import ENDING as TARGA_ENDING
 from agsr.targa import FORMAT as TARGA
 from agsr.targa import is_targa, read_targa
@@ -96,7 +97,8 @@ def decode(
     """
     size = f"{len(content)} bytes"
     try:
-        return _decode(content, name, max_pixels, unknown_as_alpha)
+        with decoding():
+            return _decode(content, name, max_pixels, unknown_as_alpha)
     except (AgsrError, MemoryError):
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, which programs can lift

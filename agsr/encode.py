@@ -29,6 +29,7 @@ from agsr.iptc import jpeg_segment
 from agsr.metadata import Metadata, usable_profile
 from agsr.picture import Picture, Pixels, Stripes, in_stripes, samples_of
 from agsr.png import write_png
+from agsr.quiet import decoding
 
 _log = logging.getLogger(__name__)
 
@@ -181,7 +182,8 @@ def _by_pillow(
     image, changed = _in_pillow(stripes), _changed_afterwards(stripes.metadata, form)
     target = io.BytesIO() if changed else stream
     try:
-        image.save(target, form.name, **given)
+        with decoding():
+            image.save(target, form.name, **given)
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # not of the encoder's own
             raise

@@ -6,14 +6,8 @@ name only when complete.
 
 from __future__ import annotations
 
-import io
-import os
-import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +17,7 @@ from agsr.decode import MAX_PIXELS, decode
 from agsr.encode import check_format, write_encoded
 from agsr.errors import ImageError
 from agsr.picture import Picture, Stripes, in_stripes
+from agsr.quiet import quiet_decoders as quiet_decoders
 
 
 def read_picture(
@@ -79,59 +74,6 @@ def write_stripes(stripes: Stripes, path: Path, quality: int | None = None) -> N
             write_encoded(stripes, stream, path.suffix, str(path), quality)
     except OSError as error:
         raise ImageError(f"{path}: can't be written: {error.strerror}") from None
-
-
-@contextmanager
-def quiet_decoders() -> Iterator[None]:
-    """Silence what image libraries print to the process's stderr by themselves.
-
-    For programs that own their process, such as the command line: until the end, ``sys.stderr``
-    writes to where it did, from any thread, but Python's warnings and everything else that writes
-    to file descriptor 2 are not seen.
-    """
-    saved, python = _duplicate(2), sys.stderr
-    if saved is None or python is None:  # stderr is closed: nothing can be seen
-        yield
-        return
-    try:
-        with (
-            Path(os.devnull).open("wb") as sink,
-            _like(python, saved) as ours,
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")
-            python.flush()
-            os.dup2(sink.fileno(), 2)
-            if _descriptor(python) == 2:
-                sys.stderr = ours
-            yield
-            sys.stderr.flush()
-    finally:
-        sys.stderr = python
-        os.dup2(saved, 2)
-        os.close(saved)
-
-
-def _like(stream: TextIO, descriptor: int) -> TextIO:
-    """A stream to a descriptor, in the encoding of another, that no name of a file can stop."""
-    encoding = getattr(stream, "encoding", None)
-    return os.fdopen(
-        descriptor, "w", 1, closefd=False, encoding=encoding, errors="backslashreplace"
-    )
-
-
-def _duplicate(descriptor: int) -> int | None:
-    try:
-        return os.dup(descriptor)
-    except OSError:
-        return None
-
-
-def _descriptor(stream: object) -> int | None:
-    try:
-        return stream.fileno()  # type: ignore[attr-defined,no-any-return]
-    except (AttributeError, io.UnsupportedOperation):
-        return None
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -193,13 +193,13 @@ def test_of_several_pictures_the_first_is_taken_aloud(
 
 
 def test_a_jpeg_with_extras_is_a_jpeg(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Phones put a second picture behind the first; nobody expects to hear of it."""
+    """Phones put more pictures behind the first; those that aren't previews of it are reported."""
     main, extra = (Image.new("RGB", (16, 16), colour) for colour in ("red", "blue"))
     main.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[extra])
     with Image.open(tmp_path / "a.jpg") as image:
         assert image.format == "MPO"
     assert np.abs(read_picture(tmp_path / "a.jpg").pixels.astype(int) - (255, 0, 0)).max() <= 2
-    assert caplog.text == ""
+    assert caplog.messages == [f"{tmp_path}/a.jpg: the result is without its 1 other picture"]
 
 
 def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path) -> None:
@@ -300,8 +300,11 @@ def test_a_failed_write_keeps_what_was_there(
 QUIET = """
 import os, sys, threading, warnings
 from agsr.image import quiet_decoders
+from agsr.quiet import decoding
 with quiet_decoders():
-    os.write(2, b"a library\\n")
+    os.write(2, b"a runtime\\n")
+    with decoding():
+        os.write(2, b"a library\\n")
     warnings.warn("a library")
     thread = threading.Thread(target=lambda: print("ours", file=sys.stderr))
     thread.start()
@@ -313,6 +316,29 @@ print("ours again", file=sys.stderr)
 
 def test_only_what_libraries_print_is_silenced() -> None:
     done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, check=True)
+    assert done.stderr == "a runtime\nours\nafterwards\nours again\n"
+
+
+CRASH = """
+import os
+from agsr.image import quiet_decoders
+from agsr.quiet import decoding
+with quiet_decoders(throughout={throughout}), decoding():
+    os.abort()
+"""
+
+
+@pytest.mark.parametrize("throughout", [False, True])
+def test_a_crash_is_reported_even_in_the_silence(throughout: bool) -> None:
+    code = CRASH.format(throughout=throughout)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "Fatal Python error: Aborted" in done.stderr
+
+
+def test_videos_are_encoded_in_silence() -> None:
+    code = QUIET.replace("quiet_decoders():", "quiet_decoders(throughout=True):")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "ours\nafterwards\nours again\n"
 
 
@@ -342,10 +368,7 @@ def test_a_closed_stderr_needs_no_silence(python_too: bool) -> None:
     assert done.stdout == b"inside\n"
 
 
-def test_what_a_format_loses_is_told_where_more_is_asked_for(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", "agsr")
+def test_what_a_format_loses_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     picture = Picture(smooth((20, 31, 3), np.uint16), smooth((20, 31), np.uint16))
     write_picture(picture, tmp_path / "a.jpg")
     assert [message.partition("a.jpg: ")[2] for message in caplog.messages] == [

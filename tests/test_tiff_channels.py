@@ -12,7 +12,7 @@ from image_corpus import smooth
 from PIL import Image
 
 from agsr.errors import ImageError
-from agsr.image import quiet_decoders, read_picture
+from agsr.image import read_picture
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -91,14 +91,3 @@ def test_white_is_zero_is_turned_round(tmp_path: Path, dtype: type) -> None:
     grey = smooth((20, 31), dtype)
     tifffile.imwrite(tmp_path / "a.tif", grey, photometric="miniswhite")
     assert np.array_equal(read_picture(tmp_path / "a.tif").pixels, np.iinfo(dtype).max - grey)
-
-
-@pytest.mark.parametrize(
-    ("dtype", "message"),
-    [(np.float32, "expected 8 or 16 bits"), (np.uint32, "expected 8 or 16 bits")],
-)
-def test_other_tiffs_are_refused_with_the_reason(tmp_path: Path, dtype: type, message: str) -> None:
-    samples = np.zeros((20, 31, 3), dtype)
-    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="rgb")
-    with quiet_decoders(), pytest.raises(ImageError, match=message):
-        read_picture(tmp_path / "a.tif")
