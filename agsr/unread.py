@@ -13,6 +13,8 @@ _RAW: Final = frozenset(
 )
 """Endings of cameras' raw files. Many are TIFF files outside, with a small preview as picture."""
 
+_PNM: Final = "magick in.pnm out.png"
+
 _BY_CONTENT: Final = (
     (b"%PDF", "a PDF", "pdftoppm -r 300 -png makes pictures of its pages"),
     (b"8BPS", "a Photoshop file", "export it as PNG or TIFF, or: magick 'in.psd[0]' out.png"),
@@ -23,10 +25,19 @@ _BY_CONTENT: Final = (
     (b"v/1\x01", "OpenEXR, of floating-point light", "tone-map it to 16-bit PNG or TIFF"),
     (b"#?RADIANCE", "Radiance HDR, of floating-point light", "tone-map it to 16-bit PNG or TIFF"),
     (b"\0\0\x01\0", "an icon", "magick 'in.ico[0]' out.png"),
-    (b"P4", "a portable map", "magick in.pnm out.png"),
-    (b"P5", "a portable map", "magick in.pnm out.png"),
-    (b"P6", "a portable map", "magick in.pnm out.png"),
+    *((b"P%d" % n, "a portable map (PBM, PGM, PPM)", _PNM) for n in range(1, 7)),
+    (b"P7\n", "a portable map (PAM)", "magick in.pam out.png"),
+    (b"PF\n", "a portable float map", "tone-map it to 16-bit PNG or TIFF"),
+    (b"Pf\n", "a portable float map", "tone-map it to 16-bit PNG or TIFF"),
     (b"qoif", "QOI", "magick in.qoi out.png"),
+    (b"\x01\xda", "an SGI picture", "magick in.sgi out.png"),
+    *((b"\x0a%c\x01" % version, "PCX", "magick in.pcx out.png") for version in (0, 2, 3, 4, 5)),
+    (b"/* XPM */", "an X pixmap (XPM)", "magick in.xpm out.png"),
+    (b"\x59\xa6\x6a\x95", "a Sun raster picture", "magick in.ras out.png"),
+    (b"icns", "icons of macOS", "magick 'in.icns[0]' out.png"),
+    (b"SIMPLE  =", "FITS, of astronomy", "scale it to 16-bit PNG or TIFF"),
+    (b"BPG\xfb", "BPG", "bpgdec -o out.png in.bpg"),
+    (b"gimp xcf", "a GIMP file", "export it as PNG or TIFF"),
 )
 
 _STILL_BRANDS: Final = (b"avi", b"crx ", b"hei", b"hev", b"jp", b"mif", b"msf")
@@ -44,7 +55,8 @@ _VIDEO: Final = "a video; name the file: agsr infer in.mp4 (a stream: Y4M)"
 
 ENDINGS: Final = _RAW | {
     *(".psd", ".psb", ".jxl", ".jp2", ".j2k", ".exr", ".hdr", ".ico"),
-    *(".pbm", ".pgm", ".ppm", ".pnm", ".qoi", ".svg"),
+    *(".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pfm", ".qoi", ".svg", ".pcx", ".sgi", ".rgb"),
+    *(".xpm", ".ras", ".icns", ".fits", ".bpg", ".xcf"),
 }
 """Of files in a folder that were meant, too, when all images in it are to be taken."""
 

@@ -2,6 +2,7 @@
 
     pip install atheris                             # has wheels for CPython 3.11 to 3.13
     python scripts/fuzz.py decode CORPUS -max_total_time=600
+    python scripts/fuzz.py metadata CORPUS
     python scripts/fuzz.py load CORPUS
     python scripts/fuzz.py video CORPUS
 

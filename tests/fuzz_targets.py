@@ -5,6 +5,7 @@ Of any input each must return or raise an `AgsrError` or `MemoryError`: anything
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 import zlib
@@ -20,6 +21,7 @@ from clips import Clip, make
 from conftest import ROOT, tiny_checkpoint
 from foreign_graphs import clipping, repeating, with_weights_beside
 from image_corpus import whole_files
+from PIL import Image
 from safetensors.numpy import save
 from test_bench_results import image, limit, row, timing
 from test_engine_cache import IDENTITY, REPORT
@@ -27,6 +29,7 @@ from test_engine_cache import IDENTITY, REPORT
 from agsr.bench.comparison import compare_results
 from agsr.bench.results import BenchResult, SetScore
 from agsr.checkpoint import load_checkpoint, save_checkpoint
+from agsr.colour import Colour, usable_chromaticities
 from agsr.console import show_cache
 from agsr.console_bench import show_comparison
 from agsr.contract import ModelMetadata
@@ -38,6 +41,24 @@ from agsr.engines.onnx_content import read_content
 from agsr.engines.ports import Hints
 from agsr.engines.trt_backend import described
 from agsr.errors import AgsrError
+from agsr.exif import parse_exif
+from agsr.exif_changes import (
+    INCH,
+    dpi_of,
+    orientation_of,
+    sized,
+    upright,
+    with_density,
+    with_text,
+)
+from agsr.facts import apply_boxes
+from agsr.found import Found, Text
+from agsr.iptc import iptc_of, resource, resources
+from agsr.jpeg_end import completed
+from agsr.metadata import described as judged
+from agsr.metadata import usable_profile
+from agsr.png_chunks import SIGNATURE, split_png
+from agsr.tiff_pages import facts_of_tiff, open_tiff
 from agsr.video_colour import ToRgb
 from agsr.video_copy import Plan
 from agsr.video_encode import choose
@@ -45,6 +66,9 @@ from agsr.video_source import open_video
 from agsr.video_survey import survey
 from agsr.video_traces import is_strongly_compressed
 from agsr.video_trial import tried
+from agsr.xmp import for_size, orientation, without_false
+
+STILLS = ROOT / "tests/stills"
 
 MAX_PIXELS = 1 << 14
 """Of pictures: more would only take longer."""
@@ -149,6 +173,68 @@ def _bench(content: bytes) -> None:
     show_comparison(compare_results(found, found), 0.05, 0.01)
 
 
+def _exif_block(content: bytes) -> None:
+    """A block that was read is written so that it is read the same again."""
+    block = parse_exif(content)
+    kept = upright(block, True, True)
+    changed = sized(with_density(kept, (72.0, 1e-5), INCH), (3, 4), (12, 16))
+    again = parse_exif(changed.to_bytes())
+    assert (again.main, again.details, again.gps) == (changed.main, changed.details, changed.gps)
+    assert not again.lost
+    block.little_endian().to_bytes()
+    dpi_of(block), orientation_of(block)
+    with_text(block, (Text("parameters", "\u00e9"), Text("Author", "x")))[0].to_bytes()
+
+
+def _packet(content: bytes) -> None:
+    orientation(content)
+    kept, _ = without_false(content, bool(len(content) % 2))
+    for_size(kept or b"", (3, 4), (12, 16))
+
+
+def _tiff_directory(content: bytes) -> None:
+    try:
+        tiff = open_tiff(content)
+    except ValueError:  # which `decode` reports
+        return
+    if tiff is not None:
+        judged(facts_of_tiff(tiff), (3, 4), "a")
+
+
+def _jpeg_end(content: bytes) -> None:
+    with suppress(Exception):  # which `decode` reports; a crash or a hang is the fault
+        completed(content[:MAX_PIXELS])
+
+
+METADATA: dict[str, Target] = {
+    "exif": _exif_block,
+    "xmp": _packet,
+    "boxes": lambda content: apply_boxes(Found(), content),
+    "png": lambda content: judged(split_png(SIGNATURE + content, "a")[1], (3, 4), "a"),
+    "tiff": _tiff_directory,
+    "jpeg": _jpeg_end,
+    "iptc": lambda content: (list(resources(content)), iptc_of(content)),
+    "icc": lambda content: _profile_of(content),
+}
+"""By name, what `describing` chooses from."""
+
+
+def _profile_of(content: bytes) -> None:
+    numbers = np.frombuffer(content[: len(content) // 4 * 4], ">u4").astype(float) / 1e5
+    points = usable_chromaticities(tuple(numbers[:8]))
+    codes = (content[0], content[1]) if len(content) > 1 else None
+    gamma = float(numbers[8]) if len(numbers) > 8 and 0.01 < numbers[8] < 100 else None
+    for colour in (Colour(codes=codes), Colour(chromaticities=points, gamma=gamma)):
+        icc = colour.profile(3)
+        assert icc is None or usable_profile(icc, 3, "a") == icc
+
+
+def describing(content: bytes) -> None:
+    """Read what says something about a picture; the first byte chooses which kind."""
+    if content:
+        list(METADATA.values())[content[0] % len(METADATA)](content[1:])
+
+
 LOADERS: dict[str, Target] = {
     "onnx": _onnx,
     "properties": _properties,
@@ -161,11 +247,35 @@ LOADERS: dict[str, Target] = {
 """By name, what `loading` chooses from."""
 
 TARGETS: dict[str, tuple[Target, Callable[[], dict[str, bytes]]]] = {
-    "decode": (decoding, whole_files),
+    "decode": (decoding, lambda: whole_files() | stills()),
+    "metadata": (describing, lambda: dict(_statements())),
     "load": (loading, lambda: dict(_seeds())),
     "video": (playing, _clips),
 }
 """By name, a target and what makes its seeds."""
+
+
+def stills() -> dict[str, bytes]:
+    """Files that tell much of their pictures, or little of it right."""
+    return {path.name: path.read_bytes() for path in sorted(STILLS.iterdir())}
+
+
+def _statements() -> Iterator[tuple[str, bytes]]:
+    """What stills hold, each behind the byte of its kind."""
+    kinds = {kind: bytes([number]) for number, kind in enumerate(METADATA)}
+    for name, content in stills().items():
+        ending = name.rpartition(".")[2]
+        by_ending = {"png": "png", "tif": "tiff", "avif": "boxes", "heic": "boxes", "jpg": "jpeg"}
+        if ending in by_ending:
+            start = len(SIGNATURE) if ending == "png" else 0
+            yield name, kinds[by_ending[ending]] + content[start:]
+        if ending == "jpg":
+            with Image.open(io.BytesIO(content)) as image:
+                for kind in ("exif", "xmp"):
+                    if kind in image.info:
+                        yield f"{name}-{kind}", kinds[kind] + image.info[kind]
+    yield "iptc", kinds["iptc"] + resource(b"\x1c\x02\x19\0\x06rocket")
+    yield "icc", kinds["icc"] + np.arange(9, dtype=">u4").tobytes()
 
 
 def _seeds() -> Iterator[tuple[str, bytes]]:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-ROUNDS = {"decode": 1200, "load": 4000, "video": 400}
+ROUNDS = {"decode": 1200, "metadata": 4000, "load": 4000, "video": 400}
 SECONDS = 10
 """More for one input is a hang."""
 

@@ -61,7 +61,6 @@ def test_ten_bits_are_read() -> None:
     assert len(np.unique(pixels)) > 256
     expected = samples.reshape(32, 48, 3).astype(int)
     assert np.abs(pixels.astype(int) - expected).mean() < 300
-    assert not pixels[:, :, 0].max() % 257 or pixels.max() > 64 * 1000
 
 
 def test_reading_heic_leaves_pillow_alone() -> None:
@@ -113,6 +112,12 @@ def test_avif_is_no_heic() -> None:
         ("a.psd", b"8BPS\0\1", "a Photoshop file; export it"),
         ("a.cr3", b"\0\0\0\x18ftypcrx ", "a camera's raw file; develop it"),
         ("a.exr", b"v/1\x01\x02", "OpenEXR"),
+        ("a.ppm", b"P3\n2 2\n255\n", r"a portable map \(PBM, PGM, PPM\); magick"),
+        ("a.pam", b"P7\nWIDTH 2\n", r"a portable map \(PAM\); magick"),
+        ("a.pfm", b"PF\n2 2\n-1.0\n", "a portable float map; tone-map it"),
+        ("a.pcx", b"\x0a\x05\x01\x08", "PCX; magick"),
+        ("a.sgi", b"\x01\xda\x01\x01", "an SGI picture; magick"),
+        ("a.xpm", b"/* XPM */\n", r"an X pixmap \(XPM\); magick"),
         ("a.png", b"hello", "not an image, or truncated"),
     ],
 )
