@@ -46,10 +46,10 @@ def split_png(content: bytes, name: str) -> tuple[bytes, Found]:
         name: Of the file, for messages.
 
     Raises:
-        ImageError: A chunk that the pixels need has a wrong checksum.
+        ImageError: A chunk is cut off, or one that the pixels need has a wrong checksum.
     """
     needed, others = [SIGNATURE], dict[bytes, list[bytes]]()
-    for kind, data, whole, sound in _chunks(content):
+    for kind, data, whole, sound in _chunks(content, name):
         if kind[:1].isupper() or kind == b"tRNS" or kind in _ANIMATION:
             if not sound:
                 raise ImageError(f"{name}: damaged: its chunk {_shown(kind)} has a wrong checksum")
@@ -61,15 +61,20 @@ def split_png(content: bytes, name: str) -> tuple[bytes, Found]:
     return b"".join(needed), _facts(others, name)
 
 
-def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
-    """Yield name, data, all bytes and whether the checksum is right; what is cut off comes last."""
+def _chunks(content: bytes, name: str) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
+    """Yield name, data, all bytes and whether the checksum is right.
+
+    Raises:
+        ImageError: A chunk is cut off: decoders take memory for what it should hold.
+    """
     place, view = len(SIGNATURE), memoryview(content)
     while place + 8 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, place)
         stop = place + 12 + length
         if stop > len(content):
-            yield kind, b"", content[place:], True  # the decoder finds out what is missing
-            return
+            raise ImageError(
+                f"{name}: truncated: its chunk {_shown(kind)} of {length} bytes exceeds the file"
+            )
         (checksum,) = struct.unpack_from(">I", content, stop - 4)
         sound = zlib_ng.crc32(view[place + 4 : stop - 4]) == checksum
         yield kind, bytes(view[place + 8 : stop - 4]), content[place:stop], sound

@@ -11,6 +11,7 @@ from conftest import ROOT
 from image_corpus import smooth
 from PIL import Image, ImageCms
 
+from agsr.colour import Colour
 from agsr.decode import decode
 from agsr.encode import FORMATS, encode
 from agsr.metadata import Metadata
@@ -19,13 +20,6 @@ from agsr.picture import Picture
 
 def _profile(name: str) -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes()
-
-
-def _grey_profile() -> bytes:
-    """An sRGB profile whose header says that it is for grey."""
-    icc = bytearray(_profile("sRGB"))
-    icc[16:20] = b"GRAY"
-    return bytes(icc)
 
 
 def _exif() -> bytes:
@@ -60,11 +54,16 @@ def _alpha(suffix: str) -> str:
     return "→ on white"
 
 
-def _icc(suffix: str) -> str:
-    kept = _again(Picture(smooth((20, 24, 3)), None, _TOLD), suffix).metadata.icc == _TOLD.icc
-    told = replace(_TOLD, icc=_grey_profile())
-    grey = _again(Picture(smooth((20, 24)), None, told), suffix).metadata.icc == told.icc
-    return {(True, True): "yes", (True, False): "yes¹", (False, False): "no"}[kept, grey]
+def _colours(suffix: str) -> str:
+    """Whether a profile is kept, and code points are, or become a profile."""
+    if _again(Picture(smooth((20, 24, 3)), None, _TOLD), suffix).metadata.icc != _TOLD.icc:
+        return "no"
+    coded = Metadata(colour=Colour(codes=(12, 13)))
+    found = _again(Picture(smooth((20, 24, 3)), None, coded), suffix).metadata
+    if found.colour is not None:
+        assert found.colour.codes == (12, 13)
+        return "yes"
+    return "ICC" if found.icc is not None else "no"
 
 
 def _exif_xmp(suffix: str) -> str:
@@ -73,7 +72,13 @@ def _exif_xmp(suffix: str) -> str:
     assert kept[0] == kept[1]
     large = replace(_TOLD, xmp=b"<x>" + b" " * (1 << 17) + b"</x>")
     all_of_it = _again(Picture(smooth((20, 24, 3)), None, large), suffix).metadata.xmp == large.xmp
-    return ("yes" if all_of_it else "yes²") if kept[0] else "no"
+    return ("yes" if all_of_it else "yes¹") if kept[0] else "no"
+
+
+def _iptc(suffix: str) -> str:
+    told = Metadata(iptc=b"\x1c\x02\x19\x00\x06rocket")
+    found = _again(Picture(smooth((20, 24, 3)), None, told), suffix).metadata.iptc
+    return "yes" if found == told.iptc else "no"
 
 
 def _dpi(suffix: str) -> str:
@@ -90,14 +95,15 @@ _COLUMNS = {
     "16 bits": _depth,
     "grey": _grey,
     "alpha": _alpha,
-    "ICC profile": _icc,
+    "colours": _colours,
     "EXIF, XMP": _exif_xmp,
+    "IPTC": _iptc,
     "DPI": _dpi,
 }
 
 
 def _rows() -> list[list[str]]:
-    text = (ROOT / "README.md").read_text().partition("What is kept:\n\n")[2].partition("\n\n")[0]
+    text = (ROOT / "README.md").read_text().partition("In short:\n\n")[2].partition("\n\n")[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
 
 
