@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 _ROWS = 64
@@ -18,6 +17,7 @@ _ROWS = 64
 def is_neutral(pixels: NDArray[Any]) -> bool:
     """Return True if red, green and blue are equal in every pixel of ``(H, W, 3)``.
 
+    >>> import numpy as np
     >>> is_neutral(np.full((2, 2, 3), 7))
     True
     """

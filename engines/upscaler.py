@@ -25,8 +25,8 @@ from agsr.backend import Backend, BackendInfo
 from agsr.border import BORDERS, Border, extended
 from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import SCALE
-from agsr.engines.select import open_backend
 from agsr.engines.neutral import is_neutral
+from agsr.engines.select import open_backend
 from agsr.engines.tile_choice import TileChoice
 from agsr.engines.tiles import Array, Progress, enlarged_bands
 from agsr.normals import normalised, points_outwards, usable
@@ -158,9 +158,9 @@ class Upscaler:
             size: Largest width and height; the result fits inside, with the image's proportions.
 
         Returns:
-            ``(4H, 4W[, C])``, or the size asked for, of the same type; floats are not clipped. Of a Pillow image another of
-            mode L, LA, RGB, RGBA or I;16, turned upright as its EXIF asks for, with its profile,
-            EXIF, XMP and resolution.
+            ``(4H, 4W[, C])``, or the size asked for, of the same type; floats are not clipped. For a
+            Pillow image, another of mode L, LA, RGB, RGBA or I;16, turned upright as its EXIF asks
+            for, with its profile, EXIF, XMP and resolution.
 
         Raises:
             ImageError: The array has another shape or type, floats far outside of [0, 1] or NaN, or

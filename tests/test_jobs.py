@@ -408,7 +408,7 @@ def test_names_that_differ_in_their_ending_only_keep_it() -> None:
 
 def test_each_input_may_keep_its_format() -> None:
     assert _targets("a.png", "b.TGA", "c.jfif", "d.dds", "e.mp4", extension=None) == [
-        *("a_x4.png", "b_x4.tga", "c_x4.png", "d_x4.png", "e_x4.mp4")
+        *("a_x4.png", "b_x4.tga", "c_x4.jfif", "d_x4.png", "e_x4.mp4")
     ]
     assert _targets("b.tga", extension=None, output=Path("large")) == ["large/b_x4.tga"]
     assert _targets("a.png", "f.jpg", extension=None, quality=80) == ["a_x4.png", "f_x4.jpg"]

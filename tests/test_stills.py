@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +18,8 @@ from conftest import ROOT
 from image_corpus import png
 from PIL import Image, ImageCms
 
-from agsr.decode import decode
+from agsr.data import IMAGE_SUFFIXES
+from agsr.decode import READABLE, decode
 from agsr.encode import FORMATS, encode
 from agsr.errors import ImageError
 from agsr.exif import parse_exif
@@ -346,3 +349,19 @@ def test_a_jpeg_without_some_pixels_is_refused(options: dict[str, Any]) -> None:
     for missing in (30, 100, 400, len(whole) // 2):
         with pytest.raises(ImageError, match="damaged or truncated"):
             decode(whole[:-missing], "a.jpg")
+
+
+def test_every_ending_of_jpeg_is_known_everywhere() -> None:
+    endings = {suffix for suffix, form in FORMATS.items() if form.name == "JPEG"}
+    assert endings == {".jpg", ".jpeg", ".jpe", ".jfif"}
+    assert endings <= READABLE & IMAGE_SUFFIXES  # folders of infer, and of eval and train
+    assert _read("photo.jfif").pixels.shape == (48, 64, 3)
+
+
+def test_rare_decoders_are_loaded_for_rare_files_only() -> None:
+    code = (
+        "import sys; from pathlib import Path; from agsr.image import read_picture\n"
+        "read_picture(sys.argv[1]); assert not {'tifffile', 'pillow_heif', 'cv2'} & {*sys.modules}"
+    )
+    for name in ("photo.jfif", "tiff-thumb-first.tif", "png8-cicp-p3.png"):
+        subprocess.run([sys.executable, "-c", code, str(STILLS / name)], check=True)
