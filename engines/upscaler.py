@@ -159,7 +159,7 @@ class Upscaler:
 
         Returns:
             ``(4H, 4W[, C])``, or the size asked for, of the same type; floats are not clipped. For
-            a Pillow image, another of mode L, LA, RGB, RGBA or I;16, turned upright as its EXIF asks
+            a Pillow image, another of mode L, LA, RGB, RGBA or I;16, upright as its EXIF asks
             for, with its profile, EXIF, XMP and resolution.
 
         Raises:
