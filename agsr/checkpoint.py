@@ -117,6 +117,7 @@ def blend(first: Checkpoint, second: Checkpoint, share: float) -> Checkpoint:
         raise ValueError(f"share is {share}; expected 0 to 1")
     if (first.model, first.config) != (second.model, second.config):
         raise CheckpointError("only weights of networks with the same shape can be blended")
+    first.build(), second.build()  # each has all weights, of the right shapes
     weights = {
         name: torch.lerp(value.float(), second.weights[name].float(), share)
         for name, value in first.weights.items()

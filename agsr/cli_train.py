@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agsr.errors import DatasetError
 from agsr.options import FilePath
+
+if TYPE_CHECKING:
+    from agsr.kernels import Kernels
 
 
 class Setting(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
@@ -66,7 +69,17 @@ class Setting(click.ParamType):  # type: ignore[type-arg]  # not generic before 
 )
 @click.option("-o", "--output", type=FilePath, help="[default: runs/MODEL-STAGE[-photo]]")
 @click.option("--resume", is_flag=True, help="Go on from the state in the output folder, exactly.")
-@click.option("--minutes", type=click.FloatRange(0), help="Stop, resumable, after so long.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0),
+    help="Stop, resumable, so long after the command began.",
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(0, min_open=True),
+    help="Minutes for the whole run, from the command's begin: phases share the time, and the "
+    "learning rate has decayed when it is up. With --resume, for the rest of the run.",
+)
 @click.option(
     "--schedule",
     help="Phases STEPSxITERATIONS[@CROP][/BATCH], comma-separated; CROP in LR pixels.",
@@ -84,7 +97,19 @@ class Setting(click.ParamType):  # type: ignore[type-arg]  # not generic before 
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
 @click.option("--fp32", is_flag=True, help="No bfloat16. [default: where it is slow]")
-@click.option("--compile", "compile_network", is_flag=True, help="Fuse kernels by torch.compile.")
+@click.option(
+    "--kernels",
+    type=click.Choice(["eager", "compiled", "graph", "compiled-graph", "auto"]),
+    default="eager",
+    show_default=True,
+    help="Of torch's operators, or fused by torch.compile; launched one by one, or from a CUDA "
+    "graph. auto times all on the run's first iterations.",
+)
+@click.option(
+    "--tensorboard/--no-tensorboard",
+    default=True,
+    help="Write a log for TensorBoard. [default: yes]",
+)
 def train(
     data: tuple[Path, ...],
     val: Path | None,
@@ -93,10 +118,12 @@ def train(
     output: Path | None,
     resume: bool,
     minutes: float | None,
+    budget: float | None,
     settings: tuple[tuple[str, Any], ...],
     device: str,
     fp32: bool,
-    compile_network: bool,
+    kernels: Kernels,
+    tensorboard: bool,
     **changes: Any,
 ) -> None:
     """Train a network; Ctrl-C saves and stops. On several GPUs: torchrun -m agsr train ...
@@ -108,12 +135,14 @@ def train(
 
     for module in ("torch", "safetensors"):
         require(module, extra="train", purpose="Training")
-    from agsr.console_train import follow_training
+    from agsr.console_train import Limits, follow_training
     from agsr.distributed import end_rank, join_world
     from agsr.train import Sources, start_training
 
     changes = {name: value for name, value in changes.items() if value is not None}
     changes |= dict(settings)
+    if budget is not None:
+        changes["budget"] = budget
     if fp32:
         changes["bf16"] = False
     model, stage = changes.get("model", "agsr"), changes.get("stage", "psnr")
@@ -133,10 +162,11 @@ def train(
             output or Path("runs", "-".join([model, stage, *faults])),
             world,
             resume=resume,
-            compile_network=compile_network,
+            kernels=kernels,
             changes=changes,
         )
-        status = follow_training(trainer, minutes)
+        limits = Limits(minutes=minutes, budget=budget)
+        status = follow_training(trainer, limits, tensorboard=tensorboard)
     end_rank(world, status)
     raise SystemExit(status)
 

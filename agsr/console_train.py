@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from agsr.console import stderr
 from agsr.interruption import BOTH, handled
@@ -16,7 +20,28 @@ if TYPE_CHECKING:
     from agsr.trainer import Trainer
 
 
-def follow_training(trainer: Trainer, minutes: float | None) -> int:
+REPORT_EVERY = {"cpu": 50, "cuda": 100}
+"""Iterations between reports; each waits for the device."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Minutes from this process's begin, so that starting up counts too; None means no limit."""
+
+    minutes: float | None = None
+    """When to stop, resumable."""
+    budget: float | None = None
+    """When a run with a budget of time has to be finished."""
+
+    def seconds_left(self, minutes: float | None) -> float | None:
+        """Seconds from now."""
+        if minutes is None:
+            return None
+        passed: float = time.time() - psutil.Process().create_time()
+        return max(0.0, 60 * minutes - passed)
+
+
+def follow_training(trainer: Trainer, limits: Limits, *, tensorboard: bool = True) -> int:
     """Run a trainer, with a line per report on stderr and scalars for TensorBoard.
 
     Of several ranks, the first reports. Ctrl-C and SIGTERM save the state and end the run; a second
@@ -28,7 +53,13 @@ def follow_training(trainer: Trainer, minutes: float | None) -> int:
     console = stderr(quiet=not trainer.world.leads)
     if trainer.config.stage == "gan" and not trainer.config.perceptual_weight:
         console.print("no perceptual loss: its weight is 0, or vgg16.npz is not there (--features)")
-    writer = _tensorboard(trainer) if trainer.world.leads else None
+    writer = _tensorboard(trainer) if tensorboard and trainer.world.leads else None
+    slice_seconds = limits.seconds_left(limits.minutes)
+    progresses = trainer.run(
+        minutes=None if slice_seconds is None else slice_seconds / 60,
+        budget_seconds=limits.seconds_left(limits.budget),
+        report_every=REPORT_EVERY.get(trainer.world.device.type, 50),
+    )
 
     signals: list[int] = []
 
@@ -41,26 +72,35 @@ def follow_training(trainer: Trainer, minutes: float | None) -> int:
 
     try:
         with handled(stop, *BOTH):
-            for progress in trainer.run(minutes=minutes):
+            for progress in progresses:
                 console.print(_training_line(progress))
                 _write_scalars(writer, progress)
     finally:
         if writer is not None:
             writer.close()
-    iteration, iterations = trainer.state.iteration, trainer.schedule.iterations
     console.print(
-        f"{'finished' if iteration >= iterations else 'stopped, go on with --resume'}: "
-        f"{iteration} of {iterations} iterations, {_scores_line(trainer.state.scores)}, "
-        f"{trainer.folder}"
+        f"{'finished' if trainer.state.progress >= 1 else 'stopped, go on with --resume'}: "
+        f"{_done(trainer.state.iteration, _iterations(trainer))}, "
+        f"{_scores_line(trainer.state.scores)}, {trainer.folder}"
     )
-    return 128 + signals[0] if signals and iteration < iterations else 0
+    return 128 + signals[0] if signals and trainer.state.progress < 1 else 0
+
+
+def _iterations(trainer: Trainer) -> int | None:
+    return None if trainer.config.budget else trainer.schedule.iterations
+
+
+def _done(iteration: int, iterations: int | None) -> str:
+    return f"{iteration} of {iterations} iterations" if iterations else f"{iteration} iterations"
 
 
 def _training_line(progress: Progress) -> str:
     terms = " ".join(f"{name} {value:.4g}" for name, value in progress.terms.items())
+    whole = f"/{progress.iterations}" if progress.iterations else f" ({progress.progress:.0%})"
+    done = f"{progress.iteration}{whole}"
     left = timedelta(seconds=round(progress.seconds_left))
     return (
-        f"{progress.iteration}/{progress.iterations}  steps {progress.steps}  {terms}  "
+        f"{done}  steps {progress.steps}  {terms}  "
         f"rate {progress.rate:.1e}  {progress.patches_per_second:.1f} patches/s "
         f"({progress.matmul_share:.0%} of matmul)  left {left}  {_scores_line(progress.scores)}"
     )

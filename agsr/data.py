@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from agsr.contract import SCALE
 from agsr.degradation import degrade
 from agsr.errors import DatasetError
+from agsr.processor import thread_count
 from agsr.resize import crop_to_multiple, downscale
 
 IMAGE_SUFFIXES = frozenset(
@@ -46,7 +47,7 @@ def is_image_name(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def load_pairs(sources: Sequence[Path], *, min_side: int, workers: int = 2) -> list[Pair]:
+def load_pairs(sources: Sequence[Path], *, min_side: int, workers: int | None = None) -> list[Pair]:
     """Decode every image of the sources and make its LR image, in a fixed order.
 
     A file that can't be used is skipped with a warning that names it; a last one counts them.
@@ -54,14 +55,14 @@ def load_pairs(sources: Sequence[Path], *, min_side: int, workers: int = 2) -> l
     Args:
         sources: Tar files of images and folders of images (searched in depth).
         min_side: Images with a shorter side than this many HR pixels are left out.
-        workers: Threads that decode.
+        workers: Threads that decode; None means one per core.
 
     Raises:
         DatasetError: A source is missing, or no image is left.
     """
     encoded = (item for source in sources for item in _encoded_images(source))
     pairs, files, bad = list[Pair](), 0, 0
-    for pair in _decode_all(encoded, workers):
+    for pair in _decode_all(encoded, thread_count(workers)):
         files += 1
         bad += pair is None
         if pair is not None and _side(pair) >= min_side:

@@ -66,6 +66,14 @@ class World:
         dist.broadcast(answer, src=0)
         return bool(answer)
 
+    def agree_on(self, number: float) -> float:
+        """The number of rank 0, for all."""
+        if self.size == 1:
+            return number
+        answer = torch.tensor(number, dtype=torch.float64, device=self.device)
+        dist.broadcast(answer, src=0)
+        return float(answer)
+
 
 @contextmanager
 def join_world(device: str) -> Iterator[World]:

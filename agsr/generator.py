@@ -72,6 +72,7 @@ class Generator(Network):
     config_type = GeneratorConfig
     most_steps = MAX_STEPS
     default_steps = DEFAULT_STEPS
+    regions = ("step", "reconstruct")  # the loop around them takes ten times as long to compile
 
     def __init__(self, config: GeneratorConfig | None = None) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ from agsr.distributed import World
 from agsr.errors import CheckpointError
 from agsr.network import Network, place
 from agsr.optimizer import Optimizer
+from agsr.state_tensors import fill
 
 
 class Learner:
@@ -45,33 +46,36 @@ class Learner:
         self._clip_norm = clip_norm
         self._optimizer = Optimizer(self.parameters, muon=muon, betas=betas)
 
-    def step(self, loss: Tensor, rate: float) -> None:
-        """One optimizer step down the gradient of a loss."""
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the steps to come."""
+        self._optimizer.set_rate(rate)
+
+    def step(self, loss: Tensor) -> None:
+        """One optimizer step down the gradient of a loss; nothing in it waits for the device."""
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), self._clip_norm)
-        self._optimizer.step(rate)
+        self._optimizer.step()
 
     def state(self, prefix: str) -> dict[str, Tensor]:
         """The module's values and the optimizer's, by names that start with ``prefix``."""
         tensors = {f"model.{name}": value for name, value in self.values.items()}
         return {prefix + n: value for n, value in (tensors | self._optimizer.state()).items()}
 
-    @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor], prefix: str, iteration: int) -> None:
         """Take over what `state` gave after ``iteration`` steps.
 
         Raises:
             CheckpointError: A tensor is missing or has another shape.
         """
+        own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         try:
-            for name, value in self.values.items():
-                value.copy_(tensors[f"{prefix}model.{name}"])
-            own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            fill(self.values, own, "model.")
             self._optimizer.load(own, iteration)
-        except (KeyError, RuntimeError) as error:
+        except CheckpointError as error:
             raise CheckpointError(
-                f"the training state does not fit this network and optimizer: {error}"
+                f"the training state does not fit this network and optimizer: {error}; "
+                "resume with the settings of its run, or start a new one with another -o"
             ) from None
 
 

@@ -23,14 +23,15 @@ Luma = NDArray[np.float64]
 GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """BT.601 luma of RGB in full range, as in JPEG: white stays white."""
 
-_BT601 = np.array([65.481, 128.553, 24.966]) / 255
+BT601 = np.array([65.481, 128.553, 24.966]) / 255
+"""BT.601 luma of RGB in 16..235, as PSNR is taken on."""
 
 
 def luma(image: Image8) -> Luma:
     """BT.601 luma of ``(H, W, 3)`` RGB, in 16..235; a grey ``(H, W)`` image keeps its values."""
     if image.ndim == 2:
         return image.astype(np.float64)
-    return image.astype(np.float64) @ _BT601 + 16
+    return image.astype(np.float64) @ BT601 + 16
 
 
 def psnr_y(sr: Image8, hr: Image8, border: int = BORDER) -> float:

@@ -52,6 +52,8 @@ class Network(nn.Module, ABC):
     """Time steps that may be asked for; 1 for a network without a loop."""
     default_steps: ClassVar[int] = 1
     """Time steps where nothing else is asked for."""
+    regions: ClassVar[tuple[str, ...]] = ("after_steps",)
+    """Methods and modules that `torch.compile` makes kernels for, each by itself."""
     config: NetworkConfig
 
     @abstractmethod

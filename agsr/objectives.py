@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from agsr.learner import Learner, autocast, frozen
 from agsr.network import place
 from agsr.perceptual import Lpips
 from agsr.schedule import Schedule
+from agsr.state_tensors import fill
 from agsr.train_config import TrainConfig
 
 GAN_BETAS = (0.5, 0.999)
@@ -47,10 +49,16 @@ class Objective(ABC):
         Args:
             sr_by_step: ``(B, 3, 4H, 4W)`` outputs after `agsr.schedule.supervised_steps`.
             hr: ``(B, 3, 4H, 4W)`` targets.
-            iteration: Index of the iteration, from 0.
+            iteration: Index of the iteration, from 0; only its rest by `turns` matters.
         """
 
-    def update(self, rate: float) -> None:  # noqa: B027  # nothing beside the generator
+    turns: ClassVar[int] = 1
+    """Iterations after which `loss` looks at the same outputs again."""
+
+    def set_rate(self, rate: float) -> None:  # noqa: B027  # nothing beside the generator
+        """Set the learning rate of what stands beside the generator."""
+
+    def update(self) -> None:  # noqa: B027  # likewise
         """Train what stands beside the generator on the images `loss` saw last."""
 
     def state(self) -> dict[str, Tensor]:
@@ -84,6 +92,7 @@ class GanObjective(Objective):
 
     critic: Learner
     """The discriminator."""
+    turns = 2
 
     def __init__(
         self, config: TrainConfig, world: World, features: Lpips | None, discriminator: nn.Module
@@ -92,6 +101,10 @@ class GanObjective(Objective):
         self._features = place(features, world.device) if features else None
         self.critic = Learner(discriminator, world, clip_norm=config.clip_norm, betas=GAN_BETAS)
         self._judge = world.parallel(discriminator)
+
+    def set_rate(self, rate: float) -> None:
+        """Set the discriminator's learning rate."""
+        self.critic.set_rate(rate)
 
     def state(self) -> dict[str, Tensor]:
         """The discriminator and its Adam."""
@@ -150,7 +163,7 @@ class AttentiveGanObjective(GanObjective):
             + self._shifts(sr, hr)
         )
 
-    def update(self, rate: float) -> None:
+    def update(self) -> None:
         """One step down ``L_D`` (eq. 11) and the probability's cross-entropy; then ``k``."""
         config = self.config
         with autocast(self.world.device, config.bf16):
@@ -160,10 +173,12 @@ class AttentiveGanObjective(GanObjective):
         doubt = _cross_entropy(real.logit, fake.logit)
         weight = config.probability_weight or 1.0  # a head that only watches disturbs nothing
         loss = losses.discriminator_loss(real_error, fake_error, self._k) + weight * doubt
-        self.critic.step(loss, rate)
+        self.critic.step(loss)
         mean_real, mean_fake = self.world.mean(torch.stack([real_error, fake_error]).detach())
-        self._k = losses.next_balance(
-            self._k, mean_real, mean_fake, gamma=config.gamma, rate=config.balance_rate
+        self._k.copy_(
+            losses.next_balance(
+                self._k, mean_real, mean_fake, gamma=config.gamma, rate=config.balance_rate
+            )
         )
         self.log |= {
             "L_Dr": mean_real,
@@ -180,7 +195,7 @@ class AttentiveGanObjective(GanObjective):
     def load(self, tensors: Mapping[str, Tensor], iteration: int) -> None:
         """Take over the discriminator, its Adam, and ``k``."""
         super().load(tensors, iteration)
-        self._k = tensors["critic.k"].to(self.world.device)
+        fill({"critic.k": self._k}, tensors)
 
 
 class SrganObjective(GanObjective):
@@ -203,11 +218,11 @@ class SrganObjective(GanObjective):
             + self._shifts(sr, hr)
         )
 
-    def update(self, rate: float) -> None:
+    def update(self) -> None:
         """One step down the cross-entropy."""
         with autocast(self.world.device, self.config.bf16):
             real, fake = self._judge(self._real), self._judge(self._fake)
-        self.critic.step(_cross_entropy(real, fake), rate)
+        self.critic.step(_cross_entropy(real, fake))
         self.log |= _probabilities(real, fake)
 
 

@@ -3,7 +3,7 @@
 Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon) makes the momentum of a weight
 matrix orthogonal before it is added, so that all directions of a layer learn at one pace. Its steps
 are scaled to the root mean square of Adam's (Liu et al., 2025, arXiv:2502.16982), so their
-learning rates compare. What it gains here is in ``docs/training.md``.
+learning rates compare. `agsr.muon` computes the steps; what it gains is in ``docs/training.md``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+
+from agsr.muon import Muon
+from agsr.state_tensors import fill
 
 FEWEST_CHANNELS = 16
 """Muon takes convolutions of at least so many channels in and out: between fewer there is hardly a
@@ -39,40 +42,37 @@ class Optimizer:
         self._hidden = _hidden(parameters) if muon else {}
         self._others = {n: p for n, p in parameters.items() if n not in self._hidden}
         # Muon takes matrices: these share the weights' memory.
-        self._matrices = {n: nn.Parameter(_matrix(p.detach())) for n, p in self._hidden.items()}
+        self._matrices = {n: _matrix(p.detach()) for n, p in self._hidden.items()}
         for name, parameter in self._hidden.items():
             if self._matrices[name].data_ptr() != parameter.data_ptr():
                 raise ValueError(f"{name} does not lie channels last in memory")
-        self._adam = torch.optim.Adam(self._others.values(), betas=betas, fused=True)
-        self._muon = (
-            torch.optim.Muon(
-                self._matrices.values(), weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
-            )
-            if self._matrices
-            else None
+        device = next(iter(parameters.values())).device
+        # Scalars on the device: a captured CUDA graph reads them at each replay.
+        self._rate, self._adam_rate = (torch.zeros((), device=device) for _ in range(2))
+        self._adam = torch.optim.Adam(
+            self._others.values(),
+            lr=self._adam_rate,
+            betas=betas,
+            fused=True,
+            capturable=device.type == "cuda",
         )
+        self._muon = Muon(list(self._matrices.values()))
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate, by Adam's measure, of the steps to come."""
+        self._rate.fill_(rate)
+        self._adam_rate.fill_(rate * (ADAM_SHARE if self._matrices else 1))
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
         for parameter in (*self._hidden.values(), *self._others.values()):
             parameter.grad = None
 
-    def step(self, rate: float) -> None:
-        """Step down the gradients that the parameters hold.
-
-        Args:
-            rate: Learning rate, by Adam's measure.
-        """
-        self._adam.param_groups[0]["lr"] = rate * (ADAM_SHARE if self._muon else 1)
+    def step(self) -> None:
+        """Step down the gradients that the parameters hold; nothing here waits for the device."""
         self._adam.step()
-        if self._muon is None:
-            return
-        for name, parameter in self._hidden.items():
-            gradient = parameter.grad
-            self._matrices[name].grad = None if gradient is None else _matrix(gradient)
-        self._muon.param_groups[0]["lr"] = rate
-        self._muon.step()  # type: ignore[no-untyped-call]
-        self._muon.zero_grad()
+        gradients = [p.grad for p in self._hidden.values() if p.grad is not None]
+        self._muon.step([_matrix(gradient) for gradient in gradients], self._rate)
 
     def state(self) -> dict[str, Tensor]:
         """Adam's moments and Muon's momenta; zeros before the first step."""
@@ -81,9 +81,7 @@ class Optimizer:
             moments = self._adam.state[parameter]
             for kind, moment in (("mean", "exp_avg"), ("square", "exp_avg_sq")):
                 tensors[f"{kind}.{name}"] = moments.get(moment, torch.zeros_like(parameter))
-        for name, matrix in self._matrices.items():
-            assert self._muon is not None
-            momentum = self._muon.state[matrix].get("momentum_buffer", torch.zeros_like(matrix))
+        for name, momentum in zip(self._matrices, self._muon.momenta, strict=True):
             tensors[f"momentum.{name}"] = momentum
         return {name: tensor.detach() for name, tensor in tensors.items()}
 
@@ -91,18 +89,18 @@ class Optimizer:
         """Take over what `state` gave after ``iteration`` steps.
 
         Raises:
-            KeyError: A tensor is missing.
-            RuntimeError: A tensor has another shape.
+            CheckpointError: A tensor is missing or has another shape.
         """
         for name, parameter in self._others.items():
+            mean, square = torch.empty_like(parameter), torch.empty_like(parameter)
+            fill({f"mean.{name}": mean, f"square.{name}": square}, tensors)
             self._adam.state[parameter] = {
                 "step": torch.tensor(float(iteration), device=parameter.device),
-                "exp_avg": _like(parameter, tensors[f"mean.{name}"]),
-                "exp_avg_sq": _like(parameter, tensors[f"square.{name}"]),
+                "exp_avg": mean,
+                "exp_avg_sq": square,
             }
-        for name, matrix in self._matrices.items():
-            assert self._muon is not None
-            self._muon.state[matrix]["momentum_buffer"] = _like(matrix, tensors[f"momentum.{name}"])
+        names = [f"momentum.{name}" for name in self._matrices]
+        fill(dict(zip(names, self._muon.momenta, strict=True)), tensors)
 
 
 def _hidden(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
@@ -114,11 +112,3 @@ def _hidden(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
 def _matrix(weight: Tensor) -> Tensor:
     """``(out, in, y, x)``, channels last in memory → ``(out, y * x * in)``, the same memory."""
     return weight.permute(0, 2, 3, 1).flatten(1)
-
-
-@torch.no_grad()
-def _like(own: Tensor, value: Tensor) -> Tensor:
-    """A copy of a value with the memory layout and on the device of ``own``."""
-    if own.shape != value.shape:
-        raise RuntimeError(f"found {tuple(value.shape)}, expected {tuple(own.shape)}")
-    return torch.empty_like(own).copy_(value)

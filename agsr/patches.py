@@ -21,7 +21,6 @@ from agsr.data import Image8, Pair
 from agsr.degradation import Degradation, degrade
 from agsr.distributed import World
 from agsr.processor import thread_count
-from agsr.tensors import to_tensor
 
 SYMMETRIES = 8
 """Turns and mirrorings of the square."""
@@ -110,14 +109,19 @@ class PatchBank:
             This rank's LR ``(size / ranks, 3, crop, crop)`` and HR ``(size / ranks, 3, 4 crop,
             4 crop)``, RGB float32 in [0, 1], channels last in memory.
         """
+        staged = self.stage(iteration, size, crop)
+        return self.cut([part.to(self._world.device) for part in staged], crop)
+
+    def stage(self, iteration: int, size: int, crop: int) -> list[Tensor]:
+        """What an iteration has to send to the device, in pinned memory if that is a GPU."""
         cuts = self._draw.cuts(iteration, size, crop)
         width = self._draw.sizes[cuts.image, 1]
         rows = np.stack([self._starts[cuts.image], cuts.y, cuts.x, width, cuts.symmetry], axis=1)
-        numbers = torch.from_numpy(np.ascontiguousarray(_share(rows, self._world)))
-        if self._world.device.type == "cuda":
-            numbers = numbers.pin_memory()  # or the copy would wait for the device
-        numbers = numbers.to(self._world.device, non_blocking=True)
-        start, y, x, width, symmetry = numbers.unbind(1)
+        return [_pinned(torch.from_numpy(_share(rows, self._world).copy()), self._world)]
+
+    def cut(self, staged: Sequence[Tensor], crop: int) -> tuple[Tensor, Tensor]:
+        """The patches of `batch`, by what `stage` gave, now on the device; nothing else is read."""
+        start, y, x, width, symmetry = staged[0].unbind(1)
         lr = _gather(self._lr, start + y * width + x, width, symmetry, crop)
         hr_start = SCALE**2 * start + SCALE * y * SCALE * width + SCALE * x
         return lr, _gather(self._hr, hr_start, SCALE * width, symmetry, SCALE * crop)
@@ -152,13 +156,25 @@ class DegradingPatchBank:
 
     def batch(self, iteration: int, size: int, crop: int) -> tuple[Tensor, Tensor]:
         """Patches for one iteration, as `PatchBank.batch` gives them."""
+        staged = self.stage(iteration, size, crop)
+        return self.cut([part.to(self._world.device) for part in staged], crop)
+
+    def stage(self, iteration: int, size: int, crop: int) -> list[Tensor]:
+        """The LR and HR patches, uint8; see `PatchBank.stage`."""
         wanted = _Wanted(iteration, size, crop)
         following = wanted._replace(iteration=iteration + 1)
         begun = self._taken(wanted)
         self._begun = following, self._begin(following)
         patches = [future.result() for future in begun]
-        lr, hr = (np.stack(images) for images in zip(*[(p.lr, p.hr) for p in patches], strict=True))
-        return to_tensor(lr, self._world.device), to_tensor(hr, self._world.device)
+        stacked = (
+            np.stack(images) for images in zip(*[(p.lr, p.hr) for p in patches], strict=True)
+        )
+        return [_pinned(torch.from_numpy(images), self._world) for images in stacked]
+
+    def cut(self, staged: Sequence[Tensor], crop: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """See `PatchBank.cut`."""
+        lr, hr = (part.permute(0, 3, 1, 2).float() / 255 for part in staged)
+        return lr, hr
 
     def _taken(self, wanted: _Wanted) -> list[Future[Pair]]:
         """What was begun before, if it is what is wanted."""
@@ -221,6 +237,11 @@ def detail(image: Image8) -> float:
 def _threads() -> int:
     """This rank's share of the machine's cores."""
     return max(1, thread_count(None) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def _pinned(values: Tensor, world: World) -> Tensor:
+    """In memory from which a copy to the world's device waits for nothing."""
+    return values.pin_memory() if world.device.type == "cuda" else values
 
 
 def _share(rows: NDArray[np.int64], world: World) -> NDArray[np.int64]:

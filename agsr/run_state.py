@@ -16,6 +16,7 @@ from torch import Tensor
 
 from agsr.checkpoint import read_tensors, write_tensors
 from agsr.errors import CheckpointError
+from agsr.schedule import Schedule
 from agsr.train_config import TrainConfig
 
 STATE_FILE = "state.safetensors"
@@ -41,6 +42,10 @@ class RunState:
     """Fingerprint of the training images."""
     iteration: int = 0
     """Iterations done."""
+    patches: int = 0
+    """Patches seen, by all ranks."""
+    progress: float = 0.0
+    """Share of the run that is done, 0 to 1: of its cost, or of its budget of time."""
     best: float | None = None
     """Best validation score so far in this phase; larger is better."""
     scores: dict[str, Any] = field(default_factory=dict)
@@ -55,8 +60,10 @@ class Progress:
 
     iteration: int
     """Iterations done."""
-    iterations: int
-    """Iterations of the whole run."""
+    iterations: int | None
+    """Iterations of the whole run; None if time decides."""
+    progress: float
+    """Share of the run that is done, 0 to 1."""
     terms: dict[str, float]
     """The terms of the loss: means since the report before; ``l1`` is in 8-bit levels."""
     rate: float
@@ -82,6 +89,8 @@ def write_state(state: RunState, tensors: Mapping[str, Tensor], folder: Path) ->
         "progress": json.dumps(
             {
                 "iteration": state.iteration,
+                "patches": state.patches,
+                "progress": state.progress,
                 "best": state.best,
                 "scores": state.scores,
                 "history": state.history,
@@ -106,6 +115,35 @@ def read_state(folder: Path) -> tuple[RunState, dict[str, Tensor]]:
     try:
         config = TrainConfig.from_json(header["config"])
         progress = json.loads(header["progress"])
+        _check_progress(progress)
+        # Neither was written before runs could have a budget of time.
+        schedule = Schedule.parse(config.schedule)
+        progress.setdefault("patches", schedule.patches(progress["iteration"]))
+        progress.setdefault("progress", schedule.progress(progress["iteration"]))
         return RunState(config, header["data"], **progress), tensors
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: of another version: {error}") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: its header can't be understood: {error}; resume with a copy of the file, or "
+            "start a new run with another -o"
+        ) from None
+
+
+def _check_progress(progress: Any) -> None:
+    """Refuse values that a run would stumble over later.
+
+    Raises:
+        ValueError: A value is of another kind.
+    """
+    found = RunState(TrainConfig(), "", **progress)
+    rows = found.history if isinstance(found.history, list) else [None]
+    sound = {
+        "iteration": type(found.iteration) is int and found.iteration >= 0,
+        "patches": type(found.patches) is int and found.patches >= 0,
+        "progress": isinstance(found.progress, int | float) and 0 <= found.progress <= 1,
+        "best": found.best is None or isinstance(found.best, int | float),
+        "scores": isinstance(found.scores, dict),
+        "history": all(isinstance(row, dict) for row in rows),
+    }
+    for name, is_sound in sound.items():
+        if not is_sound:
+            raise ValueError(f"{name} is {getattr(found, name)!r}")

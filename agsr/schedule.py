@@ -95,6 +95,15 @@ class Schedule:
             iteration -= phase.iterations
         return self.phases[-1]
 
+    def phase_at(self, progress: float) -> Phase:
+        """The phase behind a share of the run's cost, 0 to 1."""
+        left = progress * _cost(self.phases, self.iterations)
+        for phase in self.phases:
+            left -= phase.iterations * phase.cost
+            if left < 0:
+                return phase
+        return self.phases[-1]
+
     def progress(self, iteration: int) -> float:
         """Share of the run's cost that lies before ``iteration``, 0 to 1."""
         total = _cost(self.phases, self.iterations)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from agsr.distributed import World
@@ -69,7 +68,7 @@ class Clock:
 
 
 class Meter:
-    """Means of the loss's terms and the speed, between two reports.
+    """The speed between two reports.
 
     Args:
         world: The ranks that train together.
@@ -77,14 +76,12 @@ class Meter:
     """
 
     def __init__(self, world: World, bf16: bool) -> None:
-        self._world = world
         self._limit = matmul_rate(world.device, bf16)
         self._flops: dict[object, int] = {}
         self.start()
 
     def start(self) -> None:
         """Forget what came before."""
-        self._terms: list[dict[str, Tensor]] = []
         self._work = 0
         self._began = time.monotonic()
 
@@ -96,18 +93,10 @@ class Meter:
             work()
         self._work += self._flops[phase]
 
-    def note(self, terms: Mapping[str, Tensor]) -> None:
-        """Remember an iteration's terms without reading them."""
-        self._terms.append(dict(terms))
-
-    def read(self) -> tuple[dict[str, float], float, float]:
-        """Means of the terms, iterations per second, share of the device's matrix product."""
-        names = self._terms[-1].keys()
-        stacked = torch.stack([torch.stack([t[n].float() for n in names]) for t in self._terms])
-        means = dict(zip(names, self._world.mean(stacked.mean(0)).tolist(), strict=True))
+    def read(self) -> tuple[float, float]:
+        """Seconds since the start, and the share of the device's matrix product."""
         seconds = time.monotonic() - self._began
-        means["l1"] *= 255
-        return means, len(self._terms) / seconds, self._work / seconds / self._limit
+        return seconds, self._work / seconds / self._limit
 
 
 def _time(work: Callable[[], object], device: torch.device) -> float:

@@ -13,7 +13,8 @@ from agsr.checkpoint import Checkpoint, load_checkpoint
 from agsr.contract import SCALE
 from agsr.data import Pair, degrade_pairs, load_pairs
 from agsr.distributed import World
-from agsr.errors import ConfigurationError, TrainingError
+from agsr.errors import CheckpointError, ConfigurationError, TrainingError
+from agsr.kernels import Kernels
 from agsr.networks import DEFAULT_NETWORK, NETWORKS
 from agsr.patches import smallest_side
 from agsr.perceptual import Lpips
@@ -22,6 +23,8 @@ from agsr.schedule import Schedule
 from agsr.speed import has_fast_bf16
 from agsr.train_config import STAGE_DEFAULTS, Stage, TrainConfig
 from agsr.trainer import Trainer
+
+"""Names of the weights in a run's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,7 @@ def start_training(
     world: World,
     *,
     resume: bool = False,
-    compile_network: bool = False,
+    kernels: Kernels = "eager",
     changes: Mapping[str, object] | None = None,
 ) -> Trainer:
     """Load the data and make a trainer, fresh or as the folder's state file left it.
@@ -57,7 +60,7 @@ def start_training(
         world: The ranks that train together.
         resume: Go on from the state file in the folder; its configuration holds where ``changes``
             says nothing.
-        compile_network: Whether `torch.compile` makes the network's kernels.
+        kernels: How an iteration's kernels are made and launched; see `agsr.kernels`.
         changes: Fields of `TrainConfig`, or of the network's configuration, to set.
 
     Raises:
@@ -89,7 +92,7 @@ def start_training(
         init=init,
         features=Lpips("vgg16", sources.features) if perceptual and sources.features else None,
         lpips=Lpips("alexnet", sources.lpips) if perceptual and sources.lpips else None,
-        compile_network=compile_network,
+        kernels=kernels,
     )
     if resume:
         trainer.restore()
@@ -101,17 +104,33 @@ def _check_folder(folder: Path, resume: bool) -> None:
 
     Raises:
         TrainingError: They can't, or would.
+        CheckpointError: There is no state to resume from.
     """
-    if not resume and (folder / STATE_FILE).exists():
+    has_state = (folder / STATE_FILE).exists()
+    if has_state and not resume:
         raise TrainingError(f"{folder} holds a run: go on with --resume, or choose another -o")
+    weights = [name for name in (LAST_FILE, BEST_FILE) if (folder / name).exists()]
+    if resume and not has_state:
+        found = f"only {' and '.join(weights)}" if weights else "no run"
+        raise CheckpointError(
+            f"{folder / STATE_FILE}: no such file; found {found} in {folder}, expected a training "
+            "state; start a run without --resume and with another -o"
+            + (f", --init {folder / weights[-1]} to begin with its weights" if weights else "")
+        )
+    if weights and not resume:
+        raise TrainingError(
+            f"{folder} holds {' and '.join(weights)} of a run without its state, which would be "
+            "replaced; choose another -o"
+        )
     for name in (STATE_FILE, LAST_FILE, BEST_FILE):
-        path = folder / name
-        if not resume and path.exists():
-            raise TrainingError(f"{path} exists and would be replaced; choose another -o")
-        try:
-            check_writable(path)
-        except OSError as error:
-            raise TrainingError(f"{path}: can't be written: {error.strerror}") from None
+        _check_place(folder / name)
+
+
+def _check_place(path: Path) -> None:
+    try:
+        check_writable(path)
+    except OSError as error:
+        raise TrainingError(f"{path}: can't be written: {error.strerror}") from None
 
 
 def _validation(sources: Sources, config: TrainConfig) -> list[Pair]:

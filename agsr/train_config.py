@@ -39,6 +39,9 @@ class TrainConfig:
     """`Checkpoint.weights_hash` of the weights the run began with; empty means random ones."""
     schedule: str = "1x4000@32/16,2x2600@32/16,4x12000@32/8,4x7000@48/8"
     """Phases, as `agsr.schedule.Schedule.parse` reads them."""
+    budget: float = 0.0
+    """Minutes that the run may take; its phases then divide the time as their iterations would.
+    0 means that iterations count."""
     optimizer: OptimizerName = "muon"
     """What steps the network."""
     peak_rate: float = 3e-3

@@ -1,7 +1,7 @@
 """The training loop, for every network and stage, on one device or many.
 
-Data flow: `agsr.patches` → network → `agsr.objectives` → `agsr.learner` → averaged weights →
-`agsr.validation` → `agsr.checkpoint`. A run lives in a folder: ``state.safetensors`` (everything to
+Data flow: `agsr.iteration`, at the pace of `agsr.pace` → averaged weights → `agsr.validation` →
+`agsr.checkpoint`. A run lives in a folder: ``state.safetensors`` (everything to
 go on exactly), ``last.safetensors`` and ``best.safetensors`` (averaged weights, ready to export).
 `agsr.train` starts it; `agsr.console` draws the progress that `Trainer.run` yields.
 """
@@ -9,6 +9,7 @@ go on exactly), ``last.safetensors`` and ``best.safetensors`` (averaged weights,
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -20,21 +21,25 @@ import torch
 from agsr.checkpoint import Checkpoint, save_checkpoint, to_float32
 from agsr.data import Pair, fingerprint
 from agsr.distributed import World
-from agsr.errors import TrainingError
+from agsr.errors import CheckpointError, TrainingError
+from agsr.iteration import Iteration
+from agsr.kernels import Kernels, Launcher
 from agsr.learner import AfterSteps, Learner, autocast
 from agsr.network import Network, place
 from agsr.networks import build
 from agsr.objectives import make_objective
+from agsr.pace import Pace
 from agsr.patches import make_bank
 from agsr.perceptual import Lpips
 from agsr.run_state import BEST_FILE, LAST_FILE, Progress, RunState, read_state, write_state
-from agsr.schedule import Schedule, learning_rate, supervised_steps
+from agsr.schedule import Phase, Schedule
 from agsr.speed import Clock, Meter
+from agsr.state_tensors import all_finite, fill
 from agsr.train_config import TrainConfig
 from agsr.validation import score
 
-AGREE_EVERY = 10
-"""Iterations after which several ranks ask whether to stop."""
+SAVE_SECONDS = 20.0
+"""Seconds between saves of the state: the most that a kill can lose."""
 
 
 class Trainer:
@@ -50,7 +55,7 @@ class Trainer:
         features: VGG16 features of the perceptual loss; None leaves that loss out.
         lpips: LPIPS on AlexNet, by which the ``gan`` stage chooses its best checkpoint; None means
             that its last is its best.
-        compile_network: Whether `torch.compile` makes the network's kernels.
+        kernels: How an iteration's kernels are made and launched; see `agsr.kernels`.
 
     Raises:
         TrainingError: The configuration makes no sense for this network.
@@ -67,7 +72,7 @@ class Trainer:
         init: Checkpoint | None = None,
         features: Lpips | None = None,
         lpips: Lpips | None = None,
-        compile_network: bool = False,
+        kernels: Kernels = "eager",
     ) -> None:
         self.config = config
         self.schedule = Schedule.parse(config.schedule)
@@ -75,7 +80,6 @@ class Trainer:
         self.world = world or World(torch.device("cpu"))
         self.state = RunState(config, fingerprint(pairs))
         self._images = len(pairs)
-        self._bank = make_bank(config.degradation, pairs, config.seed, self.world)
         self._validation = validation
         self._lpips = place(lpips, self.world.device) if lpips else None
         with _seeded(config.seed):
@@ -83,21 +87,25 @@ class Trainer:
             self._objective = make_objective(config, self.world, features)
         _check_schedule(self.schedule, network, self.world)
         if init is not None:
-            network.load_state_dict(dict(init.weights))
+            network.load_state_dict(init.build().state_dict())
         self.network = network
-        self._learner = Learner(
-            network,
+        muon = config.optimizer == "muon"
+        self._learner = Learner(network, self.world, clip_norm=config.clip_norm, muon=muon)
+        if self.world.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # sizes repeat all the time
+        # Phases differ in sizes, and the first step in its inputs, which need no gradient.
+        torch._dynamo.config.recompile_limit = 8 * len(self.schedule.phases)
+        launcher = Launcher(kernels, network, self.world.device, ranks=self.world.size)
+        self._iteration = Iteration(
+            config,
             self.world,
-            clip_norm=config.clip_norm,
-            muon=config.optimizer == "muon",
+            bank=make_bank(config.degradation, pairs, config.seed, self.world),
+            forward=self.world.parallel(AfterSteps(network)),
+            learner=self._learner,
+            objective=self._objective,
+            launcher=launcher,
         )
-        self._average = {k: v.clone().float() for k, v in self._learner.values.items()}
-        module = AfterSteps(network)
-        if compile_network:
-            # One graph for each: phases differ in sizes, iterations in the steps they supervise.
-            torch._dynamo.config.recompile_limit = 8 * len(self.schedule.phases)
-            module.compile(dynamic=False)
-        self._forward = self.world.parallel(module)
+        self._average = self._iteration.average
         self._stop = False
 
     def stop(self) -> None:
@@ -105,33 +113,55 @@ class Trainer:
         self._stop = True
 
     def run(
-        self, *, minutes: float | None = None, report_every: int = 50, save_every: float = 60
+        self,
+        *,
+        minutes: float | None = None,
+        budget_seconds: float | None = None,
+        report_every: int = 50,
+        save_every: float = SAVE_SECONDS,
     ) -> Iterator[Progress]:
         """Train until the schedule ends, the time is up or `stop` is called.
 
         Args:
             minutes: Length of this slice; None means to the end.
+            budget_seconds: Seconds from now to the end of a run with a budget of time, saving
+                included; None means what its progress leaves of the budget.
             report_every: Iterations between progress reports.
             save_every: Seconds between saves of the state: the most a kill can lose.
         """
-        clock = Clock(minutes, save_every)
+        clock, pace = Clock(minutes, save_every), Pace(self.state, self.world)
+        self._begin(pace, budget_seconds)
         meter = Meter(self.world, self.config.bf16)
-        while self.state.iteration < self.schedule.iterations:
-            phase, rate = self.schedule.phase(self.state.iteration), self._rate()
-            meter.time(phase, partial(self._train, rate))
+        pace.update()
+        while not pace.finished:
+            phase, rate = pace.phase, pace.rate
+            meter.time(phase, partial(self._iteration.run, self.state.iteration, phase, rate))
             self.state.iteration += 1
-            meter.note(self._objective.log)
-            finished = self.state.iteration == self.schedule.iterations
-            validates = finished or self.state.iteration % self.config.validate_every == 0
-            reports = validates or self.state.iteration % report_every == 0
-            if reports:
-                yield self._report(meter, rate, validates)
-            meets = self.world.size == 1 or self.state.iteration % AGREE_EVERY == 0
-            if meets and self.world.agree(self._stop or clock.over()):
+            self.state.patches += phase.batch
+            pace.update()
+            validates = pace.wants_validation()
+            ends = pace.finished
+            if validates or ends or self.state.iteration % report_every == 0:
+                yield self._report(meter, pace, phase, rate, validates or ends)
+            if pace.meets and self.world.agree(self._stop or clock.over()):
                 break
             if self.world.leads and clock.save_is_due():
                 self.save()
         self.save()
+
+    def _begin(self, pace: Pace, budget_seconds: float | None) -> None:
+        """Save at once; with a budget, learn by a first validation how long the last one takes."""
+        began = time.monotonic()
+        if not self.state.iteration:
+            self.save()
+        if not pace.timed or pace.finished:
+            return
+        if self._validation and self.world.leads:
+            self._validate(pace.phase.steps)
+        took = self.world.agree_on(time.monotonic() - began)
+        left = 60 * self.config.budget * (1 - self.state.progress)
+        whole = left if budget_seconds is None else budget_seconds
+        pace.start(whole - took - min(1.2 * took, whole / 2))
 
     def save(self) -> None:
         """Write the state file and the averaged weights; on rank 0 only.
@@ -143,7 +173,7 @@ class Trainer:
             return
         tensors = self._learner.state("") | self._objective.state()
         tensors |= {f"average.{name}": value for name, value in self._average.items()}
-        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        if not all_finite(tensors.values()):
             raise self._diverged()
         write_state(self.state, tensors, self.folder)
         save_checkpoint(self.checkpoint(), self.folder / LAST_FILE)
@@ -166,16 +196,21 @@ class Trainer:
         state.config = self.config
         self.state = state
         self._learner.load(tensors, "", state.iteration)
-        self._objective.load(tensors, state.iteration)
-        for name, value in self._average.items():
-            value.copy_(tensors[f"average.{name}"])
+        try:
+            self._objective.load(tensors, state.iteration)
+            fill(self._average, tensors, "average.")
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{self.folder}: the training state is incomplete: {error}; start a new run with "
+                "another -o, with --init and the weights beside it"
+            ) from None
 
     def checkpoint(self) -> Checkpoint:
         """The averaged weights with their network, record and scores."""
         record = {
             **self.config.to_record(),
             "iteration": self.state.iteration,
-            "patches": self.schedule.patches(self.state.iteration),
+            "patches": self.state.patches,
             "images": self._images,
             "torch": torch.__version__,
             "history": self.state.history,
@@ -188,51 +223,27 @@ class Trainer:
             scores=self.state.scores,
         )
 
-    def _rate(self) -> float:
-        return learning_rate(
-            self.schedule.progress(self.state.iteration),
-            self.state.iteration,
-            peak=self.config.peak_rate,
-            final=self.config.final_rate,
-            warmup=self.config.warmup,
-        )
-
-    def _train(self, rate: float) -> None:
-        """One iteration; nothing in it waits for the device."""
-        iteration = self.state.iteration
-        phase = self.schedule.phase(iteration)
-        lr, hr = self._bank.batch(iteration, phase.batch, phase.crop)
-        with autocast(self.world.device, self.config.bf16):
-            outputs = self._forward(lr, supervised_steps(phase.steps, iteration))
-        self._learner.step(self._objective.loss(outputs, hr, iteration), rate)
-        self._objective.update(rate * self.config.critic_rate / self.config.peak_rate)
-        self._update_average()
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        done = self.state.iteration + 1
-        decay = min(self.config.ema_decay, (1 + done) / (10 + done))
-        values = [self._learner.values[name] for name in self._average]
-        torch._foreach_lerp_(list(self._average.values()), values, 1 - decay)
-
-    def _report(self, meter: Meter, rate: float, validates: bool) -> Progress:
-        iteration = self.state.iteration
-        phase = self.schedule.phase(iteration - 1)
-        terms, speed, share = meter.read()
+    def _report(
+        self, meter: Meter, pace: Pace, phase: Phase, rate: float, validates: bool
+    ) -> Progress:
+        terms, count = self._iteration.read_terms()
+        seconds, share = meter.read()
         if not math.isfinite(terms["l1"]):  # the mean over all ranks: they end together
             raise self._diverged()
         if validates and self._validation and self.world.leads:
             self._validate(phase.steps)
+            pace.validated()
         meter.start()
         return Progress(
-            iteration=iteration,
-            iterations=self.schedule.iterations,
-            terms=terms,
+            iteration=self.state.iteration,
+            iterations=None if pace.timed else self.schedule.iterations,
+            progress=self.state.progress,
+            terms={**terms, "l1": 255 * terms["l1"]},
             rate=rate,
             steps=phase.steps,
-            patches_per_second=speed * phase.batch,
+            patches_per_second=count / seconds * phase.batch,
             matmul_share=share,
-            seconds_left=self.schedule.cost_left(iteration) / phase.cost / speed,
+            seconds_left=pace.seconds_left(seconds / (count * phase.cost)),
             scores=self.state.scores,
         )
 
@@ -244,7 +255,7 @@ class Trainer:
             self.state.scores = score(network, self._validation, steps, lpips)
         row = {
             "iteration": self.state.iteration,
-            "patches": self.schedule.patches(self.state.iteration),
+            "patches": self.state.patches,
             "steps": steps,
             **self.state.scores,
         }

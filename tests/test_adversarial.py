@@ -250,24 +250,6 @@ def test_states_stay_small(tmp_path: Path, model: str, stage: str) -> None:
     assert (tmp_path / "state.safetensors").stat().st_size < LARGEST_STATE
 
 
-def test_compiled_training_compiles_every_phase_and_pair_of_steps(
-    tmp_path: Path, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counter = torch._dynamo.testing.CompileCounter()
-    compile_module = torch.nn.Module.compile
-    monkeypatch.setattr(
-        torch.nn.Module,
-        "compile",
-        lambda m, **options: compile_module(m, backend=counter, **options),
-    )
-    config = GAN.changed({"stage": "psnr", "schedule": "1x3@8/2,2x3@8/2,3x3@12/2"})
-    trainer = Trainer(config, pairs, [], tmp_path, compile_network=True)
-    for _ in trainer.run():
-        pass
-    # Of the last phase's iterations, 6 to 8, two supervise the second step and one the first.
-    assert counter.frame_count == 4
-
-
 def test_every_stage_has_defaults_that_make_a_configuration() -> None:
     for (model, stage), values in STAGE_DEFAULTS.items():
         config = TrainConfig().changed({"model": model, "stage": stage, **values})

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from agsr.errors import CheckpointError
+from agsr.muon import Muon
 from agsr.network import place
 from agsr.optimizer import ADAM_SHARE, FEWEST_CHANNELS, Optimizer
 
@@ -25,7 +27,8 @@ def _step(network: nn.Module, optimizer: Optimizer, rate: float) -> dict[str, to
     torch.manual_seed(1)
     for parameter in network.parameters():
         parameter.grad = _uneven(torch.randn(parameter.shape)).reshape(parameter.shape)
-    optimizer.step(rate)
+    optimizer.set_rate(rate)
+    optimizer.step()
     return {name: p.detach() - before[name] for name, p in network.named_parameters()}
 
 
@@ -98,7 +101,28 @@ def test_it_goes_on_from_its_state() -> None:
 def test_a_state_of_another_network_is_refused() -> None:
     optimizer = Optimizer(dict(_network().named_parameters()), muon=True, betas=BETAS)
     state = optimizer.state()
-    with pytest.raises(KeyError):
+    with pytest.raises(CheckpointError, match=r"'momentum\.1\.weight' is missing"):
         optimizer.load({n: t for n, t in state.items() if n != "momentum.1.weight"}, 1)
-    with pytest.raises(RuntimeError, match="expected"):
+    with pytest.raises(CheckpointError, match=r"shape \(2, 2\), expected"):
         optimizer.load({**state, "momentum.1.weight": torch.zeros(2, 2)}, 1)
+
+
+@pytest.mark.parametrize("shapes", [[(32, 48), (48, 32), (32, 48)], [(16, 16)]])
+def test_batched_muon_steps_as_torchs_does(shapes: list[tuple[int, int]]) -> None:
+    torch.manual_seed(0)
+    own = [torch.randn(shape) for shape in shapes]
+    theirs = [nn.Parameter(matrix.clone()) for matrix in own]
+    muon, reference = (
+        Muon(own),
+        torch.optim.Muon(theirs, lr=1e-2, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+    )
+    before = [matrix.clone() for matrix in own]
+    for _ in range(3):
+        gradients = [torch.randn(shape) for shape in shapes]
+        muon.step(gradients, torch.tensor(1e-2))
+        for parameter, gradient in zip(theirs, gradients, strict=True):
+            parameter.grad = gradient.clone()
+        reference.step()  # type: ignore[no-untyped-call]
+    for matrix, start, parameter in zip(own, before, theirs, strict=True):
+        assert (matrix - start).abs().max() > 1e-3
+        torch.testing.assert_close(matrix, parameter.detach(), atol=2e-4, rtol=0)

@@ -122,7 +122,7 @@ def test_a_new_phase_chooses_its_best_anew(
 ) -> None:
     """A phase with more steps starts below its predecessor; its weights are the ones wanted."""
     falling = iter(range(1000, 0, -1))
-    monkeypatch.setattr("agsr.validation.psnr_y", lambda *_: next(falling))
+    monkeypatch.setattr("agsr.validation.decibels", lambda _: next(falling))
     config = TrainConfig(**{**vars(SHORT), "validate_every": 3})
     _run(tmp_path, pairs, config)
     best = load_checkpoint(tmp_path / "best.safetensors")

@@ -1,0 +1,118 @@
+"""One iteration of training, from the numbers of its patches to the averaged weights.
+
+Data flow: `agsr.patches` → network → `agsr.objectives` → `agsr.learner` → averaged weights. All
+that changes from one iteration to the next is written into tensors on the device first
+(`Iteration.prepare`); the work behind it reads nothing else and waits for nothing, so
+`agsr.kernels` can replay it from a CUDA graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from agsr.distributed import World
+from agsr.kernels import Launcher
+from agsr.learner import Learner, autocast
+from agsr.objectives import Objective
+from agsr.patches import DegradingPatchBank, PatchBank
+from agsr.schedule import Phase, supervised_steps
+from agsr.train_config import TrainConfig
+
+
+class Iteration:
+    """Runs iterations.
+
+    Args:
+        config: What the run does.
+        world: The ranks that train together.
+        bank: Gives the patches.
+        forward: The network as `agsr.learner.AfterSteps`, as it is called in training.
+        learner: Trains the network.
+        objective: Gives the loss.
+        launcher: Launches the kernels.
+
+    Attributes:
+        average: The averaged weights, float32, by name.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        world: World,
+        *,
+        bank: PatchBank | DegradingPatchBank,
+        forward: nn.Module,
+        learner: Learner,
+        objective: Objective,
+        launcher: Launcher,
+    ) -> None:
+        self._config, self._world = config, world
+        self._bank, self._forward = bank, forward
+        self._learner, self._objective, self._launcher = learner, objective, launcher
+        self.average = {k: v.clone().float() for k, v in learner.values.items()}
+        self._pull = torch.zeros((), device=world.device)
+        self._inputs: dict[tuple[int, int], list[Tensor]] = {}
+        self._sums: Tensor | None = None
+        self._count = 0
+
+    def run(self, index: int, phase: Phase, rate: float) -> None:
+        """Do iteration ``index`` (from 0), at a learning rate."""
+        self.prepare(index, phase, rate)
+        chosen = supervised_steps(phase.steps, index)
+        turn = index % self._objective.turns
+        work = partial(self.work, phase, chosen, turn)
+        shape = (phase.steps, phase.batch, phase.crop)
+        period = 2 * max(1, phase.steps - 1)  # of the supervised steps, and of turns
+        self._launcher.run(shape, (*shape, *chosen, turn), work, period=period)
+        self._count += 1
+
+    def prepare(self, index: int, phase: Phase, rate: float) -> None:
+        """Send to the device what an iteration reads; waits for nothing."""
+        self._learner.set_rate(rate)
+        self._objective.set_rate(rate * self._config.critic_rate / self._config.peak_rate)
+        done = index + 1
+        self._pull.fill_(1 - min(self._config.ema_decay, (1 + done) / (10 + done)))
+        staged = self._bank.stage(index, phase.batch, phase.crop)
+        key = phase.batch, phase.crop
+        if key not in self._inputs:
+            self._inputs[key] = [torch.empty_like(s, device=self._world.device) for s in staged]
+        for own, value in zip(self._inputs[key], staged, strict=True):
+            own.copy_(value, non_blocking=True)
+
+    def work(self, phase: Phase, chosen: Sequence[int], turn: int) -> None:
+        """The device's part: the same whenever the arguments are; waits for nothing."""
+        lr, hr = self._bank.cut(self._inputs[phase.batch, phase.crop], phase.crop)
+        with autocast(self._world.device, self._config.bf16):
+            outputs = self._forward(lr, chosen)
+        self._learner.step(self._objective.loss(outputs, hr, turn))
+        self._objective.update()
+        self._update_average()
+        self._add_terms()
+
+    def read_terms(self) -> tuple[dict[str, float], int]:
+        """Means of the loss's terms over all ranks, and iterations, since the last call."""
+        if self._sums is None:
+            raise RuntimeError("no iteration was run yet")
+        means = (self._world.mean(self._sums) / self._count).tolist()
+        count, self._count = self._count, 0
+        self._sums.zero_()
+        return dict(zip(self._objective.log, means, strict=True)), count
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        average = list(self.average.values())
+        values = [self._learner.values[name].float() for name in self.average]
+        steps = torch._foreach_sub(values, average)
+        torch._foreach_mul_(steps, self._pull)
+        torch._foreach_add_(average, steps)
+
+    @torch.no_grad()
+    def _add_terms(self) -> None:
+        terms = torch.stack([term.float() for term in self._objective.log.values()])
+        if self._sums is None:
+            self._sums = torch.zeros_like(terms)
+        self._sums += terms
