@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch._dynamo.testing
 from conftest import PHOTO, TINY
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -103,7 +104,7 @@ def test_replayed_iterations_of_the_gan_stage_look_at_the_outputs_in_turn(
 
 
 def test_the_fastest_way_is_chosen_and_a_broken_one_dropped(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nand so on")
@@ -129,6 +130,7 @@ def test_the_fastest_way_is_chosen_and_a_broken_one_dropped(
     assert len(messages) == 3
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of dynamo, on inputs
 def test_regions_are_compiled_once_for_all_pairs_of_steps(
     tmp_path: Path, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
 ) -> None:
