@@ -36,9 +36,14 @@ class Pace:
 
     def start(self, seconds: float) -> None:
         """Begin the rest of a run with a budget, to be done in so many seconds."""
-        self._length = max(seconds, 1e-3)
+        self._length = seconds
         self._from = self._state.progress
         self._began = self._validated = time.monotonic()
+
+    @property
+    def has_time(self) -> bool:
+        """Whether iterations can begin; a run whose time went by before is not finished."""
+        return not self.timed or self._length > 0
 
     @property
     def phase(self) -> Phase:

@@ -132,8 +132,9 @@ class Trainer:
         clock, pace = Clock(minutes, save_every), Pace(self.state, self.world)
         self._begin(pace, budget_seconds)
         meter = Meter(self.world, self.config.bf16)
-        pace.update()
-        while not pace.finished:
+        if pace.has_time:
+            pace.update()
+        while pace.has_time and not pace.finished:
             phase, rate = pace.phase, pace.rate
             meter.time(phase, partial(self._iteration.run, self.state.iteration, phase, rate))
             self.state.iteration += 1

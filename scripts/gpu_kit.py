@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 
     rehearse = commands.add_parser("rehearse", help="all of it on the CPU, with tiny sizes")
     rehearse.add_argument("folder", type=Path)
+    rehearse.add_argument("--wheel", type=Path, action="append", default=[], help="to install")
     rehearse.add_argument("--short", action="store_true", help="without the stage check")
     rehearse.set_defaults(action=gpu_rehearse.rehearse_command)
     return parser

@@ -1,4 +1,4 @@
-"""What travels to a GPU machine without a package index: data, wheels, a run; in parts below a limit.
+"""What travels to a GPU machine without a package index: data, wheels, a run; in small parts.
 
 The machine gets the checkout's files and one part per call; `gpu_run.install` puts the parts
 together there. Training images stay WebP, which is smaller than anything a GPU could take at once;
@@ -68,10 +68,10 @@ def pack_command(options: argparse.Namespace) -> None:
     if not options.offline:
         items += _wheels(made)
     if options.run:
-        items += _run_items(options.run)
+        items += run_items(options.run)
     parts = divide(items, options.limit * MIB - slim_size(Path.cwd()))
     for number, part in enumerate(parts, 1):
-        _write_part(part, folder / str(number))
+        write_part(part, folder / str(number))
     shutil.rmtree(made)
     _print_plan(folder, len(parts))
 
@@ -129,33 +129,33 @@ def size_command(options: argparse.Namespace) -> None:
 
 def travelling(root: Path) -> int:
     """Bytes of the files that git tracks or would track."""
-    listed = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    listed = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     paths = {root / name for name in listed.split("\0") if name}
     return sum(path.lstat().st_size for path in paths if path.is_symlink() or path.is_file())
 
 
 def slim_size(root: Path) -> int:
     """The same after `slim`."""
-    return travelling(root) - sum((root / name).stat().st_size for name in _removable(root))
+    return travelling(root) - sum((root / name).stat().st_size for name in removable(root))
 
 
 def slim(root: Path) -> None:
     """Remove from the index and the disk what no stage needs and HEAD holds."""
-    changed = _git(root, "status", "--porcelain", "--", *SLIM).strip()
+    changed = git(root, "status", "--porcelain", "--", *SLIM).strip()
     if changed:
         raise KitError(f"changes that are not committed:\n{changed}\ncommit or undo them first")
-    names = _removable(root)
+    names = removable(root)
     if names:
-        _git(root, "rm", "-q", "--", *names)
+        git(root, "rm", "-q", "--", *names)
     print(f"removed {len(names)} files; before any commit: scripts/gpu_kit.sh restore")
 
 
 def restore(root: Path) -> None:
     """Bring back what `slim` removed."""
-    gone = _git(root, "diff", "--name-only", "--diff-filter=D", "-z", "HEAD", "--", *SLIM)
+    gone = git(root, "diff", "--name-only", "--diff-filter=D", "-z", "HEAD", "--", *SLIM)
     names = [name for name in gone.split("\0") if name]
     if names:
-        _git(root, "restore", "--source=HEAD", "--staged", "--worktree", "--", *names)
+        git(root, "restore", "--source=HEAD", "--staged", "--worktree", "--", *names)
     print(f"restored {len(names)} files")
 
 
@@ -169,8 +169,9 @@ def missing_packages(root: Path) -> list[str]:
     return [name for name in needed if name.lower() not in there]
 
 
-def _removable(root: Path) -> list[str]:
-    listed = _git(root, "ls-files", "-z", "--", *SLIM)
+def removable(root: Path) -> list[str]:
+    """Tracked files that `slim` removes."""
+    listed = git(root, "ls-files", "-z", "--", *SLIM)
     return [name for name in listed.split("\0") if name and name not in KEPT]
 
 
@@ -184,7 +185,8 @@ def _wheels(folder: Path) -> list[Item]:
     return [Item(wheel, f"wheels/{wheel.name}") for wheel in sorted(folder.glob("*.whl"))]
 
 
-def _run_items(run: Path) -> list[Item]:
+def run_items(run: Path) -> list[Item]:
+    """A run's files."""
     files = [run / f"{name}.safetensors" for name in ("state", "best", "last")]
     if not files[0].is_file():
         raise KitError(f"{files[0]}: no such file; --run expects the folder of a run to resume")
@@ -205,7 +207,8 @@ def _without_loss(photo: Path, folder: Path) -> Path:
     return target
 
 
-def _write_part(part: list[Item], folder: Path) -> None:
+def write_part(part: list[Item], folder: Path) -> None:
+    """Copy the items to where `gpu_run.install` finds them."""
     for item in part:
         target = folder / item.target
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -233,7 +236,8 @@ def _folder_size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _git(root: Path, *arguments: str) -> str:
+def git(root: Path, *arguments: str) -> str:
+    """What a git command prints."""
     done = subprocess.run(
         ["git", *arguments], cwd=root, capture_output=True, text=True, check=False
     )

@@ -56,7 +56,7 @@ def rehearse_command(options: argparse.Namespace) -> None:
         raise KitError(f"{folder} is not empty; name a new folder")
     tree = folder / "tree"
     copy_tree(Path.cwd(), tree)
-    _write_tiny_part(Path.cwd(), tree / ".kit" / "1")
+    _write_tiny_part(Path.cwd(), tree / ".kit" / "1", options.wheel)
     (folder / "hook").mkdir()
     (folder / "hook" / "sitecustomize.py").write_text(HOOK, encoding="utf-8")
     machine = Machine(folder, tree)
@@ -82,9 +82,7 @@ def rehearse_command(options: argparse.Namespace) -> None:
         raise KitError(f"not resumed: {before} iterations before, then {after}")
 
     _say("a call that runs out of time")
-    machine.expect(
-        *("--name", "third", "--seconds", "25", "train", "30", "--", *_begin()), seconds=90
-    )
+    machine.expect("--seconds", "7", "speed", status=1, text="out of time", seconds=90)
     _say("done")
 
 
@@ -149,8 +147,8 @@ class Machine:
     def forget(self, keep: str) -> None:
         """A new machine, for which the run that came back was packed again."""
         part = self._tree / ".kit" / "2"
-        items = gpu_pack._run_items(self.out / keep)
-        gpu_pack._write_part(items, part)
+        items = gpu_pack.run_items(self.out / keep)
+        gpu_pack.write_part(items, part)
         shutil.rmtree(self._home)
 
     def expect_returned(self) -> None:
@@ -171,8 +169,8 @@ class Machine:
 
 def copy_tree(root: Path, target: Path) -> None:
     """What would travel of the checkout, links as links, by a tar stream."""
-    listed = gpu_pack._git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    removed = set(gpu_pack._removable(root))
+    listed = gpu_pack.git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    removed = set(gpu_pack.removable(root))
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         for name in sorted(set(listed.split("\0")) - removed - {""}):
@@ -184,8 +182,8 @@ def copy_tree(root: Path, target: Path) -> None:
         archive.extractall(target, filter="fully_trusted")
 
 
-def _write_tiny_part(root: Path, part: Path) -> None:
-    """Two photos to train on, one to validate by."""
+def _write_tiny_part(root: Path, part: Path, wheels: Sequence[Path]) -> None:
+    """Two photos to train on, one to validate by, and wheels."""
     photo, sample = root / "examples" / "astronaut.png", root / "export" / "sample.png"
     shard = part.parent / "shard-0.tar"
     shard.parent.mkdir(parents=True)
@@ -194,7 +192,8 @@ def _write_tiny_part(root: Path, part: Path) -> None:
         archive.add(sample, arcname="b.png")
     items = [gpu_pack.Item(shard, "data/train/shard-0.tar")]
     items.append(gpu_pack.Item(photo, "data/val/Kodak24/a.png"))
-    gpu_pack._write_part(items, part)
+    items += [gpu_pack.Item(wheel, f"wheels/{wheel.name}") for wheel in wheels]
+    gpu_pack.write_part(items, part)
     shard.unlink()
 
 

@@ -49,7 +49,7 @@ class Case:
     width: int
 
 
-class _Bytes(TorchDispatchMode):
+class _Bytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sums what operators read and write; views read nothing."""
 
     total = 0
@@ -105,7 +105,7 @@ def _measured(
         lr = torch.rand(case.batch, 3, case.height, case.width, device=device)
         lr = lr.contiguous(memory_format=torch.channels_last)
         forward = _forward(case, network, lr)
-        with FlopCounterMode(display=False) as flops, _Bytes() as moved:
+        with FlopCounterMode(display=False) as flops, _Bytes() as moved:  # type: ignore[no-untyped-call]
             _eager(case, network, lr)
         seconds = _seconds(_graphed(forward) if "graph" in case.way else forward, device)
     except Exception as error:  # the next case is worth trying
