@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ import torch
 from conftest import PHOTO, ROOT, TINY
 from torch import Tensor
 
-from agsr.checkpoint import load_checkpoint, read_tensors
+from agsr.checkpoint import load_checkpoint, read_tensors, write_tensors
 from agsr.data import Pair, load_pairs
 from agsr.distributed import World, join_world
 from agsr.errors import CheckpointError, TrainingError
@@ -23,7 +24,7 @@ from agsr.generator import GeneratorConfig
 from agsr.optimizer import FEWEST_CHANNELS
 from agsr.run_state import read_state
 from agsr.train import Sources, start_training
-from agsr.train_config import TrainConfig
+from agsr.train_config import STAGE_DEFAULTS, TrainConfig
 from agsr.trainer import Trainer
 
 ALONE = World(torch.device("cpu"))
@@ -312,3 +313,92 @@ def _finish(process: subprocess.Popen[str], status: int = 0) -> str:
     _, messages = process.communicate()
     assert process.returncode == status, messages
     return messages
+
+
+def test_a_run_is_saved_before_its_first_iteration(tmp_path: Path, pairs: list[Pair]) -> None:
+    trainer = Trainer(SHORT, pairs, [], tmp_path)
+    reports = trainer.run(report_every=1, save_every=1000)
+    next(reports)
+    assert _iterations(tmp_path) == 0
+    assert (tmp_path / "best.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["average.upsample.bias", "model.upsample.bias", "mean.upsample.bias", "square.*", "k"]
+)
+@pytest.mark.parametrize("damage", ["missing", "shape", "kind"])
+def test_a_state_that_lacks_something_is_refused(
+    tmp_path: Path, pairs: list[Pair], name: str, damage: str
+) -> None:
+    config = SHORT
+    if name == "k":
+        config = config.changed(STAGE_DEFAULTS["agsr", "gan"] | {"perceptual_weight": 0.0})
+        config = config.changed({"stage": "gan", "schedule": "1x4@8/2"})
+        name = "critic.k"
+    trainer = Trainer(config, pairs, [], tmp_path)
+    trainer.save()
+    tensors, header = read_tensors(tmp_path / "state.safetensors")
+    name = next(n for n in tensors if re.fullmatch(name.replace("*", ".*"), n))
+    if damage == "missing":
+        del tensors[name]
+    elif damage == "shape":
+        tensors[name] = tensors[name].new_zeros(1, 1)  # torch would repeat it to any shape
+    else:
+        tensors[name] = tensors[name].int()
+    write_tensors(tensors, header, tmp_path / "state.safetensors")
+    with pytest.raises(CheckpointError, match=rf"{re.escape(name.removeprefix('critic.'))}'"):
+        Trainer(config, pairs, [], tmp_path).restore()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"iteration": "5"},
+        {"iteration": -1},
+        {"iteration": None},
+        {"patches": 1.5},
+        {"progress": 2},
+        {"best": "good"},
+        {"scores": []},
+        {"history": {}},
+        {"history": [1]},
+        {"colour": "red"},
+        None,
+    ],
+)
+def test_a_state_whose_header_makes_no_sense_is_refused(
+    tmp_path: Path, pairs: list[Pair], change: dict[str, object] | None
+) -> None:
+    Trainer(SHORT, pairs, [], tmp_path).save()
+    path = tmp_path / "state.safetensors"
+    tensors, header = read_tensors(path)
+    progress = json.loads(header["progress"])
+    changed = None if change is None else {**progress, **change}
+    write_tensors(tensors, {**header, "progress": json.dumps(changed)}, path)
+    with pytest.raises(CheckpointError, match="its header can't be understood"):
+        read_state(tmp_path)
+
+
+def test_a_state_of_before_budgets_is_read(tmp_path: Path, pairs: list[Pair]) -> None:
+    trainer = _run(tmp_path, pairs)
+    path = tmp_path / "state.safetensors"
+    tensors, header = read_tensors(path)
+    progress = json.loads(header["progress"])
+    assert (progress.pop("patches"), progress.pop("progress")) == (36, 1)
+    write_tensors(tensors, {**header, "progress": json.dumps(progress)}, path)
+    assert read_state(tmp_path)[0] == trainer.state
+
+
+def test_a_folder_without_a_state_is_neither_resumed_nor_written_over(
+    tmp_path: Path, pairs: list[Pair]
+) -> None:
+    sources = Sources(data=[PHOTO.parent])
+    with pytest.raises(CheckpointError, match=r"found no run in .*expected a training state; start"):
+        start_training(sources, tmp_path, ALONE, resume=True)
+    _run(tmp_path, pairs)
+    (tmp_path / "state.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"--init .*best\.safetensors to begin with"):
+        start_training(sources, tmp_path, ALONE, resume=True)
+    with pytest.raises(TrainingError, match=r"last\.safetensors and best\.safetensors of a run"):
+        start_training(sources, tmp_path, ALONE)
+    assert not (tmp_path / "state.safetensors").exists()
