@@ -393,7 +393,9 @@ def test_a_folder_without_a_state_is_neither_resumed_nor_written_over(
     tmp_path: Path, pairs: list[Pair]
 ) -> None:
     sources = Sources(data=[PHOTO.parent])
-    with pytest.raises(CheckpointError, match=r"found no run in .*expected a training state; start"):
+    with pytest.raises(
+        CheckpointError, match=r"found no run in .*expected a training state; start"
+    ):
         start_training(sources, tmp_path, ALONE, resume=True)
     _run(tmp_path, pairs)
     (tmp_path / "state.safetensors").unlink()
