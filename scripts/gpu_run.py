@@ -30,10 +30,7 @@ STAGE_SECONDS = {"check": 90.0 * PATIENCE, "speed": 100.0 * PATIENCE}
 GRACE = 10.0 * PATIENCE
 """Seconds between SIGTERM and SIGKILL, enough to save."""
 
-FRESH = (
-    *("--schedule", "4x1@64/32", "--rate", "1.5e-3", "--set", "warmup=100"),
-    *("--set", "ema_decay=0.999"),
-)
+FRESH = ("--schedule", "4x1@64/32", "--rate", "1.5e-3", "--set", "warmup=100")
 """A run that begins with trained weights: 4 steps, 32 patches of 64x64 LR pixels."""
 
 RUN_FILES = ("state.safetensors", "best.safetensors", "last.safetensors")
