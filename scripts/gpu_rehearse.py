@@ -33,16 +33,18 @@ ABSENT = ("av", "openvino", "pooch", "pyvips", "tensorrt", "tensorrt_rtx", "trit
 HOOK = f"""
 from importlib.machinery import PathFinder
 
-found = PathFinder.find_spec
+
+class FindSpec:  # no function: pytest makes it an attribute of a class
+
+    def __init__(self):
+        self.usual = PathFinder.find_spec
+
+    def __call__(self, name, path=None, target=None):
+        absent = name.partition(".")[0] in {ABSENT!r}
+        return None if absent else self.usual(name, path, target)
 
 
-def find_spec(name, path=None, target=None):
-    if name.partition(".")[0] in {ABSENT!r}:
-        return None
-    return found(name, path, target)
-
-
-PathFinder.find_spec = find_spec
+PathFinder.find_spec = FindSpec()
 """
 """Of ``sitecustomize``, which Python imports at its start."""
 

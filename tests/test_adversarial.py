@@ -12,7 +12,7 @@ import torch._dynamo.testing
 from conftest import PHOTO, TINY, tiny_checkpoint
 
 from agsr.checkpoint import Checkpoint, load_checkpoint, read_tensors
-from agsr.console_train import follow_training
+from agsr.console_train import Limits, follow_training
 from agsr.contract import SCALE
 from agsr.data import Pair, load_pairs
 from agsr.discriminator import Discriminator, SrganDiscriminator
@@ -136,7 +136,8 @@ def test_the_discriminator_learns_to_tell_and_to_rebuild() -> None:
     seen = []
     for iteration in range(60):
         objective.loss(grey, hr, iteration)
-        objective.update(2e-3)
+        objective.set_rate(2e-3)
+        objective.update()
         seen.append({name: float(value) for name, value in objective.log.items()})
     assert seen[-1]["L_Dr"] < 0.5 * seen[0]["L_Dr"]
     assert seen[-1]["D(x)"] - seen[-1]["D(G(z))"] > 0.2 > seen[0]["D(x)"] - seen[0]["D(G(z))"]
@@ -190,7 +191,7 @@ def test_a_missing_perceptual_loss_is_told(
 ) -> None:
     sources = Sources(data=[PHOTO.parent], init=str(checkpoint_file))
     changes = {"stage": "gan", "schedule": "1x1@8/1"}
-    follow_training(start_training(sources, tmp_path, ALONE, changes=changes), None)
+    follow_training(start_training(sources, tmp_path, ALONE, changes=changes), Limits())
     assert "vgg16.npz is not there (--features)" in capsys.readouterr().err
 
 

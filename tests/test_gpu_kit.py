@@ -112,6 +112,7 @@ def test_this_checkout_can_travel_beside_a_shard() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # of starting Python many times, on whatever machine
 def test_a_session_on_a_gpu_machine_works_from_start_to_end(tmp_path: Path) -> None:
     """Refusals, all stages, SIGKILL and resuming elsewhere, time that runs out; what comes back."""
     done = _kit(ROOT, "rehearse", str(tmp_path / "machine"), "--short")

@@ -270,7 +270,8 @@ def test_training_learns_what_no_constant_can(tmp_path: Path) -> None:
 def test_killed_and_interrupted_commands_go_on_to_the_same_weights(tmp_path: Path) -> None:
     """The real command: stopped by time, by SIGKILL and by Ctrl-C, and resumed each time."""
     arguments = [sys.executable, "-m", "agsr", "train", "--data", str(PHOTO.parent), "--fp32"]
-    arguments += ["--val", str(PHOTO.parent), "--schedule", "1x400@8/1", "-o"]
+    arguments += ["--val", str(PHOTO.parent), "--schedule", "1x400@8/1"]
+    arguments += ["--set", "width=16", "--set", "growth=16", "--set", "dense_blocks=1", "-o"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     _finish(_start(*arguments, str(whole)))
     _finish(_start(*arguments, str(broken), "--minutes", "0"))
@@ -280,7 +281,7 @@ def test_killed_and_interrupted_commands_go_on_to_the_same_weights(tmp_path: Pat
     _wait_for_report(killed)
     killed.kill()
     killed.communicate()
-    assert _iterations(broken) == 1  # nothing half-written
+    assert 1 <= _iterations(broken) < 400  # nothing half-written
 
     interrupted = _start(*arguments, str(broken), "--resume")
     _wait_for_report(interrupted)
