@@ -160,7 +160,7 @@ class Launcher:
         self._device = device
         self._compiles = any(_is_compiled(way) for way in self._ways)
         if self._compiles:
-            _compile_regions(network)
+            compile_regions(network)
         recorder = recorder or (CudaRecorder() if any(map(_is_graph, self._ways)) else None)
         self._graphs = {
             way: _Graphs(recorder) for way in self._ways if _is_graph(way) and recorder is not None
@@ -232,7 +232,7 @@ def _is_compiled(way: Kernels) -> bool:
     return way in ("compiled", "compiled-graph")
 
 
-def _compile_regions(network: Network) -> None:
+def compile_regions(network: Network) -> None:
     """Compile what `Network.regions` names, for each shape it is used with."""
     for name in network.regions:
         region = getattr(network, name)

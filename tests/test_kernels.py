@@ -111,7 +111,7 @@ def test_the_fastest_way_is_chosen_and_a_broken_one_dropped(
 
     recorder = Again()
     monkeypatch.setattr(recorder, "record", broken)
-    monkeypatch.setattr("agsr.kernels._compile_regions", lambda _: None)
+    monkeypatch.setattr("agsr.kernels.compile_regions", lambda _: None)
     launcher = Launcher("auto", Generator(WIDE), CPU, recorder=recorder)
     done = 0
 
