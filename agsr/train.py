@@ -24,8 +24,6 @@ from agsr.speed import has_fast_bf16
 from agsr.train_config import STAGE_DEFAULTS, Stage, TrainConfig
 from agsr.trainer import Trainer
 
-"""Names of the weights in a run's folder."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
