@@ -198,7 +198,8 @@ def test_a_loop_of_links_costs_one_file_only(photos: Path) -> None:
 def test_decoders_do_not_write_to_stderr_themselves(photos: Path) -> None:
     done = _process("infer", "cut.png", cwd=photos)
     assert done.returncode == 1
-    assert done.stderr == "Error: cut.png: damaged or truncated (20000 bytes)\n"
+    assert done.stderr.startswith("Error: cut.png: truncated: its chunk IDAT of 8192 bytes")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_damaged_metadata_costs_a_line_not_the_result(photos: Path) -> None:
@@ -247,7 +248,7 @@ def test_wrong_usage_exits_2_with_a_hint(arguments: list[str], message: str) -> 
         (["infer", "."], "Error: .: a folder; -r upscales the images in it"),
         (["infer", "/dev/zero", "-o", "x.png"], "Error: /dev/zero: not a regular file"),
         (["infer", "*.xyz"], "Error: *.xyz: no image in it"),
-        (["export", "-s", "1", "-o", "a.png/x.onnx"], "Error: a.png: File exists"),
+        (["export", "-s", "1", "-o", "a.png/x.onnx"], "Error: a.png: Not a directory"),
         (["export", "-w", "gone.safetensors"], "Error: gone.safetensors: no such file"),
         (["train", "--data", "gone.tar", "--val", "."], "Error: gone.tar: expected a folder"),
         (["infer", "a.png", "-w", "gone.onnx"], "Error: gone.onnx: no such file"),

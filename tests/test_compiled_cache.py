@@ -24,6 +24,8 @@ from agsr.export.verify import sample_batch
 
 FACTS = {"onnx": "00" * 32, "version": "1"}
 
+pytestmark = pytest.mark.processor
+
 
 class Runtime:
     """Compiles into a folder where there is none yet, as OpenVINO does."""
@@ -216,8 +218,6 @@ TWO = """
 import sys
 from pathlib import Path
 from agsr.engines.openvino_backend import OpenVinoBackend
-
-pytestmark = pytest.mark.processor
 print(OpenVinoBackend(Path(sys.argv[1])).info.name)
 """
 

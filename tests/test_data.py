@@ -68,11 +68,9 @@ def test_a_bad_file_costs_itself_only(folder: Path, caplog: pytest.LogCaptureFix
     (folder / "bad.png").write_bytes(b"nonsense")
     cv2.imwrite(str(folder / "dot.png"), np.zeros((1, 1, 3), np.uint8))
     assert len(load_pairs([folder], min_side=64)) == len(whole)
-    assert [message.partition(": ")[0] for message in caplog.messages] == [
-        str(folder / "bad.png"),
-        str(folder / "dot.png"),
-        "2 of 5 image files can't be used and are skipped",
-    ]
+    *named, count = (message.partition(": ")[0] for message in caplog.messages)
+    assert set(named) == {str(folder / "bad.png"), str(folder / "dot.png")}  # read in parallel
+    assert count == "2 of 5 image files can't be used and are skipped"
 
 
 @pytest.mark.parametrize("name", ["._a.png", ".thumbnails/a.png", "__MACOSX/._a.png", "Thumbs.db"])

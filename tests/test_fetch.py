@@ -197,7 +197,7 @@ def test_unknown_sets_and_missing_packages_are_explained(monkeypatch: pytest.Mon
     def absent(name: str) -> None:
         raise ModuleNotFoundError(name=name)
 
-    monkeypatch.setattr(optional.importlib, "import_module", absent)
+    monkeypatch.setattr(optional, "load_quietly", absent)
     with pytest.raises(MissingDependencyError, match=r"'pooch'.*pip install 'agsr\[bench\]'"):
         fetch_set("Mini")
 
@@ -205,7 +205,7 @@ def test_unknown_sets_and_missing_packages_are_explained(monkeypatch: pytest.Mon
 def test_eval_fetches_where_it_is_told_to(server: Server) -> None:
     arguments = ["eval", "--set", "Mini", "--steps", "1", "--json"]
     refused = CliRunner().invoke(main, arguments)
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "fetch it with --fetch" in refused.stderr
     done = CliRunner().invoke(main, [*arguments, "--fetch"])
     assert done.exit_code == 0, done.output

@@ -353,7 +353,7 @@ def test_the_command_says_how_to_calibrate(
     run = CliRunner()
     missing = run.invoke(main, ["export", "--precision", "int8"])
     assert missing.exit_code == 1
-    assert "name a folder of photographs with --calibrate" in missing.stderr
+    assert "--calibrate FOLDER" in missing.stderr
     foreign = run.invoke(main, ["export", "--calibrate", str(photos)])
     assert foreign.exit_code == 2
     assert "--calibrate is for --precision int8" in foreign.stderr

@@ -55,7 +55,7 @@ def plans(
         return BenchResult(created="", command="", environment={}, rows=tuple(rows))
 
     here = ("openvino", "ort:cpu", "torch")
-    monkeypatch.setattr(auto, "missing", lambda place: "" if place in here else "not here")
+    monkeypatch.setattr(auto, "missing", lambda place: "" if str(place) in here else "not here")
     play_processor("avx512_bf16")
     monkeypatch.setattr(auto, "_has_driver", lambda: False)
     monkeypatch.setattr(measure, "run", run)

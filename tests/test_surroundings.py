@@ -111,7 +111,7 @@ def test_what_cannot_be_written_is_told_before_anything_is_computed(
         "2 failed",
     ]
     done = _run([*infer, "in/a.png", "in/b.png", "-o", "plain"])
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
 
 

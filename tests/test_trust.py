@@ -188,7 +188,7 @@ def test_a_set_that_is_not_here_is_not_fetched_unasked(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "the network was asked for" not in done.stderr
 
 
