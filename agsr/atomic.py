@@ -128,10 +128,14 @@ def _check_no_folder(path: Path) -> None:
         raise IsADirectoryError(21, "Is a directory", str(path))
 
 
+_OPEN_FILES = re.compile(r"/dev/[^/]+|/dev/fd/\d+|/proc/(self|\d+)/fd/\d+")
+"""Devices, and names that Linux has for the files that a process holds open."""
+
+
 def _is_stream(path: Path) -> bool:
     """Return True for what can be written to, but not replaced: devices and pipes."""
-    if path.parent == Path("/dev") or path.parent.name == "fd":
-        return path.exists()  # /dev/stdout may be a file, which the caller's shell has opened
+    if _OPEN_FILES.fullmatch(str(path.absolute())):
+        return path.exists()  # it may be a file, which the caller's shell has opened
     return path.exists() and not path.is_file() and not path.is_dir()
 
 

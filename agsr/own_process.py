@@ -54,7 +54,8 @@ def own_process() -> Iterator[None]:
 def _settings() -> dict[str, str]:
     """Environment variables, for where the user has set none."""
     settings = {ORT_VARIABLE: "1", "TORCHINDUCTOR_CACHE_DIR": str(cache_folder() / "inductor")}
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser())
+    home = os.path.expanduser("~")  # noqa: PTH111  # pathlib fails where there is no home folder
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config")
     if not (config / "matplotlib").exists():  # matplotlib would make it, empty
         settings["MPLCONFIGDIR"] = str(cache_folder() / "matplotlib")
     if is_limited():

@@ -13,13 +13,21 @@ CACHE_VARIABLE = "AGSR_CACHE"
 
 
 def cache_folder() -> Path:
-    """The folder that ``$AGSR_CACHE`` names, else the platform's; it may not exist yet."""
+    """Return the folder that ``$AGSR_CACHE`` names, else the platform's; it may not exist yet.
+
+    A user without a home folder, as in containers, gets one among the temporary files.
+    """
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named)
     import platformdirs  # not needed where the variable is set
 
-    return Path(platformdirs.user_cache_dir("agsr", appauthor=False))
+    try:
+        return Path(platformdirs.user_cache_dir("agsr", appauthor=False))
+    except RuntimeError:
+        import tempfile
+
+        return Path(tempfile.gettempdir(), f"agsr-{os.getuid()}")
 
 
 def make_private(folder: Path) -> None:

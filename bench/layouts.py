@@ -121,6 +121,10 @@ def _hr_folders(folder: Path) -> list[Path]:
 
 def _hr_folder(folder: Path) -> Path:
     found = _hr_folders(folder)
+    if found and _images(folder) and [f.name.upper() for f in found] != ["HR"]:
+        raise DatasetError(
+            f"{folder}: images in it and in {found[0].name}; name the one that is meant"
+        )
     if len(found) > 1 and not _images(folder):
         names = ", ".join(f.name for f in found)
         raise DatasetError(f"{folder}: several folders of HR images ({names}); name one of them")

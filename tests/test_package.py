@@ -7,13 +7,17 @@ import re
 import resource
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from conftest import PHOTO, ROOT
 
 from agsr.bench.environment import PACKAGES
 from agsr.catalog import find_onnx
+from agsr.cli import main
+from agsr.user_cache import cache_folder
 
 ROOMS = ("export", "engines", "bench")
 
@@ -159,3 +163,18 @@ def test_gpu_tests_are_collected_where_few_packages_are_installed() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for part in ("captured_copy", "free_memory", "[cuda.bindings]", "[pycuda]", "[torch-options0"):
         assert part in done.stdout
+
+
+def test_users_without_a_home_folder_can_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in containers: the cache is among the temporary files, private to the user."""
+
+    def fail(*_: object, **__: object) -> str:
+        raise RuntimeError("could not determine the home directory")
+
+    for variable in ("AGSR_CACHE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("platformdirs.user_cache_dir", fail)
+    monkeypatch.setattr(Path, "expanduser", fail)
+    done = CliRunner().invoke(main, ["cache", "list"])
+    assert done.exit_code == 0, done.output
+    assert cache_folder() == Path(tempfile.gettempdir(), f"agsr-{os.getuid()}")

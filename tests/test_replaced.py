@@ -220,3 +220,12 @@ def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="not empty"), complete_folder(tmp_path / "a") as temporary:
         (temporary / "other").touch()
     assert _names(tmp_path) == ["a"]
+
+
+def test_a_folder_called_fd_is_like_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "fd" / "a.txt"
+    path.parent.mkdir()
+    for text in ("first", "2nd"):
+        with complete_file(path) as part:
+            part.write_text(text)
+    assert path.read_text() == "2nd"
