@@ -56,6 +56,9 @@ class SegmentWriter:
         """Encode one more frame; a complete segment gets its name."""
         if self._out is None:
             self._begin(result.number)
+        expected = self._first + self._count
+        if result.number != expected:
+            raise RuntimeError(f"frame {result.number} of the result; expected frame {expected}")
         frame = self._frame(result)
         frame.pts, frame.time_base = result.time, self._encoding.time_base
         self._write(frame)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agsr.atomic import complete_file
-from agsr.engines.spool import NAME, count_frames, count_packets, read_frames_of
+from agsr.engines.spool import NAME, count_frames, read_frames_of, remove_frames
 from agsr.errors import VideoError
 from agsr.media import SEGMENTS_ENDING
 from agsr.optional import require
@@ -70,7 +70,7 @@ class Segments:
         self.unfinished.replace(self._path(first, count))
         self.done[first] = count
         for path in _computed(self.folder):
-            path.unlink()
+            remove_frames(path)
 
     def computed_frames(self) -> Iterator[VideoFrame]:
         """All computed frames that are in no segment yet."""
@@ -88,11 +88,12 @@ class Segments:
         while number in self.done:
             number += self.done[number]
         usable: dict[int, int] = {}
-        while number in found and (count := count_frames(found.pop(number))):
+        while number in found and (count := count_frames(found[number])):
+            del found[number]
             usable[number] = count
             number += count
         for path in found.values():
-            path.unlink()
+            remove_frames(path)
         return usable
 
     def remove(self, path: Path) -> None:
@@ -227,10 +228,4 @@ def saved_frames(target: Path) -> int:
     folder = target.with_name(target.name + SEGMENTS_ENDING)
     matches = filter(None, (_NAME.fullmatch(path.name) for path in _content(folder)))
     count = sum(int(match[2]) + 1 - int(match[1]) for match in matches)
-    return count + sum(map(count_packets, _computed(folder)))
-
-
-def finished(target: Path) -> int:
-    """How many segments of a result lie beside it."""
-    folder = target.with_name(target.name + SEGMENTS_ENDING)
-    return sum(_NAME.fullmatch(path.name) is not None for path in _content(folder))
+    return count + sum(map(count_frames, _computed(folder)))

@@ -3,22 +3,28 @@
 An encoder can't continue where it stopped, but it can start again: the frames that it was given are
 written without loss (FFV1), and a run that continues gives them to the encoder once more. So the
 segment equals that of a run without a stop, and none of its frames is computed twice.
+
+A decoder conceals most damage. So each file of frames has one of checksums beside it, a line per
+frame, and frames are read up to the first that differs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from agsr.video_encode import Encoding
 from agsr.video_source import av
 
 if TYPE_CHECKING:
-    from av import VideoFrame
+    from av import Packet, VideoFrame, VideoStream
+    from av.container import InputContainer
 
 NAME = re.compile(r"computed-(\d+)\.nut")
 """Files of frames, named by the first frame in each."""
@@ -46,17 +52,19 @@ class Spool:
         self._broken = False
 
     def add(self, number: int, frame: VideoFrame) -> None:
-        """Write one more frame; it must follow the one before."""
+        """Write one more frame, unless one before it in this segment is missing."""
         start = self._clock()
-        if self._broken or self._spent > max(ALLOWANCE, SHARE * (start - self._began)):
+        gap = self._out is not None and number != self._first + self._written
+        if self._broken or gap or self._spent > max(ALLOWANCE, SHARE * (start - self._began)):
             self._broken = True  # what follows a gap is of no use
             return
+        self._broken = True  # unless all of the frame is written
         try:
             self._write(number, frame)
+            self._broken = False
         except (av().error.FFmpegError, OSError):  # a full disk: the segment needs the room
-            self._broken = True
             self._close()
-            self.path.unlink(missing_ok=True)
+            remove_frames(self.path)
         self._spent += self._clock() - start
 
     def restart(self) -> None:
@@ -66,50 +74,82 @@ class Spool:
 
     def _write(self, number: int, frame: VideoFrame) -> None:
         if self._out is None:
-            self.path = self._folder / f"computed-{number:08}.nut"
-            options = {"flush_packets": "1"}
+            self._begin(number)
+        frame.pts, frame.time_base = self._written, 1 / self._stream.average_rate
+        for packet in self._stream.encode(frame):
+            line = _checksum(self._stream, packet)
+            self._out.mux(packet)
+            self._sums.write(line + "\n")
+        self._written += 1
+
+    def _begin(self, number: int) -> None:
+        self.path = self._folder / f"computed-{number:08}.nut"
+        self._first, self._written = number, 0
+        self._sums: TextIO = _sums(self.path).open("w", encoding="ascii", buffering=1)
+        options = {"flush_packets": "1"}
+        try:
             self._out = av().open(f"file:{self.path}", "w", container_options=options)
-            size = {"width": self._encoding.width, "height": self._encoding.height}
-            form = {"pix_fmt": self._encoding.pix_fmt, "options": {"level": "3", "slicecrc": "1"}}
-            self._stream = self._out.add_stream("ffv1", rate=25, **size, **form)
-            self._first = number
-        frame.pts, frame.time_base = number - self._first, 1 / self._stream.average_rate
-        self._out.mux(self._stream.encode(frame))
+        except BaseException:
+            self._sums.close()
+            raise
+        size = {"width": self._encoding.width, "height": self._encoding.height}
+        form = {"pix_fmt": self._encoding.pix_fmt, "options": {"level": "3", "g": "1"}}
+        self._stream = self._out.add_stream("ffv1", rate=25, **size, **form)
 
     def _close(self) -> None:
         out, self._out = self._out, None
         if out is not None:
-            with suppress(Exception):
-                out.mux(self._stream.encode(None))
-                out.close()
+            for close in (out.close, self._sums.close):
+                with suppress(Exception):
+                    close()
+
+
+def remove_frames(path: Path) -> None:
+    """Remove a file of frames and its checksums."""
+    path.unlink(missing_ok=True)
+    _sums(path).unlink(missing_ok=True)
 
 
 def count_frames(path: Path) -> int:
-    """Frames that can be decoded from the beginning of a file that may have been cut."""
-    count = 0
-    with suppress(av().error.FFmpegError, ValueError):
-        for _ in read_frames_of(path):
-            count += 1
-    return count
+    """Frames up to the first that is damaged or incomplete."""
+    with suppress(av().error.FFmpegError), _opened(path) as file:
+        return sum(1 for _ in _intact(path, file))
+    return 0
 
 
 def read_frames_of(path: Path) -> Iterator[VideoFrame]:
-    """The frames of a file, as an encoder takes them.
+    """The frames that `count_frames` counts, as an encoder takes them."""
+    with _opened(path) as file:
+        for packet in chain(_intact(path, file), [None]):
+            for frame in file.streams.video[0].decode(packet):
+                frame.pict_type = 0  # the encoder chooses
+                yield frame
 
-    Raises:
-        FFmpegError: The file is damaged from here on.
-    """
-    options = {"protocol_whitelist": "file", "err_detect": "crccheck+explode"}
-    with av().open(f"file:{path}", format="nut", options=options) as file:
-        for frame in file.decode(video=0):
-            if frame.is_corrupt:
+
+def _opened(path: Path) -> InputContainer:
+    options = {"protocol_whitelist": "file"}
+    file: InputContainer = av().open(f"file:{path}", format="nut", options=options)
+    return file
+
+
+def _intact(path: Path, file: InputContainer) -> Iterator[Packet[VideoStream]]:
+    """Packets of a file as they were written, up to the first that differs."""
+    if not file.streams.video or not _sums(path).exists():
+        return
+    stream = file.streams.video[0]
+    sums = _sums(path).read_bytes().splitlines()
+    with suppress(av().error.FFmpegError):
+        for packet, noted in zip(file.demux(stream), sums, strict=False):
+            if _checksum(stream, packet).encode() != noted:
                 return
-            frame.pict_type = 0  # the encoder chooses
-            yield frame
+            yield packet
 
 
-def count_packets(path: Path) -> int:
-    """Frames of a complete file, undecoded."""
-    with suppress(av().error.FFmpegError), av().open(f"file:{path}", format="nut") as file:
-        return sum(1 for packet in file.demux(video=0) if packet.size)
-    return 0
+def _checksum(stream: Any, packet: Packet[VideoStream]) -> str:
+    """BLAKE2b of a packet and of what the decoder knows about the stream."""
+    about = f"{stream.width} {stream.height} {(stream.codec_context.extradata or b'').hex()} "
+    return hashlib.blake2b(about.encode() + bytes(packet), digest_size=16).hexdigest()
+
+
+def _sums(path: Path) -> Path:
+    return path.with_suffix(".sums")

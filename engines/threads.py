@@ -67,19 +67,31 @@ class Behind(Generic[_T]):
     Args:
         act: What is called.
         count: Calls that may wait.
-        finishes: Whether the calls that wait are still made when an exception ends the block.
+        finishes: Whether the calls that wait are still made when an exception of the caller's
+            thread ends the block. None is made after a call that failed: it would leave a gap.
     """
 
     def __init__(self, act: Callable[[_T], None], count: int, finishes: bool = False) -> None:
         self._act, self._count, self._finishes = act, count, finishes
         self._pool = ThreadPoolExecutor(1, "write")
         self._waiting: deque[Future[None]] = deque()
+        self._error: BaseException | None = None
 
     def __call__(self, item: _T) -> None:
         """Have the call made for an item; what an earlier one raised is raised here."""
-        self._waiting.append(self._pool.submit(self._act, item))
+        self._waiting.append(self._pool.submit(self._call, item))
         while len(self._waiting) > self._count:
             self._waiting.popleft().result()
+
+    def _call(self, item: _T) -> None:
+        """Make a call, unless an earlier one failed."""
+        if self._error is not None:
+            raise self._error
+        try:
+            self._act(item)
+        except BaseException as error:
+            self._error = error
+            raise
 
     def finish(self) -> None:
         """Wait for all calls; what one raised is raised here."""

@@ -20,7 +20,7 @@ from clips import FAST, Clip, every_frame, make, packets, times
 from conftest import ROOT, Repeat
 
 from agsr.engines import frames, video
-from agsr.engines.segments import finished, open_segments, saved_frames
+from agsr.engines.segments import open_segments, saved_frames
 from agsr.engines.spool import Spool, count_frames
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import VideoOptions, upscale_video
@@ -63,6 +63,11 @@ def _process(source: Path, target: Path, pause: float = 0, limit: int = 0) -> su
     )
 
 
+def _finished(target: Path) -> int:
+    """How many segments of a result lie beside it."""
+    return len(list(target.with_name(target.name + ".agsr-segments").glob("frames-*")))
+
+
 def _said(process: subprocess.Popen[str]) -> list[str]:
     with process:
         return process.communicate(timeout=60)[0].splitlines()
@@ -70,7 +75,7 @@ def _said(process: subprocess.Popen[str]) -> list[str]:
 
 def _wait_for(count: int, target: Path) -> None:
     for _ in range(3000):
-        if finished(target) >= count:
+        if _finished(target) >= count:
             return
         time.sleep(0.01)
     raise AssertionError("no segment")
@@ -90,7 +95,7 @@ def test_a_killed_run_goes_on_and_ends_like_an_unbroken_one(tmp_path: Path) -> N
         running.kill()
         assert _said(running) == []
         assert not target.exists()
-    kept, saved = finished(target), saved_frames(target)
+    kept, saved = _finished(target), saved_frames(target)
     assert kept >= 3
     (made,) = _said(_process(source, target))
     assert 230 - saved <= int(made) <= 230 - 48 * kept
@@ -134,7 +139,7 @@ def test_every_codec_goes_on_to_the_same_frames(tmp_path: Path, codec: str) -> N
     upscale_video(Upscaler(backend=Repeat()), source, tmp_path / "whole.mkv", options)
     with pytest.raises(KeyboardInterrupt):
         upscale_video(Upscaler(backend=Stops(60)), source, tmp_path / "broken.mkv", options)
-    assert finished(tmp_path / "broken.mkv") == 1
+    assert _finished(tmp_path / "broken.mkv") == 1
     backend = Repeat()
     upscale_video(Upscaler(backend=backend), source, tmp_path / "broken.mkv", options)
     assert len(backend.shapes) == 100 - 60
@@ -151,8 +156,8 @@ def test_frames_of_an_interrupted_segment_are_not_computed_again(tmp_path: Path)
     for at, saved in ((12, 12), (3, 15), (9, 24)):
         with pytest.raises(KeyboardInterrupt):
             upscale_video(Upscaler(backend=Stops(at)), source, target)
-        assert (saved_frames(target), finished(target)) == (saved, 0)
-    files = sorted((tmp_path / "b.mp4.agsr-segments").glob("computed-*"))
+        assert (saved_frames(target), _finished(target)) == (saved, 0)
+    files = sorted((tmp_path / "b.mp4.agsr-segments").glob("computed-*.nut"))
     assert [path.name[9:17] for path in files] == ["00000000", "00000012", "00000015"]
     torn = files[-1].read_bytes()
     files[-1].write_bytes(torn[: len(torn) * 3 // 4])
@@ -222,7 +227,8 @@ def test_an_older_result_stays_until_the_new_one_is_complete(tmp_path: Path) -> 
     _break_off(source, target)
     assert target.read_bytes() == b"older"
     assert {path.name for path in (tmp_path / "b.mp4.agsr-segments").iterdir()} == {
-        "computed-00000048.nut", "frames-00000000-00000047.nut", "lock", "made-of.json",
+        "computed-00000048.nut", "computed-00000048.sums",
+        "frames-00000000-00000047.nut", "lock", "made-of.json",
     }  # fmt: skip
 
 
@@ -327,10 +333,10 @@ def test_a_full_disk_keeps_finished_segments(tmp_path: Path) -> None:
     told, made = _said(_process(source, target, limit=segment.stat().st_size // 2))
     assert told.startswith(f"VideoError {target}: can't be written: File too large")
     assert told.endswith("; 1 segments are kept")
-    assert finished(target) == 1
+    assert _finished(target) == 1
     told, made = _said(_process(source, target, limit=int(segment.stat().st_size * 1.5)))
     assert told.startswith(f"VideoError {target}: can't be written: File too large")
-    assert (made, finished(target), target.exists()) == ("52", 3, False)
+    assert (made, _finished(target), target.exists()) == ("52", 3, False)
     assert _said(_process(source, target)) == ["0"]
     assert len(times(target)) == 100
 
@@ -390,5 +396,5 @@ def test_a_signal_ends_it_saying_what_is_kept(
         f"a_x4.mp4: {frames} frames are saved; run the same command again to continue from there"
     )
     assert told[-1] == word
-    assert finished(tmp_path / "a_x4.mp4") >= 1
+    assert _finished(tmp_path / "a_x4.mp4") >= 1
     assert source.exists()
