@@ -29,10 +29,10 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # not generic before cli
 
 
 _GPUS = {
-    "sm75": r"rtx20\d0.*|gtx16\d0.*|titanrtx|t4|quadrortx\d+|t1000|t600",
+    "sm75": r"rtx20[678]0.*|gtx16\d0.*|titanrtx|t4g?|quadrortx\d+|t1000|t[456]00",
     "sm80": r"a100.*|a30",
-    "sm86": r"rtx30\d0.*|a10|a16|a40|a2|(rtx)?a[2-6]\d00",
-    "sm89": r"rtx40\d0.*|l4|l40s?|rtx\d000ada.*",
+    "sm86": r"rtx2050.*|rtx30\d0.*|a10g?|a16|a40|a2|(rtx)?a([1-6]\d|[45])00(laptopgpu|\d+gb)?",
+    "sm89": r"rtx40\d0.*|l4|l40s?|rtx\d+ada.*",
     "sm90": r"h100.*|h200.*|gh200",
     "sm100": r"b100|b200|gb200",
     "sm120": r"rtx50\d0.*|rtxpro\d+.*",
@@ -47,8 +47,8 @@ class Target(click.ParamType):  # type: ignore[type-arg]  # not generic before c
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """``sm89``."""
-        word = re.sub(r"nvidia|geforce|[\s_-]", "", str(value).lower())
-        if re.fullmatch(r"(sm)?\d{2,3}", word) or re.fullmatch(r"\d+\.\d", word):
+        word = re.sub(r"nvidia|geforce|tesla|[\s_-]", "", str(value).lower())
+        if re.fullmatch(r"(sm)?[0-9]{2,3}|[0-9]+\.[0-9]", word):
             return "sm" + word.removeprefix("sm").replace(".", "")
         found = next((name for name, gpus in _GPUS.items() if re.fullmatch(gpus, word)), None)
         if found is None:

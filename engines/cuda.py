@@ -8,7 +8,6 @@ pycuda is used without it, and has no CUDA graphs.
 from __future__ import annotations
 
 import ctypes
-import logging
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -22,8 +21,6 @@ from agsr.optional import install_command
 
 Address = int
 """Of device memory."""
-
-_log = logging.getLogger(__name__)
 
 
 class Graphs(Protocol):
@@ -137,10 +134,6 @@ def open_cuda(index: int = 0) -> Cuda:
     if find_spec("cuda") and find_spec("cuda.bindings"):
         return BindingsCuda(index)
     if find_spec("pycuda"):
-        _log.warning(
-            "pycuda has no CUDA graphs, so small images are slower; "
-            "for them: pip install cuda-bindings"
-        )
         return PyCuda(index)
     raise MissingDependencyError(
         f"the trt backend needs cuda.bindings or pycuda. Install one with: {install_command('rtx')}"

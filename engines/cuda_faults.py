@@ -26,6 +26,15 @@ NO_GPU = (
 
 FAULTS = (
     Fault(
+        (
+            "cublas_status_not_initialized",
+            "cublas_status_alloc_failed",
+            "cudnn_status_not_initialized",
+        ),
+        "a library of CUDA can't start on this GPU; most often the GPU's memory is full "
+        "(nvidia-smi shows who uses it), or the library does not fit the driver",
+    ),
+    Fault(
         ("errornodevice", "error_no_device", "no cuda-capable device", "failed: no device"), NO_GPU
     ),
     Fault(
@@ -96,9 +105,13 @@ FAULTS = (
 """What can be wrong with a driver, the first that matches first."""
 
 
+_OF_THE_PROGRAM = "operation not permitted when stream is capturing"
+"""A phrase that contains a sign of a fault, and means a call that a CUDA graph can't record."""
+
+
 def explained(message: str) -> str:
     """A message about the GPU, with advice where the fault is a known one."""
-    text = message.lower()
+    text = message.lower().replace(_OF_THE_PROGRAM, "")
     for fault in FAULTS:
         if any(sign in text for sign in fault.signs):
             return f"{message}: {fault.advice}"

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from agsr.atomic import complete_file
@@ -44,7 +45,8 @@ class KernelFile:
         try:
             check_private(self.path.parent)
             seal, _, kernels = self.path.read_bytes().partition(b"\n")
-            os.utime(self.path)
+            with suppress(OSError):  # a cache that can't be written to is read all the same
+                os.utime(self.path)
         except FileNotFoundError:
             return b""
         except (BackendError, OSError) as error:

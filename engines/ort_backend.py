@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch, failures_told
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata
-from agsr.engines.cuda import open_cuda
+from agsr.engines.cuda import Cuda, open_cuda
 from agsr.engines.ort_session import PROVIDERS, open_session
 from agsr.engines.own_graph import check_file, check_ports, running_precision
 from agsr.errors import BackendError, MissingDependencyError
@@ -99,17 +99,21 @@ class OrtBackend(Backend):
 
     def free_memory(self) -> int | None:
         """See `Backend.free_memory`; ONNX Runtime can't tell, but CUDA where a layer is there."""
-        if self._memory != "cuda":
-            return None
-        try:
-            cuda = open_cuda(self._index)
-        except (BackendError, MissingDependencyError):
+        if self._memory != "cuda" or (cuda := self._cuda) is None:
             return None
         cuda.enter()
         try:
             return cuda.free_memory()
         finally:
             cuda.leave()
+
+    @cached_property
+    def _cuda(self) -> Cuda | None:
+        """The layer that reports the GPU's free memory, opened once."""
+        try:
+            return open_cuda(self._index)
+        except (BackendError, MissingDependencyError, MemoryError):
+            return None
 
     def resident(self, lr: Batch) -> Callable[[], object]:
         """See `Backend.resident`; ONNX Runtime waits for the device by itself."""

@@ -12,9 +12,9 @@ import importlib
 import io
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from weakref import WeakSet
 
 from agsr.engines.cuda_faults import explained
 from agsr.engines.places import Place
-from agsr.errors import BackendError, ModelError, first_line
+from agsr.errors import BackendError, BackendRequestError, ModelError, first_line
 from agsr.optional import install_command, require
 from agsr.processor import thread_count
 
@@ -111,6 +111,7 @@ def open_session(
 
     Raises:
         ModelError: The file can't be loaded.
+        BackendRequestError: There is no such provider, or threads are not for it.
         BackendError: The provider isn't available here, or can't do what is asked.
         MissingDependencyError: onnxruntime is not installed.
     """
@@ -123,23 +124,30 @@ def open_session(
     found = None if plugin is None else _plugin_device(ort, chosen, plugin, device)
     if found is None and chosen.ort_name not in ort.get_available_providers():
         raise BackendError(f"provider '{provider}' is not installed; add it with: {chosen.install}")
-    options = _session_options(ort, threads)
-    if provider != "cpu" and exclusive:
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     named = dict(chosen.options)
+
+    def options(alone: bool) -> Any:
+        made = _session_options(ort, threads)
+        if alone:
+            made.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        if found is not None:
+            made.add_provider_for_devices([found], named)
+        return made
+
+    make = partial(_session, ort, path, provider, options, provider != "cpu" and exclusive)
     if found is not None:
-        options.add_provider_for_devices([found], named)
-        return _session(ort, path, provider, options)
+        return make()
     if provider == "cuda":
         _load_libraries(ort)
         named["device_id"] = str(device)
-    return _session(ort, path, provider, options, providers=[(chosen.ort_name, named)])
+    return make(providers=[(chosen.ort_name, named)])
 
 
 def _check_request(provider: str, threads: int | None) -> None:
     if provider not in PROVIDERS:
         hint = "; OpenVINO is --backend openvino" if provider == "openvino" else ""
-        raise BackendError(f"no provider named '{provider}'; known: {', '.join(PROVIDERS)}{hint}")
+        known = ", ".join(PROVIDERS)
+        raise BackendRequestError(f"no provider named '{provider}'; known: {known}{hint}")
     Place("ort", provider).check_threads(threads)
 
 
@@ -172,19 +180,28 @@ def _session_options(ort: Any, threads: int | None) -> Any:
     return options
 
 
-def _session(ort: Any, path: Path, name: str, options: Any, **arguments: Any) -> Any:
+def _session(
+    ort: Any,
+    path: Path,
+    name: str,
+    options: Callable[[bool], Any],
+    alone: bool,
+    **arguments: Any,
+) -> Any:
+    """Open a session; ``options`` makes its options, given whether the provider is alone."""
     try:
         # Its fallback would print to stdout, and replace the error by one about the CPU.
-        session = ort.InferenceSession(str(path), options, enable_fallback=0, **arguments)
+        session = ort.InferenceSession(str(path), options(alone), enable_fallback=0, **arguments)
     except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
         reason = first_line(error)
-        if name != "cpu" and any(sign in str(error).lower() for sign in _GPU_FAULTS):
+        text = str(error).replace(str(path), "")  # a path may look like a fault
+        if name != "cpu" and any(sign in text.lower() for sign in _GPU_FAULTS):
             raise BackendError(
                 f"ONNX Runtime can't use '{name}' here: {explained(reason)}"
             ) from None
-        if _ON_CPU in str(error):
-            _check_provider(ort, path, name, options, **arguments)
-        hint = f"; {_NO_KERNEL}" if "NOT_IMPLEMENTED" in reason else ""
+        if _ON_CPU in text:
+            _check_provider(ort, path, name, options(False), **arguments)
+        hint = f"; {_NO_KERNEL}" if "NOT_IMPLEMENTED" in text else ""
         raise ModelError(
             f"{path}: ONNX Runtime can't load it on '{name}': {reason}{hint}"
         ) from None
@@ -198,11 +215,20 @@ def _session(ort: Any, path: Path, name: str, options: Any, **arguments: Any) ->
 def _check_provider(ort: Any, path: Path, name: str, options: Any, **arguments: Any) -> None:
     """Distinguish a provider that ONNX Runtime could not load from a graph it can't run alone.
 
+    Args:
+        ort: ONNX Runtime.
+        path: The graph.
+        name: The provider.
+        options: Options that permit the CPU to run nodes, too.
+        arguments: Other arguments of the session.
+
     Raises:
         BackendError: It was not loaded.
     """
-    options.add_session_config_entry("session.disable_cpu_ep_fallback", "0")
-    session = ort.InferenceSession(str(path), options, enable_fallback=0, **arguments)
+    try:
+        session = ort.InferenceSession(str(path), options, enable_fallback=0, **arguments)
+    except Exception:  # the graph runs on no provider, which the caller reports
+        return
     if PROVIDERS[name].ort_name not in session.get_providers():
         cause = _missing_library(ort, name) or "the libraries of its GPU are missing, or don't fit"
         raise BackendError(

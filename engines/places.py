@@ -9,14 +9,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from agsr.errors import BackendError
+from agsr.errors import BackendRequestError
 
 AUTO = "auto"
 """Name of the runtime that is chosen when it is opened."""
 
-_DEVICE = re.compile(r"([a-z][a-z-]*)(?::(\d+))?")
+_DEVICE = re.compile(r"([a-z][a-z-]*)(?::([0-9]+))?")
 _DEVICES = {"ort": ("cpu", "cuda", "tensorrt-rtx"), "openvino": ("cpu",), "trt": ("cuda",)}
 """Kinds of device by runtime, the default first; those of torch are torch's to know."""
+
+_PROVIDER = re.compile(r"[a-z][a-z-]*")
+_NUMBER = re.compile(r"[0-9]+")
 
 _FOR_CPU = ("ort", "openvino", AUTO)
 """Runtimes whose number of threads can be set."""
@@ -45,8 +48,16 @@ class Place:
 
     @classmethod
     def parse(cls, text: str) -> Place:
-        """The place that `str` prints so; ``RUNTIME`` or ``RUNTIME:DEVICE``."""
-        runtime, _, device = text.partition(":")
+        """The place that `str` prints so; ``RUNTIME`` or ``RUNTIME:DEVICE``.
+
+        Raises:
+            BackendRequestError: The device is empty.
+        """
+        runtime, separator, device = text.partition(":")
+        if separator and not device:
+            raise BackendRequestError(
+                f"no device in '{text}'; expected {runtime} or {runtime}:DEVICE"
+            )
         return cls(runtime, device)
 
     def __str__(self) -> str:
@@ -63,11 +74,11 @@ class Place:
         """Number of the device, 0 where none is given.
 
         Raises:
-            BackendError: What is there is not a number.
+            BackendRequestError: What is there is not a number.
         """
         match = _DEVICE.fullmatch(self.device)
         if match is None:
-            raise BackendError(f"no device '{self.device}'; expected one like cuda:1")
+            raise BackendRequestError(f"no device '{self.device}'; expected one like cuda:1")
         return int(match[2] or 0)
 
     @property
@@ -92,10 +103,12 @@ class Place:
         """Reject a number of threads where it would have no effect.
 
         Raises:
-            BackendError: There is one, and this place has no use for it.
+            BackendRequestError: There is one, and this place has no use for it.
         """
         if threads is not None and not self.takes_threads:
-            raise BackendError(f"--threads is for ort and openvino on the CPU, not for '{self}'")
+            raise BackendRequestError(
+                f"--threads is for ort and openvino on the CPU, not for '{self}'"
+            )
 
     @property
     def _default(self) -> str:
@@ -111,15 +124,22 @@ def named_place(runtime: str, provider: str | None, device: str | None) -> Place
         device: Device, if given. It chooses the provider ``cuda`` or ``cpu`` where none is given.
 
     Raises:
-        BackendError: They don't fit one another, or the runtime.
+        BackendRequestError: They don't fit one another, or the runtime.
     """
+    if device == "":
+        raise BackendRequestError("the device is empty; expected one like cpu or cuda:1")
+    if provider is not None and not _PROVIDER.fullmatch(provider):
+        known = ", ".join(_DEVICES["ort"])
+        raise BackendRequestError(
+            f"no provider named '{provider}'; known: {known}; --device cuda:1 chooses a GPU"
+        )
     if runtime != "ort" or provider is None:
         place = Place(runtime, device or "")
     else:
         place = Place(runtime, provider + _number(provider, device))
     if not place.is_known and (runtime != "ort" or provider is None):
         kinds = ", ".join(_DEVICES[runtime])
-        raise BackendError(f"backend '{runtime}' has no --device {device}; known: {kinds}")
+        raise BackendRequestError(f"backend '{runtime}' has no --device {device}; known: {kinds}")
     return place
 
 
@@ -129,8 +149,8 @@ def _number(provider: str, device: str | None) -> str:
         return ""
     expected = "cpu" if provider == "cpu" else "cuda"
     kind, separator, number = device.partition(":")
-    if kind != expected or (separator and (expected == "cpu" or not number.isdecimal())):
-        raise BackendError(
+    if kind != expected or (separator and (expected == "cpu" or not _NUMBER.fullmatch(number))):
+        raise BackendRequestError(
             f"--provider {provider} and --device {device} contradict one another; "
             f"expected --device {expected}" + (":NUMBER" if expected == "cuda" else "")
         )

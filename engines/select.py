@@ -31,6 +31,7 @@ from agsr.errors import (
     BuildError,
     MissingDependencyError,
     ModelError,
+    RequestError,
 )
 from agsr.optional import install_command
 
@@ -77,9 +78,10 @@ def open_backend(
             weights `agsr.engines.auto.own_precision`, which may be ``bf16``.
         threads: Threads of OpenVINO and of ONNX Runtime's provider cpu; None means one per core.
         progress: Told about the build of a TensorRT engine; may cancel it.
-        allow_fallback: Run on ONNX Runtime's CPU provider, in fp32 and with the same threads, if
+        allow_fallback: Run on ONNX Runtime's CPU provider, in fp32 and with these threads, if
             what was asked for can't; `Backend.info` reports what runs. Without it, that is an
-            error, except for ``auto``, which opens the next best and logs a warning.
+            error, except for ``auto``, which opens the next best and logs a warning. A wrong
+            request is an error always.
         work: LR pixels that will be upscaled, where that is known: for few, ``auto`` takes what
             starts faster.
 
@@ -89,10 +91,13 @@ def open_backend(
     if steps is not None and not 1 <= steps <= MAX_STEPS:
         raise BackendRequestError(f"steps is {steps}; expected 1 to {MAX_STEPS}")
     if allow_fallback:
-        asked: dict[str, Any] = {"provider": provider, "device": device, "threads": threads}
+        asked: dict[str, Any] = {"provider": provider, "device": device}
+        asked["threads"] = _usable_threads(backend, weights, asked, threads)
         asked |= {"precision": precision, "progress": progress, "work": work}
         try:
             return open_backend(backend, weights, steps=steps, **asked)
+        except RequestError:  # the CPU is no answer to a mistake in typing
+            raise
         except (BackendError, MissingDependencyError) as error:
             _log.warning("%s; running on the CPU instead", error)
             return open_backend("ort", weights, steps=steps, threads=threads)
@@ -111,6 +116,13 @@ def open_backend(
     if precision == "auto":
         precision = own_precision(place, weights)
     return _open(weights, steps, threads, progress, place, precision)
+
+
+def _usable_threads(backend: str, weights: str, asked: Options, threads: int | None) -> int | None:
+    """The number of threads where what is asked for takes one; else it is the CPU's alone."""
+    name = _choose(backend, weights, asked)
+    place = Place(AUTO) if name == AUTO else named_place(name, **asked)
+    return threads if place.takes_threads else None
 
 
 def _open_best(

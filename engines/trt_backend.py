@@ -6,11 +6,11 @@ import hashlib
 import logging
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
-from typing import Any
+from threading import Lock, get_ident
+from typing import Any, TypeAlias
 
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.catalog import ENGINE_SUFFIX
@@ -24,9 +24,24 @@ from agsr.engines.trt_builder import BuildOptions, BuildReport, Profile, build_e
 from agsr.engines.trt_executor import Plan
 from agsr.engines.trt_pipeline import Pipeline
 from agsr.engines.trt_progress import Report
-from agsr.errors import BackendError, BuildError, ModelError
+from agsr.errors import BackendError, BuildError, ModelError, first_line
 
 _log = logging.getLogger(__name__)
+
+_Reading: TypeAlias = "weakref.ref[Generator[Batch, None, bool]]"
+
+_STILL_READ = "results of this backend are still being read; close them first"
+
+
+@contextmanager
+def _memory_required() -> Iterator[None]:
+    """Report a GPU without memory as a backend that can't be opened, so that others can."""
+    try:
+        yield
+    except MemoryError as error:
+        raise BackendError(
+            f"no memory on the GPU ({first_line(error)}); nvidia-smi shows who uses it"
+        ) from None
 
 
 class TrtBackend(Backend):
@@ -44,7 +59,7 @@ class TrtBackend(Backend):
 
     Raises:
         MissingDependencyError: TensorRT or the GPU layer is not installed.
-        BackendError: There is no GPU, or the engine can't be loaded.
+        BackendError: There is no GPU, or no memory on it, or the engine can't be loaded.
         BuildError: The engine can't be built.
         ModelError: The file is not a model of this project.
     """
@@ -52,6 +67,7 @@ class TrtBackend(Backend):
     bytes_per_pixel = 500
     """Two inputs and outputs at a time; scratch memory was taken with the engine."""
 
+    @_memory_required()
     def __init__(
         self,
         path: Path,
@@ -70,7 +86,7 @@ class TrtBackend(Backend):
         if cuda is None:
             check_driver()
         trt, cache = trt or load_tensorrt(), cache or EngineCache()
-        self._cuda = cuda or open_cuda(device)
+        self._cuda = cuda or _opened(device)
         if path.suffix == ENGINE_SUFFIX:
             engine, facts = read_engine(path)
         else:
@@ -86,6 +102,8 @@ class TrtBackend(Backend):
             kernels=_kernel_file(trt, self._cuda, engine, cache),
         )
         self._lock = Lock()
+        self._owner: int | None = None  # the thread that has the turn
+        self._reading: _Reading | None = None
         with _current(self._cuda):
             self._pipeline = Pipeline(trt, self._cuda, plan)
         self._release = weakref.finalize(self, _release, self._cuda, self._pipeline)
@@ -101,7 +119,17 @@ class TrtBackend(Backend):
         )
 
     def close(self) -> None:
-        """Release everything on the GPU."""
+        """Release everything on the GPU; results that this thread has not read yet are lost.
+
+        Raises:
+            BackendError: It is called while a result is made, by what makes the batches.
+        """
+        results = None if self._reading is None else self._reading()
+        if self._owner == get_ident() and results is not None:
+            try:
+                results.close()
+            except ValueError:  # it is running
+                raise BackendError(_STILL_READ) from None
         with self._lock:
             self._release()
 
@@ -126,15 +154,29 @@ class TrtBackend(Backend):
         return sr
 
     def _run_many(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The GPU is current only while it is used here, not while others have the turn."""
+        own: list[_Reading] = []
+        results = self._results(batches, own)
+        own.append(weakref.ref(results))
+        if not (yield from results):
+            raise BackendError(f"{self.info.model}: this backend was closed before its results")
+
+    def _results(
+        self, batches: Iterable[Batch], own: list[_Reading]
+    ) -> Generator[Batch, None, bool]:
+        """Results; True at their end, which `close` may prevent, to which ``own`` refers them.
+
+        The GPU is current only while it is used here, not while others have the turn.
+        """
         with self._turn() as pipeline:
+            (self._reading,) = own
             results = pipeline.run(self._fetched(batches))
             try:
                 while True:
+                    self._owner = get_ident()  # another thread may read on
                     with _current(self._cuda):
                         sr = next(results, None)
                     if sr is None:
-                        return
+                        return True
                     yield sr
             finally:
                 with _current(self._cuda):
@@ -156,16 +198,34 @@ class TrtBackend(Backend):
     @contextmanager
     def _turn(self) -> Iterator[Pipeline]:
         """The pipeline, for this thread alone."""
+        if self._owner == get_ident():  # it would wait for itself
+            raise BackendError(_STILL_READ)
         with self._lock:
             if not self._release.alive:
                 raise BackendError(f"{self.info.model}: this backend is closed; open another")
-            yield self._pipeline
+            self._owner = get_ident()
+            try:
+                yield self._pipeline
+            finally:
+                self._owner = self._reading = None
 
     @contextmanager
     def _open_pipeline(self) -> Iterator[Pipeline]:
         """The pipeline, for this thread alone, with its GPU current."""
         with self._turn() as pipeline, _current(self._cuda):
             yield pipeline
+
+
+def _opened(device: int) -> Cuda:
+    """The GPU, with a warning where its layer makes TensorRT slower."""
+    cuda = open_cuda(device)
+    if cuda.graphs is None:
+        _log.warning(
+            "%s has no CUDA graphs, so small images are slower; "
+            "for them: pip install cuda-bindings",
+            cuda.name,
+        )
+    return cuda
 
 
 def _numbered(device: int) -> str:

@@ -254,13 +254,15 @@ def _set_compatibility(trt: TensorRt, config: Any, options: BuildOptions) -> Non
         asked = "--hardware-compatible is TensorRT's; TensorRT-RTX has --target"
         config.hardware_compatibility_level = module.HardwareCompatibilityLevel.AMPERE_PLUS
     if asked and trt.flavour != "tensorrt":
-        raise BuildError(asked)
+        raise BuildRequestError(asked)
 
 
 def _timings(trt: TensorRt, config: Any, path: Path) -> Any:
     """The timing cache of a file, in use."""
     if trt.flavour != "tensorrt":
-        raise BuildError("--timing-cache is TensorRT's; TensorRT-RTX times nothing while building")
+        raise BuildRequestError(
+            "--timing-cache is TensorRT's; TensorRT-RTX times nothing while building"
+        )
     timings = config.create_timing_cache(path.read_bytes() if path.exists() else b"")
     if not config.set_timing_cache(timings, ignore_mismatch=False):
         raise BuildError(f"{path}: the timing cache of another GPU or version; name another file")

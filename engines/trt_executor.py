@@ -125,13 +125,17 @@ class Executor:
 
     def release(self) -> None:
         """Give everything on the GPU back. Nothing may be under way."""
-        while self._calls:
-            self._drop_oldest()
-        self._save_kernels()
-        self._plain = self._kernels = self._engine = None
-        self._free_scratch()
-        self._cuda.destroy_stream(self.stream)
+        with ExitStack() as ending:  # last in, first out; whatever fails, the rest is released
+            ending.callback(self._cuda.destroy_stream, self.stream)
+            ending.callback(self._free_scratch)
+            ending.callback(self._unload)
+            ending.callback(self._save_kernels)
+            for _ in self._calls:
+                ending.callback(self._drop_oldest)
         self.stream = None
+
+    def _unload(self) -> None:
+        self._plain = self._kernels = self._engine = None
 
     def _new_context(self) -> Any:
         """An execution context, or None if there is no memory for it."""
@@ -221,8 +225,10 @@ class Executor:
     def _drop_oldest(self) -> None:
         _, recorded = self._calls.popitem(last=False)
         if recorded is not None:
-            self._cuda.sync(self.stream)  # it may be under way
-            recorded.graphs.destroy(recorded.graph)
+            try:
+                self._cuda.sync(self.stream)  # it may be under way
+            finally:
+                recorded.graphs.destroy(recorded.graph)
 
     def _allocate_scratch(self) -> None:
         self._scratch_size = max(self._engine.device_memory_size_v2, 1)

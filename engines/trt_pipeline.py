@@ -97,9 +97,13 @@ class Pipeline:
 
     def release(self) -> None:
         """Give everything on the GPU back."""
-        self._drain()
+        with ExitStack() as ending:  # whatever fails, the rest is released
+            ending.callback(self._forget)
+            ending.callback(self._made.close)
+            self._drain()
+
+    def _forget(self) -> None:
         self._open = False
-        self._made.close()
         self._slots, self._in, self._out = [], None, None
 
     def _stream(self, made: ExitStack) -> Any:
@@ -109,8 +113,10 @@ class Pipeline:
 
     def _drain(self) -> None:
         """Wait for all work; after `release` there is none."""
-        for stream in (self._in, self._executor.stream, self._out) if self._open else ():
-            self._cuda.sync(stream)
+        streams = (self._out, self._executor.stream, self._in) if self._open else ()
+        with ExitStack() as waiting:  # whichever fails, the others are waited for
+            for stream in streams:
+                waiting.callback(self._cuda.sync, stream)
 
     def _submit(self, slot: _Slot, lr: Batch) -> _Fitted:
         """Start a batch in a free slot."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -48,11 +49,13 @@ def _file(folder: Path) -> Path:
 
 def test_kernels_are_compiled_once(make: Make, engine: FakeEngine, tmp_path: Path) -> None:
     assert _compiled(make, engine, *SHAPES) == 2
-    written = _file(tmp_path).stat().st_mtime_ns
+    path = _file(tmp_path)
+    inode, content = path.stat().st_ino, path.read_bytes()
     assert _compiled(make, engine, *SHAPES) == 0
+    assert path.stat().st_ino == inode  # nothing new, so it is not written again
     assert _compiled(make, engine, *SHAPES, (1, 10, 10)) == 1
     assert _compiled(make, engine, *SHAPES, (1, 10, 10)) == 0
-    assert _file(tmp_path).stat().st_mtime_ns >= written
+    assert path.read_bytes() != content
 
 
 def test_kernels_of_another_gpu_are_not_used(
@@ -105,6 +108,18 @@ def test_without_a_usable_folder_everything_runs(
         patch.setattr(Path, "write_bytes", disk_full_half_way)
         assert _compiled(make, engine, *SHAPES) == 2
     assert not list((tmp_path / "cache" / "engines").glob("*.kernels*"))
+
+
+def test_kernels_in_a_read_only_cache_are_used(
+    make: Make, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _compiled(make, engine, *SHAPES) == 2
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("agsr.engines.kernel_cache.os.utime", refuse)
+    assert _compiled(make, engine, *SHAPES) == 0
 
 
 def test_the_oldest_make_room(tmp_path: Path) -> None:

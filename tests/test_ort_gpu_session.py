@@ -7,16 +7,28 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import onnx
 import onnxruntime
 import pytest
+from onnx import helper
 
 from agsr.engines import ort_session
 from agsr.engines.ort_backend import OrtBackend
-from agsr.engines.ort_session import PROVIDERS, open_session
+from agsr.engines.ort_session import PROVIDERS, Provider, open_session
 from agsr.engines.select import open_backend
-from agsr.errors import BackendError, ModelError
+from agsr.errors import BackendError, BackendRequestError, ModelError
 
 GPU, CPU = onnxruntime.OrtHardwareDeviceType.GPU, onnxruntime.OrtHardwareDeviceType.CPU
+
+
+class Session:
+    """Stands in for a session, whose providers are those that are named."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = list(names)
+
+    def get_providers(self) -> list[str]:
+        return self._names
 
 
 class Runtime:
@@ -56,8 +68,7 @@ class Runtime:
                 print("*************** EP Error ***************")  # noqa: T201
                 raise RuntimeError("Conflicting session configuration: explicitly added the CPU EP")
             raise RuntimeError(self._fault)
-        names = [provider.ort_name for provider in PROVIDERS.values()]
-        return SimpleNamespace(get_providers=lambda: names)
+        return Session(*(provider.ort_name for provider in PROVIDERS.values()))
 
 
 @pytest.fixture
@@ -160,7 +171,7 @@ def test_a_provider_that_is_not_loaded_differs_from_a_graph_that_it_cannot_run(
             self.calls.append(("session", arguments))
             if sum(call[0] == "session" for call in self.calls) % 2:
                 raise RuntimeError(UNLOADED)
-            return SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider", *loaded])
+            return Session("CPUExecutionProvider", *loaded)
 
     def load(name: str) -> None:
         assert Path(name).name == "libonnxruntime_providers_cuda.so"
@@ -176,6 +187,44 @@ def test_a_provider_that_is_not_loaded_differs_from_a_graph_that_it_cannot_run(
     loaded.append("CUDAExecutionProvider")
     with pytest.raises(ModelError, match="default CPU EP"):
         open_session(path, "cuda")
+
+
+@pytest.mark.skipif(
+    "AzureExecutionProvider" not in onnxruntime.get_available_providers(),
+    reason="this ONNX Runtime has the CPU's provider alone",
+)
+@pytest.mark.parametrize("runs_on_cpu", [True, False])
+def test_a_graph_that_the_real_provider_cannot_run_is_a_model_error(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    runs_on_cpu: bool,
+) -> None:
+    kind = onnx.TensorProto.FLOAT if runs_on_cpu else onnx.TensorProto.BFLOAT16
+    ports = [helper.make_tensor_value_info(name, kind, [1, 3, 8, 8]) for name in "xy"]
+    weights = helper.make_tensor("w", kind, [3, 3, 1, 1], [1.0] * 9)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], [weights])
+    opset = helper.make_opsetid("", 22)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=10), tmp_path / "a.onnx")
+    monkeypatch.setitem(PROVIDERS, "cuda", Provider("AzureExecutionProvider"))
+    with pytest.raises(ModelError, match=r"a\.onnx: ONNX Runtime can't load it on 'cuda'"):
+        open_session(tmp_path / "a.onnx", "cuda")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_path_is_no_fault_of_the_gpu(use: Callable[[Any], Any], tmp_path: Path) -> None:
+    path = tmp_path / "cudnn" / "libcu.onnx"
+    path.parent.mkdir()
+    path.touch()
+    use(Runtime(f"INVALID_PROTOBUF : Load model from {path} failed"))
+    with pytest.raises(ModelError, match="INVALID_PROTOBUF"):
+        open_session(path, "cuda")
+
+
+def test_an_unknown_provider_is_a_wrong_request(path: Path) -> None:
+    with pytest.raises(BackendRequestError, match="no provider named 'magic'; known: cpu, cuda"):
+        open_session(path, "magic")
 
 
 def test_a_file_that_is_at_fault_is_a_model_error_on_a_gpu_too(

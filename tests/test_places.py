@@ -13,10 +13,10 @@ from stubs import Repeat
 from agsr.bench import environment
 from agsr.engines import auto, select
 from agsr.engines.auto import PLACES, own_precision
-from agsr.engines.places import Place
+from agsr.engines.places import Place, named_place
 from agsr.engines.select import open_backend
 from agsr.engines.trt_builder import BuildOptions
-from agsr.errors import BackendError
+from agsr.errors import BackendError, BackendRequestError
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,59 @@ def test_a_default_device_need_not_be_named() -> None:
     assert len({*PLACES, *map(Place.parse, map(str, PLACES))}) == len(PLACES)
 
 
-@pytest.mark.parametrize("device", ["cuda:", "cuda:-1", "cuda:1:2", "CUDA", "0"])
+@pytest.mark.parametrize("device", ["cuda:", "cuda:-1", "cuda:1:2", "cuda:٣", "CUDA", "0"])
 def test_a_device_that_is_none_is_rejected(device: str) -> None:
     assert not Place("trt", device).is_known
-    with pytest.raises(BackendError, match=r"no device .* expected one like cuda:1"):
+    with pytest.raises(BackendRequestError, match=r"no device .* expected one like cuda:1"):
         _ = Place("trt", device).index
+
+
+@pytest.mark.parametrize(
+    ("runtime", "provider", "device", "message"),
+    [
+        ("ort", "cpu:1", None, "no provider named 'cpu:1'; known: cpu, cuda"),
+        ("ort", "", None, "no provider named ''"),
+        ("ort", "cuda", "", "the device is empty"),
+        ("torch", None, "", "the device is empty"),
+        ("ort", "cuda", "cuda:٣", "contradict one another"),
+        ("ort", "cuda", "cpu", "contradict one another"),
+        ("trt", None, "cpu", "no --device cpu; known: cuda"),
+    ],
+)
+def test_options_that_name_no_place_are_wrong_requests(
+    runtime: str, provider: str | None, device: str | None, message: str
+) -> None:
+    with pytest.raises(BackendRequestError, match=message):
+        named_place(runtime, provider, device)
+    with pytest.raises(BackendRequestError, match=message):
+        open_backend(runtime, provider=provider, device=device, allow_fallback=True)
+
+
+def test_a_place_with_an_empty_device_is_a_wrong_request() -> None:
+    with pytest.raises(
+        BackendRequestError, match="no device in 'ort:'; expected ort or ort:DEVICE"
+    ):
+        Place.parse("ort:")
+
+
+@pytest.mark.parametrize(
+    ("provider", "attempts"),
+    [("cuda", [("cuda", None), ("cpu", 1)]), ("cpu", [("cpu", 1), ("cpu", 1)])],
+)
+def test_threads_are_for_the_cpu_that_steps_in(
+    monkeypatch: pytest.MonkeyPatch, provider: str, attempts: list[tuple[str, int | None]]
+) -> None:
+    found: list[tuple[str, int | None]] = []
+
+    def fake(_: Path, *, provider: str, threads: int | None, **__: Any) -> Repeat:
+        found.append((provider, threads))
+        if len(found) == 1:
+            raise BackendError("not here")
+        return Repeat()
+
+    monkeypatch.setattr(select, "OrtBackend", fake)
+    open_backend("ort", "psnr", steps=1, provider=provider, threads=1, allow_fallback=True)
+    assert found == attempts
 
 
 def test_tensorrt_computes_shipped_weights_in_fp16_wherever_it_is_asked_from(

@@ -72,18 +72,31 @@ def test_onnxruntime_on_cuda_asks_the_layer_that_is_there(
 ) -> None:
     cuda = FakeCuda()
     cuda.memory_left = 12345
+    monkeypatch.setattr(ort_backend, "open_cuda", lambda _: cuda)
     with OrtBackend(onnx_file(1)) as backend:
         assert backend.free_memory() is None
         monkeypatch.setattr(backend, "_memory", "cuda")
-        monkeypatch.setattr(ort_backend, "open_cuda", lambda _: cuda)
         assert backend.free_memory() == 12345
         assert cuda.depth == 0
 
-        def absent(_: int) -> FakeCuda:
-            raise BackendError("no GPU")
 
-        monkeypatch.setattr(ort_backend, "open_cuda", absent)
-        assert backend.free_memory() is None
+@pytest.mark.parametrize("there", [True, False])
+def test_the_layer_is_opened_once(
+    onnx_file: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    opened: list[int] = []
+
+    def open_cuda(index: int) -> FakeCuda:
+        opened.append(index)
+        if not there:
+            raise BackendError("no GPU")
+        return FakeCuda()
+
+    monkeypatch.setattr(ort_backend, "open_cuda", open_cuda)
+    with OrtBackend(onnx_file(1)) as backend:
+        monkeypatch.setattr(backend, "_memory", "cuda")
+        assert [backend.free_memory() is not None for _ in range(2)] == [there, there]
+    assert opened == [0]
 
 
 @pytest.mark.parametrize(

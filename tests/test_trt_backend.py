@@ -177,13 +177,17 @@ def test_an_fp32_engine_that_may_compute_in_tf32_is_reported(
 
 
 def test_each_gpu_has_its_own_engine(
-    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: FakeEngine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Other(FakeCuda):
         gpu, capability = "Other GPU", "9.0"
 
     opened: list[int] = []
     gpus = [FakeCuda(), Other()]
+    gpus[0].graphs, gpus[0].name = None, "pycuda"  # it has none
     maker(gpus[0], engine, tmp_path, monkeypatch)
     monkeypatch.setattr(trt_backend, "check_driver", lambda: None)
     monkeypatch.setattr(trt_backend, "open_cuda", lambda i: (opened.append(i), gpus[i])[1])
@@ -198,6 +202,7 @@ def test_each_gpu_has_its_own_engine(
         backend.close()
         assert backend.info.device.startswith("cuda:1 Other GPU (" if index else "Fake GPU (")
     assert opened == [0, 1, 1]
+    assert caplog.text.count("pycuda has no CUDA graphs, so small images are slower") == 1
     known = EngineCache(tmp_path / "cache").entries()
     gpu_names = sorted(json.loads(entry.sidecar["identity"])["gpu"] for entry in known)
     assert gpu_names == ["Fake GPU", "Other GPU"]

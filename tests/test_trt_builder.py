@@ -19,7 +19,13 @@ from agsr.cli_build import Target
 from agsr.contract import ModelMetadata
 from agsr.engines.trt_api import TensorRt, load_engine, load_tensorrt
 from agsr.engines.trt_builder import BuildOptions, Profile, build_engine, configure
-from agsr.errors import BackendError, BuildError, MissingDependencyError, ModelError
+from agsr.errors import (
+    BackendError,
+    BuildError,
+    BuildRequestError,
+    MissingDependencyError,
+    ModelError,
+)
 from agsr.export import export_onnx
 
 ADA = BuildOptions(targets=("sm89",))
@@ -153,11 +159,11 @@ def test_what_only_the_other_tensorrt_has_is_said(trt: TensorRt, half: Path) -> 
     content = half.read_bytes()
     with pytest.raises(BuildError, match=r"no target sm90; known: .*sm89"):
         build_engine(trt, content, "half", BuildOptions(targets=("sm90",)))
-    with pytest.raises(BuildError, match="--hardware-compatible is TensorRT's"):
+    with pytest.raises(BuildRequestError, match="--hardware-compatible is TensorRT's"):
         build_engine(trt, content, "half", BuildOptions(hardware_compatible=True))
-    with pytest.raises(BuildError, match="--version-compatible is TensorRT's"):
+    with pytest.raises(BuildRequestError, match="--version-compatible is TensorRT's"):
         build_engine(trt, content, "half", BuildOptions(version_compatible=True))
-    with pytest.raises(BuildError, match="times nothing while building"):
+    with pytest.raises(BuildRequestError, match="times nothing while building"):
         build_engine(trt, content, "half", ADA, timing_cache=Path("times"))
 
 
@@ -223,6 +229,15 @@ def test_mistakes_leave_no_file(
         ("L40S", "sm89"),
         ("H100 SXM", "sm90"),
         ("A6000", "sm86"),
+        ("rtx2050", "sm86"),
+        ("NVIDIA GeForce RTX 2050", "sm86"),
+        ("Tesla T4", "sm75"),
+        ("NVIDIA A10G", "sm86"),
+        ("NVIDIA RTX A1000 Laptop GPU", "sm86"),
+        ("RTX A2000 12GB", "sm86"),
+        ("RTX A500", "sm86"),
+        ("A100-SXM4-80GB", "sm80"),
+        ("RTX 4500 Ada", "sm89"),
         ("RTX 6000 Ada", "sm89"),
         ("RTX PRO 6000 Blackwell", "sm120"),
     ],

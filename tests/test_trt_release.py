@@ -126,6 +126,66 @@ def test_others_have_their_own_gpu_current_between_results(make: Make, cuda: Fak
     assert depths == [0] * 8
 
 
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_a_wait_that_fails_does_not_prevent_the_release(
+    make: Make, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    backend = make()
+    for _ in range(3):
+        list(backend.upscale_many(batches((1, 8, 8), (1, 9, 9))))
+    real, calls = cuda.sync, [0]
+
+    def sync(stream: int) -> None:
+        calls[0] += 1
+        if calls[0] == failing:
+            raise BackendError("CUDA: cudaErrorLaunchTimeout")
+        real(stream)
+
+    monkeypatch.setattr(cuda, "sync", sync)
+    with pytest.raises(BackendError, match="cudaErrorLaunchTimeout"):
+        backend.close()
+    assert _held(cuda) == NOTHING
+
+
+def test_a_backend_is_closed_though_its_results_are_unread(make: Make, cuda: FakeCuda) -> None:
+    with make() as backend:
+        results = backend.upscale_many(batches(*SHAPES))
+        next(results)
+        with pytest.raises(BackendError, match="still being read; close them first"):
+            backend.upscale(next(batches((1, 8, 8))))
+        next(results)
+    assert _held(cuda) == NOTHING
+    with pytest.raises(BackendError, match="was closed before its results"):
+        next(results)
+
+
+def test_what_makes_the_batches_cannot_close_the_backend(make: Make, cuda: FakeCuda) -> None:
+    backend = make()
+
+    def closing() -> Iterator[Batch]:
+        yield from batches((1, 8, 8))
+        backend.close()
+
+    with pytest.raises(BackendError, match="still being read; close them first"):
+        list(backend.upscale_many(closing()))
+    backend.close()
+    assert _held(cuda) == NOTHING
+
+
+@pytest.mark.parametrize("call", ["stream", "event", "enter"])
+def test_a_gpu_without_memory_is_a_backend_that_cannot_be_opened(
+    make: Make, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def full() -> object:
+        raise MemoryError("CUDA_ERROR_OUT_OF_MEMORY")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cuda, call, full)
+        with pytest.raises(BackendError, match=r"no memory on the GPU .*nvidia-smi shows who"):
+            make()
+    assert _held(cuda) == NOTHING
+
+
 LEFT_OPEN = """
 import atexit, sys
 from pathlib import Path
