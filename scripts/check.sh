@@ -9,7 +9,8 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports
-pytest -n logical --dist worksteal "$@"
+pytest -n logical --dist worksteal -m "not gpu" "$@"
+pytest -m gpu tests/test_gpu.py tests/test_gpu_training.py # one after another: there may be one GPU
 
 # What depends on the processor once more, as if it had AVX2 and nothing newer.
 hides='import sys; from agsr.processor import NEWER_THAN_AVX2, features
