@@ -8,7 +8,7 @@ an unknown type is lost alone. EXIF blocks (`agsr.exif`) and TIFF files consist 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
@@ -68,7 +68,13 @@ def entry_of(order: str, kind: int, *values: int) -> Entry:
 
 
 def read_directory(
-    content: bytes, offset: int, order: str, *, big: bool = False, budget: list[int] | None = None
+    content: bytes,
+    offset: int,
+    order: str,
+    *,
+    big: bool = False,
+    budget: list[int] | None = None,
+    only: Container[int] | None = None,
 ) -> tuple[Directory, list[int], int]:
     """Read one directory.
 
@@ -79,6 +85,7 @@ def read_directory(
         big: BigTIFF.
         budget: Bytes that values may have altogether, reduced by what is read. Values don't overlap
             in sound files, so the size of the content is enough.
+        only: The tags that are read; None means all.
 
     Returns:
         The entries, tags that are lost, and the offset of the next directory or 0.
@@ -86,11 +93,11 @@ def read_directory(
     budget = [len(content)] if budget is None else budget
     entries, lost = Directory(), list[int]()
     for tag, kind, count, at in rows_of(content, offset, order, big):
+        if tag in entries or (only is not None and tag not in only):
+            continue
         size = count * _width(kind) if kind in _UNITS else -1
         place = at if size <= (8 if big else 4) else number_at(content, at, order, big)
         data = content[place : place + size] if 0 <= size <= budget[0] else b""
-        if tag in entries:
-            continue
         if size < 0 or len(data) != size:
             lost.append(tag)
             continue
@@ -104,13 +111,19 @@ def rows_of(
 ) -> Iterator[tuple[int, int, int, int]]:
     """Yield tag, type, count, and the place of the value or of its offset."""
     head, row = (8, 20) if big else (2, 12)
-    if offset < 8 or offset + head > len(content):
-        return
-    count = struct.unpack_from(order + ("Q" if big else "H"), content, offset)[0]
-    for number in range(min(count, (len(content) - offset - head) // row, 1 << 16)):
+    for number in range(rows_at(content, offset, order, big)):
         at = offset + head + number * row
         tag, kind = struct.unpack_from(order + "HH", content, at)
         yield tag, kind, number_at(content, at + 4, order, big), at + (12 if big else 8)
+
+
+def rows_at(content: bytes, offset: int, order: str, big: bool) -> int:
+    """Return how many rows `rows_of` yields."""
+    head, row = (8, 20) if big else (2, 12)
+    if offset < 8 or offset + head > len(content):
+        return 0
+    count = struct.unpack_from(order + ("Q" if big else "H"), content, offset)[0]
+    return int(min(count, (len(content) - offset - head) // row, 1 << 16))
 
 
 def _next(content: bytes, offset: int, order: str, big: bool) -> int:

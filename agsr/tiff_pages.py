@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from agsr.colour import Colour, usable_chromaticities
-from agsr.directories import Directory, read_directory
+from agsr.directories import Directory, read_directory, rows_at
 from agsr.exif import Exif, read_exif
 from agsr.exif_changes import (
     NO_UNIT,
@@ -27,6 +27,8 @@ from agsr.found import Found
 from agsr.iptc import iptc_of, resources
 
 _SUBTYPE, _OLD_SUBTYPE, _SUB_DIRECTORIES = 254, 255, 330
+_TELLING: Final = frozenset({_SUBTYPE, _OLD_SUBTYPE, _SUB_DIRECTORIES, 256, 257})
+"""Tags by which pages are chosen; width and height mark what is a page."""
 _REDUCED, _MASK, _OLD_REDUCED = 1, 4, 2
 _TRANSFER, _WHITE, _PRIMARIES = 301, 318, 319
 _XMP, _IPTC, _RESOURCES, _ICC = 700, 33723, 34377, 34675
@@ -67,14 +69,16 @@ def open_tiff(content: bytes) -> Tiff | None:
     big = version == 43
     place, code = (8, "Q") if big else (4, "I")
     first = struct.unpack_from(order + code, content, place)[0]
-    pages = list(_chain(content, first, order, big))
+    walk = _Walk(content, order, big, len(content), [len(content)])
+    pages = list(walk.chain(first))
     whole = [page for page in pages if not _is_part(page[1], order)]
     if pages and not whole:
-        inner = [sub for page in pages for sub in _inside(content, page[1], order, big)]
+        inner = [sub for page in pages for sub in walk.inside(page[1])]
         whole = [page for page in inner if not _is_part(page[1], order)]
     if not pages:
         return None
-    offset, directory = (whole or pages)[0]
+    offset = (whole or pages)[0][0]
+    directory, _, _ = read_directory(content, offset, order, big=big)
     head = content[:place] + struct.pack(order + code, offset)
     moved = head + content[len(head) :] if offset != first else content
     return Tiff(moved, order, big, offset, directory, len(whole) or len(pages))
@@ -145,27 +149,47 @@ def _colour(block: Exif) -> Colour | None:
     return Colour(chromaticities=chromaticities, curves=curves)
 
 
-def _chain(content: bytes, offset: int, order: str, big: bool) -> Iterator[tuple[int, Directory]]:
-    """Offset and entries of each page."""
-    seen = set[int]()
-    while offset and offset not in seen and len(seen) < _MOST_PAGES:
-        seen.add(offset)
-        directory, _, following = read_directory(content, offset, order, big=big)
-        if len(seen) > 1 and offset + 2 > len(content):
-            raise ValueError("a page lies beyond the end of the file")
-        if directory:
-            yield offset, directory
-        offset = following
+@dataclass
+class _Walk:
+    """Reads of the pages only what tells which is the picture, and of all no more than the file."""
 
+    content: bytes
+    order: str
+    big: bool
+    rows: int
+    """Bytes of rows that may still be read: in sound files, directories don't overlap."""
+    values: list[int]
+    """Bytes of values that may still be read."""
 
-def _inside(
-    content: bytes, directory: Directory, order: str, big: bool
-) -> Iterator[tuple[int, Directory]]:
-    entry = directory.get(_SUB_DIRECTORIES)
-    for offset in (entry.numbers(order) if entry is not None else ())[:16]:
-        found, _, _ = read_directory(content, int(offset), order, big=big)
-        if found:
-            yield int(offset), found
+    def chain(self, offset: int) -> Iterator[tuple[int, Directory]]:
+        """Offset and entries of each page."""
+        seen = set[int]()
+        while offset and offset not in seen and len(seen) < _MOST_PAGES and self.rows > 0:
+            seen.add(offset)
+            directory, following = self._read(offset)
+            if len(seen) > 1 and offset + 2 > len(self.content):
+                raise ValueError("a page lies beyond the end of the file")
+            if directory:
+                yield offset, directory
+            offset = following
+
+    def inside(self, directory: Directory) -> Iterator[tuple[int, Directory]]:
+        """Offset and entries of pages below another one."""
+        entry = directory.get(_SUB_DIRECTORIES)
+        for offset in (entry.numbers(self.order) if entry is not None else ())[:16]:
+            found = self._read(int(offset))[0] if self.rows > 0 else {}
+            if found:
+                yield int(offset), found
+
+    def _read(self, offset: int) -> tuple[Directory, int]:
+        self.rows -= rows_at(self.content, offset, self.order, self.big) * (20 if self.big else 12)
+        directory, _, following = read_directory(
+            *(self.content, offset, self.order),
+            big=self.big,
+            budget=self.values,
+            only=_TELLING,
+        )
+        return directory, following
 
 
 def _is_part(directory: Directory, order: str) -> bool:
