@@ -28,6 +28,8 @@ RAW_PROFILE: Final = "Raw profile type "
 
 _MOST_TEXT: Final = 1 << 26
 """Bytes of all text and of the profile, decompressed."""
+_PIECE: Final = 1 << 20
+"""Bytes that are decompressed at a time."""
 _ANIMATION: Final = (b"acTL", b"fcTL", b"fdAT")
 _FALSE: Final = (b"bKGD", b"hIST", b"iDOT", b"sBIT", b"sPLT", b"tIME", b"vpAg")
 """Chunks about the stored samples, the file or what surrounds the picture."""
@@ -36,6 +38,10 @@ _METRES_PER_INCH: Final = 0.0254
 _Read = Callable[[Found, bytes, list[int]], None]
 
 _log = logging.getLogger(__name__)
+
+
+class _TooLongError(Exception):
+    """Text or profile is longer than what is left of the budget."""
 
 
 def split_png(content: bytes, name: str) -> tuple[bytes, Found]:
@@ -106,33 +112,45 @@ def _guarded(
     facts: Found, read: _Read, data: bytes, kind: bytes, name: str, budget: list[int]
 ) -> None:
     """Read a chunk; damage costs this chunk."""
+    told = budget[0] < 0
     try:
         read(facts, data, budget)
     except (ValueError, IndexError, struct.error, zlib.error):
         _log.warning("%s: its chunk %s is damaged and is ignored", name, _shown(kind))
-    except MemoryError:
-        limit = _MOST_TEXT >> 20
+    except _TooLongError:
+        if told:
+            return
         _log.warning(
-            "%s: with its chunk %s there are more than %d MB of text and profile; it is ignored",
-            *(name, _shown(kind), limit),
+            "%s: with its chunk %s there are more than %d MB of text and profile; it and all that "
+            "are compressed behind it are ignored",
+            *(name, _shown(kind), _MOST_TEXT >> 20),
         )
 
 
 def _inflated(data: bytes, budget: list[int]) -> bytes:
-    """Decompress.
+    """Decompress; what fails is charged, too.
 
     Raises:
-        MemoryError: It is more than is left of the budget.
+        _TooLongError: It is more than is left of the budget, which is negative from then on.
         zlib.error: It is damaged.
     """
-    unpacker = zlib.decompressobj()
-    result = unpacker.decompress(data, budget[0] + 1)
-    if len(result) > budget[0]:
-        raise MemoryError
-    if not unpacker.eof:
-        raise zlib.error("cut off")
-    budget[0] -= len(result)
-    return result
+    if budget[0] < 0:
+        raise _TooLongError
+    unpacker, parts = zlib.decompressobj(), list[bytes]()
+    while not unpacker.eof:
+        wanted = min(_PIECE, budget[0] + 1)
+        try:
+            parts.append(unpacker.decompress(data, wanted))
+        except zlib.error:
+            budget[0] = max(budget[0] - wanted, 0)
+            raise
+        budget[0] -= len(parts[-1])
+        if budget[0] < 0:
+            raise _TooLongError
+        data = unpacker.unconsumed_tail
+        if not parts[-1] and not data and not unpacker.eof:
+            raise zlib.error("cut off")
+    return b"".join(parts)
 
 
 def _read_profile(facts: Found, data: bytes, budget: list[int]) -> None:

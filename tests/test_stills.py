@@ -216,6 +216,32 @@ def test_a_bomb_of_text_costs_the_text(caplog: pytest.LogCaptureFixture) -> None
     assert "a.png: with its chunk zTXt there are more than 64 MB" in caplog.text
 
 
+@pytest.mark.parametrize("end", [b"", b"damaged"])
+def test_many_bombs_of_text_cost_no_more_than_one(
+    end: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    unpacked, unpacker_of = list[int](), zlib.decompressobj
+
+    class Counted:
+        def __init__(self) -> None:
+            self._inner = unpacker_of()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+        def decompress(self, data: bytes, most: int) -> bytes:
+            unpacked.append(most)
+            return self._inner.decompress(data, most)
+
+    monkeypatch.setattr(zlib, "decompressobj", Counted)
+    monkeypatch.setattr("agsr.png_chunks._MOST_TEXT", 1 << 21)
+    packed = zlib.compress(bytes(1 << 22 if not end else 1 << 20), 9)
+    bomb = b"a\0\0" + (packed[:-4] + b"none" if end else packed)
+    decode(png(2, 8, False, *[(b"zTXt", bomb)] * 20), "a.png")
+    assert sum(unpacked) <= (1 << 21) + (1 << 20)
+    assert caplog.text.count("MB of text and profile") == 1
+
+
 def test_generation_parameters_reach_every_format_with_exif() -> None:
     picture = _read("png8-params.png")
     assert [text.keyword for text in picture.metadata.text] == ["parameters", "prompt"]
