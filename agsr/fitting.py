@@ -37,7 +37,7 @@ def fitted_metadata(metadata: Metadata, form: Format, channels: int, name: str) 
     if fitted.aspect is not None and not form.iptc:
         lost.append("pixel aspect ratio")
         fitted = replace(fitted, aspect=None)
-    if fitted.dpi is not None and not form.dpi and not form.profile:
+    if fitted.dpi is not None and not _holds(form, fitted.dpi):
         lost.append("resolution")
         fitted = replace(fitted, dpi=None)
     if fitted.dpi is not None:
@@ -45,6 +45,13 @@ def fitted_metadata(metadata: Metadata, form: Format, channels: int, name: str) 
     if lost:
         _log.warning("%s: %s can't hold its %s", name, form.name, listed(lost))
     return fitted
+
+
+def _holds(form: Format, dpi: tuple[float, float]) -> bool:
+    """Whether a format has a place for a resolution."""
+    if form.largest_dpi is not None and round(max(dpi)) > form.largest_dpi:
+        return False
+    return form.dpi or form.profile
 
 
 def _with_colour(metadata: Metadata, form: Format, channels: int, lost: list[str]) -> Metadata:

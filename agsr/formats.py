@@ -36,6 +36,8 @@ class Format:
     """Most bytes of EXIF or of XMP."""
     dpi: bool = True
     """Has a place for the resolution; else EXIF tells it, where there is a place for that."""
+    largest_dpi: int | None = None
+    """Most pixels per inch."""
     largest_side: int | None = None
     """Most pixels of a row or of a column."""
     memory: int | None = None
@@ -77,6 +79,7 @@ _JPEG = Format(
     lossy=True,
     quality=95,
     segment=65_000,
+    largest_dpi=65_535,
     largest_side=65_500,
     memory=5,
     usual_share=0.2,

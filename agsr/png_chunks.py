@@ -18,6 +18,7 @@ from zlib_ng import zlib_ng
 from agsr.colour import Colour, usable_chromaticities
 from agsr.errors import ImageError
 from agsr.exif import HEADER
+from agsr.exif_changes import usable_dpi
 from agsr.found import Found, Text
 from agsr.iptc import from_hexadecimal, iptc_of
 
@@ -163,7 +164,7 @@ def _read_density(facts: Found, data: bytes, _: list[int]) -> None:
     if not x or not y:
         return
     if unit == 1:
-        facts.dpi = x * _METRES_PER_INCH, y * _METRES_PER_INCH
+        facts.dpi = usable_dpi(x * _METRES_PER_INCH, y * _METRES_PER_INCH)
     elif x != y:
         facts.aspect = float(x), float(y)
 

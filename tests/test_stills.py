@@ -242,6 +242,20 @@ def test_many_bombs_of_text_cost_no_more_than_one(
     assert caplog.text.count("MB of text and profile") == 1
 
 
+@pytest.mark.parametrize("per_metre", [(1 << 32) - 1, 3_000_000, 2_600_000])
+def test_a_resolution_that_jpeg_cannot_hold_costs_the_resolution(
+    per_metre: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    density = struct.pack(">IIB", per_metre, per_metre, 1)
+    picture = decode(png(2, 8, False, (b"pHYs", density)), "a.png")
+    with Image.open(io.BytesIO(_written(picture, ".jpg"))) as image:
+        assert image.info.get("dpi", (0, 0))[0] < 100
+    usable = per_metre * 0.0254 < 1e5
+    assert (picture.metadata.dpi is not None) == usable
+    assert ("b.jpg: JPEG can't hold its resolution" in caplog.text) == usable
+    assert _written(picture, ".png")
+
+
 def test_generation_parameters_reach_every_format_with_exif() -> None:
     picture = _read("png8-params.png")
     assert [text.keyword for text in picture.metadata.text] == ["parameters", "prompt"]
