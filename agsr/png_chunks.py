@@ -27,6 +27,8 @@ XMP_KEYWORD: Final = "XML:com.adobe.xmp"
 RAW_PROFILE: Final = "Raw profile type "
 """Keyword of text that holds IPTC or other data as hexadecimal digits, as ImageMagick writes it."""
 
+_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
+_CUT_OFF: Final = "is cut off"
 _MOST_TEXT: Final = 1 << 26
 """Bytes of all text and of the profile, decompressed."""
 _PIECE: Final = 1 << 20
@@ -53,40 +55,54 @@ def split_png(content: bytes, name: str) -> tuple[bytes, Found]:
         name: Of the file, for messages.
 
     Raises:
-        ImageError: A chunk is cut off, or one that the pixels need has a wrong checksum.
+        ImageError: A chunk that the pixels need is cut off or has a wrong checksum.
     """
     needed, others = [SIGNATURE], dict[bytes, list[bytes]]()
-    for kind, data, whole, sound in _chunks(content, name):
-        if kind[:1].isupper() or kind == b"tRNS" or kind in _ANIMATION:
-            if not sound:
-                raise ImageError(f"{name}: damaged: its chunk {_shown(kind)} has a wrong checksum")
+    for kind, data, whole, damage in _chunks(content, name):
+        if kind == b"IEND":
+            needed.append(_END)
+        elif _is_needed(kind):
+            if damage:
+                raise ImageError(f"{name}: damaged: its chunk {_shown(kind)} {damage}")
             needed.append(whole)
-        elif sound:
+        elif not damage:
             others.setdefault(kind, []).append(data)
-        else:
-            _log.warning("%s: its chunk %s has a wrong checksum and is ignored", name, _shown(kind))
+        if damage:
+            _log.warning("%s: its chunk %s %s and is ignored", name, _shown(kind), damage)
+            if damage == _CUT_OFF and kind != b"IEND":
+                needed.append(_END)
     return b"".join(needed), _facts(others, name)
 
 
-def _chunks(content: bytes, name: str) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
-    """Yield name, data, all bytes and whether the checksum is right.
+def _is_needed(kind: bytes) -> bool:
+    return kind[:1].isupper() or kind == b"tRNS" or kind in _ANIMATION
+
+
+def _chunks(content: bytes, name: str) -> Iterator[tuple[bytes, bytes, bytes, str]]:
+    """Yield name, data, all bytes and what is wrong with them, or nothing.
 
     Raises:
-        ImageError: A chunk is cut off: decoders take memory for what it should hold.
+        ImageError: A chunk is cut off, with pixels: decoders take memory for what it should hold.
     """
-    place, view = len(SIGNATURE), memoryview(content)
+    place, view, pixels = len(SIGNATURE), memoryview(content), False
     while place + 8 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, place)
         stop = place + 12 + length
         if stop > len(content):
-            raise ImageError(
-                f"{name}: truncated: its chunk {_shown(kind)} of {length} bytes exceeds the file"
-            )
+            if not pixels or (_is_needed(kind) and kind != b"IEND"):
+                raise ImageError(
+                    f"{name}: truncated: its chunk {_shown(kind)} of {length} bytes exceeds the "
+                    "file"
+                )
+            yield kind, b"", b"", _CUT_OFF
+            return
         (checksum,) = struct.unpack_from(">I", content, stop - 4)
         sound = zlib_ng.crc32(view[place + 4 : stop - 4]) == checksum
-        yield kind, bytes(view[place + 8 : stop - 4]), content[place:stop], sound
+        damage = "" if sound else "has a wrong checksum"
+        yield kind, bytes(view[place + 8 : stop - 4]), content[place:stop], damage
         if kind == b"IEND":
             return
+        pixels = pixels or kind == b"IDAT"
         place = stop
 
 

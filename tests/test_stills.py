@@ -202,6 +202,37 @@ def test_what_pixels_do_not_need_may_be_damaged(
     assert caplog.messages == [f"a.png: its chunk {chunk} has a wrong checksum and is ignored"]
 
 
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("cut", [1, 4])
+@pytest.mark.parametrize("chunk", ["IEND", "tEXt"])
+def test_what_pixels_do_not_need_may_be_cut_off(
+    chunk: str, cut: int, depth: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = png(2, depth, False)
+    text = b"\0\0\0\3tEXta\0b" + struct.pack(">I", zlib.crc32(b"tEXta\0b"))
+    content = whole[:-cut] if chunk == "IEND" else (whole[:-12] + text)[:-cut]
+    found = decode(content, "a.png").pixels
+    assert np.array_equal(found, decode(whole, "a.png").pixels)
+    assert caplog.messages == [f"a.png: its chunk {chunk} is cut off and is ignored"]
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_wrong_checksum_of_the_end_costs_nothing(
+    depth: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = png(2, depth, False)
+    found = decode(whole[:-1] + b"\0", "a.png").pixels
+    assert np.array_equal(found, decode(whole, "a.png").pixels)
+    assert caplog.messages == ["a.png: its chunk IEND has a wrong checksum and is ignored"]
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_file_cut_within_its_pixels_is_refused(depth: int) -> None:
+    for cut in (13, 16, 100):
+        with pytest.raises(ImageError, match="truncated: its chunk IDAT"):
+            decode(png(2, depth, False)[:-cut], "a.png")
+
+
 @pytest.mark.parametrize("name", ["png8-itxt2MB.png", "png8-ztxt2MB.png", "png8-iccp2MB.png"])
 def test_long_texts_and_profiles_are_read(name: str) -> None:
     picture = _read(name)
