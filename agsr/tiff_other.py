@@ -123,6 +123,9 @@ def _read(tiff: Tiff, name: str) -> Samples:
 
     with _quiet(), tifffile.TiffFile(io.BytesIO(tiff.content)) as file:
         page = file.pages[0]
+        axes = str(page.axes)  # before samples are read: a depth multiplies them
+        if axes not in ("YX", "YXS", "SYX"):
+            raise ImageError(f"{name}: a TIFF file of dimensions {axes}; expected one picture")
         try:
             samples: Samples = page.asarray(maxworkers=1)
         except ValueError as error:
@@ -134,9 +137,6 @@ def _read(tiff: Tiff, name: str) -> Samples:
                 f"by {kind} ({first_line(error)}); write it again without compression: "
                 "tiffcp -c none in.tif out.tif"
             ) from None
-        axes = str(page.axes)
-    if axes not in ("YX", "YXS", "SYX"):
-        raise ImageError(f"{name}: a TIFF file of dimensions {axes}; expected one picture")
     if axes == "SYX":
         samples = np.moveaxis(samples, 0, 2)
     return samples[..., None] if samples.ndim == 2 else samples

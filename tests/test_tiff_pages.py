@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import tracemalloc
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+import tifffile
 
 from agsr import directories
+from agsr.decode import decode
+from agsr.errors import ImageError
 from agsr.tiff_pages import open_tiff
 
 _PAGES = 300
@@ -73,3 +78,12 @@ def test_directories_that_overlap_end_the_search(monkeypatch: pytest.MonkeyPatch
         struct.pack_into("<I", content, at + 2 + 12 * count, at + 4 if number + 1 < steps else 0)
     open_tiff(bytes(content))
     assert len(read) < 3 * count
+
+
+def test_a_depth_is_refused_before_its_samples_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.BytesIO()
+    volume = np.zeros((3, 16, 16), np.float32)
+    tifffile.imwrite(stream, volume, photometric="minisblack", volumetric=True)
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(ImageError, match="of dimensions ZYX; expected one picture"):
+        decode(stream.getvalue(), "a.tif")
