@@ -65,7 +65,10 @@ _LENGTHS: Final = {
 
 _ORIENTATION: Final = re.compile(rb"(tiff:Orientation(?:=[\"']|>)\s*)(\d+)")
 _START_TAG: Final = re.compile(rb"<[^\s/>]+(?:\s+[^\s=>]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/?>")
+_ATTRIBUTE: Final = re.compile(rb"\s+([^\s=>]+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")
 _END_TAG: Final = re.compile(rb"</[^>]*>")
+_MOST_BYTES: Final = 4 << 20
+"""Larger packets are not parsed."""
 
 _Decide = Callable[[str, str, str], str | None]
 """Namespace, name and value → the new value, empty to remove it, None to leave it alone."""
@@ -77,9 +80,10 @@ class _Element:
 
     start: int
     tag_end: int
-    namespaces: dict[str, str]
+    outer: dict[str, str]
+    """Namespaces outside, by the prefixes that the element declares."""
     name: tuple[str, str]
-    text: str = ""
+    texts: list[str] = field(default_factory=list)
     simple: bool = True
 
 
@@ -91,6 +95,8 @@ class _Edits:
     decide: _Decide
     found: list[tuple[int, int, bytes]] = field(default_factory=list)
     open: list[_Element] = field(default_factory=list)
+    namespaces: dict[str, str] = field(default_factory=dict)
+    """By prefix, at the place that is being read."""
 
     def applied(self) -> bytes:
         """The packet with all of them; of nested ones, the outermost."""
@@ -117,8 +123,11 @@ def without_false(xmp: bytes, turned: bool) -> tuple[bytes | None, list[str]]:
         turned: The pixels have been turned, and places in the picture are wrong therefore.
 
     Returns:
-        The packet, or None if it can't be parsed where it has to be; and what the picture loses.
+        The packet, or None if it can't be parsed where it has to be or is larger than 4 MB; and
+        what the picture loses.
     """
+    if len(xmp) > _MOST_BYTES:
+        return None, [f"XMP, which is larger than {_MOST_BYTES >> 20} MB"]
     lost = list[str]()
 
     def decide(namespace: str, name: str, value: str) -> str | None:
@@ -168,6 +177,8 @@ def for_size(xmp: bytes, old: tuple[int, int] | None, new: tuple[int, int]) -> b
 
 
 def _edited(xmp: bytes, decide: _Decide) -> bytes:
+    if len(xmp) > _MOST_BYTES:
+        raise ValueError("a packet that is too large")
     edits, parser = _Edits(xmp, decide), expat.ParserCreate("UTF-8")
     parser.buffer_text = True
 
@@ -179,7 +190,7 @@ def _edited(xmp: bytes, decide: _Decide) -> bytes:
 
     def text(value: str) -> None:
         if edits.open:
-            edits.open[-1].text += value
+            edits.open[-1].texts.append(value)
 
     parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.CharacterDataHandler = text
@@ -196,35 +207,38 @@ def _start(edits: _Edits, place: int, name: str, attributes: dict[str, str]) -> 
     match = _START_TAG.match(edits.packet, place)
     if match is None:
         raise ValueError("a tag that is not found again")
-    spaces = dict(edits.open[-1].namespaces) if edits.open else {}
+    spaces = edits.namespaces
     declared = {k[6:]: v for k, v in attributes.items() if k.startswith("xmlns:")}
+    outer = {prefix: spaces.get(prefix, "") for prefix in declared}
     spaces.update(declared)
     if edits.open:
         edits.open[-1].simple = False
-    edits.open.append(_Element(place, match.end(), spaces, _resolved(name, spaces)))
+    edits.open.append(_Element(place, match.end(), outer, _resolved(name, spaces)))
+    changed = dict[bytes, str]()
     for attribute, value in attributes.items():
-        new = None if attribute.startswith("xmlns") else _decided(edits, attribute, value, spaces)
-        if new is not None:
-            _edit_attribute(edits, match, attribute, new)
+        if not attribute.startswith("xmlns"):
+            new = edits.decide(*_resolved(attribute, spaces), value)
+            if new is not None:
+                changed[attribute.encode()] = new
+    if changed:
+        _edit_attributes(edits, match, changed)
 
 
-def _decided(edits: _Edits, name: str, value: str, spaces: dict[str, str]) -> str | None:
-    return edits.decide(*_resolved(name, spaces), value)
-
-
-def _edit_attribute(edits: _Edits, tag: re.Match[bytes], name: str, value: str) -> None:
-    pattern = rb"\s+" + re.escape(name.encode()) + rb"\s*=\s*(\"[^\"]*\"|'[^']*')"
-    match = re.compile(pattern).search(edits.packet, tag.start(), tag.end())
-    if match is not None:
-        new = b' %s="%s"' % (name.encode(), value.encode()) if value else b""
-        edits.found.append((match.start(), match.end(), new))
+def _edit_attributes(edits: _Edits, tag: re.Match[bytes], changed: dict[bytes, str]) -> None:
+    """Edit attributes of a start tag by one pass over it, whatever their quoted values hold."""
+    for match in _ATTRIBUTE.finditer(edits.packet, tag.start(), tag.end()):
+        value = changed.get(match[1])
+        if value is not None:
+            new = b' %s="%s"' % (match[1], value.encode()) if value else b""
+            edits.found.append((match.start(), match.end(), new))
 
 
 def _end(edits: _Edits, place: int) -> None:
     element = edits.open.pop()
+    edits.namespaces.update(element.outer)
     closing = _END_TAG.match(edits.packet, place)
     stop = closing.end() if closing and place >= element.tag_end else element.tag_end
-    new = edits.decide(*element.name, element.text)
+    new = edits.decide(*element.name, "".join(element.texts))
     if new is None or (new and not element.simple):
         return
     if not new:

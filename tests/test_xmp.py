@@ -1,0 +1,76 @@
+"""XMP packets as untrusted files may have them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from agsr import xmp
+from agsr.found import Found
+from agsr.metadata import described
+
+EXIF = "http://ns.adobe.com/exif/1.0/"
+
+
+def test_an_attribute_is_edited_and_not_the_quoted_value_of_another() -> None:
+    inner = "\" e:PixelXDimension='1' \""
+    packet = f"<x xmlns:e='{EXIF}' t={inner} e:PixelXDimension='5' e:SubjectArea = '1 2'/>".encode()
+    expected = f"<x xmlns:e='{EXIF}' t={inner} e:PixelXDimension=\"40\" e:SubjectArea = '1 2'/>"
+    assert xmp.for_size(packet, (3, 5), (24, 40)) == expected.encode()
+    expected = f"<x xmlns:e='{EXIF}' t={inner} e:PixelXDimension='5'/>"
+    assert xmp.without_false(packet, turned=False) == (expected.encode(), [])
+
+
+def test_a_tag_is_searched_once_however_many_attributes_are_edited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    passes = list[int]()
+
+    class Counted:
+        def finditer(self, *where: object) -> Iterator[re.Match[bytes]]:
+            passes.append(1)
+            return found.finditer(*where)  # type: ignore[call-overload, no-any-return]
+
+    found = xmp._ATTRIBUTE
+    monkeypatch.setattr(xmp, "_ATTRIBUTE", Counted())
+    prefixes = range(50)
+    spaces = "".join(f' xmlns:p{n}="http://ns.google.com/photos/dd/{n}"' for n in prefixes)
+    false = "".join(f' p{n}:a="1"' for n in prefixes)
+    packet = f"<x{spaces}{false}/>".encode()
+    assert xmp.without_false(packet, turned=False) == (f"<x{spaces}/>".encode(), ["depth map"])
+    assert len(passes) == 1
+
+
+def test_a_namespace_holds_inside_of_the_element_that_declares_it() -> None:
+    size = '<e:PixelXDimension>5</e:PixelXDimension><i e:PixelXDimension="5"/>'
+    large = size.replace("5", "40")
+    packet = '<x xmlns:e="{0}"><y xmlns:e="other:">{1}</y>{2}<z xmlns:f="{0}">{2}</z></x>'
+    given = packet.format(EXIF, size, size).encode()
+    assert xmp.for_size(given, None, (24, 40)) == packet.format(EXIF, size, large).encode()
+    outside = f'<x><y xmlns:e="{EXIF}"/></x>'.encode()
+    assert xmp.for_size(outside, None, (24, 40)) == outside
+
+
+def test_text_between_children_is_one_text() -> None:
+    space = "http://ns.google.com/photos/1.0/camera/"
+    packet = f'<x xmlns:c="{space}"><c:MotionPhoto>0<b/>1</c:MotionPhoto></x>'.encode()
+    assert xmp.without_false(packet, turned=False) == (
+        f'<x xmlns:c="{space}"></x>'.encode(),
+        ["video"],
+    )
+
+
+def test_a_packet_of_more_than_4_mb_is_dropped_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fits = b"<x>" + b" " * ((4 << 20) - 7) + b"</x>"
+    with caplog.at_level(logging.WARNING):
+        assert described(Found(xmp=fits), (2, 2), "a.png")[0].xmp == fits
+        assert not caplog.records
+        larger = fits.replace(b"<x>", b"<x> ")
+        assert described(Found(xmp=larger), (2, 2), "a.png")[0].xmp is None
+    assert caplog.messages == ["a.png: the result is without its XMP, which is larger than 4 MB"]
+    assert xmp.for_size(larger, None, (2, 2)) == larger
