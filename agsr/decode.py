@@ -30,7 +30,7 @@ from agsr.found import Found
 from agsr.heif import ENDINGS as HEIF_ENDINGS
 from agsr.heif import is_heif, read_heif
 from agsr.jpeg_end import completed
-from agsr.metadata import Metadata, described, usable_profile
+from agsr.metadata import Metadata, described, usable_profile, warn_of_pages
 from agsr.picture import Picture
 from agsr.pillow import from_pillow
 from agsr.png_chunks import SIGNATURE, split_png
@@ -128,14 +128,14 @@ def _decode(content: bytes, name: str, max_pixels: int, unknown_as_alpha: bool) 
     if is_heif(content):
         return _upright(read_heif(content, name, check), 1, name)
     if content.startswith(_TIFF) and (tiff := open_tiff(content)) is not None:
-        _warn_of_pages(tiff.pages, name)
+        warn_of_pages(tiff.pages, name)
         return _upright(*read_tiff(tiff, name, check, unknown_as_alpha), name)
     found: Found | None = None
     if content.startswith(SIGNATURE):
         content, found = split_png(content, name)
     with Image.open(io.BytesIO(content), formats=formats_of(name, content)) as image:
         check(image.size)
-        _warn_of_pages(1 if image.format == "MPO" else getattr(image, "n_frames", 1), name)
+        warn_of_pages(1 if image.format == "MPO" else getattr(image, "n_frames", 1), name)
         metadata, orientation = described(found or facts_of(image, content), image.size, name)
         return _upright(_pixels(image, content, metadata, name), orientation, name)
 
@@ -174,11 +174,6 @@ def _deep_avif(image: Image.Image, content: bytes, metadata: Metadata, depth: in
     return Picture(
         stretched(pixels, depth), None if alpha is None else stretched(alpha, depth), metadata
     )
-
-
-def _warn_of_pages(count: int, name: str) -> None:
-    if count > 1:
-        _log.warning("%s: holds %d pictures; only the first is taken", name, count)
 
 
 def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:

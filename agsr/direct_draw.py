@@ -9,7 +9,6 @@ Source: Microsoft, *DDS file layout* and *DXGI_FORMAT*.
 from __future__ import annotations
 
 import io
-import logging
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from agsr.errors import ImageError
-from agsr.metadata import Metadata
+from agsr.metadata import Metadata, warn_of_pages
 from agsr.picture import Picture, Pixels
 from agsr.pillow import from_pillow
 
@@ -96,8 +95,6 @@ _BC6H: Final = (94, 95, 96)
 _ROWS = 256
 """Decoded at a time, for the sake of memory."""
 
-_log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class _Surface:
@@ -135,8 +132,7 @@ def read_direct_draw(
     """
     surface = _surface(content)
     check_size((surface.width, surface.height))
-    if surface.pictures > 1:
-        _log.warning("%s: holds %d pictures; only the first is taken", name, surface.pictures)
+    warn_of_pages(surface.pictures, name)
     if surface.plain is not None:
         return _of_samples(_samples(content, surface, surface.plain))
     if surface.kind in _BC6H:

@@ -17,7 +17,7 @@ from agsr.depths import stretched
 from agsr.errors import ImageError
 from agsr.facts import apply_boxes
 from agsr.found import Found
-from agsr.metadata import described
+from agsr.metadata import described, warn_of_pages
 from agsr.optional import require
 from agsr.picture import Picture
 
@@ -53,6 +53,7 @@ def read_heif(content: bytes, name: str, check: Callable[[tuple[int, int]], None
     plugin = require("pillow_heif", extra="heif", purpose=f"{name}: reading HEIC")
     file = plugin.open_heif(io.BytesIO(content), convert_hdr_to_8bit=False, hdr_to_16bit=False)
     check(file.size)
+    warn_of_pages(len(file), name)
     info = file.info
     found = Found(icc=info.get("icc_profile") or None, exif=info.get("exif"), xmp=info.get("xmp"))
     facts = apply_boxes(found, content)

@@ -101,6 +101,12 @@ def described(found: Found, size: tuple[int, int], name: str) -> tuple[Metadata,
     return metadata, orientation
 
 
+def warn_of_pages(count: int, name: str) -> None:
+    """Warn if a file holds more than one picture."""
+    if count > 1:
+        _log.warning("%s: holds %d pictures; only the first is taken", name, count)
+
+
 def listed(names: list[str]) -> str:
     """Return names as words: ``a, b and c``."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

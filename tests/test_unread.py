@@ -24,6 +24,14 @@ def _heic(image: Image.Image, **options: object) -> bytes:
     return stream.getvalue()
 
 
+def test_heic_of_several_pictures_comes_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    file, stream = pillow_heif.from_pillow(Image.new("RGB", (16, 16))), io.BytesIO()
+    file.add_from_pillow(Image.new("RGB", (16, 16), "white"))
+    file.save(stream)
+    assert decode(stream.getvalue(), "a.heic").pixels.max() < 9
+    assert caplog.messages == ["a.heic: holds 2 pictures; only the first is taken"]
+
+
 @pytest.mark.parametrize("orientation", [1, 6, 3])
 def test_heic_is_read_upright_with_profile_and_exif(orientation: int) -> None:
     photo = Image.open(PHOTO).convert("RGB").crop((20, 10, 60, 34))
