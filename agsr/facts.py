@@ -36,8 +36,9 @@ def facts_of(image: Image.Image, content: bytes = b"") -> Found:
         content: The whole file; empty if it is not known, as for images made in Python.
     """
     info = image.info
-    found = Found(icc=info.get("icc_profile") or None, dpi=_dpi(info.get("dpi")))
-    exif, xmp = info.get("exif"), info.get("xmp")
+    icc, exif, xmp = (info.get(key) for key in ("icc_profile", "exif", "xmp"))
+    found = Found(dpi=_dpi(info.get("dpi")))
+    found.icc = icc if icc and isinstance(icc, bytes) else None  # a PNG text may bear that name
     found.exif = exif if isinstance(exif, bytes) else None
     found.xmp = xmp.encode() if isinstance(xmp, str) else xmp if isinstance(xmp, bytes) else None
     _PARTS.get(image.format or "", _of_any)(found, image, content)

@@ -36,6 +36,14 @@ _OTHERWISE: Final = {
 """Modes that are not read, and what to do about it."""
 
 _KEYWORDS: Final = {COMMENT: "comment"}
+_RESERVED: Final = frozenset(
+    {"icc_profile", "exif", "parsed_exif", "xmp", "photoshop", "dpi", "aspect", "resolution"}
+    | {"gamma", "chromaticity", "srgb", "transparency", "background", "interlace", "compression"}
+    | {"jfif", "jfif_version", "jfif_unit", "jfif_density", "adobe", "adobe_transform", "mp"}
+    | {"progression", "progressive", "mpoffset", "default_image", "duration", "loop", "bbox"}
+    | {"disposal", "blend", "timestamp", "version", "extension", "lossless", "quality"}
+)
+"""Names in Pillow's ``info`` that have another meaning than a text of a PNG file."""
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +88,9 @@ def upscaled_pillow(image: Image.Image, upscale: Callable[[Picture], Picture]) -
     if image.format == "TIFF":
         image.load()  # which turns these
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if isinstance(image.info.get("transparency"), str):  # a text of a PNG file, no colour
+        image = image.copy()
+        del image.info["transparency"]
     if orientation != 1:
         image = image.transpose(_UPRIGHT[orientation])
     picture = upscale(_from_image(image, metadata))
@@ -103,9 +114,20 @@ def _info(metadata: Metadata) -> dict[str | tuple[int, int], Any]:
         "chromaticity": colour.chromaticities if colour else None,
         "srgb": colour.intent if colour else None,
         "photoshop": {1028: metadata.iptc} if metadata.iptc else None,
-        **{_KEYWORDS.get(text.keyword, text.keyword): text.text for text in metadata.text},
+        **_texts(metadata),
     }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _texts(metadata: Metadata) -> dict[str, str]:
+    """Texts by keyword, but for those that Pillow would take for something else."""
+    texts = dict[str, str]()
+    for text in metadata.text:
+        if text.keyword in _RESERVED:
+            _log.warning("image: its text '%s' has a reserved name and is ignored", text.keyword)
+        else:
+            texts[_KEYWORDS.get(text.keyword, text.keyword)] = text.text
+    return texts
 
 
 def _from_image(image: Image.Image, metadata: Metadata) -> Picture:

@@ -198,6 +198,25 @@ def test_damaged_metadata_costs_itself_only(caplog: pytest.LogCaptureFixture) ->
     assert "image: its ICC profile is damaged, and left out" in caplog.text
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+@pytest.mark.parametrize("keyword", ["icc_profile", "transparency", "exif", "gamma"])
+def test_png_texts_are_not_taken_for_what_pillow_names_alike(
+    keyword: str, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream, texts, image = io.BytesIO(), PngImagePlugin.PngInfo(), _gradient(mode)
+    texts.add_text(keyword, "some text")
+    texts.add_text("Title", "kept")
+    image.save(stream, "PNG", pnginfo=texts)
+    with Image.open(stream) as opened:
+        large = _upscale(opened)
+        assert keyword in opened.info  # the caller's own is as it was
+    assert large.info == {"Title": "kept"}
+    assert f"image: its text '{keyword}' has a reserved name and is ignored" in caplog.text
+    expected = _repeated(np.asarray(image.convert(large.mode)).astype(int))
+    assert np.abs(np.asarray(large).astype(int) - expected).max() <= 3
+    large.save(io.BytesIO(), "JPEG")
+
+
 def test_xmp_stays_and_says_upright() -> None:
     stream, texts = io.BytesIO(), PngImagePlugin.PngInfo()
     texts.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="3" other="9"/>')
