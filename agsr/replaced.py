@@ -104,11 +104,15 @@ if sys.platform == "linux":
 
     def _hand_over_attributes(old: Path, new: Path) -> list[str]:
         """Copy the access list and user attributes; returns those that the system refuses."""
-        lost = []
+        names, lost = list[str](), list[str]()
         with suppress(OSError):  # the file system has none
-            for name in os.listxattr(old):
-                if name != _ACCESS_LIST and not name.startswith(_USER):
-                    continue  # the system sets those of other kinds itself
-                if not _permitted(os.setxattr, new, name, os.getxattr(old, name)):
-                    lost.append("access list" if name == _ACCESS_LIST else name)
+            names = os.listxattr(old)
+        for name in names:
+            if name != _ACCESS_LIST and not name.startswith(_USER):
+                continue  # the system sets those of other kinds itself
+            if not _permitted(_copy_attribute, old, new, name):
+                lost.append("access list" if name == _ACCESS_LIST else name)
         return lost
+
+    def _copy_attribute(old: Path, new: Path, name: str) -> None:
+        os.setxattr(new, name, os.getxattr(old, name))

@@ -141,6 +141,28 @@ def test_attributes_of_the_user_stay(tmp_path: Path) -> None:
     assert os.getxattr(path, "user.origin") == b"camera"
 
 
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="Linux's attributes")
+def test_an_attribute_that_cannot_be_read_is_lost_with_a_warning_and_the_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    copied = dict[str, bytes]()
+
+    def read(_: Path, name: str) -> bytes:
+        if name == "user.locked":
+            raise PermissionError(1, "Operation not permitted")
+        return name.encode()
+
+    names = ["user.a", "user.locked", "security.selinux", "user.z"]
+    monkeypatch.setattr(os, "listxattr", lambda _: names)
+    monkeypatch.setattr(os, "getxattr", read)
+    monkeypatch.setattr(os, "setxattr", lambda _, name, value: copied.update({name: value}))
+    path = tmp_path / "a"
+    path.write_text("old")
+    _write(path)
+    assert copied == {"user.a": b"user.a", "user.z": b"user.z"}
+    assert caplog.messages == [f"{path}: replaced, but its user.locked can't be set"]
+
+
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1  # linux/prctl.h, linux/capability.h
 PROTECTED = """
 import sys
@@ -189,10 +211,10 @@ def test_other_hard_links_have_the_old_content(tmp_path: Path) -> None:
 def test_devices_and_pipes_are_written_to_and_not_replaced(tmp_path: Path) -> None:
     pipe, read = tmp_path / "pipe", list[str]()
     os.mkfifo(pipe)
-    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
     reader.start()
     _write(pipe)
-    reader.join()
+    reader.join(timeout=60)
     assert read == ["new"]
     assert pipe.is_fifo()
     link = tmp_path / "null"
