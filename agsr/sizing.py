@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from agsr.contract import SCALE
 
@@ -23,10 +25,13 @@ class Sizing:
     """Both sides are multiples of it, rounded down: 2 for video."""
 
     def __post_init__(self) -> None:
+        scale: object = self.scale
+        if isinstance(scale, bool) or not isinstance(scale, Real):
+            raise TypeError(f"scale is {scale!r}; expected a number above 0, at most {MAX_SCALE}")
         if not 0 < self.scale <= MAX_SCALE:
             raise ValueError(f"scale is {self.scale}; expected above 0, at most {MAX_SCALE}")
-        if self.box is not None and (len(self.box) != 2 or min(self.box) < 1):
-            raise ValueError(f"size is {self.box}; expected (width, height), each from 1")
+        if self.box is not None:
+            _check_box(self.box)
 
     def result(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the result of an input."""
@@ -57,6 +62,16 @@ class Sizing:
             return f"_x{self.scale:g}"
         width, height = self.box
         return f"_max{width}" if width == height else f"_fit{width}x{height}"
+
+
+def _check_box(box: object) -> None:
+    told = f"size is {box!r}; expected (width, height), each from 1"
+    if not isinstance(box, Sequence) or isinstance(box, str | bytes):
+        raise TypeError(told)
+    if not all(isinstance(side, Integral) and not isinstance(side, bool) for side in box):
+        raise TypeError(f"{told}, as whole numbers")
+    if len(box) != 2 or min(box) < 1:
+        raise ValueError(told)
 
 
 def halfway(height: int, width: int) -> tuple[int, int]:

@@ -167,8 +167,11 @@ class Upscaler:
                 the image has another mode.
             BackendError: The backend failed.
             MemoryError: Even the smallest tiles do not fit.
-            ValueError: The scale or the size is out of range.
+            ValueError: The scale or the size is out of range, or both are given.
+            TypeError: The scale is no number, or the size no pair of whole numbers.
         """
+        if scale is not None and size is not None:
+            raise ValueError(f"scale is {scale!r} and size {size!r}; expected one of them")
         sizing = Sizing(scale=SCALE if scale is None else scale, box=size)
 
         def upscale(picture: Picture) -> Picture:
@@ -320,8 +323,8 @@ def _advice(name: str) -> str:
     """What to write in place of an argument that `Upscaler` lacks, if that is known."""
     if name in _SIZES:
         return (
-            "; results are four times as large, and other sizes are made by "
-            "upscaler.picture(picture, sizing=Sizing(scale=2)) of agsr.sizing"
+            "; it belongs to the call, as in upscaler(image, scale=2) "
+            "or upscaler(image, size=(1920, 1080))"
         )
     own = inspect.signature(Upscaler).parameters.keys() - {"options"}
     close = get_close_matches(name, [*own, *inspect.signature(open_backend).parameters], n=1)

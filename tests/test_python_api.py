@@ -307,7 +307,7 @@ def test_the_types_of_the_package_are_seen_by_others(tmp_path: Path) -> None:
 def test_arguments_that_do_nothing_are_refused() -> None:
     with pytest.raises(TypeError, match=r"Upscaler\(\) got an unexpected keyword argument 'scale'"):
         Upscaler(scale=2)
-    with pytest.raises(TypeError, match=r"sizing=Sizing\(scale=2\)"):
+    with pytest.raises(TypeError, match=r"upscaler\(image, scale=2\)"):
         Upscaler(scale=2)
     with pytest.raises(TypeError, match=r"'provder'; did you mean 'provider'\?"):
         Upscaler(provder="cpu")

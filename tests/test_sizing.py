@@ -161,6 +161,32 @@ def test_pillow_images_take_a_size_and_impossible_ones_are_rejected() -> None:
         upscaler(image, scale=99)
     with pytest.raises(ValueError, match=r"size is \(0, 3\); expected \(width, height\)"):
         upscaler(image, size=(0, 3))
+    with pytest.raises(ValueError, match=r"scale is 2 and size \(9, 9\); expected one of them"):
+        upscaler(image, scale=2, size=(9, 9))
+    assert upscaler(image, scale=np.float32(2), size=None).size == (32, 24)
+    assert upscaler(image, size=(np.int64(32), np.int64(32))).size == (32, 24)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "told"),
+    [
+        ({"scale": "2"}, TypeError, "scale is '2'; expected a number"),
+        ({"scale": (2, 2)}, TypeError, r"scale is \(2, 2\); expected a number"),
+        ({"scale": True}, TypeError, "scale is True; expected a number"),
+        ({"scale": float("nan")}, ValueError, "scale is nan; expected above 0"),
+        ({"size": 300}, TypeError, r"size is 300; expected \(width, height\)"),
+        ({"size": "300x300"}, TypeError, r"size is '300x300'; expected \(width, height\)"),
+        ({"size": ("3", "4")}, TypeError, r"size is \('3', '4'\); expected .* whole numbers"),
+        ({"size": (3.5, 4)}, TypeError, r"size is \(3.5, 4\); expected .* whole numbers"),
+        ({"size": (3, 4, 5)}, ValueError, r"size is \(3, 4, 5\); expected \(width, height\)"),
+        ({"size": ()}, ValueError, r"size is \(\); expected \(width, height\)"),
+    ],
+)
+def test_sizes_of_other_types_are_rejected_with_what_to_write(
+    arguments: dict[str, Any], error: type[Exception], told: str
+) -> None:
+    with pytest.raises(error, match=told):
+        Upscaler(backend=Repeat())(np.zeros((4, 4, 3), np.uint8), **arguments)
 
 
 def test_barely_visible_float_colour_survives_shrinking() -> None:
