@@ -19,10 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from agsr.atomic import complete_file
 from agsr.errors import CheckpointError
 from agsr.network import Network, NetworkConfig
 from agsr.networks import DEFAULT_NETWORK, NETWORKS, build, make_config
+from agsr.system.atomic_file import complete_file
 
 FORMAT = "agsr-generator-1"
 """Value of the ``format`` entry in a weights file's header."""

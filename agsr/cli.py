@@ -20,7 +20,6 @@ from agsr.cli_infer import infer
 from agsr.cli_train import train
 from agsr.contract import MAX_STEPS, Precision
 from agsr.errors import ExportError, printable
-from agsr.interruption import interruptible
 from agsr.options import (
     Commands,
     FilePath,
@@ -29,6 +28,7 @@ from agsr.options import (
     running_options,
     weights_option,
 )
+from agsr.system.signals import interruptible
 
 if TYPE_CHECKING:
     from agsr.bench.datasets import ImageSet, Skipped
@@ -104,7 +104,7 @@ def export(
         raise click.UsageError("--calibrate is for --precision int8")
     if output is not None:
         check_ending(output, ONNX_SUFFIX)
-    from agsr.optional import require
+    from agsr.system.optional_import import require
 
     for module in ("torch", "onnx", "onnxscript", "safetensors"):
         require(module, extra="train", purpose="Exporting")
@@ -250,10 +250,10 @@ def doctor(measure: bool) -> None:
 
 
 def _measure() -> None:
-    from agsr.atomic import check_writable
     from agsr.bench.measure import measure, timings
     from agsr.console_bench import bench_progress, show_measured
     from agsr.engines.timings import timings_file
+    from agsr.system.atomic_file import check_writable
 
     check_writable(timings_file())
     with interruptible() as ending, bench_progress() as notify:

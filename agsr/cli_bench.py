@@ -14,8 +14,8 @@ from agsr.catalog import DEFAULT_WEIGHTS, is_path
 from agsr.cli_rules import BENCH, check_options
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS
 from agsr.errors import ModelError, printable
-from agsr.interruption import interruptible
 from agsr.options import CommaList, Commands, FilePath, SizeList
+from agsr.system.signals import interruptible
 
 if TYPE_CHECKING:
     from agsr.bench.datasets import ImageSet

@@ -195,11 +195,11 @@ def infer(
     """
     from PIL import Image
 
-    from agsr.atomic import remove_abandoned
     from agsr.console_infer import Tally
     from agsr.decode import MAX_PIXELS
     from agsr.engines.jobs import STREAM, plan
     from agsr.engines.pipeline import InferOptions
+    from agsr.system.atomic_file import remove_abandoned
 
     check_options(context, INFER)
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels takes its place

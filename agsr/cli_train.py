@@ -131,7 +131,7 @@ def train(
     \b
     Exit status: 0 finished or --minutes over, 130 after Ctrl-C, 143 after SIGTERM.
     """
-    from agsr.optional import require
+    from agsr.system.optional_import import require
 
     for module in ("torch", "safetensors"):
         require(module, extra="train", purpose="Training")

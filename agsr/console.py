@@ -17,7 +17,7 @@ from rich.progress import Progress as Bar
 from rich.table import Column, Table
 
 from agsr.contract import told_steps
-from agsr.interruption import BOTH, Terminated, handled
+from agsr.system.signals import BOTH, Terminated, handled
 
 if TYPE_CHECKING:
     from agsr.bench.datasets import ImageSet

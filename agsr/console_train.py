@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from agsr.console import stderr
-from agsr.interruption import BOTH, handled
-from agsr.optional import install_command
+from agsr.system.optional_import import install_command
+from agsr.system.signals import BOTH, handled
 
 if TYPE_CHECKING:
     from agsr.run_state import Progress

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from agsr.contract import SCALE
 from agsr.degradation import degrade
 from agsr.errors import DatasetError
-from agsr.processor import thread_count
 from agsr.resize import crop_to_multiple, downscale
+from agsr.system.cpu import thread_count
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".tif", ".tiff"}

@@ -34,7 +34,7 @@ from agsr.metadata import Metadata, described, usable_profile, warn_of_pages
 from agsr.picture import Picture
 from agsr.pillow import from_pillow
 from agsr.png_chunks import SIGNATURE, split_png
-from agsr.quiet import decoding
+from agsr.system.quiet_stderr import decoding
 from agsr.targa import ENDING as TARGA_ENDING
 from agsr.targa import FORMAT as TARGA
 from agsr.targa import is_targa, read_targa

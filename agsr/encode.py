@@ -29,7 +29,7 @@ from agsr.iptc import jpeg_segment
 from agsr.metadata import Metadata, usable_profile
 from agsr.picture import Picture, Pixels, Stripes, in_stripes, samples_of
 from agsr.png import write_png
-from agsr.quiet import decoding
+from agsr.system.quiet_stderr import decoding
 
 _log = logging.getLogger(__name__)
 

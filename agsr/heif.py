@@ -18,8 +18,8 @@ from agsr.errors import ImageError
 from agsr.facts import apply_boxes
 from agsr.found import Found
 from agsr.metadata import described, warn_of_pages
-from agsr.optional import require
 from agsr.picture import Picture
+from agsr.system.optional_import import require
 
 ENDINGS: Final = frozenset({".heic", ".heif", ".hif"})
 """Of file names."""

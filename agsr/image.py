@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agsr.atomic import complete_file
 from agsr.decode import MAX_PIXELS, decode
 from agsr.encode import check_format, write_encoded
 from agsr.errors import ImageError
 from agsr.picture import Picture, Stripes, in_stripes
-from agsr.quiet import quiet_decoders as quiet_decoders
+from agsr.system.atomic_file import complete_file
+from agsr.system.quiet_stderr import quiet_decoders as quiet_decoders
 
 
 def read_picture(

@@ -13,8 +13,8 @@ import click
 from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS
 from agsr.errors import AgsrError, RequestError, printable
-from agsr.interruption import INTERRUPTED, TERMINATED, Terminated, terminable
-from agsr.own_process import own_process
+from agsr.system.process_settings import own_process
+from agsr.system.signals import INTERRUPTED, TERMINATED, Terminated, terminable
 from agsr.tiling import DEFAULT_HALO
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from agsr.contract import CHANNELS, SCALE
 from agsr.data import Image8, Pair
 from agsr.degradation import Degradation, degrade
 from agsr.distributed import World
-from agsr.processor import thread_count
+from agsr.system.cpu import thread_count
 
 SYMMETRIES = 8
 """Turns and mirrorings of the square."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from agsr.atomic import check_writable
 from agsr.catalog import find_checkpoint
 from agsr.checkpoint import Checkpoint, load_checkpoint
 from agsr.contract import SCALE
@@ -21,6 +20,7 @@ from agsr.perceptual import Lpips
 from agsr.run_state import BEST_FILE, LAST_FILE, STATE_FILE, read_state
 from agsr.schedule import Schedule
 from agsr.speed import has_fast_bf16
+from agsr.system.atomic_file import check_writable
 from agsr.train_config import STAGE_DEFAULTS, Stage, TrainConfig
 from agsr.trainer import Trainer
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from agsr.errors import VideoError, first_line
-from agsr.processor import is_limited, thread_count
+from agsr.system.cpu import is_limited, thread_count
 from agsr.video_facts import VideoFacts, has_alpha
 from agsr.video_light import light_options
 from agsr.video_source import av

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from agsr.errors import VideoError, first_line
 from agsr.media import Y4M_MAGIC
-from agsr.optional import require
-from agsr.processor import is_limited, thread_count
+from agsr.system.cpu import is_limited, thread_count
+from agsr.system.optional_import import require
 from agsr.video_facts import VideoFacts, Watch, facts_of
 
 if TYPE_CHECKING:

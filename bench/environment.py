@@ -29,8 +29,8 @@ from agsr.engines.timings import Timings
 from agsr.engines.trt_api import MODULES
 from agsr.engines.trt_progress import Report
 from agsr.errors import AgsrError, BackendError
-from agsr.optional import install_command
-from agsr.processor import (
+from agsr.system.cache_dir import CACHE_VARIABLE, cache_folder, make_private
+from agsr.system.cpu import (
     ISA_VARIABLE,
     features,
     features_known,
@@ -40,7 +40,7 @@ from agsr.processor import (
     processor,
     thread_count,
 )
-from agsr.user_cache import CACHE_VARIABLE, cache_folder, make_private
+from agsr.system.optional_import import install_command
 
 PACKAGES = {
     "numpy": "",

@@ -17,8 +17,8 @@ from functools import cache
 from pathlib import Path
 
 from agsr.errors import DatasetError
-from agsr.optional import require
-from agsr.user_cache import CACHE_VARIABLE, cache_folder
+from agsr.system.cache_dir import CACHE_VARIABLE, cache_folder
+from agsr.system.optional_import import require
 
 BASE_URL = "https://raw.githubusercontent.com"
 """Server of the public repositories."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agsr.errors import ModelError
-from agsr.optional import require
+from agsr.system.optional_import import require
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]

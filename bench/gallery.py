@@ -15,7 +15,7 @@ from agsr.bench.datasets import TestImage
 from agsr.bench.plan import Size
 from agsr.catalog import find_checkpoint
 from agsr.data import Image8
-from agsr.optional import require
+from agsr.system.optional_import import require
 
 SCENE: Size = (360, 540)
 """Height and width of a scene at most, HR pixels."""

@@ -12,7 +12,7 @@ from agsr.bench.results import BenchResult
 from agsr.bench.tables import failures, tables, warnings
 from agsr.catalog import shipped_names
 from agsr.contract import DEFAULT_STEPS
-from agsr.optional import install_command, require
+from agsr.system.optional_import import install_command, require
 
 TEMPLATE = "report.html.j2"
 """Beside this file."""

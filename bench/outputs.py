@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agsr.atomic import check_writable, complete_file
 from agsr.bench.gallery import Gallery
 from agsr.bench.results import BenchResult
 from agsr.bench.tables import to_markdown
 from agsr.errors import ImageError
-from agsr.optional import require
+from agsr.system.atomic_file import check_writable, complete_file
+from agsr.system.optional_import import require
 
 PLOT_SUFFIXES = (".svg", ".png", ".pdf")
 """Formats of a plot."""

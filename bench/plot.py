@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agsr.atomic import complete_file
 from agsr.bench.results import BenchResult, Row, Timing
 from agsr.errors import DatasetError
-from agsr.optional import require
+from agsr.system.atomic_file import complete_file
+from agsr.system.optional_import import require
 
 INK = "#010203"
 """Colour of text and axes: no other element has it, so that a page can put its own in its place."""

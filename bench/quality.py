@@ -16,8 +16,8 @@ from agsr.bench.strict_json import to_json
 from agsr.data import Image8
 from agsr.engines.upscaler import Upscaler
 from agsr.metrics import psnr_y, ssim_y
-from agsr.optional import require
 from agsr.resize import upscale
+from agsr.system.optional_import import require
 
 Distance = Callable[[Image8, Image8], float]
 """Perceptual distance of two images, smaller is better."""

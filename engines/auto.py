@@ -24,7 +24,7 @@ from agsr.engines.places import Place
 from agsr.engines.timings import Timings
 from agsr.engines.trt_api import MODULES
 from agsr.errors import BackendError, MissingDependencyError, ModelError
-from agsr.processor import multiplies_bf16, multiplies_int8
+from agsr.system.cpu import multiplies_bf16, multiplies_int8
 
 PLACES = tuple(
     map(Place.parse, ("trt", "ort:cuda", "torch:cuda", "openvino", "ort:cpu", "torch:cpu"))

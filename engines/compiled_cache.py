@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agsr.errors import AgsrError, BackendError
-from agsr.user_cache import cache_folder, check_private, make_private
+from agsr.system.cache_dir import cache_folder, check_private, make_private
 
 _T = TypeVar("_T")
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.errors import BackendError, MissingDependencyError
-from agsr.optional import install_command
+from agsr.system.optional_import import install_command
 
 Address = int
 """Of device memory."""

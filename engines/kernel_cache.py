@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from agsr.atomic import complete_file
 from agsr.errors import BackendError
-from agsr.user_cache import check_private, make_private
+from agsr.system.atomic_file import complete_file
+from agsr.system.cache_dir import check_private, make_private
 
 MOST = 32
 """Files that are cached; the one that was unused for longest makes room."""

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from agsr.errors import ModelError
-from agsr.optional import require
+from agsr.system.optional_import import require
 
 EXTERNAL = 1
 """``TensorProto.data_location`` of values that lie in another file."""

@@ -10,7 +10,7 @@ from agsr.engines.onnx_content import read_properties
 from agsr.engines.openvino_session import PRECISIONS, computes_bf16, open_compiled
 from agsr.engines.own_graph import check_file, check_ports, running_precision
 from agsr.errors import BackendError, ModelError
-from agsr.processor import multiplies_int8
+from agsr.system.cpu import multiplies_int8
 from agsr.tiling import AUTO_AREA_BF16
 
 

@@ -20,8 +20,8 @@ from agsr.catalog import sha256
 from agsr.contract import INPUT_NAME, OUTPUT_NAME
 from agsr.engines.compiled_cache import CompiledCache
 from agsr.errors import BackendError, MissingDependencyError, ModelError
-from agsr.optional import require
-from agsr.processor import features_known, hidden, is_limited, multiplies_bf16, thread_count
+from agsr.system.cpu import features_known, hidden, is_limited, multiplies_bf16, thread_count
+from agsr.system.optional_import import require
 
 PRECISIONS: Mapping[str, str] = {"fp32": "f32", "bf16": "bf16"}
 """Arithmetic that an fp32 graph can run in, with OpenVINO's names."""

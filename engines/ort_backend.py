@@ -16,8 +16,8 @@ from agsr.engines.cuda import Cuda, open_cuda
 from agsr.engines.ort_session import PROVIDERS, open_session
 from agsr.engines.own_graph import check_file, check_ports, running_precision
 from agsr.errors import BackendError, MissingDependencyError
-from agsr.optional import require
-from agsr.processor import multiplies_int8
+from agsr.system.cpu import multiplies_int8
+from agsr.system.optional_import import require
 
 _log = logging.getLogger(__name__)
 

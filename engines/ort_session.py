@@ -23,8 +23,8 @@ from weakref import WeakSet
 from agsr.engines.cuda_faults import explained
 from agsr.engines.places import Place
 from agsr.errors import BackendError, BackendRequestError, ModelError, first_line
-from agsr.optional import install_command, require
-from agsr.processor import thread_count
+from agsr.system.cpu import thread_count
+from agsr.system.optional_import import install_command, require
 
 _NO_KERNEL = "a bf16 graph runs on --backend openvino or trt"
 _log = logging.getLogger(__name__)

@@ -7,13 +7,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from agsr.atomic import check_writable, existing_folder
 from agsr.contract import SCALE
 from agsr.encode import FORMATS, Format
 from agsr.engines.tile_choice import BANDS_HELD
 from agsr.errors import ImageError
-from agsr.memory import free_memory
 from agsr.picture import Stripes
+from agsr.system.atomic_file import check_writable, existing_folder
+from agsr.system.memory import free_memory
 from agsr.tiling import AUTO_SMALLEST
 
 _ALWAYS = 1 << 26

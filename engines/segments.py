@@ -20,11 +20,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agsr.atomic import complete_file
 from agsr.engines.spool import NAME, count_frames, read_frames_of, remove_frames
 from agsr.errors import VideoError
 from agsr.media import SEGMENTS_ENDING
-from agsr.optional import require
+from agsr.system.atomic_file import complete_file
+from agsr.system.optional_import import require
 from agsr.video_join import SEGMENT_FORMATS
 
 if TYPE_CHECKING:

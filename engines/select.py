@@ -33,7 +33,7 @@ from agsr.errors import (
     ModelError,
     RequestError,
 )
-from agsr.optional import install_command
+from agsr.system.optional_import import install_command
 
 if TYPE_CHECKING:
     from agsr.engines.trt_progress import Report

@@ -8,7 +8,7 @@ from agsr.backend import Backend
 from agsr.contract import SCALE
 from agsr.engines.tiles import Array
 from agsr.errors import BackendError
-from agsr.memory import free_memory
+from agsr.system.memory import free_memory
 from agsr.tiling import Room, Tile, auto_tile, windows
 
 BANDS_HELD = 4

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agsr._version import __version__
-from agsr.atomic import complete_file
 from agsr.catalog import WEIGHTS_FOLDER
-from agsr.processor import features, processor, thread_count
-from agsr.user_cache import cache_folder
+from agsr.system.atomic_file import complete_file
+from agsr.system.cache_dir import cache_folder
+from agsr.system.cpu import features, processor, thread_count
 
 FORMAT = "agsr-timings-1"
 """Value of the ``format`` entry."""

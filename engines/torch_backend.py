@@ -14,8 +14,8 @@ import numpy as np
 from agsr.backend import Backend, BackendInfo, Batch, tells_of_memory
 from agsr.engines.cuda_faults import explained
 from agsr.errors import BackendError, first_line
-from agsr.optional import require
-from agsr.processor import features_known, multiplies_bf16, multiplies_fp16, thread_count
+from agsr.system.cpu import features_known, multiplies_bf16, multiplies_fp16, thread_count
+from agsr.system.optional_import import require
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,7 +16,7 @@ from threading import Lock, get_ident
 from typing import Any, Literal
 
 from agsr.errors import BackendError, MissingDependencyError
-from agsr.optional import install_command
+from agsr.system.optional_import import install_command
 
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
 

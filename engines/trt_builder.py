@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agsr.atomic import complete_file
 from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME, ModelMetadata
 from agsr.engines.onnx_content import check_self_contained
 from agsr.engines.trt_api import TensorRt
@@ -27,7 +26,8 @@ from agsr.engines.trt_precision import (
 )
 from agsr.engines.trt_progress import Report, progress_monitor
 from agsr.errors import BuildError, BuildRequestError
-from agsr.optional import require
+from agsr.system.atomic_file import complete_file
+from agsr.system.optional_import import require
 
 VERSION = 2
 """How engines are configured; part of their identity in the cache. Raise it with any change."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from agsr.contract import INT8_ZERO
 from agsr.errors import BuildError
-from agsr.optional import require
+from agsr.system.optional_import import require
 
 VERSION = 1
 """Of what `as_signed` makes; another one lets cached engines be built anew."""

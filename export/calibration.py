@@ -14,8 +14,8 @@ from agsr.contract import INPUT_NAME
 from agsr.data import Pair, load_pairs
 from agsr.errors import DatasetError, ExportError
 from agsr.export.fidelity import as_batch
-from agsr.optional import require
 from agsr.resize import downscale
+from agsr.system.optional_import import require
 
 MOST_PHOTOS = 48
 """Photographs that are used; of a larger folder, as many evenly spaced ones."""

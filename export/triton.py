@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from agsr.atomic import check_new_folder, complete_folder
 from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME
 from agsr.errors import ExportError
+from agsr.system.atomic_file import check_new_folder, complete_folder
 
 Platform = Literal["onnxruntime_onnx", "tensorrt_plan"]
 

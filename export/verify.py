@@ -23,8 +23,8 @@ from agsr.data import Pair
 from agsr.errors import ExportError
 from agsr.export.fidelity import Run
 from agsr.image import read_rgb
-from agsr.optional import require
 from agsr.resize import downscale
+from agsr.system.optional_import import require
 
 SAMPLE_PHOTO = Path(__file__).parent / "sample.png"
 """A photograph in the public domain, 128x128: NASA portrait of Eileen Collins, shrunk by four."""

@@ -13,7 +13,7 @@ pytest -n logical --dist worksteal -m "not gpu" "$@"
 pytest -m gpu tests/test_gpu.py tests/test_gpu_training.py # one after another: there may be one GPU
 
 # What depends on the processor once more, as if it had AVX2 and nothing newer.
-hides='import sys; from agsr.processor import NEWER_THAN_AVX2, features
+hides='import sys; from agsr.system.cpu import NEWER_THAN_AVX2, features
 sys.exit(not NEWER_THAN_AVX2 & set(features()))'
 if python -c "$hides"; then
   AGSR_MAX_CPU_ISA=avx2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 \

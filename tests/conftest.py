@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from stubs import Repeat as Repeat
 
-from agsr import processor
 from agsr.checkpoint import Checkpoint, save_checkpoint
 from agsr.engines.openvino_session import capabilities
 from agsr.export import export_onnx
 from agsr.generator import Generator, GeneratorConfig
 from agsr.image import read_rgb
 from agsr.networks import build, make_config
-from agsr.processor import ISA_VARIABLE, multiplies_int8
+from agsr.system import cpu
+from agsr.system.cpu import ISA_VARIABLE, multiplies_int8
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests load ONNX Runtime themselves, too
 
@@ -97,7 +97,7 @@ def play_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Processor
     def play(*features: str) -> None:
         line = f"flags : fpu {' '.join(features)}\n" if features else ""
         (tmp_path / "cpuinfo").write_text(line)
-        monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "cpuinfo")
+        monkeypatch.setattr(cpu, "CPU_INFO", tmp_path / "cpuinfo")
         monkeypatch.delenv(ISA_VARIABLE, raising=False)
 
     return play

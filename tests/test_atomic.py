@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from agsr import atomic
-from agsr.atomic import complete_file, remove_abandoned
+from agsr.system import atomic_file
+from agsr.system.atomic_file import complete_file, remove_abandoned
 
 WRITE_AND_WAIT = """
 import sys, pathlib
-from agsr.atomic import complete_file
+from agsr.system.atomic_file import complete_file
 with complete_file(pathlib.Path("result")) as temporary:
     temporary.write_text("complete")
     print(temporary.name, flush=True)
@@ -27,7 +27,7 @@ with complete_file(pathlib.Path("result")) as temporary:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    atomic._remove_abandoned.cache_clear()
+    atomic_file._remove_abandoned.cache_clear()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -104,7 +104,7 @@ def test_threads_of_one_process_leave_one_another_alone(folder: Path) -> None:
     def write(number: int) -> None:
         for turn in range(20):
             with complete_file(folder / f"{number}-{turn}") as temporary:
-                atomic._remove_abandoned.cache_clear()
+                atomic_file._remove_abandoned.cache_clear()
                 remove_abandoned(folder)
                 temporary.write_text("complete")
 

@@ -26,7 +26,7 @@ from agsr.engines.select import open_backend
 from agsr.engines.torch_backend import TorchBackend
 from agsr.errors import AgsrError, BackendError, CheckpointError, ModelError
 from agsr.export.verify import sample_batch
-from agsr.processor import ISA_VARIABLE
+from agsr.system.cpu import ISA_VARIABLE
 
 pytestmark = pytest.mark.processor
 

@@ -13,7 +13,7 @@ from agsr import Upscaler
 from agsr.bench.datasets import ImageSet, TestImage, find_set
 from agsr.engines.auto import candidates
 from agsr.metrics import psnr_y
-from agsr.processor import multiplies_bf16
+from agsr.system.cpu import multiplies_bf16
 
 pytestmark = pytest.mark.processor
 

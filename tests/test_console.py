@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from agsr.console import build_progress
-from agsr.interruption import Terminated, terminable
+from agsr.system.signals import Terminated, terminable
 
 BOTH = [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
 

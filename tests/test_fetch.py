@@ -20,12 +20,12 @@ import pooch
 import pytest
 from click.testing import CliRunner
 
-from agsr import optional
 from agsr.bench import datasets, fetch
 from agsr.bench.datasets import find_set
 from agsr.bench.fetch import Source, fetch_set, sources
 from agsr.cli import main
 from agsr.errors import DatasetError, MissingDependencyError
+from agsr.system import optional_import
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
@@ -197,7 +197,7 @@ def test_unknown_sets_and_missing_packages_are_explained(monkeypatch: pytest.Mon
     def absent(name: str) -> None:
         raise ModuleNotFoundError(name=name)
 
-    monkeypatch.setattr(optional, "load_quietly", absent)
+    monkeypatch.setattr(optional_import, "load_quietly", absent)
     with pytest.raises(MissingDependencyError, match=r"'pooch'.*pip install 'agsr\[bench\]'"):
         fetch_set("Mini")
 

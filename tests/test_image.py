@@ -300,7 +300,7 @@ def test_a_failed_write_keeps_what_was_there(
 QUIET = """
 import os, sys, threading, warnings
 from agsr.image import quiet_decoders
-from agsr.quiet import decoding
+from agsr.system.quiet_stderr import decoding
 with quiet_decoders():
     os.write(2, b"a runtime\\n")
     with decoding():
@@ -322,7 +322,7 @@ def test_only_what_libraries_print_is_silenced() -> None:
 CRASH = """
 import os
 from agsr.image import quiet_decoders
-from agsr.quiet import decoding
+from agsr.system.quiet_stderr import decoding
 with quiet_decoders(throughout={throughout}), decoding():
     os.abort()
 """

@@ -19,7 +19,7 @@ from PIL import Image
 from agsr.cli import main
 from agsr.engines.jobs import Job
 from agsr.engines.pipeline import Outcome
-from agsr.interruption import Terminated, terminable
+from agsr.system.signals import Terminated, terminable
 
 ROOT = Path(__file__).parents[1]
 

@@ -21,8 +21,8 @@ from agsr.engines.jobs import plan
 from agsr.engines.pipeline import InferOptions, process
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import ImageError
-from agsr.memory import free_memory, group_limits
 from agsr.picture import Picture, in_stripes
+from agsr.system.memory import free_memory, group_limits
 
 
 def test_free_memory_is_what_psutil_and_the_control_groups_leave() -> None:
@@ -71,7 +71,7 @@ def test_limits_of_control_groups_are_found(tmp_path: Path) -> None:
 def test_the_limit_of_the_address_space_counts() -> None:
     code = (
         "import resource, psutil\n"
-        "from agsr.memory import free_memory\n"
+        "from agsr.system.memory import free_memory\n"
         "limit = psutil.Process().memory_info().vms + (100 << 20)\n"
         "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
         "print(free_memory())"

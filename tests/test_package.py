@@ -17,7 +17,7 @@ from conftest import PHOTO, ROOT
 from agsr.bench.environment import PACKAGES
 from agsr.catalog import find_onnx
 from agsr.cli import main
-from agsr.user_cache import cache_folder
+from agsr.system.cache_dir import cache_folder
 
 ROOMS = ("export", "engines", "bench")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import NEEDS_OPENVINO, Processor
 
-from agsr import processor
 from agsr.engines import openvino_session
 from agsr.engines.openvino_session import computes_bf16
 from agsr.errors import BackendError
+from agsr.system import cpu
 
 pytestmark = pytest.mark.processor
 
@@ -43,11 +43,11 @@ def test_features_are_those_linux_lists(
     bf16: bool,
 ) -> None:
     (tmp_path / "cpuinfo").write_text(text)
-    monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "cpuinfo")
-    monkeypatch.delenv(processor.ISA_VARIABLE, raising=False)
-    assert name in (None, processor.processor.__wrapped__())
-    assert processor.features() == found
-    assert processor.multiplies_bf16() is bf16
+    monkeypatch.setattr(cpu, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.delenv(cpu.ISA_VARIABLE, raising=False)
+    assert name in (None, cpu.processor.__wrapped__())
+    assert cpu.features() == found
+    assert cpu.multiplies_bf16() is bf16
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_processors_whose_int8_sums_overflow_are_known(
     play_processor: Processor, features: tuple[str, ...], multiplies: bool
 ) -> None:
     play_processor(*features)
-    assert processor.multiplies_int8() == multiplies
+    assert cpu.multiplies_int8() == multiplies
 
 
 @pytest.mark.parametrize(
@@ -84,19 +84,19 @@ def test_features_above_a_level_can_be_hidden(
     int8: bool,
 ) -> None:
     play_processor(*SAPPHIRE_RAPIDS)
-    monkeypatch.setenv(processor.ISA_VARIABLE, level)
-    assert processor.features() == left
-    assert processor.multiplies_bf16() == (not level)
-    assert processor.multiplies_int8() == int8
+    monkeypatch.setenv(cpu.ISA_VARIABLE, level)
+    assert cpu.features() == left
+    assert cpu.multiplies_bf16() == (not level)
+    assert cpu.multiplies_int8() == int8
 
 
 def test_an_unknown_level_is_rejected(
     play_processor: Processor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     play_processor("avx2")
-    monkeypatch.setenv(processor.ISA_VARIABLE, "sse9")
+    monkeypatch.setenv(cpu.ISA_VARIABLE, "sse9")
     with pytest.raises(BackendError, match="AGSR_MAX_CPU_ISA is 'sse9'; expected avx2 or avx512"):
-        processor.features()
+        cpu.features()
     shown = subprocess.run(
         [sys.executable, "-m", "agsr", "doctor"], capture_output=True, text=True, check=False
     )
@@ -145,7 +145,7 @@ class _Core:
 def test_what_openvino_offers_is_hidden_too(
     monkeypatch: pytest.MonkeyPatch, level: str, found: bool
 ) -> None:
-    monkeypatch.setenv(processor.ISA_VARIABLE, level)
+    monkeypatch.setenv(cpu.ISA_VARIABLE, level)
     assert ("BF16" in openvino_session._offered(_Core())) is found
 
 

@@ -23,8 +23,8 @@ from agsr.errors import ExportError, ModelError
 from agsr.export import ExportReport, export_onnx
 from agsr.export.fidelity import measure
 from agsr.export.verify import SHAPES, sample_batch
-from agsr.processor import ISA_VARIABLE
 from agsr.resize import downscale
+from agsr.system.cpu import ISA_VARIABLE
 
 pytestmark = pytest.mark.processor
 

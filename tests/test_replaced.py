@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from agsr import replaced
-from agsr.atomic import check_writable, complete_file, complete_folder, existing_folder
 from agsr.checkpoint import Checkpoint, save_checkpoint
 from agsr.image import write_picture
 from agsr.picture import Picture
+from agsr.system import destination
+from agsr.system.atomic_file import check_writable, complete_file, complete_folder, existing_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and owners are POSIX's")
 
@@ -115,7 +115,7 @@ def test_the_owner_stays_and_without_the_privilege_a_warning_names_what_is_lost(
     path, changed = tmp_path / "a", list[tuple[int, int]]()
     path.write_text("old")
     theirs = os.stat_result((0o100644, 0, 0, 1, 4321, 1234, 0, 0, 0, 0))
-    old = replaced.Replaced(path, theirs)
+    old = destination.Replaced(path, theirs)
     monkeypatch.setattr(os, "chown", lambda _, user, group: changed.append((user, group)))
     old.hand_over(path)
     assert changed == [(-1, 1234), (4321, -1)]
@@ -167,7 +167,7 @@ PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1  # linux/prctl.h, linux/capability.h
 PROTECTED = """
 import sys
 from pathlib import Path
-from agsr.atomic import check_writable, complete_file
+from agsr.system.atomic_file import check_writable, complete_file
 for action in (check_writable, lambda path: complete_file(path).__enter__()):
     try:
         action(Path(sys.argv[1]))

@@ -8,10 +8,10 @@ from click.testing import CliRunner
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from agsr import atomic
 from agsr.cli import main
 from agsr.errors import ExportError
 from agsr.export.triton import write_repository
+from agsr.system import atomic_file
 
 
 def _config(folder: Path) -> model_config_pb2.ModelConfig:
@@ -100,6 +100,6 @@ def test_what_a_killed_process_left_of_a_repository_is_removed(
 ) -> None:
     left = tmp_path / f".agsr-{'0' * 16}.folder"
     (left / "1").mkdir(parents=True)
-    atomic._remove_abandoned.cache_clear()
+    atomic_file._remove_abandoned.cache_clear()
     write_repository(tmp_path, "tiny", onnx_file(1))
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]

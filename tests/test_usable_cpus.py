@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from agsr import control_groups, processor
-from agsr.control_groups import cpu_quotas, usable_cpus
-from agsr.own_process import own_process
-from agsr.processor import thread_count
+from agsr.system import control_groups
+from agsr.system import cpu as processor
+from agsr.system.control_groups import cpu_quotas, usable_cpus
+from agsr.system.cpu import thread_count
+from agsr.system.process_settings import own_process
 
 
 def _files(root: Path, files: Mapping[str, str]) -> Path:
@@ -145,7 +146,7 @@ def test_encoders_are_limited(encoder: str, monkeypatch: pytest.MonkeyPatch) -> 
 BOUND = """
 import os
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
-from agsr.control_groups import usable_cpus
+from agsr.system.control_groups import usable_cpus
 from agsr.engines.ort_session import open_session
 from pathlib import Path
 import sys

@@ -1,7 +1,8 @@
 """Where a result really goes, and what it takes over from the file that it replaces.
 
 A link is followed to the file that it names, so it stays a link; the new file gets the mode, owner,
-group, access list and user attributes of the old one. `agsr.atomic` writes the file in between.
+group, access list and user attributes of the old one. `agsr.system.atomic_file` writes the file in
+between.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agsr.errors import printable
-from agsr.processor import is_limited, thread_count
-from agsr.telemetry import ORT_VARIABLE
-from agsr.user_cache import cache_folder
+from agsr.system.cache_dir import cache_folder
+from agsr.system.cpu import is_limited, thread_count
+from agsr.system.telemetry import ORT_VARIABLE
 
 _THREADS = ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 """Variables by which torch, numpy's BLAS and OpenCV choose their threads when they are loaded."""

@@ -1,7 +1,7 @@
 """What this process may use of the machine: its control groups (containers, systemd), its CPUs.
 
-Files below ``/proc`` and ``/sys/fs/cgroup`` → `usable_cpus` and, for `agsr.memory`, the folders of
-the groups.
+Files below ``/proc`` and ``/sys/fs/cgroup`` → `usable_cpus` and, for `agsr.system.memory`, the
+folders of the groups.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Literal
 
 from agsr.errors import MissingDependencyError
-from agsr.telemetry import load_quietly
+from agsr.system.telemetry import load_quietly
 
 Extra = Literal["cpu", "gpu", "rtx", "pycuda", "train", "bench", "heif", "video", "dev"]
 """Names of the extras in ``pyproject.toml``."""
@@ -15,7 +15,8 @@ Extra = Literal["cpu", "gpu", "rtx", "pycuda", "train", "bench", "heif", "video"
 def require(module: str, *, extra: Extra, purpose: str) -> ModuleType:
     """Import ``module``, or report what needs it and which extra brings it.
 
-    Runtimes that report their use to their makers are loaded by `agsr.telemetry`, so they don't.
+    Runtimes that report their use to their makers are loaded by `agsr.system.telemetry`, so they
+    don't.
 
     Args:
         module: Import name, for example ``"onnxruntime"``.

@@ -3,7 +3,7 @@
 Until then they are ``.agsr-*.part`` (folders ``.agsr-*.folder``) beside it, locked by the process
 that writes them. The lock ends with the process, so the next process that writes into the folder
 can distinguish what a killed one left, which it removes, from what another one is writing. What a
-new file takes over from the one it replaces is decided by `agsr.replaced`.
+new file takes over from the one it replaces is decided by `agsr.system.destination`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from agsr.replaced import Replaced, final_path
+from agsr.system.destination import Replaced, final_path
 
 _PART = re.compile(r"\.agsr-[0-9a-f]{16}\.part")
 _FOLDER = re.compile(r"\.agsr-[0-9a-f]{16}\.folder")

@@ -7,8 +7,8 @@ import platform
 from functools import cache
 from pathlib import Path
 
-from agsr.control_groups import usable_cpus
 from agsr.errors import BackendError
+from agsr.system.control_groups import usable_cpus
 
 ISA_VARIABLE = "AGSR_MAX_CPU_ISA"
 """Environment variable that hides processor features above a level; see `hidden`."""

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from agsr.control_groups import ROOT, group_folders
+from agsr.system.control_groups import ROOT, group_folders
 
 _MACHINE = "proc/meminfo"
 _FREE = "MemAvailable:"

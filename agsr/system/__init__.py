@@ -1,0 +1,1 @@
+"""The operating system: files, signals, memory, processors and cache folders."""
