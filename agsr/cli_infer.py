@@ -21,9 +21,9 @@ from agsr.cli_rules import INFER, check_kinds, check_options, is_folder, is_give
 from agsr.cli_video import SECTION as VIDEO_SECTION
 from agsr.cli_video import video_options
 from agsr.errors import ImageError, VideoError, printable
+from agsr.image.ops.output_size import MAX_SCALE, Sizing
 from agsr.media import WRITABLE
 from agsr.options import AliasChoice, FilePath, Sectioned, running_options
-from agsr.sizing import MAX_SCALE, Sizing
 
 if TYPE_CHECKING:
     from agsr.engines.jobs import Job
@@ -196,9 +196,9 @@ def infer(
     from PIL import Image
 
     from agsr.console_infer import Tally
-    from agsr.decode import MAX_PIXELS
     from agsr.engines.jobs import STREAM, plan
     from agsr.engines.pipeline import InferOptions
+    from agsr.image.decode import MAX_PIXELS
     from agsr.system.atomic_file import remove_abandoned
 
     check_options(context, INFER)

@@ -21,8 +21,8 @@ import click
 from agsr.catalog import WEIGHTS_FOR_FAULTS, shipped_names
 from agsr.cli_video import run_videos
 from agsr.errors import printable
+from agsr.image.ops.output_size import MAX_SCALE, Sizing
 from agsr.options import echo_error, echo_path, open_upscaler
-from agsr.sizing import MAX_SCALE, Sizing
 
 if TYPE_CHECKING:
     from agsr.console_infer import Tally
@@ -241,7 +241,7 @@ def _note_compression(jobs: Sequence[Job], weights: str) -> None:
 
 def _note_stream(content: bytes, weights: str) -> None:
     """`_note_compression` for an image from stdin."""
-    from agsr.compression import compression_of
+    from agsr.image.compression import compression_of
 
     kind = compression_of(io.BytesIO(content))
     if kind is not None and kind.strong:

@@ -41,7 +41,7 @@ def is_folder(output: str) -> bool:
 
 def _is_file(options: Mapping[str, Any]) -> bool:
     """Whether -o names the result itself."""
-    from agsr.encode import FORMATS
+    from agsr.image.encode import FORMATS
     from agsr.media import WRITABLE
 
     output = options["output"]
@@ -52,7 +52,7 @@ def _is_file(options: Mapping[str, Any]) -> bool:
 
 def _is_of_other_format(options: Mapping[str, Any]) -> bool:
     """Whether -o names the result itself, by the ending of another format than --ext."""
-    from agsr.encode import FORMATS
+    from agsr.image.encode import FORMATS
     from agsr.media import WRITABLE
 
     if not _is_file(options) or options["output"] == "-":
@@ -125,8 +125,8 @@ def check_kinds(context: click.Context, jobs: Sequence[Job]) -> None:
         click.UsageError: There is no video file and an encoder's option or format of one, no image
             and one for images, or a lossy format for normal maps.
     """
-    from agsr.encode import FORMATS
     from agsr.engines.jobs import STREAM
+    from agsr.image.encode import FORMATS
     from agsr.media import WRITABLE
 
     forms = [FORMATS[job.extension.lower()] for job in jobs if job.extension.lower() in FORMATS]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.engines.upscaler import Upscaler
-from agsr.picture import Picture
-from agsr.sizing import Sizing
+from agsr.image.ops.output_size import Sizing
+from agsr.image.picture import Picture
 from agsr.video_colour import ToRgb
 from agsr.video_source import VideoSource
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from agsr.compression import Compression, compression_of
-from agsr.decode import formats_of
+from agsr.image.compression import Compression, compression_of
+from agsr.image.decode import formats_of
 
 
 def count_pixels(files: Sequence[Path], enough: int = 1 << 20) -> int | None:

@@ -19,16 +19,16 @@ from typing import NamedTuple
 from PIL import Image, UnidentifiedImageError
 
 from agsr.contract import SCALE
-from agsr.decode import READABLE, formats_of
-from agsr.encode import FORMATS as WRITTEN_FORMATS
-from agsr.heif import ENDINGS as HEIF_ENDINGS
+from agsr.image.decode import READABLE, formats_of
+from agsr.image.encode import FORMATS as WRITTEN_FORMATS
+from agsr.image.formats.heif import ENDINGS as HEIF_ENDINGS
+from agsr.image.ops.output_size import MAX_SCALE
+from agsr.image.unsupported import ENDINGS
 from agsr.media import READABLE as MEDIA
 from agsr.media import SEGMENTS_ENDING, WRITABLE, is_video
-from agsr.sizing import MAX_SCALE
-from agsr.unread import ENDINGS
 
 _NAMED_BY_SIZE = re.compile(r"(.+)_(?:x(\d+(?:\.\d+)?)|(?:fit)?\d+x\d+|max\d+)")
-"""Stem of a result that `agsr.sizing.Sizing.suffix` has named; earlier versions had no ``fit``."""
+"""Stem of a result that `agsr.image.ops.output_size.Sizing.suffix` has named; earlier versions had no ``fit``."""
 
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
 """What systems put into folders, in lower case."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agsr.contract import SCALE
-from agsr.decode import READABLE
-from agsr.encode import FORMATS, check_format
 from agsr.engines.inputs import Input, RealPaths, find, without_results
 from agsr.errors import ImageError, VideoError
+from agsr.image.decode import READABLE
+from agsr.image.encode import FORMATS, check_format
 from agsr.media import IN_FOLDERS, RAW, WRITABLE, is_video, result_ending
 
 DEFAULT_SUFFIX = f"_x{SCALE}"

@@ -19,8 +19,6 @@ from functools import partial
 from itertools import chain
 from typing import BinaryIO, cast
 
-from agsr.decode import MAX_PIXELS, decode
-from agsr.encode import check_alpha, check_size, write_encoded
 from agsr.engines.handover import Handover
 from agsr.engines.jobs import STREAM, Job
 from agsr.engines.room import check_disk, check_memory, check_target
@@ -28,9 +26,11 @@ from agsr.engines.standard_streams import Stdin
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import AgsrError, ImageError, first_line
 from agsr.image import read_picture, write_stripes
-from agsr.normals import doubt
-from agsr.picture import Picture, Stripes
-from agsr.sizing import Sizing
+from agsr.image.decode import MAX_PIXELS, decode
+from agsr.image.encode import check_alpha, check_size, write_encoded
+from agsr.image.ops.normal_map import doubt
+from agsr.image.ops.output_size import Sizing
+from agsr.image.picture import Picture, Stripes
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class InferOptions:
     max_pixels: int = MAX_PIXELS
     """Larger inputs fail."""
     unknown_as_alpha: bool = False
-    """See `agsr.decode.decode`."""
+    """See `agsr.image.decode.decode`."""
     stdin_head: bytes = b""
     """What was read from stdin already."""
     examine: Callable[[bytes], object] = lambda _: None

@@ -20,8 +20,8 @@ from agsr.engines.threads import Behind, ahead
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, check_upscaler, shares
 from agsr.errors import VideoError
+from agsr.image.picture import Picture
 from agsr.media import Y4M_MAGIC
-from agsr.picture import Picture
 from agsr.video_colour import FromRgb
 from agsr.video_facts import VideoFacts
 from agsr.video_source import Bytes, open_video

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agsr.contract import SCALE
-from agsr.encode import FORMATS, Format
 from agsr.engines.tile_choice import BANDS_HELD
 from agsr.errors import ImageError
-from agsr.picture import Stripes
+from agsr.image.encode import FORMATS, Format
+from agsr.image.picture import Stripes
 from agsr.system.atomic_file import check_writable, existing_folder
 from agsr.system.memory import free_memory
 from agsr.tiling import AUTO_SMALLEST

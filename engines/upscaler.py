@@ -19,21 +19,21 @@ from typing import Any, overload
 import numpy as np
 from PIL import Image
 
-from agsr.alpha import bounded, without_hidden_colour
-from agsr.arrays import upscaled_array
 from agsr.backend import Backend, BackendInfo
-from agsr.border import BORDERS, Border, extended
 from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import SCALE
-from agsr.engines.neutral import is_neutral
 from agsr.engines.select import open_backend
 from agsr.engines.tile_choice import TileChoice
 from agsr.engines.tiles import Array, Progress, enlarged_bands
-from agsr.normals import normalised, points_outwards, usable
-from agsr.picture import Picture, Stripes, gathered, in_stripes
-from agsr.pillow import upscaled_pillow
-from agsr.shrink import shrunk_stripes
-from agsr.sizing import Sizing, halfway
+from agsr.image.arrays import upscaled_array
+from agsr.image.ops.alpha import bounded, without_hidden_colour
+from agsr.image.ops.neutral import is_neutral
+from agsr.image.ops.normal_map import normalised, points_outwards, usable
+from agsr.image.ops.output_size import Sizing, halfway
+from agsr.image.ops.padding import BORDERS, Border, extended
+from agsr.image.ops.resample import shrunk_stripes
+from agsr.image.picture import Picture, Stripes, gathered, in_stripes
+from agsr.image.pillow_io import upscaled_pillow
 from agsr.tiling import DEFAULT_HALO
 
 

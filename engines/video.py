@@ -19,7 +19,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from agsr._version import __version__
-from agsr.decode import MAX_PIXELS
 from agsr.engines.frames import read_frames, upscaled
 from agsr.engines.room import check_disk_of_video, check_target
 from agsr.engines.segment_writer import Result, SegmentWriter
@@ -33,8 +32,9 @@ from agsr.engines.segments import (
 from agsr.engines.threads import Behind, ahead
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import ImageError, VideoError, first_line
+from agsr.image.decode import MAX_PIXELS
+from agsr.image.ops.output_size import Sizing
 from agsr.media import WRITABLE
-from agsr.sizing import Sizing
 from agsr.system.atomic_file import complete_file
 from agsr.video_copy import Plan
 from agsr.video_encode import Encoding, choose, opened

@@ -26,8 +26,8 @@ from agsr.checkpoint import Checkpoint, load_checkpoint
 from agsr.degradation import through_jpeg
 from agsr.engines.upscaler import Upscaler
 from agsr.image import read_rgb, write_picture
+from agsr.image.picture import Picture
 from agsr.metrics import psnr_y
-from agsr.picture import Picture
 from agsr.resize import crop_to_multiple, downscale, upscale
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"

@@ -29,20 +29,26 @@ from test_engine_cache import IDENTITY, REPORT
 from agsr.bench.comparison import compare_results
 from agsr.bench.results import BenchResult, SetScore
 from agsr.checkpoint import load_checkpoint, save_checkpoint
-from agsr.colour import Colour, usable_chromaticities
 from agsr.console import show_cache
 from agsr.console_bench import show_comparison
 from agsr.contract import ModelMetadata
-from agsr.decode import decode
-from agsr.encode import FORMATS, encode
 from agsr.engines.engine_cache import EngineCache
 from agsr.engines.engine_file import read_engine
 from agsr.engines.onnx_content import read_content
 from agsr.engines.ports import Hints
 from agsr.engines.trt_backend import described
 from agsr.errors import AgsrError
-from agsr.exif import parse_exif
-from agsr.exif_changes import (
+from agsr.image.decode import decode
+from agsr.image.encode import FORMATS, encode
+from agsr.image.formats.jpeg_end import completed
+from agsr.image.formats.png_chunks import SIGNATURE, split_png
+from agsr.image.formats.tiff_pages import facts_of_tiff, open_tiff
+from agsr.image.metadata import described as judged
+from agsr.image.metadata import usable_profile
+from agsr.image.metadata.collect import apply_boxes
+from agsr.image.metadata.colour import Colour, usable_chromaticities
+from agsr.image.metadata.exif import parse_exif
+from agsr.image.metadata.exif_changes import (
     INCH,
     dpi_of,
     orientation_of,
@@ -51,14 +57,9 @@ from agsr.exif_changes import (
     with_density,
     with_text,
 )
-from agsr.facts import apply_boxes
-from agsr.found import Found, Text
-from agsr.iptc import iptc_of, resource, resources
-from agsr.jpeg_end import completed
-from agsr.metadata import described as judged
-from agsr.metadata import usable_profile
-from agsr.png_chunks import SIGNATURE, split_png
-from agsr.tiff_pages import facts_of_tiff, open_tiff
+from agsr.image.metadata.found import Found, Text
+from agsr.image.metadata.iptc import iptc_of, resource, resources
+from agsr.image.metadata.xmp import for_size, orientation, without_false
 from agsr.video_colour import ToRgb
 from agsr.video_copy import Plan
 from agsr.video_encode import choose
@@ -66,7 +67,6 @@ from agsr.video_source import open_video
 from agsr.video_survey import survey
 from agsr.video_traces import is_strongly_compressed
 from agsr.video_trial import tried
-from agsr.xmp import for_size, orientation, without_false
 
 STILLS = ROOT / "tests/stills"
 

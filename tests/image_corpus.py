@@ -1,8 +1,8 @@
 """Small image files of every format, depth, layout and kind of metadata, made here, each named.
 
 `PNG` files are written by the book, the others by the libraries that can; nothing of them is ours
-but what `agsr.encode` writes. They are the whole files of `test_damaged`, the seeds of fuzzing and
-what `test_corpus` compares with another decoder.
+but what `agsr.image.encode` writes. They are the whole files of `test_damaged`, the seeds of
+fuzzing and what `test_corpus` compares with another decoder.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from PIL import Image
 from test_metadata import TARGETS as TAGGED
 from test_metadata import tagged_file
 
-from agsr.encode import FORMATS, encode
-from agsr.picture import Picture
+from agsr.image.encode import FORMATS, encode
+from agsr.image.picture import Picture
 
 KINDS = [
     *((0, depth) for depth in (1, 2, 4, 8, 16)),  # grey
@@ -90,7 +90,7 @@ def _rows(samples: NDArray[np.uint16], depth: int) -> bytes:
 
 
 def ours() -> dict[str, bytes]:
-    """What `agsr.encode` writes: every format, 8 and 16 bits, grey and colour, with alpha."""
+    """What `agsr.image.encode` writes: every format, 8 and 16 bits, grey and colour, with alpha."""
     files = {}
     for suffix in FORMATS:
         for dtype, shape in ((np.uint8, (3,)), (np.uint16, (3,)), (np.uint8, ())):

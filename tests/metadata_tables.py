@@ -24,9 +24,9 @@ from conftest import ROOT
 from image_corpus import png
 from PIL import Image, ImageCms
 
-from agsr.decode import decode
-from agsr.encode import FORMATS, encode
-from agsr.picture import Picture
+from agsr.image.decode import decode
+from agsr.image.encode import FORMATS, encode
+from agsr.image.picture import Picture
 
 DOCUMENT = ROOT / "docs/metadata.md"
 BEGIN, END = "<!-- tables: begin -->\n", "<!-- tables: end -->\n"

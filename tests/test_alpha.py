@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from agsr.alpha import bounded
+from agsr.image.ops.alpha import bounded
 
 
 def test_flat_areas_stay_what_they_are_and_edges_stay_soft() -> None:

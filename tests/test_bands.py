@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from agsr.backend import Batch
-from agsr.decode import decode
-from agsr.encode import encode, write_encoded
 from agsr.engines.handover import Handover
 from agsr.engines.jobs import plan
 from agsr.engines.pipeline import InferOptions, process
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ImageError
 from agsr.image import write_stripes
-from agsr.picture import Picture, Pixels, gathered, in_stripes
-from agsr.shrink import shrunk, shrunk_stripes
-from agsr.sizing import Sizing
+from agsr.image.decode import decode
+from agsr.image.encode import encode, write_encoded
+from agsr.image.ops.output_size import Sizing
+from agsr.image.ops.resample import shrunk, shrunk_stripes
+from agsr.image.picture import Picture, Pixels, gathered, in_stripes
 
 
 def _random(shape: tuple[int, ...], dtype: type = np.uint8, seed: int = 0) -> Pixels:
@@ -47,8 +47,8 @@ def _picture(height: int, width: int, colour: bool, alpha: bool, dtype: type) ->
 def test_files_do_not_depend_on_the_bands(
     suffix: str, dtype: type, colour: bool, alpha: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agsr.png._SHARE_BYTES", 2000)
-    monkeypatch.setattr("agsr.tiff._STRIP_BYTES", 2000)
+    monkeypatch.setattr("agsr.image.formats.png_writer._SHARE_BYTES", 2000)
+    monkeypatch.setattr("agsr.image.formats.tiff_writer._STRIP_BYTES", 2000)
     picture = _picture(60, 31, colour, alpha, dtype)
     whole = encode(picture, suffix, "a")
     for rows in (1, 7, 59):
@@ -76,8 +76,8 @@ def test_tiff_beyond_four_gigabytes_is_bigtiff(
     monkeypatch: pytest.MonkeyPatch, dtype: type
 ) -> None:
     picture = _picture(60, 31, colour=True, alpha=True, dtype=dtype)
-    monkeypatch.setattr("agsr.tiff._LARGEST", 1000)
-    monkeypatch.setattr("agsr.tiff._STRIP_BYTES", 2000)
+    monkeypatch.setattr("agsr.image.formats.tiff_writer._LARGEST", 1000)
+    monkeypatch.setattr("agsr.image.formats.tiff_writer._STRIP_BYTES", 2000)
     with tifffile.TiffFile(io.BytesIO(encode(picture, ".tif", "a"))) as written:
         assert written.is_bigtiff
         stored = np.dstack([picture.pixels, picture.alpha])  # type: ignore[list-item]
@@ -173,8 +173,8 @@ def test_a_result_without_room_gives_the_network_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     upscaler = Upscaler(backend=Repeat(), tile=8, halo=1)
-    monkeypatch.setattr("agsr.picture._empty", _full)
-    monkeypatch.setattr("agsr.encode.samples_of", _full)
+    monkeypatch.setattr("agsr.image.picture._empty", _full)
+    monkeypatch.setattr("agsr.image.encode.samples_of", _full)
     shapes: list[tuple[int, ...]] = []
 
     def use() -> None:

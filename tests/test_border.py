@@ -12,11 +12,11 @@ from click.testing import CliRunner
 from conftest import Repeat
 from numpy.typing import NDArray
 
-from agsr.border import BORDERS, Border, extended
 from agsr.cli import main
 from agsr.engines.upscaler import Upscaler
-from agsr.picture import Picture
-from agsr.sizing import Sizing
+from agsr.image.ops.output_size import Sizing
+from agsr.image.ops.padding import BORDERS, Border, extended
+from agsr.image.picture import Picture
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from PIL import Image
 from agsr.checkpoint import Checkpoint, blend, load_checkpoint, save_checkpoint
 from agsr.cli import main
 from agsr.cli_infer import infer
-from agsr.decode import MAX_PIXELS
 from agsr.engines.upscaler import Upscaler
-from agsr.picture import Picture, Stripes
+from agsr.image.decode import MAX_PIXELS
+from agsr.image.picture import Picture, Stripes
 
 
 @pytest.fixture
@@ -399,9 +399,9 @@ for name in ("torch", "safetensors", "onnx", "onnxscript"):
     sys.modules[name] = None
 from agsr.cli import main
 from agsr.cli_infer import infer
-from agsr.decode import MAX_PIXELS
+from agsr.image.decode import MAX_PIXELS
 from agsr.engines.upscaler import Upscaler
-from agsr.picture import Picture
+from agsr.image.picture import Picture
 main()
 """
 

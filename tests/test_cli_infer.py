@@ -19,7 +19,7 @@ from conftest import PHOTO, ROOT
 from PIL import Image
 
 from agsr.cli import main
-from agsr.encode import FORMATS
+from agsr.image.encode import FORMATS
 from agsr.media import WRITABLE
 
 

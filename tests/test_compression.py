@@ -11,9 +11,8 @@ from click.testing import CliRunner
 from conftest import PHOTO
 from PIL import Image, ImageDraw
 
-from agsr import av1, vp8
 from agsr.cli import main
-from agsr.compression import compression_of
+from agsr.image.compression import av1, compression_of, vp8
 
 SMALL = Image.open(PHOTO).convert("RGB").crop((0, 0, 40, 36))
 

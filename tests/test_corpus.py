@@ -15,8 +15,8 @@ import pyvips
 from image_corpus import UNREADABLE, noise, ramp, whole_files
 from numpy.typing import NDArray
 
-from agsr.decode import decode
 from agsr.errors import ImageError
+from agsr.image.decode import decode
 
 WHOLE = whole_files()
 AS_WRITTEN = ("zstd.tif", "lzma.tif", "moving.avif")

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from image_corpus import KINDS, PALETTE, UNREADABLE, png, samples_of, whole_files
 
-from agsr.decode import decode
-from agsr.encode import encode
 from agsr.errors import ImageError
 from agsr.image import quiet_decoders
+from agsr.image.decode import decode
+from agsr.image.encode import encode
 
 FLIPS = 500
 WHOLE = whole_files()

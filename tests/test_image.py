@@ -17,10 +17,10 @@ from image_corpus import smooth
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from agsr.encode import FORMATS
 from agsr.errors import ImageError
 from agsr.image import quiet_decoders, read_picture, read_rgb, write_picture, write_stripes
-from agsr.picture import Picture, Stripes, in_stripes
+from agsr.image.encode import FORMATS
+from agsr.image.picture import Picture, Stripes, in_stripes
 
 LOSSLESS = [".png", ".tif", ".webp", ".bmp"]
 
@@ -170,7 +170,7 @@ def test_lab_becomes_rgb(tmp_path: Path) -> None:
 def test_a_long_row_of_png_is_cut_into_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agsr.png._LARGEST_CHUNK", 100)
+    monkeypatch.setattr("agsr.image.formats.png_writer._LARGEST_CHUNK", 100)
     pixels = np.random.default_rng(0).integers(0, 65535, (3, 500, 3), np.uint16)
     write_picture(Picture(pixels), tmp_path / "a.png")
     content, place, lengths = (tmp_path / "a.png").read_bytes(), 8, []

@@ -10,7 +10,7 @@ import pytest
 from conftest import PHOTO
 from PIL import Image
 
-from agsr.jpeg import first_table, quality_of, quality_of_table
+from agsr.image.compression.jpeg import first_table, quality_of, quality_of_table
 
 
 def _saved(mode: str, **options: object) -> Image.Image:

@@ -15,13 +15,13 @@ import tifffile
 from conftest import ROOT, Repeat
 from PIL import Image
 
-from agsr.encode import FORMATS
 from agsr.engines import room
 from agsr.engines.jobs import plan
 from agsr.engines.pipeline import InferOptions, process
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import ImageError
-from agsr.picture import Picture, in_stripes
+from agsr.image.encode import FORMATS
+from agsr.image.picture import Picture, in_stripes
 from agsr.system.memory import free_memory, group_limits
 
 

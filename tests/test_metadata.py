@@ -13,10 +13,10 @@ import tifffile
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 from PIL.ExifTags import IFD, Base
 
-from agsr.decode import decode
-from agsr.encode import encode
-from agsr.metadata import Metadata
-from agsr.picture import Picture
+from agsr.image.decode import decode
+from agsr.image.encode import encode
+from agsr.image.metadata import Metadata
+from agsr.image.picture import Picture
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
 UPRIGHT_XMP = XMP.replace(b'"6"', b'"1"')

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from metadata_tables import BEGIN, COLUMNS, DOCUMENT, END, SOURCES, TARGETS, table
 
-from agsr.decode import FORMATS as READ
-from agsr.encode import FORMATS
+from agsr.image.decode import FORMATS as READ
+from agsr.image.encode import FORMATS
 
 
 def _documented() -> str:

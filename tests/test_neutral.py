@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from agsr.engines.upscaler import Upscaler
 from agsr.image import read_picture
-from agsr.picture import Picture
-from agsr.sizing import Sizing
+from agsr.image.ops.output_size import Sizing
+from agsr.image.picture import Picture
 
 GREY_RGB = ROOT / "tests/stills/greyrgb.png"
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from agsr.backend import Batch
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import ImageError
-from agsr.normals import doubt
-from agsr.picture import Picture
-from agsr.sizing import Sizing
+from agsr.image.ops.normal_map import doubt
+from agsr.image.ops.output_size import Sizing
+from agsr.image.picture import Picture
 
 
 class Fading(Repeat):

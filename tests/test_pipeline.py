@@ -18,14 +18,14 @@ from PIL import Image
 from test_damaged import READABLE, WHOLE, damaged, truncated
 
 from agsr.backend import Batch
-from agsr.decode import decode
 from agsr.engines.jobs import Job, plan
 from agsr.engines.pipeline import InferOptions, Outcome, process
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError
 from agsr.image import quiet_decoders, read_picture, write_picture, write_stripes
-from agsr.picture import Picture, Stripes
-from agsr.sizing import Sizing
+from agsr.image.decode import decode
+from agsr.image.ops.output_size import Sizing
+from agsr.image.picture import Picture, Stripes
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from conftest import ROOT
 from image_corpus import smooth
 from PIL import Image, ImageCms
 
-from agsr.colour import Colour
-from agsr.decode import decode
-from agsr.encode import FORMATS, encode
-from agsr.metadata import Metadata
-from agsr.picture import Picture
+from agsr.image.decode import decode
+from agsr.image.encode import FORMATS, encode
+from agsr.image.metadata import Metadata
+from agsr.image.metadata.colour import Colour
+from agsr.image.picture import Picture
 
 
 def _profile(name: str) -> bytes:

@@ -17,10 +17,10 @@ from image_corpus import from_targa, noise
 from PIL import Image
 from test_metadata import GREY, SRGB, TARGETS, tagged_file
 
-from agsr.decode import decode
-from agsr.encode import FORMATS, encode
-from agsr.metadata import Metadata
-from agsr.picture import Picture
+from agsr.image.decode import decode
+from agsr.image.encode import FORMATS, encode
+from agsr.image.metadata import Metadata
+from agsr.image.picture import Picture
 
 EXACT = [".png", ".tif", ".tiff", ".webp", ".tga"]
 MILLIMETRES = 25.4

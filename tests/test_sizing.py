@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from agsr.encode import FORMATS, on_white
 from agsr.engines.room import memory_needed
 from agsr.engines.upscaler import Upscaler
-from agsr.picture import Picture
-from agsr.shrink import shrunk
-from agsr.sizing import Sizing
+from agsr.image.encode import FORMATS, on_white
+from agsr.image.ops.output_size import Sizing
+from agsr.image.ops.resample import shrunk
+from agsr.image.picture import Picture
 
 SIDES = st.integers(1, 5000)
 

@@ -19,11 +19,11 @@ from image_corpus import png
 from PIL import Image, ImageCms
 
 from agsr.data import IMAGE_SUFFIXES
-from agsr.decode import READABLE, decode
-from agsr.encode import FORMATS, encode
 from agsr.errors import ImageError
-from agsr.exif import parse_exif
-from agsr.picture import Picture
+from agsr.image.decode import READABLE, decode
+from agsr.image.encode import FORMATS, encode
+from agsr.image.metadata.exif import parse_exif
+from agsr.image.picture import Picture
 
 STILLS = ROOT / "tests/stills"
 
@@ -265,7 +265,7 @@ def test_many_bombs_of_text_cost_no_more_than_one(
             return self._inner.decompress(data, most)
 
     monkeypatch.setattr(zlib, "decompressobj", Counted)
-    monkeypatch.setattr("agsr.png_chunks._MOST_TEXT", 1 << 21)
+    monkeypatch.setattr("agsr.image.formats.png_chunks._MOST_TEXT", 1 << 21)
     packed = zlib.compress(bytes(1 << 22 if not end else 1 << 20), 9)
     bomb = b"a\0\0" + (packed[:-4] + b"none" if end else packed)
     decode(png(2, 8, False, *[(b"zTXt", bomb)] * 20), "a.png")

@@ -10,8 +10,8 @@ from image_corpus import noise, saved, targa
 from numpy.typing import NDArray
 from PIL import Image
 
-from agsr.decode import decode
 from agsr.errors import ImageError
+from agsr.image.decode import decode
 
 CUBE, VOLUME = 0x200 | 0xFC00, 0x20_0000
 

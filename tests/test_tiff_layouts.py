@@ -13,9 +13,9 @@ from image_corpus import noise
 from numpy.typing import NDArray
 from PIL import ImageCms
 
-from agsr.decode import decode
 from agsr.errors import ImageError
-from agsr.picture import Picture
+from agsr.image.decode import decode
+from agsr.image.picture import Picture
 
 HEIGHT, WIDTH = noise().shape
 KINDS = {

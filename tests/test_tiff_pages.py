@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from agsr import directories
-from agsr.decode import decode
 from agsr.errors import ImageError
-from agsr.tiff_pages import open_tiff
+from agsr.image.decode import decode
+from agsr.image.formats.tiff_pages import open_tiff
+from agsr.image.metadata import ifd
 
 _PAGES = 300
 
@@ -59,7 +59,7 @@ def test_the_picture_has_all_of_its_directory() -> None:
 
 
 def test_directories_that_overlap_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    read, rows_of = list[int](), directories.rows_of
+    read, rows_of = list[int](), ifd.rows_of
 
     def counted(
         content: bytes, offset: int, order: str, big: bool
@@ -68,7 +68,7 @@ def test_directories_that_overlap_end_the_search(monkeypatch: pytest.MonkeyPatch
             read.append(row[0])
             yield row
 
-    monkeypatch.setattr(directories, "rows_of", counted)
+    monkeypatch.setattr(ifd, "rows_of", counted)
     count, steps = 2000, 200
     content = bytearray(12 * count + 4 * steps + 64)
     struct.pack_into("<2sHI", content, 0, b"II", 42, 8)

@@ -13,9 +13,9 @@ import pytest
 from conftest import PHOTO, ROOT
 from PIL import ExifTags, Image, ImageCms
 
-from agsr.decode import decode
 from agsr.errors import ImageError, MissingDependencyError
-from agsr.heif import is_heif
+from agsr.image.decode import decode
+from agsr.image.formats.heif import is_heif
 
 
 def _heic(image: Image.Image, **options: object) -> bytes:
@@ -75,7 +75,7 @@ def test_reading_heic_leaves_pillow_alone() -> None:
     """A library must not teach its caller's Pillow new formats."""
     code = (
         "import sys; from pathlib import Path; from PIL import Image\n"
-        "from agsr.decode import decode\n"
+        "from agsr.image.decode import decode\n"
         "assert decode(Path(sys.argv[1]).read_bytes(), 'a.heic').pixels.size\n"
         "Image.init(); assert not {'HEIF', '.heic'} & {*Image.OPEN, *Image.registered_extensions()}"
     )

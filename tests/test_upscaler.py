@@ -14,14 +14,14 @@ from PIL import Image
 
 import agsr
 from agsr.backend import Batch
-from agsr.border import Border
-from agsr.encode import on_white
 from agsr.engines.torch_backend import TorchBackend
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError
-from agsr.metadata import Metadata
-from agsr.picture import Picture
-from agsr.sizing import Sizing
+from agsr.image.encode import on_white
+from agsr.image.metadata import Metadata
+from agsr.image.ops.output_size import Sizing
+from agsr.image.ops.padding import Border
+from agsr.image.picture import Picture
 
 
 def _repeated(image: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -13,7 +13,7 @@ from conftest import Repeat
 
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, upscale_video
-from agsr.sizing import Sizing
+from agsr.image.ops.output_size import Sizing
 from agsr.video_facts import upright
 
 

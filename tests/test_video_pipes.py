@@ -19,7 +19,7 @@ from PIL import Image
 from agsr.engines.raw_stream import stream_video
 from agsr.engines.standard_streams import Stdin, Stdout
 from agsr.engines.upscaler import Upscaler
-from agsr.unread import what_it_is
+from agsr.image.unsupported import what_it_is
 
 
 def _agsr(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from agsr import xmp
-from agsr.found import Found
-from agsr.metadata import described
+from agsr.image.metadata import described, xmp
+from agsr.image.metadata.found import Found
 
 EXIF = "http://ns.adobe.com/exif/1.0/"
 

@@ -1,0 +1,108 @@
+"""How strongly an image file is compressed, by its headers: quantizers of JPEG, WebP and AVIF.
+
+Data flow: the bytes of a file → `compression_of` → a note of the command line, before the network
+runs. Weights for clean inputs enlarge what strong compression leaves, too.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+from PIL import Image
+
+from agsr.image.compression import av1, vp8
+from agsr.image.compression.jpeg import BLOCKY, first_table, quality_of, quality_of_table
+
+_WEBP_STRONG: Final = 19
+"""Quantizer index from which WebP is strongly compressed: libwebp's at quality 80."""
+
+_AVIF_STRONG: Final = 100
+"""The same of AVIF, about libaom's at quality 65."""
+
+_JPEG_TABLES, _STRIP_OFFSETS, _STRIP_SIZES, _TILE_OFFSETS, _TILE_SIZES = 347, 273, 279, 324, 325
+_COMPRESSION, _JPEG_IN_TIFF = 259, 7
+_VP8_HEADER = 256
+"""Bytes of a VP8 frame that hold its quantizers."""
+_AVIF_LARGEST = 1 << 26
+
+
+@dataclass(frozen=True)
+class Compression:
+    """Lossy compression of a file."""
+
+    format: str
+    """``JPEG``, ``WebP`` or ``AVIF``, with the container's name where it is another."""
+    degree: str
+    """How strong, in the encoder's words: ``quality 40``, ``quantizer 130 of 255``."""
+    strong: bool
+    """Whether its traces show when they are enlarged."""
+
+    def __str__(self) -> str:
+        return f"{self.format}, {self.degree}"
+
+
+def compression_of(stream: BinaryIO) -> Compression | None:
+    """Lossy compression of an image file; None for a lossless one, or one that can't be read.
+
+    Args:
+        stream: The file, which can seek; only headers are read, of AVIF the whole.
+    """
+    try:
+        return _compression(stream)
+    except Exception:  # damaged files make Pillow raise nearly anything
+        return None
+
+
+def _compression(stream: BinaryIO) -> Compression | None:
+    start = stream.read(16)
+    stream.seek(0)
+    if start.startswith(b"\xff\xd8"):
+        with Image.open(stream, formats=["JPEG"]) as image:
+            return _jpeg("JPEG", quality_of(image))
+    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return _tiff(stream)
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return _webp(stream)
+    if start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis", b"mif1", b"miaf"):
+        step = av1.quantizer(stream.read(_AVIF_LARGEST))
+        degree = f"quantizer {step} of {av1.COARSEST_STEP}"
+        return Compression("AVIF", degree, step >= _AVIF_STRONG) if step else None
+    return None
+
+
+def _jpeg(name: str, quality: int | None) -> Compression | None:
+    if quality is None:
+        return None
+    return Compression(name, f"quality {quality}", quality <= BLOCKY)
+
+
+def _tiff(stream: BinaryIO) -> Compression | None:
+    with Image.open(stream, formats=["TIFF"]) as image:
+        tags = image.tag_v2
+        if tags.get(_COMPRESSION) != _JPEG_IN_TIFF:
+            return None
+        table = first_table(tags.get(_JPEG_TABLES, b""))
+        offsets = tags.get(_STRIP_OFFSETS) or tags.get(_TILE_OFFSETS)
+        sizes = tags.get(_STRIP_SIZES) or tags.get(_TILE_SIZES)
+        if not table:
+            stream.seek(offsets[0])
+            table = first_table(stream.read(sizes[0]))
+    return _jpeg("JPEG in TIFF", quality_of_table(table) if table else None)
+
+
+def _webp(stream: BinaryIO) -> Compression | None:
+    stream.seek(12)
+    while len(header := stream.read(8)) == 8:
+        size = int.from_bytes(header[4:], "little")
+        if header[:4] == b"VP8 ":
+            step = vp8.quantizer(stream.read(min(size, _VP8_HEADER)))
+            degree = f"quantizer {step} of {vp8.COARSEST_STEP}"
+            return Compression("WebP", degree, step >= _WEBP_STRONG)
+        if header[:4] == b"VP8L":
+            return None
+        if header[:4] == b"ANMF":  # an animation: its first frame's chunks follow 16 bytes
+            size = 16
+        stream.seek(size + size % 2, io.SEEK_CUR)
+    return None

@@ -1,0 +1,1 @@
+"""Image formats: one module per format and task, and the table of formats that are written."""

@@ -1,0 +1,93 @@
+"""Targa files: how one is told, and what Pillow takes for damaged or for alpha.
+
+Source: Truevision, *TGA File Format Specification*, version 2.0.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Final
+
+from PIL import Image
+
+from agsr.image.metadata import Metadata
+from agsr.image.picture import Picture
+from agsr.image.pillow_io import from_pillow
+
+FORMAT: Final = "TGA"
+"""Pillow's name."""
+
+ENDING: Final = ".tga"
+
+_HEADER: Final = struct.Struct("<BBBHHBHHHHBB")
+_END: Final = b"TRUEVISION-XFILE.\0"
+_RUNS = 8
+"""Bit of a file's kind."""
+
+
+def is_targa(name: str, content: bytes = b"") -> bool:
+    """Whether a file is Targa, by its name, or by the end that version 2 gave it."""
+    return PurePath(name).suffix.lower() == ENDING or content.endswith(_END)
+
+
+def read_targa(image: Image.Image, content: bytes, metadata: Metadata, name: str) -> Picture:
+    """Decode a Targa file that Pillow has opened.
+
+    Runs that go on in the next row, as version 1 allowed, and palettes beside colours Pillow takes
+    for damaged.
+    """
+    try:
+        image.load()
+    except (OSError, ValueError):
+        image = Image.open(io.BytesIO(_plain(content)), formats=[FORMAT])
+        image.load()
+    return _without_unused_alpha(from_pillow(image, metadata, name), content)
+
+
+def _plain(content: bytes) -> bytes:
+    """The file without runs and without a palette that colours don't need.
+
+    Raises:
+        IndexError, ValueError: It is truncated.
+    """
+    ident, palette, kind, _, entries, entry_bits, _, _, width, height, bits, _ = _HEADER.unpack(
+        content[: _HEADER.size]
+    )
+    size, count = (bits + 7) // 8, width * height
+    map_start = _HEADER.size + ident
+    place = map_start + (entries * ((entry_bits + 7) // 8) if palette else 0)
+    if kind & _RUNS:
+        pixels = bytearray()
+        while len(pixels) < count * size:
+            packet = content[place]
+            number = (packet & 0x7F) + 1
+            stored = size if packet & 0x80 else number * size
+            pixels += content[place + 1 : place + 1 + stored] * (number * size // stored)
+            place += 1 + stored
+    else:
+        pixels = bytearray(content[place:])
+    if len(pixels) < count * size:
+        raise ValueError("truncated")
+    head = bytearray(content[: _HEADER.size])
+    head[0], head[2] = 0, kind & ~_RUNS
+    needed = content[map_start:][: entries * ((entry_bits + 7) // 8)] if kind & 7 == 1 else b""
+    if not needed:
+        head[1], head[3:8] = 0, bytes(5)
+    return bytes(head) + needed + bytes(pixels[: count * size])
+
+
+def _without_unused_alpha(picture: Picture, content: bytes) -> Picture:
+    """The picture without bits of alpha that only fill up its pixels.
+
+    Its header counts the bits of alpha. Some programs count none and write some, so alpha is left
+    out only where it says nothing, as it does in 16 bits that are all clear.
+    """
+    alpha = picture.alpha
+    if alpha is None or (alpha != alpha.flat[0]).any():
+        return picture
+    counted, depth = content[17] & 0b1111, content[16]
+    unused = not counted or (depth == 16 and not alpha.flat[0])
+    return replace(picture, alpha=None) if unused else picture

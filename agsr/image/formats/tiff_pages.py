@@ -1,0 +1,202 @@
+"""The pages of a TIFF file: which one is the picture, and what its directory says about it.
+
+Decoders begin with the first page, which may be a thumbnail. So they get the file with a header
+that points to the page that is meant.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from agsr.image.metadata.colour import Colour, usable_chromaticities
+from agsr.image.metadata.exif import Exif, read_exif
+from agsr.image.metadata.exif_changes import (
+    NO_UNIT,
+    RESOLUTION_UNIT,
+    STRUCTURE,
+    densities_of,
+    dpi_of,
+    numbers,
+    orientation_of,
+)
+from agsr.image.metadata.found import Found
+from agsr.image.metadata.ifd import Directory, read_directory, rows_at
+from agsr.image.metadata.iptc import iptc_of, resources
+
+_SUBTYPE, _OLD_SUBTYPE, _SUB_DIRECTORIES = 254, 255, 330
+_TELLING: Final = frozenset({_SUBTYPE, _OLD_SUBTYPE, _SUB_DIRECTORIES, 256, 257})
+"""Tags by which pages are chosen; width and height mark what is a page."""
+_REDUCED, _MASK, _OLD_REDUCED = 1, 4, 2
+_TRANSFER, _WHITE, _PRIMARIES = 301, 318, 319
+_XMP, _IPTC, _RESOURCES, _ICC = 700, 33723, 34377, 34675
+_MOST_PAGES = 1024
+_LAYERS: Final = {37724: "Photoshop layers", 50838: "ImageJ tags", 50839: "ImageJ tags"}
+_GEO: Final = (33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
+_KEPT_PRIVATE: Final = frozenset({*range(40091, 40096), 18246, 18249, 33432, 34665, 34853, 50341})
+"""Tags from 32768 on, and of Windows, that describe the picture."""
+
+
+@dataclass(frozen=True)
+class Tiff:
+    """A TIFF file whose header points to its picture."""
+
+    content: bytes
+    order: str
+    """Byte order, as of `struct`."""
+    big: bool
+    offset: int
+    """Of the picture's directory."""
+    directory: Directory
+    pages: int
+    """Pages that are pictures, not reductions or masks of others."""
+
+    def values(self, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """Whole numbers of a tag."""
+        entry = self.directory.get(tag)
+        found = entry.numbers(self.order) if entry is not None else ()
+        return tuple(int(value) for value in found) or default
+
+
+def open_tiff(content: bytes) -> Tiff | None:
+    """Find the picture of a TIFF file; None if it has no directory."""
+    order = "<" if content.startswith(b"II") else ">"
+    version = struct.unpack_from(order + "H", content, 2)[0] if len(content) >= 16 else 0
+    if version not in (42, 43):
+        return None
+    big = version == 43
+    place, code = (8, "Q") if big else (4, "I")
+    first = struct.unpack_from(order + code, content, place)[0]
+    walk = _Walk(content, order, big, len(content), [len(content)])
+    pages = list(walk.chain(first))
+    whole = [page for page in pages if not _is_part(page[1], order)]
+    if pages and not whole:
+        inner = [sub for page in pages for sub in walk.inside(page[1])]
+        whole = [page for page in inner if not _is_part(page[1], order)]
+    if not pages:
+        return None
+    offset = (whole or pages)[0][0]
+    directory, _, _ = read_directory(content, offset, order, big=big)
+    head = content[:place] + struct.pack(order + code, offset)
+    moved = head + content[len(head) :] if offset != first else content
+    return Tiff(moved, order, big, offset, directory, len(whole) or len(pages))
+
+
+def facts_of_tiff(tiff: Tiff) -> Found:
+    """What the directory says beside the layout of the pixels."""
+    block = read_exif(tiff.content, tiff.offset, tiff.order, big=tiff.big)
+    found = Found(orientation=orientation_of(block) or 1)
+    data = {tag: entry.data for tag, entry in block.main.items()}
+    found.icc, found.xmp, found.iptc = data.get(_ICC), data.get(_XMP), data.get(_IPTC)
+    if _RESOURCES in data:
+        found.iptc = found.iptc or iptc_of(data[_RESOURCES])
+        found.lost += ["clipping paths"] * any(
+            2000 <= n < 2999 for n, _ in resources(data[_RESOURCES])
+        )
+    if RESOLUTION_UNIT in block.main and numbers(block, block.main, RESOLUTION_UNIT) == (NO_UNIT,):
+        density = densities_of(block)
+        found.aspect = density if density and density[0] != density[1] else None
+    else:
+        found.dpi = dpi_of(block)
+    found.colour = _colour(block)
+    found.lost += _unknown(block.main)
+    kept = _describing(block)
+    found.exif = None if kept.empty else kept.to_bytes()
+    return found
+
+
+def _describing(block: Exif) -> Exif:
+    """The tags about the picture, whatever it is stored in."""
+    main = {
+        tag: entry
+        for tag, entry in block.main.items()
+        if (tag < 1 << 15 or tag in _KEPT_PRIVATE) and tag not in STRUCTURE
+    }
+    unit = numbers(block, main, RESOLUTION_UNIT)
+    if unit and unit[0] == NO_UNIT:
+        for tag in (282, 283, RESOLUTION_UNIT):
+            main.pop(tag, None)
+    if 270 in main and main[270].data.startswith(b'{"shape"'):  # of tifffile: of the old array
+        del main[270]
+    lost = tuple(tag for tag in block.lost if tag not in STRUCTURE)
+    return replace(block, main=main, lost=lost)
+
+
+def _unknown(main: Directory) -> list[str]:
+    """Names of private tags, which may point anywhere or count old pixels."""
+    private = [tag for tag in main if tag >= 1 << 15 and tag not in _KEPT_PRIVATE | STRUCTURE]
+    names = ["GeoTIFF tags" if t in _GEO else _LAYERS.get(t, f"tag {t}") for t in sorted(private)]
+    return list(dict.fromkeys(names))
+
+
+def _colour(block: Exif) -> Colour | None:
+    """White, primaries and transfer curves by TIFF 6.0, section 20."""
+    points = [numbers(block, block.main, tag) for tag in (_WHITE, _PRIMARIES)]
+    values = tuple(float(value) for value in (*points[0], *points[1]))
+    chromaticities = usable_chromaticities(values)
+    curves = tuple[bytes, ...]()
+    entry = block.main.get(_TRANSFER)
+    if entry is not None and entry.kind == 3:
+        data = entry.data if block.order == ">" else entry.swapped().data
+        parts = 3 if len(data) // 2 in (3 << 8, 3 << 16) else 1
+        size = len(data) // parts
+        if size in (2 << 8, 2 << 16):
+            curves = tuple(data[n * size : (n + 1) * size] for n in range(parts))
+    if chromaticities is None and not curves:
+        return None
+    return Colour(chromaticities=chromaticities, curves=curves)
+
+
+@dataclass
+class _Walk:
+    """Reads of the pages only what tells which is the picture, and of all no more than the file."""
+
+    content: bytes
+    order: str
+    big: bool
+    rows: int
+    """Bytes of rows that may still be read: in sound files, directories don't overlap."""
+    values: list[int]
+    """Bytes of values that may still be read."""
+
+    def chain(self, offset: int) -> Iterator[tuple[int, Directory]]:
+        """Offset and entries of each page."""
+        seen = set[int]()
+        while offset and offset not in seen and len(seen) < _MOST_PAGES and self.rows > 0:
+            seen.add(offset)
+            directory, following = self._read(offset)
+            if len(seen) > 1 and offset + 2 > len(self.content):
+                raise ValueError("a page lies beyond the end of the file")
+            if directory:
+                yield offset, directory
+            offset = following
+
+    def inside(self, directory: Directory) -> Iterator[tuple[int, Directory]]:
+        """Offset and entries of pages below another one."""
+        entry = directory.get(_SUB_DIRECTORIES)
+        for offset in (entry.numbers(self.order) if entry is not None else ())[:16]:
+            found = self._read(int(offset))[0] if self.rows > 0 else {}
+            if found:
+                yield int(offset), found
+
+    def _read(self, offset: int) -> tuple[Directory, int]:
+        self.rows -= rows_at(self.content, offset, self.order, self.big) * (20 if self.big else 12)
+        directory, _, following = read_directory(
+            *(self.content, offset, self.order),
+            big=self.big,
+            budget=self.values,
+            only=_TELLING,
+        )
+        return directory, following
+
+
+def _is_part(directory: Directory, order: str) -> bool:
+    """Whether a page is a reduction or a mask of another."""
+
+    def value(tag: int) -> int:
+        entry = directory.get(tag)
+        return int((entry.numbers(order) or (0,))[0]) if entry is not None else 0
+
+    return bool(value(_SUBTYPE) & (_REDUCED | _MASK)) or value(_OLD_SUBTYPE) == _OLD_REDUCED

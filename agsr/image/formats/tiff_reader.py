@@ -1,0 +1,169 @@
+"""TIFF files → `Picture`: pages, layouts and depths, and which decoder reads which of them.
+
+Pillow decodes 8 bits per channel, OpenCV 16 bits and chroma of fewer samples; what neither reads
+goes to `agsr.image.formats.tiff_layouts` or `agsr.image.formats.tiff_other`.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from agsr.errors import ImageError
+from agsr.image.formats.tiff_other import has_coarse_colour, is_other, read_other, unsupported
+from agsr.image.formats.tiff_pages import Tiff, facts_of_tiff
+from agsr.image.high_bit_depth import by_opencv, stretched
+from agsr.image.metadata import Metadata, described
+from agsr.image.picture import Picture, Pixels
+from agsr.image.pillow_io import from_pillow
+
+_WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES = 256, 257, 258, 262, 277  # TIFF 6.0 tags
+_PLANES, _EXTRA_SAMPLES = 284, 338
+_WHITE_IS_ZERO, _RGB = 0, 2
+_APART = 2
+_UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
+
+
+_LEFT_OUT = "%s: has a channel of unknown meaning; it is left out"
+
+_log = logging.getLogger(__name__)
+
+
+def read_tiff(
+    tiff: Tiff, name: str, check: Callable[[tuple[int, int]], None], unknown_as_alpha: bool
+) -> tuple[Picture, int]:
+    """Decode the picture of a file.
+
+    Args:
+        tiff: The file.
+        name: Of the file, for messages.
+        check: Called with width and height before pixels are decoded.
+        unknown_as_alpha: See `agsr.image.decode.decode`.
+
+    Returns:
+        The picture, and the orientation that is still to be applied.
+    """
+    size = (tiff.values(_WIDTH, (0,))[0], tiff.values(_HEIGHT, (0,))[0])
+    if min(size) < 1:
+        raise UnidentifiedImageError
+    check(size)
+    extra = tiff.values(_EXTRA_SAMPLES)
+    if _UNSPECIFIED in extra[1:]:
+        _log.warning(_LEFT_OUT, name)
+    metadata, orientation = described(facts_of_tiff(tiff), size, name)
+    picture, turned = _tiff_pixels(tiff, metadata, name)
+    if extra[:1] == (_UNSPECIFIED,):
+        picture = _of_unknown_alpha(picture, tiff, name, unknown_as_alpha)
+    return picture, 1 if turned else orientation
+
+
+def _tiff_pixels(tiff: Tiff, metadata: Metadata, name: str) -> tuple[Picture, bool]:
+    """The decoded page, and whether the decoder has turned it upright."""
+    if is_other(tiff):
+        return read_other(tiff, metadata, name), False
+    content = tiff.content
+    if reason := unsupported(tiff):
+        raise ImageError(f"{name}: a TIFF file with {reason}")
+    with _opened(content) as image:
+        if _is_deep(image, name):
+            return Picture(*_decode_deep(image, content, name), metadata), not (
+                _is_laid_out_otherwise(image)
+            )
+        if has_coarse_colour(tiff):
+            return Picture(*by_opencv(image, content, np.uint8), metadata), True
+        image.load()
+        return from_pillow(image, metadata, name), True
+
+
+def _of_unknown_alpha(picture: Picture, tiff: Tiff, name: str, wanted: bool) -> Picture:
+    """A TIFF picture with alpha of which the file doesn't tell that it is, or without it."""
+    if not wanted:
+        _log.warning(_LEFT_OUT, name)
+        return replace(picture, alpha=None)
+    if picture.alpha is not None:
+        return picture
+    from agsr.image.formats.tiff_layouts import (
+        with_unknown_as_alpha,  # slow to load, and needed here only
+    )
+
+    with with_unknown_as_alpha(tiff.content) as image:
+        return from_pillow(image, picture.metadata, name)
+
+
+def _opened(content: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(content), formats=["TIFF"])
+    except UnidentifiedImageError:
+        from agsr.image.formats.tiff_layouts import (
+            open_for_tags,  # slow to load, and needed here only
+        )
+
+        return open_for_tags(content)
+
+
+def _is_deep(image: Image.Image, name: str) -> bool:
+    """Whether a TIFF file has 16 bits per channel, by its header."""
+    depths = set(_tags(image, _BITS_PER_SAMPLE, (1,)))
+    if not depths <= {1, 2, 4, 8} and depths not in ({12}, {16}):
+        raise ImageError(f"{name}: {sorted(depths)} bits per channel; expected 8 or 16")
+    return depths in ({12}, {16})
+
+
+def _decode_deep(image: Image.Image, content: bytes, name: str) -> tuple[Pixels, Pixels | None]:
+    if _tags(image, _PHOTOMETRIC)[0] > _RGB:
+        raise ImageError(f"{name}: 16 bits, but neither grey nor RGB; convert it to RGB")
+    if _is_laid_out_otherwise(image):
+        from agsr.image.formats.tiff_layouts import read_samples
+
+        planes = read_samples(content, image.tag_v2)  # type: ignore[attr-defined]
+        colours = 3 if _tags(image, _PHOTOMETRIC)[0] == _RGB else 1
+        alpha = planes[..., colours].copy() if planes.shape[2] > colours else None
+        pixels = planes[..., :3] if colours == 3 else planes[..., 0]
+        return _tiff_meaning(image, np.ascontiguousarray(pixels), alpha)
+    if set(_tags(image, _BITS_PER_SAMPLE)) == {12}:
+        return _tiff_meaning(image, stretched(_grey_of_12_bits(image, name), 12), None)
+    return _tiff_meaning(image, *by_opencv(image, content))
+
+
+def _grey_of_12_bits(image: Image.Image, name: str) -> NDArray[Any]:
+    if image.mode != "I;16":
+        raise ImageError(
+            f"{name}: 12 bits per channel, in colour or compressed; expected 8 or 16; convert it: "
+            "magick in.tif -depth 16 out.png"
+        )
+    turned: Any = np.asarray(image)
+    return np.asarray(turned)
+
+
+def _is_laid_out_otherwise(image: Image.Image) -> bool:
+    """Whether it is a 16-bit TIFF file that `agsr.image.formats.tiff_layouts` has to read."""
+    if image.format != "TIFF" or set(_tags(image, _BITS_PER_SAMPLE, (1,))) != {16}:
+        return False
+    apart, grey = _tags(image, _PLANES, 1) == (_APART,), _tags(image, _PHOTOMETRIC)[0] < _RGB
+    return _tags(image, _SAMPLES, 1)[0] > 1 and (apart or grey)
+
+
+def _tiff_meaning(
+    image: Image.Image, pixels: NDArray[np.uint16], alpha: NDArray[np.uint16] | None
+) -> tuple[Pixels, Pixels | None]:
+    """What the samples of a 16-bit TIFF file mean, by its tags."""
+    if _tags(image, _PHOTOMETRIC)[0] == _WHITE_IS_ZERO:
+        pixels = np.uint16(65535) - pixels
+    meaning = _tags(image, _EXTRA_SAMPLES, _UNASSOCIATED)[0]  # as in 8 bits, where none is told
+    if alpha is None or meaning != _ASSOCIATED:
+        return pixels, alpha
+    share = alpha if pixels.ndim == 2 else alpha[..., None]
+    colour = pixels.astype(np.uint64) * 65535 // np.maximum(share, 1)
+    return np.minimum(colour, 65535).astype(np.uint16), alpha
+
+
+def _tags(image: Image.Image, tag: int, default: Any = 0) -> tuple[int, ...]:
+    value = image.tag_v2.get(tag, default)  # type: ignore[attr-defined]  # TIFF files have it
+    return value if isinstance(value, tuple) else (value,)

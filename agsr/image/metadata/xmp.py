@@ -1,0 +1,252 @@
+"""XMP packets, edited byte by byte: what has become false is removed, sizes in pixels are changed.
+
+What nobody changes stays as it is, down to white space. `agsr.image.metadata` calls this when a
+file is read, for what the picture loses there, and when it is written, for its size.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+from xml.parsers import expat
+
+_GOOGLE: Final = "http://ns.google.com/photos/"
+_CAMERA: Final = _GOOGLE + "1.0/camera/"
+_PANORAMA: Final = _GOOGLE + "1.0/panorama/"
+_TIFF: Final = "http://ns.adobe.com/tiff/1.0/"
+_EXIF: Final = "http://ns.adobe.com/exif/1.0/"
+_DIMENSIONS: Final = "http://ns.adobe.com/xap/1.0/sType/Dimensions#"
+_REGIONS: Final = "http://www.metadataworkinggroup.com/schemas/regions/"
+
+_LOST: Final = {
+    "http://ns.adobe.com/hdr-gain-map/": "gain map",
+    "http://ns.apple.com/HDRGainMap/": "gain map",
+    _GOOGLE + "1.0/depthmap/": "depth map",
+    _GOOGLE + "dd/": "depth map",
+    _GOOGLE + "1.0/audio/": "sound",
+}
+"""By beginnings of namespaces: what lies beside the picture in a file, and is not in the result."""
+
+_OF_OTHER_PARTS: Final = (
+    *_LOST,
+    _GOOGLE + "1.0/container/",
+    _GOOGLE + "1.0/image/",
+    "http://ns.apple.com/pixeldatainfo/",
+)
+_FALSE: Final = {
+    "http://ns.adobe.com/xap/1.0/": ("Thumbnails",),
+    "http://ns.adobe.com/xmp/note/": ("HasExtendedXMP",),
+    _TIFF: (
+        *("BitsPerSample", "Compression", "PhotometricInterpretation", "SamplesPerPixel"),
+        *("PlanarConfiguration", "YCbCrSubSampling", "YCbCrPositioning"),
+    ),
+    _EXIF: ("CompressedBitsPerPixel", "ComponentsConfiguration", "SubjectArea", "SubjectLocation"),
+}
+"""By namespace, names that describe the old file; the new one says it otherwise."""
+
+_SIZES: Final = {
+    (_EXIF, "PixelYDimension"): 0,
+    (_EXIF, "PixelXDimension"): 1,
+    (_TIFF, "ImageLength"): 0,
+    (_TIFF, "ImageWidth"): 1,
+}
+"""Names that hold the height (0) or width (1) of the picture."""
+
+_LENGTHS: Final = {
+    **{(_PANORAMA, f"{part}HeightPixels"): 0 for part in ("FullPano", "CroppedAreaImage")},
+    **{(_PANORAMA, f"{part}WidthPixels"): 1 for part in ("FullPano", "CroppedAreaImage")},
+    **{(_PANORAMA, f"CroppedArea{side}Pixels"): n for n, side in enumerate(("Top", "Left"))},
+    (_DIMENSIONS, "h"): 0,
+    (_DIMENSIONS, "w"): 1,
+}
+"""Names that hold another length in pixels along y (0) or x (1)."""
+
+_ORIENTATION: Final = re.compile(rb"(tiff:Orientation(?:=[\"']|>)\s*)(\d+)")
+_START_TAG: Final = re.compile(rb"<[^\s/>]+(?:\s+[^\s=>]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/?>")
+_ATTRIBUTE: Final = re.compile(rb"\s+([^\s=>]+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")
+_END_TAG: Final = re.compile(rb"</[^>]*>")
+_MOST_BYTES: Final = 4 << 20
+"""Larger packets are not parsed."""
+
+_Decide = Callable[[str, str, str], str | None]
+"""Namespace, name and value → the new value, empty to remove it, None to leave it alone."""
+
+
+@dataclass
+class _Element:
+    """An element that is being read."""
+
+    start: int
+    tag_end: int
+    outer: dict[str, str]
+    """Namespaces outside, by the prefixes that the element declares."""
+    name: tuple[str, str]
+    texts: list[str] = field(default_factory=list)
+    simple: bool = True
+
+
+@dataclass
+class _Edits:
+    """Places in a packet, and what is put there."""
+
+    packet: bytes
+    decide: _Decide
+    found: list[tuple[int, int, bytes]] = field(default_factory=list)
+    open: list[_Element] = field(default_factory=list)
+    namespaces: dict[str, str] = field(default_factory=dict)
+    """By prefix, at the place that is being read."""
+
+    def applied(self) -> bytes:
+        """The packet with all of them; of nested ones, the outermost."""
+        parts, place = [], 0
+        for start, stop, new in sorted(self.found, key=lambda edit: (edit[0], -edit[1])):
+            if start >= place:
+                parts += [self.packet[place:start], new]
+                place = stop
+        return b"".join([*parts, self.packet[place:]])
+
+
+def orientation(xmp: bytes) -> int:
+    """Return the orientation that a packet names, 1 to 8; 1 if it names none."""
+    match = _ORIENTATION.search(xmp)
+    value = int(match[2][:2]) if match else 1
+    return value if 1 <= value <= 8 else 1
+
+
+def without_false(xmp: bytes, turned: bool) -> tuple[bytes | None, list[str]]:
+    """Remove from a packet what does not hold for a picture that is decoded, alone and upright.
+
+    Args:
+        xmp: UTF-8.
+        turned: The pixels have been turned, and places in the picture are wrong therefore.
+
+    Returns:
+        The packet, or None if it can't be parsed where it has to be or is larger than 4 MB; and
+        what the picture loses.
+    """
+    if len(xmp) > _MOST_BYTES:
+        return None, [f"XMP, which is larger than {_MOST_BYTES >> 20} MB"]
+    lost = list[str]()
+
+    def decide(namespace: str, name: str, value: str) -> str | None:
+        if label := next((_LOST[known] for known in _LOST if namespace.startswith(known)), None):
+            lost.append(label)
+        if namespace == _CAMERA and name.startswith(("MotionPhoto", "MicroVideo")):
+            lost.extend(["video"] * (name in ("MotionPhoto", "MicroVideo") and value != "0"))
+            return ""
+        if turned and namespace in (_PANORAMA, _REGIONS):
+            lost.append("XMP of places in the picture")
+            return ""
+        other = namespace.startswith(_OF_OTHER_PARTS)
+        return "" if other or name in _FALSE.get(namespace, ()) else None
+
+    xmp = _ORIENTATION.sub(rb"\g<1>1", xmp)
+    try:
+        return _edited(xmp, decide), sorted(set(lost))
+    except (expat.ExpatError, ValueError):
+        doubtful = [name.encode() for name in (*_OF_OTHER_PARTS, _CAMERA)]
+        if any(name in xmp for name in doubtful):
+            return None, ["XMP, which is damaged"]
+        return xmp, []
+
+
+def for_size(xmp: bytes, old: tuple[int, int] | None, new: tuple[int, int]) -> bytes:
+    """Change the sizes that a packet names.
+
+    Args:
+        xmp: UTF-8.
+        old: Height and width of the picture it was written for; None if not known.
+        new: Height and width of the picture it will be written for.
+    """
+
+    def decide(namespace: str, name: str, value: str) -> str | None:
+        key = (namespace, name)
+        if key in _SIZES:
+            return str(new[_SIZES[key]])
+        axis = _LENGTHS.get(key)
+        if axis is None or old is None or not value.strip().isdecimal() or len(value) > 12:
+            return None
+        return str(round(int(value) * new[axis] / old[axis]))
+
+    try:
+        return _edited(xmp, decide)
+    except (expat.ExpatError, ValueError):
+        return xmp
+
+
+def _edited(xmp: bytes, decide: _Decide) -> bytes:
+    if len(xmp) > _MOST_BYTES:
+        raise ValueError("a packet that is too large")
+    edits, parser = _Edits(xmp, decide), expat.ParserCreate("UTF-8")
+    parser.buffer_text = True
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        _start(edits, parser.CurrentByteIndex, name, attributes)
+
+    def end(_: str) -> None:
+        _end(edits, parser.CurrentByteIndex)
+
+    def text(value: str) -> None:
+        if edits.open:
+            edits.open[-1].texts.append(value)
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler = text
+    parser.StartDoctypeDeclHandler = _refuse
+    parser.Parse(xmp.rstrip(b"\0 \r\n\t"), True)
+    return edits.applied()
+
+
+def _refuse(*_: object) -> None:
+    raise ValueError("a DOCTYPE, which XMP has not")
+
+
+def _start(edits: _Edits, place: int, name: str, attributes: dict[str, str]) -> None:
+    match = _START_TAG.match(edits.packet, place)
+    if match is None:
+        raise ValueError("a tag that is not found again")
+    spaces = edits.namespaces
+    declared = {k[6:]: v for k, v in attributes.items() if k.startswith("xmlns:")}
+    outer = {prefix: spaces.get(prefix, "") for prefix in declared}
+    spaces.update(declared)
+    if edits.open:
+        edits.open[-1].simple = False
+    edits.open.append(_Element(place, match.end(), outer, _resolved(name, spaces)))
+    changed = dict[bytes, str]()
+    for attribute, value in attributes.items():
+        if not attribute.startswith("xmlns"):
+            new = edits.decide(*_resolved(attribute, spaces), value)
+            if new is not None:
+                changed[attribute.encode()] = new
+    if changed:
+        _edit_attributes(edits, match, changed)
+
+
+def _edit_attributes(edits: _Edits, tag: re.Match[bytes], changed: dict[bytes, str]) -> None:
+    """Edit attributes of a start tag by one pass over it, whatever their quoted values hold."""
+    for match in _ATTRIBUTE.finditer(edits.packet, tag.start(), tag.end()):
+        value = changed.get(match[1])
+        if value is not None:
+            new = b' %s="%s"' % (match[1], value.encode()) if value else b""
+            edits.found.append((match.start(), match.end(), new))
+
+
+def _end(edits: _Edits, place: int) -> None:
+    element = edits.open.pop()
+    edits.namespaces.update(element.outer)
+    closing = _END_TAG.match(edits.packet, place)
+    stop = closing.end() if closing and place >= element.tag_end else element.tag_end
+    new = edits.decide(*element.name, "".join(element.texts))
+    if new is None or (new and not element.simple):
+        return
+    if not new:
+        edits.found.append((element.start, stop, b""))
+    elif stop > element.tag_end:
+        edits.found.append((element.tag_end, place, new.encode()))
+
+
+def _resolved(name: str, spaces: dict[str, str]) -> tuple[str, str]:
+    prefix, _, local = name.rpartition(":")
+    return spaces.get(prefix, ""), local

@@ -1,0 +1,1 @@
+"""Operations on pixels beside the network: alpha, padding, normal maps, resampling."""

@@ -1,0 +1,79 @@
+"""Output size. The network upscales by four: once or twice, then `agsr.image.ops.resample` makes less of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+from agsr.contract import SCALE
+
+MAX_SCALE = SCALE**2
+"""Largest scale: the network runs twice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizing:
+    """The size of a result: a factor, or a box to fit inside."""
+
+    scale: float = SCALE
+    """Output pixels per input pixel along each axis, above 0, at most `MAX_SCALE`."""
+    box: tuple[int, int] | None = None
+    """Largest width and height, in place of ``scale``: the result is as large as fits, but at most
+    `MAX_SCALE` times the input."""
+    multiple: int = 1
+    """Both sides are multiples of it, rounded down: 2 for video."""
+
+    def __post_init__(self) -> None:
+        scale: object = self.scale
+        if isinstance(scale, bool) or not isinstance(scale, Real):
+            raise TypeError(f"scale is {scale!r}; expected a number above 0, at most {MAX_SCALE}")
+        if not 0 < self.scale <= MAX_SCALE:
+            raise ValueError(f"scale is {self.scale}; expected above 0, at most {MAX_SCALE}")
+        if self.box is not None:
+            _check_box(self.box)
+
+    def result(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the result of an input."""
+        exact = self._exact(height, width)
+        return self._multiple(exact[0]), self._multiple(exact[1])
+
+    def _multiple(self, side: int) -> int:
+        return max(self.multiple, side - side % self.multiple)
+
+    def _exact(self, height: int, width: int) -> tuple[int, int]:
+        if self.box is None:
+            return max(1, round(height * self.scale)), max(1, round(width * self.scale))
+        scale = min(MAX_SCALE, self.box[0] / width, self.box[1] / height)
+        fitted = (max(1, round(height * scale)), max(1, round(width * scale)))
+        return min(fitted[0], self.box[1]), min(fitted[1], self.box[0])
+
+    def reached(self, height: int, width: int) -> bool:
+        """Whether a result of that size fills the box; `MAX_SCALE` may be too little for it."""
+        return self.box is None or width >= self.box[0] or height >= self.box[1]
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of a result's name: the scale, or the box it fits inside, which it may not fill.
+
+        ``_x4``, ``_x1.5``, ``_fit3840x2160``, ``_max4000``.
+        """
+        if self.box is None:
+            return f"_x{self.scale:g}"
+        width, height = self.box
+        return f"_max{width}" if width == height else f"_fit{width}x{height}"
+
+
+def _check_box(box: object) -> None:
+    told = f"size is {box!r}; expected (width, height), each from 1"
+    if not isinstance(box, Sequence) or isinstance(box, str | bytes):
+        raise TypeError(told)
+    if not all(isinstance(side, Integral) and not isinstance(side, bool) for side in box):
+        raise TypeError(f"{told}, as whole numbers")
+    if len(box) != 2 or min(box) < 1:
+        raise ValueError(told)
+
+
+def halfway(height: int, width: int) -> tuple[int, int]:
+    """Size of the picture between two passes: the smallest from which the result is made."""
+    return -(-height // SCALE), -(-width // SCALE)

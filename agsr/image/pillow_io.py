@@ -1,0 +1,186 @@
+"""`Picture` ↔ Pillow images: grey as grey, alpha apart, palettes and CMYK as colours, upright."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms
+
+from agsr.errors import ImageError
+from agsr.image.metadata import Metadata, described, usable_profile
+from agsr.image.metadata.collect import facts_of
+from agsr.image.metadata.found import COMMENT
+from agsr.image.picture import Picture, samples_of
+
+_UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF orientation: how stored pixels become those that are shown."""
+
+_OTHERWISE: Final = {
+    "F": "np.asarray(image) / white makes an array in [0, 1]",
+    "I": "if white is 65535: image.convert('I;16')",
+    "HSV": "image.convert('RGB')",
+}
+"""Modes that are not read, and what to do about it."""
+
+_KEYWORDS: Final = {COMMENT: "comment"}
+_RESERVED: Final = frozenset(
+    {"icc_profile", "exif", "parsed_exif", "xmp", "photoshop", "dpi", "aspect", "resolution"}
+    | {"gamma", "chromaticity", "srgb", "transparency", "background", "interlace", "compression"}
+    | {"jfif", "jfif_version", "jfif_unit", "jfif_density", "adobe", "adobe_transform", "mp"}
+    | {"progression", "progressive", "mpoffset", "default_image", "duration", "loop", "bbox"}
+    | {"disposal", "blend", "timestamp", "version", "extension", "lossless", "quality"}
+)
+"""Names in Pillow's ``info`` that have another meaning than a text of a PNG file."""
+
+_log = logging.getLogger(__name__)
+
+
+def from_pillow(image: Image.Image, metadata: Metadata, name: str) -> Picture:
+    """Pixels and alpha of a loaded Pillow image of at most 8 bits per channel.
+
+    Raises:
+        ImageError: Its mode is none of those.
+    """
+    if image.mode in ("CMYK", "LAB"):
+        return Picture(
+            np.asarray(_converted(image, metadata.icc)), None, replace(metadata, icc=None)
+        )
+    grey = image.mode in ("1", "L", "LA", "La")
+    if image.mode not in ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr") and not grey:
+        raise ImageError(f"{name}: {image.mode} pixels; expected 8 bits per channel")
+    if not image.has_transparency_data:
+        return Picture(np.array(image.convert("L" if grey else "RGB")), None, metadata)
+    planes = np.asarray(_with_alpha(image, grey))
+    colour = planes[..., 0] if grey else planes[..., :3]
+    return Picture(np.ascontiguousarray(colour), planes[..., -1].copy(), metadata)
+
+
+def to_pillow(picture: Picture) -> Image.Image:
+    """An image of mode L, LA, RGB, RGBA or I;16; 16 bits of other kinds Pillow doesn't have."""
+    pixels = samples_of(picture)
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def upscaled_pillow(image: Image.Image, upscale: Callable[[Picture], Picture]) -> Image.Image:
+    """What ``upscale`` makes of an image, upright, with what the image says of itself.
+
+    Raises:
+        ImageError: The image's mode has more than 8 bits per channel, and is not I;16.
+    """
+    if 0 in image.size:
+        raise ImageError(f"image is {image.width}x{image.height}; expected a pixel at least")
+    if image.format != "TIFF":
+        image.load()  # of PNG files, metadata may come last
+    metadata, orientation = described(facts_of(_card(image)), image.size, "image")
+    if image.format == "TIFF":
+        image.load()  # which turns these
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if isinstance(image.info.get("transparency"), str):  # a text of a PNG file, no colour
+        image = image.copy()
+        del image.info["transparency"]
+    if orientation != 1:
+        image = image.transpose(_UPRIGHT[orientation])
+    picture = upscale(_from_image(image, metadata))
+    result, found = to_pillow(picture), picture.metadata
+    channels = 3 if picture.pixels.ndim == 3 else 1
+    described_size = found.for_size(*picture.pixels.shape[:2])
+    result.info = _info(replace(described_size, icc=usable_profile(found.icc, channels, "image")))
+    return result
+
+
+def _info(metadata: Metadata) -> dict[str | tuple[int, int], Any]:
+    """What Pillow keeps with an image, in its words."""
+    colour = metadata.colour
+    found = {
+        "icc_profile": metadata.icc,
+        "exif": metadata.exif,
+        "xmp": metadata.xmp,
+        "dpi": metadata.dpi,
+        "aspect": metadata.aspect,
+        "gamma": colour.gamma if colour else None,
+        "chromaticity": colour.chromaticities if colour else None,
+        "srgb": colour.intent if colour else None,
+        "photoshop": {1028: metadata.iptc} if metadata.iptc else None,
+        **_texts(metadata),
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _texts(metadata: Metadata) -> dict[str, str]:
+    """Texts by keyword, but for those that Pillow would take for something else."""
+    texts = dict[str, str]()
+    for text in metadata.text:
+        if text.keyword in _RESERVED:
+            _log.warning("image: its text '%s' has a reserved name and is ignored", text.keyword)
+        else:
+            texts[_KEYWORDS.get(text.keyword, text.keyword)] = text.text
+    return texts
+
+
+def _from_image(image: Image.Image, metadata: Metadata) -> Picture:
+    if image.mode.startswith("I;16"):
+        return Picture(np.asarray(image).astype(np.uint16), None, metadata)
+    if image.mode in _OTHERWISE:
+        raise ImageError(
+            f"image: {image.mode} pixels; expected 8 bits per channel or I;16; "
+            f"{_OTHERWISE[image.mode]}"
+        )
+    return from_pillow(image, metadata, "image")
+
+
+def _card(image: Image.Image) -> Image.Image:
+    """A small image that says of itself what another does, since reading EXIF changes it."""
+    card = Image.new("L", (1, 1))
+    card.format, card.info = image.format, dict(image.info)
+    if (texts := getattr(image, "text", None)) is not None:
+        card.text = texts  # type: ignore[attr-defined]  # as PNG files have it
+    try:
+        card.info["exif"] = _exif_bytes(image)
+    except Exception:  # damaged, so the program can't have changed it
+        _log.debug("EXIF can't be read", exc_info=True)
+    return card
+
+
+def _exif_bytes(image: Image.Image) -> bytes | None:
+    """The block as the file has it, unless a program has changed it; Pillow's own loses letters."""
+    exif, stored = image.getexif(), image.info.get("exif")
+    written = exif.tobytes() if exif else None
+    if not isinstance(stored, bytes):
+        return written
+    before = Image.Exif()
+    before.load(stored)
+    return stored if before.tobytes() == written else written
+
+
+def _with_alpha(image: Image.Image, grey: bool) -> Image.Image:
+    if grey:  # of 1, Pillow makes no LA; of La, only RGBA's pendant
+        return image.convert("L" if image.mode == "1" else image.mode).convert("LA")
+    return image.convert("RGBA")
+
+
+def _converted(image: Image.Image, icc: bytes | None) -> Image.Image:
+    """CMYK or LAB as sRGB, by its profile where it has a usable one."""
+    try:
+        if image.mode == "LAB":
+            source: Any = ImageCms.createProfile("LAB")
+        else:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(icc or b""))
+        srgb = ImageCms.createProfile("sRGB")
+        done = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
+    except (OSError, ImageCms.PyCMSError):
+        return image.convert("RGB")
+    assert done is not None  # it is None only where the work is done in place
+    return done
