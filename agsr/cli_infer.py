@@ -22,8 +22,8 @@ from agsr.cli_video import SECTION as VIDEO_SECTION
 from agsr.cli_video import video_options
 from agsr.errors import ImageError, VideoError, printable
 from agsr.image.ops.output_size import MAX_SCALE, Sizing
-from agsr.media import WRITABLE
 from agsr.options import AliasChoice, FilePath, Sectioned, running_options
+from agsr.video.formats import WRITABLE
 
 if TYPE_CHECKING:
     from agsr.engines.jobs import Job

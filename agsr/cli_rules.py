@@ -42,7 +42,7 @@ def is_folder(output: str) -> bool:
 def _is_file(options: Mapping[str, Any]) -> bool:
     """Whether -o names the result itself."""
     from agsr.image.encode import FORMATS
-    from agsr.media import WRITABLE
+    from agsr.video.formats import WRITABLE
 
     output = options["output"]
     if is_folder(output) or Path(output).is_dir():
@@ -53,7 +53,7 @@ def _is_file(options: Mapping[str, Any]) -> bool:
 def _is_of_other_format(options: Mapping[str, Any]) -> bool:
     """Whether -o names the result itself, by the ending of another format than --ext."""
     from agsr.image.encode import FORMATS
-    from agsr.media import WRITABLE
+    from agsr.video.formats import WRITABLE
 
     if not _is_file(options) or options["output"] == "-":
         return False
@@ -127,7 +127,7 @@ def check_kinds(context: click.Context, jobs: Sequence[Job]) -> None:
     """
     from agsr.engines.jobs import STREAM
     from agsr.image.encode import FORMATS
-    from agsr.media import WRITABLE
+    from agsr.video.formats import WRITABLE
 
     forms = [FORMATS[job.extension.lower()] for job in jobs if job.extension.lower() in FORMATS]
     lossy = next((form.name for form in forms if form.lossy), None)

@@ -11,8 +11,8 @@ import click
 
 from agsr.catalog import WEIGHTS_FOR_FAULTS
 from agsr.errors import VideoError, printable
-from agsr.media import CODECS
 from agsr.options import AliasChoice, echo_error, echo_path
+from agsr.video.formats import CODECS
 
 if TYPE_CHECKING:
     from agsr.console_infer import Tally

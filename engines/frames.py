@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from agsr.engines.upscaler import Upscaler
 from agsr.image.ops.output_size import Sizing
 from agsr.image.picture import Picture
-from agsr.video_colour import ToRgb
-from agsr.video_source import VideoSource
+from agsr.video.colour import ToRgb
+from agsr.video.reader import VideoSource
 
 
 @dataclass(frozen=True)

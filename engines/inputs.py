@@ -24,8 +24,8 @@ from agsr.image.encode import FORMATS as WRITTEN_FORMATS
 from agsr.image.formats.heif import ENDINGS as HEIF_ENDINGS
 from agsr.image.ops.output_size import MAX_SCALE
 from agsr.image.unsupported import ENDINGS
-from agsr.media import READABLE as MEDIA
-from agsr.media import SEGMENTS_ENDING, WRITABLE, is_video
+from agsr.video.formats import READABLE as MEDIA
+from agsr.video.formats import SEGMENTS_ENDING, WRITABLE, is_video
 
 _NAMED_BY_SIZE = re.compile(r"(.+)_(?:x(\d+(?:\.\d+)?)|(?:fit)?\d+x\d+|max\d+)")
 """Stem of a result that `agsr.image.ops.output_size.Sizing.suffix` has named; earlier versions had no ``fit``."""

@@ -17,7 +17,7 @@ from agsr.engines.inputs import Input, RealPaths, find, without_results
 from agsr.errors import ImageError, VideoError
 from agsr.image.decode import READABLE
 from agsr.image.encode import FORMATS, check_format
-from agsr.media import IN_FOLDERS, RAW, WRITABLE, is_video, result_ending
+from agsr.video.formats import IN_FOLDERS, RAW, WRITABLE, is_video, result_ending
 
 DEFAULT_SUFFIX = f"_x{SCALE}"
 """Put behind the input's name where no output file is named."""

@@ -21,12 +21,12 @@ from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, check_upscaler, shares
 from agsr.errors import VideoError
 from agsr.image.picture import Picture
-from agsr.media import Y4M_MAGIC
-from agsr.video_colour import FromRgb
-from agsr.video_facts import VideoFacts
-from agsr.video_source import Bytes, open_video
-from agsr.video_survey import Survey, survey
-from agsr.video_traces import is_strongly_compressed
+from agsr.video.colour import FromRgb
+from agsr.video.compression import is_strongly_compressed
+from agsr.video.formats import Y4M_MAGIC
+from agsr.video.packet_survey import Survey, survey
+from agsr.video.properties import VideoFacts
+from agsr.video.reader import Bytes, open_video
 
 if TYPE_CHECKING:
     from av import VideoFrame

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from agsr.engines.segments import LENGTH, Segments
 from agsr.engines.spool import Spool
-from agsr.video_colour import FromRgb
-from agsr.video_encode import Encoding
-from agsr.video_join import segment_format
-from agsr.video_source import av
+from agsr.video.colour import FromRgb
+from agsr.video.encoder import Encoding
+from agsr.video.mux import segment_format
+from agsr.video.reader import av
 
 
 @dataclass(frozen=True)

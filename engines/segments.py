@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from agsr.engines.spool import NAME, count_frames, read_frames_of, remove_frames
 from agsr.errors import VideoError
-from agsr.media import SEGMENTS_ENDING
 from agsr.system.atomic_file import complete_file
 from agsr.system.optional_import import require
-from agsr.video_join import SEGMENT_FORMATS
+from agsr.video.formats import SEGMENTS_ENDING
+from agsr.video.mux import SEGMENT_FORMATS
 
 if TYPE_CHECKING:
     from av import VideoFrame

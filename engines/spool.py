@@ -19,8 +19,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from agsr.video_encode import Encoding
-from agsr.video_source import av
+from agsr.video.encoder import Encoding
+from agsr.video.reader import av
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from agsr.errors import VideoError
-from agsr.media import Y4M_MAGIC
+from agsr.video.formats import Y4M_MAGIC
 
 _LONGEST_HEADER = 1024
 

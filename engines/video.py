@@ -2,7 +2,7 @@
 
 Frames are decoded ahead and encoded behind in threads of their own, a few at a time. What is
 encoded is kept in segments (`agsr.engines.segment_writer`), so that a run that was broken off goes
-on; at the end they are joined with everything else that is in the source (`agsr.video_join`).
+on; at the end they are joined with everything else that is in the source (`agsr.video.mux`).
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from agsr.engines.upscaler import Upscaler
 from agsr.errors import ImageError, VideoError, first_line
 from agsr.image.decode import MAX_PIXELS
 from agsr.image.ops.output_size import Sizing
-from agsr.media import WRITABLE
 from agsr.system.atomic_file import complete_file
-from agsr.video_copy import Plan
-from agsr.video_encode import Encoding, choose, opened
-from agsr.video_facts import VideoFacts
-from agsr.video_join import SegmentError, Timing, join, other_videos, segment_format
-from agsr.video_source import Bytes, VideoSource, av, open_video
-from agsr.video_survey import Survey, survey
-from agsr.video_traces import is_strongly_compressed
-from agsr.video_trial import tried
+from agsr.video.compression import is_strongly_compressed
+from agsr.video.encoder import Encoding, choose, opened
+from agsr.video.formats import WRITABLE
+from agsr.video.mux import SegmentError, Timing, join, other_videos, segment_format
+from agsr.video.packet_survey import Survey, survey
+from agsr.video.properties import VideoFacts
+from agsr.video.reader import Bytes, VideoSource, av, open_video
+from agsr.video.stream_copy import Plan
+from agsr.video.trial import tried
 
 _AHEAD = 2
 """Frames that are decoded, and that are encoded, while the network runs."""
@@ -58,7 +58,7 @@ class VideoOptions:
     sizing: Sizing = field(default_factory=Sizing)
     """Size of the result; sides are made even."""
     codec: str | None = None
-    """One of `agsr.media.CODECS`; None for what suits the container and the depth."""
+    """One of `agsr.video.formats.CODECS`; None for what suits the container and the depth."""
     crf: int | None = None
     """The encoder's quality, smaller is better; None for visually lossless."""
     preset: str | None = None

@@ -60,13 +60,13 @@ from agsr.image.metadata.exif_changes import (
 from agsr.image.metadata.found import Found, Text
 from agsr.image.metadata.iptc import iptc_of, resource, resources
 from agsr.image.metadata.xmp import for_size, orientation, without_false
-from agsr.video_colour import ToRgb
-from agsr.video_copy import Plan
-from agsr.video_encode import choose
-from agsr.video_source import open_video
-from agsr.video_survey import survey
-from agsr.video_traces import is_strongly_compressed
-from agsr.video_trial import tried
+from agsr.video.colour import ToRgb
+from agsr.video.compression import is_strongly_compressed
+from agsr.video.encoder import choose
+from agsr.video.packet_survey import survey
+from agsr.video.reader import open_video
+from agsr.video.stream_copy import Plan
+from agsr.video.trial import tried
 
 STILLS = ROOT / "tests/stills"
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from agsr.cli import main
 from agsr.image.encode import FORMATS
-from agsr.media import WRITABLE
+from agsr.video.formats import WRITABLE
 
 
 @pytest.fixture

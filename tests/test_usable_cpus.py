@@ -119,8 +119,8 @@ def test_encoders_are_limited(encoder: str, monkeypatch: pytest.MonkeyPatch) -> 
     import io
     from fractions import Fraction
 
-    from agsr import video_encode
-    from agsr.video_source import av
+    from agsr.video import encoder as video_encode
+    from agsr.video.reader import av
 
     monkeypatch.setattr(video_encode, "is_limited", lambda: True)
     monkeypatch.setattr(video_encode, "thread_count", lambda _: 3)

@@ -14,7 +14,7 @@ from conftest import Repeat
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, upscale_video
 from agsr.image.ops.output_size import Sizing
-from agsr.video_facts import upright
+from agsr.video.properties import upright
 
 
 @pytest.mark.parametrize(

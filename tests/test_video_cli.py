@@ -20,7 +20,7 @@ from agsr.engines.raw_stream import stream_video
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, upscale_video
 from agsr.errors import VideoError
-from agsr.video_traces import STRONG
+from agsr.video.compression import STRONG
 
 
 def test_folders_of_both_are_upscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,8 @@ from agsr.engines.spool import Spool, count_frames
 from agsr.engines.threads import Behind
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import VideoOptions, upscale_video
-from agsr.video_encode import choose
-from agsr.video_source import open_video
+from agsr.video.encoder import choose
+from agsr.video.reader import open_video
 
 LOSSLESS = VideoOptions(codec="ffv1")
 FRAMES = 60

@@ -14,7 +14,7 @@ from clips import Clip, make, times, upscale
 from agsr.engines.jobs import plan
 from agsr.errors import VideoError
 from agsr.image.unsupported import what_it_is
-from agsr.media import IN_FOLDERS, READABLE, UNREAD
+from agsr.video.formats import IN_FOLDERS, READABLE, UNREAD
 
 FORMS = {
     ".ts": ("mpegts", "libx264", "aac"),

@@ -25,9 +25,9 @@ from agsr.engines.spool import Spool, count_frames
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import VideoOptions, upscale_video
 from agsr.errors import BackendError, VideoError
-from agsr.video_colour import ToRgb
-from agsr.video_encode import choose
-from agsr.video_source import open_video
+from agsr.video.colour import ToRgb
+from agsr.video.encoder import choose
+from agsr.video.reader import open_video
 
 # A process that upscales by repeating pixels, in as many seconds as frames are to be seen.
 PROCESS = """

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agsr.errors import VideoError, first_line
-from agsr.media import Y4M_MAGIC
 from agsr.system.cpu import is_limited, thread_count
 from agsr.system.optional_import import require
-from agsr.video_facts import VideoFacts, Watch, facts_of
+from agsr.video.formats import Y4M_MAGIC
+from agsr.video.properties import VideoFacts, Watch, facts_of
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame

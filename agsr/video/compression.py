@@ -1,12 +1,12 @@
 """Whether a video is compressed so strongly that the traces show once they are enlarged.
 
-The sizes of its packets (`agsr.video_survey`) and its facts → bits per pixel and frame.
+The sizes of its packets (`agsr.video.packet_survey`) and its facts → bits per pixel and frame.
 """
 
 from __future__ import annotations
 
-from agsr.video_facts import VideoFacts
-from agsr.video_survey import Survey
+from agsr.video.packet_survey import Survey
+from agsr.video.properties import VideoFacts
 
 STRONG = {
     "mpeg1video": 0.25,

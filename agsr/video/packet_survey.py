@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agsr.errors import VideoError
-from agsr.video_end import lacks_its_end
-from agsr.video_source import av, open_container, picture_stream, reason_of
+from agsr.video.reader import av, open_container, picture_stream, reason_of
+from agsr.video.truncation import lacks_its_end
 
 if TYPE_CHECKING:
     from av import Packet

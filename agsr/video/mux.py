@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agsr.errors import VideoError
-from agsr.video_copy import Plan, configure
-from agsr.video_encode import Encoding
-from agsr.video_source import av, is_cover, open_container, picture_stream, start_of
+from agsr.video.encoder import Encoding
+from agsr.video.reader import av, is_cover, open_container, picture_stream, start_of
+from agsr.video.stream_copy import Plan, configure
 
 if TYPE_CHECKING:
     from av import Packet

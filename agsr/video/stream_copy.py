@@ -1,7 +1,7 @@
 """What a result contains besides the upscaled picture: a `Plan`, and outputs configured by it.
 
 Streams, covers, chapters and metadata of the source → an opened output. The trial before the work
-(`agsr.video_trial`) and the complete file (`agsr.video_join`) are configured by the same function.
+(`agsr.video.trial`) and the complete file (`agsr.video.mux`) are configured by the same function.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agsr.video_encode import Encoding
-from agsr.video_source import is_cover, picture_stream
+from agsr.video.encoder import Encoding
+from agsr.video.reader import is_cover, picture_stream
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agsr.video_facts import HdrLight
+from agsr.video.properties import HdrLight
 
 
 def light_options(options: dict[str, str], name: str, hdr: HdrLight) -> list[str]:
@@ -10,7 +10,7 @@ def light_options(options: dict[str, str], name: str, hdr: HdrLight) -> list[str
 
     Args:
         options: Of the encoder; changed.
-        name: One of `agsr.media.CODECS`.
+        name: One of `agsr.video.formats.CODECS`.
         hdr: Of the source.
 
     Returns:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agsr.video_facts import MATRICES, VideoFacts, has_alpha, upright
+from agsr.video.properties import MATRICES, VideoFacts, has_alpha, upright
 
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.filter import Graph
 
-    from agsr.video_encode import Encoding
+    from agsr.video.encoder import Encoding
 
 _FLAGS = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
-from agsr.media import Y4M_MAGIC
+from agsr.video.formats import Y4M_MAGIC
 
 MOST_BOXES = 1 << 17
 """Top-level boxes that are visited, each by a seek: a recording of 18 hours in fragments of one

@@ -1,6 +1,6 @@
 """A trial before the work: a file in memory with the header and one packet of every stream.
 
-The source's streams, as `agsr.video_survey` saw them → a `Plan` that the container accepts,
+The source's streams, as `agsr.video.packet_survey` saw them → a `Plan` that the container accepts,
 and everything that reading the trial shows to be lost. What a muxer drops without a word is found
 because the trial is compared with the source, not because it is known here.
 """
@@ -17,8 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agsr.errors import first_line
-from agsr.video_colour import FromRgb
-from agsr.video_copy import (
+from agsr.video.colour import FromRgb
+from agsr.video.encoder import Encoding
+from agsr.video.packet_survey import First
+from agsr.video.properties import side_data
+from agsr.video.reader import av, is_cover, open_container, picture_stream
+from agsr.video.stream_copy import (
     Plan,
     configure,
     cover_file,
@@ -27,10 +31,6 @@ from agsr.video_copy import (
     is_rewritten,
     is_statistic,
 )
-from agsr.video_encode import Encoding
-from agsr.video_facts import side_data
-from agsr.video_source import av, is_cover, open_container, picture_stream
-from agsr.video_survey import First
 
 if TYPE_CHECKING:
     from av import VideoFrame

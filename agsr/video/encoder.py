@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from agsr.errors import VideoError, first_line
 from agsr.system.cpu import is_limited, thread_count
-from agsr.video_facts import VideoFacts, has_alpha
-from agsr.video_light import light_options
-from agsr.video_source import av
+from agsr.video.hdr_metadata import light_options
+from agsr.video.properties import VideoFacts, has_alpha
+from agsr.video.reader import av
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -55,7 +55,7 @@ ENCODERS: Mapping[str, Codec] = {
     "prores": Codec(encoder="prores_ks", options={"vendor": "apl0"}),
     "ffv1": Codec(encoder="ffv1", options={"level": "3", "slicecrc": "1"}),
 }
-"""By the names of `agsr.media.CODECS`."""
+"""By the names of `agsr.video.formats.CODECS`."""
 
 _THREADS = {"libx265": ("x265-params", "pools"), "libsvtav1": ("svtav1-params", "lp")}
 """Option that limits the threads of encoders to which FFmpeg does not pass its own."""
