@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from agsr._version import __version__
-from agsr.catalog import ONNX_SUFFIX
 from agsr.cli_bench import bench
 from agsr.cli_build import build, cache
 from agsr.cli_infer import infer
@@ -28,6 +27,7 @@ from agsr.options import (
     running_options,
     weights_option,
 )
+from agsr.pretrained import ONNX_SUFFIX
 from agsr.system.signals import interruptible
 
 if TYPE_CHECKING:
@@ -109,12 +109,12 @@ def export(
     for module in ("torch", "onnx", "onnxscript", "safetensors"):
         require(module, extra="train", purpose="Exporting")
     require("onnxruntime", extra="cpu", purpose="Verifying an export")
-    from agsr.catalog import find_checkpoint, onnx_name
-    from agsr.checkpoint import blend as interpolate
-    from agsr.checkpoint import load_checkpoint
     from agsr.console import show_export
     from agsr.export import export_onnx
     from agsr.export.triton import check_repository, write_repository
+    from agsr.model.checkpoint import blend as interpolate
+    from agsr.model.checkpoint import load_checkpoint
+    from agsr.pretrained import find_checkpoint, onnx_name
 
     source = find_checkpoint(weights)
     checkpoint, name = load_checkpoint(source), source.stem
@@ -176,8 +176,8 @@ def evaluate(
     depend on the machine.
     """
     from agsr.bench.quality import lpips_alex
-    from agsr.catalog import is_path
     from agsr.console import open_sets
+    from agsr.pretrained import is_path
 
     if running["backend"] == "auto" and not is_path(running["weights"]):
         running["precision"] = running["precision"] or "fp32"

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.catalog import DEFAULT_WEIGHTS, is_path
 from agsr.cli_rules import BENCH, check_options
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS
 from agsr.errors import ModelError, printable
 from agsr.options import CommaList, Commands, FilePath, SizeList
+from agsr.pretrained import DEFAULT_WEIGHTS, is_path
 from agsr.system.signals import interruptible
 
 if TYPE_CHECKING:

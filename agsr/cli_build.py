@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from agsr.catalog import ENGINE_SUFFIX
 from agsr.options import FilePath, check_ending
+from agsr.pretrained import ENGINE_SUFFIX
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4

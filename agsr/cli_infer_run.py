@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.catalog import WEIGHTS_FOR_FAULTS, shipped_names
 from agsr.cli_video import run_videos
 from agsr.errors import printable
 from agsr.image.ops.output_size import MAX_SCALE, Sizing
 from agsr.options import echo_error, echo_path, open_upscaler
+from agsr.pretrained import WEIGHTS_FOR_FAULTS, shipped_names
 
 if TYPE_CHECKING:
     from agsr.console_infer import Tally

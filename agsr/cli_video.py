@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.catalog import WEIGHTS_FOR_FAULTS
 from agsr.errors import VideoError, printable
 from agsr.options import AliasChoice, echo_error, echo_path
+from agsr.pretrained import WEIGHTS_FOR_FAULTS
 from agsr.video.formats import CODECS
 
 if TYPE_CHECKING:

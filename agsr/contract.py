@@ -53,9 +53,9 @@ class ModelMetadata:
     receptive_radius: int
     """LR pixels to each side that an output pixel depends on: the halo of exact tiling."""
     config: str
-    """Shape of the network as JSON, like `agsr.generator.GeneratorConfig`."""
+    """Shape of the network as JSON, like `agsr.model.generator.GeneratorConfig`."""
     weights_hash: str
-    """`agsr.checkpoint.Checkpoint.weights_hash` of the weights inside."""
+    """`agsr.model.checkpoint.Checkpoint.weights_hash` of the weights inside."""
     version: str
     """Version of this package that wrote the file."""
     scale: int = SCALE

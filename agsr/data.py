@@ -1,6 +1,6 @@
 """Training data: images from tar shards or folders, each decoded once and shrunk once.
 
-The LR images are made by the field's bicubic (`agsr.resize`); `agsr.patches` cuts batches.
+The LR images are made by the field's bicubic (`agsr.bicubic`); `agsr.patches` cuts batches.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from agsr.bicubic import crop_to_multiple, downscale
 from agsr.contract import SCALE
 from agsr.degradation import degrade
 from agsr.errors import DatasetError
-from agsr.resize import crop_to_multiple, downscale
 from agsr.system.cpu import thread_count
 
 IMAGE_SUFFIXES = frozenset(

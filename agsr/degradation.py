@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from agsr.bicubic import downscale, small_size
 from agsr.contract import SCALE
-from agsr.resize import downscale, small_size
 
 Degradation = Literal["bicubic", "photo"]
 """How LR images are made of HR images: by the field's bicubic alone, or by `degrade`."""

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from agsr.errors import TrainingError, first_line
-from agsr.network import Network
+from agsr.model.base import Network
 
 Way = Literal["eager", "compiled", "graph", "compiled-graph"]
 """Kernels of torch's operators, or fused ones of regions of the network; launched one by one, or

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from agsr.distributed import World
 from agsr.errors import CheckpointError
-from agsr.network import Network, place
+from agsr.model.base import Network, place
 from agsr.optimizer import Optimizer
 from agsr.state_tensors import fill
 

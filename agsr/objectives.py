@@ -21,7 +21,7 @@ from agsr.discriminator import Discriminator, SrganDiscriminator
 from agsr.distributed import World
 from agsr.errors import TrainingError
 from agsr.learner import Learner, autocast, frozen
-from agsr.network import place
+from agsr.model.base import place
 from agsr.perceptual import Lpips
 from agsr.schedule import Schedule
 from agsr.state_tensors import fill

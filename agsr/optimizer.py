@@ -28,9 +28,9 @@ class Optimizer:
     """Steps a module's parameters.
 
     Args:
-        parameters: By name; convolution weights lie channels last in memory (`agsr.network.place`).
-        muon: Whether Muon takes the hidden convolutions; otherwise Adam takes everything.
-        betas: Adam's decay rates.
+        parameters: By name; convolution weights lie channels last in memory
+        (`agsr.model.base.place`). muon: Whether Muon takes the hidden convolutions; otherwise Adam
+        takes everything. betas: Adam's decay rates.
 
     Raises:
         ValueError: A weight lies otherwise.

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS
 from agsr.errors import AgsrError, RequestError, printable
+from agsr.pretrained import DEFAULT_WEIGHTS
 from agsr.system.process_settings import own_process
 from agsr.system.signals import INTERRUPTED, TERMINATED, Terminated, terminable
 from agsr.tiling import DEFAULT_HALO

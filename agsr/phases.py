@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agsr.checkpoint import Checkpoint
 from agsr.contract import CHANNELS, SCALE
 from agsr.errors import CheckpointError
-from agsr.generator import Generator
 from agsr.losses import PHASE_AREA, phase_shifts
+from agsr.model.checkpoint import Checkpoint
+from agsr.model.generator import Generator
 
 STEP_WEIGHTS = {1: 1.0, 2: 1.0, 4: 2.0}
 """Share of each step count's features in the fit; all step counts share the convolution."""

@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from agsr.checkpoint import read_tensors, write_tensors
 from agsr.errors import CheckpointError
+from agsr.model.checkpoint import read_tensors, write_tensors
 from agsr.schedule import Schedule
 from agsr.train_config import TrainConfig
 

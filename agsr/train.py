@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from agsr.catalog import find_checkpoint
-from agsr.checkpoint import Checkpoint, load_checkpoint
 from agsr.contract import SCALE
 from agsr.data import Pair, degrade_pairs, load_pairs
 from agsr.distributed import World
 from agsr.errors import CheckpointError, ConfigurationError, TrainingError
 from agsr.kernels import Kernels
-from agsr.networks import DEFAULT_NETWORK, NETWORKS
+from agsr.model.checkpoint import Checkpoint, load_checkpoint
+from agsr.model.registry import DEFAULT_NETWORK, NETWORKS
 from agsr.patches import smallest_side
 from agsr.perceptual import Lpips
+from agsr.pretrained import find_checkpoint
 from agsr.run_state import BEST_FILE, LAST_FILE, STATE_FILE, read_state
 from agsr.schedule import Schedule
 from agsr.speed import has_fast_bf16

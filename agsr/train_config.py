@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from agsr.degradation import Degradation
-from agsr.network import NetworkConfig
-from agsr.networks import DEFAULT_NETWORK, make_config
+from agsr.model.base import NetworkConfig
+from agsr.model.registry import DEFAULT_NETWORK, make_config
 from agsr.schedule import Schedule
 
 Stage = Literal["psnr", "gan"]
@@ -28,7 +28,7 @@ class TrainConfig:
     """What a run does. Stored in its state file and in the weights it makes."""
 
     model: str = DEFAULT_NETWORK
-    """Name of the network, a key of `agsr.networks.NETWORKS`."""
+    """Name of the network, a key of `agsr.model.registry.NETWORKS`."""
     network: NetworkConfig = field(default_factory=lambda: make_config(DEFAULT_NETWORK))
     """Shape of the network."""
     stage: Stage = "psnr"

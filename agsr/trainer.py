@@ -1,7 +1,7 @@
 """The training loop, for every network and stage, on one device or many.
 
 Data flow: `agsr.iteration`, at the pace of `agsr.pace` → averaged weights → `agsr.validation` →
-`agsr.checkpoint`. A run lives in a folder: ``state.safetensors`` (everything to
+`agsr.model.checkpoint`. A run lives in a folder: ``state.safetensors`` (everything to
 go on exactly), ``last.safetensors`` and ``best.safetensors`` (averaged weights, ready to export).
 `agsr.train` starts it; `agsr.console` draws the progress that `Trainer.run` yields.
 """
@@ -18,15 +18,15 @@ from typing import Any
 
 import torch
 
-from agsr.checkpoint import Checkpoint, save_checkpoint, to_float32
 from agsr.data import Pair, fingerprint
 from agsr.distributed import World
 from agsr.errors import CheckpointError, TrainingError
 from agsr.iteration import Iteration
 from agsr.kernels import Kernels, Launcher
 from agsr.learner import AfterSteps, Learner, autocast
-from agsr.network import Network, place
-from agsr.networks import build
+from agsr.model.base import Network, place
+from agsr.model.checkpoint import Checkpoint, save_checkpoint, to_float32
+from agsr.model.registry import build
 from agsr.objectives import make_objective
 from agsr.pace import Pace
 from agsr.patches import make_bank

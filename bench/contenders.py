@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch
-from agsr.catalog import CHECKPOINT_SUFFIX, is_path, shipped_names, unknown_weights
+from agsr.bicubic import upscale
 from agsr.contract import told_steps
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.ort_session import PROVIDERS
@@ -18,7 +18,7 @@ from agsr.engines.places import AUTO, Place
 from agsr.engines.ports import Hints
 from agsr.engines.select import BACKENDS, open_backend
 from agsr.errors import BackendRequestError, UnknownWeightsError
-from agsr.resize import upscale
+from agsr.pretrained import CHECKPOINT_SUFFIX, is_path, shipped_names, unknown_weights
 
 BICUBIC = "bicubic"
 """Name of the baseline among the backends."""

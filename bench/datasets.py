@@ -15,10 +15,10 @@ import numpy as np
 
 from agsr.bench.fetch import Progress, fetch_set, kept_set, sources
 from agsr.bench.layouts import read_layout
+from agsr.bicubic import crop_to_multiple, downscale, small_size
 from agsr.data import Image8
 from agsr.errors import AgsrError, DatasetError, UnknownSetError
 from agsr.image import read_rgb
-from agsr.resize import crop_to_multiple, downscale, small_size
 
 DATA_VARIABLE = "AGSR_DATA"
 """Environment variable that names the data folder."""

@@ -17,7 +17,6 @@ import numpy as np
 
 from agsr._version import __version__
 from agsr.backend import Backend
-from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import CHANNELS
 from agsr.engines.auto import PLACES, missing
 from agsr.engines.compiled_cache import CompiledCache
@@ -29,6 +28,7 @@ from agsr.engines.timings import Timings
 from agsr.engines.trt_api import MODULES
 from agsr.engines.trt_progress import Report
 from agsr.errors import AgsrError, BackendError
+from agsr.pretrained import DEFAULT_WEIGHTS
 from agsr.system.cache_dir import CACHE_VARIABLE, cache_folder, make_private
 from agsr.system.cpu import (
     ISA_VARIABLE,

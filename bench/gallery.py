@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from agsr.bench.contenders import Contender
 from agsr.bench.datasets import TestImage
 from agsr.bench.plan import Size
-from agsr.catalog import find_checkpoint
 from agsr.data import Image8
+from agsr.pretrained import find_checkpoint
 from agsr.system.optional_import import require
 
 SCENE: Size = (360, 540)
@@ -142,9 +142,9 @@ def attention_maps(weights: str, lr: Image8, steps: int) -> list[NDArray[np.floa
     require("torch", extra="train", purpose="Attention maps")
     import torch
 
-    from agsr.checkpoint import load_checkpoint
-    from agsr.generator import Generator
-    from agsr.tensors import to_tensor
+    from agsr.model.checkpoint import load_checkpoint
+    from agsr.model.generator import Generator
+    from agsr.model.tensors import to_tensor
 
     network = load_checkpoint(find_checkpoint(weights)).build()
     if not isinstance(network, Generator):

@@ -10,8 +10,8 @@ from agsr.bench.gallery import Gallery, Part, Scene, as_greys, attention_maps, c
 from agsr.bench.plot import inline_svg, points
 from agsr.bench.results import BenchResult
 from agsr.bench.tables import failures, tables, warnings
-from agsr.catalog import shipped_names
 from agsr.contract import DEFAULT_STEPS
+from agsr.pretrained import shipped_names
 from agsr.system.optional_import import install_command, require
 
 TEMPLATE = "report.html.j2"

@@ -13,11 +13,11 @@ from agsr.bench.contenders import Contender
 from agsr.bench.plan import BenchPlan
 from agsr.bench.results import BenchResult, Row
 from agsr.bench.run import Notify, run
-from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import DEFAULT_STEPS
 from agsr.engines.auto import own_precision, present
 from agsr.engines.timings import Time, Timings, this_machine
 from agsr.errors import BackendError
+from agsr.pretrained import DEFAULT_WEIGHTS
 
 SIZE = (180, 320)
 """Height and width that are timed, LR pixels."""

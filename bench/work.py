@@ -7,8 +7,8 @@ from functools import cache
 from agsr.bench.contenders import Contender
 from agsr.bench.flops import count_flops
 from agsr.bench.plan import Workload
-from agsr.catalog import find_onnx
 from agsr.errors import AgsrError
+from agsr.pretrained import find_onnx
 
 
 class Work:

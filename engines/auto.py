@@ -14,7 +14,6 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 
-from agsr.catalog import ONNX_SUFFIX, is_path
 from agsr.contract import PREFIX
 from agsr.engines.cuda import check_driver
 from agsr.engines.onnx_content import read_properties
@@ -24,6 +23,7 @@ from agsr.engines.places import Place
 from agsr.engines.timings import Timings
 from agsr.engines.trt_api import MODULES
 from agsr.errors import BackendError, MissingDependencyError, ModelError
+from agsr.pretrained import ONNX_SUFFIX, is_path
 from agsr.system.cpu import multiplies_bf16, multiplies_int8
 
 PLACES = tuple(

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agsr.catalog import sha256
 from agsr.contract import INPUT_NAME, OUTPUT_NAME
 from agsr.engines.compiled_cache import CompiledCache
 from agsr.errors import BackendError, MissingDependencyError, ModelError
+from agsr.pretrained import sha256
 from agsr.system.cpu import features_known, hidden, is_limited, multiplies_bf16, thread_count
 from agsr.system.optional_import import require
 

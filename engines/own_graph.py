@@ -6,10 +6,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from agsr.catalog import WEIGHTS_FOLDER
 from agsr.contract import INPUT_NAME, OUTPUT_NAME
 from agsr.engines.onnx_content import check_self_contained
 from agsr.errors import BackendError, ModelError
+from agsr.pretrained import WEIGHTS_FOLDER
 
 
 def check_file(path: Path) -> None:

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.backend import Batch
+from agsr.bicubic import upscale_planes
 from agsr.contract import CHANNELS
 from agsr.errors import HintsError
 from agsr.metrics import GREY_WEIGHTS
-from agsr.resize import upscale_planes
 
 Layout = Literal["NCHW", "NHWC"]
 Order = Literal["rgb", "bgr"]

@@ -10,14 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from agsr.backend import Backend, BackendInfo
-from agsr.catalog import (
-    CHECKPOINT_SUFFIX,
-    DEFAULT_WEIGHTS,
-    ENGINE_SUFFIX,
-    ONNX_SUFFIX,
-    find_checkpoint,
-    find_onnx,
-)
 from agsr.contract import MAX_STEPS, Precision
 from agsr.engines.auto import Candidate, candidates, own_precision
 from agsr.engines.openvino_backend import OpenVinoBackend
@@ -32,6 +24,14 @@ from agsr.errors import (
     MissingDependencyError,
     ModelError,
     RequestError,
+)
+from agsr.pretrained import (
+    CHECKPOINT_SUFFIX,
+    DEFAULT_WEIGHTS,
+    ENGINE_SUFFIX,
+    ONNX_SUFFIX,
+    find_checkpoint,
+    find_onnx,
 )
 from agsr.system.optional_import import install_command
 

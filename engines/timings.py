@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agsr._version import __version__
-from agsr.catalog import WEIGHTS_FOLDER
+from agsr.pretrained import WEIGHTS_FOLDER
 from agsr.system.atomic_file import complete_file
 from agsr.system.cache_dir import cache_folder
 from agsr.system.cpu import features, processor, thread_count

@@ -66,8 +66,8 @@ class TorchBackend(Backend):
             raise BackendError(f"torch runs in {', '.join(PRECISIONS)}, not in {precision}{advice}")
         import torch
 
-        from agsr.checkpoint import load_checkpoint
-        from agsr.network import place
+        from agsr.model.base import place
+        from agsr.model.checkpoint import load_checkpoint
 
         if os.getpid() != _LOADED_BY:
             _log.warning(

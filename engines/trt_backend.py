@@ -13,7 +13,6 @@ from threading import Lock, get_ident
 from typing import Any, TypeAlias
 
 from agsr.backend import Backend, BackendInfo, Batch
-from agsr.catalog import ENGINE_SUFFIX
 from agsr.contract import ModelMetadata
 from agsr.engines.cuda import Cuda, check_driver, open_cuda
 from agsr.engines.engine_cache import EngineCache, EngineIdentity
@@ -25,6 +24,7 @@ from agsr.engines.trt_executor import Plan
 from agsr.engines.trt_pipeline import Pipeline
 from agsr.engines.trt_progress import Report
 from agsr.errors import BackendError, BuildError, ModelError, first_line
+from agsr.pretrained import ENGINE_SUFFIX
 
 _log = logging.getLogger(__name__)
 

@@ -20,7 +20,6 @@ import numpy as np
 from PIL import Image
 
 from agsr.backend import Backend, BackendInfo
-from agsr.catalog import DEFAULT_WEIGHTS
 from agsr.contract import SCALE
 from agsr.engines.select import open_backend
 from agsr.engines.tile_choice import TileChoice
@@ -34,6 +33,7 @@ from agsr.image.ops.padding import BORDERS, Border, extended
 from agsr.image.ops.resample import shrunk_stripes
 from agsr.image.picture import Picture, Stripes, gathered, in_stripes
 from agsr.image.pillow_io import upscaled_pillow
+from agsr.pretrained import DEFAULT_WEIGHTS
 from agsr.tiling import DEFAULT_HALO
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from agsr.bicubic import downscale
 from agsr.contract import INPUT_NAME
 from agsr.data import Pair, load_pairs
 from agsr.errors import DatasetError, ExportError
 from agsr.export.fidelity import as_batch
-from agsr.resize import downscale
 from agsr.system.optional_import import require
 
 MOST_PHOTOS = 48

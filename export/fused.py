@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agsr.attention import LEAK, AttentiveStep, ConvGRU, ResidualDenseBlock
 from agsr.contract import CHANNELS, SCALE
-from agsr.generator import GREY, Generator
+from agsr.model.attention import LEAK, AttentiveStep, ConvGRU, ResidualDenseBlock
+from agsr.model.generator import GREY, Generator
 
 BLOCK = 16
 """Channels that runtimes for CPUs keep side by side: counts that are multiples of it need no
@@ -51,7 +51,7 @@ class FusedGenerator(nn.Module):
         self.repeat = _convolution(_repeated_pixels())
 
     def forward(self, lr_B3HW: Tensor, steps: int) -> Tensor:
-        """See `agsr.network.Network.forward`."""
+        """See `agsr.model.base.Network.forward`."""
         pixels = self.pixels(lr_B3HW - GREY)
         shallow = self.shallow(pixels)
         features = self.step.unroll(shallow, steps)

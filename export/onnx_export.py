@@ -19,7 +19,6 @@ import onnx
 import torch
 
 from agsr._version import __version__
-from agsr.checkpoint import Checkpoint
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata, Precision
 from agsr.errors import ExportError
 from agsr.export.biases import separate_biases
@@ -28,6 +27,7 @@ from agsr.export.fidelity import Fidelity, Run, measure
 from agsr.export.quantize import quantize
 from agsr.export.unrolled import UnrolledNetwork
 from agsr.export.verify import SAMPLE_PHOTO, ParityRow, run_file, run_torch, sample_pair, verify
+from agsr.model.checkpoint import Checkpoint
 from agsr.system.atomic_file import check_writable, complete_file
 
 DEFAULT_OPSET = 20

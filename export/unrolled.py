@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from agsr.contract import Precision
 from agsr.export.fused import FusedGenerator
-from agsr.generator import Generator
-from agsr.network import Network
+from agsr.model.base import Network
+from agsr.model.generator import Generator
 
 _TYPES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 

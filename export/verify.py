@@ -17,13 +17,13 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from agsr.backend import Batch
-from agsr.checkpoint import Checkpoint
+from agsr.bicubic import downscale
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, Precision
 from agsr.data import Pair
 from agsr.errors import ExportError
 from agsr.export.fidelity import Run
 from agsr.image import read_rgb
-from agsr.resize import downscale
+from agsr.model.checkpoint import Checkpoint
 from agsr.system.optional_import import require
 
 SAMPLE_PHOTO = Path(__file__).parent / "sample.png"

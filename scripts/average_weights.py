@@ -13,9 +13,9 @@ from pathlib import Path
 import click
 
 from agsr.bench.datasets import find_set
-from agsr.checkpoint import blend, load_checkpoint, save_checkpoint
 from agsr.contract import DEFAULT_STEPS
 from agsr.data import Pair
+from agsr.model.checkpoint import blend, load_checkpoint, save_checkpoint
 from agsr.validation import score
 
 SHARES = (0.0, 0.15, 0.3, 0.5, 0.7, 0.85, 1.0)

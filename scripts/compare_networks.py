@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 
-from agsr.checkpoint import load_checkpoint
+from agsr.model.checkpoint import load_checkpoint
 from agsr.schedule import Schedule
 
 RATES = (6e-4, 2e-3, 6e-3)

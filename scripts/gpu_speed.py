@@ -25,10 +25,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from agsr.catalog import find_checkpoint
-from agsr.checkpoint import load_checkpoint
 from agsr.kernels import compile_regions
-from agsr.network import Network, place
+from agsr.model.base import Network, place
+from agsr.model.checkpoint import load_checkpoint
+from agsr.pretrained import find_checkpoint
 
 STEPS = 4
 KINDS = {"fp16": torch.float16, "bf16": torch.bfloat16}

@@ -21,14 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.bench.gallery import as_greys, attention_maps
-from agsr.catalog import DEFAULT_WEIGHTS, find_checkpoint
-from agsr.checkpoint import Checkpoint, load_checkpoint
+from agsr.bicubic import crop_to_multiple, downscale, upscale
 from agsr.degradation import through_jpeg
 from agsr.engines.upscaler import Upscaler
 from agsr.image import read_rgb, write_picture
 from agsr.image.picture import Picture
 from agsr.metrics import psnr_y
-from agsr.resize import crop_to_multiple, downscale, upscale
+from agsr.model.checkpoint import Checkpoint, load_checkpoint
+from agsr.pretrained import DEFAULT_WEIGHTS, find_checkpoint
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 CROP = 128

@@ -21,13 +21,13 @@ from torch import Tensor
 
 from agsr.bench.datasets import ImageSet, find_set
 from agsr.bench.quality import Distance, lpips_alex
-from agsr.catalog import find_checkpoint
-from agsr.checkpoint import load_checkpoint
+from agsr.bicubic import upscale
 from agsr.contract import SCALE
 from agsr.losses import PHASE_AREA, phase_shifts
 from agsr.metrics import psnr_y
-from agsr.resize import upscale
-from agsr.tensors import to_image, to_tensor
+from agsr.model.checkpoint import load_checkpoint
+from agsr.model.tensors import to_image, to_tensor
+from agsr.pretrained import find_checkpoint
 
 FLAT = 8
 MOST_STEPS = 6

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from agsr import Upscaler
 from agsr.bench.datasets import find_set
+from agsr.bicubic import upscale
 from agsr.contract import SCALE
-from agsr.resize import upscale
 
 SLOPE = 0.05
 """Height of a grey level, in pixels."""

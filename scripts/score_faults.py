@@ -21,12 +21,12 @@ from PIL import Image
 
 from agsr.bench.datasets import TestImage, find_set
 from agsr.bench.quality import lpips_alex
+from agsr.bicubic import downscale, upscale
 from agsr.data import Image8
 from agsr.degradation import degrade, through_jpeg
 from agsr.engines.upscaler import Upscaler
 from agsr.image import read_rgb
 from agsr.metrics import psnr_y
-from agsr.resize import downscale, upscale
 
 PATH = click.Path(path_type=Path)
 

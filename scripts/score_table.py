@@ -19,9 +19,9 @@ import numpy as np
 from agsr.bench.datasets import find_set
 from agsr.bench.flops import count_flops
 from agsr.bench.quality import evaluate, lpips_alex
-from agsr.catalog import DEFAULT_WEIGHTS, find_onnx, shipped_steps
 from agsr.contract import CHANNELS, SCALE
 from agsr.engines.upscaler import Upscaler
+from agsr.pretrained import DEFAULT_WEIGHTS, find_onnx, shipped_steps
 
 OUTPUT_SIZE = (720, 1280)
 PATH = click.Path(exists=True, path_type=Path)

@@ -15,11 +15,11 @@ from typing import Any, get_args
 import click
 
 from agsr.bench.datasets import find_set
-from agsr.catalog import CHECKPOINT_SUFFIX, ONNX_SUFFIX, WEIGHTS_FOLDER, onnx_name, sha256
-from agsr.checkpoint import load_checkpoint, save_checkpoint
 from agsr.contract import Precision
 from agsr.export import export_onnx
+from agsr.model.checkpoint import load_checkpoint, save_checkpoint
 from agsr.options import FilePath
+from agsr.pretrained import CHECKPOINT_SUFFIX, ONNX_SUFFIX, WEIGHTS_FOLDER, onnx_name, sha256
 
 MOST_STEPS = 6
 USUAL = ("fp32", "fp16", "int8")

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from stubs import Repeat as Repeat
 
-from agsr.checkpoint import Checkpoint, save_checkpoint
 from agsr.engines.openvino_session import capabilities
 from agsr.export import export_onnx
-from agsr.generator import Generator, GeneratorConfig
 from agsr.image import read_rgb
-from agsr.networks import build, make_config
+from agsr.model.checkpoint import Checkpoint, save_checkpoint
+from agsr.model.generator import Generator, GeneratorConfig
+from agsr.model.registry import build, make_config
 from agsr.system import cpu
 from agsr.system.cpu import ISA_VARIABLE, multiplies_int8
 

@@ -28,7 +28,6 @@ from test_engine_cache import IDENTITY, REPORT
 
 from agsr.bench.comparison import compare_results
 from agsr.bench.results import BenchResult, SetScore
-from agsr.checkpoint import load_checkpoint, save_checkpoint
 from agsr.console import show_cache
 from agsr.console_bench import show_comparison
 from agsr.contract import ModelMetadata
@@ -60,6 +59,7 @@ from agsr.image.metadata.exif_changes import (
 from agsr.image.metadata.found import Found, Text
 from agsr.image.metadata.iptc import iptc_of, resource, resources
 from agsr.image.metadata.xmp import for_size, orientation, without_false
+from agsr.model.checkpoint import load_checkpoint, save_checkpoint
 from agsr.video.colour import ToRgb
 from agsr.video.compression import is_strongly_compressed
 from agsr.video.encoder import choose

@@ -11,14 +11,14 @@ import torch
 import torch._dynamo.testing
 from conftest import PHOTO, TINY, tiny_checkpoint
 
-from agsr.checkpoint import Checkpoint, load_checkpoint, read_tensors
 from agsr.console_train import Limits, follow_training
 from agsr.contract import SCALE
 from agsr.data import Pair, load_pairs
 from agsr.discriminator import Discriminator, SrganDiscriminator
 from agsr.distributed import World
-from agsr.generator import GeneratorConfig
-from agsr.networks import build, make_config
+from agsr.model.checkpoint import Checkpoint, load_checkpoint, read_tensors
+from agsr.model.generator import GeneratorConfig
+from agsr.model.registry import build, make_config
 from agsr.objectives import AttentiveGanObjective
 from agsr.perceptual import Lpips
 from agsr.schedule import supervised_steps

@@ -19,7 +19,6 @@ from conftest import NEEDS_OPENVINO, PHOTO, Processor
 from PIL import Image
 from stubs import Repeat
 
-from agsr.catalog import find_onnx
 from agsr.cli import main
 from agsr.engines import auto
 from agsr.engines.auto import candidates
@@ -31,6 +30,7 @@ from agsr.engines.timings import Time, Timings, this_machine, timings_file
 from agsr.engines.torch_backend import TorchBackend
 from agsr.errors import BackendError, MissingDependencyError, ModelError
 from agsr.export.verify import sample_batch
+from agsr.pretrained import find_onnx
 
 pytestmark = pytest.mark.processor
 

@@ -17,7 +17,6 @@ import pytest
 from conftest import BF16_BY_OPENVINO, NEEDS_OPENVINO, Processor, Repeat
 
 from agsr.backend import Batch
-from agsr.catalog import find_onnx, shipped_names, shipped_steps
 from agsr.engines.openvino_backend import OpenVinoBackend
 from agsr.engines.openvino_session import OpenVinoSession
 from agsr.engines.ort_backend import OrtBackend
@@ -26,6 +25,7 @@ from agsr.engines.select import open_backend
 from agsr.engines.torch_backend import TorchBackend
 from agsr.errors import AgsrError, BackendError, CheckpointError, ModelError
 from agsr.export.verify import sample_batch
+from agsr.pretrained import find_onnx, shipped_names, shipped_steps
 from agsr.system.cpu import ISA_VARIABLE
 
 pytestmark = pytest.mark.processor
@@ -388,7 +388,7 @@ def test_a_damaged_shipped_file_is_refused(tmp_path: Path, monkeypatch: pytest.M
     content = bytearray(find_onnx("psnr", 1).read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "psnr-1.onnx").write_bytes(content)
-    monkeypatch.setattr("agsr.catalog.WEIGHTS_FOLDER", tmp_path)
+    monkeypatch.setattr("agsr.pretrained.WEIGHTS_FOLDER", tmp_path)
     with pytest.raises(CheckpointError, match="missing or damaged"):
         find_onnx("psnr", 1)
 

@@ -10,14 +10,14 @@ from conftest import SMALL, small_baseline
 from numpy.typing import NDArray
 
 from agsr.backend import Backend
-from agsr.baselines import Srcnn, SrcnnConfig, SrResNet, SrResNetConfig
-from agsr.checkpoint import load_checkpoint, save_checkpoint
+from agsr.bicubic import upscale
 from agsr.engines.select import open_backend
 from agsr.errors import BackendError, ExportError
 from agsr.export import export_onnx
-from agsr.network import Network
-from agsr.networks import NETWORKS, make_config
-from agsr.resize import upscale
+from agsr.model.base import Network
+from agsr.model.baselines import Srcnn, SrcnnConfig, SrResNet, SrResNetConfig
+from agsr.model.checkpoint import load_checkpoint, save_checkpoint
+from agsr.model.registry import NETWORKS, make_config
 
 
 def test_published_sizes() -> None:

@@ -12,9 +12,9 @@ from conftest import Repeat
 from agsr.bench import environment
 from agsr.bench.datasets import find_set
 from agsr.bench.quality import QualityReport, evaluate
+from agsr.bicubic import downscale
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import DatasetError
-from agsr.resize import downscale
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from agsr.bench.contenders import BICUBIC, Bicubic, Contender, expand
 from agsr.bench.datasets import find_set
 from agsr.bench.plan import Workload
 from agsr.bench.run import reference_of
+from agsr.bicubic import upscale
 from agsr.engines.places import Place
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ModelError
-from agsr.resize import upscale
 
 
 def test_every_combination_is_there_once_and_bicubic_first() -> None:

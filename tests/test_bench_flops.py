@@ -13,8 +13,8 @@ from agsr.bench.contenders import Contender
 from agsr.bench.flops import count_flops
 from agsr.bench.plan import Workload
 from agsr.bench.work import Work
-from agsr.catalog import find_onnx
 from agsr.errors import ModelError
+from agsr.pretrained import find_onnx
 
 Node = onnx.NodeProto
 SHAPE = (2, 4, 6, 8)

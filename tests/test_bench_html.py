@@ -22,8 +22,8 @@ from agsr.bench.plot import INK, Point, inline_svg, pareto, points, save_plot
 from agsr.bench.quality import Scores
 from agsr.bench.results import BenchResult, ImageScore, Limit, Row, SetScore, Timing
 from agsr.bench.tables import to_markdown, warnings
+from agsr.bicubic import downscale, upscale
 from agsr.errors import DatasetError
-from agsr.resize import downscale, upscale
 
 Image = NDArray[np.uint8]
 

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from conftest import PHOTO
 
 from agsr.bench.datasets import ImageSet, Skipped, find_set
+from agsr.bicubic import crop_to_multiple
 from agsr.cli import main
 from agsr.errors import DatasetError
-from agsr.resize import crop_to_multiple
 
 PIXELS = cv2.imread(str(PHOTO))[:48, :60]
 

@@ -17,7 +17,7 @@ from conftest import PHOTO, ROOT
 from test_bench_results import validate
 
 from agsr.bench.results import BenchResult
-from agsr.catalog import WEIGHTS_FOLDER
+from agsr.pretrained import WEIGHTS_FOLDER
 
 
 @pytest.fixture

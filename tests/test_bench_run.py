@@ -26,9 +26,9 @@ from agsr.bench.quality import compare, evaluate
 from agsr.bench.results import BenchResult, Row
 from agsr.bench.run import run
 from agsr.bench.tables import tables
-from agsr.catalog import find_onnx
+from agsr.bicubic import upscale
 from agsr.engines.upscaler import Upscaler
-from agsr.resize import upscale
+from agsr.pretrained import find_onnx
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ import pytest
 import torch
 from conftest import disk_full_half_way, tiny_checkpoint
 
-from agsr.checkpoint import (
+from agsr.errors import CheckpointError
+from agsr.model.checkpoint import (
     Checkpoint,
     blend,
     load_checkpoint,
     save_checkpoint,
     write_tensors,
 )
-from agsr.errors import CheckpointError
 
 
 def test_round_trip_keeps_everything(checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ from click.testing import CliRunner, Result
 from conftest import PHOTO, ROOT, tiny_checkpoint
 from PIL import Image
 
-from agsr.checkpoint import Checkpoint, blend, load_checkpoint, save_checkpoint
 from agsr.cli import main
 from agsr.cli_infer import infer
 from agsr.engines.upscaler import Upscaler
 from agsr.image.decode import MAX_PIXELS
 from agsr.image.picture import Picture, Stripes
+from agsr.model.checkpoint import Checkpoint, blend, load_checkpoint, save_checkpoint
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from agsr.bicubic import downscale
 from agsr.data import load_pairs
 from agsr.errors import DatasetError
-from agsr.resize import downscale
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from conftest import PHOTO
 from numpy.typing import NDArray
 
 from agsr import degradation
+from agsr.bicubic import downscale
 from agsr.degradation import degrade
 from agsr.image import read_rgb
-from agsr.resize import downscale
 
 Image8 = NDArray[np.uint8]
 Only = Callable[[str], None]

@@ -12,7 +12,7 @@ import torch
 from conftest import PHOTO, ROOT
 from torch import Tensor
 
-from agsr.checkpoint import load_checkpoint, read_tensors
+from agsr.model.checkpoint import load_checkpoint, read_tensors
 from agsr.run_state import read_state
 
 pytestmark = pytest.mark.slow

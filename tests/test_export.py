@@ -11,12 +11,12 @@ import onnxruntime
 import pytest
 import torch
 
-from agsr.catalog import find_checkpoint
-from agsr.checkpoint import Checkpoint, load_checkpoint
 from agsr.contract import ModelMetadata
 from agsr.errors import ExportError, ModelError
 from agsr.export import export_onnx
 from agsr.export.verify import SHAPES, sample_batch
+from agsr.model.checkpoint import Checkpoint, load_checkpoint
+from agsr.pretrained import find_checkpoint
 
 
 def _properties(path: Path) -> dict[str, str]:

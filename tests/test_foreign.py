@@ -28,7 +28,7 @@ from onnx import TensorProto, helper
 from agsr.backend import Batch
 from agsr.bench.datasets import find_set
 from agsr.bench.quality import compare
-from agsr.catalog import find_onnx
+from agsr.bicubic import upscale_planes
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.ort_backend import OrtBackend
 from agsr.engines.places import Place
@@ -37,7 +37,7 @@ from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ModelError
 from agsr.export import export_onnx
 from agsr.export.verify import sample_batch
-from agsr.resize import upscale_planes
+from agsr.pretrained import find_onnx
 
 pytestmark = pytest.mark.processor
 

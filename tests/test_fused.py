@@ -13,13 +13,13 @@ import pytest
 import torch
 from conftest import TINY, small_baseline
 
-from agsr.catalog import find_onnx, shipped_names
-from agsr.checkpoint import Checkpoint
 from agsr.export import export_onnx
 from agsr.export.biases import separate_biases
 from agsr.export.fused import FusedGenerator
 from agsr.export.unrolled import UnrolledNetwork
-from agsr.generator import Generator, GeneratorConfig
+from agsr.model.checkpoint import Checkpoint
+from agsr.model.generator import Generator, GeneratorConfig
+from agsr.pretrained import find_onnx, shipped_names
 
 CONFIGS = {
     "tiny": TINY,
@@ -133,7 +133,7 @@ def test_onnx_runtime_keeps_the_shipped_graph_in_blocks(
 
 @pytest.fixture
 def shipped() -> Path:
-    from agsr.catalog import find_onnx
+    from agsr.pretrained import find_onnx
 
     return find_onnx("psnr", 2)
 

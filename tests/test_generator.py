@@ -5,8 +5,8 @@ import torch
 from conftest import TINY
 from torch.utils.flop_counter import FlopCounterMode
 
-from agsr.checkpoint import Checkpoint
-from agsr.generator import Generator, GeneratorConfig
+from agsr.model.checkpoint import Checkpoint
+from agsr.model.generator import Generator, GeneratorConfig
 
 
 def test_default_network_keeps_its_budget() -> None:

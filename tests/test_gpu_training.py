@@ -9,11 +9,11 @@ import pytest
 import torch
 from conftest import PHOTO
 
-from agsr.checkpoint import Checkpoint
 from agsr.data import Pair, load_pairs
 from agsr.distributed import World
 from agsr.kernels import Kernels
-from agsr.networks import build
+from agsr.model.checkpoint import Checkpoint
+from agsr.model.registry import build
 from agsr.schedule import learning_rate
 from agsr.train_config import STAGE_DEFAULTS, TrainConfig
 from agsr.trainer import Trainer

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from agsr.bench.clock import seconds
 from agsr.bench.flops import count_flops
-from agsr.catalog import find_onnx
+from agsr.pretrained import find_onnx
 
 SHAPE = (1, 3, 72, 96)
 ROUNDS = 15

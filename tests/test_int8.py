@@ -16,8 +16,6 @@ from conftest import INT8_BY_OPENVINO, Processor, small_baseline
 from numpy.typing import NDArray
 
 from agsr.backend import Batch
-from agsr.catalog import find_checkpoint, find_onnx
-from agsr.checkpoint import Checkpoint, load_checkpoint
 from agsr.cli import main
 from agsr.console import show_export
 from agsr.contract import ModelMetadata
@@ -32,6 +30,8 @@ from agsr.export import ExportReport, export_onnx
 from agsr.export.calibration import magnitudes, read_calibration
 from agsr.export.fidelity import Fidelity
 from agsr.export.verify import SHAPES, ParityRow, sample_batch
+from agsr.model.checkpoint import Checkpoint, load_checkpoint
+from agsr.pretrained import find_checkpoint, find_onnx
 
 pytestmark = pytest.mark.processor
 

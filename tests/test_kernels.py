@@ -19,13 +19,13 @@ from conftest import PHOTO, TINY
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import agsr.trainer
-from agsr.checkpoint import Checkpoint, load_checkpoint, read_tensors
 from agsr.data import Pair, load_pairs
 from agsr.errors import TrainingError
-from agsr.generator import Generator
 from agsr.kernels import Kernels, Launcher
-from agsr.network import place
-from agsr.networks import build
+from agsr.model.base import place
+from agsr.model.checkpoint import Checkpoint, load_checkpoint, read_tensors
+from agsr.model.generator import Generator
+from agsr.model.registry import build
 from agsr.optimizer import FEWEST_CHANNELS, Optimizer
 from agsr.train_config import STAGE_DEFAULTS, TrainConfig
 from agsr.trainer import Trainer

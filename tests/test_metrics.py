@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from agsr.bench.datasets import find_set
+from agsr.bicubic import upscale
 from agsr.metrics import luma, psnr_y, ssim_y
-from agsr.resize import upscale
 
 PUBLISHED_BICUBIC = {"Set5": 28.42, "Set14": 26.00, "BSD100": 25.96}
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from agsr.errors import CheckpointError
+from agsr.model.base import place
 from agsr.muon import Muon
-from agsr.network import place
 from agsr.optimizer import ADAM_SHARE, FEWEST_CHANNELS, Optimizer
 
 CPU = torch.device("cpu")

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from conftest import PHOTO, ROOT
 
 from agsr.bench.environment import PACKAGES
-from agsr.catalog import find_onnx
 from agsr.cli import main
+from agsr.pretrained import find_onnx
 from agsr.system.cache_dir import cache_folder
 
 ROOMS = ("export", "engines", "bench")

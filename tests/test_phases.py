@@ -9,10 +9,10 @@ import torch
 from conftest import tiny_checkpoint
 from torch import Tensor
 
-from agsr.checkpoint import Checkpoint
 from agsr.errors import CheckpointError
 from agsr.losses import colour_shift, phase_shift
-from agsr.networks import build, make_config
+from agsr.model.checkpoint import Checkpoint
+from agsr.model.registry import build, make_config
 from agsr.phases import balance_phases
 
 TINY = tiny_checkpoint()

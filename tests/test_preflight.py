@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 from conftest import PHOTO, tiny_checkpoint
 
-from agsr.checkpoint import save_checkpoint
 from agsr.cli import main
+from agsr.model.checkpoint import save_checkpoint
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from conftest import NEEDS_OPENVINO
 from numpy.typing import NDArray
 
 from agsr.backend import Batch
-from agsr.checkpoint import Checkpoint
+from agsr.bicubic import downscale
 from agsr.data import Pair
 from agsr.engines.openvino_backend import OpenVinoBackend
 from agsr.engines.ort_backend import OrtBackend
@@ -23,7 +23,7 @@ from agsr.errors import ExportError, ModelError
 from agsr.export import ExportReport, export_onnx
 from agsr.export.fidelity import measure
 from agsr.export.verify import SHAPES, sample_batch
-from agsr.resize import downscale
+from agsr.model.checkpoint import Checkpoint
 from agsr.system.cpu import ISA_VARIABLE
 
 pytestmark = pytest.mark.processor

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from agsr.checkpoint import Checkpoint, save_checkpoint
 from agsr.image import write_picture
 from agsr.image.picture import Picture
+from agsr.model.checkpoint import Checkpoint, save_checkpoint
 from agsr.system import destination
 from agsr.system.atomic_file import check_writable, complete_file, complete_folder, existing_folder
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agsr.bicubic import crop_to_multiple, downscale, upscale, upscale_planes
 from agsr.image import read_rgb
-from agsr.resize import crop_to_multiple, downscale, upscale, upscale_planes
 
 
 @pytest.mark.data

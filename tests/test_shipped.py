@@ -16,13 +16,13 @@ from conftest import INT8_BY_OPENVINO, PHOTO, ROOT
 
 from agsr.bench.datasets import ImageSet, find_set
 from agsr.bench.quality import evaluate, lpips_alex
-from agsr.catalog import find_checkpoint
-from agsr.checkpoint import load_checkpoint
+from agsr.bicubic import downscale
 from agsr.degradation import through_jpeg
 from agsr.engines.upscaler import Upscaler
 from agsr.export import export_onnx
 from agsr.metrics import psnr_y
-from agsr.resize import downscale
+from agsr.model.checkpoint import load_checkpoint
+from agsr.pretrained import find_checkpoint
 from agsr.tiling import DEFAULT_HALO
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]

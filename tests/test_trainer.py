@@ -16,11 +16,11 @@ import torch
 from conftest import PHOTO, ROOT, TINY
 from torch import Tensor
 
-from agsr.checkpoint import load_checkpoint, read_tensors, write_tensors
 from agsr.data import Pair, load_pairs
 from agsr.distributed import World, join_world
 from agsr.errors import CheckpointError, TrainingError
-from agsr.generator import GeneratorConfig
+from agsr.model.checkpoint import load_checkpoint, read_tensors, write_tensors
+from agsr.model.generator import GeneratorConfig
 from agsr.optimizer import FEWEST_CHANNELS
 from agsr.run_state import read_state
 from agsr.train import Sources, start_training

@@ -13,7 +13,6 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
 
-from agsr.checkpoint import Checkpoint
 from agsr.cli import main
 from agsr.cli_build import Target
 from agsr.contract import ModelMetadata
@@ -27,6 +26,7 @@ from agsr.errors import (
     ModelError,
 )
 from agsr.export import export_onnx
+from agsr.model.checkpoint import Checkpoint
 
 ADA = BuildOptions(targets=("sm89",))
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from agsr.checkpoint import Checkpoint
 from agsr.engines import trt_builder
 from agsr.engines.trt_api import TensorRt, load_tensorrt
 from agsr.engines.trt_builder import BuildOptions, build_engine
 from agsr.engines.trt_precision import built_products
 from agsr.errors import BuildError
 from agsr.export import export_onnx
+from agsr.model.checkpoint import Checkpoint
 
 REFORMAT = {
     "Name": "Reformatting CopyNode for Input Tensor 0 to node_conv2d",

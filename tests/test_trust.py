@@ -15,13 +15,13 @@ from conftest import PHOTO, ROOT
 from foreign_graphs import node, repeat, save, with_weights_beside
 from onnx import helper
 
-from agsr.catalog import WEIGHTS_FOLDER
 from agsr.contract import ModelMetadata
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.ort_backend import OrtBackend
 from agsr.engines.trt_api import TensorRt
 from agsr.engines.trt_builder import BuildOptions, build_engine
 from agsr.errors import ModelError
+from agsr.pretrained import WEIGHTS_FOLDER
 
 SOURCES = [
     path

@@ -1,8 +1,8 @@
 """The attentive generator (paper, Fig. 3-5, eq. 1-9): LR image → SR image, four times as large.
 
-Data flow: shallow features → ``steps`` × `agsr.attention.AttentiveStep` with shared weights →
+Data flow: shallow features → ``steps`` × `agsr.model.attention.AttentiveStep` with shared weights →
 non-linear mapping → one convolution and a pixel shuffle. Trained by `agsr.train`, stored by
-`agsr.checkpoint`, exported by `agsr.export`, run by `agsr.engines`.
+`agsr.model.checkpoint`, exported by `agsr.export`, run by `agsr.engines`.
 
 Shape suffixes: B batch, C feature width, H and W low-resolution height and width.
 """
@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agsr.attention import AttentiveStep
 from agsr.contract import CHANNELS, DEFAULT_STEPS, MAX_STEPS, SCALE
-from agsr.network import Network, NetworkConfig
+from agsr.model.attention import AttentiveStep
+from agsr.model.base import Network, NetworkConfig
 
 GREY = 0.5
 """Subtracted from the input, so that zero padding means mid-grey; also the first map ``A_0``."""

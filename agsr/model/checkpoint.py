@@ -20,8 +20,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from agsr.errors import CheckpointError
-from agsr.network import Network, NetworkConfig
-from agsr.networks import DEFAULT_NETWORK, NETWORKS, build, make_config
+from agsr.model.base import Network, NetworkConfig
+from agsr.model.registry import DEFAULT_NETWORK, NETWORKS, build, make_config
 from agsr.system.atomic_file import complete_file
 
 FORMAT = "agsr-generator-1"
@@ -33,7 +33,7 @@ class Checkpoint:
     """A trained network's weights and everything known about them."""
 
     model: str = DEFAULT_NETWORK
-    """Name of the network, a key of `agsr.networks.NETWORKS`."""
+    """Name of the network, a key of `agsr.model.registry.NETWORKS`."""
     config: NetworkConfig
     """Shape of the network."""
     weights: Mapping[str, Tensor]

@@ -2,7 +2,7 @@
 
 A step takes the features and the attention map of the step before, refines them by three residual
 dense blocks, updates the hidden state by a convolutional GRU and emits a new attention map. The
-same step, with the same weights, runs ``n`` times; `agsr.generator` owns the loop.
+same step, with the same weights, runs ``n`` times; `agsr.model.generator` owns the loop.
 
 Shape suffixes: B batch, C feature width, H and W low-resolution height and width.
 """

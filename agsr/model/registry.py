@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from agsr.baselines import Srcnn, SrResNet
-from agsr.generator import Generator
-from agsr.network import Network, NetworkConfig
+from agsr.model.base import Network, NetworkConfig
+from agsr.model.baselines import Srcnn, SrResNet
+from agsr.model.generator import Generator
 
 NETWORKS: dict[str, type[Network]] = {kind.name: kind for kind in (Generator, Srcnn, SrResNet)}
 """Network classes by name."""

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agsr.bicubic import phase_filters
 from agsr.contract import CHANNELS, SCALE
-from agsr.network import Network, NetworkConfig
-from agsr.resize import phase_filters
+from agsr.model.base import Network, NetworkConfig
 
 BICUBIC_RADIUS = 2
 """LR pixels to each side that bicubic enlargement reads."""
