@@ -21,8 +21,8 @@ from agsr.discriminator import Discriminator, SrganDiscriminator
 from agsr.distributed import World
 from agsr.errors import TrainingError
 from agsr.learner import Learner, autocast, frozen
+from agsr.metrics.lpips import Lpips
 from agsr.model.base import place
-from agsr.perceptual import Lpips
 from agsr.schedule import Schedule
 from agsr.state_tensors import fill
 from agsr.train_config import TrainConfig

@@ -12,10 +12,10 @@ from agsr.data import Pair, degrade_pairs, load_pairs
 from agsr.distributed import World
 from agsr.errors import CheckpointError, ConfigurationError, TrainingError
 from agsr.kernels import Kernels
+from agsr.metrics.lpips import Lpips
 from agsr.model.checkpoint import Checkpoint, load_checkpoint
 from agsr.model.registry import DEFAULT_NETWORK, NETWORKS
 from agsr.patches import smallest_side
-from agsr.perceptual import Lpips
 from agsr.pretrained import find_checkpoint
 from agsr.run_state import BEST_FILE, LAST_FILE, STATE_FILE, read_state
 from agsr.schedule import Schedule

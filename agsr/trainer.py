@@ -24,13 +24,13 @@ from agsr.errors import CheckpointError, TrainingError
 from agsr.iteration import Iteration
 from agsr.kernels import Kernels, Launcher
 from agsr.learner import AfterSteps, Learner, autocast
+from agsr.metrics.lpips import Lpips
 from agsr.model.base import Network, place
 from agsr.model.checkpoint import Checkpoint, save_checkpoint, to_float32
 from agsr.model.registry import build
 from agsr.objectives import make_objective
 from agsr.pace import Pace
 from agsr.patches import make_bank
-from agsr.perceptual import Lpips
 from agsr.run_state import BEST_FILE, LAST_FILE, Progress, RunState, read_state, write_state
 from agsr.schedule import Phase, Schedule
 from agsr.speed import Clock, Meter

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from agsr.data import Pair
 from agsr.metrics import BORDER, BT601
+from agsr.metrics.lpips import Lpips
 from agsr.model.base import Network
 from agsr.model.tensors import to_tensor
-from agsr.perceptual import Lpips
 
 
 @torch.inference_mode()

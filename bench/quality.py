@@ -141,12 +141,12 @@ def lpips_alex(weights: Path) -> Distance:
     """LPIPS v0.1 on AlexNet features, on whole images; needs torch.
 
     Args:
-        weights: ``alexnet.npz``, see `agsr.perceptual`.
+        weights: ``alexnet.npz``, see `agsr.metrics.lpips`.
 
     Raises:
         CheckpointError: The file is missing or of another network.
     """
     require("torch", extra="train", purpose="LPIPS")
-    from agsr.perceptual import Lpips, lpips_images
+    from agsr.metrics.lpips import Lpips, lpips_images
 
     return partial(lpips_images, Lpips("alexnet", weights))

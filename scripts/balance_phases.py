@@ -18,9 +18,9 @@ from agsr.bench.datasets import find_set
 from agsr.contract import DEFAULT_STEPS, SCALE
 from agsr.data import Pair, load_pairs
 from agsr.distributed import World
+from agsr.metrics.lpips import Lpips
 from agsr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from agsr.patches import PatchBank
-from agsr.perceptual import Lpips
 from agsr.phases import STEP_WEIGHTS, balance_phases
 from agsr.pretrained import find_checkpoint
 from agsr.validation import score

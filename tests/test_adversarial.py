@@ -16,11 +16,11 @@ from agsr.contract import SCALE
 from agsr.data import Pair, load_pairs
 from agsr.discriminator import Discriminator, SrganDiscriminator
 from agsr.distributed import World
+from agsr.metrics.lpips import Lpips
 from agsr.model.checkpoint import Checkpoint, load_checkpoint, read_tensors
 from agsr.model.generator import GeneratorConfig
 from agsr.model.registry import build, make_config
 from agsr.objectives import AttentiveGanObjective
-from agsr.perceptual import Lpips
 from agsr.schedule import supervised_steps
 from agsr.train import Sources, start_training
 from agsr.train_config import STAGE_DEFAULTS, TrainConfig

@@ -8,7 +8,7 @@ import torch
 
 from agsr.errors import CheckpointError
 from agsr.image import read_rgb
-from agsr.perceptual import Lpips, lpips_images
+from agsr.metrics.lpips import Lpips, lpips_images
 
 
 @pytest.mark.data

@@ -1,0 +1,5 @@
+"""Quality of a result: PSNR and SSIM on luma, and LPIPS (`agsr.metrics.lpips`, which requires torch)."""
+
+from agsr.metrics.psnr_ssim import BORDER, BT601, GREY_WEIGHTS, luma, psnr_y, ssim_y
+
+__all__ = ["BORDER", "BT601", "GREY_WEIGHTS", "luma", "psnr_y", "ssim_y"]
