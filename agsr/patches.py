@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agsr.contract import CHANNELS, SCALE
-from agsr.data import Image8, Pair
-from agsr.degradation import Degradation, degrade
+from agsr.datasets.degradation import Degradation, degrade
+from agsr.datasets.pairs import Image8, Pair
 from agsr.distributed import World
 from agsr.system.cpu import thread_count
 
@@ -136,7 +136,7 @@ class _Wanted(NamedTuple):
 
 
 class DegradingPatchBank:
-    """Patches like `PatchBank`'s, whose LR side `agsr.degradation` makes anew for each of them.
+    """Patches like `PatchBank`'s, whose LR side `agsr.datasets.degradation` makes anew for each of them.
 
     Threads make them from images in the host's memory; the next batch is begun when one is asked
     for, so that they are ready when a fast device wants them.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from agsr.contract import SCALE
-from agsr.data import Pair, degrade_pairs, load_pairs
+from agsr.datasets.pairs import Pair, degrade_pairs, load_pairs
 from agsr.distributed import World
 from agsr.errors import CheckpointError, ConfigurationError, TrainingError
 from agsr.kernels import Kernels

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from agsr.degradation import Degradation
+from agsr.datasets.degradation import Degradation
 from agsr.model.base import NetworkConfig
 from agsr.model.registry import DEFAULT_NETWORK, make_config
 from agsr.schedule import Schedule

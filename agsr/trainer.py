@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from agsr.data import Pair, fingerprint
+from agsr.datasets.pairs import Pair, fingerprint
 from agsr.distributed import World
 from agsr.errors import CheckpointError, TrainingError
 from agsr.iteration import Iteration
@@ -47,7 +47,7 @@ class Trainer:
 
     Args:
         config: What to do.
-        pairs: Training images (`agsr.data.load_pairs`).
+        pairs: Training images (`agsr.datasets.pairs.load_pairs`).
         validation: Images that choose the best checkpoint; none means the last is the best.
         folder: Where the run's files go.
         world: The ranks that train together; None means this process alone, on the CPU.

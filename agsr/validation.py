@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agsr.data import Pair
+from agsr.datasets.pairs import Pair
 from agsr.metrics import BORDER, BT601
 from agsr.metrics.lpips import Lpips
 from agsr.model.base import Network

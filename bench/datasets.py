@@ -16,7 +16,7 @@ import numpy as np
 from agsr.bench.fetch import Progress, fetch_set, kept_set, sources
 from agsr.bench.layouts import read_layout
 from agsr.bicubic import crop_to_multiple, downscale, small_size
-from agsr.data import Image8
+from agsr.datasets.pairs import Image8
 from agsr.errors import AgsrError, DatasetError, UnknownSetError
 from agsr.image import read_rgb
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from agsr.bench.contenders import Contender
 from agsr.bench.datasets import TestImage
 from agsr.bench.plan import Size
-from agsr.data import Image8
+from agsr.datasets.pairs import Image8
 from agsr.pretrained import find_checkpoint
 from agsr.system.optional_import import require
 

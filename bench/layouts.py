@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agsr.contract import SCALE
-from agsr.data import is_image_name
+from agsr.datasets.pairs import is_image_name
 from agsr.engines.headers import stored_size
 from agsr.errors import DatasetError
 

@@ -13,7 +13,7 @@ from agsr.bench.contenders import Contender
 from agsr.bench.datasets import ImageSet, TestImage
 from agsr.bench.quality import Distance
 from agsr.contract import CHANNELS, SCALE
-from agsr.data import Image8
+from agsr.datasets.pairs import Image8
 
 Boundary = Literal["host", "device"]
 """What is timed: from numpy array to numpy array, or without the copies to and from a device."""

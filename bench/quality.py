@@ -14,7 +14,7 @@ from agsr.backend import BackendInfo
 from agsr.bench.datasets import ImageSet, Skipped, TestImage, data_folder
 from agsr.bench.strict_json import to_json
 from agsr.bicubic import upscale
-from agsr.data import Image8
+from agsr.datasets.pairs import Image8
 from agsr.engines.upscaler import Upscaler
 from agsr.metrics import psnr_y, ssim_y
 from agsr.system.optional_import import require

@@ -24,7 +24,7 @@ from agsr.bench.plan import BenchPlan
 from agsr.bench.quality import PROTOCOL, change, compare, protocol_of
 from agsr.bench.results import BenchResult, ImageScore, Limit, Parity, Row, SetScore
 from agsr.bench.work import Work
-from agsr.data import Image8
+from agsr.datasets.pairs import Image8
 from agsr.errors import BackendError
 from agsr.metrics import psnr_y
 

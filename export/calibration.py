@@ -12,7 +12,7 @@ import onnx
 
 from agsr.bicubic import downscale
 from agsr.contract import INPUT_NAME
-from agsr.data import Pair, load_pairs
+from agsr.datasets.pairs import Pair, load_pairs
 from agsr.errors import DatasetError, ExportError
 from agsr.export.fidelity import as_batch
 from agsr.system.optional_import import require

@@ -9,7 +9,7 @@ import numpy as np
 
 from agsr.backend import Batch
 from agsr.contract import Precision
-from agsr.data import Image8, Pair
+from agsr.datasets.pairs import Image8, Pair
 from agsr.errors import ExportError
 from agsr.metrics import psnr_y
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from agsr.contract import INT8_ZERO
-from agsr.data import Pair
+from agsr.datasets.pairs import Pair
 from agsr.export.calibration import magnitudes
 
 LARGEST = 127

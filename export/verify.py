@@ -19,7 +19,7 @@ from onnx.reference import ReferenceEvaluator
 from agsr.backend import Batch
 from agsr.bicubic import downscale
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, Precision
-from agsr.data import Pair
+from agsr.datasets.pairs import Pair
 from agsr.errors import ExportError
 from agsr.export.fidelity import Run
 from agsr.image import read_rgb

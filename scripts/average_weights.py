@@ -14,7 +14,7 @@ import click
 
 from agsr.bench.datasets import find_set
 from agsr.contract import DEFAULT_STEPS
-from agsr.data import Pair
+from agsr.datasets.pairs import Pair
 from agsr.model.checkpoint import blend, load_checkpoint, save_checkpoint
 from agsr.validation import score
 

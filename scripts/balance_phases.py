@@ -16,7 +16,7 @@ import torch
 
 from agsr.bench.datasets import find_set
 from agsr.contract import DEFAULT_STEPS, SCALE
-from agsr.data import Pair, load_pairs
+from agsr.datasets.pairs import Pair, load_pairs
 from agsr.distributed import World
 from agsr.metrics.lpips import Lpips
 from agsr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

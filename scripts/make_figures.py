@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from agsr.bench.gallery import as_greys, attention_maps
 from agsr.bicubic import crop_to_multiple, downscale, upscale
-from agsr.degradation import through_jpeg
+from agsr.datasets.degradation import through_jpeg
 from agsr.engines.upscaler import Upscaler
 from agsr.image import read_rgb, write_picture
 from agsr.image.picture import Picture

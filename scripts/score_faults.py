@@ -4,8 +4,8 @@
 
 A row per weights (a shipped name, or a file), and one for Bicubic. The faults are laid on the
 field's bicubic LR images, but for ``soft``, which blurs the HR images before; ``photo`` are those
-that `agsr.degradation` draws, not the ones that training is validated on, each image the same every
-time. --save and --results put another program's results into the table.
+that `agsr.datasets.degradation` draws, not the ones that training is validated on, each image the
+same every time. --save and --results put another program's results into the table.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from PIL import Image
 from agsr.bench.datasets import TestImage, find_set
 from agsr.bench.quality import lpips_alex
 from agsr.bicubic import downscale, upscale
-from agsr.data import Image8
-from agsr.degradation import degrade, through_jpeg
+from agsr.datasets.degradation import degrade, through_jpeg
+from agsr.datasets.pairs import Image8
 from agsr.engines.upscaler import Upscaler
 from agsr.image import read_rgb
 from agsr.metrics import psnr_y

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 from PIL import Image
 
-from agsr.data import IMAGE_SUFFIXES
+from agsr.datasets.pairs import IMAGE_SUFFIXES
 
 PATH = click.Path(path_type=Path)
 

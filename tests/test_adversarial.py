@@ -13,7 +13,7 @@ from conftest import PHOTO, TINY, tiny_checkpoint
 
 from agsr.console_train import Limits, follow_training
 from agsr.contract import SCALE
-from agsr.data import Pair, load_pairs
+from agsr.datasets.pairs import Pair, load_pairs
 from agsr.discriminator import Discriminator, SrganDiscriminator
 from agsr.distributed import World
 from agsr.metrics.lpips import Lpips

@@ -9,7 +9,7 @@ import torch
 from conftest import PHOTO, TINY
 
 import agsr.pace
-from agsr.data import Pair, load_pairs
+from agsr.datasets.pairs import Pair, load_pairs
 from agsr.distributed import World
 from agsr.pace import Pace
 from agsr.run_state import RunState, read_state

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agsr.bicubic import downscale
-from agsr.data import load_pairs
+from agsr.datasets.pairs import load_pairs
 from agsr.errors import DatasetError
 
 

@@ -8,9 +8,9 @@ import pytest
 from conftest import PHOTO
 from numpy.typing import NDArray
 
-from agsr import degradation
 from agsr.bicubic import downscale
-from agsr.degradation import degrade
+from agsr.datasets import degradation
+from agsr.datasets.degradation import degrade
 from agsr.image import read_rgb
 
 Image8 = NDArray[np.uint8]

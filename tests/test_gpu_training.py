@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import PHOTO
 
-from agsr.data import Pair, load_pairs
+from agsr.datasets.pairs import Pair, load_pairs
 from agsr.distributed import World
 from agsr.kernels import Kernels
 from agsr.model.checkpoint import Checkpoint

@@ -19,7 +19,7 @@ from conftest import PHOTO, TINY
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import agsr.trainer
-from agsr.data import Pair, load_pairs
+from agsr.datasets.pairs import Pair, load_pairs
 from agsr.errors import TrainingError
 from agsr.kernels import Kernels, Launcher
 from agsr.model.base import place

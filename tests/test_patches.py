@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agsr.data import Pair
+from agsr.datasets.pairs import Pair
 from agsr.distributed import World
 from agsr.patches import (
     DEGRADED_MARGIN,

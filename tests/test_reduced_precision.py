@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from agsr.backend import Batch
 from agsr.bicubic import downscale
-from agsr.data import Pair
+from agsr.datasets.pairs import Pair
 from agsr.engines.openvino_backend import OpenVinoBackend
 from agsr.engines.ort_backend import OrtBackend
 from agsr.engines.torch_backend import TorchBackend

@@ -17,7 +17,7 @@ from conftest import INT8_BY_OPENVINO, PHOTO, ROOT
 from agsr.bench.datasets import ImageSet, find_set
 from agsr.bench.quality import evaluate, lpips_alex
 from agsr.bicubic import downscale
-from agsr.degradation import through_jpeg
+from agsr.datasets.degradation import through_jpeg
 from agsr.engines.upscaler import Upscaler
 from agsr.export import export_onnx
 from agsr.metrics import psnr_y

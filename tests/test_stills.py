@@ -18,7 +18,7 @@ from conftest import ROOT
 from image_corpus import png
 from PIL import Image, ImageCms
 
-from agsr.data import IMAGE_SUFFIXES
+from agsr.datasets.pairs import IMAGE_SUFFIXES
 from agsr.errors import ImageError
 from agsr.image.decode import READABLE, decode
 from agsr.image.encode import FORMATS, encode

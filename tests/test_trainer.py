@@ -16,7 +16,7 @@ import torch
 from conftest import PHOTO, ROOT, TINY
 from torch import Tensor
 
-from agsr.data import Pair, load_pairs
+from agsr.datasets.pairs import Pair, load_pairs
 from agsr.distributed import World, join_world
 from agsr.errors import CheckpointError, TrainingError
 from agsr.model.checkpoint import load_checkpoint, read_tensors, write_tensors

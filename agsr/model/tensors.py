@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agsr.data import Image8
+from agsr.datasets.pairs import Image8
 
 
 def to_tensor(images: Image8, device: torch.device) -> Tensor:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from agsr.bicubic import crop_to_multiple, downscale
 from agsr.contract import SCALE
-from agsr.degradation import degrade
+from agsr.datasets.degradation import degrade
 from agsr.errors import DatasetError
 from agsr.system.cpu import thread_count
 
@@ -76,7 +76,7 @@ def load_pairs(sources: Sequence[Path], *, min_side: int, workers: int | None = 
 
 
 def degrade_pairs(pairs: Sequence[Pair]) -> list[Pair]:
-    """The same HR images with LR images by `agsr.degradation`, each the same every time."""
+    """The same HR images with LR images by `agsr.datasets.degradation`, each the same every time."""
     return [
         Pair(hr=pair.hr, lr=degrade(pair.hr, np.random.default_rng(index)))
         for index, pair in enumerate(pairs)
