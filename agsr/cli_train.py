@@ -12,7 +12,7 @@ from agsr.errors import DatasetError
 from agsr.options import FilePath
 
 if TYPE_CHECKING:
-    from agsr.kernels import Kernels
+    from agsr.training.step.kernels import Kernels
 
 
 class Setting(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
@@ -136,8 +136,8 @@ def train(
     for module in ("torch", "safetensors"):
         require(module, extra="train", purpose="Training")
     from agsr.console_train import Limits, follow_training
-    from agsr.distributed import end_rank, join_world
-    from agsr.train import Sources, start_training
+    from agsr.training.distributed import end_rank, join_world
+    from agsr.training.launch import Sources, start_training
 
     changes = {name: value for name, value in changes.items() if value is not None}
     changes |= dict(settings)

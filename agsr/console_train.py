@@ -16,8 +16,8 @@ from agsr.system.optional_import import install_command
 from agsr.system.signals import BOTH, handled
 
 if TYPE_CHECKING:
-    from agsr.run_state import Progress
-    from agsr.trainer import Trainer
+    from agsr.training.state import Progress
+    from agsr.training.trainer import Trainer
 
 
 REPORT_EVERY = {"cpu": 50, "cuda": 100}

@@ -16,7 +16,7 @@ from agsr.bench.datasets import find_set
 from agsr.contract import DEFAULT_STEPS
 from agsr.datasets.pairs import Pair
 from agsr.model.checkpoint import blend, load_checkpoint, save_checkpoint
-from agsr.validation import score
+from agsr.training.evaluation import score
 
 SHARES = (0.0, 0.15, 0.3, 0.5, 0.7, 0.85, 1.0)
 PATH = click.Path(path_type=Path)

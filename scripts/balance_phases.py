@@ -1,4 +1,4 @@
-"""Take the grid out of trained weights: fit their last convolution anew (`agsr.phases`).
+"""Take the grid out of trained weights: fit their last convolution anew (`agsr.training.checkerboard`).
 
     AGSR_DATA=... python scripts/balance_phases.py runs/gan/best.safetensors balanced.safetensors
 
@@ -17,13 +17,13 @@ import torch
 from agsr.bench.datasets import find_set
 from agsr.contract import DEFAULT_STEPS, SCALE
 from agsr.datasets.pairs import Pair, load_pairs
-from agsr.distributed import World
 from agsr.metrics.lpips import Lpips
 from agsr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from agsr.patches import PatchBank
-from agsr.phases import STEP_WEIGHTS, balance_phases
 from agsr.pretrained import find_checkpoint
-from agsr.validation import score
+from agsr.training.checkerboard import STEP_WEIGHTS, balance_phases
+from agsr.training.distributed import World
+from agsr.training.evaluation import score
+from agsr.training.patch_sampler import PatchBank
 
 PathType = click.Path(exists=True, path_type=Path)
 

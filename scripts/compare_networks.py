@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 
 from agsr.model.checkpoint import load_checkpoint
-from agsr.schedule import Schedule
+from agsr.training.schedule import Schedule
 
 RATES = (6e-4, 2e-3, 6e-3)
 TRIAL = 8

@@ -25,10 +25,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from agsr.kernels import compile_regions
 from agsr.model.base import Network, place
 from agsr.model.checkpoint import load_checkpoint
 from agsr.pretrained import find_checkpoint
+from agsr.training.step.kernels import compile_regions
 
 STEPS = 4
 KINDS = {"fp16": torch.float16, "bf16": torch.bfloat16}

@@ -2,10 +2,10 @@
 
     AGSR_DATA=... python scripts/measure_grid.py gan [FILE.safetensors ...] [--set Kodak24]
 
-grid: root mean square of `agsr.losses.phase_shifts`, in 8-bit levels, mean over the images; flat:
-the same over the squares whose HR pixels deviate by less than `FLAT` levels. Texture that differs
-from the original counts a little too, so even Bicubic isn't at 0. colour: the largest difference
-between the mean colours of SR and HR on any image, in levels.
+grid: root mean square of `agsr.training.losses.phase_shifts`, in 8-bit levels, mean over the
+images; flat: the same over the squares whose HR pixels deviate by less than `FLAT` levels. Texture
+that differs from the original counts a little too, so even Bicubic isn't at 0. colour: the largest
+difference between the mean colours of SR and HR on any image, in levels.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from agsr.bench.datasets import ImageSet, find_set
 from agsr.bench.quality import Distance, lpips_alex
 from agsr.bicubic import upscale
 from agsr.contract import SCALE
-from agsr.losses import PHASE_AREA, phase_shifts
 from agsr.metrics import psnr_y
 from agsr.model.checkpoint import load_checkpoint
 from agsr.model.tensors import to_image, to_tensor
 from agsr.pretrained import find_checkpoint
+from agsr.training.losses import PHASE_AREA, phase_shifts
 
 FLAT = 8
 MOST_STEPS = 6

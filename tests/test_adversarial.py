@@ -14,17 +14,17 @@ from conftest import PHOTO, TINY, tiny_checkpoint
 from agsr.console_train import Limits, follow_training
 from agsr.contract import SCALE
 from agsr.datasets.pairs import Pair, load_pairs
-from agsr.discriminator import Discriminator, SrganDiscriminator
-from agsr.distributed import World
 from agsr.metrics.lpips import Lpips
 from agsr.model.checkpoint import Checkpoint, load_checkpoint, read_tensors
 from agsr.model.generator import GeneratorConfig
 from agsr.model.registry import build, make_config
-from agsr.objectives import AttentiveGanObjective
-from agsr.schedule import supervised_steps
-from agsr.train import Sources, start_training
-from agsr.train_config import STAGE_DEFAULTS, TrainConfig
-from agsr.trainer import Trainer
+from agsr.training.config import STAGE_DEFAULTS, TrainConfig
+from agsr.training.discriminator import Discriminator, SrganDiscriminator
+from agsr.training.distributed import World
+from agsr.training.launch import Sources, start_training
+from agsr.training.objectives import AttentiveGanObjective
+from agsr.training.schedule import supervised_steps
+from agsr.training.trainer import Trainer
 
 ALONE = World(torch.device("cpu"))
 LARGEST_STATE = 16 * 2**20

@@ -8,14 +8,14 @@ import pytest
 import torch
 from conftest import PHOTO, TINY
 
-import agsr.pace
+import agsr.training.pace
 from agsr.datasets.pairs import Pair, load_pairs
-from agsr.distributed import World
-from agsr.pace import Pace
-from agsr.run_state import RunState, read_state
-from agsr.schedule import Schedule
-from agsr.train_config import TrainConfig
-from agsr.trainer import Trainer
+from agsr.training.config import TrainConfig
+from agsr.training.distributed import World
+from agsr.training.pace import Pace
+from agsr.training.schedule import Schedule
+from agsr.training.state import RunState, read_state
+from agsr.training.trainer import Trainer
 
 ALONE = World(torch.device("cpu"))
 TIMED = TrainConfig(
@@ -38,7 +38,7 @@ class Time:
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     clock = Time()
-    monkeypatch.setattr(agsr.pace, "time", clock)
+    monkeypatch.setattr(agsr.training.pace, "time", clock)
     return clock
 
 

@@ -13,7 +13,7 @@ from conftest import PHOTO, ROOT
 from torch import Tensor
 
 from agsr.model.checkpoint import load_checkpoint, read_tensors
-from agsr.run_state import read_state
+from agsr.training.state import read_state
 
 pytestmark = pytest.mark.slow
 

@@ -10,13 +10,13 @@ import torch
 from conftest import PHOTO
 
 from agsr.datasets.pairs import Pair, load_pairs
-from agsr.distributed import World
-from agsr.kernels import Kernels
 from agsr.model.checkpoint import Checkpoint
 from agsr.model.registry import build
-from agsr.schedule import learning_rate
-from agsr.train_config import STAGE_DEFAULTS, TrainConfig
-from agsr.trainer import Trainer
+from agsr.training.config import STAGE_DEFAULTS, TrainConfig
+from agsr.training.distributed import World
+from agsr.training.schedule import learning_rate
+from agsr.training.step.kernels import Kernels
+from agsr.training.trainer import Trainer
 
 pytestmark = pytest.mark.gpu
 

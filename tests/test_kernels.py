@@ -18,17 +18,17 @@ import torch._dynamo.testing
 from conftest import PHOTO, TINY
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import agsr.trainer
+import agsr.training.trainer
 from agsr.datasets.pairs import Pair, load_pairs
 from agsr.errors import TrainingError
-from agsr.kernels import Kernels, Launcher
 from agsr.model.base import place
 from agsr.model.checkpoint import Checkpoint, load_checkpoint, read_tensors
 from agsr.model.generator import Generator
 from agsr.model.registry import build
-from agsr.optimizer import FEWEST_CHANNELS, Optimizer
-from agsr.train_config import STAGE_DEFAULTS, TrainConfig
-from agsr.trainer import Trainer
+from agsr.training.config import STAGE_DEFAULTS, TrainConfig
+from agsr.training.step.kernels import Kernels, Launcher
+from agsr.training.step.optimizer import FEWEST_CHANNELS, Optimizer
+from agsr.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 WIDE = replace(TINY, width=FEWEST_CHANNELS, growth=FEWEST_CHANNELS)  # for Muon to have a part
@@ -82,7 +82,7 @@ def test_replayed_iterations_read_nothing_but_what_was_sent(
     config = SHORT.changed(changes)
     eager = _run(tmp_path / "eager", pairs, config)
     recorder = Again()
-    monkeypatch.setattr(agsr.trainer, "Launcher", partial(Launcher, recorder=recorder))
+    monkeypatch.setattr(agsr.training.trainer, "Launcher", partial(Launcher, recorder=recorder))
     replayed = _run(tmp_path / "graph", pairs, config, "graph")
     assert all(torch.equal(eager[name], replayed[name]) for name in eager)
     assert recorder.recorded == 3  # one step; the first and the second of three supervised
@@ -95,7 +95,7 @@ def test_replayed_iterations_of_the_gan_stage_look_at_the_outputs_in_turn(
     torch.manual_seed(0)
     eager = _run(tmp_path / "eager", pairs, ADVERSARIAL)
     recorder = Again()
-    monkeypatch.setattr(agsr.trainer, "Launcher", partial(Launcher, recorder=recorder))
+    monkeypatch.setattr(agsr.training.trainer, "Launcher", partial(Launcher, recorder=recorder))
     torch.manual_seed(0)
     replayed = _run(tmp_path / "graph", pairs, ADVERSARIAL, "graph")
     assert all(torch.equal(eager[name], replayed[name]) for name in eager)
@@ -111,7 +111,7 @@ def test_the_fastest_way_is_chosen_and_a_broken_one_dropped(
 
     recorder = Again()
     monkeypatch.setattr(recorder, "record", broken)
-    monkeypatch.setattr("agsr.kernels.compile_regions", lambda _: None)
+    monkeypatch.setattr("agsr.training.step.kernels.compile_regions", lambda _: None)
     launcher = Launcher("auto", Generator(WIDE), CPU, recorder=recorder)
     done = 0
 

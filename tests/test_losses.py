@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from agsr import losses
+from agsr.training import losses
 
 ZERO = torch.zeros(1, 3, 4, 4)
 

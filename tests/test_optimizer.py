@@ -6,8 +6,8 @@ from torch import nn
 
 from agsr.errors import CheckpointError
 from agsr.model.base import place
-from agsr.muon import Muon
-from agsr.optimizer import ADAM_SHARE, FEWEST_CHANNELS, Optimizer
+from agsr.training.step.muon import Muon
+from agsr.training.step.optimizer import ADAM_SHARE, FEWEST_CHANNELS, Optimizer
 
 CPU = torch.device("cpu")
 BETAS = (0.9, 0.999)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from agsr.datasets.pairs import Pair
-from agsr.distributed import World
-from agsr.patches import (
+from agsr.training.distributed import World
+from agsr.training.patch_sampler import (
     DEGRADED_MARGIN,
     DegradingPatchBank,
     PatchBank,
@@ -35,7 +35,7 @@ def _levels(patches: Tensor) -> Tensor:
 @pytest.fixture
 def no_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     """Degraded patches without a fault: every fourth pixel of the HR patch."""
-    monkeypatch.setattr("agsr.patches.degrade", lambda hr, _: hr[::4, ::4])
+    monkeypatch.setattr("agsr.training.patch_sampler.degrade", lambda hr, _: hr[::4, ::4])
 
 
 @BANKS

@@ -10,10 +10,10 @@ from conftest import tiny_checkpoint
 from torch import Tensor
 
 from agsr.errors import CheckpointError
-from agsr.losses import colour_shift, phase_shift
 from agsr.model.checkpoint import Checkpoint
 from agsr.model.registry import build, make_config
-from agsr.phases import balance_phases
+from agsr.training.checkerboard import balance_phases
+from agsr.training.losses import colour_shift, phase_shift
 
 TINY = tiny_checkpoint()
 RIDGE = 1e-4

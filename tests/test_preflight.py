@@ -52,7 +52,9 @@ def test_build_ends_before_the_work(
 
 
 def test_train_ends_before_the_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agsr.train.load_pairs", lambda *_, **__: pytest.fail("data was loaded"))
+    monkeypatch.setattr(
+        "agsr.training.launch.load_pairs", lambda *_, **__: pytest.fail("data was loaded")
+    )
     arguments = ["train", "--data", str(PHOTO.parent), "--val", str(PHOTO.parent), "-o"]
     _fails([*arguments, "plain"], "plain/state.safetensors: can't be written: Not a directory")
     (folder / "run").mkdir()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agsr.schedule import Phase, Schedule, learning_rate, supervised_steps
+from agsr.training.schedule import Phase, Schedule, learning_rate, supervised_steps
 
 
 def test_text_form_round_trips_and_has_defaults() -> None:

@@ -17,15 +17,15 @@ from conftest import PHOTO, ROOT, TINY
 from torch import Tensor
 
 from agsr.datasets.pairs import Pair, load_pairs
-from agsr.distributed import World, join_world
 from agsr.errors import CheckpointError, TrainingError
 from agsr.model.checkpoint import load_checkpoint, read_tensors, write_tensors
 from agsr.model.generator import GeneratorConfig
-from agsr.optimizer import FEWEST_CHANNELS
-from agsr.run_state import read_state
-from agsr.train import Sources, start_training
-from agsr.train_config import STAGE_DEFAULTS, TrainConfig
-from agsr.trainer import Trainer
+from agsr.training.config import STAGE_DEFAULTS, TrainConfig
+from agsr.training.distributed import World, join_world
+from agsr.training.launch import Sources, start_training
+from agsr.training.state import read_state
+from agsr.training.step.optimizer import FEWEST_CHANNELS
+from agsr.training.trainer import Trainer
 
 ALONE = World(torch.device("cpu"))
 WIDE = replace(TINY, width=FEWEST_CHANNELS, growth=FEWEST_CHANNELS)  # for Muon to have a part
@@ -123,7 +123,7 @@ def test_a_new_phase_chooses_its_best_anew(
 ) -> None:
     """A phase with more steps starts below its predecessor; its weights are the ones wanted."""
     falling = iter(range(1000, 0, -1))
-    monkeypatch.setattr("agsr.validation.decibels", lambda _: next(falling))
+    monkeypatch.setattr("agsr.training.evaluation.decibels", lambda _: next(falling))
     config = TrainConfig(**{**vars(SHORT), "validate_every": 3})
     _run(tmp_path, pairs, config)
     best = load_checkpoint(tmp_path / "best.safetensors")

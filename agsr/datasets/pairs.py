@@ -1,6 +1,7 @@
 """Training data: images from tar shards or folders, each decoded once and shrunk once.
 
-The LR images are made by the field's bicubic (`agsr.bicubic`); `agsr.patches` cuts batches.
+The LR images are made by the field's bicubic (`agsr.bicubic`); `agsr.training.patch_sampler` cuts
+batches.
 """
 
 from __future__ import annotations

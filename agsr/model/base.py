@@ -1,7 +1,7 @@
 """What every network that enlarges by four has in common: ours, and those it is compared with.
 
-`agsr.model.checkpoint` stores them, `agsr.trainer` trains them, `agsr.export` and `agsr.engines`
-run them, all through `Network`; `agsr.model.registry` finds them by name.
+`agsr.model.checkpoint` stores them, `agsr.training.trainer` trains them, `agsr.export` and
+`agsr.engines` run them, all through `Network`; `agsr.model.registry` finds them by name.
 
 Shape suffixes: B batch, H and W low-resolution height and width.
 """

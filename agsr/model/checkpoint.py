@@ -1,7 +1,7 @@
 """Weights as safetensors that describe themselves: network, training record and scores inside.
 
-`agsr.trainer` writes them, `agsr.export` and the torch backend read them; a network is rebuilt with
-no flags. Pickle is never loaded.
+`agsr.training.trainer` writes them, `agsr.export` and the torch backend read them; a network is
+rebuilt with no flags. Pickle is never loaded.
 """
 
 from __future__ import annotations

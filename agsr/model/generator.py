@@ -1,8 +1,8 @@
 """The attentive generator (paper, Fig. 3-5, eq. 1-9): LR image → SR image, four times as large.
 
 Data flow: shallow features → ``steps`` × `agsr.model.attention.AttentiveStep` with shared weights →
-non-linear mapping → one convolution and a pixel shuffle. Trained by `agsr.train`, stored by
-`agsr.model.checkpoint`, exported by `agsr.export`, run by `agsr.engines`.
+non-linear mapping → one convolution and a pixel shuffle. Trained by `agsr.training.launch`, stored
+by `agsr.model.checkpoint`, exported by `agsr.export`, run by `agsr.engines`.
 
 Shape suffixes: B batch, C feature width, H and W low-resolution height and width.
 """

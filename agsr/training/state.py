@@ -1,7 +1,7 @@
 """Where a training run stands: for who watches it, and as a file to go on from exactly.
 
-`agsr.trainer` writes and reads the safetensors file, and yields `Progress`; `agsr.train` asks the
-file for the configuration of a run.
+`agsr.training.trainer` writes and reads the safetensors file, and yields `Progress`;
+`agsr.training.launch` asks the file for the configuration of a run.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from agsr.errors import CheckpointError
 from agsr.model.checkpoint import read_tensors, write_tensors
-from agsr.schedule import Schedule
-from agsr.train_config import TrainConfig
+from agsr.training.config import TrainConfig
+from agsr.training.schedule import Schedule
 
 STATE_FILE = "state.safetensors"
 """Name of the state file in a run's folder."""

@@ -1,7 +1,8 @@
 """What a stage of training minimises: pixels, or pixels, features and a discriminator's verdict.
 
-`agsr.trainer` owns the generator's step; an `Objective` gives its loss, and trains what stands
-beside the generator. Losses are in `agsr.losses`, discriminators in `agsr.discriminator`.
+`agsr.training.trainer` owns the generator's step; an `Objective` gives its loss, and trains what
+stands beside the generator. Losses are in `agsr.training.losses`, discriminators in
+`agsr.training.discriminator`.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agsr import losses
 from agsr.contract import SCALE
-from agsr.discriminator import Discriminator, SrganDiscriminator
-from agsr.distributed import World
 from agsr.errors import TrainingError
-from agsr.learner import Learner, autocast, frozen
 from agsr.metrics.lpips import Lpips
 from agsr.model.base import place
-from agsr.schedule import Schedule
-from agsr.state_tensors import fill
-from agsr.train_config import TrainConfig
+from agsr.training import losses
+from agsr.training.config import TrainConfig
+from agsr.training.discriminator import Discriminator, SrganDiscriminator
+from agsr.training.distributed import World
+from agsr.training.schedule import Schedule
+from agsr.training.state_tensors import fill
+from agsr.training.step.optimized_module import Learner, autocast, frozen
 
 GAN_BETAS = (0.5, 0.999)
 """Adam's decay rates for a discriminator, as GANs have had them since DCGAN."""
@@ -47,7 +48,7 @@ class Objective(ABC):
         """The generator's loss.
 
         Args:
-            sr_by_step: ``(B, 3, 4H, 4W)`` outputs after `agsr.schedule.supervised_steps`.
+            sr_by_step: ``(B, 3, 4H, 4W)`` outputs after `agsr.training.schedule.supervised_steps`.
             hr: ``(B, 3, 4H, 4W)`` targets.
             iteration: Index of the iteration, from 0; only its rest by `turns` matters.
         """
@@ -76,7 +77,7 @@ class Objective(ABC):
 
 
 class PixelObjective(Objective):
-    """The ``psnr`` stage: `agsr.losses.stepwise`."""
+    """The ``psnr`` stage: `agsr.training.losses.stepwise`."""
 
     def loss(self, sr_by_step: Sequence[Tensor], hr: Tensor, iteration: int) -> Tensor:  # noqa: ARG002
         """The pixel loss of the supervised outputs; with L1, eq. (10)."""

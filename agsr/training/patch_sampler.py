@@ -19,8 +19,8 @@ from torch import Tensor
 from agsr.contract import CHANNELS, SCALE
 from agsr.datasets.degradation import Degradation, degrade
 from agsr.datasets.pairs import Image8, Pair
-from agsr.distributed import World
 from agsr.system.cpu import thread_count
+from agsr.training.distributed import World
 
 SYMMETRIES = 8
 """Turns and mirrorings of the square."""

@@ -9,20 +9,20 @@ from typing import get_args
 
 from agsr.contract import SCALE
 from agsr.datasets.pairs import Pair, degrade_pairs, load_pairs
-from agsr.distributed import World
 from agsr.errors import CheckpointError, ConfigurationError, TrainingError
-from agsr.kernels import Kernels
 from agsr.metrics.lpips import Lpips
 from agsr.model.checkpoint import Checkpoint, load_checkpoint
 from agsr.model.registry import DEFAULT_NETWORK, NETWORKS
-from agsr.patches import smallest_side
 from agsr.pretrained import find_checkpoint
-from agsr.run_state import BEST_FILE, LAST_FILE, STATE_FILE, read_state
-from agsr.schedule import Schedule
-from agsr.speed import has_fast_bf16
 from agsr.system.atomic_file import check_writable
-from agsr.train_config import STAGE_DEFAULTS, Stage, TrainConfig
-from agsr.trainer import Trainer
+from agsr.training.config import STAGE_DEFAULTS, Stage, TrainConfig
+from agsr.training.distributed import World
+from agsr.training.patch_sampler import smallest_side
+from agsr.training.schedule import Schedule
+from agsr.training.state import BEST_FILE, LAST_FILE, STATE_FILE, read_state
+from agsr.training.step.kernels import Kernels
+from agsr.training.throughput import has_fast_bf16
+from agsr.training.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def start_training(
         world: The ranks that train together.
         resume: Go on from the state file in the folder; its configuration holds where ``changes``
             says nothing.
-        kernels: How an iteration's kernels are made and launched; see `agsr.kernels`.
+        kernels: How an iteration's kernels are made and launched; see `agsr.training.step.kernels`.
         changes: Fields of `TrainConfig`, or of the network's configuration, to set.
 
     Raises:

@@ -1,7 +1,7 @@
 """How the kernels of a training iteration are made and launched: eager, compiled, from CUDA graphs.
 
-`agsr.iteration` hands over its work with a name for everything that is constant in it; a
-`Launcher` runs it one way, or tries all ways on a run's own iterations and keeps the fastest.
+`agsr.training.step.iteration` hands over its work with a name for everything that is constant in
+it; a `Launcher` runs it one way, or tries all ways on a run's own iterations and keeps the fastest.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from agsr.distributed import World
+from agsr.training.distributed import World
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -5,8 +5,8 @@ single phases drift, flat texture shows a grid of period 4. Its strength is line
 convolution: averaging over an area commutes with it. So a least-squares fit of the convolution
 alone makes the mean error of every phase, area by area, as large as that of its neighbours.
 
-Data flow: a checkpoint and pairs of patches (`agsr.patches`) → features before the last
-convolution → normal equations → the checkpoint with another last convolution.
+Data flow: a checkpoint and pairs of patches (`agsr.training.patch_sampler`) → features before the
+last convolution → normal equations → the checkpoint with another last convolution.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from torch import Tensor
 
 from agsr.contract import CHANNELS, SCALE
 from agsr.errors import CheckpointError
-from agsr.losses import PHASE_AREA, phase_shifts
 from agsr.model.checkpoint import Checkpoint
 from agsr.model.generator import Generator
+from agsr.training.losses import PHASE_AREA, phase_shifts
 
 STEP_WEIGHTS = {1: 1.0, 2: 1.0, 4: 2.0}
 """Share of each step count's features in the fit; all step counts share the convolution."""

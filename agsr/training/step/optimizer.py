@@ -2,8 +2,9 @@
 
 Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon) makes the momentum of a weight
 matrix orthogonal before it is added, so that all directions of a layer learn at one pace. Its steps
-are scaled to the root mean square of Adam's (Liu et al., 2025, arXiv:2502.16982), so their
-learning rates compare. `agsr.muon` computes the steps; what it gains is in ``docs/training.md``.
+are scaled to the root mean square of Adam's (Liu et al., 2025, arXiv:2502.16982), so their learning
+rates compare. `agsr.training.step.muon` computes the steps; what it gains is in
+``docs/training.md``.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from agsr.muon import Muon
-from agsr.state_tensors import fill
+from agsr.training.state_tensors import fill
+from agsr.training.step.muon import Muon
 
 FEWEST_CHANNELS = 16
 """Muon takes convolutions of at least so many channels in and out: between fewer there is hardly a

@@ -2,16 +2,16 @@
 
 With a budget of time, the schedule's iterations only say which share of the work each phase has;
 progress is the share of time that has passed, so the learning rate has decayed when time is up,
-however fast the device is. `agsr.trainer` asks before every iteration.
+however fast the device is. `agsr.training.trainer` asks before every iteration.
 """
 
 from __future__ import annotations
 
 import time
 
-from agsr.distributed import World
-from agsr.run_state import RunState
-from agsr.schedule import Phase, Schedule, learning_rate
+from agsr.training.distributed import World
+from agsr.training.schedule import Phase, Schedule, learning_rate
+from agsr.training.state import RunState
 
 AGREE_EVERY = 10
 """Iterations after which several ranks ask the first one for the time and whether to stop."""

@@ -1,9 +1,10 @@
 """The training loop, for every network and stage, on one device or many.
 
-Data flow: `agsr.iteration`, at the pace of `agsr.pace` → averaged weights → `agsr.validation` →
-`agsr.model.checkpoint`. A run lives in a folder: ``state.safetensors`` (everything to
-go on exactly), ``last.safetensors`` and ``best.safetensors`` (averaged weights, ready to export).
-`agsr.train` starts it; `agsr.console` draws the progress that `Trainer.run` yields.
+Data flow: `agsr.training.step.iteration`, at the pace of `agsr.training.pace` → averaged weights →
+`agsr.training.evaluation` → `agsr.model.checkpoint`. A run lives in a folder: ``state.safetensors``
+(everything to go on exactly), ``last.safetensors`` and ``best.safetensors`` (averaged weights,
+ready to export). `agsr.training.launch` starts it; `agsr.console` draws the progress that
+`Trainer.run` yields.
 """
 
 from __future__ import annotations
@@ -19,24 +20,24 @@ from typing import Any
 import torch
 
 from agsr.datasets.pairs import Pair, fingerprint
-from agsr.distributed import World
 from agsr.errors import CheckpointError, TrainingError
-from agsr.iteration import Iteration
-from agsr.kernels import Kernels, Launcher
-from agsr.learner import AfterSteps, Learner, autocast
 from agsr.metrics.lpips import Lpips
 from agsr.model.base import Network, place
 from agsr.model.checkpoint import Checkpoint, save_checkpoint, to_float32
 from agsr.model.registry import build
-from agsr.objectives import make_objective
-from agsr.pace import Pace
-from agsr.patches import make_bank
-from agsr.run_state import BEST_FILE, LAST_FILE, Progress, RunState, read_state, write_state
-from agsr.schedule import Phase, Schedule
-from agsr.speed import Clock, Meter
-from agsr.state_tensors import all_finite, fill
-from agsr.train_config import TrainConfig
-from agsr.validation import score
+from agsr.training.config import TrainConfig
+from agsr.training.distributed import World
+from agsr.training.evaluation import score
+from agsr.training.objectives import make_objective
+from agsr.training.pace import Pace
+from agsr.training.patch_sampler import make_bank
+from agsr.training.schedule import Phase, Schedule
+from agsr.training.state import BEST_FILE, LAST_FILE, Progress, RunState, read_state, write_state
+from agsr.training.state_tensors import all_finite, fill
+from agsr.training.step.iteration import Iteration
+from agsr.training.step.kernels import Kernels, Launcher
+from agsr.training.step.optimized_module import AfterSteps, Learner, autocast
+from agsr.training.throughput import Clock, Meter
 
 SAVE_SECONDS = 20.0
 """Seconds between saves of the state: the most that a kill can lose."""
@@ -55,7 +56,7 @@ class Trainer:
         features: VGG16 features of the perceptual loss; None leaves that loss out.
         lpips: LPIPS on AlexNet, by which the ``gan`` stage chooses its best checkpoint; None means
             that its last is its best.
-        kernels: How an iteration's kernels are made and launched; see `agsr.kernels`.
+        kernels: How an iteration's kernels are made and launched; see `agsr.training.step.kernels`.
 
     Raises:
         TrainingError: The configuration makes no sense for this network.

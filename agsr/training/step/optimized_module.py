@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from agsr.distributed import World
 from agsr.errors import CheckpointError
 from agsr.model.base import Network, place
-from agsr.optimizer import Optimizer
-from agsr.state_tensors import fill
+from agsr.training.distributed import World
+from agsr.training.state_tensors import fill
+from agsr.training.step.optimizer import Optimizer
 
 
 class Learner:
@@ -22,7 +22,7 @@ class Learner:
         module: What is trained; it is moved to the world's device.
         world: The ranks that train it together.
         clip_norm: Largest norm of the gradient.
-        muon: Whether Muon trains the hidden convolutions; see `agsr.optimizer`.
+        muon: Whether Muon trains the hidden convolutions; see `agsr.training.step.optimizer`.
         betas: Adam's decay rates.
 
     Attributes:

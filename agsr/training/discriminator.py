@@ -1,6 +1,7 @@
 """The discriminators: the paper's (Fig. 6), and SRGAN's for the comparison.
 
-Trained beside a generator by `agsr.objectives`; part of a training state, never of shipped weights.
+Trained beside a generator by `agsr.training.objectives`; part of a training state, never of shipped
+weights.
 
 Shape suffixes: B batch, S side of the HR patches that a discriminator is made for.
 """

@@ -1,9 +1,9 @@
 """One iteration of training, from the numbers of its patches to the averaged weights.
 
-Data flow: `agsr.patches` → network → `agsr.objectives` → `agsr.learner` → averaged weights. All
-that changes from one iteration to the next is written into tensors on the device first
-(`Iteration.prepare`); the work behind it reads nothing else and waits for nothing, so
-`agsr.kernels` can replay it from a CUDA graph.
+Data flow: `agsr.training.patch_sampler` → network → `agsr.training.objectives` →
+`agsr.training.step.optimized_module` → averaged weights. All that changes from one iteration to the
+next is written into tensors on the device first (`Iteration.prepare`); the work behind it reads
+nothing else and waits for nothing, so `agsr.training.step.kernels` can replay it from a CUDA graph.
 """
 
 from __future__ import annotations
@@ -14,26 +14,23 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from agsr.distributed import World
-from agsr.kernels import Launcher
-from agsr.learner import Learner, autocast
-from agsr.objectives import Objective
-from agsr.patches import DegradingPatchBank, PatchBank
-from agsr.schedule import Phase, supervised_steps
-from agsr.train_config import TrainConfig
+from agsr.training.config import TrainConfig
+from agsr.training.distributed import World
+from agsr.training.objectives import Objective
+from agsr.training.patch_sampler import DegradingPatchBank, PatchBank
+from agsr.training.schedule import Phase, supervised_steps
+from agsr.training.step.kernels import Launcher
+from agsr.training.step.optimized_module import Learner, autocast
 
 
 class Iteration:
     """Runs iterations.
 
     Args:
-        config: What the run does.
-        world: The ranks that train together.
-        bank: Gives the patches.
-        forward: The network as `agsr.learner.AfterSteps`, as it is called in training.
-        learner: Trains the network.
-        objective: Gives the loss.
-        launcher: Launches the kernels.
+        config: What the run does. world: The ranks that train together. bank: Gives the patches.
+        forward: The network as `agsr.training.step.optimized_module.AfterSteps`, as it is called in
+        training. learner: Trains the network. objective: Gives the loss. launcher: Launches the
+        kernels.
 
     Attributes:
         average: The averaged weights, float32, by name.

@@ -1,6 +1,7 @@
 """Tensors of a training state: checked before they are written, and read back into a run's own.
 
-`agsr.trainer`, `agsr.learner`, `agsr.optimizer` and `agsr.objectives` restore themselves by `fill`.
+`agsr.training.trainer`, `agsr.training.step.optimized_module`, `agsr.training.step.optimizer` and
+`agsr.training.objectives` restore themselves by `fill`.
 """
 
 from __future__ import annotations

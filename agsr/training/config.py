@@ -11,16 +11,16 @@ from typing import Any, Literal, get_args
 from agsr.datasets.degradation import Degradation
 from agsr.model.base import NetworkConfig
 from agsr.model.registry import DEFAULT_NETWORK, make_config
-from agsr.schedule import Schedule
+from agsr.training.schedule import Schedule
 
 Stage = Literal["psnr", "gan"]
 """What is minimised: pixels, or pixels, features and a discriminator's verdict."""
 
 PixelLoss = Literal["l1", "l2"]
-"""Distance of pixels: a function of `agsr.losses`."""
+"""Distance of pixels: a function of `agsr.training.losses`."""
 
 OptimizerName = Literal["muon", "adam"]
-"""What steps the network: `agsr.optimizer` with Muon for the hidden convolutions, or Adam alone."""
+"""What steps the network: `agsr.training.step.optimizer` with Muon for the hidden convolutions, or Adam alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class TrainConfig:
     init: str = ""
     """`Checkpoint.weights_hash` of the weights the run began with; empty means random ones."""
     schedule: str = "1x4000@32/16,2x2600@32/16,4x12000@32/8,4x7000@48/8"
-    """Phases, as `agsr.schedule.Schedule.parse` reads them."""
+    """Phases, as `agsr.training.schedule.Schedule.parse` reads them."""
     budget: float = 0.0
     """Minutes that the run may take; its phases then divide the time as their iterations would.
     0 means that iterations count."""
@@ -63,9 +63,9 @@ class TrainConfig:
     perceptual_weight: float = 0.0
     """``λ_p``: weight of the LPIPS distance of VGG16 features."""
     colour_weight: float = 0.0
-    """Weight of `agsr.losses.colour_shift` in the stage ``gan``."""
+    """Weight of `agsr.training.losses.colour_shift` in the stage ``gan``."""
     phase_weight: float = 0.0
-    """Weight of `agsr.losses.phase_shift` in the stage ``gan``. It has to cost more than the
+    """Weight of `agsr.training.losses.phase_shift` in the stage ``gan``. It has to cost more than the
     perceptual loss gains by a grid: 24 where ``perceptual_weight`` is 1; see docs/training.md."""
     probability_weight: float = 0.0
     """Weight of ``-log D(G(z))``, the sigmoid of Fig. 6; 0 lets it only watch."""

@@ -1,0 +1,1 @@
+"""Training: configuration, patches, losses, the loop and its state. Requires torch."""

@@ -1,0 +1,1 @@
+"""One training step: optimizers, and how its kernels are launched."""
