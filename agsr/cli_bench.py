@@ -248,7 +248,7 @@ def _plan(
     from agsr.bench.plan import BenchPlan
     from agsr.bench.quality import default_lpips, lpips_alex
     from agsr.console import open_sets
-    from agsr.engines.ports import Hints
+    from agsr.engines.foreign.io_spec import Hints
 
     Hints.parse(hints)
     _check_files(weights, models)

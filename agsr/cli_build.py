@@ -149,8 +149,8 @@ def list_kept(as_json: bool) -> None:
     from dataclasses import asdict
 
     from agsr.console import show_cache, show_compiled
-    from agsr.engines.compiled_cache import CompiledCache
     from agsr.engines.engine_cache import EngineCache
+    from agsr.engines.runtimes.compiled_cache import CompiledCache
 
     engines, compiled = EngineCache(), CompiledCache()
     built, networks = list(engines.entries()), list(compiled.entries())
@@ -166,8 +166,8 @@ def list_kept(as_json: bool) -> None:
 @cache.command()
 def clear() -> None:
     """Remove all that is kept; it is made again when it is needed, but for measured times."""
-    from agsr.engines.compiled_cache import CompiledCache
     from agsr.engines.engine_cache import EngineCache
+    from agsr.engines.runtimes.compiled_cache import CompiledCache
     from agsr.engines.timings import timings_file
 
     for kept in (EngineCache(), CompiledCache()):

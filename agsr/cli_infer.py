@@ -26,7 +26,7 @@ from agsr.options import AliasChoice, FilePath, Sectioned, running_options
 from agsr.video.formats import WRITABLE
 
 if TYPE_CHECKING:
-    from agsr.engines.jobs import Job
+    from agsr.engines.batch.plan import Job
 
 FORMAT_ALIASES = {
     **{"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif", "targa": "tga", "dib": "bmp"},
@@ -196,8 +196,8 @@ def infer(
     from PIL import Image
 
     from agsr.console_infer import Tally
-    from agsr.engines.jobs import STREAM, plan
-    from agsr.engines.pipeline import InferOptions
+    from agsr.engines.batch.plan import STREAM, plan
+    from agsr.engines.batch.runner import InferOptions
     from agsr.image.decode import MAX_PIXELS
     from agsr.system.atomic_file import remove_abandoned
 
@@ -270,7 +270,7 @@ def _image_ending(ext: str | None) -> str | None:
 
 
 def _checked_inputs(inputs: tuple[Path, ...]) -> tuple[Path, ...]:
-    from agsr.engines.jobs import STREAM
+    from agsr.engines.batch.plan import STREAM
 
     if not inputs:
         raise click.UsageError("Missing argument 'IN...': files, folders with -r, or '-' for stdin")

@@ -26,8 +26,8 @@ from agsr.pretrained import WEIGHTS_FOR_FAULTS, shipped_names
 
 if TYPE_CHECKING:
     from agsr.console_infer import Tally
-    from agsr.engines.jobs import Job
-    from agsr.engines.pipeline import InferOptions
+    from agsr.engines.batch.plan import Job
+    from agsr.engines.batch.runner import InferOptions
     from agsr.engines.upscaler import Upscaler
 
 MOST_EXAMINED = 1000
@@ -54,7 +54,7 @@ def to_do(jobs: Sequence[Job], skip_existing: bool, tally: Tally) -> list[Job]:
     Raises:
         click.UsageError: An image would go to the terminal.
     """
-    from agsr.engines.jobs import STREAM
+    from agsr.engines.batch.plan import STREAM
 
     todo = []
     for job in jobs:
@@ -84,7 +84,7 @@ def opened(jobs: Sequence[Job], verbose: bool, **running: Any) -> Upscaler:
 
     For all of them, done before or not: a run that goes on takes what the first one took.
     """
-    from agsr.engines.headers import count_pixels
+    from agsr.engines.batch.headers import count_pixels
 
     if verbose and logging.lastResort is not None:
         logging.getLogger("agsr").setLevel(logging.INFO)
@@ -134,8 +134,8 @@ def run_all(
         weights: What runs; a note names the weights for strongly compressed inputs, if there are
             any. Empty for no note: the user chose the weights, or the images hold data.
     """
-    from agsr.engines.jobs import STREAM
-    from agsr.engines.standard_streams import Stdin
+    from agsr.engines.batch.plan import STREAM
+    from agsr.engines.batch.stdio import Stdin
 
     videos, stdin = [job for job in jobs if job.is_video], None
     if jobs[0].source == jobs[0].target == STREAM:
@@ -171,9 +171,9 @@ def _run_images(
 ) -> None:
     """Upscale files; prints their results and errors, and counts them."""
     from agsr.console_infer import BatchProgress
-    from agsr.engines.headers import work_of
-    from agsr.engines.jobs import STREAM
-    from agsr.engines.pipeline import process
+    from agsr.engines.batch.headers import work_of
+    from agsr.engines.batch.plan import STREAM
+    from agsr.engines.batch.runner import process
     from agsr.image import quiet_decoders
 
     began = time.monotonic()
@@ -220,7 +220,7 @@ def _too_small(count: int, files: int) -> str:
 
 def _note_compression(jobs: Sequence[Job], weights: str) -> None:
     """Print which weights are made for strongly compressed inputs, if there are any."""
-    from agsr.engines.headers import file_compression
+    from agsr.engines.batch.headers import file_compression
     from agsr.image import quiet_decoders
 
     with quiet_decoders():

@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
-    from agsr.engines.jobs import Job
+    from agsr.engines.batch.plan import Job
 
 
 def _always(_: Mapping[str, Any]) -> bool:
@@ -125,7 +125,7 @@ def check_kinds(context: click.Context, jobs: Sequence[Job]) -> None:
         click.UsageError: There is no video file and an encoder's option or format of one, no image
             and one for images, or a lossy format for normal maps.
     """
-    from agsr.engines.jobs import STREAM
+    from agsr.engines.batch.plan import STREAM
     from agsr.image.encode import FORMATS
     from agsr.video.formats import WRITABLE
 

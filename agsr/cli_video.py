@@ -16,8 +16,8 @@ from agsr.video.formats import CODECS
 
 if TYPE_CHECKING:
     from agsr.console_infer import Tally
-    from agsr.engines.jobs import Job
-    from agsr.engines.standard_streams import Stdin
+    from agsr.engines.batch.plan import Job
+    from agsr.engines.batch.stdio import Stdin
     from agsr.engines.upscaler import Upscaler
     from agsr.engines.video import Progress, VideoOptions
 
@@ -101,11 +101,11 @@ def _run_one(
     weights: str,
 ) -> tuple[int, int] | None:
     """Height and width of a video's result; None if there is none."""
-    from agsr.engines.jobs import STREAM
-    from agsr.engines.pipeline import reason_of
-    from agsr.engines.raw_stream import stream_video
-    from agsr.engines.standard_streams import Stdin, Stdout
+    from agsr.engines.batch.plan import STREAM
+    from agsr.engines.batch.runner import reason_of
+    from agsr.engines.batch.stdio import Stdin, Stdout
     from agsr.engines.video import upscale_video
+    from agsr.engines.video.y4m import stream_video
 
     source = (stdin or Stdin()) if job.source == STREAM else job.source
 
@@ -140,7 +140,7 @@ def _note(job: Job, weights: str) -> str:
 
 
 def _report_what_is_saved(job: Job) -> None:
-    from agsr.engines.segments import saved_frames
+    from agsr.engines.video.segments import saved_frames
 
     count = saved_frames(job.target)
     if count:

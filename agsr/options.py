@@ -296,7 +296,7 @@ def _may_build(backend: str, options: Mapping[str, Any]) -> bool:
     """Whether ``auto`` may build an engine, which takes minutes and is shown."""
     if backend != "auto" or options["provider"] or options["device"]:
         return False
-    from agsr.engines.auto import missing
     from agsr.engines.places import Place
+    from agsr.engines.ranking import missing
 
     return not missing(Place("trt"))

@@ -13,10 +13,10 @@ from agsr.backend import Backend, BackendInfo, Batch
 from agsr.bicubic import upscale
 from agsr.contract import told_steps
 from agsr.engines.foreign import ForeignBackend
-from agsr.engines.ort_session import PROVIDERS
+from agsr.engines.foreign.io_spec import Hints
+from agsr.engines.open import BACKENDS, open_backend
 from agsr.engines.places import AUTO, Place
-from agsr.engines.ports import Hints
-from agsr.engines.select import BACKENDS, open_backend
+from agsr.engines.runtimes.onnxruntime_session import PROVIDERS
 from agsr.errors import BackendRequestError, UnknownWeightsError
 from agsr.pretrained import CHECKPOINT_SUFFIX, is_path, shipped_names, unknown_weights
 
@@ -48,7 +48,7 @@ class Contender:
     foreign: bool = False
     """Whether ``weights`` is another project's ONNX file."""
     hints: str = ""
-    """What is known of a foreign file, as `agsr.engines.ports.Hints.parse` reads it."""
+    """What is known of a foreign file, as `agsr.engines.foreign.io_spec.Hints.parse` reads it."""
 
     @property
     def label(self) -> str:

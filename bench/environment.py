@@ -18,12 +18,12 @@ import numpy as np
 from agsr._version import __version__
 from agsr.backend import Backend
 from agsr.contract import CHANNELS
-from agsr.engines.auto import PLACES, missing
-from agsr.engines.compiled_cache import CompiledCache
-from agsr.engines.openvino_session import computes_bf16
-from agsr.engines.ort_session import PROVIDERS, available_providers
+from agsr.engines.open import open_backend
 from agsr.engines.places import Place
-from agsr.engines.select import open_backend
+from agsr.engines.ranking import PLACES, missing
+from agsr.engines.runtimes.compiled_cache import CompiledCache
+from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, available_providers
+from agsr.engines.runtimes.openvino_session import computes_bf16
 from agsr.engines.timings import Timings
 from agsr.engines.trt_api import MODULES
 from agsr.engines.trt_progress import Report

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from agsr.contract import SCALE
 from agsr.datasets.pairs import is_image_name
-from agsr.engines.headers import stored_size
+from agsr.engines.batch.headers import stored_size
 from agsr.errors import DatasetError
 
 _HR_FOLDERS = tuple(

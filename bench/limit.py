@@ -12,8 +12,8 @@ import numpy as np
 from agsr.backend import BackendInfo
 from agsr.bench.clock import seconds
 from agsr.bench.contenders import Contender
-from agsr.engines.openvino_session import PRECISIONS, open_compiled
-from agsr.engines.ort_session import PROVIDERS, open_session
+from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
+from agsr.engines.runtimes.openvino_session import PRECISIONS, open_compiled
 from agsr.errors import BackendError
 
 Product = tuple[str, float, Callable[[], object]]

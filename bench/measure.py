@@ -1,7 +1,7 @@
 """Timing what is here against each other, so that ``--backend auto`` can follow it.
 
-Data flow: what is present (`agsr.engines.auto`) → contenders → `agsr.bench.run`, twice, since the
-first start compiles what later ones find → `agsr.engines.timings.Timings`.
+Data flow: what is present (`agsr.engines.ranking`) → contenders → `agsr.bench.run`, twice, since
+the first start compiles what later ones find → `agsr.engines.timings.Timings`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from agsr.bench.plan import BenchPlan
 from agsr.bench.results import BenchResult, Row
 from agsr.bench.run import Notify, run
 from agsr.contract import DEFAULT_STEPS
-from agsr.engines.auto import own_precision, present
+from agsr.engines.ranking import own_precision, present
 from agsr.engines.timings import Time, Timings, this_machine
 from agsr.errors import BackendError
 from agsr.pretrained import DEFAULT_WEIGHTS

@@ -1,7 +1,7 @@
 """Places: a runtime and the device it runs on, like ``ort:cuda:1``, parsed and printed here alone.
 
-`agsr.engines.auto` orders them, `agsr.engines.select` opens them, benchmarks and timings name their
-rows by them.
+`agsr.engines.ranking` orders them, `agsr.engines.open` opens them, benchmarks and timings name
+their rows by them.
 """
 
 from __future__ import annotations

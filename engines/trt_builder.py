@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME, ModelMetadata
-from agsr.engines.onnx_content import check_self_contained
+from agsr.engines.onnx_file.inspect import check_self_contained
 from agsr.engines.trt_api import TensorRt
 from agsr.engines.trt_int8 import as_signed
 from agsr.engines.trt_precision import (

@@ -1,6 +1,6 @@
 """`Upscaler`: an image in, an image four times as large out; tiles, types, grey and alpha included.
 
-Data flow: picture → arrays of colour and alpha → bands of enlarged rows (`agsr.engines.tiles`) →
+Data flow: picture → arrays of colour and alpha → bands of enlarged rows (`agsr.engines.tiled`) →
 `Stripes` → shrunk to the size that is asked for → a picture, or on to the encoder.
 """
 
@@ -21,9 +21,9 @@ from PIL import Image
 
 from agsr.backend import Backend, BackendInfo
 from agsr.contract import SCALE
-from agsr.engines.select import open_backend
-from agsr.engines.tile_choice import TileChoice
-from agsr.engines.tiles import Array, Progress, enlarged_bands
+from agsr.engines.open import open_backend
+from agsr.engines.tile_policy import TileChoice
+from agsr.engines.tiled import Array, Progress, enlarged_bands
 from agsr.image.arrays import upscaled_array
 from agsr.image.ops.alpha import bounded, without_hidden_colour
 from agsr.image.ops.neutral import is_neutral
@@ -48,7 +48,7 @@ class Upscaler:
 
     Args:
         weights: A shipped name, or the path of an ``.onnx`` or ``.safetensors`` file.
-        backend: One of `agsr.engines.select.BACKENDS`, or a loaded `Backend`, which is not
+        backend: One of `agsr.engines.open.BACKENDS`, or a loaded `Backend`, which is not
             closed.
         steps: Time steps of the recurrent attention loop; None means those of the file, or 4.
         tile: Side of a tile in LR pixels; 0 for none, ``"auto"`` to cut large images only, in tiles
@@ -62,7 +62,7 @@ class Upscaler:
             and alpha is enlarged as a grey picture is.
         normal_map: Images are tangent-space normal maps: results have vectors of unit length, and
             z where an image has x and y only. What is in their alpha is data, too.
-        options: Further arguments of `agsr.engines.select.open_backend`.
+        options: Further arguments of `agsr.engines.open.open_backend`.
 
     Raises:
         AgsrError: The network can't be loaded; the message says what to do.

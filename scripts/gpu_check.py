@@ -19,7 +19,7 @@ from typing import Any
 import click
 import numpy as np
 
-from agsr.engines.select import open_backend
+from agsr.engines.open import open_backend
 from agsr.export.verify import sample_batch
 
 LEVELS = {"fp32": 0.05, "fp16": 2.0, "bf16": 8.0}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.bench.datasets import find_set
-from agsr.engines.select import open_backend
+from agsr.engines.open import open_backend
 from agsr.engines.upscaler import Upscaler
 
 HALOS = (0, 4, 8, 12, 16, 24)

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from agsr.backend import Backend
-from agsr.engines.select import open_backend
+from agsr.engines.open import open_backend
 
 PHOTO = Path(__file__).parents[1] / "examples" / "astronaut.png"
 WIDTH, HEIGHT = 500, 375

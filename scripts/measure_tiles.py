@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from agsr import Upscaler
-from agsr.engines.select import open_backend
+from agsr.engines.open import open_backend
 
 
 def main() -> None:

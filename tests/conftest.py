@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from stubs import Repeat as Repeat
 
-from agsr.engines.openvino_session import capabilities
+from agsr.engines.runtimes.openvino_session import capabilities
 from agsr.export import export_onnx
 from agsr.image import read_rgb
 from agsr.model.checkpoint import Checkpoint, save_checkpoint

@@ -33,8 +33,8 @@ from agsr.console_bench import show_comparison
 from agsr.contract import ModelMetadata
 from agsr.engines.engine_cache import EngineCache
 from agsr.engines.engine_file import read_engine
-from agsr.engines.onnx_content import read_content
-from agsr.engines.ports import Hints
+from agsr.engines.foreign.io_spec import Hints
+from agsr.engines.onnx_file.inspect import read_content
 from agsr.engines.trt_backend import described
 from agsr.errors import AgsrError
 from agsr.image.decode import decode

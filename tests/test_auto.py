@@ -20,14 +20,14 @@ from PIL import Image
 from stubs import Repeat
 
 from agsr.cli import main
-from agsr.engines import auto
-from agsr.engines.auto import candidates
-from agsr.engines.headers import count_pixels
-from agsr.engines.ort_session import PROVIDERS
+from agsr.engines import ranking
+from agsr.engines.batch.headers import count_pixels
+from agsr.engines.open import open_backend
 from agsr.engines.places import Place
-from agsr.engines.select import open_backend
+from agsr.engines.ranking import candidates
+from agsr.engines.runtimes.onnxruntime_session import PROVIDERS
+from agsr.engines.runtimes.torch_backend import TorchBackend
 from agsr.engines.timings import Time, Timings, this_machine, timings_file
-from agsr.engines.torch_backend import TorchBackend
 from agsr.errors import BackendError, MissingDependencyError, ModelError
 from agsr.export.verify import sample_batch
 from agsr.pretrained import find_onnx
@@ -45,7 +45,7 @@ def machine(play_processor: Processor, monkeypatch: pytest.MonkeyPatch) -> Machi
     """Plays a machine with these places, whose processor has bf16 units or not."""
 
     def play(*places: str, bf16: bool = False) -> None:
-        monkeypatch.setattr(auto, "missing", lambda p: "" if str(p) in places else "not here")
+        monkeypatch.setattr(ranking, "missing", lambda p: "" if str(p) in places else "not here")
         play_processor("avx512_vnni", *(["avx512_bf16"] if bf16 else []))
 
     return play
@@ -235,12 +235,12 @@ def test_a_torch_for_the_cpu_is_no_place_on_a_gpu(
     (tmp_path / "lib").mkdir()
     for name in files:
         (tmp_path / "lib" / name).touch()
-    monkeypatch.setattr(auto, "_has_driver", lambda: True)
+    monkeypatch.setattr(ranking, "_has_driver", lambda: True)
     spec = ModuleSpec("torch", None, is_package=True)
     spec.submodule_search_locations = [str(tmp_path)]
-    monkeypatch.setattr(auto, "find_spec", lambda _: spec)
-    assert auto.missing(Place("torch", "cuda")) == lack
-    assert auto.missing(Place("torch")) == ""
+    monkeypatch.setattr(ranking, "find_spec", lambda _: spec)
+    assert ranking.missing(Place("torch", "cuda")) == lack
+    assert ranking.missing(Place("torch")) == ""
 
 
 def test_a_torch_without_cuda_beside_a_driver_runs_on_the_cpu(
@@ -254,7 +254,7 @@ def test_a_torch_without_cuda_beside_a_driver_runs_on_the_cpu(
             raise BackendError("Torch not compiled with CUDA enabled")
         return real(path, device=device, **options)
 
-    monkeypatch.setattr("agsr.engines.select.TorchBackend", without_cuda)
+    monkeypatch.setattr("agsr.engines.open.TorchBackend", without_cuda)
     with open_backend("auto", "psnr", steps=1) as backend:
         assert backend.info.device == "cpu"
     assert "not compiled with CUDA enabled; running on torch fp32 instead" in caplog.text
@@ -298,8 +298,8 @@ def test_precision_auto_is_the_backends_own(
         backend.info = dataclasses.replace(backend.info, precision=options["precision"] or "fp32")
         return backend
 
-    monkeypatch.setattr("agsr.engines.select.OpenVinoBackend", fake)
-    monkeypatch.setattr("agsr.engines.select.TorchBackend", fake)
+    monkeypatch.setattr("agsr.engines.open.OpenVinoBackend", fake)
+    monkeypatch.setattr("agsr.engines.open.TorchBackend", fake)
     for feature in ("avx512_bf16", "avx2"):
         play_processor(feature)
         open_backend("openvino", "psnr", steps=1, precision="auto")

@@ -17,12 +17,12 @@ import pytest
 from conftest import BF16_BY_OPENVINO, NEEDS_OPENVINO, Processor, Repeat
 
 from agsr.backend import Batch
-from agsr.engines.openvino_backend import OpenVinoBackend
-from agsr.engines.openvino_session import OpenVinoSession
-from agsr.engines.ort_backend import OrtBackend
-from agsr.engines.ort_session import PROVIDERS, available_providers
-from agsr.engines.select import open_backend
-from agsr.engines.torch_backend import TorchBackend
+from agsr.engines.open import open_backend
+from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
+from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, available_providers
+from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
+from agsr.engines.runtimes.openvino_session import OpenVinoSession
+from agsr.engines.runtimes.torch_backend import TorchBackend
 from agsr.errors import AgsrError, BackendError, CheckpointError, ModelError
 from agsr.export.verify import sample_batch
 from agsr.pretrained import find_onnx, shipped_names, shipped_steps
@@ -114,7 +114,7 @@ def test_a_signal_after_openvino_went_on_another_thread_is_no_crash(
 ) -> None:
     code = (
         "import signal, sys, threading; from pathlib import Path\n"
-        "from agsr.engines.openvino_backend import OpenVinoBackend\n"
+        "from agsr.engines.runtimes.openvino_backend import OpenVinoBackend\n"
         "held = [OpenVinoBackend(Path(sys.argv[1]))]\n"
         "thread = threading.Thread(target=held.clear)\n"
         "thread.start(); thread.join()\n"
@@ -200,7 +200,7 @@ def test_auto_does_without_an_openvino_that_is_broken(
     broken = ModuleType("openvino")
     vars(broken).update(Core=fail)
     monkeypatch.setitem(sys.modules, "openvino", broken)
-    monkeypatch.setattr("agsr.engines.auto.missing", lambda p: "" if str(p) in both else "gone")
+    monkeypatch.setattr("agsr.engines.ranking.missing", lambda p: "" if str(p) in both else "gone")
     play_processor("avx512_bf16")
     with open_backend("auto", "psnr", steps=1) as backend:
         assert backend.info.name == "ort"
@@ -422,7 +422,7 @@ def test_falling_back_must_be_allowed_and_is_told(
         asked.append(options["threads"])
         return OrtBackend(path, **options)
 
-    monkeypatch.setattr("agsr.engines.select.OrtBackend", noting)
+    monkeypatch.setattr("agsr.engines.open.OrtBackend", noting)
     with open_backend("torch", device="nowhere", threads=1, allow_fallback=True) as backend:
         assert backend.info.device == "CPUExecutionProvider"
     assert asked == [1]
@@ -438,7 +438,7 @@ def test_what_is_not_as_asked_is_closed_again(
 ) -> None:
     backend = Repeat()
     (tmp_path / "a.onnx").touch()
-    monkeypatch.setattr("agsr.engines.select.OrtBackend", lambda *_, **__: backend)
+    monkeypatch.setattr("agsr.engines.open.OrtBackend", lambda *_, **__: backend)
     with pytest.raises(BackendError, match="make it with: agsr export"):
         open_backend("ort", str(tmp_path / "a.onnx"), **asked)
     assert backend.closed == 1

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from agsr.backend import Batch
-from agsr.engines.handover import Handover
-from agsr.engines.jobs import plan
-from agsr.engines.pipeline import InferOptions, process
+from agsr.engines.batch.plan import plan
+from agsr.engines.batch.runner import InferOptions, process
+from agsr.engines.channel import Handover
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ImageError
 from agsr.image import write_stripes

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from agsr.backend import Backend
 from agsr.bicubic import upscale
-from agsr.engines.select import open_backend
+from agsr.engines.open import open_backend
 from agsr.errors import BackendError, ExportError
 from agsr.export import export_onnx
 from agsr.model.base import Network

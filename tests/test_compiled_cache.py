@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from conftest import BF16_BY_OPENVINO, NEEDS_OPENVINO
 
 from agsr.cli import main
-from agsr.engines import compiled_cache
-from agsr.engines.compiled_cache import CompiledCache
-from agsr.engines.openvino_backend import OpenVinoBackend
+from agsr.engines.runtimes import compiled_cache
+from agsr.engines.runtimes.compiled_cache import CompiledCache
+from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
 from agsr.errors import BackendError
 from agsr.export.verify import sample_batch
 
@@ -217,7 +217,7 @@ def test_a_bit_that_flipped_on_disk_is_no_wrong_picture(
 TWO = """
 import sys
 from pathlib import Path
-from agsr.engines.openvino_backend import OpenVinoBackend
+from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
 print(OpenVinoBackend(Path(sys.argv[1])).info.name)
 """
 

@@ -30,9 +30,9 @@ from agsr.bench.datasets import find_set
 from agsr.bench.quality import compare
 from agsr.bicubic import upscale_planes
 from agsr.engines.foreign import ForeignBackend
-from agsr.engines.ort_backend import OrtBackend
+from agsr.engines.foreign.io_spec import Hints, luma
 from agsr.engines.places import Place
-from agsr.engines.ports import Hints, luma
+from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ModelError
 from agsr.export import export_onnx

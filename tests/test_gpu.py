@@ -215,7 +215,7 @@ def batches() -> list[Batch]:
 
 @pytest.fixture(scope="module")
 def expected(gpu: str, batches: list[Batch]) -> list[Batch]:  # noqa: ARG001  # no GPU, no work
-    from agsr.engines.select import open_backend
+    from agsr.engines.open import open_backend
 
     with open_backend("torch", steps=STEPS) as reference:
         return [reference.upscale(lr) for lr in batches]
@@ -231,8 +231,8 @@ def test_pixels_equal_those_of_torch_on_the_cpu(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from agsr.engines.ort_session import available_providers
-    from agsr.engines.select import open_backend
+    from agsr.engines.open import open_backend
+    from agsr.engines.runtimes.onnxruntime_session import available_providers
     from agsr.errors import MissingDependencyError
 
     monkeypatch.setenv("AGSR_CACHE", str(tmp_path))

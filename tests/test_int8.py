@@ -19,9 +19,9 @@ from agsr.backend import Batch
 from agsr.cli import main
 from agsr.console import show_export
 from agsr.contract import ModelMetadata
-from agsr.engines import ort_backend
-from agsr.engines.openvino_backend import OpenVinoBackend
-from agsr.engines.select import open_backend
+from agsr.engines.open import open_backend
+from agsr.engines.runtimes import onnxruntime_backend
+from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
 from agsr.engines.trt_api import load_tensorrt
 from agsr.engines.trt_builder import BuildOptions, build_engine
 from agsr.engines.trt_int8 import as_signed
@@ -251,8 +251,8 @@ def test_onnx_runtimes_cpu_reports_that_it_is_slow(
 
 def test_onnx_runtimes_tensorrt_is_not_given_unsigned_values() -> None:
     with pytest.raises(BackendError, match="TensorRT takes int8 by --backend trt"):
-        ort_backend._check_int8(Path("a.onnx"), "int8", "tensorrt-rtx")
-    ort_backend._check_int8(Path("a.onnx"), "fp32", "tensorrt-rtx")
+        onnxruntime_backend._check_int8(Path("a.onnx"), "int8", "tensorrt-rtx")
+    onnxruntime_backend._check_int8(Path("a.onnx"), "fp32", "tensorrt-rtx")
 
 
 def test_a_processor_that_would_overflow_is_not_asked(

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from agsr.cli import main
-from agsr.engines.jobs import Job
-from agsr.engines.pipeline import Outcome
+from agsr.engines.batch.plan import Job
+from agsr.engines.batch.runner import Outcome
 from agsr.system.signals import Terminated, terminable
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +70,7 @@ def test_how_far_a_batch_came_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
         yield Outcome(jobs[0], size=(32, 32))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("agsr.engines.pipeline.process", process)
+    monkeypatch.setattr("agsr.engines.batch.runner.process", process)
     monkeypatch.chdir(tmp_path)
     for name in ("a.png", "b.png", "c.png"):
         Image.new("RGB", (8, 8)).save(name)

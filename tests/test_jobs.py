@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from agsr.engines.jobs import Job, plan
+from agsr.engines.batch.plan import Job, plan
 from agsr.errors import ImageError
 
 
@@ -386,12 +386,12 @@ def test_the_time_to_plan_grows_as_the_number_of_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tree that is played, so that no disk is measured; with a result beside every image."""
-    monkeypatch.setattr("agsr.engines.inputs._may_come_of", lambda *_: True)
+    monkeypatch.setattr("agsr.engines.batch.inputs._may_come_of", lambda *_: True)
 
     def seconds(folders: int) -> float:
         names = [f"{n}{end}" for n in range(100) for end in (".jpg", "_x4.png")]
         tree = [(f"{tmp_path}/{n}", list[str](), list(names)) for n in range(folders)]
-        monkeypatch.setattr("agsr.engines.inputs.os.walk", lambda *_, **__: iter(tree))
+        monkeypatch.setattr("agsr.engines.batch.inputs.os.walk", lambda *_, **__: iter(tree))
         started = time.process_time()
         jobs = plan([tmp_path], tmp_path / "out", recursive=True)
         assert len(jobs) == folders * 100

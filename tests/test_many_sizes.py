@@ -14,7 +14,7 @@ from conftest import ROOT
 SIZES = """
 import itertools, os, sys
 import numpy as np
-from agsr.engines.select import open_backend
+from agsr.engines.open import open_backend
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

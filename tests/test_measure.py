@@ -14,7 +14,7 @@ from agsr.bench.contenders import Contender
 from agsr.bench.plan import BenchPlan
 from agsr.bench.results import BenchResult, Row, Timing
 from agsr.cli import main
-from agsr.engines import auto
+from agsr.engines import ranking
 from agsr.engines.timings import Time, Timings
 from agsr.errors import BackendError
 
@@ -55,9 +55,9 @@ def plans(
         return BenchResult(created="", command="", environment={}, rows=tuple(rows))
 
     here = ("openvino", "ort:cpu", "torch")
-    monkeypatch.setattr(auto, "missing", lambda place: "" if str(place) in here else "not here")
+    monkeypatch.setattr(ranking, "missing", lambda place: "" if str(place) in here else "not here")
     play_processor("avx512_bf16")
-    monkeypatch.setattr(auto, "_has_driver", lambda: False)
+    monkeypatch.setattr(ranking, "_has_driver", lambda: False)
     monkeypatch.setattr(measure, "run", run)
     monkeypatch.setenv("AGSR_CACHE", str(tmp_path / "cache"))
     return seen
@@ -86,7 +86,7 @@ def test_the_command_shows_and_keeps_what_auto_follows(plans: list[BenchPlan]) -
     assert "auto follows it" in done.stdout
     kept = Timings.kept()
     assert kept is not None
-    assert auto.candidates("psnr")[0].reason.endswith(kept.measured)
+    assert ranking.candidates("psnr")[0].reason.endswith(kept.measured)
     assert len(plans) == 2
 
 

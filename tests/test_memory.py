@@ -15,9 +15,9 @@ import tifffile
 from conftest import ROOT, Repeat
 from PIL import Image
 
-from agsr.engines import room
-from agsr.engines.jobs import plan
-from agsr.engines.pipeline import InferOptions, process
+from agsr.engines import preflight
+from agsr.engines.batch.plan import plan
+from agsr.engines.batch.runner import InferOptions, process
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import ImageError
 from agsr.image.encode import FORMATS
@@ -85,7 +85,7 @@ def test_results_without_room_are_refused_before_they_are_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("RGB", (2000, 2000)).save(tmp_path / "a.png")
-    monkeypatch.setattr(room, "free_memory", lambda: 150 << 20)
+    monkeypatch.setattr(preflight, "free_memory", lambda: 150 << 20)
     backend = Repeat()
     (outcome,) = process(
         Upscaler(backend=backend), plan([tmp_path / "a.png"], tmp_path / "b.jpg"), InferOptions()
@@ -101,12 +101,12 @@ def test_memory_is_asked_for_again_once_the_last_results_are_written(
 ) -> None:
     stripes = in_stripes(Picture(np.zeros((8000, 8000), np.uint8)))
     free = [0]
-    monkeypatch.setattr(room, "free_memory", lambda: free[0])
-    room.check_memory("a", ".bmp", stripes, lambda: free.append(free.pop() + (1 << 40)))
+    monkeypatch.setattr(preflight, "free_memory", lambda: free[0])
+    preflight.check_memory("a", ".bmp", stripes, lambda: free.append(free.pop() + (1 << 40)))
     free[0] = 0
     with pytest.raises(ImageError, match="0 are free"):
-        room.check_memory("a", ".webp", stripes)
-    room.check_memory("a", ".webp", in_stripes(Picture(np.zeros((99, 99), np.uint8))))
+        preflight.check_memory("a", ".webp", stripes)
+    preflight.check_memory("a", ".webp", in_stripes(Picture(np.zeros((99, 99), np.uint8))))
 
 
 def test_full_disks_are_told_before_the_work(
@@ -120,9 +120,9 @@ def test_full_disks_are_told_before_the_work(
         caplog.clear()
         if kind == "refused":
             with pytest.raises(ImageError, match=r"5813 bytes at least, and 1000 are free"):
-                room.check_disk(target, ".png", stripes)
+                preflight.check_disk(target, ".png", stripes)
         else:
-            room.check_disk(target, ".png", stripes)
+            preflight.check_disk(target, ".png", stripes)
             assert ("may have 3000000 bytes" in caplog.text) == (kind == "warned")
     assert FORMATS[".bmp"].stored_bytes(stripes) == 3_000_000
 
@@ -133,8 +133,8 @@ from pathlib import Path
 import cv2
 from PIL import Image
 from stubs import Repeat
-from agsr.engines.jobs import plan
-from agsr.engines.pipeline import InferOptions, process
+from agsr.engines.batch.plan import plan
+from agsr.engines.batch.runner import InferOptions, process
 from agsr.engines.upscaler import Upscaler
 limit = psutil.Process().memory_info().vms + (110 << 20)
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -12,10 +12,10 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from agsr.engines import ort_session
-from agsr.engines.ort_backend import OrtBackend
-from agsr.engines.ort_session import PROVIDERS, Provider, open_session
-from agsr.engines.select import open_backend
+from agsr.engines.open import open_backend
+from agsr.engines.runtimes import onnxruntime_session
+from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
+from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, Provider, open_session
 from agsr.errors import BackendError, BackendRequestError, ModelError
 
 GPU, CPU = onnxruntime.OrtHardwareDeviceType.GPU, onnxruntime.OrtHardwareDeviceType.CPU
@@ -74,7 +74,7 @@ class Runtime:
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
     def stand_in(ort: Any) -> Any:
-        monkeypatch.setattr(ort_session, "require", lambda *_, **__: ort)
+        monkeypatch.setattr(onnxruntime_session, "require", lambda *_, **__: ort)
         return ort
 
     return stand_in
@@ -181,7 +181,7 @@ def test_a_provider_that_is_not_loaded_differs_from_a_graph_that_it_cannot_run(
     (path.parent / "capi" / "libonnxruntime_providers_cuda.so").touch()
     ort = use(Unloaded())
     ort.__file__ = str(path.parent / "__init__.py")
-    monkeypatch.setattr(ort_session.ctypes, "CDLL", load)
+    monkeypatch.setattr(onnxruntime_session.ctypes, "CDLL", load)
     with pytest.raises(BackendError, match=rf"can't load 'cuda' here: {cause}.*'agsr\[gpu\]'"):
         open_session(path, "cuda")
     loaded.append("CUDAExecutionProvider")
@@ -252,15 +252,15 @@ def test_a_gpu_that_fails_lets_the_cpu_step_in_where_that_is_allowed(
     def opened(path: Path, *, provider: str, **options: Any) -> OrtBackend:
         if provider == "cuda":
             monkeypatch.setattr(
-                ort_session, "require", lambda *_, **__: Runtime("CUDA failure 100")
+                onnxruntime_session, "require", lambda *_, **__: Runtime("CUDA failure 100")
             )
             try:
                 return real(path, provider=provider, **options)
             finally:
-                monkeypatch.setattr(ort_session, "require", lambda *_, **__: onnxruntime)
+                monkeypatch.setattr(onnxruntime_session, "require", lambda *_, **__: onnxruntime)
         return real(path, provider=provider, **options)
 
-    monkeypatch.setattr("agsr.engines.select.OrtBackend", opened)
+    monkeypatch.setattr("agsr.engines.open.OrtBackend", opened)
     with open_backend("ort", "psnr", steps=1, provider="cuda", allow_fallback=True) as backend:
         assert backend.info.device == "CPUExecutionProvider"
     assert "CUDA failure 100" in caplog.text
@@ -279,7 +279,7 @@ def test_a_plugin_provider_gets_its_gpu(
     number: int,
 ) -> None:
     ort = use(Runtime(devices=devices))
-    monkeypatch.setattr(ort_session, "_plugin", lambda _: ModuleType("plugin"))
+    monkeypatch.setattr(onnxruntime_session, "_plugin", lambda _: ModuleType("plugin"))
     open_session(path, "tensorrt-rtx", device=index)
     ((_, (device,), _), _) = ort.calls
     assert device.number == number

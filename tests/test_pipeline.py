@@ -18,8 +18,8 @@ from PIL import Image
 from test_damaged import READABLE, WHOLE, damaged, truncated
 
 from agsr.backend import Batch
-from agsr.engines.jobs import Job, plan
-from agsr.engines.pipeline import InferOptions, Outcome, process
+from agsr.engines.batch.plan import Job, plan
+from agsr.engines.batch.runner import InferOptions, Outcome, process
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError
 from agsr.image import quiet_decoders, read_picture, write_picture, write_stripes
@@ -102,7 +102,7 @@ def test_reading_goes_on_while_the_network_runs(
             read_two.set()
         return picture
 
-    monkeypatch.setattr("agsr.engines.pipeline.read_picture", read)
+    monkeypatch.setattr("agsr.engines.batch.runner.read_picture", read)
     jobs = plan([folder / "in" / "a.png", folder / "in" / "b.jpg"], folder / "out")
     outcomes = list(process(Upscaler(backend=Waits()), jobs, InferOptions()))
     assert [outcome.error for outcome in outcomes] == [None, None]
@@ -166,7 +166,7 @@ def test_a_result_being_written_when_interrupted_is_told(
         time.sleep(0.2)
         write_stripes(stripes, path, quality)
 
-    monkeypatch.setattr("agsr.engines.pipeline.write_stripes", write)
+    monkeypatch.setattr("agsr.engines.batch.runner.write_stripes", write)
     jobs = plan([folder / "in" / "a.png"])
     outcomes = process(Upscaler(backend=Repeat()), jobs, InferOptions())
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells may have it ignored
@@ -220,7 +220,7 @@ def test_an_error_of_any_kind_costs_one_file_only(
             raise KeyError("odd")
         write_stripes(stripes, path, quality)
 
-    monkeypatch.setattr("agsr.engines.pipeline.write_stripes", write)
+    monkeypatch.setattr("agsr.engines.batch.runner.write_stripes", write)
     names = ("a.png", "b.jpg", "e.bmp")
     jobs = plan([folder / "in" / name for name in names], folder / "out")
     errors = [outcome.error for outcome in process(Upscaler(backend=Odd()), jobs, InferOptions())]
@@ -258,7 +258,7 @@ def test_files_that_fail_stay_not_in_memory(folder: Path, monkeypatch: pytest.Mo
         pictures.append(weakref.ref(picture))
         return picture
 
-    monkeypatch.setattr("agsr.engines.pipeline.read_picture", read)
+    monkeypatch.setattr("agsr.engines.batch.runner.read_picture", read)
     jobs = [Job(folder / "in" / "a.png", folder / f"{n}.png", ".png") for n in range(8)]
     gc.disable()  # cycles would be found some time, and their pictures add up until then
     try:
@@ -272,8 +272,8 @@ def test_files_that_fail_stay_not_in_memory(folder: Path, monkeypatch: pytest.Mo
 def test_waiting_for_stdin_can_be_interrupted() -> None:
     code = (
         "from conftest import Repeat; from pathlib import Path; import sys, signal\n"
-        "from agsr.engines.jobs import plan; from agsr.engines.upscaler import Upscaler\n"
-        "from agsr.engines.pipeline import InferOptions, process\n"
+        "from agsr.engines.batch.plan import plan; from agsr.engines.upscaler import Upscaler\n"
+        "from agsr.engines.batch.runner import InferOptions, process\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "print('ready', flush=True)\n"
         "list(process(Upscaler(backend=Repeat()), plan([Path('-')]), InferOptions()))"

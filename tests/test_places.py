@@ -11,10 +11,10 @@ import pytest
 from stubs import Repeat
 
 from agsr.bench import environment
-from agsr.engines import auto, select
-from agsr.engines.auto import PLACES, own_precision
+from agsr.engines import open, ranking
+from agsr.engines.open import open_backend
 from agsr.engines.places import Place, named_place
-from agsr.engines.select import open_backend
+from agsr.engines.ranking import PLACES, own_precision
 from agsr.engines.trt_builder import BuildOptions
 from agsr.errors import BackendError, BackendRequestError
 
@@ -100,7 +100,7 @@ def test_threads_are_for_the_cpu_that_steps_in(
             raise BackendError("not here")
         return Repeat()
 
-    monkeypatch.setattr(select, "OrtBackend", fake)
+    monkeypatch.setattr(open, "OrtBackend", fake)
     open_backend("ort", "psnr", steps=1, provider=provider, threads=1, allow_fallback=True)
     assert found == attempts
 
@@ -117,8 +117,8 @@ def test_tensorrt_computes_shipped_weights_in_fp16_wherever_it_is_asked_from(
         return backend
 
     monkeypatch.setattr("agsr.engines.trt_backend.TrtBackend", fake)
-    monkeypatch.setattr(auto, "missing", lambda place: "" if place.runtime == "trt" else "gone")
-    monkeypatch.setattr(environment, "missing", auto.missing)
+    monkeypatch.setattr(ranking, "missing", lambda place: "" if place.runtime == "trt" else "gone")
+    monkeypatch.setattr(environment, "missing", ranking.missing)
     monkeypatch.setattr(environment, "find_spec", lambda _: None)
     open_backend("trt", "psnr")
     open_backend("trt", "psnr", precision="auto", device="cuda:1")
@@ -140,8 +140,8 @@ def test_what_doctor_builds_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         yield f"progress of {name}"
 
     monkeypatch.setattr("agsr.engines.trt_backend.TrtBackend", fake)
-    monkeypatch.setattr(auto, "missing", lambda place: "" if place.runtime == "trt" else "gone")
-    monkeypatch.setattr(environment, "missing", auto.missing)
+    monkeypatch.setattr(ranking, "missing", lambda place: "" if place.runtime == "trt" else "gone")
+    monkeypatch.setattr(environment, "missing", ranking.missing)
     monkeypatch.setattr(environment, "find_spec", lambda _: None)
     assert not all(check.ok for check in (*environment.backends(shown), *environment.choice(shown)))
     assert reports == ["progress of building an engine of psnr"] * 2
@@ -169,4 +169,4 @@ def test_an_engine_has_a_precision_of_its_own_wherever_it_is(
 
 def test_the_default_options_build_for_this_gpu() -> None:
     assert BuildOptions().targets == ()
-    assert select.BACKENDS[0] == "auto"
+    assert open.BACKENDS[0] == "auto"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import NEEDS_OPENVINO, Processor
 
-from agsr.engines import openvino_session
-from agsr.engines.openvino_session import computes_bf16
+from agsr.engines.runtimes import openvino_session
+from agsr.engines.runtimes.openvino_session import computes_bf16
 from agsr.errors import BackendError
 from agsr.system import cpu
 

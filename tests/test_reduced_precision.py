@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from agsr.backend import Batch
 from agsr.bicubic import downscale
 from agsr.datasets.pairs import Pair
-from agsr.engines.openvino_backend import OpenVinoBackend
-from agsr.engines.ort_backend import OrtBackend
-from agsr.engines.torch_backend import TorchBackend
+from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
+from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
+from agsr.engines.runtimes.torch_backend import TorchBackend
 from agsr.engines.trt_api import load_tensorrt
 from agsr.engines.trt_builder import BuildOptions, build_engine
 from agsr.errors import ExportError, ModelError

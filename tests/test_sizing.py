@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from agsr.engines.room import memory_needed
+from agsr.engines.preflight import memory_needed
 from agsr.engines.upscaler import Upscaler
 from agsr.image.encode import FORMATS, on_white
 from agsr.image.ops.output_size import Sizing

@@ -11,9 +11,9 @@ import pytest
 from conftest import Repeat
 from fake_gpu import FakeCuda
 
-from agsr.engines import ort_backend
-from agsr.engines.ort_backend import OrtBackend
-from agsr.engines.tile_choice import TileChoice
+from agsr.engines.runtimes import onnxruntime_backend
+from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
+from agsr.engines.tile_policy import TileChoice
 from agsr.errors import BackendError
 from agsr.tiling import AUTO_AREA, windows
 
@@ -27,7 +27,7 @@ def test_tiles_shrink_with_the_free_memory_down_to_a_least(monkeypatch: pytest.M
     image = np.zeros((2000, 3000, 3), np.uint8)
     areas = []
     for free in (64 << 30, 800 << 20, 200 << 20, 1 << 20):
-        monkeypatch.setattr("agsr.engines.tile_choice.free_memory", lambda free=free: free)
+        monkeypatch.setattr("agsr.engines.tile_policy.free_memory", lambda free=free: free)
         areas.append(_area(TileChoice(Repeat(), "auto", 16).of([image])[0]))
     assert 0.9 * AUTO_AREA < areas[0] <= 316**2  # the window of a square tile
     assert areas[-1] == (32 + 32) ** 2
@@ -37,7 +37,7 @@ def test_tiles_shrink_with_the_free_memory_down_to_a_least(monkeypatch: pytest.M
 
 
 def test_a_backend_tells_how_large_tiles_are_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agsr.engines.tile_choice.free_memory", lambda: 64 << 30)
+    monkeypatch.setattr("agsr.engines.tile_policy.free_memory", lambda: 64 << 30)
     backend = Repeat()
     backend.tile_area *= 2
     tile, _ = TileChoice(backend, "auto", 16).of([np.zeros((2000, 3000, 3), np.uint8)])
@@ -50,7 +50,7 @@ def test_what_a_runtime_keeps_does_not_shrink_the_next_tiles(
     image = np.zeros((2000, 1000, 3), np.uint8)
     choice, backend = TileChoice(Repeat(), "auto", 16), Repeat()
     free = 900 << 20
-    monkeypatch.setattr("agsr.engines.tile_choice.free_memory", lambda: free)
+    monkeypatch.setattr("agsr.engines.tile_policy.free_memory", lambda: free)
     first, _ = choice.of([image])
     free -= _area(first) * backend.bytes_per_pixel
     assert choice.of([image])[0] == first
@@ -72,7 +72,7 @@ def test_onnxruntime_on_cuda_asks_the_layer_that_is_there(
 ) -> None:
     cuda = FakeCuda()
     cuda.memory_left = 12345
-    monkeypatch.setattr(ort_backend, "open_cuda", lambda _: cuda)
+    monkeypatch.setattr(onnxruntime_backend, "open_cuda", lambda _: cuda)
     with OrtBackend(onnx_file(1)) as backend:
         assert backend.free_memory() is None
         monkeypatch.setattr(backend, "_memory", "cuda")
@@ -92,7 +92,7 @@ def test_the_layer_is_opened_once(
             raise BackendError("no GPU")
         return FakeCuda()
 
-    monkeypatch.setattr(ort_backend, "open_cuda", open_cuda)
+    monkeypatch.setattr(onnxruntime_backend, "open_cuda", open_cuda)
     with OrtBackend(onnx_file(1)) as backend:
         monkeypatch.setattr(backend, "_memory", "cuda")
         assert [backend.free_memory() is not None for _ in range(2)] == [there, there]

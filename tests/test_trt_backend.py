@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from agsr.contract import Precision
 from agsr.engines import engine_file, trt_backend
 from agsr.engines.engine_cache import EngineCache
-from agsr.engines.select import open_backend
+from agsr.engines.open import open_backend
 from agsr.engines.trt_api import TensorRt
 from agsr.engines.trt_backend import TrtBackend
 from agsr.engines.trt_builder import BuildOptions, Profile

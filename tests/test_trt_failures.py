@@ -10,7 +10,7 @@ import pytest
 from fake_gpu import FakeCuda, FakeEngine
 from fake_trt import Make, Messages, batches, maker, repeated
 
-from agsr.engines import tiles as tiles_module
+from agsr.engines import tiled as tiles_module
 from agsr.engines.trt_api import TensorRt
 from agsr.engines.trt_builder import BuildOptions, Profile
 from agsr.engines.upscaler import Upscaler

@@ -17,7 +17,7 @@ from onnx import helper
 
 from agsr.contract import ModelMetadata
 from agsr.engines.foreign import ForeignBackend
-from agsr.engines.ort_backend import OrtBackend
+from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
 from agsr.engines.trt_api import TensorRt
 from agsr.engines.trt_builder import BuildOptions, build_engine
 from agsr.errors import ModelError
@@ -50,7 +50,7 @@ def claim() -> Claim:
 
 def _refuses_everywhere(path: Path, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By every backend, before ONNX Runtime or TensorRT see the file."""
-    monkeypatch.setattr("agsr.engines.ort_backend.open_session", _never)
+    monkeypatch.setattr("agsr.engines.runtimes.onnxruntime_backend.open_session", _never)
     monkeypatch.setattr("agsr.engines.foreign.open_session", _never)
     for load in (OrtBackend, ForeignBackend):
         with pytest.raises(ModelError, match=message):
@@ -102,7 +102,7 @@ def test_values_from_elsewhere_are_refused_wherever_they_are(
         del model.graph.initializer[1]
         model.graph.node.insert(0, _holding(moved, place))
     onnx.save(model, path)
-    monkeypatch.setattr("agsr.engines.ort_backend.open_session", _never)
+    monkeypatch.setattr("agsr.engines.runtimes.onnxruntime_backend.open_session", _never)
     monkeypatch.setattr("agsr.engines.foreign.open_session", _never)
     with pytest.raises(ModelError, match="keeps weights in other files"):
         OrtBackend(path)
@@ -193,7 +193,7 @@ def test_a_set_that_is_not_here_is_not_fetched_unasked(tmp_path: Path) -> None:
 
 
 def test_shipped_graphs_pass_the_check_that_files_of_others_get() -> None:
-    from agsr.engines.onnx_content import check_self_contained
+    from agsr.engines.onnx_file.inspect import check_self_contained
 
     shipped = sorted(WEIGHTS_FOLDER.glob("*.onnx"))
     assert len(shipped) >= 12

@@ -14,7 +14,7 @@ from PIL import Image
 
 import agsr
 from agsr.backend import Batch
-from agsr.engines.torch_backend import TorchBackend
+from agsr.engines.runtimes.torch_backend import TorchBackend
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError
 from agsr.image.encode import on_white

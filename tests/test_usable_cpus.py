@@ -92,7 +92,7 @@ def test_torch_is_limited_while_it_runs(
     import numpy as np
     import torch
 
-    from agsr.engines import torch_backend
+    from agsr.engines.runtimes import torch_backend
 
     seen, before = list[int](), torch.get_num_threads()
     monkeypatch.setattr(torch_backend, "thread_count", lambda _: 1)
@@ -106,7 +106,7 @@ def test_torch_is_limited_while_it_runs(
 
 @pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")
 def test_openvino_is_limited(onnx_file: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from agsr.engines import openvino_session
+    from agsr.engines.runtimes import openvino_session
 
     monkeypatch.setattr(openvino_session, "is_limited", lambda: True)
     monkeypatch.setattr(openvino_session, "thread_count", lambda _: 1)
@@ -147,7 +147,7 @@ BOUND = """
 import os
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 from agsr.system.control_groups import usable_cpus
-from agsr.engines.ort_session import open_session
+from agsr.engines.runtimes.onnxruntime_session import open_session
 from pathlib import Path
 import sys
 session = open_session(Path(sys.argv[1]), "cpu")

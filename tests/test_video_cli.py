@@ -15,10 +15,10 @@ from PIL import Image
 
 from agsr.cli import main
 from agsr.cli_video import Lines, Pace, _note
-from agsr.engines.jobs import Job
-from agsr.engines.raw_stream import stream_video
+from agsr.engines.batch.plan import Job
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, upscale_video
+from agsr.engines.video.y4m import stream_video
 from agsr.errors import VideoError
 from agsr.video.compression import STRONG
 

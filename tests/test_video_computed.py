@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from conftest import Repeat
 
-from agsr.engines.segment_writer import Result, SegmentWriter
-from agsr.engines.segments import open_segments, saved_frames
-from agsr.engines.spool import Spool, count_frames
-from agsr.engines.threads import Behind
+from agsr.engines.background import Behind
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import VideoOptions, upscale_video
+from agsr.engines.video.segment_writer import Result, SegmentWriter
+from agsr.engines.video.segments import open_segments, saved_frames
+from agsr.engines.video.spool import Spool, count_frames
 from agsr.video.encoder import choose
 from agsr.video.reader import open_video
 

@@ -11,7 +11,7 @@ import av
 import pytest
 from clips import Clip, make, times, upscale
 
-from agsr.engines.jobs import plan
+from agsr.engines.batch.plan import plan
 from agsr.errors import VideoError
 from agsr.image.unsupported import what_it_is
 from agsr.video.formats import IN_FOLDERS, READABLE, UNREAD

@@ -16,9 +16,9 @@ from clips import Clip, every_frame, make, times
 from conftest import PHOTO, ROOT, Repeat
 from PIL import Image
 
-from agsr.engines.raw_stream import stream_video
-from agsr.engines.standard_streams import Stdin, Stdout
+from agsr.engines.batch.stdio import Stdin, Stdout
 from agsr.engines.upscaler import Upscaler
+from agsr.engines.video.y4m import stream_video
 from agsr.image.unsupported import what_it_is
 
 

@@ -19,11 +19,11 @@ import pytest
 from clips import FAST, Clip, every_frame, make, packets, times
 from conftest import ROOT, Repeat
 
-from agsr.engines import frames, video
-from agsr.engines.segments import open_segments, saved_frames
-from agsr.engines.spool import Spool, count_frames
 from agsr.engines.upscaler import Upscaler
-from agsr.engines.video import VideoOptions, upscale_video
+from agsr.engines.video import VideoOptions, frames, upscale_video
+from agsr.engines.video import upscale as video
+from agsr.engines.video.segments import open_segments, saved_frames
+from agsr.engines.video.spool import Spool, count_frames
 from agsr.errors import BackendError, VideoError
 from agsr.video.colour import ToRgb
 from agsr.video.encoder import choose

@@ -56,7 +56,7 @@ def multiplies_bf16() -> bool:
     """Return True if the processor has bf16 products (AMX, AVX512-BF16); emulation is slower.
 
     False where the features are unknown; a runtime may know more, see
-    `agsr.engines.openvino_session.computes_bf16`.
+    `agsr.engines.runtimes.openvino_session.computes_bf16`.
     """
     return bool(_BF16 & _flags())
 

@@ -13,8 +13,8 @@ import numpy as np
 from agsr.backend import Backend, BackendInfo, Batch, failures_told
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata
 from agsr.engines.cuda import Cuda, open_cuda
-from agsr.engines.ort_session import PROVIDERS, open_session
-from agsr.engines.own_graph import check_file, check_ports, running_precision
+from agsr.engines.onnx_file.checks import check_file, check_ports, running_precision
+from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
 from agsr.errors import BackendError, MissingDependencyError
 from agsr.system.cpu import multiplies_int8
 from agsr.system.optional_import import require
@@ -26,8 +26,8 @@ class OrtBackend(Backend):
     """Runs an ONNX file exported by ``agsr export``.
 
     Args:
-        path: ONNX file.
-        provider: A key of `agsr.engines.ort_session.PROVIDERS`. Another one is never used in its
+        path: ONNX file. provider: A key of `agsr.engines.runtimes.onnxruntime_session.PROVIDERS`.
+        Another one is never used in its
             place.
         precision: Arithmetic, which must be that of the graph; None takes what is there.
         threads: Threads of the provider cpu, at most one per core; None means one per core.

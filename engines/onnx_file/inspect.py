@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agsr.engines.onnx_wire import DATA_TYPES, EXTERNAL, parse
+from agsr.engines.onnx_file.proto import DATA_TYPES, EXTERNAL, parse
 from agsr.errors import ModelError
 
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from agsr.engines.frames import Item, read_frames
-from agsr.engines.threads import Behind, ahead
+from agsr.engines.background import Behind, ahead
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, check_upscaler, shares
+from agsr.engines.video.frames import Item, read_frames
 from agsr.errors import VideoError
 from agsr.image.picture import Picture
 from agsr.video.colour import FromRgb

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from agsr.backend import Backend, BackendInfo, Batch, failures_told
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata
-from agsr.engines.onnx_content import read_properties
-from agsr.engines.openvino_session import PRECISIONS, computes_bf16, open_compiled
-from agsr.engines.own_graph import check_file, check_ports, running_precision
+from agsr.engines.onnx_file.checks import check_file, check_ports, running_precision
+from agsr.engines.onnx_file.inspect import read_properties
+from agsr.engines.runtimes.openvino_session import PRECISIONS, computes_bf16, open_compiled
 from agsr.errors import BackendError, ModelError
 from agsr.system.cpu import multiplies_int8
 from agsr.tiling import AUTO_AREA_BF16
@@ -20,9 +20,9 @@ class OpenVinoBackend(Backend):
     Args:
         path: ONNX file.
         precision: Arithmetic. Of an fp32 graph, one of
-            `agsr.engines.openvino_session.PRECISIONS`; any other graph has its own, which this must
-            name, and runs in fp32 where the processor lacks bf16. None takes what is there, of an
-            fp32 graph fp32.
+            `agsr.engines.runtimes.openvino_session.PRECISIONS`; any other graph has its own, which
+            this must name, and runs in fp32 where the processor lacks bf16. None takes what is
+            there, of an fp32 graph fp32.
         threads: At most one per core; None means one per core.
 
     Raises:

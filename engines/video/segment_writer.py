@@ -1,7 +1,7 @@
 """Frames that were upscaled → segments of a video, encoded one after the other.
 
-A complete segment gets its name in the folder of `agsr.engines.segments`. The frames of an
-interrupted one stay for the next run (`agsr.engines.spool`).
+A complete segment gets its name in the folder of `agsr.engines.video.segments`. The frames of an
+interrupted one stay for the next run (`agsr.engines.video.spool`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from agsr.engines.segments import LENGTH, Segments
-from agsr.engines.spool import Spool
+from agsr.engines.video.segments import LENGTH, Segments
+from agsr.engines.video.spool import Spool
 from agsr.video.colour import FromRgb
 from agsr.video.encoder import Encoding
 from agsr.video.mux import segment_format

@@ -1,7 +1,8 @@
 """The backend for ×4 networks of others: an ONNX file that keeps no contract of ours.
 
-Data flow: file → `agsr.engines.onnx_content` (what it holds) → session → `agsr.engines.probe` (how
-it wants its pixels) → the same batches in and out as every `agsr.backend.Backend`.
+Data flow: file → `agsr.engines.onnx_file.inspect` (what it holds) → session →
+`agsr.engines.foreign.probe` (how it wants its pixels) → the same batches in and out as every
+`agsr.backend.Backend`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch, failures_told
 from agsr.contract import SCALE
-from agsr.engines.onnx_content import read_content
-from agsr.engines.openvino_session import open_compiled
-from agsr.engines.ort_session import PROVIDERS, open_session
+from agsr.engines.foreign.io_spec import Array, Hints, Ports
+from agsr.engines.foreign.probe import find_ports
+from agsr.engines.onnx_file.inspect import read_content
 from agsr.engines.places import Place
-from agsr.engines.ports import Array, Hints, Ports
-from agsr.engines.probe import find_ports
+from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
+from agsr.engines.runtimes.openvino_session import open_compiled
 from agsr.errors import BackendError, ModelError, first_line
 
 

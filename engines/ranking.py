@@ -2,7 +2,7 @@
 
 Data flow: what is here (packages, driver, processor), what is asked for (weights, precision,
 threads, pixels to upscale) and the times kept by `agsr.engines.timings` → `Candidate`s, best first,
-each with the reason. `agsr.engines.select` opens the first that works.
+each with the reason. `agsr.engines.open` opens the first that works.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 
 from agsr.contract import PREFIX
 from agsr.engines.cuda import check_driver
-from agsr.engines.onnx_content import read_properties
-from agsr.engines.openvino_session import computes_bf16
-from agsr.engines.ort_session import available_providers
+from agsr.engines.onnx_file.inspect import read_properties
 from agsr.engines.places import Place
+from agsr.engines.runtimes.onnxruntime_session import available_providers
+from agsr.engines.runtimes.openvino_session import computes_bf16
 from agsr.engines.timings import Timings
 from agsr.engines.trt_api import MODULES
 from agsr.errors import BackendError, MissingDependencyError, ModelError

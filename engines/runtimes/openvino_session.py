@@ -1,7 +1,7 @@
 """Networks compiled by OpenVINO, driven as the sessions of ONNX Runtime are.
 
 OpenVINO's own package, and not its plugin for ONNX Runtime, which serves Intel's processors only:
-AMD's multiply bf16, too. What is compiled is kept by `agsr.engines.compiled_cache`.
+AMD's multiply bf16, too. What is compiled is kept by `agsr.engines.runtimes.compiled_cache`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.contract import INPUT_NAME, OUTPUT_NAME
-from agsr.engines.compiled_cache import CompiledCache
+from agsr.engines.runtimes.compiled_cache import CompiledCache
 from agsr.errors import BackendError, MissingDependencyError, ModelError
 from agsr.pretrained import sha256
 from agsr.system.cpu import features_known, hidden, is_limited, multiplies_bf16, thread_count

@@ -1,8 +1,8 @@
 """A video file in, a video file four times as large out: every frame by the `Upscaler`.
 
 Frames are decoded ahead and encoded behind in threads of their own, a few at a time. What is
-encoded is kept in segments (`agsr.engines.segment_writer`), so that a run that was broken off goes
-on; at the end they are joined with everything else that is in the source (`agsr.video.mux`).
+encoded is kept in segments (`agsr.engines.video.segment_writer`), so that a run that was broken off
+goes on; at the end they are joined with everything else that is in the source (`agsr.video.mux`).
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Any
 from numpy.typing import NDArray
 
 from agsr._version import __version__
-from agsr.engines.frames import read_frames, upscaled
-from agsr.engines.room import check_disk_of_video, check_target
-from agsr.engines.segment_writer import Result, SegmentWriter
-from agsr.engines.segments import (
+from agsr.engines.background import Behind, ahead
+from agsr.engines.preflight import check_disk_of_video, check_target
+from agsr.engines.upscaler import Upscaler
+from agsr.engines.video.frames import read_frames, upscaled
+from agsr.engines.video.segment_writer import Result, SegmentWriter
+from agsr.engines.video.segments import (
     LENGTH,
     Segments,
     content_hash,
     open_segments,
     remove_segments,
 )
-from agsr.engines.threads import Behind, ahead
-from agsr.engines.upscaler import Upscaler
 from agsr.errors import ImageError, VideoError, first_line
 from agsr.image.decode import MAX_PIXELS
 from agsr.image.ops.output_size import Sizing

@@ -1,7 +1,7 @@
 """Which files a batch reads: names, patterns and folders → `Input`, each file once.
 
-Also which of them are results of earlier runs: `agsr.engines.jobs` leaves those out, so that the
-same command can be repeated.
+Also which of them are results of earlier runs: `agsr.engines.batch.plan` leaves those out, so that
+the same command can be repeated.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from agsr.backend import Backend
 from agsr.contract import SCALE
-from agsr.engines.tiles import Array
+from agsr.engines.tiled import Array
 from agsr.errors import BackendError
 from agsr.system.memory import free_memory
 from agsr.tiling import Room, Tile, auto_tile, windows

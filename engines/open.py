@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from agsr.backend import Backend, BackendInfo
 from agsr.contract import MAX_STEPS, Precision
-from agsr.engines.auto import Candidate, candidates, own_precision
-from agsr.engines.openvino_backend import OpenVinoBackend
-from agsr.engines.openvino_session import PRECISIONS
-from agsr.engines.ort_backend import OrtBackend
 from agsr.engines.places import AUTO, Place, named_place
-from agsr.engines.torch_backend import TorchBackend
+from agsr.engines.ranking import Candidate, candidates, own_precision
+from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
+from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
+from agsr.engines.runtimes.openvino_session import PRECISIONS
+from agsr.engines.runtimes.torch_backend import TorchBackend
 from agsr.errors import (
     BackendError,
     BackendRequestError,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 Options = Mapping[str, Any]
 
 BACKENDS = (AUTO, "ort", "openvino", "torch", "trt")
-"""Names of the backends; ``auto`` takes the best that works here, see `agsr.engines.auto`."""
+"""Names of the backends; ``auto`` takes the best that works here, see `agsr.engines.ranking`."""
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def open_backend(
         precision: Arithmetic. torch and OpenVINO choose it at run time; else it is that of the
             ONNX file, which for a shipped name is found by it. None means ``fp32``, for trt
             ``fp16``, or what a named file has; for ``auto`` the same as ``"auto"``: of shipped
-            weights `agsr.engines.auto.own_precision`, which may be ``bf16``.
+            weights `agsr.engines.ranking.own_precision`, which may be ``bf16``.
         threads: Threads of OpenVINO and of ONNX Runtime's provider cpu; None means one per core.
         progress: Told about the build of a TensorRT engine; may cancel it.
         allow_fallback: Run on ONNX Runtime's CPU provider, in fp32 and with these threads, if

@@ -1,7 +1,7 @@
 """The parts of an ONNX file that tell what it needs, without the package onnx.
 
 ONNX files are protocol buffers (onnx.proto3); fields that are not named here are passed over.
-`agsr.engines.onnx_content` reads what comes out. ONNX Runtime brings protobuf.
+`agsr.engines.onnx_file.inspect` reads what comes out. ONNX Runtime brings protobuf.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which files a batch reads and where its results go, decided before anything is computed.
 
-`agsr.engines.inputs` finds the files. What is wrong with one of them costs this one only: its job
-has a ``problem`` then.
+`agsr.engines.batch.inputs` finds the files. What is wrong with one of them costs this one only: its
+job has a ``problem`` then.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agsr.contract import SCALE
-from agsr.engines.inputs import Input, RealPaths, find, without_results
+from agsr.engines.batch.inputs import Input, RealPaths, find, without_results
 from agsr.errors import ImageError, VideoError
 from agsr.image.decode import READABLE
 from agsr.image.encode import FORMATS, check_format
@@ -72,7 +72,7 @@ def plan(
     Args:
         sources: Files, patterns like ``*.png`` that name no file, with ``recursive`` folders, or
             `STREAM`. One named twice is done once. Results of earlier runs are left out where
-            their sources are there too; see `agsr.engines.inputs.without_results`.
+            their sources are there too; see `agsr.engines.batch.inputs.without_results`.
         output: None for beside the inputs, a file name for a single input, `STREAM`, else a
             folder, in which the folders of ``sources`` are repeated.
         suffix: Put behind each input's name.

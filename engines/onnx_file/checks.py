@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agsr.contract import INPUT_NAME, OUTPUT_NAME
-from agsr.engines.onnx_content import check_self_contained
+from agsr.engines.onnx_file.inspect import check_self_contained
 from agsr.errors import BackendError, ModelError
 from agsr.pretrained import WEIGHTS_FOLDER
 
@@ -26,7 +26,7 @@ def check_ports(session: Any, path: Path) -> None:
     """Check the inputs and outputs of a session.
 
     Args:
-        session: Of ONNX Runtime, or `agsr.engines.openvino_session.OpenVinoSession`.
+        session: Of ONNX Runtime, or `agsr.engines.runtimes.openvino_session.OpenVinoSession`.
         path: Its file, for messages.
 
     Raises:

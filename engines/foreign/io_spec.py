@@ -1,8 +1,8 @@
 """How a foreign network wants its pixels: layout, type, range, channels and sizes.
 
 Data flow: our ``(B, 3, H, W)`` float32 RGB in [0, 1] → `Ports.padded` → `Ports.encode` → network →
-`Ports.decode` → the same kind of batch, four times as high and as wide. `agsr.engines.probe` finds
-the `Ports` of a network.
+`Ports.decode` → the same kind of batch, four times as high and as wide.
+`agsr.engines.foreign.probe` finds the `Ports` of a network.
 """
 
 from __future__ import annotations

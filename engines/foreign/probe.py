@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from agsr.backend import Batch
 from agsr.contract import CHANNELS, SCALE
-from agsr.engines.ports import PEAKS, Array, Hints, Layout, Ports
+from agsr.engines.foreign.io_spec import PEAKS, Array, Hints, Layout, Ports
 from agsr.errors import ModelError
 
 _T = TypeVar("_T")

@@ -1,8 +1,8 @@
 """The finished parts of a video, stored beside the result until it is complete.
 
 Each part is a file named by the frames in it, which appears under that name only when complete.
-Computed frames of the next part lie beside them (`agsr.engines.spool`). What all were made of, and
-how, is recorded: parts of anything else are removed.
+Computed frames of the next part lie beside them (`agsr.engines.video.spool`). What all were made
+of, and how, is recorded: parts of anything else are removed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agsr.engines.spool import NAME, count_frames, read_frames_of, remove_frames
+from agsr.engines.video.spool import NAME, count_frames, read_frames_of, remove_frames
 from agsr.errors import VideoError
 from agsr.system.atomic_file import complete_file
 from agsr.system.optional_import import require

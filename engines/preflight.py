@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agsr.contract import SCALE
-from agsr.engines.tile_choice import BANDS_HELD
+from agsr.engines.tile_policy import BANDS_HELD
 from agsr.errors import ImageError
 from agsr.image.encode import FORMATS, Format
 from agsr.image.picture import Stripes

@@ -19,10 +19,10 @@ from functools import partial
 from itertools import chain
 from typing import BinaryIO, cast
 
-from agsr.engines.handover import Handover
-from agsr.engines.jobs import STREAM, Job
-from agsr.engines.room import check_disk, check_memory, check_target
-from agsr.engines.standard_streams import Stdin
+from agsr.engines.batch.plan import STREAM, Job
+from agsr.engines.batch.stdio import Stdin
+from agsr.engines.channel import Handover
+from agsr.engines.preflight import check_disk, check_memory, check_target
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import AgsrError, ImageError, first_line
 from agsr.image import read_picture, write_stripes
@@ -82,7 +82,7 @@ def process(
 
     Args:
         upscaler: Runs in the caller's thread.
-        jobs: From `agsr.engines.jobs.plan`.
+        jobs: From `agsr.engines.batch.plan.plan`.
         options: For all of them.
         progress: Told how many files are done, with the share of the present one.
 

@@ -1,0 +1,1 @@
+"""Batches of image files: inputs, plan, and the loop over them."""

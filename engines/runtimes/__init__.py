@@ -1,0 +1,1 @@
+"""Backends and sessions of torch, ONNX Runtime and OpenVINO."""

@@ -1,0 +1,5 @@
+"""Videos: every frame through the `Upscaler`, in resumable segments, to a file or as Y4M to stdout."""
+
+from agsr.engines.video.upscale import Progress, VideoOptions, check_upscaler, shares, upscale_video
+
+__all__ = ["Progress", "VideoOptions", "check_upscaler", "shares", "upscale_video"]
