@@ -107,8 +107,8 @@ def build(
     agsr build psnr-4-fp16.onnx --max 1080x1920 --opt 1080x1920
     """
     from agsr.console import build_progress, show_build
-    from agsr.engines.engine_file import make_engine
-    from agsr.engines.trt_builder import BuildOptions, Profile
+    from agsr.engines.tensorrt.builder import BuildOptions, Profile
+    from agsr.engines.tensorrt.engine_file import make_engine
 
     counts = {len(sizes) for sizes in (smallest, best, largest) if sizes}
     if len(counts) > 1:
@@ -149,8 +149,8 @@ def list_kept(as_json: bool) -> None:
     from dataclasses import asdict
 
     from agsr.console import show_cache, show_compiled
-    from agsr.engines.engine_cache import EngineCache
     from agsr.engines.runtimes.compiled_cache import CompiledCache
+    from agsr.engines.tensorrt.engine_cache import EngineCache
 
     engines, compiled = EngineCache(), CompiledCache()
     built, networks = list(engines.entries()), list(compiled.entries())
@@ -166,8 +166,8 @@ def list_kept(as_json: bool) -> None:
 @cache.command()
 def clear() -> None:
     """Remove all that is kept; it is made again when it is needed, but for measured times."""
-    from agsr.engines.engine_cache import EngineCache
     from agsr.engines.runtimes.compiled_cache import CompiledCache
+    from agsr.engines.tensorrt.engine_cache import EngineCache
     from agsr.engines.timings import timings_file
 
     for kept in (EngineCache(), CompiledCache()):

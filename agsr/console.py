@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from agsr.bench.datasets import ImageSet
     from agsr.bench.environment import Check
     from agsr.bench.quality import QualityReport, QualityRow
-    from agsr.engines.engine_cache import CacheEntry
     from agsr.engines.runtimes.compiled_cache import CompiledEntry
-    from agsr.engines.trt_builder import BuildReport
+    from agsr.engines.tensorrt.builder import BuildReport
+    from agsr.engines.tensorrt.engine_cache import CacheEntry
     from agsr.export import ExportReport
     from agsr.export.verify import ParityRow
 

@@ -24,9 +24,9 @@ from agsr.engines.ranking import PLACES, missing
 from agsr.engines.runtimes.compiled_cache import CompiledCache
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, available_providers
 from agsr.engines.runtimes.openvino_session import computes_bf16
+from agsr.engines.tensorrt.api import MODULES
+from agsr.engines.tensorrt.progress import Report
 from agsr.engines.timings import Timings
-from agsr.engines.trt_api import MODULES
-from agsr.engines.trt_progress import Report
 from agsr.errors import AgsrError, BackendError
 from agsr.pretrained import DEFAULT_WEIGHTS
 from agsr.system.cache_dir import CACHE_VARIABLE, cache_folder, make_private

@@ -36,7 +36,7 @@ from agsr.pretrained import (
 from agsr.system.optional_import import install_command
 
 if TYPE_CHECKING:
-    from agsr.engines.trt_progress import Report
+    from agsr.engines.tensorrt.progress import Report
 
 Options = Mapping[str, Any]
 
@@ -171,7 +171,7 @@ def _open(
         return TorchBackend(path, steps=steps, device=place.device, precision=precision or "fp32")
     loaded: Backend
     if place.runtime == "trt":
-        from agsr.engines.trt_backend import TrtBackend
+        from agsr.engines.tensorrt.backend import TrtBackend
 
         if Path(weights).suffix == ENGINE_SUFFIX:
             path = Path(weights)

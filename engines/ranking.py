@@ -15,13 +15,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from agsr.contract import PREFIX
-from agsr.engines.cuda import check_driver
 from agsr.engines.onnx_file.inspect import read_properties
 from agsr.engines.places import Place
 from agsr.engines.runtimes.onnxruntime_session import available_providers
 from agsr.engines.runtimes.openvino_session import computes_bf16
+from agsr.engines.tensorrt.api import MODULES
+from agsr.engines.tensorrt.cuda import check_driver
 from agsr.engines.timings import Timings
-from agsr.engines.trt_api import MODULES
 from agsr.errors import BackendError, MissingDependencyError, ModelError
 from agsr.pretrained import ONNX_SUFFIX, is_path
 from agsr.system.cpu import multiplies_bf16, multiplies_int8

@@ -2,7 +2,8 @@
 
 Convolutions take 8-bit values and int8 weights, both symmetric: values are unsigned around 128,
 which is what CPUs multiply. OpenVINO loses 1 dB with signed ones, and TensorRT takes nothing else,
-so that `agsr.engines.trt_int8` makes them signed. Biases, sums and the GRU's products stay float32.
+so that `agsr.engines.tensorrt.signed_int8` makes them signed. Biases, sums and the GRU's products
+stay float32.
 """
 
 from __future__ import annotations

@@ -31,11 +31,11 @@ from agsr.bench.results import BenchResult, SetScore
 from agsr.console import show_cache
 from agsr.console_bench import show_comparison
 from agsr.contract import ModelMetadata
-from agsr.engines.engine_cache import EngineCache
-from agsr.engines.engine_file import read_engine
 from agsr.engines.foreign.io_spec import Hints
 from agsr.engines.onnx_file.inspect import read_content
-from agsr.engines.trt_backend import described
+from agsr.engines.tensorrt.backend import described
+from agsr.engines.tensorrt.engine_cache import EngineCache
+from agsr.engines.tensorrt.engine_file import read_engine
 from agsr.errors import AgsrError
 from agsr.image.decode import decode
 from agsr.image.encode import FORMATS, encode

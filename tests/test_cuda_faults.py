@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from cuda.bindings import driver, runtime
 
-from agsr.engines import cuda as cuda_module
-from agsr.engines import cuda_layers
-from agsr.engines.cuda import open_cuda
-from agsr.engines.cuda_faults import FAULTS, explained
-from agsr.engines.cuda_layers import BindingsCuda, PyCuda
+from agsr.engines.tensorrt import cuda as cuda_module
+from agsr.engines.tensorrt import cuda_layers
+from agsr.engines.tensorrt.cuda import open_cuda
+from agsr.engines.tensorrt.cuda_errors import FAULTS, explained
+from agsr.engines.tensorrt.cuda_layers import BindingsCuda, PyCuda
 from agsr.errors import BackendError
 
 FAULTY = [

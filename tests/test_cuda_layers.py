@@ -8,7 +8,7 @@ import pytest
 import tensorrt_rtx
 from cuda.bindings import runtime
 
-from agsr.engines.cuda_layers import BindingsGraphs, PyCuda, _value
+from agsr.engines.tensorrt.cuda_layers import BindingsGraphs, PyCuda, _value
 from agsr.errors import BackendError
 
 

@@ -12,8 +12,8 @@ from conftest import ROOT, disk_full_half_way
 
 from agsr.cli import main
 from agsr.contract import ModelMetadata
-from agsr.engines.engine_cache import EngineCache, EngineIdentity
-from agsr.engines.trt_builder import BuildOptions, BuildReport, Profile
+from agsr.engines.tensorrt.builder import BuildOptions, BuildReport, Profile
+from agsr.engines.tensorrt.engine_cache import EngineCache, EngineIdentity
 from agsr.errors import BackendError
 
 IDENTITY = EngineIdentity(
@@ -132,7 +132,7 @@ BUILD_SLOWLY = """
 import os, sys, time
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from agsr.engines.engine_cache import EngineCache
+from agsr.engines.tensorrt.engine_cache import EngineCache
 from test_engine_cache import IDENTITY, REPORT
 
 def build():

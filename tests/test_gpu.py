@@ -18,7 +18,7 @@ import pytest
 
 if TYPE_CHECKING:
     from agsr.backend import Batch
-    from agsr.engines.cuda import Cuda
+    from agsr.engines.tensorrt.cuda import Cuda
 
 pytestmark = pytest.mark.gpu
 
@@ -55,7 +55,7 @@ def _require_layer(name: str) -> None:
 
 
 def _layer(name: str) -> Cuda:
-    from agsr.engines import cuda_layers
+    from agsr.engines.tensorrt import cuda_layers
 
     _require_layer(name)
     layer: Cuda = getattr(cuda_layers, LAYERS[name])()
@@ -195,7 +195,7 @@ def test_torch_and_the_layer_share_a_context(cuda: Cuda, values: Any) -> None:
 
 
 def test_a_gpu_that_is_not_there_is_named() -> None:
-    from agsr.engines.cuda import open_cuda
+    from agsr.engines.tensorrt.cuda import open_cuda
     from agsr.errors import BackendError, MissingDependencyError
 
     try:

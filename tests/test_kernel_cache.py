@@ -12,7 +12,7 @@ from conftest import disk_full_half_way
 from fake_gpu import FakeCuda, FakeEngine
 from fake_trt import Make, batches, maker
 
-from agsr.engines.kernel_cache import MOST, KernelFile
+from agsr.engines.tensorrt.kernel_cache import MOST, KernelFile
 
 SHAPES = ((1, 8, 8), (1, 9, 9))
 
@@ -118,7 +118,7 @@ def test_kernels_in_a_read_only_cache_are_used(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("agsr.engines.kernel_cache.os.utime", refuse)
+    monkeypatch.setattr("agsr.engines.tensorrt.kernel_cache.os.utime", refuse)
     assert _compiled(make, engine, *SHAPES) == 0
 
 

@@ -15,7 +15,7 @@ from agsr.engines import open, ranking
 from agsr.engines.open import open_backend
 from agsr.engines.places import Place, named_place
 from agsr.engines.ranking import PLACES, own_precision
-from agsr.engines.trt_builder import BuildOptions
+from agsr.engines.tensorrt.builder import BuildOptions
 from agsr.errors import BackendError, BackendRequestError
 
 
@@ -116,7 +116,7 @@ def test_tensorrt_computes_shipped_weights_in_fp16_wherever_it_is_asked_from(
         backend.info = dataclasses.replace(backend.info, precision="fp16")
         return backend
 
-    monkeypatch.setattr("agsr.engines.trt_backend.TrtBackend", fake)
+    monkeypatch.setattr("agsr.engines.tensorrt.backend.TrtBackend", fake)
     monkeypatch.setattr(ranking, "missing", lambda place: "" if place.runtime == "trt" else "gone")
     monkeypatch.setattr(environment, "missing", ranking.missing)
     monkeypatch.setattr(environment, "find_spec", lambda _: None)
@@ -139,7 +139,7 @@ def test_what_doctor_builds_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     def shown(name: str) -> Any:
         yield f"progress of {name}"
 
-    monkeypatch.setattr("agsr.engines.trt_backend.TrtBackend", fake)
+    monkeypatch.setattr("agsr.engines.tensorrt.backend.TrtBackend", fake)
     monkeypatch.setattr(ranking, "missing", lambda place: "" if place.runtime == "trt" else "gone")
     monkeypatch.setattr(environment, "missing", ranking.missing)
     monkeypatch.setattr(environment, "find_spec", lambda _: None)
@@ -161,7 +161,7 @@ def test_an_engine_has_a_precision_of_its_own_wherever_it_is(
         return backend
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("agsr.engines.trt_backend.TrtBackend", fake)
+    monkeypatch.setattr("agsr.engines.tensorrt.backend.TrtBackend", fake)
     assert own_precision(Place("trt"), name) is None
     open_backend("auto", name, precision=precision)
     assert opened == [str(Path(name))]

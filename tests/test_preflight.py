@@ -40,7 +40,7 @@ def test_export_ends_before_the_work(
 def test_build_ends_before_the_work(
     folder: Path, onnx_file: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = "agsr.engines.engine_file.load_tensorrt"
+    work = "agsr.engines.tensorrt.engine_file.load_tensorrt"
     monkeypatch.setattr(work, lambda *_: pytest.fail("it was built"))
     (folder / "a.engine.json").mkdir()
     for options, reason in (

@@ -17,8 +17,8 @@ from agsr.datasets.pairs import Pair
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
 from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
 from agsr.engines.runtimes.torch_backend import TorchBackend
-from agsr.engines.trt_api import load_tensorrt
-from agsr.engines.trt_builder import BuildOptions, build_engine
+from agsr.engines.tensorrt.api import load_tensorrt
+from agsr.engines.tensorrt.builder import BuildOptions, build_engine
 from agsr.errors import ExportError, ModelError
 from agsr.export import ExportReport, export_onnx
 from agsr.export.fidelity import measure

@@ -17,12 +17,13 @@ from fake_trt import METADATA, SMALL, Make, batches, maker, repeated
 from numpy.typing import NDArray
 
 from agsr.contract import Precision
-from agsr.engines import engine_file, trt_backend
-from agsr.engines.engine_cache import EngineCache
 from agsr.engines.open import open_backend
-from agsr.engines.trt_api import TensorRt
-from agsr.engines.trt_backend import TrtBackend
-from agsr.engines.trt_builder import BuildOptions, Profile
+from agsr.engines.tensorrt import backend as trt_backend
+from agsr.engines.tensorrt import engine_file
+from agsr.engines.tensorrt.api import TensorRt
+from agsr.engines.tensorrt.backend import TrtBackend
+from agsr.engines.tensorrt.builder import BuildOptions, Profile
+from agsr.engines.tensorrt.engine_cache import EngineCache
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ModelError
 
@@ -229,7 +230,7 @@ def test_an_engine_file_is_run_as_it_was_built(make: Make, tmp_path: Path) -> No
 
 def test_without_a_driver_one_line_says_so_before_anything_large_is_loaded(tmp_path: Path) -> None:
     code = (
-        "import sys; from types import SimpleNamespace; import agsr.engines.cuda as cuda\n"
+        "import sys; from types import SimpleNamespace; import agsr.engines.tensorrt.cuda as cuda\n"
         "def absent(name): raise OSError(name)\n"
         "cuda.ctypes = SimpleNamespace(CDLL=absent)\n"  # a machine with a GPU has a driver
         "from agsr.cli import main\n"

@@ -16,8 +16,8 @@ from onnx import TensorProto, helper
 from agsr.cli import main
 from agsr.cli_build import Target
 from agsr.contract import ModelMetadata
-from agsr.engines.trt_api import TensorRt, load_engine, load_tensorrt
-from agsr.engines.trt_builder import BuildOptions, Profile, build_engine, configure
+from agsr.engines.tensorrt.api import TensorRt, load_engine, load_tensorrt
+from agsr.engines.tensorrt.builder import BuildOptions, Profile, build_engine, configure
 from agsr.errors import (
     BackendError,
     BuildError,
@@ -173,7 +173,7 @@ def test_profiles_are_ordered() -> None:
 
 
 def test_without_tensorrt_both_ways_to_get_it_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agsr.engines.trt_api.find_spec", lambda _: None)
+    monkeypatch.setattr("agsr.engines.tensorrt.api.find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match=r"'agsr\[rtx\]'.*'agsr\[gpu\]'"):
         load_tensorrt()
 

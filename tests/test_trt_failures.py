@@ -11,8 +11,8 @@ from fake_gpu import FakeCuda, FakeEngine
 from fake_trt import Make, Messages, batches, maker, repeated
 
 from agsr.engines import tiled as tiles_module
-from agsr.engines.trt_api import TensorRt
-from agsr.engines.trt_builder import BuildOptions, Profile
+from agsr.engines.tensorrt.api import TensorRt
+from agsr.engines.tensorrt.builder import BuildOptions, Profile
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError
 

@@ -48,7 +48,7 @@ def test_a_shape_is_replayed_from_its_third_run_in_a_slot(
 def test_replays_of_many_shapes_stay_apart(
     make: Make, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agsr.engines.trt_executor.MOST_CALLS", 5)
+    monkeypatch.setattr("agsr.engines.tensorrt.executor.MOST_CALLS", 5)
     assert cuda.graphs is not None
     shapes = [(1, 8, 8), (2, 24, 32), (1, 24, 32), (1, 8, 8), (1, 24, 32)]
     with make() as backend:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from agsr.engines import trt_builder
-from agsr.engines.trt_api import TensorRt, load_tensorrt
-from agsr.engines.trt_builder import BuildOptions, build_engine
-from agsr.engines.trt_precision import built_products
+from agsr.engines.tensorrt import builder as trt_builder
+from agsr.engines.tensorrt.api import TensorRt, load_tensorrt
+from agsr.engines.tensorrt.builder import BuildOptions, build_engine
+from agsr.engines.tensorrt.precision_check import built_products
 from agsr.errors import BuildError
 from agsr.export import export_onnx
 from agsr.model.checkpoint import Checkpoint

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import tensorrt_rtx
 
-from agsr.engines.trt_progress import progress_monitor
+from agsr.engines.tensorrt.progress import progress_monitor
 
 
 @pytest.fixture

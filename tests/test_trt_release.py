@@ -16,7 +16,7 @@ from fake_trt import Make, batches, maker, repeated
 
 from agsr.backend import Batch
 from agsr.engines import upscaler as upscaler_module
-from agsr.engines.trt_backend import TrtBackend
+from agsr.engines.tensorrt.backend import TrtBackend
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError
 

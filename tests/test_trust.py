@@ -18,8 +18,8 @@ from onnx import helper
 from agsr.contract import ModelMetadata
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
-from agsr.engines.trt_api import TensorRt
-from agsr.engines.trt_builder import BuildOptions, build_engine
+from agsr.engines.tensorrt.api import TensorRt
+from agsr.engines.tensorrt.builder import BuildOptions, build_engine
 from agsr.errors import ModelError
 from agsr.pretrained import WEIGHTS_FOLDER
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch, failures_told
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata
-from agsr.engines.cuda import Cuda, open_cuda
 from agsr.engines.onnx_file.checks import check_file, check_ports, running_precision
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
+from agsr.engines.tensorrt.cuda import Cuda, open_cuda
 from agsr.errors import BackendError, MissingDependencyError
 from agsr.system.cpu import multiplies_int8
 from agsr.system.optional_import import require

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from agsr.engines.cuda_faults import explained
 from agsr.engines.places import Place
+from agsr.engines.tensorrt.cuda_errors import explained
 from agsr.errors import BackendError, BackendRequestError, ModelError, first_line
 from agsr.system.cpu import thread_count
 from agsr.system.optional_import import install_command, require

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch, tells_of_memory
-from agsr.engines.cuda_faults import explained
+from agsr.engines.tensorrt.cuda_errors import explained
 from agsr.errors import BackendError, first_line
 from agsr.system.cpu import features_known, multiplies_bf16, multiplies_fp16, thread_count
 from agsr.system.optional_import import require

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from agsr.backend import Batch
 from agsr.contract import CHANNELS, SCALE
-from agsr.engines.cuda import Cuda
-from agsr.engines.trt_api import TensorRt
-from agsr.engines.trt_builder import Profile
-from agsr.engines.trt_executor import Call, Executor, Plan
+from agsr.engines.tensorrt.api import TensorRt
+from agsr.engines.tensorrt.builder import Profile
+from agsr.engines.tensorrt.cuda import Cuda
+from agsr.engines.tensorrt.executor import Call, Executor, Plan
 from agsr.errors import BackendError
 
 SLOTS = 2

@@ -1,4 +1,4 @@
-"""GPU memory, streams, events and graphs: one small protocol, kept by `agsr.engines.cuda_layers`.
+"""GPU memory, streams, events and graphs: one small protocol, kept by `agsr.engines.tensorrt.cuda_layers`.
 
 TensorRT executes on addresses and streams, and this is all that makes them. Both layers work in the
 device's primary context, so torch may live in the same process. NVIDIA's cuda.bindings comes first;
@@ -129,7 +129,7 @@ def open_cuda(index: int = 0) -> Cuda:
     """
     check_driver()
     # Imported here, since they implement the protocol of this module.
-    from agsr.engines.cuda_layers import BindingsCuda, PyCuda
+    from agsr.engines.tensorrt.cuda_layers import BindingsCuda, PyCuda
 
     if find_spec("cuda") and find_spec("cuda.bindings"):
         return BindingsCuda(index)

@@ -1,4 +1,4 @@
-"""`agsr.engines.cuda.Cuda` by NVIDIA's ``cuda.bindings``, and by pycuda."""
+"""`agsr.engines.tensorrt.cuda.Cuda` by NVIDIA's ``cuda.bindings``, and by pycuda."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agsr.engines.cuda import Address, Graphs
-from agsr.engines.cuda_faults import NO_GPU, explained
+from agsr.engines.tensorrt.cuda import Address, Graphs
+from agsr.engines.tensorrt.cuda_errors import NO_GPU, explained
 from agsr.errors import BackendError, first_line
 
 _FLOAT = 4

@@ -1,8 +1,9 @@
 """Kernels that TensorRT-RTX compiled for an engine, cached so that the next process starts faster.
 
-One file per engine, GPU and version, beside the engines of `agsr.engines.engine_cache`: a line with
-the SHA-256 of the rest, then what the runtime serialized. A file that is damaged, or lies where
-somebody else could have written it, is ignored; without a usable cache kernels are compiled again.
+One file per engine, GPU and version, beside the engines of `agsr.engines.tensorrt.engine_cache`: a
+line with the SHA-256 of the rest, then what the runtime serialized. A file that is damaged, or lies
+where somebody else could have written it, is ignored; without a usable cache kernels are compiled
+again.
 """
 
 from __future__ import annotations

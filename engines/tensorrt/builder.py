@@ -15,16 +15,16 @@ from typing import Any
 
 from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME, ModelMetadata
 from agsr.engines.onnx_file.inspect import check_self_contained
-from agsr.engines.trt_api import TensorRt
-from agsr.engines.trt_int8 import as_signed
-from agsr.engines.trt_precision import (
+from agsr.engines.tensorrt.api import TensorRt
+from agsr.engines.tensorrt.precision_check import (
     PRODUCTS,
     built_products,
     check_built,
     check_parsed,
     parsed_layers,
 )
-from agsr.engines.trt_progress import Report, progress_monitor
+from agsr.engines.tensorrt.progress import Report, progress_monitor
+from agsr.engines.tensorrt.signed_int8 import as_signed
 from agsr.errors import BuildError, BuildRequestError
 from agsr.system.atomic_file import complete_file
 from agsr.system.optional_import import require

@@ -15,10 +15,10 @@ from typing import Any
 
 from agsr.backend import tells_of_memory
 from agsr.contract import INPUT_NAME, OUTPUT_NAME
-from agsr.engines.cuda import Address, Cuda, Graphs
-from agsr.engines.kernel_cache import KernelFile
-from agsr.engines.trt_api import TensorRt, load_engine
-from agsr.engines.trt_builder import Profile
+from agsr.engines.tensorrt.api import TensorRt, load_engine
+from agsr.engines.tensorrt.builder import Profile
+from agsr.engines.tensorrt.cuda import Address, Cuda, Graphs
+from agsr.engines.tensorrt.kernel_cache import KernelFile
 from agsr.errors import BackendError
 
 MOST_CALLS = 32

@@ -1,4 +1,4 @@
-"""The TensorRT backend: an engine from the cache or a file, run by `agsr.engines.trt_pipeline`."""
+"""The TensorRT backend: an engine from the cache or a file, run by `agsr.engines.tensorrt.stream_pipeline`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any, TypeAlias
 
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.contract import ModelMetadata
-from agsr.engines.cuda import Cuda, check_driver, open_cuda
-from agsr.engines.engine_cache import EngineCache, EngineIdentity
-from agsr.engines.engine_file import read_engine
-from agsr.engines.kernel_cache import KernelFile
-from agsr.engines.trt_api import TensorRt, find_tensorrt, load_tensorrt
-from agsr.engines.trt_builder import BuildOptions, BuildReport, Profile, build_engine
-from agsr.engines.trt_executor import Plan
-from agsr.engines.trt_pipeline import Pipeline
-from agsr.engines.trt_progress import Report
+from agsr.engines.tensorrt.api import TensorRt, find_tensorrt, load_tensorrt
+from agsr.engines.tensorrt.builder import BuildOptions, BuildReport, Profile, build_engine
+from agsr.engines.tensorrt.cuda import Cuda, check_driver, open_cuda
+from agsr.engines.tensorrt.engine_cache import EngineCache, EngineIdentity
+from agsr.engines.tensorrt.engine_file import read_engine
+from agsr.engines.tensorrt.executor import Plan
+from agsr.engines.tensorrt.kernel_cache import KernelFile
+from agsr.engines.tensorrt.progress import Report
+from agsr.engines.tensorrt.stream_pipeline import Pipeline
 from agsr.errors import BackendError, BuildError, ModelError, first_line
 from agsr.pretrained import ENGINE_SUFFIX
 

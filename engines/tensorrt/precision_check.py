@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agsr.contract import ModelMetadata, Precision
-from agsr.engines.trt_api import TensorRt, load_engine
+from agsr.engines.tensorrt.api import TensorRt, load_engine
 from agsr.errors import BackendError, BuildError
 
 PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")

@@ -12,10 +12,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from agsr.engines.cuda import check_driver
-from agsr.engines.trt_api import load_tensorrt
-from agsr.engines.trt_builder import BuildOptions, BuildReport, build_engine
-from agsr.engines.trt_progress import Report
+from agsr.engines.tensorrt.api import load_tensorrt
+from agsr.engines.tensorrt.builder import BuildOptions, BuildReport, build_engine
+from agsr.engines.tensorrt.cuda import check_driver
+from agsr.engines.tensorrt.progress import Report
 from agsr.errors import BackendError, BuildError, ModelError
 from agsr.system.atomic_file import check_writable, complete_file
 

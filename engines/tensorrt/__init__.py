@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT-RTX: building, caching and running engines, and the CUDA layer below."""
