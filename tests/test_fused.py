@@ -14,8 +14,8 @@ import torch
 from conftest import TINY, small_baseline
 
 from agsr.export import export_onnx
-from agsr.export.biases import separate_biases
 from agsr.export.fused import FusedGenerator
+from agsr.export.graph_passes import separate_biases
 from agsr.export.unrolled import UnrolledNetwork
 from agsr.model.checkpoint import Checkpoint
 from agsr.model.generator import Generator, GeneratorConfig

@@ -31,7 +31,7 @@ def _fails(command: list[str], *said: str) -> None:
 def test_export_ends_before_the_work(
     checkpoint_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = "agsr.export.onnx_export._trace"
+    work = "agsr.export.exporter._trace"
     monkeypatch.setattr(work, lambda *_: pytest.fail("it was exported"))
     arguments = ["export", "-w", str(checkpoint_file), "-s", "1", "-o"]
     _fails([*arguments, "plain/a.onnx"], "plain", "Not a directory")

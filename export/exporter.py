@@ -1,7 +1,7 @@
 """The exporter: traces `UnrolledNetwork`, writes one clean file, verifies it, or leaves nothing.
 
 Data flow: checkpoint → `agsr.export.unrolled` → ONNX graph with named dynamic dimensions →
-`agsr.export.biases` (→ `agsr.export.quantize` for int8), with `agsr.contract.ModelMetadata` →
+`agsr.export.graph_passes` (→ `agsr.export.quantize` for int8), with `agsr.contract.ModelMetadata` →
 `agsr.export.verify` and `agsr.export.fidelity` → file under its final name.
 """
 
@@ -21,9 +21,9 @@ import torch
 from agsr._version import __version__
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata, Precision
 from agsr.errors import ExportError
-from agsr.export.biases import separate_biases
 from agsr.export.calibration import Calibration, read_calibration
 from agsr.export.fidelity import Fidelity, Run, measure
+from agsr.export.graph_passes import separate_biases
 from agsr.export.quantize import quantize
 from agsr.export.unrolled import UnrolledNetwork
 from agsr.export.verify import SAMPLE_PHOTO, ParityRow, run_file, run_torch, sample_pair, verify
