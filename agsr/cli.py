@@ -31,8 +31,8 @@ from agsr.pretrained import ONNX_SUFFIX
 from agsr.system.signals import interruptible
 
 if TYPE_CHECKING:
-    from agsr.bench.datasets import ImageSet, Skipped
-    from agsr.bench.quality import Distance
+    from agsr.bench.data.sets import ImageSet, Skipped
+    from agsr.bench.scoring import Distance
     from agsr.engines.upscaler import Upscaler
 
 
@@ -175,7 +175,7 @@ def evaluate(
     Shipped weights are scored in fp32 unless --precision says otherwise, so that scores do not
     depend on the machine.
     """
-    from agsr.bench.quality import lpips_alex
+    from agsr.bench.scoring import lpips_alex
     from agsr.console import open_sets
     from agsr.pretrained import is_path
 
@@ -194,8 +194,8 @@ def _evaluate(
     upscaler: Upscaler, images: ImageSet, distance: Distance | None, as_json: bool
 ) -> int:
     """Score a set and print its report; how many of its images can't be used."""
-    from agsr.bench.quality import QualityReport, protocol_of
-    from agsr.bench.quality import evaluate as scores
+    from agsr.bench.scoring import QualityReport, protocol_of
+    from agsr.bench.scoring import evaluate as scores
     from agsr.console import show_quality, tracked
 
     for note in images.notes:
@@ -238,7 +238,7 @@ def doctor(measure: bool) -> None:
     """
     if measure:
         return _measure()
-    from agsr.bench.environment import backends, caches, choice, machine, packages
+    from agsr.bench.doctor import backends, caches, choice, machine, packages
     from agsr.console import build_progress, show_checks
 
     show_checks("machine", machine())
@@ -273,7 +273,7 @@ main.add_command(cache)
 
 def _calibration_photos() -> Path:
     """Where int8 takes its photographs from if the user names none."""
-    from agsr.bench.datasets import DATA_VARIABLE, data_folder
+    from agsr.bench.data.sets import DATA_VARIABLE, data_folder
 
     root = data_folder()
     folder = root / "val" / "Kodak24" if root else None

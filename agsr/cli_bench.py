@@ -18,10 +18,10 @@ from agsr.pretrained import DEFAULT_WEIGHTS, is_path
 from agsr.system.signals import interruptible
 
 if TYPE_CHECKING:
-    from agsr.bench.datasets import ImageSet
-    from agsr.bench.gallery import Gallery
-    from agsr.bench.plan import BenchPlan
-    from agsr.bench.results import BenchResult
+    from agsr.bench.data.sets import ImageSet
+    from agsr.bench.report.crops import Gallery
+    from agsr.bench.runner.plan import BenchPlan
+    from agsr.bench.runner.results import BenchResult
 
 
 @click.group(cls=Commands, invoke_without_command=True)
@@ -153,8 +153,8 @@ def compare(old: Path, new: Path, max_regression: str, max_psnr_loss: float) -> 
     the machine is not taken for a slower program. Both need four --rounds at least. Rows that ran
     in another way (threads, hints, device, precision) are told and not compared.
     """
-    from agsr.bench.comparison import compare_results
-    from agsr.bench.results import BenchResult
+    from agsr.bench.report.comparison import compare_results
+    from agsr.bench.runner.results import BenchResult
     from agsr.console_bench import show_comparison
 
     limit = _share(max_regression)
@@ -181,9 +181,9 @@ def _measure(
     as_table1: bool,
     **options: Any,
 ) -> None:
-    from agsr.bench.gallery import Gallery
-    from agsr.bench.outputs import PLOT_SUFFIXES, Outputs
-    from agsr.bench.run import run
+    from agsr.bench.report.crops import Gallery
+    from agsr.bench.report.outputs import PLOT_SUFFIXES, Outputs
+    from agsr.bench.runner.run import run
     from agsr.console_bench import bench_progress, show_result, show_table1
 
     if as_table1:
@@ -219,7 +219,7 @@ def _measure(
 
 def _for_table1(options: dict[str, Any]) -> dict[str, Any]:
     """The options of the paper's comparison, where the user names no others."""
-    from agsr.bench.table1 import SETS
+    from agsr.bench.report.table1 import SETS
 
     backends, steps = options["backends"] or ("auto",), options["steps"] or (DEFAULT_STEPS,)
     return {**options, "sets": SETS, "rounds": 0, "backends": backends, "steps": steps}
@@ -244,9 +244,9 @@ def _plan(
     observer: Gallery | None,
     plain: bool,
 ) -> BenchPlan:
-    from agsr.bench import contenders
-    from agsr.bench.plan import BenchPlan
-    from agsr.bench.quality import default_lpips, lpips_alex
+    from agsr.bench.runner import entries
+    from agsr.bench.runner.plan import BenchPlan
+    from agsr.bench.scoring import default_lpips, lpips_alex
     from agsr.console import open_sets
     from agsr.engines.foreign.io_spec import Hints
 
@@ -257,10 +257,10 @@ def _plan(
     perceptual = lpips or (default_lpips(data) if found and not plain else None)
     return BenchPlan(
         contenders=tuple(
-            contenders.expand(
-                backends=backends or contenders.DEFAULT_BACKENDS,
+            entries.expand(
+                backends=backends or entries.DEFAULT_BACKENDS,
                 weights=weights,
-                steps=steps or contenders.DEFAULT_STEPS,
+                steps=steps or entries.DEFAULT_STEPS,
                 precisions=precisions or (None,),
                 threads=threads,
                 models=models,

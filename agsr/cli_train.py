@@ -172,7 +172,7 @@ def train(
 
 
 def _default_data(folder: str, pattern: str) -> tuple[Path, ...]:
-    from agsr.bench.datasets import DATA_VARIABLE, data_folder
+    from agsr.bench.data.sets import DATA_VARIABLE, data_folder
 
     found = _find(folder, pattern)
     if not found:
@@ -188,7 +188,7 @@ def _optional_data(folder: str, name: str) -> Path | None:
 
 
 def _find(folder: str, pattern: str) -> tuple[Path, ...]:
-    from agsr.bench.datasets import data_folder
+    from agsr.bench.data.sets import data_folder
 
     root = data_folder()
     return tuple(sorted((root / folder).glob(pattern))) if root else ()

@@ -20,9 +20,9 @@ from agsr.contract import told_steps
 from agsr.system.signals import BOTH, Terminated, handled
 
 if TYPE_CHECKING:
-    from agsr.bench.datasets import ImageSet
-    from agsr.bench.environment import Check
-    from agsr.bench.quality import QualityReport, QualityRow
+    from agsr.bench.data.sets import ImageSet
+    from agsr.bench.doctor import Check
+    from agsr.bench.scoring import QualityReport, QualityRow
     from agsr.engines.runtimes.compiled_cache import CompiledEntry
     from agsr.engines.tensorrt.builder import BuildReport
     from agsr.engines.tensorrt.engine_cache import CacheEntry
@@ -67,7 +67,7 @@ def tracked(items: Iterable[_T], name: str, total: int) -> Iterator[_T]:
 
 def open_sets(names: Sequence[str], data: Path | None, *, fetch: bool) -> list[ImageSet]:
     """Test sets by name or path, with a bar on stderr over what has to be fetched."""
-    from agsr.bench.datasets import find_set
+    from agsr.bench.data.sets import find_set
 
     with plain_bar() as bar:
 

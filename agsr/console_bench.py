@@ -12,15 +12,15 @@ from rich.markup import escape
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from agsr.bench.table1 import table1
-from agsr.bench.tables import failures, tables, warnings
+from agsr.bench.report.table1 import table1
+from agsr.bench.report.tables import failures, tables, warnings
 from agsr.console import bar_columns, stderr, stdout
 
 if TYPE_CHECKING:
-    from agsr.bench.comparison import Comparison
-    from agsr.bench.results import BenchResult
-    from agsr.bench.run import Notify
-    from agsr.bench.tables import Table as TextTable
+    from agsr.bench.report.comparison import Comparison
+    from agsr.bench.report.tables import Table as TextTable
+    from agsr.bench.runner.results import BenchResult
+    from agsr.bench.runner.run import Notify
 
 PIPE_WIDTH = 140
 """Columns of a table where there is no terminal."""
@@ -84,7 +84,7 @@ def _print(console: Console, table: TextTable, marks: tuple[str, ...] = ()) -> N
 
 def show_comparison(comparison: Comparison, largest: float, largest_loss: float) -> bool:
     """Both kinds of change; whether anything is past its limit."""
-    from agsr.bench.tables import comparison_tables
+    from agsr.bench.report.tables import comparison_tables
 
     console = _console()
     slower = [x.label for x in comparison.speed if x.regressed(largest)]

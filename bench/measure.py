@@ -1,7 +1,7 @@
 """Timing what is here against each other, so that ``--backend auto`` can follow it.
 
-Data flow: what is present (`agsr.engines.ranking`) → contenders → `agsr.bench.run`, twice, since
-the first start compiles what later ones find → `agsr.engines.timings.Timings`.
+Data flow: what is present (`agsr.engines.ranking`) → contenders → `agsr.bench.runner.run`, twice,
+since the first start compiles what later ones find → `agsr.engines.timings.Timings`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 
-from agsr.bench.contenders import Contender
-from agsr.bench.plan import BenchPlan
-from agsr.bench.results import BenchResult, Row
-from agsr.bench.run import Notify, run
+from agsr.bench.runner.entries import Contender
+from agsr.bench.runner.plan import BenchPlan
+from agsr.bench.runner.results import BenchResult, Row
+from agsr.bench.runner.run import Notify, run
 from agsr.contract import DEFAULT_STEPS
 from agsr.engines.ranking import own_precision, present
 from agsr.engines.timings import Time, Timings, this_machine

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from agsr.bench.datasets import find_set
+from agsr.bench.data.sets import find_set
 from agsr.contract import DEFAULT_STEPS
 from agsr.datasets.pairs import Pair
 from agsr.model.checkpoint import blend, load_checkpoint, save_checkpoint

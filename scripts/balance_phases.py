@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import torch
 
-from agsr.bench.datasets import find_set
+from agsr.bench.data.sets import find_set
 from agsr.contract import DEFAULT_STEPS, SCALE
 from agsr.datasets.pairs import Pair, load_pairs
 from agsr.metrics.lpips import Lpips

@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
-from agsr.bench.gallery import as_greys, attention_maps
+from agsr.bench.report.crops import as_greys, attention_maps
 from agsr.bicubic import crop_to_multiple, downscale, upscale
 from agsr.datasets.degradation import through_jpeg
 from agsr.engines.upscaler import Upscaler

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agsr.bench.datasets import ImageSet, find_set
-from agsr.bench.quality import Distance, lpips_alex
+from agsr.bench.data.sets import ImageSet, find_set
+from agsr.bench.scoring import Distance, lpips_alex
 from agsr.bicubic import upscale
 from agsr.contract import SCALE
 from agsr.metrics import psnr_y

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agsr.bench.datasets import find_set
+from agsr.bench.data.sets import find_set
 from agsr.engines.open import open_backend
 from agsr.engines.upscaler import Upscaler
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr import Upscaler
-from agsr.bench.datasets import find_set
+from agsr.bench.data.sets import find_set
 from agsr.bicubic import upscale
 from agsr.contract import SCALE
 

@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from agsr.bench.datasets import TestImage, find_set
-from agsr.bench.quality import lpips_alex
+from agsr.bench.data.sets import TestImage, find_set
+from agsr.bench.scoring import lpips_alex
 from agsr.bicubic import downscale, upscale
 from agsr.datasets.degradation import degrade, through_jpeg
 from agsr.datasets.pairs import Image8

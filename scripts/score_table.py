@@ -16,9 +16,9 @@ from pathlib import Path
 import click
 import numpy as np
 
-from agsr.bench.datasets import find_set
-from agsr.bench.flops import count_flops
-from agsr.bench.quality import evaluate, lpips_alex
+from agsr.bench.data.sets import find_set
+from agsr.bench.runner.flops import count_flops
+from agsr.bench.scoring import evaluate, lpips_alex
 from agsr.contract import CHANNELS, SCALE
 from agsr.engines.upscaler import Upscaler
 from agsr.pretrained import DEFAULT_WEIGHTS, find_onnx, shipped_steps

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 import click
 
-from agsr.bench.datasets import find_set
+from agsr.bench.data.sets import find_set
 from agsr.contract import Precision
 from agsr.export import export_onnx
 from agsr.model.checkpoint import load_checkpoint, save_checkpoint

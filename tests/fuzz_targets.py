@@ -26,8 +26,8 @@ from safetensors.numpy import save
 from test_bench_results import image, limit, row, timing
 from test_engine_cache import IDENTITY, REPORT
 
-from agsr.bench.comparison import compare_results
-from agsr.bench.results import BenchResult, SetScore
+from agsr.bench.report.comparison import compare_results
+from agsr.bench.runner.results import BenchResult, SetScore
 from agsr.console import show_cache
 from agsr.console_bench import show_comparison
 from agsr.contract import ModelMetadata

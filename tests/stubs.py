@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agsr.backend import Backend, BackendInfo, Batch
-from agsr.bench.contenders import Contender
-from agsr.bench.worker import _answer, _Station
+from agsr.bench.runner.entries import Contender
+from agsr.bench.runner.worker import _answer, _Station
 from agsr.errors import BackendError
 
 
@@ -118,7 +118,7 @@ class Stub(Contender):
 
 
 class Desk:
-    """A `agsr.bench.worker.Worker` without a process of its own; it notes what it is asked."""
+    """A `agsr.bench.runner.worker.Worker` without a process of its own; it notes what it is asked."""
 
     asked: Sequence[tuple[str, str]] = ()
     """Method and contender's label, of all desks."""

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from conftest import Repeat
 
-from agsr.bench import environment
-from agsr.bench.datasets import find_set
-from agsr.bench.quality import QualityReport, evaluate
+from agsr.bench import doctor as environment
+from agsr.bench.data.sets import find_set
+from agsr.bench.scoring import QualityReport, evaluate
 from agsr.bicubic import downscale
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import DatasetError

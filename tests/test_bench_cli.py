@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 from conftest import PHOTO
 from test_bench_comparison import simulate
 
-from agsr.bench import run as bench_run
-from agsr.bench.contenders import Contender
-from agsr.bench.plan import BenchPlan
-from agsr.bench.results import BenchResult, Row
+from agsr.bench.runner import run as bench_run
+from agsr.bench.runner.entries import Contender
+from agsr.bench.runner.plan import BenchPlan
+from agsr.bench.runner.results import BenchResult, Row
 from agsr.cli import main
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agsr.bench.comparison import Comparison, compare_results, shift
-from agsr.bench.contenders import Contender
-from agsr.bench.quality import Scores
-from agsr.bench.results import BenchResult, ImageScore, Limit, Row, SetScore, Timing
-from agsr.bench.tables import comparison_tables
+from agsr.bench.report.comparison import Comparison, compare_results, shift
+from agsr.bench.report.tables import comparison_tables
+from agsr.bench.runner.entries import Contender
+from agsr.bench.runner.results import BenchResult, ImageScore, Limit, Row, SetScore, Timing
+from agsr.bench.scoring import Scores
 
 LIMIT = 0.05
 CONTENDERS = {

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from agsr.bench import contenders
-from agsr.bench.contenders import BICUBIC, Bicubic, Contender, expand
-from agsr.bench.datasets import find_set
-from agsr.bench.plan import Workload
-from agsr.bench.run import reference_of
+from agsr.bench.data.sets import find_set
+from agsr.bench.runner import entries
+from agsr.bench.runner.entries import BICUBIC, Bicubic, Contender, expand
+from agsr.bench.runner.plan import Workload
+from agsr.bench.runner.run import reference_of
 from agsr.bicubic import upscale
 from agsr.engines.places import Place
 from agsr.engines.upscaler import Upscaler
@@ -84,14 +84,14 @@ def test_threads_are_for_the_cpu_and_devices_are_passed_on(
     monkeypatch: pytest.MonkeyPatch, backend: str, threads: int | None, device: str | None
 ) -> None:
     asked: dict[str, Any] = {}
-    monkeypatch.setattr(contenders, "open_backend", lambda *_, **options: asked.update(options))
+    monkeypatch.setattr(entries, "open_backend", lambda *_, **options: asked.update(options))
     (contender,) = expand(backends=[backend], weights=["psnr"], steps=[1], threads=3)[1:]
     contender.open()
     assert (asked["threads"], asked["device"]) == (threads, device)
     assert asked["provider"] == (Place.parse(backend).kind if "ort" in backend else None)
     with monkeypatch.context() as patch:
         given: dict[str, Any] = {}
-        patch.setattr(contenders, "ForeignBackend", lambda *_, **options: given.update(options))
+        patch.setattr(entries, "ForeignBackend", lambda *_, **options: given.update(options))
         replace(contender, foreign=True).open()
         assert given["threads"] == threads
 

@@ -9,10 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from agsr.bench.contenders import Contender
-from agsr.bench.flops import count_flops
-from agsr.bench.plan import Workload
-from agsr.bench.work import Work
+from agsr.bench.runner.entries import Contender
+from agsr.bench.runner.flop_cache import Work
+from agsr.bench.runner.flops import count_flops
+from agsr.bench.runner.plan import Workload
 from agsr.errors import ModelError
 from agsr.pretrained import find_onnx
 

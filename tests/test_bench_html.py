@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agsr.bench.contenders import Contender
-from agsr.bench.datasets import TestImage
-from agsr.bench.gallery import MOST_SCENES, SCENE, Gallery, most_detailed
-from agsr.bench.html import to_html
-from agsr.bench.plot import INK, Point, inline_svg, pareto, points, save_plot
-from agsr.bench.quality import Scores
-from agsr.bench.results import BenchResult, ImageScore, Limit, Row, SetScore, Timing
-from agsr.bench.tables import to_markdown, warnings
+from agsr.bench.data.sets import TestImage
+from agsr.bench.report.crops import MOST_SCENES, SCENE, Gallery, most_detailed
+from agsr.bench.report.html import to_html
+from agsr.bench.report.plot import INK, Point, inline_svg, pareto, points, save_plot
+from agsr.bench.report.tables import to_markdown, warnings
+from agsr.bench.runner.entries import Contender
+from agsr.bench.runner.results import BenchResult, ImageScore, Limit, Row, SetScore, Timing
+from agsr.bench.scoring import Scores
 from agsr.bicubic import downscale, upscale
 from agsr.errors import DatasetError
 

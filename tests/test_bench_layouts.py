@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import PHOTO
 
-from agsr.bench.datasets import ImageSet, Skipped, find_set
+from agsr.bench.data.sets import ImageSet, Skipped, find_set
 from agsr.bicubic import crop_to_multiple
 from agsr.cli import main
 from agsr.errors import DatasetError

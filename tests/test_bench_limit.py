@@ -11,10 +11,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from agsr.backend import BackendInfo
-from agsr.bench import limit
-from agsr.bench.clock import seconds
-from agsr.bench.contenders import Contender
-from agsr.bench.limit import GRAPH, matrix_product
+from agsr.bench.runner import peak_flops
+from agsr.bench.runner.clock import seconds
+from agsr.bench.runner.entries import Contender
+from agsr.bench.runner.peak_flops import GRAPH, matrix_product
 from agsr.errors import BackendError
 
 INFO = BackendInfo(
@@ -64,7 +64,7 @@ def test_the_graph_is_a_product_and_nothing_else() -> None:
 def test_products_have_a_believable_rate(
     contender: Contender, info: BackendInfo, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limit, "SIDE", 512)
+    monkeypatch.setattr(peak_flops, "SIDE", 512)
     found, flops, run = matrix_product(contender, info)
     run()
     assert (found, flops) == (library, 2 * 512**3)
@@ -84,10 +84,10 @@ def test_a_precision_that_is_emulated_gets_smaller_matrices(
         sides.append(side)
         return lambda: None
 
-    monkeypatch.setattr(limit, "_torch", lambda _: multiplier)
-    monkeypatch.setattr(limit, "seconds", lambda _: 0.1)  # at side 256: 51 s at side 2048
+    monkeypatch.setattr(peak_flops, "_torch", lambda _: multiplier)
+    monkeypatch.setattr(peak_flops, "seconds", lambda _: 0.1)  # at side 256: 51 s at side 2048
     assert matrix_product(TORCH, INFO)[1] == 2 * 512**3
-    monkeypatch.setattr(limit, "seconds", lambda _: 1e-3)
+    monkeypatch.setattr(peak_flops, "seconds", lambda _: 1e-3)
     assert matrix_product(TORCH, INFO)[1] == 2 * 2048**3
     assert sides == [256, 512, 256, 2048]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agsr.bench.memory import device_memory, peak_memory
+from agsr.bench.runner.memory import device_memory, peak_memory
 
 STATUS = """Name:\tpython3
 VmPeak:\t  903212 kB

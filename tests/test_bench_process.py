@@ -16,7 +16,7 @@ import pytest
 from conftest import PHOTO, ROOT
 from test_bench_results import validate
 
-from agsr.bench.results import BenchResult
+from agsr.bench.runner.results import BenchResult
 from agsr.pretrained import WEIGHTS_FOLDER
 
 

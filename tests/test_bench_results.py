@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from stubs import Repeat
 
-from agsr.bench import results
-from agsr.bench.contenders import Contender
-from agsr.bench.quality import QualityReport, QualityRow, Scores
-from agsr.bench.results import BenchResult, ImageScore, Limit, Parity, Row, SetScore, Timing
-from agsr.bench.tables import failures, tables, to_markdown
+from agsr.bench.report.tables import failures, tables, to_markdown
+from agsr.bench.runner import results
+from agsr.bench.runner.entries import Contender
+from agsr.bench.runner.results import BenchResult, ImageScore, Limit, Parity, Row, SetScore, Timing
+from agsr.bench.scoring import QualityReport, QualityRow, Scores
 from agsr.errors import DatasetError
 
 INFINITE = float("inf")

@@ -17,15 +17,15 @@ from stubs import FIRST_CALL, Desk, Stub
 from test_bench_results import validate
 from test_bench_worker import _children
 
-from agsr.bench import lane, limit
-from agsr.bench.contenders import Contender, expand
-from agsr.bench.datasets import ImageSet, find_set
-from agsr.bench.lane import MOST_CALLS
-from agsr.bench.plan import BenchPlan
-from agsr.bench.quality import compare, evaluate
-from agsr.bench.results import BenchResult, Row
-from agsr.bench.run import run
-from agsr.bench.tables import tables
+from agsr.bench.data.sets import ImageSet, find_set
+from agsr.bench.report.tables import tables
+from agsr.bench.runner import entry_run, peak_flops
+from agsr.bench.runner.entries import Contender, expand
+from agsr.bench.runner.entry_run import MOST_CALLS
+from agsr.bench.runner.plan import BenchPlan
+from agsr.bench.runner.results import BenchResult, Row
+from agsr.bench.runner.run import run
+from agsr.bench.scoring import compare, evaluate
 from agsr.bicubic import upscale
 from agsr.engines.upscaler import Upscaler
 from agsr.pretrained import find_onnx
@@ -46,8 +46,8 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
 def desks() -> Iterator[None]:
     """Contenders without processes of their own, and small products."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lane, "Worker", Desk)
-        patch.setattr(limit, "SIDE", 256)
+        patch.setattr(entry_run, "Worker", Desk)
+        patch.setattr(peak_flops, "SIDE", 256)
         yield
 
 
@@ -299,7 +299,7 @@ def test_the_observer_sees_every_scored_image(mini: ImageSet) -> None:
 @pytest.mark.usefixtures("at_desks")
 def test_gpu_memory_is_what_each_added(monkeypatch: pytest.MonkeyPatch) -> None:
     used = iter([100, 150, 150, 180, 180, 200, 200, 207])
-    monkeypatch.setattr(lane, "device_memory", lambda: next(used))
+    monkeypatch.setattr(entry_run, "device_memory", lambda: next(used))
     result = run(_plan(*(Stub(backend=f"{x}:cuda", weights="x") for x in "ab"), rounds=1))
     assert [row.device_memory for row in result.rows] == [50 + 20, 30 + 7]
 

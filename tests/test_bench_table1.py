@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from agsr.bench.contenders import Contender
-from agsr.bench.quality import Scores
-from agsr.bench.results import BenchResult, ImageScore, Row, SetScore
-from agsr.bench.table1 import PRINTED, table1
+from agsr.bench.report.table1 import PRINTED, table1
+from agsr.bench.runner.entries import Contender
+from agsr.bench.runner.results import BenchResult, ImageScore, Row, SetScore
+from agsr.bench.scoring import Scores
 
 
 def scored(contender: Contender, **psnr: float) -> Row:

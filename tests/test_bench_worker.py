@@ -11,7 +11,7 @@ import pytest
 from stubs import Stub
 
 from agsr.backend import Batch
-from agsr.bench.worker import Worker
+from agsr.bench.runner.worker import Worker
 from agsr.errors import BackendError
 
 LR: Batch = np.random.default_rng(0).random((1, 3, 5, 7), np.float32)
@@ -122,7 +122,7 @@ def test_an_answer_that_never_comes_ends_the_process() -> None:
 
 
 def test_a_busy_process_is_ended_by_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agsr.bench.worker.GRACE", 0.1)
+    monkeypatch.setattr("agsr.bench.runner.worker.GRACE", 0.1)
     before = _children()
     worker = Worker(Stub(backend="hangs", weights="x"))
     worker.load()

@@ -10,7 +10,7 @@ import pytest
 from conftest import BF16_BY_OPENVINO
 
 from agsr import Upscaler
-from agsr.bench.datasets import ImageSet, TestImage, find_set
+from agsr.bench.data.sets import ImageSet, TestImage, find_set
 from agsr.engines.ranking import candidates
 from agsr.metrics import psnr_y
 from agsr.system.cpu import multiplies_bf16

@@ -20,9 +20,10 @@ import pooch
 import pytest
 from click.testing import CliRunner
 
-from agsr.bench import datasets, fetch
-from agsr.bench.datasets import find_set
-from agsr.bench.fetch import Source, fetch_set, sources
+from agsr.bench.data import fetch
+from agsr.bench.data import sets as datasets
+from agsr.bench.data.fetch import Source, fetch_set, sources
+from agsr.bench.data.sets import find_set
 from agsr.cli import main
 from agsr.errors import DatasetError, MissingDependencyError
 from agsr.system import optional_import

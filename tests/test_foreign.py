@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from agsr.backend import Batch
-from agsr.bench.datasets import find_set
-from agsr.bench.quality import compare
+from agsr.bench.data.sets import find_set
+from agsr.bench.scoring import compare
 from agsr.bicubic import upscale_planes
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.foreign.io_spec import Hints, luma

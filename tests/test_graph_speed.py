@@ -19,8 +19,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from agsr.bench.clock import seconds
-from agsr.bench.flops import count_flops
+from agsr.bench.runner.clock import seconds
+from agsr.bench.runner.flops import count_flops
 from agsr.pretrained import find_onnx
 
 SHAPE = (1, 3, 72, 96)

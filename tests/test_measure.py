@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from conftest import Processor
 
 from agsr.bench import measure
-from agsr.bench.contenders import Contender
-from agsr.bench.plan import BenchPlan
-from agsr.bench.results import BenchResult, Row, Timing
+from agsr.bench.runner.entries import Contender
+from agsr.bench.runner.plan import BenchPlan
+from agsr.bench.runner.results import BenchResult, Row, Timing
 from agsr.cli import main
 from agsr.engines import ranking
 from agsr.engines.timings import Time, Timings

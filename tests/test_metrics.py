@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agsr.bench.datasets import find_set
+from agsr.bench.data.sets import find_set
 from agsr.bicubic import upscale
 from agsr.metrics import luma, psnr_y, ssim_y
 

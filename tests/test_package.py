@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import PHOTO, ROOT
 
-from agsr.bench.environment import PACKAGES
+from agsr.bench.doctor import PACKAGES
 from agsr.cli import main
 from agsr.pretrained import find_onnx
 from agsr.system.cache_dir import cache_folder

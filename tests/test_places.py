@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from stubs import Repeat
 
-from agsr.bench import environment
+from agsr.bench import doctor
 from agsr.engines import open, ranking
 from agsr.engines.open import open_backend
 from agsr.engines.places import Place, named_place
@@ -118,12 +118,12 @@ def test_tensorrt_computes_shipped_weights_in_fp16_wherever_it_is_asked_from(
 
     monkeypatch.setattr("agsr.engines.tensorrt.backend.TrtBackend", fake)
     monkeypatch.setattr(ranking, "missing", lambda place: "" if place.runtime == "trt" else "gone")
-    monkeypatch.setattr(environment, "missing", ranking.missing)
-    monkeypatch.setattr(environment, "find_spec", lambda _: None)
+    monkeypatch.setattr(doctor, "missing", ranking.missing)
+    monkeypatch.setattr(doctor, "find_spec", lambda _: None)
     open_backend("trt", "psnr")
     open_backend("trt", "psnr", precision="auto", device="cuda:1")
     open_backend("auto", "psnr")
-    checks = {check.name: check for check in environment.backends()}
+    checks = {check.name: check for check in doctor.backends()}
     assert checks["trt"].ok
     assert opened == [("psnr-4-fp16.onnx", device) for device in (0, 1, 0, 0)]
 
@@ -141,9 +141,9 @@ def test_what_doctor_builds_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("agsr.engines.tensorrt.backend.TrtBackend", fake)
     monkeypatch.setattr(ranking, "missing", lambda place: "" if place.runtime == "trt" else "gone")
-    monkeypatch.setattr(environment, "missing", ranking.missing)
-    monkeypatch.setattr(environment, "find_spec", lambda _: None)
-    assert not all(check.ok for check in (*environment.backends(shown), *environment.choice(shown)))
+    monkeypatch.setattr(doctor, "missing", ranking.missing)
+    monkeypatch.setattr(doctor, "find_spec", lambda _: None)
+    assert not all(check.ok for check in (*doctor.backends(shown), *doctor.choice(shown)))
     assert reports == ["progress of building an engine of psnr"] * 2
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from conftest import INT8_BY_OPENVINO, PHOTO, ROOT
 
-from agsr.bench.datasets import ImageSet, find_set
-from agsr.bench.quality import evaluate, lpips_alex
+from agsr.bench.data.sets import ImageSet, find_set
+from agsr.bench.scoring import evaluate, lpips_alex
 from agsr.bicubic import downscale
 from agsr.datasets.degradation import through_jpeg
 from agsr.engines.upscaler import Upscaler

@@ -2,7 +2,7 @@
 
 The networks are rebuilt from plain arrays, ``alexnet.npz`` or ``vgg16.npz``: ``conv{i}.weight``
 (OIHW) and ``.bias`` of the ImageNet networks, ``lin{j}.weight`` of the LPIPS heads. AlexNet is the
-field's evaluation metric (`agsr.bench.quality`).
+field's evaluation metric (`agsr.bench.scoring`).
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from agsr.bench.contenders import Contender
-from agsr.bench.datasets import TestImage
-from agsr.bench.plan import Size
+from agsr.bench.data.sets import TestImage
+from agsr.bench.runner.entries import Contender
+from agsr.bench.runner.plan import Size
 from agsr.datasets.pairs import Image8
 from agsr.pretrained import find_checkpoint
 from agsr.system.optional_import import require
@@ -91,7 +91,7 @@ class Gallery:
         return list(self._scenes.values())
 
     def __call__(self, name: str, image: TestImage, contender: Contender, sr: Image8) -> None:
-        """Look at one SR image (see `agsr.bench.plan.Observer`)."""
+        """Look at one SR image (see `agsr.bench.runner.plan.Observer`)."""
         key = name, image.name  # sets number their images alike
         if key not in self._scenes:
             if len(self._scenes) == MOST_SCENES:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from agsr.bench.gallery import Gallery, Part, Scene, as_greys, attention_maps, closer, data_uri
-from agsr.bench.plot import inline_svg, points
-from agsr.bench.results import BenchResult
-from agsr.bench.tables import failures, tables, warnings
+from agsr.bench.report.crops import Gallery, Part, Scene, as_greys, attention_maps, closer, data_uri
+from agsr.bench.report.plot import inline_svg, points
+from agsr.bench.report.tables import failures, tables, warnings
+from agsr.bench.runner.results import BenchResult
 from agsr.contract import DEFAULT_STEPS
 from agsr.pretrained import shipped_names
 from agsr.system.optional_import import install_command, require

@@ -1,7 +1,7 @@
 """Test sets from their public homes: every file checked by its SHA-256, fetched once, kept.
 
 Data flow: ``sources.json`` (repository, commit, folder and hashes) → pooch → the user's cache
-folder, ``datasets/NAME/HR`` → `agsr.bench.datasets`. A file appears under its name only when it is
+folder, ``datasets/NAME/HR`` → `agsr.bench.data.sets`. A file appears under its name only when it is
 the published one, so what broke off goes on where it stopped.
 """
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from agsr.bench.contenders import Contender
-from agsr.bench.memory import device_memory
-from agsr.bench.plan import Boundary, Workload
-from agsr.bench.results import Row, Timing, device_kind
-from agsr.bench.worker import Worker
+from agsr.bench.runner.entries import Contender
+from agsr.bench.runner.memory import device_memory
+from agsr.bench.runner.plan import Boundary, Workload
+from agsr.bench.runner.results import Row, Timing, device_kind
+from agsr.bench.runner.worker import Worker
 from agsr.errors import BackendError
 
 Pixels = NDArray[Any]

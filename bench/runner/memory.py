@@ -6,7 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from agsr.bench.environment import output_of
+from agsr.bench.doctor import output_of
 
 _STATUS = Path("/proc/self/status")
 _USED = ("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")

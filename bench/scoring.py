@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from agsr.backend import BackendInfo
-from agsr.bench.datasets import ImageSet, Skipped, TestImage, data_folder
+from agsr.bench.data.sets import ImageSet, Skipped, TestImage, data_folder
 from agsr.bench.strict_json import to_json
 from agsr.bicubic import upscale
 from agsr.datasets.pairs import Image8

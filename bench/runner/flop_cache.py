@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from agsr.bench.contenders import Contender
-from agsr.bench.flops import count_flops
-from agsr.bench.plan import Workload
+from agsr.bench.runner.entries import Contender
+from agsr.bench.runner.flops import count_flops
+from agsr.bench.runner.plan import Workload
 from agsr.errors import AgsrError
 from agsr.pretrained import find_onnx
 

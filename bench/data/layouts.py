@@ -1,7 +1,7 @@
 """How test sets lie on disk: which files of a folder are HR images, and which are their LR images.
 
 Data flow: a folder → `read_layout` → HR files with the LR files that belong to them, and notes on
-what was used and skipped → `agsr.bench.datasets`. Known are HR and LR in folders (``HR`` and
+what was used and skipped → `agsr.bench.data.sets`. Known are HR and LR in folders (``HR`` and
 ``LRx4``, ``GTmod12`` and ``LRbicx4``, ``X_HR`` and ``X_LR_bicubic/X4``) and side by side
 (``img_001_SRF_4_HR.png`` and ``..._LR.png``, ``0801.png`` and ``0801x4.png``).
 """

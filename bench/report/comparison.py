@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from agsr.bench.quality import change
-from agsr.bench.results import BenchResult, Limit, Row, SetScore, Timing, device_kind
+from agsr.bench.runner.results import BenchResult, Limit, Row, SetScore, Timing, device_kind
+from agsr.bench.scoring import change
 
 _T = TypeVar("_T")
 

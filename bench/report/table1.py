@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from agsr.bench.quality import Scores
-from agsr.bench.results import BenchResult, Row
-from agsr.bench.tables import NOTHING, Table
+from agsr.bench.report.tables import NOTHING, Table
+from agsr.bench.runner.results import BenchResult, Row
+from agsr.bench.scoring import Scores
 
 SETS = ("Set5", "Set14", "BSD100")
 """Its columns."""

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agsr.bench.gallery import Gallery
-from agsr.bench.results import BenchResult
-from agsr.bench.tables import to_markdown
+from agsr.bench.report.crops import Gallery
+from agsr.bench.report.tables import to_markdown
+from agsr.bench.runner.results import BenchResult
 from agsr.errors import ImageError
 from agsr.system.atomic_file import check_writable, complete_file
 from agsr.system.optional_import import require
@@ -64,11 +64,11 @@ class Outputs:
         _write(self.json, result.to_json)
         _write(self.markdown, lambda: to_markdown(result))
         if self.html:
-            from agsr.bench.html import to_html
+            from agsr.bench.report.html import to_html
 
             _write(self.html, lambda: to_html(result, gallery))
         if self.plot:
-            from agsr.bench.plot import points, save_plot
+            from agsr.bench.report.plot import points, save_plot
 
             if not result.complete and not points(result):
                 return [f"{self.plot} is left out: nothing to plot yet"]

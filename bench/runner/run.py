@@ -1,8 +1,8 @@
 """A benchmark from its plan to its result: load all, score all, time all in turns.
 
-Each contender lives in a process of its own (`agsr.bench.worker`) and only one computes at a time.
-Quality comes first, image by image; then the rounds, in which every contender takes its turn on
-every workload, so that drift of the machine hits all alike.
+Each contender lives in a process of its own (`agsr.bench.runner.worker`) and only one computes at a
+time. Quality comes first, image by image; then the rounds, in which every contender takes its turn
+on every workload, so that drift of the machine hits all alike.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
-from agsr.bench.contenders import Contender, has_checkpoint
-from agsr.bench.datasets import ImageSet, Skipped, TestImage
-from agsr.bench.environment import describe
-from agsr.bench.lane import Lane
-from agsr.bench.plan import BenchPlan
-from agsr.bench.quality import PROTOCOL, change, compare, protocol_of
-from agsr.bench.results import BenchResult, ImageScore, Limit, Parity, Row, SetScore
-from agsr.bench.work import Work
+from agsr.bench.data.sets import ImageSet, Skipped, TestImage
+from agsr.bench.doctor import describe
+from agsr.bench.runner.entries import Contender, has_checkpoint
+from agsr.bench.runner.entry_run import Lane
+from agsr.bench.runner.flop_cache import Work
+from agsr.bench.runner.plan import BenchPlan
+from agsr.bench.runner.results import BenchResult, ImageScore, Limit, Parity, Row, SetScore
+from agsr.bench.scoring import PROTOCOL, change, compare, protocol_of
 from agsr.datasets.pairs import Image8
 from agsr.errors import BackendError
 from agsr.metrics import psnr_y

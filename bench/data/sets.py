@@ -1,7 +1,7 @@
 """Test sets: found by name or path, read as HR images with their LR images.
 
-LR images that lie in the set are used (`agsr.bench.layouts`); others are made of the HR images by
-the field's filter, and not cached: making one takes about as long as decoding its HR image.
+LR images that lie in the set are used (`agsr.bench.data.layouts`); others are made of the HR images
+by the field's filter, and not cached: making one takes about as long as decoding its HR image.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agsr.bench.fetch import Progress, fetch_set, kept_set, sources
-from agsr.bench.layouts import read_layout
+from agsr.bench.data.fetch import Progress, fetch_set, kept_set, sources
+from agsr.bench.data.layouts import read_layout
 from agsr.bicubic import crop_to_multiple, downscale, small_size
 from agsr.datasets.pairs import Image8
 from agsr.errors import AgsrError, DatasetError, UnknownSetError
@@ -146,9 +146,9 @@ def find_set(
     A named set is looked for in ``data``, in ``$AGSR_DATA`` and among those fetched before.
 
     Args:
-        name: Name or path; see `agsr.bench.layouts` for the layouts that are known.
+        name: Name or path; see `agsr.bench.data.layouts` for the layouts that are known.
         data: Folder that holds named sets.
-        fetch: Fetch a set that is nowhere here; see `agsr.bench.fetch`.
+        fetch: Fetch a set that is nowhere here; see `agsr.bench.data.fetch`.
         progress: Told the number of files fetched, and of all.
 
     Raises:

@@ -1,6 +1,6 @@
 """What a benchmark found, as data: rows of quality and speed, with raw samples, to and from JSON.
 
-The JSON's shape is described by ``bench/schema.json``; its version is `SCHEMA`.
+The JSON's shape is described by ``bench/runner/schema.json``; its version is `SCHEMA`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from agsr.bench.contenders import Contender
-from agsr.bench.datasets import Skipped
-from agsr.bench.quality import PROTOCOL, Scores
+from agsr.bench.data.sets import Skipped
+from agsr.bench.runner.entries import Contender
+from agsr.bench.scoring import PROTOCOL, Scores
 from agsr.bench.strict_json import check_types, filled, numbers, seconds, to_json
 from agsr.errors import DatasetError
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from agsr.backend import BackendInfo
-from agsr.bench.clock import seconds
-from agsr.bench.contenders import Contender
+from agsr.bench.runner.clock import seconds
+from agsr.bench.runner.entries import Contender
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
 from agsr.engines.runtimes.openvino_session import PRECISIONS, open_compiled
 from agsr.errors import BackendError

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agsr.bench.results import BenchResult, Row, Timing
+from agsr.bench.runner.results import BenchResult, Row, Timing
 from agsr.errors import DatasetError
 from agsr.system.atomic_file import complete_file
 from agsr.system.optional_import import require

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 
 from agsr.backend import Batch
-from agsr.bench.contenders import Contender
-from agsr.bench.datasets import ImageSet, TestImage
-from agsr.bench.quality import Distance
+from agsr.bench.data.sets import ImageSet, TestImage
+from agsr.bench.runner.entries import Contender
+from agsr.bench.scoring import Distance
 from agsr.contract import CHANNELS, SCALE
 from agsr.datasets.pairs import Image8
 
@@ -42,7 +42,7 @@ class BenchPlan:
     boundaries: tuple[Boundary, ...] = ("host",)
     """What is timed."""
     parity: bool = True
-    """Whether pixels are compared with the reference's, see `agsr.bench.run.reference_of`."""
+    """Whether pixels are compared with the reference's, see `agsr.bench.runner.run.reference_of`."""
     rounds: int = 5
     """Turns of each contender on each workload; 0 leaves speed out."""
     turn_seconds: float = 0.5

@@ -20,8 +20,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from agsr.backend import Backend, BackendInfo, Batch
-from agsr.bench.clock import seconds
-from agsr.bench.contenders import Contender
+from agsr.bench.runner.clock import seconds
+from agsr.bench.runner.entries import Contender
 from agsr.errors import AgsrError, BackendError, first_line
 
 PATIENCE = 900.0
@@ -209,7 +209,7 @@ class _Station:
 
     def product(self) -> tuple[str, float, float]:
         """See `Worker.product`."""
-        from agsr.bench.limit import matrix_product
+        from agsr.bench.runner.peak_flops import matrix_product
 
         if self._product is None:
             self._product = matrix_product(self._contender, self.backend.info)
@@ -219,7 +219,7 @@ class _Station:
 
     def memory(self) -> int | None:
         """See `Worker.memory`."""
-        from agsr.bench.memory import peak_memory
+        from agsr.bench.runner.memory import peak_memory
 
         return peak_memory()
 

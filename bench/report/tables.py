@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from agsr.bench.comparison import CONFIDENCE, Comparison, SpeedChange
-from agsr.bench.results import BenchResult, Row, SetScore, Timing
+from agsr.bench.report.comparison import CONFIDENCE, Comparison, SpeedChange
+from agsr.bench.runner.results import BenchResult, Row, SetScore, Timing
 
 NOTHING = "–"
 """Where there is no figure."""

@@ -1,0 +1,1 @@
+"""What a benchmark found: results as JSON, tables, plots, crops, HTML, and comparisons."""
