@@ -15,10 +15,10 @@ from typing import Any, get_args
 import click
 
 from agsr.bench.data.sets import find_set
+from agsr.cli.params import FilePath
 from agsr.contract import Precision
 from agsr.export import export_onnx
 from agsr.model.checkpoint import load_checkpoint, save_checkpoint
-from agsr.options import FilePath
 from agsr.pretrained import CHECKPOINT_SUFFIX, ONNX_SUFFIX, WEIGHTS_FOLDER, onnx_name, sha256
 
 MOST_STEPS = 6

@@ -28,8 +28,8 @@ from test_engine_cache import IDENTITY, REPORT
 
 from agsr.bench.report.comparison import compare_results
 from agsr.bench.runner.results import BenchResult, SetScore
-from agsr.console import show_cache
-from agsr.console_bench import show_comparison
+from agsr.cli.output.bench import show_comparison
+from agsr.cli.output.tables import show_cache
 from agsr.contract import ModelMetadata
 from agsr.engines.foreign.io_spec import Hints
 from agsr.engines.onnx_file.inspect import read_content

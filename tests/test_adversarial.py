@@ -11,7 +11,7 @@ import torch
 import torch._dynamo.testing
 from conftest import PHOTO, TINY, tiny_checkpoint
 
-from agsr.console_train import Limits, follow_training
+from agsr.cli.output.training import Limits, follow_training
 from agsr.contract import SCALE
 from agsr.datasets.pairs import Pair, load_pairs
 from agsr.metrics.lpips import Lpips

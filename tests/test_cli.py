@@ -16,7 +16,7 @@ from conftest import PHOTO, ROOT, tiny_checkpoint
 from PIL import Image
 
 from agsr.cli import main
-from agsr.cli_infer import infer
+from agsr.cli.infer import infer
 from agsr.engines.upscaler import Upscaler
 from agsr.image.decode import MAX_PIXELS
 from agsr.image.picture import Picture, Stripes
@@ -398,7 +398,7 @@ import sys
 for name in ("torch", "safetensors", "onnx", "onnxscript"):
     sys.modules[name] = None
 from agsr.cli import main
-from agsr.cli_infer import infer
+from agsr.cli.infer import infer
 from agsr.image.decode import MAX_PIXELS
 from agsr.engines.upscaler import Upscaler
 from agsr.image.picture import Picture
@@ -438,6 +438,6 @@ def test_ctrl_c_exits_130_with_one_line(photos: Path, monkeypatch: pytest.Monkey
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("agsr.cli_infer_run.open_upscaler", interrupted)
+    monkeypatch.setattr("agsr.cli.infer_run.open_upscaler", interrupted)
     result = _agsr("infer", str(photos / "a.png"))
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from agsr.console import build_progress
+from agsr.cli.output.tables import build_progress
 from agsr.system.signals import Terminated, terminable
 
 BOTH = [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]

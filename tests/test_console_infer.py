@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from agsr.console import plain_bar
-from agsr.console_bar import files_bar, frames_bar
-from agsr.console_infer import BatchProgress, Tally, duration
+from agsr.cli.output.bars import files_bar, frames_bar
+from agsr.cli.output.infer import BatchProgress, Tally, duration
+from agsr.cli.output.tables import plain_bar
 
 
 class _Clock:
@@ -70,7 +70,7 @@ def test_on_a_terminal_a_bar_tells_how_far_it_is(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich take it for a terminal, too
-    monkeypatch.setattr("agsr.console_infer.shows_bars", lambda: True)
+    monkeypatch.setattr("agsr.cli.output.infer.shows_bars", lambda: True)
     with BatchProgress([1.0] * 9, quiet=False) as progress:
         progress.update(3)
         with progress.cleared():

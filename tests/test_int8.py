@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from agsr.backend import Batch
 from agsr.cli import main
-from agsr.console import show_export
+from agsr.cli.output.tables import show_export
 from agsr.contract import ModelMetadata
 from agsr.engines.open import open_backend
 from agsr.engines.runtimes import onnxruntime_backend

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper
 
 from agsr.cli import main
-from agsr.cli_build import Target
+from agsr.cli.build import Target
 from agsr.contract import ModelMetadata
 from agsr.engines.tensorrt.api import TensorRt, load_engine, load_tensorrt
 from agsr.engines.tensorrt.builder import BuildOptions, Profile, build_engine, configure

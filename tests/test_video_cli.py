@@ -14,7 +14,7 @@ from conftest import PHOTO, Repeat
 from PIL import Image
 
 from agsr.cli import main
-from agsr.cli_video import Lines, Pace, _note
+from agsr.cli.infer_video import Lines, Pace, _note
 from agsr.engines.batch.plan import Job
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, upscale_video
@@ -203,13 +203,13 @@ def test_other_weights_are_suggested_before_a_compressed_video_is_upscaled(
     monkeypatch.setitem(STRONG, "h264", 1e6)
     make(Path("a.mp4"), Clip(frames=2))
     order: list[str] = []
-    monkeypatch.setattr("agsr.cli_video.echo_path", lambda path: order.append(str(path)))
+    monkeypatch.setattr("agsr.cli.infer_video.echo_path", lambda path: order.append(str(path)))
 
     def note(_: Job, weights: str) -> str:
         order.append(weights)
         return "n!"
 
-    monkeypatch.setattr("agsr.cli_video._note", note)
+    monkeypatch.setattr("agsr.cli.infer_video._note", note)
     run = ["infer", "a.mp4", "--steps", "1", "--preset", "ultrafast"]
     done = CliRunner().invoke(main, run)
     assert order == ["psnr", "a_x4.mp4"]

@@ -3,7 +3,7 @@
 Data flow: `agsr.training.step.iteration`, at the pace of `agsr.training.pace` → averaged weights →
 `agsr.training.evaluation` → `agsr.model.checkpoint`. A run lives in a folder: ``state.safetensors``
 (everything to go on exactly), ``last.safetensors`` and ``best.safetensors`` (averaged weights,
-ready to export). `agsr.training.launch` starts it; `agsr.console` draws the progress that
+ready to export). `agsr.training.launch` starts it; `agsr.cli.output.tables` draws the progress that
 `Trainer.run` yields.
 """
 

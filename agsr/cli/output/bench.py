@@ -14,7 +14,7 @@ from rich.table import Column, Table
 
 from agsr.bench.report.table1 import table1
 from agsr.bench.report.tables import failures, tables, warnings
-from agsr.console import bar_columns, stderr, stdout
+from agsr.cli.output.tables import bar_columns, stderr, stdout
 
 if TYPE_CHECKING:
     from agsr.bench.report.comparison import Comparison

@@ -122,13 +122,13 @@ def shows_bars() -> bool:
 
 
 def _tell(line: str) -> None:
-    from agsr.console import stderr  # as slow to load
+    from agsr.cli.output.tables import stderr  # as slow to load
 
     stderr().print(line)
 
 
 def _files_bar(total: float, told: Callable[[bool], str]) -> Bar:
-    from agsr.console_bar import files_bar  # rich is slow to load, and needed on terminals only
+    from agsr.cli.output.bars import files_bar  # rich is slow to load, and needed on terminals only
 
     return files_bar(total, told)
 

@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from agsr.console import bar_columns, stderr
+from agsr.cli.output.tables import bar_columns, stderr
 
 
 def files_bar(total: float, told: Callable[[bool], str], console: Console | None = None) -> Bar:

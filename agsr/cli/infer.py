@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.cli_infer_run import (
+from agsr.cli.constraints import INFER, check_kinds, check_options, is_folder, is_given
+from agsr.cli.infer_run import (
     count_left_out,
     count_unread,
     opened,
@@ -17,12 +18,11 @@ from agsr.cli_infer_run import (
     to_do,
     told_if_interrupted,
 )
-from agsr.cli_rules import INFER, check_kinds, check_options, is_folder, is_given
-from agsr.cli_video import SECTION as VIDEO_SECTION
-from agsr.cli_video import video_options
+from agsr.cli.infer_video import SECTION as VIDEO_SECTION
+from agsr.cli.infer_video import video_options
+from agsr.cli.params import AliasChoice, FilePath, Sectioned, running_options
 from agsr.errors import ImageError, VideoError, printable
 from agsr.image.ops.output_size import MAX_SCALE, Sizing
-from agsr.options import AliasChoice, FilePath, Sectioned, running_options
 from agsr.video.formats import WRITABLE
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def infer(
     """
     from PIL import Image
 
-    from agsr.console_infer import Tally
+    from agsr.cli.output.infer import Tally
     from agsr.engines.batch.plan import STREAM, plan
     from agsr.engines.batch.runner import InferOptions
     from agsr.image.decode import MAX_PIXELS

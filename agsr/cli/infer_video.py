@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agsr.cli.params import AliasChoice, echo_error, echo_path
 from agsr.errors import VideoError, printable
-from agsr.options import AliasChoice, echo_error, echo_path
 from agsr.pretrained import WEIGHTS_FOR_FAULTS
 from agsr.video.formats import CODECS
 
 if TYPE_CHECKING:
-    from agsr.console_infer import Tally
+    from agsr.cli.output.infer import Tally
     from agsr.engines.batch.plan import Job
     from agsr.engines.batch.stdio import Stdin
     from agsr.engines.upscaler import Upscaler
@@ -152,12 +152,12 @@ def _report_what_is_saved(job: Job) -> None:
 @contextmanager
 def _progress(name: str, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """A bar over the frames of a video on terminals; elsewhere a line now and then."""
-    from agsr.console_infer import shows_bars
+    from agsr.cli.output.infer import shows_bars
 
     if quiet or not shows_bars():
         yield (lambda _: None) if quiet else Lines(name).update
         return
-    from agsr.console_bar import frames_bar
+    from agsr.cli.output.bars import frames_bar
 
     with frames_bar() as bar:
         pace = Pace()
@@ -183,7 +183,7 @@ class Lines:
 
     def update(self, progress: Progress) -> None:
         """Tell of it, if the last line was long ago."""
-        from agsr.console_infer import LINE_EVERY
+        from agsr.cli.output.infer import LINE_EVERY
 
         line, now = self._pace.told(progress), self._clock()
         if now - self._told >= LINE_EVERY:
@@ -204,7 +204,7 @@ class Pace:
 
     def told(self, progress: Progress) -> str:
         """Frames, rate and the time that is left: ``48/250 frames  1.20 frames/s  3 min left``."""
-        from agsr.console_infer import duration
+        from agsr.cli.output.infer import duration
 
         frames = f"{int(progress.done)}/{progress.total or '?'} frames"
         made = progress.done - progress.kept

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from agsr.options import FilePath, check_ending
+from agsr.cli.params import FilePath, check_ending
 from agsr.pretrained import ENGINE_SUFFIX
 
 
@@ -106,7 +106,7 @@ def build(
     agsr build psnr-4-fp16.onnx --target sm89
     agsr build psnr-4-fp16.onnx --max 1080x1920 --opt 1080x1920
     """
-    from agsr.console import build_progress, show_build
+    from agsr.cli.output.tables import build_progress, show_build
     from agsr.engines.tensorrt.builder import BuildOptions, Profile
     from agsr.engines.tensorrt.engine_file import make_engine
 
@@ -148,7 +148,7 @@ def list_kept(as_json: bool) -> None:
     """Show what is kept: what it is for, how large, and whether it is sound."""
     from dataclasses import asdict
 
-    from agsr.console import show_cache, show_compiled
+    from agsr.cli.output.tables import show_cache, show_compiled
     from agsr.engines.runtimes.compiled_cache import CompiledCache
     from agsr.engines.tensorrt.engine_cache import EngineCache
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from agsr.console import stderr
+from agsr.cli.output.tables import stderr
 from agsr.system.optional_import import install_command
 from agsr.system.signals import BOTH, handled
 

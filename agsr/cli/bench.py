@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.cli_rules import BENCH, check_options
+from agsr.cli.constraints import BENCH, check_options
+from agsr.cli.params import CommaList, Commands, FilePath, SizeList
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS
 from agsr.errors import ModelError, printable
-from agsr.options import CommaList, Commands, FilePath, SizeList
 from agsr.pretrained import DEFAULT_WEIGHTS, is_path
 from agsr.system.signals import interruptible
 
@@ -155,7 +155,7 @@ def compare(old: Path, new: Path, max_regression: str, max_psnr_loss: float) -> 
     """
     from agsr.bench.report.comparison import compare_results
     from agsr.bench.runner.results import BenchResult
-    from agsr.console_bench import show_comparison
+    from agsr.cli.output.bench import show_comparison
 
     limit = _share(max_regression)
     comparison = compare_results(BenchResult.load(old), BenchResult.load(new))
@@ -184,7 +184,7 @@ def _measure(
     from agsr.bench.report.crops import Gallery
     from agsr.bench.report.outputs import PLOT_SUFFIXES, Outputs
     from agsr.bench.runner.run import run
-    from agsr.console_bench import bench_progress, show_result, show_table1
+    from agsr.cli.output.bench import bench_progress, show_result, show_table1
 
     if as_table1:
         options = _for_table1(options)
@@ -247,7 +247,7 @@ def _plan(
     from agsr.bench.runner import entries
     from agsr.bench.runner.plan import BenchPlan
     from agsr.bench.scoring import default_lpips, lpips_alex
-    from agsr.console import open_sets
+    from agsr.cli.output.tables import open_sets
     from agsr.engines.foreign.io_spec import Hints
 
     Hints.parse(hints)

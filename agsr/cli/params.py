@@ -286,7 +286,7 @@ def open_upscaler(
     options |= {"backend": backend, "steps": steps, "tile": tile, "halo": halo}
     if backend != "trt" and not _may_build(backend, options):
         return Upscaler(weights, **options)
-    from agsr.console import build_progress
+    from agsr.cli.output.tables import build_progress
 
     with build_progress(f"building an engine of {weights}") as progress:
         return Upscaler(weights, progress=progress, **options)

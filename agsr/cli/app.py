@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from agsr._version import __version__
-from agsr.cli_bench import bench
-from agsr.cli_build import build, cache
-from agsr.cli_infer import infer
-from agsr.cli_train import train
-from agsr.contract import MAX_STEPS, Precision
-from agsr.errors import ExportError, printable
-from agsr.options import (
+from agsr.cli.bench import bench
+from agsr.cli.build import build, cache
+from agsr.cli.infer import infer
+from agsr.cli.params import (
     Commands,
     FilePath,
     check_ending,
@@ -27,6 +24,9 @@ from agsr.options import (
     running_options,
     weights_option,
 )
+from agsr.cli.train import train
+from agsr.contract import MAX_STEPS, Precision
+from agsr.errors import ExportError, printable
 from agsr.pretrained import ONNX_SUFFIX
 from agsr.system.signals import interruptible
 
@@ -109,7 +109,7 @@ def export(
     for module in ("torch", "onnx", "onnxscript", "safetensors"):
         require(module, extra="train", purpose="Exporting")
     require("onnxruntime", extra="cpu", purpose="Verifying an export")
-    from agsr.console import show_export
+    from agsr.cli.output.tables import show_export
     from agsr.export import export_onnx
     from agsr.export.triton import check_repository, write_repository
     from agsr.model.checkpoint import blend as interpolate
@@ -176,7 +176,7 @@ def evaluate(
     depend on the machine.
     """
     from agsr.bench.scoring import lpips_alex
-    from agsr.console import open_sets
+    from agsr.cli.output.tables import open_sets
     from agsr.pretrained import is_path
 
     if running["backend"] == "auto" and not is_path(running["weights"]):
@@ -196,7 +196,7 @@ def _evaluate(
     """Score a set and print its report; how many of its images can't be used."""
     from agsr.bench.scoring import QualityReport, protocol_of
     from agsr.bench.scoring import evaluate as scores
-    from agsr.console import show_quality, tracked
+    from agsr.cli.output.tables import show_quality, tracked
 
     for note in images.notes:
         click.echo(printable(f"{images.name}: {note}"), err=True)
@@ -239,7 +239,7 @@ def doctor(measure: bool) -> None:
     if measure:
         return _measure()
     from agsr.bench.doctor import backends, caches, choice, machine, packages
-    from agsr.console import build_progress, show_checks
+    from agsr.cli.output.tables import build_progress, show_checks
 
     show_checks("machine", machine())
     show_checks("packages", packages())
@@ -251,7 +251,7 @@ def doctor(measure: bool) -> None:
 
 def _measure() -> None:
     from agsr.bench.measure import measure, timings
-    from agsr.console_bench import bench_progress, show_measured
+    from agsr.cli.output.bench import bench_progress, show_measured
     from agsr.engines.timings import timings_file
     from agsr.system.atomic_file import check_writable
 

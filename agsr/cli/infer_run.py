@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.cli_video import run_videos
+from agsr.cli.infer_video import run_videos
+from agsr.cli.params import echo_error, echo_path, open_upscaler
 from agsr.errors import printable
 from agsr.image.ops.output_size import MAX_SCALE, Sizing
-from agsr.options import echo_error, echo_path, open_upscaler
 from agsr.pretrained import WEIGHTS_FOR_FAULTS, shipped_names
 
 if TYPE_CHECKING:
-    from agsr.console_infer import Tally
+    from agsr.cli.output.infer import Tally
     from agsr.engines.batch.plan import Job
     from agsr.engines.batch.runner import InferOptions
     from agsr.engines.upscaler import Upscaler
@@ -170,7 +170,7 @@ def _run_images(
     alone: bool,
 ) -> None:
     """Upscale files; prints their results and errors, and counts them."""
-    from agsr.console_infer import BatchProgress
+    from agsr.cli.output.infer import BatchProgress
     from agsr.engines.batch.headers import work_of
     from agsr.engines.batch.plan import STREAM
     from agsr.engines.batch.runner import process

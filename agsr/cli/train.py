@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agsr.cli.params import FilePath
 from agsr.errors import DatasetError
-from agsr.options import FilePath
 
 if TYPE_CHECKING:
     from agsr.training.step.kernels import Kernels
@@ -135,7 +135,7 @@ def train(
 
     for module in ("torch", "safetensors"):
         require(module, extra="train", purpose="Training")
-    from agsr.console_train import Limits, follow_training
+    from agsr.cli.output.training import Limits, follow_training
     from agsr.training.distributed import end_rank, join_world
     from agsr.training.launch import Sources, start_training
 

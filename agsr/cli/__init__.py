@@ -1,0 +1,5 @@
+"""The command line: one module per command. Only this package imports engines, export and bench."""
+
+from agsr.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""What commands show: tables on stdout, progress and summaries on stderr."""
