@@ -10,7 +10,7 @@ ruff format --check .
 mypy
 lint-imports
 pytest -n logical --dist worksteal -m "not gpu" "$@"
-pytest -m gpu tests/test_gpu.py tests/test_gpu_training.py # one after another: there may be one GPU
+pytest -m gpu tests/engines/test_gpu.py tests/training/test_gpu_training.py # one after another: there may be one GPU
 
 # What depends on the processor once more, as if it had AVX2 and nothing newer.
 hides='import sys; from agsr.system.cpu import NEWER_THAN_AVX2, features

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of what reads bytes from outside: `tests/fuzz_targets.py` says what.
+"""Coverage-guided fuzzing of what reads bytes from outside: `tests/helpers/fuzz_targets.py` says what.
 
     pip install atheris                             # has wheels for CPython 3.11 to 3.13
     python scripts/fuzz.py decode CORPUS -max_total_time=600

@@ -75,7 +75,7 @@ def _parts(device: str, end: float) -> Iterator[tuple[str, Part]]:
     optional = device == "cpu"
     yield "cuda.bindings", partial(_output, [sys.executable, "-c", CUDA_BINDINGS], end, optional)
     yield "pycuda", partial(_output, [sys.executable, "-c", PYCUDA], end, optional=True)
-    tests = ["tests/test_gpu.py", "tests/test_gpu_training.py"]
+    tests = ["tests/engines/test_gpu.py", "tests/training/test_gpu_training.py"]
     # Compiling takes longer than all else here, and `train` tries it.
     command = [sys.executable, "-m", "pytest", "-q", "-k", "not compiled", *tests]
     yield "tests", partial(_output, command, end)

@@ -150,7 +150,7 @@ def find_spec(name, path=None, target=None):
     return None if name.partition(".")[0] in {absent!r} else find(name, path, target)
 
 importlib.machinery.PathFinder.find_spec = functools.partial(find_spec)
-sys.exit(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "tests/test_gpu.py"]))
+sys.exit(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "tests/engines/test_gpu.py"]))
 """
 """Collects the GPU tests as on a machine with few packages."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import PHOTO
-from test_bench_comparison import simulate
+from test_comparison import simulate
 
 from agsr.bench.runner import run as bench_run
 from agsr.bench.runner.entries import Contender

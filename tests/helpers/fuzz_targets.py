@@ -23,7 +23,7 @@ from foreign_graphs import clipping, repeating, with_weights_beside
 from image_corpus import whole_files
 from PIL import Image
 from safetensors.numpy import save
-from test_bench_results import image, limit, row, timing
+from test_results import image, limit, row, timing
 from test_engine_cache import IDENTITY, REPORT
 
 from agsr.bench.report.comparison import compare_results

@@ -1,6 +1,6 @@
 """Tables of what becomes of all that a file says, from real files of every format to every other.
 
-`test_metadata_tables` compares them with ``docs/metadata.md``; ``python tests/metadata_tables.py``
+`test_metadata_tables` compares them with ``docs/metadata.md``; ``python tests/helpers/metadata_tables.py``
 writes them there. Sources are made by other libraries, or by the book.
 """
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import pytest
 from conftest import PHOTO, ROOT
-from test_bench_results import validate
+from test_results import validate
 
 from agsr.bench.runner.results import BenchResult
 from agsr.pretrained import WEIGHTS_FOLDER

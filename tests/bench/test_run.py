@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from conftest import PHOTO
 from stubs import FIRST_CALL, Desk, Stub
-from test_bench_results import validate
-from test_bench_worker import _children
+from test_results import validate
+from test_worker import _children
 
 from agsr.bench.data.sets import ImageSet, find_set
 from agsr.bench.report.tables import tables
