@@ -1,4 +1,4 @@
-"""Take the grid out of trained weights: fit their last convolution anew (`agsr.training.checkerboard`).
+"""Take the grid out of trained weights by `agsr.training.checkerboard`.
 
     AGSR_DATA=... python scripts/balance_phases.py runs/gan/best.safetensors balanced.safetensors
 

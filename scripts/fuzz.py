@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of what reads bytes from outside: `tests/helpers/fuzz_targets.py` says what.
+"""Coverage-guided fuzzing of what reads bytes from outside: see `tests/helpers/fuzz_targets.py`.
 
     pip install atheris                             # has wheels for CPython 3.11 to 3.13
     python scripts/fuzz.py decode CORPUS -max_total_time=600
@@ -23,7 +23,8 @@ from pathlib import Path
 
 import atheris
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "helpers")]
 
 with atheris.instrument_imports(include=["agsr", "PIL"]):
     import fuzz_targets

@@ -37,6 +37,9 @@ BF16_BY_OPENVINO = pytest.mark.skipif(
 )
 ROOT = Path(__file__).parents[1]
 PHOTO = ROOT / "examples" / "astronaut.png"
+HELPERS = ROOT / "tests" / "helpers"
+PYTHONPATH = os.pathsep.join(map(str, (ROOT, ROOT / "tests", HELPERS)))
+"""For tests that run themselves, or parts of them, in a process of their own."""
 
 TINY = GeneratorConfig(
     width=8, growth=4, dense_layers=2, dense_blocks=1, mapping_width=4, mapping_pairs=1

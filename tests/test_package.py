@@ -24,7 +24,8 @@ ROOMS = ("export", "engines", "bench")
 
 def test_every_package_is_listed_for_the_wheel() -> None:
     text = (ROOT / "pyproject.toml").read_text()
-    listed = set(re.findall(r'"(agsr[\w.]*)"', re.search(r"^packages = .*$", text, re.M)[0]))  # type: ignore[index]
+    listing = text.partition("\npackages = [")[2].partition("]")[0]
+    listed = set(re.findall(r'"(agsr[\w.]*)"', listing))
     folders = {"agsr", *(f"agsr.{room}" for room in ROOMS)}
     for top in ("agsr", *ROOMS):
         for init in (ROOT / top).rglob("__init__.py"):
@@ -38,9 +39,11 @@ def test_every_data_file_is_listed_for_the_wheel() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     listed = dict(re.findall(r'^"?([\w.]+)"? = (\[.*\])$', text, re.M))
     for room in ROOMS:
-        files = (p.name for p in (ROOT / room).iterdir() if p.is_file() and p.suffix != ".py")
-        for name in files:
-            assert f'"{name}"' in listed[f"agsr.{room}"], f"{room}/{name}"
+        for init in (ROOT / room).rglob("__init__.py"):
+            package = ".".join(("agsr", *init.parent.relative_to(ROOT).parts))
+            files = (p.name for p in init.parent.iterdir() if p.is_file() and p.suffix != ".py")
+            for name in files:
+                assert f'"{name}"' in listed[package], f"{package}: {name}"
 
 
 def test_the_doctor_names_the_extras_that_bring_a_package() -> None:
@@ -150,7 +153,7 @@ def find_spec(name, path=None, target=None):
     return None if name.partition(".")[0] in {absent!r} else find(name, path, target)
 
 importlib.machinery.PathFinder.find_spec = functools.partial(find_spec)
-sys.exit(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "tests/engines/test_gpu.py"]))
+sys.exit(pytest.main("--collect-only -q -p no:cacheprovider tests/engines/test_gpu.py".split()))
 """
 """Collects the GPU tests as on a machine with few packages."""
 

@@ -174,7 +174,7 @@ def _run_images(
     from agsr.engines.batch.headers import work_of
     from agsr.engines.batch.plan import STREAM
     from agsr.engines.batch.runner import process
-    from agsr.image import quiet_decoders
+    from agsr.system.quiet_stderr import quiet_decoders
 
     began = time.monotonic()
     work = [1.0] * len(jobs) if quiet else work_of([job.source for job in jobs])
@@ -221,7 +221,7 @@ def _too_small(count: int, files: int) -> str:
 def _note_compression(jobs: Sequence[Job], weights: str) -> None:
     """Print which weights are made for strongly compressed inputs, if there are any."""
     from agsr.engines.batch.headers import file_compression
-    from agsr.image import quiet_decoders
+    from agsr.system.quiet_stderr import quiet_decoders
 
     with quiet_decoders():
         files = [job.source for job in jobs[:MOST_EXAMINED]]

@@ -77,7 +77,7 @@ def run_videos(
         KeyboardInterrupt: After reporting what is saved.
     """
     from agsr.engines.video import VideoOptions
-    from agsr.image import quiet_decoders
+    from agsr.system.quiet_stderr import quiet_decoders
 
     options = VideoOptions(**wishes)
     with quiet_decoders(throughout=True):

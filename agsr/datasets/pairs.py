@@ -77,7 +77,7 @@ def load_pairs(sources: Sequence[Path], *, min_side: int, workers: int | None = 
 
 
 def degrade_pairs(pairs: Sequence[Pair]) -> list[Pair]:
-    """The same HR images with LR images by `agsr.datasets.degradation`, each the same every time."""
+    """The same HR images, with LR images by `agsr.datasets.degradation`; repeatable."""
     return [
         Pair(hr=pair.hr, lr=degrade(pair.hr, np.random.default_rng(index)))
         for index, pair in enumerate(pairs)

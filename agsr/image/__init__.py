@@ -1,4 +1,4 @@
-"""Image files: reading and writing them, what they say about their picture, and operations on pixels.
+"""Image files: read, written, and their metadata; operations on pixels.
 
 >>> from agsr.image import read_picture, write_picture
 """

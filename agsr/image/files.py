@@ -1,4 +1,4 @@
-"""Image files ↔ `Picture`: reading and writing whole files by `agsr.image.decode` and `agsr.image.encode`.
+"""Image files ↔ `Picture`: whole files, by `agsr.image.decode` and `agsr.image.encode`.
 
 Files are read and written as bytes, so any path Python can open will do. Results appear under their
 name only when complete.
@@ -17,13 +17,12 @@ from agsr.image.decode import MAX_PIXELS, decode
 from agsr.image.encode import check_format, write_encoded
 from agsr.image.picture import Picture, Stripes, in_stripes
 from agsr.system.atomic_file import complete_file
-from agsr.system.quiet_stderr import quiet_decoders as quiet_decoders
 
 
 def read_picture(
     path: str | Path, max_pixels: int = MAX_PIXELS, *, unknown_as_alpha: bool = False
 ) -> Picture:
-    """Decode an image file as `agsr.image.decode.decode` does; of several pictures in it, the first.
+    """Decode an image file by `agsr.image.decode.decode`; of several pictures in it, the first.
 
     Raises:
         ImageError: The file is missing, empty, truncated, not an image, has more than

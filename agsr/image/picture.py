@@ -1,4 +1,4 @@
-"""A decoded image file: what `agsr.image.decode` makes, the `Upscaler` enlarges, `agsr.image.encode` writes.
+"""A decoded image file: made by `agsr.image.decode`, upscaled, written by `agsr.image.encode`.
 
 A large one goes from the `Upscaler` to the encoder in `Stripes`, and is never in memory as a whole.
 """

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from agsr.datasets.pairs import Image8
+Image8 = NDArray[np.uint8]
 
 
 def to_tensor(images: Image8, device: torch.device) -> Tensor:

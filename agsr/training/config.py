@@ -20,7 +20,7 @@ PixelLoss = Literal["l1", "l2"]
 """Distance of pixels: a function of `agsr.training.losses`."""
 
 OptimizerName = Literal["muon", "adam"]
-"""What steps the network: `agsr.training.step.optimizer` with Muon for the hidden convolutions, or Adam alone."""
+"""Which optimizer (`agsr.training.step.optimizer`): Muon for hidden convolutions, or Adam."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +65,8 @@ class TrainConfig:
     colour_weight: float = 0.0
     """Weight of `agsr.training.losses.colour_shift` in the stage ``gan``."""
     phase_weight: float = 0.0
-    """Weight of `agsr.training.losses.phase_shift` in the stage ``gan``. It has to cost more than the
-    perceptual loss gains by a grid: 24 where ``perceptual_weight`` is 1; see docs/training.md."""
+    """Weight of `agsr.training.losses.phase_shift` in the stage ``gan``. It has to cost more than
+    the perceptual loss gains by a grid: 24 where ``perceptual_weight`` is 1 (docs/training.md)."""
     probability_weight: float = 0.0
     """Weight of ``-log D(G(z))``, the sigmoid of Fig. 6; 0 lets it only watch."""
     critic_rate: float = 4e-4

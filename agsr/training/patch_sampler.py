@@ -136,7 +136,7 @@ class _Wanted(NamedTuple):
 
 
 class DegradingPatchBank:
-    """Patches like `PatchBank`'s, whose LR side `agsr.datasets.degradation` makes anew for each of them.
+    """Patches like `PatchBank`'s; `agsr.datasets.degradation` makes the LR side of each of them.
 
     Threads make them from images in the host's memory; the next batch is begun when one is asked
     for, so that they are ready when a fast device wants them.

@@ -1,1 +1,1 @@
-"""Video files: their properties, decoded frames, encoders and containers. Requires the package av."""
+"""Video files: properties, decoded frames, encoders and containers. Requires the package av."""

@@ -42,7 +42,7 @@ class BenchPlan:
     boundaries: tuple[Boundary, ...] = ("host",)
     """What is timed."""
     parity: bool = True
-    """Whether pixels are compared with the reference's, see `agsr.bench.runner.run.reference_of`."""
+    """Whether pixels are compared with the reference's: `agsr.bench.runner.run.reference_of`."""
     rounds: int = 5
     """Turns of each contender on each workload; 0 leaves speed out."""
     turn_seconds: float = 0.5

@@ -28,7 +28,7 @@ from agsr.video.formats import READABLE as MEDIA
 from agsr.video.formats import SEGMENTS_ENDING, WRITABLE, is_video
 
 _NAMED_BY_SIZE = re.compile(r"(.+)_(?:x(\d+(?:\.\d+)?)|(?:fit)?\d+x\d+|max\d+)")
-"""Stem of a result that `agsr.image.ops.output_size.Sizing.suffix` has named; earlier versions had no ``fit``."""
+"""Stem of a result, by `agsr.image.ops.output_size.Sizing.suffix`; earlier ones had no ``fit``."""
 
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
 """What systems put into folders, in lower case."""

@@ -1,1 +1,1 @@
-"""ONNX files before they are run: their contents, their requirements, and checks of exported ones."""
+"""ONNX files before they are run: contents, requirements, and checks of exported ones."""

@@ -1,4 +1,4 @@
-"""The TensorRT backend: an engine from the cache or a file, run by `agsr.engines.tensorrt.stream_pipeline`."""
+"""The TensorRT backend: an engine from the cache or a file, run by `stream_pipeline`."""
 
 from __future__ import annotations
 

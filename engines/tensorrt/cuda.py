@@ -1,4 +1,4 @@
-"""GPU memory, streams, events and graphs: one small protocol, kept by `agsr.engines.tensorrt.cuda_layers`.
+"""GPU memory, streams, events and graphs: one small protocol, implemented by `cuda_layers`.
 
 TensorRT executes on addresses and streams, and this is all that makes them. Both layers work in the
 device's primary context, so torch may live in the same process. NVIDIA's cuda.bindings comes first;

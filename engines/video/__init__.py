@@ -1,4 +1,4 @@
-"""Videos: every frame through the `Upscaler`, in resumable segments, to a file or as Y4M to stdout."""
+"""Videos: every frame upscaled, in resumable segments, to a file or as Y4M to stdout."""
 
 from agsr.engines.video.upscale import Progress, VideoOptions, check_upscaler, shares, upscale_video
 

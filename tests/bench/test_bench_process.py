@@ -13,8 +13,8 @@ from pathlib import Path
 
 import cv2
 import pytest
+from bench_results import validate
 from conftest import PHOTO, ROOT
-from test_results import validate
 
 from agsr.bench.runner.results import BenchResult
 from agsr.pretrained import WEIGHTS_FOLDER

@@ -11,37 +11,14 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from bench_results import INFINITE, image, limit, row, timing, validate
 from stubs import Repeat
 
 from agsr.bench.report.tables import failures, tables, to_markdown
-from agsr.bench.runner import results
 from agsr.bench.runner.entries import Contender
-from agsr.bench.runner.results import BenchResult, ImageScore, Limit, Parity, Row, SetScore, Timing
+from agsr.bench.runner.results import BenchResult, Parity, Row, SetScore
 from agsr.bench.scoring import QualityReport, QualityRow, Scores
 from agsr.errors import DatasetError
-
-INFINITE = float("inf")
-
-
-def image(psnr: float, lpips: float | None = None, parity: Parity | None = None) -> ImageScore:
-    scores = Scores(psnr=psnr, ssim=0.9, lpips=lpips)
-    return ImageScore(image=f"at {psnr}", scores=scores, parity=parity)
-
-
-def timing(*rounds: tuple[float, ...], flops: float | None = 1e9) -> Timing:
-    return Timing(
-        workload="320x180", boundary="host", images=2, output_pixels=8_000_000, flops=flops,
-        rounds=rounds,
-    )  # fmt: skip
-
-
-def limit(device: str, precision: str, *rounds: float) -> Limit:
-    return Limit(device=device, precision=precision, library="torch", flops=2e9, rounds=rounds)
-
-
-def row(device: str = "cpu", precision: str = "fp32", **found: Any) -> Row:
-    contender = Contender(backend="torch", weights="psnr", steps=1, precision=precision)
-    return Row(contender=contender, device=device, precision=precision, steps=1, **found)
 
 
 @pytest.fixture
@@ -80,12 +57,6 @@ def test_json_is_strict_and_keeps_the_schema(result: BenchResult) -> None:
     assert record["rows"][1]["quality"][0]["images"][0]["scores"]["psnr"] == "inf"
     assert record["rows"][1]["quality"][0]["mean"]["psnr"] == "inf"
     validate(record)
-
-
-def validate(record: dict[str, Any]) -> None:
-    schema = json.loads((Path(results.__file__).parent / "schema.json").read_text())
-    jsonschema.Draft202012Validator.check_schema(schema)
-    jsonschema.Draft202012Validator(schema).validate(record)
 
 
 @pytest.mark.parametrize(

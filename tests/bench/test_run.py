@@ -12,9 +12,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from bench_results import validate
 from conftest import PHOTO
 from stubs import FIRST_CALL, Desk, Stub
-from test_results import validate
 from test_worker import _children
 
 from agsr.bench.data.sets import ImageSet, find_set

@@ -223,7 +223,7 @@ def test_a_writer_that_fails_stops_the_network(
     def disk_full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("agsr.image.write_encoded", disk_full)
+    monkeypatch.setattr("agsr.image.files.write_encoded", disk_full)
     backend = Repeat()
     Image.new("RGB", (20, 4000)).save(tmp_path / "tall.png")
     jobs = plan([tmp_path / "tall.png"])

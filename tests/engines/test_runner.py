@@ -14,18 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import PHOTO, ROOT, Repeat
+from image_corpus import READABLE, WHOLE, damaged, truncated
 from PIL import Image
-from test_damaged import READABLE, WHOLE, damaged, truncated
 
 from agsr.backend import Batch
 from agsr.engines.batch.plan import Job, plan
 from agsr.engines.batch.runner import InferOptions, Outcome, process
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError
-from agsr.image import quiet_decoders, read_picture, write_picture, write_stripes
+from agsr.image import read_picture, write_picture, write_stripes
 from agsr.image.decode import decode
 from agsr.image.ops.output_size import Sizing
 from agsr.image.picture import Picture, Stripes
+from agsr.system.quiet_stderr import quiet_decoders
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 from av.error import FFmpegError
+from bench_results import image, limit, row, timing
 from clips import Clip, make
 from conftest import ROOT, tiny_checkpoint
+from engine_samples import IDENTITY, REPORT
 from foreign_graphs import clipping, repeating, with_weights_beside
 from image_corpus import whole_files
 from PIL import Image
 from safetensors.numpy import save
-from test_results import image, limit, row, timing
-from test_engine_cache import IDENTITY, REPORT
 
 from agsr.bench.report.comparison import compare_results
 from agsr.bench.runner.results import BenchResult, SetScore

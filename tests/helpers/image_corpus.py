@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -17,8 +18,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
-from test_metadata import TARGETS as TAGGED
-from test_metadata import tagged_file
+from tagged_files import TARGETS as TAGGED
+from tagged_files import tagged_file
 
 from agsr.image.encode import FORMATS, encode
 from agsr.image.picture import Picture
@@ -287,3 +288,28 @@ def smooth(shape: tuple[int, ...], dtype: Any = np.uint8) -> Any:
     wave = cv2.GaussianBlur(noise, (0, 0), 4).reshape(shape)
     scaled = (wave - wave.min()) / (wave.max() - wave.min()) * np.iinfo(dtype).max
     return scaled.astype(dtype)
+
+
+FLIPS = 500
+
+
+WHOLE = whole_files()
+
+
+READABLE = [name for name in WHOLE if name not in UNREADABLE]
+
+
+def truncated(content: bytes) -> list[bytes]:
+    """A file cut at each sixteenth."""
+    return [content[: len(content) * sixteenth // 16] for sixteenth in range(1, 16)]
+
+
+def damaged() -> Iterator[bytes]:
+    """Files of every kind, each with one to eight bits turned."""
+    whole = list(WHOLE.values())
+    random = np.random.default_rng(20)
+    for number in range(FLIPS):
+        content = bytearray(whole[number % len(whole)])
+        for place in random.integers(0, len(content) * 8, random.integers(1, 9)):
+            content[place // 8] ^= 1 << (place % 8)
+        yield bytes(content)

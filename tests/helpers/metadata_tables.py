@@ -1,6 +1,7 @@
 """Tables of what becomes of all that a file says, from real files of every format to every other.
 
-`test_metadata_tables` compares them with ``docs/metadata.md``; ``python tests/helpers/metadata_tables.py``
+`test_metadata_tables` compares them with ``docs/metadata.md``;
+``PYTHONPATH=tests python tests/helpers/metadata_tables.py``
 writes them there. Sources are made by other libraries, or by the book.
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 import io
 import logging
 import struct
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -436,5 +436,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT / "tests"))
     main()

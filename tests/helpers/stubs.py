@@ -118,7 +118,7 @@ class Stub(Contender):
 
 
 class Desk:
-    """A `agsr.bench.runner.worker.Worker` without a process of its own; it notes what it is asked."""
+    """A `agsr.bench.runner.worker.Worker` without a process; it notes what it is asked."""
 
     asked: Sequence[tuple[str, str]] = ()
     """Method and contender's label, of all desks."""

@@ -5,23 +5,30 @@ What can't be decoded must be an `ImageError`: never another error, a crash, or 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from image_corpus import KINDS, PALETTE, UNREADABLE, png, samples_of, whole_files
+from conftest import PYTHONPATH
+from image_corpus import (
+    FLIPS,
+    KINDS,
+    PALETTE,
+    READABLE,
+    WHOLE,
+    damaged,
+    png,
+    samples_of,
+    truncated,
+)
 
 from agsr.errors import ImageError
-from agsr.image import quiet_decoders
 from agsr.image.decode import decode
 from agsr.image.encode import encode
-
-FLIPS = 500
-WHOLE = whole_files()
-READABLE = [name for name in WHOLE if name not in UNREADABLE]
+from agsr.system.quiet_stderr import quiet_decoders
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
@@ -72,28 +79,17 @@ def test_truncated_files_of_every_kind_are_refused(name: str) -> None:
 def test_flipped_bits_never_crash(tmp_path: Path) -> None:
     """In a process of its own, which a crash would end before its last line."""
     done = subprocess.run(
-        [sys.executable, __file__], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, __file__],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     decoded, refused = map(int, done.stdout.split())
     assert decoded + refused == FLIPS
     assert refused > FLIPS // 4
-
-
-def truncated(content: bytes) -> list[bytes]:
-    """A file cut at each sixteenth."""
-    return [content[: len(content) * sixteenth // 16] for sixteenth in range(1, 16)]
-
-
-def damaged() -> Iterator[bytes]:
-    """Files of every kind, each with one to eight bits turned."""
-    whole = list(WHOLE.values())
-    random = np.random.default_rng(20)
-    for number in range(FLIPS):
-        content = bytearray(whole[number % len(whole)])
-        for place in random.integers(0, len(content) * 8, random.integers(1, 9)):
-            content[place // 8] ^= 1 << (place % 8)
-        yield bytes(content)
 
 
 def _decode_all() -> tuple[int, int]:

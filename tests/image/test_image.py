@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from agsr.errors import ImageError
-from agsr.image import quiet_decoders, read_picture, read_rgb, write_picture, write_stripes
+from agsr.image import read_picture, read_rgb, write_picture, write_stripes
 from agsr.image.encode import FORMATS
 from agsr.image.picture import Picture, Stripes, in_stripes
+from agsr.system.quiet_stderr import quiet_decoders
 
 LOSSLESS = [".png", ".tif", ".webp", ".bmp"]
 
@@ -290,7 +291,7 @@ def test_a_failed_write_keeps_what_was_there(
         stream.write(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("agsr.image.write_encoded", disk_full)
+    monkeypatch.setattr("agsr.image.files.write_encoded", disk_full)
     with pytest.raises(ImageError, match="No space left on device"):
         write_picture(Picture(smooth((4, 4, 3))), path)
     assert path.read_bytes() == b"precious"
@@ -299,7 +300,7 @@ def test_a_failed_write_keeps_what_was_there(
 
 QUIET = """
 import os, sys, threading, warnings
-from agsr.image import quiet_decoders
+from agsr.system.quiet_stderr import quiet_decoders
 from agsr.system.quiet_stderr import decoding
 with quiet_decoders():
     os.write(2, b"a runtime\\n")
@@ -321,7 +322,7 @@ def test_only_what_libraries_print_is_silenced() -> None:
 
 CRASH = """
 import os
-from agsr.image import quiet_decoders
+from agsr.system.quiet_stderr import quiet_decoders
 from agsr.system.quiet_stderr import decoding
 with quiet_decoders(throughout={throughout}), decoding():
     os.abort()
@@ -360,7 +361,7 @@ def test_too_large_for_the_format_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("python_too", [False, True])
 def test_a_closed_stderr_needs_no_silence(python_too: bool) -> None:
     code = (
-        "import os, sys\nfrom agsr.image import quiet_decoders\n"
+        "import os, sys\nfrom agsr.system.quiet_stderr import quiet_decoders\n"
         f"os.close(2)\nif {python_too}: sys.stderr = None\n"
         "with quiet_decoders(): print('inside')"
     )

@@ -10,48 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
+from PIL import ExifTags, Image, ImageOps
 from PIL.ExifTags import IFD, Base
+from tagged_files import GREY, MARKED, SRGB, TARGETS, UPRIGHT_XMP, XMP, make_exif, tagged_file
 
 from agsr.image.decode import decode
 from agsr.image.encode import encode
 from agsr.image.metadata import Metadata
 from agsr.image.picture import Picture
-
-XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
-UPRIGHT_XMP = XMP.replace(b'"6"', b'"1"')
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-GREY = SRGB[:16] + b"GRAY" + SRGB[20:]
-TARGETS = [".png", ".tif", ".jpg", ".webp", ".avif"]
-MARKED = np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3) // 8
-
-
-def _exif(orientation: int = 6) -> Image.Exif:
-    exif = Image.Exif()
-    exif[Base.Orientation] = orientation
-    exif[Base.Make] = "Maker"
-    exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] = "2020:01:02 03:04:05"
-    exif.get_ifd(IFD.Exif)[Base.ExifImageWidth] = 30
-    exif.get_ifd(IFD.Exif)[Base.ExifImageHeight] = 20
-    exif.get_ifd(IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
-    return exif
-
-
-def tagged_file(suffix: str, exif: Image.Exif | None = None) -> bytes:
-    """A file of 30x20 pixels at 240 by 120 dpi, made by Pillow, with all it can hold."""
-    image, stream = Image.fromarray(MARKED), io.BytesIO()
-    options: dict[str, Any] = {"exif": exif or _exif(), "icc_profile": SRGB, "dpi": (240, 120)}
-    if suffix == ".png":
-        options["pnginfo"] = PngImagePlugin.PngInfo()
-        options["pnginfo"].add_itxt("XML:com.adobe.xmp", XMP.decode())
-    elif suffix == ".tif":
-        tags = exif or _exif()
-        tags[700] = XMP
-        options["exif"] = tags.tobytes()
-    else:
-        options |= {"xmp": XMP, "quality": 95}
-    image.save(stream, Image.registered_extensions()[suffix], **options)
-    return stream.getvalue()
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -107,7 +73,7 @@ def test_a_tiff_that_tells_no_resolution_has_none() -> None:
     "layout", [{266: 2}, {322: 256, 323: 256}, {338: 1}, {347: b"x"}, {513: 100, 514: 5}]
 )
 def test_tags_of_another_layout_do_not_spoil_a_tiff(source: str, layout: dict[int, Any]) -> None:
-    exif = _exif(1)
+    exif = make_exif(1)
     for tag, value in layout.items():
         exif[tag] = value
     picture = decode(tagged_file(source, exif), "a")
@@ -121,7 +87,7 @@ def test_tags_of_another_layout_do_not_spoil_a_tiff(source: str, layout: dict[in
 @pytest.mark.parametrize("suffix", TARGETS)
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied_as_pillow_applies_it(suffix: str, orientation: int) -> None:
-    content = tagged_file(suffix, _exif(orientation))
+    content = tagged_file(suffix, make_exif(orientation))
     with Image.open(io.BytesIO(content)) as image:
         shown = ImageOps.exif_transpose(image)
         assert np.array_equal(decode(content, "a").pixels, np.asarray(shown.convert("RGB")))
@@ -131,11 +97,11 @@ def test_orientation_is_applied_as_pillow_applies_it(suffix: str, orientation: i
 def test_orientation_of_deep_files_is_applied(orientation: int, tmp_path: Path) -> None:
     """16-bit files take another decoder; their pictures must lie as their 8-bit twins do."""
     deep = MARKED.astype(np.uint16) * 257
-    upright = decode(tagged_file(".png", _exif(orientation)), "a").pixels
+    upright = decode(tagged_file(".png", make_exif(orientation)), "a").pixels
     tifffile.imwrite(
         tmp_path / "a.tif", deep, photometric="rgb", extratags=[(274, 3, 1, orientation, True)]
     )
-    png = encode(Picture(deep, None, Metadata(exif=_exif(orientation).tobytes())), ".png", "a")
+    png = encode(Picture(deep, None, Metadata(exif=make_exif(orientation).tobytes())), ".png", "a")
     for content in (png, (tmp_path / "a.tif").read_bytes()):
         found = decode(content, "a").pixels
         assert found.dtype == np.uint16
@@ -149,7 +115,7 @@ def test_orientation_in_xmp_alone_is_applied_and_reset() -> None:
 
 
 def test_the_thumbnail_is_left_out() -> None:
-    with_thumbnail = _exif().tobytes()
+    with_thumbnail = make_exif().tobytes()
     thumbnail = b"\xff\xd8" + bytes(60) + b"\xff\xd9"
     end = 6 + 8 + 2 + 12 * int.from_bytes(with_thumbnail[14:16], "big")  # of the first directory
     at = len(with_thumbnail) - 6

@@ -17,7 +17,9 @@ def _documented() -> str:
 def test_the_table_of_a_source_is_true(source: str) -> None:
     made = table(source)
     assert "SILENT" not in made
-    assert f"\n{made}\n" in _documented(), "python tests/helpers/metadata_tables.py writes them again"
+    assert f"\n{made}\n" in _documented(), (
+        "PYTHONPATH=tests python tests/helpers/metadata_tables.py writes them"
+    )
 
 
 def test_the_tables_name_every_format() -> None:

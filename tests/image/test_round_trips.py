@@ -15,7 +15,7 @@ import pytest
 import pyvips
 from image_corpus import from_targa, noise
 from PIL import Image
-from test_metadata import GREY, SRGB, TARGETS, tagged_file
+from tagged_files import GREY, SRGB, TARGETS, tagged_file
 
 from agsr.image.decode import decode
 from agsr.image.encode import FORMATS, encode

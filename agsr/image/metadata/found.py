@@ -1,4 +1,4 @@
-"""What is found in a file beside its pixels: filled by the readers, judged by `agsr.image.metadata`."""
+"""What a file holds beside its pixels: filled by the readers, judged by `agsr.image.metadata`."""
 
 from __future__ import annotations
 

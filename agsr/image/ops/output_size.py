@@ -1,4 +1,4 @@
-"""Output size. The network upscales by four: once or twice, then `agsr.image.ops.resample` makes less of it."""
+"""Output size: the network upscales by 4, once or twice; `agsr.image.ops.resample` shrinks."""
 
 from __future__ import annotations
 

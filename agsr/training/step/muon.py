@@ -1,4 +1,4 @@
-"""Muon for many matrices at once: `agsr.training.step.optimizer` steps the hidden convolutions with it.
+"""Muon for many matrices at once, used by `agsr.training.step.optimizer` for hidden convolutions.
 
 The same steps as `torch.optim.Muon` with ``adjust_lr_fn="match_rms_adamw"``, to the rounding of
 bfloat16. Matrices of one shape go through the Newton-Schulz iteration as one batch, so a step

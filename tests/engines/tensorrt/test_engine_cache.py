@@ -8,32 +8,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import ROOT, disk_full_half_way
+from conftest import HELPERS, disk_full_half_way
+from engine_samples import IDENTITY, REPORT
 
 from agsr.cli import main
-from agsr.contract import ModelMetadata
 from agsr.engines.tensorrt.builder import BuildOptions, BuildReport, Profile
-from agsr.engines.tensorrt.engine_cache import EngineCache, EngineIdentity
+from agsr.engines.tensorrt.engine_cache import EngineCache
 from agsr.errors import BackendError
-
-IDENTITY = EngineIdentity(
-    onnx="00" * 32,
-    options=BuildOptions(),
-    flavour="tensorrt-rtx",
-    version="1.7.1",
-    gpu="GeForce RTX 4090",
-    capability="8.9",
-    driver="13.0",
-)
-REPORT = BuildReport(
-    metadata=ModelMetadata(
-        steps=4, precision="fp16", receptive_radius=39, config="{}", weights_hash="", version=""
-    ),
-    flavour="tensorrt-rtx",
-    version="1.7.1",
-    layers={"CONVOLUTION": {"HALF": 63}},
-    size=9,
-)
 
 
 class Builder:
@@ -133,7 +114,7 @@ import os, sys, time
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from agsr.engines.tensorrt.engine_cache import EngineCache
-from test_engine_cache import IDENTITY, REPORT
+from engine_samples import IDENTITY, REPORT
 
 def build():
     with open({log!r}, "a") as log:
@@ -148,7 +129,7 @@ print(EngineCache(Path({folder!r})).get(IDENTITY, build)[0])
 
 
 def _process(tmp_path: Path, dies: bool = False) -> subprocess.Popen[str]:
-    places = {"tests": str(ROOT / "tests"), "log": str(tmp_path / "log"), "folder": str(tmp_path)}
+    places = {"tests": str(HELPERS), "log": str(tmp_path / "log"), "folder": str(tmp_path)}
     code = BUILD_SLOWLY.format(**places, dies=dies)
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import HELPERS, ROOT
 from fake_gpu import FakeCuda, FakeEngine
 from fake_trt import Make, batches, maker, repeated
 
@@ -205,7 +205,7 @@ next(results)
 def test_a_generator_that_is_left_open_does_not_disturb_the_end_of_the_process(
     tmp_path: Path,
 ) -> None:
-    code = LEFT_OPEN.format(tests=str(ROOT / "tests"), folder=str(tmp_path))
+    code = LEFT_OPEN.format(tests=str(HELPERS), folder=str(tmp_path))
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "0 0 0\n", "")
