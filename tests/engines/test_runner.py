@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PHOTO, ROOT, Repeat
+from conftest import PHOTO, PYTHONPATH, Repeat
 from image_corpus import READABLE, WHOLE, damaged, truncated
 from PIL import Image
 
@@ -279,13 +279,12 @@ def test_waiting_for_stdin_can_be_interrupted() -> None:
         "print('ready', flush=True)\n"
         "list(process(Upscaler(backend=Repeat()), plan([Path('-')]), InferOptions()))"
     )
-    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
     with subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": paths},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
     ) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == b"ready\n"

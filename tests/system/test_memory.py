@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import tifffile
-from conftest import ROOT, Repeat
+from conftest import PYTHONPATH, Repeat
 from PIL import Image
 
 from agsr.engines import preflight
@@ -153,8 +153,7 @@ def test_a_result_larger_than_the_memory_comes_out_right(
     row = np.arange(2000, dtype=np.uint16)[:, None] * (1, 3, 7)
     pixels = (np.arange(1600)[:, None, None] // 10 + row // 5).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png", compress_level=1)
-    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1"}
     environment |= {"MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1"}
     target = tmp_path / f"b{suffix}"
     command = [sys.executable, "-c", LIMITED, str(tmp_path / "a.png"), str(target)]

@@ -11,7 +11,7 @@ from typing import Any
 import av
 import pytest
 from clips import Clip, make, picture_stream, times, upscale
-from conftest import ROOT, Repeat
+from conftest import PYTHONPATH, Repeat
 
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import VideoOptions, upscale_video
@@ -52,12 +52,12 @@ def test_a_last_segment_of_one_or_two_frames_needs_no_luck(
         "options = VideoOptions(codec='hevc', preset='ultrafast')\n"
         "upscale_video(Upscaler(backend=Repeat()), Path('a.mp4'), Path('b.mkv'), options)\n"
     )
-    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
     subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,
         check=True,
-        env={**os.environ, "PYTHONPATH": paths, "MALLOC_PERTURB_": fill},  # of the GNU C library
+        # MALLOC_PERTURB_ is the GNU C library's
+        env={**os.environ, "PYTHONPATH": PYTHONPATH, "MALLOC_PERTURB_": fill},
     )
     assert times(tmp_path / "b.mkv") == times(given)
 

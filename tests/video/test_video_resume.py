@@ -17,7 +17,7 @@ import av
 import numpy as np
 import pytest
 from clips import FAST, Clip, every_frame, make, packets, times
-from conftest import ROOT, Repeat
+from conftest import PYTHONPATH, ROOT, Repeat
 
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import VideoOptions, frames, upscale_video
@@ -54,10 +54,9 @@ print(len(backend.shapes))
 
 
 def _process(source: Path, target: Path, pause: float = 0, limit: int = 0) -> subprocess.Popen[str]:
-    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
     return subprocess.Popen(
         [sys.executable, "-c", PROCESS, str(source), str(target), str(pause), str(limit)],
-        env={**os.environ, "PYTHONPATH": paths},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
         stdout=subprocess.PIPE,
         text=True,
     )
