@@ -33,7 +33,7 @@ from agsr.image.formats.tga import FORMAT as TARGA
 from agsr.image.formats.tga import is_targa, read_targa
 from agsr.image.formats.tiff_pages import open_tiff
 from agsr.image.formats.tiff_reader import read_tiff
-from agsr.image.high_bit_depth import by_opencv, stretched
+from agsr.image.high_bit_depth import by_opencv, stretched, warn_of_unused_range
 from agsr.image.metadata import Metadata, described, usable_profile, warn_of_pages
 from agsr.image.metadata.boxes import read_boxes
 from agsr.image.metadata.collect import facts_of
@@ -144,7 +144,9 @@ def _decode(content: bytes, name: str, max_pixels: int, unknown_as_alpha: bool) 
 def _pixels(image: Image.Image, content: bytes, metadata: Metadata, name: str) -> Picture:
     """Decode an opened file of any format but TIFF."""
     if image.format == "PNG" and content[24] == 16:  # IHDR begins at byte 16: width, height, depth
-        return Picture(*by_opencv(image, content), metadata)
+        picture = Picture(*by_opencv(image, content), metadata)
+        warn_of_unused_range(picture.pixels, 16, name)
+        return picture
     if image.format == "AVIF" and (depth := _depth_of_avif(content)) > 8:
         return _deep_avif(image, content, metadata, depth)
     if image.format == TARGA:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+_log = logging.getLogger(__name__)
 
 
 def by_opencv(
@@ -35,3 +38,26 @@ def stretched(samples: NDArray[Any], bits: int) -> NDArray[np.uint16]:
     white = (1 << bits) - 1
     levels = (samples.astype(np.uint32).clip(0, white) * 65535 + white // 2) // white
     return levels.astype(np.uint16)
+
+
+def warn_of_unused_range(samples: NDArray[Any], bits: int, name: str) -> None:
+    """Warn if the values leave so much of their range unused that the picture looks black.
+
+    Cameras and instruments store 12 bits in samples of 16, or 8 in 32. Values stay what they are,
+    as in other programs: TIFF 6.0 forbids to show them brighter even where MaxSampleValue is given.
+    A sixteenth of the range is darker than any photograph: level 15 of 255.
+
+    Args:
+        samples: Integers as they are stored, or as they were decoded.
+        bits: Of the range that the file declares; 8 and fewer are never warned of.
+        name: Of the file.
+    """
+    largest, white = int(samples.max()), (1 << bits) - 1
+    if bits < 16 or not 0 < largest <= white >> 4:
+        return
+    used = max(8, largest.bit_length() + largest.bit_length() % 2)
+    _log.warning(
+        "%s: its largest value is %d of %d, so it looks black; if it holds %d-bit values, scale "
+        "them to the full range first",
+        *(name, largest, white, used),
+    )

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from agsr.depths import warn_of_unused_range
 from agsr.errors import ImageError, first_line
 from agsr.image.formats.tiff_pages import Tiff
 from agsr.image.metadata import Metadata
@@ -25,7 +26,8 @@ from agsr.image.pillow_io import from_pillow
 Samples = NDArray[Any]
 """``(H, W, C)``."""
 
-_BITS, _COMPRESSION, _PHOTOMETRIC, _OFFSETS, _SAMPLES = 258, 259, 262, 273, 277
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
+_OFFSETS, _SAMPLES = 273, 277
 _LENGTHS, _EXTRA, _KINDS, _SUBSAMPLING = 279, 338, 339, 530
 _TILE_OFFSETS, _TILE_LENGTHS = 324, 325
 _WHITE_IS_ZERO, _GREY, _RGB, _SEPARATED, _YCBCR = 0, 1, 2, 5, 6
@@ -95,6 +97,8 @@ def read_other(tiff: Tiff, metadata: Metadata, name: str) -> Picture:
             f"{name}: a TIFF file of an unusual layout (photometric interpretation {photometric}, "
             f"{samples.shape[2]} channels); convert it: magick in.tif out.png"
         )
+    if samples.dtype.kind == "u" and photometric in (_GREY, _RGB):
+        warn_of_unused_range(samples[..., :colours], max(tiff.values(_BITS, (1,))), name)
     samples = _unsigned(samples[..., : colours + 1], tiff, name)
     colour, extra = samples[..., :colours], tiff.values(_EXTRA)
     alpha = samples[..., colours].copy() if samples.shape[2] > colours and extra else None
@@ -111,7 +115,7 @@ def read_other(tiff: Tiff, metadata: Metadata, name: str) -> Picture:
 
 
 def _check_whole(tiff: Tiff) -> None:
-    """Find missing strips, for which tifffile would return zeros."""
+    """Find strips that are cut off, for which tifffile would return zeros."""
     for offsets, lengths in ((_OFFSETS, _LENGTHS), (_TILE_OFFSETS, _TILE_LENGTHS)):
         places = zip(tiff.values(offsets), tiff.values(lengths), strict=False)
         if any(not start or start + size > len(tiff.content) for start, size in places):
@@ -139,6 +143,8 @@ def _read(tiff: Tiff, name: str) -> Samples:
             ) from None
     if axes == "SYX":
         samples = np.moveaxis(samples, 0, 2)
+    if samples.shape[:2] != (tiff.values(_HEIGHT)[0], tiff.values(_WIDTH)[0]):
+        raise ValueError("decoded to another size than the file's directory names")
     return samples[..., None] if samples.ndim == 2 else samples
 
 

@@ -30,6 +30,10 @@ _SUBTYPE, _OLD_SUBTYPE, _SUB_DIRECTORIES = 254, 255, 330
 _TELLING: Final = frozenset({_SUBTYPE, _OLD_SUBTYPE, _SUB_DIRECTORIES, 256, 257})
 """Tags by which pages are chosen; width and height mark what is a page."""
 _REDUCED, _MASK, _OLD_REDUCED = 1, 4, 2
+_WIDTH, _HEIGHT, _COMPRESSION, _STRIP_OFFSETS, _SAMPLES, _ROWS = 256, 257, 259, 273, 277, 278
+_STRIP_LENGTHS, _PLANES, _TILE_WIDTH, _TILE_HEIGHT = 279, 284, 322, 323
+_TILE_OFFSETS, _TILE_LENGTHS, _OLD_JPEG_STREAM = 324, 325, 513
+_OLD_JPEG, _APART = 6, 2
 _TRANSFER, _WHITE, _PRIMARIES = 301, 318, 319
 _XMP, _IPTC, _RESOURCES, _ICC = 700, 33723, 34377, 34675
 _MOST_PAGES = 1024
@@ -82,6 +86,39 @@ def open_tiff(content: bytes) -> Tiff | None:
     head = content[:place] + struct.pack(order + code, offset)
     moved = head + content[len(head) :] if offset != first else content
     return Tiff(moved, order, big, offset, directory, len(whole) or len(pages))
+
+
+def check_pieces(tiff: Tiff) -> None:
+    """Check that the strips or tiles cover the picture; decoders leave black what is missing.
+
+    As in libtiff, byte counts may be missing or zero only where they follow from the size: for a
+    single strip or tile of each plane that is not compressed.
+
+    Raises:
+        ValueError: There are too few, or one has no place or no content.
+    """
+    if tiff.values(_COMPRESSION) == (_OLD_JPEG,) and tiff.values(_OLD_JPEG_STREAM):
+        return  # one stream, beside which strips are optional
+    tiled = bool(tiff.values(_TILE_OFFSETS))
+    offsets = tiff.values(_TILE_OFFSETS if tiled else _STRIP_OFFSETS)
+    lengths = tiff.values(_TILE_LENGTHS if tiled else _STRIP_LENGTHS)
+    planes = tiff.values(_SAMPLES, (1,))[0] if tiff.values(_PLANES) == (_APART,) else 1
+    count = planes * _pieces_of_plane(tiff, tiled)
+    if len(offsets) < count:
+        raise ValueError(f"{len(offsets)} strips or tiles; expected {count}")
+    if not all(0 < offset < len(tiff.content) for offset in offsets[:count]):
+        raise ValueError("strips or tiles lie beyond the end of the file")
+    implied = count == planes and tiff.values(_COMPRESSION, (1,))[0] == 1
+    if not implied and (len(lengths) < count or not all(lengths[:count])):
+        raise ValueError("strips or tiles without content")
+
+
+def _pieces_of_plane(tiff: Tiff, tiled: bool) -> int:
+    width, height = (tiff.values(tag, (0,))[0] for tag in (_WIDTH, _HEIGHT))
+    if not tiled:
+        return int(-(-height // (tiff.values(_ROWS, (height,))[0] or height)))
+    across, down = (tiff.values(tag, (0,))[0] for tag in (_TILE_WIDTH, _TILE_HEIGHT))
+    return int(-(-width // across) * -(-height // down))  # of damaged files, ZeroDivisionError
 
 
 def facts_of_tiff(tiff: Tiff) -> Found:

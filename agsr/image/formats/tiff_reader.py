@@ -18,8 +18,8 @@ from PIL import Image, UnidentifiedImageError
 
 from agsr.errors import ImageError
 from agsr.image.formats.tiff_other import has_coarse_colour, is_other, read_other, unsupported
-from agsr.image.formats.tiff_pages import Tiff, facts_of_tiff
-from agsr.image.high_bit_depth import by_opencv, stretched
+from agsr.image.formats.tiff_pages import Tiff, check_pieces, facts_of_tiff
+from agsr.image.high_bit_depth import by_opencv, stretched, warn_of_unused_range
 from agsr.image.metadata import Metadata, described
 from agsr.image.picture import Picture, Pixels
 from agsr.image.pillow_io import from_pillow
@@ -49,11 +49,16 @@ def read_tiff(
 
     Returns:
         The picture, and the orientation that is still to be applied.
+
+    Raises:
+        ImageError: The pixels are of a kind that is not supported.
+        ValueError: Damaged or truncated.
     """
     size = (tiff.values(_WIDTH, (0,))[0], tiff.values(_HEIGHT, (0,))[0])
     if min(size) < 1:
         raise UnidentifiedImageError
     check(size)
+    check_pieces(tiff)
     extra = tiff.values(_EXTRA_SAMPLES)
     if _UNSPECIFIED in extra[1:]:
         _log.warning(_LEFT_OUT, name)
@@ -73,9 +78,9 @@ def _tiff_pixels(tiff: Tiff, metadata: Metadata, name: str) -> tuple[Picture, bo
         raise ImageError(f"{name}: a TIFF file with {reason}")
     with _opened(content) as image:
         if _is_deep(image, name):
-            return Picture(*_decode_deep(image, content, name), metadata), not (
-                _is_laid_out_otherwise(image)
-            )
+            picture = Picture(*_decode_deep(image, content, name), metadata)
+            warn_of_unused_range(picture.pixels, 16, name)
+            return picture, not _is_laid_out_otherwise(image)
         if has_coarse_colour(tiff):
             return Picture(*by_opencv(image, content, np.uint8), metadata), True
         image.load()
