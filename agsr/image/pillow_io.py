@@ -45,6 +45,10 @@ _RESERVED: Final = frozenset(
 )
 """Names in Pillow's ``info`` that have another meaning than a text of a PNG file."""
 
+_OF_PIXELS: Final = ("interlace", "bbox")
+_INTERLACED = 28
+"""Place in a PNG file of the byte that is 1 for interlaced pixels."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -83,7 +87,7 @@ def upscaled_pillow(image: Image.Image, upscale: Callable[[Picture], Picture]) -
     if 0 in image.size:
         raise ImageError(f"image is {image.width}x{image.height}; expected a pixel at least")
     if image.format != "TIFF":
-        image.load()  # of PNG files, metadata may come last
+        _load(image)  # of PNG files, metadata may come last
     metadata, orientation = described(facts_of(_card(image)), image.size, "image")
     if image.format == "TIFF":
         image.load()  # which turns these
@@ -99,6 +103,25 @@ def upscaled_pillow(image: Image.Image, upscale: Callable[[Picture], Picture]) -
     described_size = found.for_size(*picture.pixels.shape[:2])
     result.info = _info(replace(described_size, icc=usable_profile(found.icc, channels, "image")))
     return result
+
+
+def _load(image: Image.Image) -> None:
+    """Load an image; Pillow takes some texts of PNG files for what it noted of the pixels."""
+    texts = {key: image.info[key] for key in _OF_PIXELS if isinstance(image.info.get(key), str)}
+    file, tiles = getattr(image, "fp", None), getattr(image, "tile", None)
+    if not texts or not file or not tiles or image.format != "PNG":
+        image.load()
+        return
+    place = file.tell()
+    file.seek(_INTERLACED)
+    image.info["interlace"] = file.read(1)[0]
+    file.seek(place)
+    if "bbox" in texts:
+        image.tile = [tile._replace(extents=(0, 0, *image.size)) for tile in tiles]  # type: ignore[attr-defined]
+    image.load()
+    if "interlace" not in texts and not image.info["interlace"]:
+        del image.info["interlace"]
+    image.info.update(texts)
 
 
 def _info(metadata: Metadata) -> dict[str | tuple[int, int], Any]:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import PHOTO, ROOT, Repeat
+from image_corpus import png
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 
@@ -199,7 +200,9 @@ def test_damaged_metadata_costs_itself_only(caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P"])
-@pytest.mark.parametrize("keyword", ["icc_profile", "transparency", "exif", "gamma"])
+@pytest.mark.parametrize(
+    "keyword", ["icc_profile", "transparency", "exif", "gamma", "interlace", "bbox", "xmp"]
+)
 def test_png_texts_are_not_taken_for_what_pillow_names_alike(
     keyword: str, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -215,6 +218,26 @@ def test_png_texts_are_not_taken_for_what_pillow_names_alike(
     expected = _repeated(np.asarray(image.convert(large.mode)).astype(int))
     assert np.abs(np.asarray(large).astype(int) - expected).max() <= 3
     large.save(io.BytesIO(), "JPEG")
+
+
+@pytest.mark.parametrize("keyword", ["interlace", "bbox"])
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_png_texts_do_not_change_how_pixels_are_read(keyword: str, interlaced: bool) -> None:
+    text = (b"tEXt", keyword.encode() + b"\0some text")
+    with Image.open(io.BytesIO(png(2, 8, interlaced))) as plain:
+        expected = np.asarray(_upscale(plain))
+    with Image.open(io.BytesIO(png(2, 8, interlaced, text))) as image:
+        assert np.array_equal(np.asarray(_upscale(image)), expected)
+        assert image.info[keyword] == "some text"
+
+
+def test_a_text_named_xmp_does_not_replace_xmp() -> None:
+    stream, texts = io.BytesIO(), PngImagePlugin.PngInfo()
+    texts.add_itxt("XML:com.adobe.xmp", "<x/>")
+    texts.add_text("xmp", "<not/>")
+    _gradient("RGB").save(stream, "PNG", pnginfo=texts)
+    with Image.open(stream) as image:
+        assert _upscale(image).info == {"xmp": b"<x/>"}
 
 
 def test_xmp_stays_and_says_upright() -> None:

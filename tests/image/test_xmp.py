@@ -11,6 +11,7 @@ import pytest
 from agsr.image.metadata import described, xmp
 from agsr.image.metadata.found import Found
 
+TIFF = "http://ns.adobe.com/tiff/1.0/"
 EXIF = "http://ns.adobe.com/exif/1.0/"
 
 
@@ -73,3 +74,37 @@ def test_a_packet_of_more_than_4_mb_is_dropped_with_a_warning(
         assert described(Found(xmp=larger), (2, 2), "a.png")[0].xmp is None
     assert caplog.messages == ["a.png: the result is without its XMP, which is larger than 4 MB"]
     assert xmp.for_size(larger, None, (2, 2)) == larger
+
+
+@pytest.mark.parametrize(
+    "turned",
+    [
+        '<x xmlns:t="{0}" t:Orientation="{1}"/>',
+        '<x xmlns:tiff="{0}" tiff:Orientation = "{1}"/>',
+        "<x xmlns:tiff='{0}' tiff:Orientation\n=\n\"{1}\"/>",
+        '<x xmlns:t="{0}"><t:Orientation>{1}</t:Orientation></x>',
+        '<x xmlns:t="{0}"><t:Orientation >{1}</t:Orientation></x>',
+        '<x xmlns="{0}"><Orientation>{1}</Orientation></x>',
+        '<x tiff:Orientation="{1}"/>',
+    ],
+)
+def test_orientation_is_found_by_its_namespace(turned: str) -> None:
+    metadata, orientation = described(Found(xmp=turned.format(TIFF, 6).encode()), (3, 2), "a.png")
+    assert (orientation, metadata.size) == (6, (3, 2))
+    assert metadata.xmp == turned.format(TIFF, 1).encode()
+
+
+def test_a_name_of_another_namespace_is_no_orientation() -> None:
+    packet = b'<x xmlns:tiff="other:" tiff:Orientation="6"/>'
+    metadata, orientation = described(Found(xmp=packet), (3, 2), "a.png")
+    assert (orientation, metadata.xmp) == (1, packet)
+
+
+def test_a_damaged_packet_whose_orientation_is_not_understood_is_dropped_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    packet = f'<x xmlns:t="{TIFF}" t:Orientation="6"><'.encode()
+    metadata, _ = described(Found(xmp=packet, orientation=6), (3, 2), "a.png")
+    assert metadata.xmp is None
+    assert caplog.messages == ["a.png: the result is without its XMP, which is damaged"]
+    assert described(Found(xmp=packet), (3, 2), "a.png")[0].xmp == packet

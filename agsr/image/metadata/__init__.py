@@ -101,10 +101,10 @@ def described(found: Found, size: tuple[int, int], name: str) -> tuple[Metadata,
     return metadata, orientation
 
 
-def warn_of_pages(count: int, name: str) -> None:
-    """Warn if a file holds more than one picture."""
+def warn_of_pages(count: int, name: str, used: str = "first") -> None:
+    """Warn if a file holds more than one picture, of which one is used."""
     if count > 1:
-        _log.warning("%s: holds %d pictures; only the first is taken", name, count)
+        _log.warning("%s: holds %d pictures; only the %s is taken", name, count, used)
 
 
 def listed(names: list[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 _CONTAINERS: Final = {b"meta": 4, b"iprp": 0, b"ipco": 0}
@@ -49,6 +50,11 @@ class BoxFacts:
     """Brightness of HDR pictures, as PNG's chunks ``mDCV`` and ``cLLI``."""
     lost: tuple[str, ...] = ()
     """What lies beside the picture: a gain map, a depth map."""
+    quarters: int = 0
+    """Quarter turns that the picture is to be shown with, 0 to 3."""
+    mirrored: bool = False
+    crop: tuple[int, int, int, int] | None = None
+    """Left, top, width and height of what is to be shown, if that is not all."""
 
 
 def read_boxes(data: bytes) -> BoxFacts:
@@ -60,7 +66,7 @@ def read_boxes(data: bytes) -> BoxFacts:
     boxes = list(_walk(data))
     properties = _properties(data, boxes)
     depth = max([8, *(_depth(kind, content) for kind, content in properties)])
-    codes, aspect, levels = None, None, list[tuple[str, bytes]]()
+    codes, aspect, levels, quarters = None, None, list[tuple[str, bytes]](), 0
     for kind, content in properties:
         if kind == b"colr" and content[:4] == b"nclx" and len(content) >= 8:
             codes = struct.unpack_from(">HH", content, 4)
@@ -68,7 +74,13 @@ def read_boxes(data: bytes) -> BoxFacts:
             aspect = struct.unpack_from(">II", content)
         elif kind in (b"clli", b"mdcv"):
             levels += _levels(kind, content)
-    return BoxFacts(codes, depth, _exif(data, boxes), aspect, tuple(levels), _beside(data, boxes))
+        elif kind == b"irot" and content:
+            quarters += content[0] & 3
+    by_kind = dict(properties)
+    return BoxFacts(
+        *(codes, depth, _exif(data, boxes), aspect, tuple(levels), _beside(data, boxes)),
+        *(quarters % 4, b"imir" in by_kind, _crop(by_kind)),
+    )
 
 
 def place_of_codes(data: bytes) -> int | None:
@@ -119,6 +131,22 @@ def _properties(data: bytes, boxes: list[Box]) -> list[tuple[bytes, bytes]]:
     ]
 
 
+def _crop(properties: dict[bytes, bytes]) -> tuple[int, int, int, int] | None:
+    """What a ``clap`` box shows of a picture; encoders write it for their padding, too."""
+    crop, size = properties.get(b"clap", b""), properties.get(b"ispe", b"")
+    if len(crop) < 32 or len(size) < 12:
+        return None
+    numbers = struct.unpack_from(">IIIIiIiI", crop)
+    if not all(numbers[1::2]):
+        raise ValueError("a crop by a fraction of nothing")
+    width, height, right, down = map(Fraction, numbers[::2], numbers[1::2])
+    whole = struct.unpack_from(">II", size, 4)
+    if (width, height) == whole:
+        return None
+    left, top = (whole[0] - width) / 2 + right, (whole[1] - height) / 2 + down
+    return round(left), round(top), round(width), round(height)
+
+
 def _primary(content: bytes) -> int:
     if len(content) < 6:
         return 0
@@ -164,12 +192,33 @@ def _levels(kind: bytes, content: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _exif(data: bytes, boxes: list[Box]) -> bytes | None:
     """The block of EXIF, without the offset before it."""
-    item = next(iter(_items(_of(boxes, b"iinf", data), b"Exif")), None)
+    items = list(_items(_of(boxes, b"iinf", data), b"Exif"))
+    described = _described(_of(boxes, b"iref", data), _primary(_of(boxes, b"pitm", data)))
+    item = next((item for item in items if item in described), None)
+    if item is None and len(items) == 1 and not described:
+        item = items[0]
     if item is None:
         return None
     content = _located(data, boxes, item)
     offset = int.from_bytes(content[:4], "big")
     return content[4 + offset :] or None
+
+
+def _described(content: bytes, item: int) -> set[int]:
+    """Numbers of the items that describe another one, by an ``iref`` box."""
+    found, place = set[int](), 4
+    size = 4 if content[:1] > b"\0" else 2
+    while place + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, place)
+        if length < 8:
+            break
+        reader = _Reader(content[: place + length], place + 8)
+        if kind == b"cdsc":
+            source = reader.number(size)
+            targets = [reader.number(size) for _ in range(reader.number(2))]
+            found |= {source} if item in targets else set()
+        place += length
+    return found
 
 
 def _items(content: bytes, wanted: bytes) -> Iterator[int]:

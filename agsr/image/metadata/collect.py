@@ -19,6 +19,8 @@ from agsr.image.metadata.found import COMMENT, Found, Text
 from agsr.image.metadata.iptc import has_paths
 
 _IPTC = 1028
+_XMP = "XML:com.adobe.xmp"
+"""Keyword of XMP among the texts of PNG."""
 _GAIN_MAP: Final = (b"urn:iso:std:iso:ts:21496:-1\0", b"apple:hdrgainmap")
 _BESIDE_JPEG: Final = {
     b"http://ns.adobe.com/xmp/extension/\0": "extended XMP",
@@ -37,6 +39,9 @@ def facts_of(image: Image.Image, content: bytes = b"") -> Found:
     """
     info = image.info
     icc, exif, xmp = (info.get(key) for key in ("icc_profile", "exif", "xmp"))
+    texts = getattr(image, "text", None)
+    if isinstance(texts, dict) and "xmp" in texts:  # by which Pillow replaces the packet
+        xmp = texts.get(_XMP)
     found = Found(dpi=_dpi(info.get("dpi")))
     found.icc = icc if icc and isinstance(icc, bytes) else None  # a PNG text may bear that name
     found.exif = exif if isinstance(exif, bytes) else None
@@ -109,7 +114,9 @@ def _of_gif(found: Found, image: Image.Image, content: bytes) -> None:
 
 def _of_avif(found: Found, _: Image.Image, content: bytes) -> None:
     found.orientation = orientation_of(parse_exif(found.exif or b""))  # by Pillow, of the boxes
-    apply_boxes(found, content)
+    if crop := apply_boxes(found, content).crop:
+        left, top, width, height = crop
+        found.lost.append(f"crop to {width}x{height} pixels from {left},{top} on")
 
 
 def _of_bmp(found: Found, _: Image.Image, content: bytes) -> None:
@@ -164,7 +171,7 @@ def _of_any(found: Found, image: Image.Image, _: bytes) -> None:
     info = image.info
     text = getattr(image, "text", None)
     if isinstance(text, dict):
-        found.text += [Text(str(k), str(v)) for k, v in text.items() if k != "XML:com.adobe.xmp"]
+        found.text += [Text(str(k), str(v)) for k, v in text.items() if k != _XMP]
     points, gamma, intent = (info.get(key) for key in ("chromaticity", "gamma", "srgb"))
     colour = Colour(
         chromaticities=usable_chromaticities(tuple(points)) if points else None,

@@ -63,7 +63,8 @@ _LENGTHS: Final = {
 }
 """Names that hold another length in pixels along y (0) or x (1)."""
 
-_ORIENTATION: Final = re.compile(rb"(tiff:Orientation(?:=[\"']|>)\s*)(\d+)")
+_ORIENTATION: Final = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)(\d+)")
+"""In packets that can't be parsed."""
 _START_TAG: Final = re.compile(rb"<[^\s/>]+(?:\s+[^\s=>]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/?>")
 _ATTRIBUTE: Final = re.compile(rb"\s+([^\s=>]+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")
 _END_TAG: Final = re.compile(rb"</[^>]*>")
@@ -95,8 +96,8 @@ class _Edits:
     decide: _Decide
     found: list[tuple[int, int, bytes]] = field(default_factory=list)
     open: list[_Element] = field(default_factory=list)
-    namespaces: dict[str, str] = field(default_factory=dict)
-    """By prefix, at the place that is being read."""
+    namespaces: dict[str, str] = field(default_factory=lambda: {"tiff": _TIFF, "exif": _EXIF})
+    """By prefix, at the place that is being read. Some writers don't declare the usual ones."""
 
     def applied(self) -> bytes:
         """The packet with all of them; of nested ones, the outermost."""
@@ -109,10 +110,21 @@ class _Edits:
 
 
 def orientation(xmp: bytes) -> int:
-    """Return the orientation that a packet names, 1 to 8; 1 if it names none."""
-    match = _ORIENTATION.search(xmp)
-    value = int(match[2][:2]) if match else 1
-    return value if 1 <= value <= 8 else 1
+    """Return the orientation that a packet names first, 1 to 8; 1 if it names none."""
+    values = list[str]()
+
+    def decide(namespace: str, name: str, value: str) -> str | None:
+        if (namespace, name) == (_TIFF, "Orientation"):
+            values.append(value.strip())
+        return None
+
+    try:
+        _edited(xmp, decide)
+    except (expat.ExpatError, ValueError):
+        match = _ORIENTATION.search(xmp)
+        values = [match[2].decode()] if match else []
+    first = values[0] if values else "1"
+    return int(first) if first in tuple("12345678") else 1
 
 
 def without_false(xmp: bytes, turned: bool) -> tuple[bytes | None, list[str]]:
@@ -139,15 +151,18 @@ def without_false(xmp: bytes, turned: bool) -> tuple[bytes | None, list[str]]:
         if turned and namespace in (_PANORAMA, _REGIONS):
             lost.append("XMP of places in the picture")
             return ""
+        if (namespace, name) == (_TIFF, "Orientation"):
+            return "1"
         other = namespace.startswith(_OF_OTHER_PARTS)
         return "" if other or name in _FALSE.get(namespace, ()) else None
 
-    xmp = _ORIENTATION.sub(rb"\g<1>1", xmp)
     try:
         return _edited(xmp, decide), sorted(set(lost))
     except (expat.ExpatError, ValueError):
+        xmp = _ORIENTATION.sub(rb"\g<1>1", xmp)
         doubtful = [name.encode() for name in (*_OF_OTHER_PARTS, _CAMERA)]
-        if any(name in xmp for name in doubtful):
+        unread = turned and xmp.count(b":Orientation") > len(_ORIENTATION.findall(xmp))
+        if unread or any(name in xmp for name in doubtful):
             return None, ["XMP, which is damaged"]
         return xmp, []
 
