@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from agsr.system.destination import Replaced, final_path
+from agsr.system.destination import Replaced, check_links, final_path
 
 _PART = re.compile(r"\.agsr-[0-9a-f]{16}\.part")
 _FOLDER = re.compile(r"\.agsr-[0-9a-f]{16}\.folder")
@@ -38,9 +38,10 @@ def complete_file(path: Path) -> Iterator[Path]:
 
     Raises:
         OSError: The folder can't be written, ``path`` is a folder or write-protected, or a link
-            leads nowhere.
+            leads nowhere or is not trusted.
     """
     _check_no_folder(path)
+    check_links(path)
     if _is_stream(path):
         with _streamed(path) as temporary:
             yield temporary
@@ -69,17 +70,17 @@ def complete_folder(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(path.parent)
-    temporary = _name(path.parent, "folder")
-    temporary.mkdir()
+    temporary, descriptor = _begin_folder(path.parent)
     try:
-        with _locked_folder(temporary):
-            yield temporary
-            for file in temporary.rglob("*"):
-                if file.is_file():
-                    _flush(file)
-            temporary.rename(path)
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def check_writable(path: Path) -> None:
@@ -87,13 +88,14 @@ def check_writable(path: Path) -> None:
 
     Raises:
         OSError: The folder can't be written, ``path`` is a folder, write-protected or too long, or
-            a link leads nowhere.
+            a link leads nowhere or is not trusted.
     """
     _check_no_folder(path)
-    if _is_stream(path):
-        return
     with suppress(FileNotFoundError, NotADirectoryError):
         path.lstat()  # raises if a name is too long
+    check_links(path)
+    if _is_stream(path):
+        return
     final = final_path(path)
     Replaced.at(final)
     folder = existing_folder(final)
@@ -185,9 +187,10 @@ if sys.platform == "win32":  # an open file can't be renamed there, so the age h
         temporary.touch(exist_ok=False)
         return temporary, None
 
-    @contextmanager
-    def _locked_folder(_: Path) -> Iterator[None]:
-        yield
+    def _begin_folder(parent: Path) -> tuple[Path, int | None]:
+        temporary = _name(parent, "folder")
+        temporary.mkdir()
+        return temporary, None
 
     def _remove_if_abandoned(path: Path) -> None:
         if time.time() - path.stat().st_mtime > _DAY:
@@ -219,14 +222,20 @@ else:
         finally:
             os.close(descriptor)
 
-    @contextmanager
-    def _locked_folder(folder: Path) -> Iterator[None]:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
+    def _begin_folder(parent: Path) -> tuple[Path, int | None]:
+        """A new folder, and the descriptor that holds its lock."""
+        while True:
+            temporary = _name(parent, "folder")
+            temporary.mkdir()
+            try:
+                descriptor = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                continue  # it was taken for abandoned before it was locked
             with suppress(OSError):  # some network drives know no locks
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
+            with suppress(FileNotFoundError):
+                if os.path.samestat(temporary.stat(), os.fstat(descriptor)):
+                    return temporary, descriptor
             os.close(descriptor)
 
     def _remove_folder_if_abandoned(path: Path) -> None:

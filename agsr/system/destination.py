@@ -19,6 +19,8 @@ from pathlib import Path
 
 _ACCESS_LIST = "system.posix_acl_access"
 _USER = "user."
+_MOST_LINKS = 40
+"""As many as Linux follows."""
 
 _log = logging.getLogger(__name__)
 
@@ -27,16 +29,44 @@ def final_path(path: Path) -> Path:
     """Return the file that a path names once all links are followed; it may not exist yet.
 
     Raises:
-        OSError: The links form a loop, or the last one points into a folder that does not exist.
+        OSError: The links form a loop, the last one points into a folder that does not exist, or
+            one is not trusted; see `check_links`.
     """
     if not path.is_symlink():
         return path
+    check_links(path)
     final = Path(os.path.realpath(path))  # noqa: PTH118, RUF100  # of a loop it returns a link
     if final.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     if not final.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, f"Link to a missing folder: {final}", str(path))
     return final
+
+
+def check_links(path: Path) -> None:
+    """Refuse links that another user may have planted, as Linux does by `protected_symlinks`.
+
+    In a folder that everyone can write to and that is sticky, like ``/tmp``, a link counts only if
+    it belongs to this user or to the folder's owner. The system's own rule is for opening files,
+    which doesn't cover a file that is replaced behind the link.
+
+    Raises:
+        PermissionError: A link at the end of the path does not count.
+    """
+    if sys.platform == "win32":
+        return
+    for _ in range(_MOST_LINKS):
+        if not path.is_symlink():
+            return
+        if not _may_follow(path.lstat(), path.parent.stat(), os.geteuid()):
+            reason = "a link of another user, in a folder that everyone can write to; remove it"
+            raise PermissionError(errno.EACCES, reason, str(path))
+        path = path.parent / path.readlink()
+
+
+def _may_follow(link: os.stat_result, folder: os.stat_result, user: int) -> bool:
+    planted = folder.st_mode & stat.S_ISVTX and folder.st_mode & stat.S_IWOTH
+    return not planted or link.st_uid in (user, folder.st_uid)
 
 
 @dataclass(frozen=True)

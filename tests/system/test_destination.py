@@ -251,3 +251,93 @@ def test_a_folder_called_fd_is_like_any_other(tmp_path: Path) -> None:
         with complete_file(path) as part:
             part.write_text(text)
     assert path.read_text() == "2nd"
+
+
+def _owned(mode: int, uid: int) -> os.stat_result:
+    return os.stat_result((mode, 0, 0, 1, uid, 0, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("mode", "folder", "link", "follows"),
+    [
+        (0o1777, 0, 7, False),
+        (0o1777, 0, 5, True),  # one's own
+        (0o1777, 7, 7, True),  # of the folder's owner
+        (0o1777, 0, 0, True),
+        (0o1775, 0, 7, True),
+        (0o777, 0, 7, True),
+    ],
+)
+def test_links_count_by_the_rule_of_protected_symlinks(
+    mode: int, folder: int, link: int, follows: bool
+) -> None:
+    found = replaced._may_follow(_owned(0o120777, link), _owned(0o40000 | mode, folder), 5)
+    assert found == follows
+
+
+@pytest.mark.parametrize("target", ["file", "missing", "/dev/null"])
+def test_a_link_of_another_user_in_a_sticky_folder_is_not_followed(
+    tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("old")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    planted = shared / "planted"
+    planted.symlink_to(target if target.startswith("/") else Path("..") / target)
+    (tmp_path / "mine").symlink_to(planted)
+    _write(planted)  # one's own
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "missing").unlink(missing_ok=True)
+    lstat = Path.lstat
+
+    def of_another(path: Path) -> os.stat_result:
+        values = list(lstat(path))
+        values[4] += path == planted
+        return os.stat_result(values)
+
+    monkeypatch.setattr(Path, "lstat", of_another)
+    for link in (planted, tmp_path / "mine"):
+        for write in (check_writable, _write):
+            with pytest.raises(PermissionError, match="a link of another user"):
+                write(link)
+    assert (tmp_path / "file").read_text() == "old"
+    assert not (tmp_path / "missing").exists()
+    assert _names(tmp_path / "shared") == ["planted"]
+
+
+@pytest.mark.parametrize("when", ["opened", "locked"])
+def test_a_folder_that_is_cleaned_up_before_it_is_locked_is_made_again(
+    tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    removed = list[Path]()
+
+    def clean_up() -> None:
+        if not removed:
+            (folder,) = tmp_path.glob(".agsr-*.folder")
+            folder.rmdir()
+            removed.append(folder)
+
+    open_, flock = os.open, fcntl.flock
+
+    def cleaned_before_open(path: object, *arguments: object) -> int:
+        if str(path).endswith(".folder"):
+            clean_up()
+        return open_(path, *arguments)  # type: ignore[call-overload, no-any-return]
+
+    def cleaned_before_lock(descriptor: int, how: int) -> None:
+        if how == fcntl.LOCK_EX:
+            clean_up()
+        flock(descriptor, how)
+
+    if when == "opened":
+        monkeypatch.setattr(os, "open", cleaned_before_open)
+    else:
+        monkeypatch.setattr(fcntl, "flock", cleaned_before_lock)
+    with complete_folder(tmp_path / "made") as folder:
+        (folder / "a").write_text("a")
+    assert len(removed) == 1
+    assert (tmp_path / "made" / "a").read_text() == "a"
+    assert _names(tmp_path) == ["made"]
