@@ -12,6 +12,7 @@ import click
 from agsr.cli.constraints import INFER, check_kinds, check_options, is_folder, is_given
 from agsr.cli.infer_run import (
     count_left_out,
+    count_skipped,
     count_unread,
     opened,
     run_all,
@@ -217,6 +218,7 @@ def infer(
         videos=_reads_videos(),
         left_out=lambda path, source: count_left_out(path, source, tally, verbose),
         unread=lambda path: count_unread(path, tally, verbose),
+        skipped=lambda file: count_skipped(file, tally, verbose),
     )
     check_kinds(context, jobs)
     todo = to_do(jobs, skip_existing, tally)
@@ -243,8 +245,7 @@ def infer(
             chosen = separate_alpha or normal_map or is_given(context, "weights")
             weights = "" if chosen else running["weights"]
             run_all(upscaler, todo, options, encoding, tally, quiet, weights)
-    told = tally.left_out or tally.unread or tally.existing
-    if (len(jobs) > 1 or told or verbose) and not quiet:
+    if (len(jobs) > 1 or tally.skipped or verbose) and not quiet:
         click.echo(tally.summary("to upscale" if dry_run else "upscaled"), err=True)
     if tally.failed:
         raise SystemExit(1)

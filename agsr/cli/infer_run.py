@@ -26,6 +26,7 @@ from agsr.pretrained import WEIGHTS_FOR_FAULTS, shipped_names
 
 if TYPE_CHECKING:
     from agsr.cli.output.infer import Tally
+    from agsr.engines.batch.inputs import Skipped
     from agsr.engines.batch.plan import Job
     from agsr.engines.batch.runner import InferOptions
     from agsr.engines.upscaler import Upscaler
@@ -48,6 +49,16 @@ def count_unread(path: Path, tally: Tally, verbose: bool) -> None:
         click.echo(printable(f"{path}: left out, since {path.suffix} is not read"), err=True)
 
 
+def count_skipped(file: Skipped, tally: Tally, verbose: bool) -> None:
+    """Count a hidden file or another name of an input; print it if it was named, or verbose."""
+    if file.linked:
+        tally.links += 1
+    else:
+        tally.hidden += 1
+    if verbose or file.named:
+        click.echo(printable(f"skipped: {file.path}: {file.reason}"), err=True)
+
+
 def to_do(jobs: Sequence[Job], skip_existing: bool, tally: Tally) -> list[Job]:
     """The jobs that can be done and have to; the others are told or counted.
 
@@ -66,9 +77,17 @@ def to_do(jobs: Sequence[Job], skip_existing: bool, tally: Tally) -> list[Job]:
             )
         elif skip_existing and job.target != STREAM and _is_there(job.target):
             tally.existing += 1
+            _warn_of_doubt(job, "and is not replaced; --overwrite replaces it")
         else:
             todo.append(job)
+            _warn_of_doubt(job, "and is replaced")
     return todo
+
+
+def _warn_of_doubt(job: Job, consequence: str) -> None:
+    if job.doubt is not None:
+        text = f"warning: {job.doubt}, {consequence}; --suffix or -o results in both"
+        click.echo(printable(text), err=True)
 
 
 def _is_there(path: Path) -> bool:

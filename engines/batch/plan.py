@@ -9,11 +9,17 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agsr.contract import SCALE
-from agsr.engines.batch.inputs import Input, RealPaths, find, without_results
+from agsr.engines.batch.earlier import Neighbours, doubt_about, without_results
+from agsr.engines.batch.inputs import (
+    Input,
+    RealPaths,
+    Skipped,
+    find,
+)
 from agsr.errors import ImageError, VideoError
 from agsr.image.decode import READABLE
 from agsr.image.encode import FORMATS, check_format
@@ -42,6 +48,8 @@ class Job:
     """Format of the result, with the dot."""
     problem: str | None = None
     """Why it can't be done; known before anything is read."""
+    doubt: str | None = field(default=None, compare=False)
+    """Why a result that is there already may be that of another input."""
 
     @property
     def is_video(self) -> bool:
@@ -62,6 +70,7 @@ def plan(
     videos: bool = True,
     left_out: Callable[[Path, Path], None] = lambda _, __: None,
     unread: Callable[[Path], None] = lambda _: None,
+    skipped: Callable[[Skipped], None] = lambda _: None,
 ) -> list[Job]:
     """Decide which files are read and where every result goes, before anything is computed.
 
@@ -72,7 +81,7 @@ def plan(
     Args:
         sources: Files, patterns like ``*.png`` that name no file, with ``recursive`` folders, or
             `STREAM`. One named twice is done once. Results of earlier runs are left out where
-            their sources are there too; see `agsr.engines.batch.inputs.without_results`.
+            their sources are there too; see `agsr.engines.batch.earlier.without_results`.
         output: None for beside the inputs, a file name for a single input, `STREAM`, else a
             folder, in which the folders of ``sources`` are repeated.
         suffix: Put behind each input's name.
@@ -86,6 +95,7 @@ def plan(
         videos: Whether folders and patterns without an ending mean videos, too.
         left_out: Told every input that is a result of an earlier run, and its source.
         unread: Told every picture in the folders that is of a kind that can't be read.
+        skipped: See `agsr.engines.inputs.find`.
 
     Returns:
         A job per input. It has a problem where its result would replace an input or have the name
@@ -99,8 +109,9 @@ def plan(
     if set(suffix) & {"/", "\\"}:
         raise ImageError(f"--suffix {suffix!r}: a suffix is a part of a name, not of a path")
     wanted = READABLE | IN_FOLDERS if videos else READABLE
-    inputs = find(sources, recursive, output, wanted, unread)
+    inputs = find(sources, recursive, output, wanted, unread, skipped)
     inputs = without_results(inputs, suffix, left_out)
+    doubts: list[str | None] = [None] * len(inputs)
     if output is None and [found.path for found in inputs] == [STREAM]:
         output = STREAM
     if output is not None and not folder and _names_a_file(output, len(inputs)):
@@ -114,9 +125,14 @@ def plan(
     else:
         endings = [_ending(found.path, extension, video_extension) for found in inputs]
         targets = _targets(inputs, output, [suffix + ending for ending in endings])
+        there = Neighbours()
+        doubts = [
+            doubt_about(f.path, t, lambda path: _ending(path, extension, video_extension), there)
+            for f, t in zip(inputs, targets, strict=True)
+        ]
     jobs = [
-        Job(found.path, target, ending, found.problem)
-        for found, target, ending in zip(inputs, targets, endings, strict=True)
+        Job(found.path, target, ending, found.problem, doubt)
+        for found, target, ending, doubt in zip(inputs, targets, endings, doubts, strict=True)
     ]
     images = [job for job in jobs if not job.is_video]
     if quality is not None and extension is None:  # a mixture needs one that has a quality

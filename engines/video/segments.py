@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from agsr.engines.video.spool import NAME, count_frames, read_frames_of, remove_frames
 from agsr.errors import VideoError
 from agsr.system.atomic_file import complete_file
+from agsr.system.destination import check_links
 from agsr.system.optional_import import require
 from agsr.video.formats import SEGMENTS_ENDING
 from agsr.video.mux import SEGMENT_FORMATS
@@ -134,6 +135,7 @@ def open_segments(target: Path, identity: Mapping[str, Any], form: str) -> Itera
         OSError: The folder can't be written.
     """
     folder = target.with_name(target.name + SEGMENTS_ENDING)
+    check_links(folder)
     lock = _acquire(target, folder)
     try:
         _make_fit(folder, json.dumps(identity, indent=1, sort_keys=True, default=str) + "\n")

@@ -174,6 +174,31 @@ def test_what_is_left_out_of_a_file_is_said(photos: Path) -> None:
     assert done.stderr == "moving.gif: holds 2 pictures; only the first is taken\n"
 
 
+def test_skipped_files_are_named_if_they_were_named(photos: Path) -> None:
+    (photos / "._a.png").touch()
+    (photos / "link.png").symlink_to("a.png")
+    (photos / "in").mkdir()
+    (photos / "in" / ".b.png").touch()
+    shutil.copy(photos / "a.png", photos / "in" / "c.png")
+    done = _agsr("infer", "-n", "-r", "a.png", "link.png", "._a.png", "in")
+    assert "skipped: ._a.png: a file of the system by its name, not an image" in done.stderr
+    assert "skipped: link.png: the same file as a.png" in done.stderr
+    assert ".b.png" not in done.stderr
+    counts = "2 to upscale, 2 skipped as hidden, 1 skipped as other names of inputs"
+    assert done.stderr.endswith(counts + "\n")
+    assert "skipped: in/.b.png: hidden" in _agsr("infer", "-n", "-v", "-r", "in").stderr
+
+
+def test_a_result_that_may_be_of_another_input_is_reported(photos: Path) -> None:
+    shutil.copy(photos / "b.jpg", photos / "a.jpg")
+    assert _agsr("infer", "a.jpg", "-s", "1").stderr == ""
+    again = "warning: a_x4.png may be the result of a.jpg"
+    assert again in _agsr("infer", "a.png", "-s", "1", "--skip-existing").stderr
+    replaced = _agsr("infer", "a.png", "-s", "1", "-q")
+    assert (replaced.exit_code, replaced.stdout) == (0, "a_x4.png\n")
+    assert f"{again}, and is replaced; --suffix or -o results in both\n" in replaced.stderr
+
+
 def test_huge_inputs_are_refused_with_the_number(photos: Path) -> None:
     Image.new("1", (20_000, 10_000)).save(photos / "huge.png")
     result = _agsr("infer", "huge.png")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from agsr.engines.batch.inputs import Skipped
 from agsr.engines.batch.plan import Job, plan
 from agsr.errors import ImageError
 
@@ -386,7 +387,7 @@ def test_the_time_to_plan_grows_as_the_number_of_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tree that is played, so that no disk is measured; with a result beside every image."""
-    monkeypatch.setattr("agsr.engines.batch.inputs._may_come_of", lambda *_: True)
+    monkeypatch.setattr("agsr.engines.batch.earlier.may_come_of", lambda *_: True)
 
     def seconds(folders: int) -> float:
         names = [f"{n}{end}" for n in range(100) for end in (".jpg", "_x4.png")]
@@ -439,3 +440,71 @@ def test_patterns_take_files_only_and_without_an_ending_images_only() -> None:
     (problem,) = _problems("i*", output=Path("out"))
     assert problem is not None
     assert problem.startswith("i*: no image in it")
+
+
+def _doubts(*sources: str, **options: object) -> list[str | None]:
+    return [job.doubt for job in _jobs(*sources, **options)]
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_result_that_may_be_of_a_neighbour_is_doubted() -> None:
+    _image("twin.jpg")
+    _made(_jobs("twin.jpg"))
+    assert _doubts("twin.jpg") == [None]
+    _image("twin.png")
+    assert _doubts("twin.png") == ["twin_x4.png may be the result of twin.jpg"]
+    assert _doubts("twin.png", suffix="_new") == [None]  # there is none
+    assert _doubts("twin.png", output=Path("twin_x4.png")) == [None]  # as it was named
+    assert _doubts("twin.png", extension=None) == [None]  # of the JPEG file it would be twin_x4.jpg
+    assert _doubts("twin.png", "twin.jpg") == [None, None]  # they get different names
+    _image("twin.jpg", 7, 7)  # of other proportions than the result
+    assert _doubts("twin.png") == [None]
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_result_of_other_proportions_is_doubted() -> None:
+    _image("one/same.png")
+    _image("two/same.png", 9, 9)
+    _made(_jobs("one/same.png", output=Path("out")))
+    assert _doubts("one/same.png", output=Path("out")) == [None]
+    assert _doubts("two/same.png", output=Path("out")) == [
+        "out/same_x4.png has other proportions than two/same.png, as the result of another input"
+    ]
+    Path("out/same_x4.png").write_text("damaged")
+    assert _doubts("two/same.png", output=Path("out")) == [None]
+
+
+@pytest.mark.usefixtures("tree")
+def test_videos_are_doubted_by_their_names() -> None:
+    for name in ("clip.avi", "clip.mkv", "clip.mp4", "clip.png", "clip_x4.mkv"):
+        Path(name).touch()
+    assert _doubts("clip.mkv") == ["clip_x4.mkv may be the result of clip.avi"]
+    Path("clip.avi").unlink()
+    assert _doubts("clip.mkv") == [None]  # that of clip.mp4 would be clip_x4.mp4
+    assert _doubts("clip.mkv", video_extension=".mkv") == [
+        "clip_x4.mkv may be the result of clip.mp4"
+    ]
+
+
+@pytest.mark.usefixtures("tree")
+def test_all_files_that_are_not_read_are_reported() -> None:
+    _image("in/.hidden.png")
+    _image("in/._a.png")
+    Path("in/.notes").touch()
+    Path("in/x/z.png").symlink_to("b.PNG")
+    Path("again.png").symlink_to("in/x/b.PNG")
+    _image("._b.png")
+    found: list[Skipped] = []
+    sources = ("in", "in/x/b.PNG", "again.png", "._b.png", "Thumbs.db")
+    _jobs(*sources, recursive=True, skipped=found.append)
+    assert {(str(f.path), f.named) for f in found} == {
+        ("in/.hidden.png", False),
+        ("in/._a.png", False),
+        ("in/x/z.png", False),
+        ("again.png", True),
+        ("._b.png", True),
+        ("Thumbs.db", True),
+    }
+    assert [f.reason for f in found if f.named][1:] == [
+        "a file of the system by its name, not an image"
+    ] * 2

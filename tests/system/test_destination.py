@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from agsr.engines.video.segments import open_segments
 from agsr.image import write_picture
 from agsr.image.picture import Picture
 from agsr.model.checkpoint import Checkpoint, save_checkpoint
@@ -271,7 +272,7 @@ def _owned(mode: int, uid: int) -> os.stat_result:
 def test_links_count_by_the_rule_of_protected_symlinks(
     mode: int, folder: int, link: int, follows: bool
 ) -> None:
-    found = replaced._may_follow(_owned(0o120777, link), _owned(0o40000 | mode, folder), 5)
+    found = destination._may_follow(_owned(0o120777, link), _owned(0o40000 | mode, folder), 5)
     assert found == follows
 
 
@@ -304,6 +305,20 @@ def test_a_link_of_another_user_in_a_sticky_folder_is_not_followed(
     assert (tmp_path / "file").read_text() == "old"
     assert not (tmp_path / "missing").exists()
     assert _names(tmp_path / "shared") == ["planted"]
+
+
+def test_a_planted_folder_of_segments_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "a.mkv.agsr-segments").symlink_to("far")
+    monkeypatch.setattr(destination, "_may_follow", lambda *_: False)
+    with (
+        pytest.raises(PermissionError, match="a link of another user"),
+        open_segments(tmp_path / "a.mkv", {}, "nut"),
+    ):
+        pass
+    assert _names(tmp_path / "far") == []
 
 
 @pytest.mark.parametrize("when", ["opened", "locked"])

@@ -153,6 +153,10 @@ class Tally:
     """Inputs that are results of earlier runs."""
     unread: int = 0
     """Pictures in folders that are of a kind that can't be read."""
+    hidden: int = 0
+    """Hidden files in folders, and files of the system."""
+    links: int = 0
+    """Other names of inputs."""
     videos: int = 0
     """Of the results, those that are videos."""
     small: int = 0
@@ -162,6 +166,11 @@ class Tally:
     seconds: float = 0.0
     """From the first image's reading to the last one's end."""
 
+    @property
+    def skipped(self) -> int:
+        """Files that were found and not upscaled."""
+        return self.left_out + self.unread + self.existing + self.hidden + self.links
+
     def summary(self, doing: str = "upscaled") -> str:
         """All that happened in one line, with the rate."""
         counts = {
@@ -170,6 +179,8 @@ class Tally:
             "failed": self.failed,
             "left out as results of earlier runs": self.left_out,
             "left out since their kind is not read": self.unread,
+            "skipped as hidden": self.hidden,
+            "skipped as other names of inputs": self.links,
         }
         told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         images = self.done - self.videos

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import pyvips
 import tifffile
-from agsr.decode import decode
-from agsr.encode import encode
-from agsr.picture import Picture
-from agsr.tiff_pages import check_pieces, open_tiff
 
 from agsr.errors import ImageError
+from agsr.image.decode import decode
+from agsr.image.encode import encode
+from agsr.image.formats.tiff_pages import check_pieces, open_tiff
+from agsr.image.picture import Picture
 
 _KINDS: dict[str, tuple[Any, int, dict[str, Any]]] = {
     "pillow": (np.uint8, 3, {"photometric": "rgb"}),

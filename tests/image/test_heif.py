@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pillow_heif
 import pytest
-from agsr.boxes import read_boxes
-from agsr.decode import decode
-from agsr.encode import encode
-from agsr.exif import parse_exif
-from agsr.picture import Picture
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
+
+from agsr.image.decode import decode
+from agsr.image.encode import encode
+from agsr.image.metadata.boxes import read_boxes
+from agsr.image.metadata.exif import parse_exif
+from agsr.image.picture import Picture
 
 _SUBJECT, _X, _FOCAL_X, _FOCAL_Y = 0x9214, 0xA002, 0xA20E, 0xA20F
 _REGIONS = "http://www.metadataworkinggroup.com/schemas/regions/"
