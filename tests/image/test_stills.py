@@ -226,11 +226,31 @@ def test_a_wrong_checksum_of_the_end_costs_nothing(
     assert caplog.messages == ["a.png: its chunk IEND has a wrong checksum and is ignored"]
 
 
-@pytest.mark.parametrize("depth", [8, 16])
-def test_a_file_cut_within_its_pixels_is_refused(depth: int) -> None:
-    for cut in (13, 16, 100):
+_PNG_KINDS = [(0, 1), (0, 8), (0, 16), (2, 8), (2, 16), (3, 2), (3, 8), (4, 16), (6, 8), (6, 16)]
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("kind", "depth"), _PNG_KINDS)
+def test_a_missing_end_costs_a_warning_in_any_depth(
+    kind: int, depth: int, interlaced: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of its twelve bytes any may be missing, and so may all."""
+    whole = png(kind, depth, interlaced)
+    expected = decode(whole, "a.png").pixels
+    for cut in range(1, 13):
+        assert np.array_equal(decode(whole[:-cut], "a.png").pixels, expected)
+    assert caplog.messages == ["a.png: its chunk IEND is cut off and is ignored"] * 12
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("kind", "depth"), _PNG_KINDS)
+def test_a_file_cut_within_its_pixels_is_refused_in_any_depth(
+    kind: int, depth: int, interlaced: bool
+) -> None:
+    """The last four bytes of pixels are their checksum."""
+    for cut in (13, 16, 17, 24):
         with pytest.raises(ImageError, match="truncated: its chunk IDAT"):
-            decode(png(2, depth, False)[:-cut], "a.png")
+            decode(png(kind, depth, interlaced)[:-cut], "a.png")
 
 
 @pytest.mark.parametrize("name", ["png8-itxt2MB.png", "png8-ztxt2MB.png", "png8-iccp2MB.png"])

@@ -104,6 +104,8 @@ def _chunks(content: bytes, name: str) -> Iterator[tuple[bytes, bytes, bytes, st
             return
         pixels = pixels or kind == b"IDAT"
         place = stop
+    if pixels:
+        yield b"IEND", b"", b"", _CUT_OFF
 
 
 def _facts(chunks: dict[bytes, list[bytes]], name: str) -> Found:
