@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +22,19 @@ from agsr.video.packet_survey import First
 from agsr.video.properties import side_data
 from agsr.video.reader import av, is_cover, open_container, picture_stream
 from agsr.video.stream_copy import (
+from agsr.video.stream_copy import (
     Plan,
-    configure,
     cover_file,
     described,
     described_file,
     is_rewritten,
     is_statistic,
 )
+from agsr.video.encoder import Encoding
+from agsr.video.properties import side_data
+from agsr.video.sample import Trials
+from agsr.video.reader import av, is_cover, open_container, picture_stream
+from agsr.video.packet_survey import First
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -76,15 +80,15 @@ def tried(
         VideoError: The container doesn't accept even the picture.
     """
     if source is None:
-        return _compared(_trial(None, encoding, plan, first), None, encoding, plan, [])
+        return _compared(Trials(None, encoding, first).of(plan), None, encoding, plan, [])
     with open_container(source, str(source), max_pixels) as container:
-        plan, lost = _accepted(container, encoding, plan, first)
-        trial = _trial(container, encoding, plan, first)
-        return _compared(trial, container, encoding, plan, lost)
+        trials = Trials(container, encoding, first)
+        plan, lost = _accepted(container, trials, plan, first)
+        return _compared(trials.of(plan), container, encoding, plan, lost)
 
 
 def _accepted(
-    container: InputContainer, encoding: Encoding, plan: Plan, first: Mapping[int, First]
+    container: InputContainer, trials: Trials, plan: Plan, first: Mapping[int, First]
 ) -> tuple[Plan, list[str]]:
     """The plan with every stream that the container accepts, and what is lost."""
     main = picture_stream(container, container.name).index
@@ -94,13 +98,13 @@ def _accepted(
     whole = plan
     for stream in streams:
         whole = _with(whole, stream, first)
-    if _refused(container, encoding, whole, first) is None:
+    if trials.accepted(whole):
         return whole, []
-    bare = replace(plan, timecode=_refused(container, encoding, plan, first) is None)
+    bare = replace(plan, timecode=trials.accepted(plan))
     lost = [] if bare.timecode else ["its timecode is lost: {form} refuses it"]
     for stream in streams:
         wider = _with(bare, stream, first)
-        if _refused(container, encoding, wider, first) is None:
+        if trials.accepted(wider):
             bare = wider
         else:
             lost.append(f"{_named(stream)} is left out: {{form}} can't hold it{{better}}")
@@ -112,51 +116,6 @@ def _with(plan: Plan, stream: Stream, first: Mapping[int, First]) -> Plan:
         covers = {**plan.covers, stream.index: first[stream.index].data}
         return replace(plan, covers=covers) if stream.index in first else plan
     return replace(plan, copied=plan.copied | {stream.index})
-
-
-def _refused(
-    container: InputContainer, encoding: Encoding, plan: Plan, first: Mapping[int, First]
-) -> str | None:
-    """Why a plan can't be written; None if it can."""
-    try:
-        _trial(container, encoding, plan, first)
-    except Exception as error:  # muxers and PyAV refuse in many ways
-        return first_line(error)
-    return None
-
-
-def _trial(
-    container: InputContainer | None, encoding: Encoding, plan: Plan, first: Mapping[int, First]
-) -> io.BytesIO:
-    """A file with one picture and one packet of each other stream."""
-    sink = io.BytesIO()
-    out = av().open(sink, "w", format=plan.form)
-    try:
-        streams = configure(out, encoding, plan, container)
-        main = picture_stream(container, container.name).index if container else 0
-        for packet in _one_picture(streams[main], encoding):
-            out.mux(packet)
-        for index in sorted(set(streams) & set(first) - {main}):
-            packet = first[index].packet()
-            packet.stream = streams[index]
-            out.mux(packet)
-    except BaseException:
-        with suppress(Exception):
-            out.close()
-        raise
-    out.close()
-    return sink
-
-
-def _one_picture(stream: Any, encoding: Encoding) -> list[Any]:
-    """The packets of a black frame."""
-    shape = encoding.height, encoding.width, 4 if encoding.alpha else 3
-    frame = FromRgb.of(encoding)(np.zeros(shape, np.uint8 if encoding.depth <= 8 else np.uint16))
-    frame.pts, frame.time_base = 0, encoding.time_base
-    packets = [*stream.encode(frame), *stream.encode(None)]
-    for packet in packets:
-        packet.dts = packet.pts
-    return packets
 
 
 def _compared(
