@@ -49,7 +49,8 @@ class ToRgb:
     def __call__(self, frame: VideoFrame) -> NDArray[Any]:
         """The pixels of a frame."""
         self._graph.push(frame)
-        return upright(_pulled(self._graph).to_ndarray(), self._facts.orientation)
+        pixels = _pulled(self._graph).to_ndarray()
+        return upright(pixels, self._facts.orientation, self._facts.crop)
 
 
 class FromRgb:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from agsr.errors import VideoError
 from agsr.video.encoder import Encoding
 from agsr.video.reader import av, is_cover, open_container, picture_stream, start_of
-from agsr.video.stream_copy import Plan, configure
+from agsr.video.stream_copy import Plan, append_xmp, configure
 
 if TYPE_CHECKING:
     from av import Packet
@@ -104,6 +104,8 @@ def join(
             return
         with open_container(source, str(source), max_pixels) as container:
             _copy_into(out, container, encoding, plan, pictures)
+    if plan.xmp:
+        append_xmp(output, plan.xmp)
 
 
 def _copy_into(

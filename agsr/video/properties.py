@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.errors import VideoError
+from agsr.video_boxes import Crop
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -35,7 +36,8 @@ MATRICES = {
 
 _FULL = 2  # AVCOL_RANGE_JPEG
 _ONE = 1 << 16  # of a display matrix, 16.16 fixed point
-_UPRIGHT = (1, 0, 0, 1)
+UPRIGHT = (1, 0, 0, 1)
+"""Orientation of pictures that are stored as they are shown."""
 
 _CENTRED = ("mjpeg", "mpeg1video")
 """Decoders of what has its colour between the pixels; PyAV doesn't tell what a frame says."""
@@ -95,8 +97,10 @@ class VideoFacts:
     transfer: int
     aspect: Fraction | None
     """Width of a pixel by its height, as stored; None for unknown."""
-    orientation: tuple[int, int, int, int] = _UPRIGHT
+    orientation: tuple[int, int, int, int] = UPRIGHT
     """The 2x2 part of the display matrix: ``x' = a x + c y, y' = b x + d y``."""
+    crop: Crop | None = None
+    """What is shown of the stored pixels, before they are turned; None for all."""
     time_base: Fraction
     """Seconds per unit of time."""
     rate: Fraction
@@ -124,7 +128,8 @@ class VideoFacts:
     @property
     def shown_size(self) -> tuple[int, int]:
         """Height and width as shown."""
-        return (self.width, self.height) if self.turned else (self.height, self.width)
+        width, height = self.crop[2:4] if self.crop else (self.width, self.height)
+        return (width, height) if self.turned else (height, width)
 
     @property
     def shown_aspect(self) -> Fraction | None:
@@ -132,8 +137,12 @@ class VideoFacts:
         return 1 / self.aspect if self.aspect and self.turned else self.aspect
 
 
-def upright(pixels: NDArray[Any], orientation: tuple[int, int, int, int]) -> NDArray[Any]:
+def upright(
+    pixels: NDArray[Any], orientation: tuple[int, int, int, int], crop: Crop | None = None
+) -> NDArray[Any]:
     """``(H, W, C)`` as stored → as shown."""
+    if crop is not None:
+        pixels = pixels[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
     a, b, c, d = orientation
     if a == 0:
         pixels, a, d = pixels.swapaxes(0, 1), c, b
@@ -146,7 +155,11 @@ def has_alpha(pix_fmt: str) -> bool:
 
 
 def facts_of(
-    stream: VideoStream, frame: VideoFrame, name: str, centred: bool = False
+    stream: VideoStream,
+    frame: VideoFrame,
+    name: str,
+    centred: bool = False,
+    crop: Crop | None = None,
 ) -> VideoFacts:
     """The facts of a video stream and its first frame.
 
@@ -168,6 +181,9 @@ def facts_of(
         warnings.append("it is to be shown at an angle, which is neither applied nor kept")
     if frame.interlaced_frame:
         warnings.append(_INTERLACED)
+    if crop is not None and crop.whole != (frame.width, frame.height):
+        warnings.append(f"its crop to {crop.width}x{crop.height} pixels is not applied")
+        crop = None
     alpha = any(component.is_alpha for component in form.components)
     tags = {key.lower(): text for key, text in stream.metadata.items()}
     return VideoFacts(
@@ -185,7 +201,8 @@ def facts_of(
         primaries=frame.color_primaries,
         transfer=frame.color_trc,
         aspect=_aspect(stream),
-        orientation=orientation or _UPRIGHT,
+        orientation=orientation or UPRIGHT,
+        crop=crop,
         time_base=stream.time_base or Fraction(1, 1000),
         rate=stream.average_rate or stream.guessed_rate or Fraction(25),
         hdr=_hdr(sides),
@@ -264,7 +281,7 @@ def _aspect(stream: VideoStream) -> Fraction | None:
 def _orientation(matrix: bytes | None) -> tuple[int, int, int, int] | None:
     """Upright where none is told; None for an angle between."""
     if matrix is None or len(matrix) != 36:
-        return _UPRIGHT
+        return UPRIGHT
     a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
     signs = tuple((value > 0) - (value < 0) if abs(value) > 16 else 0 for value in (a, b, c, d))
     straight = all(abs(abs(value) - _ONE) <= 16 or abs(value) <= 16 for value in (a, b, c, d))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from agsr.errors import VideoError, first_line
 from agsr.system.cpu import is_limited, thread_count
 from agsr.system.optional_import import require
+from agsr.video.boxes import Crop, stored_crop
 from agsr.video.formats import Y4M_MAGIC
 from agsr.video.properties import VideoFacts, Watch, facts_of
 
@@ -70,6 +71,7 @@ class VideoSource:
         name: str,
         centred: bool = False,
         counted: Counted | None = None,
+        crop: Crop | None = None,
     ) -> None:
         self._name, self._counted = name, counted
         self._container, self._taken = container, False
@@ -83,7 +85,7 @@ class VideoSource:
         if first is None:
             raise VideoError(f"{name}: no frame in it")
         self._frames = chain([first], decoded)
-        self.facts: VideoFacts = facts_of(self._stream, first, name, centred)
+        self.facts: VideoFacts = facts_of(self._stream, first, name, centred, crop)
         self._watch = Watch(self.facts, name)
         self._start = round(start_of(container) / self.facts.time_base)
 
@@ -181,7 +183,8 @@ def open_video(source: Path | Bytes, name: str, max_pixels: int) -> VideoSource:
     container = open_container(counted or source, name, max_pixels)
     try:
         _check_size(picture_stream(container, name), name, max_pixels)
-        return VideoSource(container, name, _centred(source), counted)
+        crop = stored_crop(source) if isinstance(source, Path) else None
+        return VideoSource(container, name, _centred(source), counted, crop)
     except BaseException:
         container.close()
         raise

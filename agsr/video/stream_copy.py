@@ -6,11 +6,17 @@ Streams, covers, chapters and metadata of the source → an opened output. The t
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agsr.image.metadata import listed
+from agsr.image.metadata import xmp as packets
+from agsr.video.boxes import XMP_BOX, stored_xmp
 from agsr.video.encoder import Encoding
+from agsr.video.properties import UPRIGHT, VideoFacts
 from agsr.video.reader import is_cover, picture_stream
 
 if TYPE_CHECKING:
@@ -61,6 +67,8 @@ class Plan:
     """Whether the start timecode is written as metadata, of which the muxer makes a track."""
     strip: bool = False
     """Copy no metadata but languages and file names."""
+    xmp: bytes = b""
+    """XMP packet, for containers that have a place for it."""
 
 
 def configure(
@@ -93,6 +101,31 @@ def configure(
     out.set_chapters(container.chapters())
     out.start_encoding()
     return streams
+
+
+def with_xmp(plan: Plan, source: Path, facts: VideoFacts, encoding: Encoding) -> tuple[Plan, str]:
+    """Add what is still true of the source's XMP to a plan.
+
+    Returns:
+        The plan, and what is lost, as a sentence; empty for nothing.
+    """
+    packet = None if plan.strip else stored_xmp(source)
+    if packet is None:
+        return plan, ""
+    if plan.form != "mp4":
+        return plan, f"its XMP is lost: it is not written into {plan.form}; use .mp4"
+    moved = facts.crop is not None or facts.orientation != UPRIGHT
+    kept, lost = packets.without_false(packet.rstrip(b"\0"), moved)
+    if kept is not None:
+        kept = packets.for_size(kept, facts.shown_size, (encoding.height, encoding.width))
+    told = f"the result is without its {listed(lost)}" if lost else ""
+    return replace(plan, xmp=kept or b""), told
+
+
+def append_xmp(path: Path, packet: bytes) -> None:
+    """Append XMP to a complete MP4 file, where no other box depends on its place."""
+    with path.open("ab") as file:
+        file.write(struct.pack(">I", 4 + len(XMP_BOX) + len(packet)) + XMP_BOX + packet)
 
 
 def described(stream: Stream, plan: Plan, *, picture: bool) -> dict[str, str]:

@@ -42,7 +42,7 @@ from agsr.video.mux import SegmentError, Timing, join, other_videos, segment_for
 from agsr.video.packet_survey import Survey, survey
 from agsr.video.properties import VideoFacts
 from agsr.video.reader import Bytes, VideoSource, av, open_video
-from agsr.video.stream_copy import Plan
+from agsr.video.stream_copy import Plan, with_xmp
 from agsr.video.trial import tried
 
 _AHEAD = 2
@@ -188,11 +188,15 @@ def _plan(
     sides = [text for kind, text in facts.sides.items() if kind not in trial.sides]
     for text in (*facts.warnings, *sides, *lost, *trial.lost):
         _log.warning("%s: %s", name, text)
-    if origin is not None:
-        for index in other_videos(origin, options.max_pixels):
-            if index in trial.plan.copied:
-                _log.warning("%s: stream %d, another video, is copied at its size", name, index)
-    return trial.plan
+    if origin is None:
+        return trial.plan
+    planned, told = with_xmp(trial.plan, origin, facts, encoding)
+    if told:
+        _log.warning("%s: %s", name, told)
+    for index in other_videos(origin, options.max_pixels):
+        if index in planned.copied:
+            _log.warning("%s: stream %d, another video, is copied at its size", name, index)
+    return planned
 
 
 def _identity(

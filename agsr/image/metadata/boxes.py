@@ -131,20 +131,34 @@ def _properties(data: bytes, boxes: list[Box]) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _crop(properties: dict[bytes, bytes]) -> tuple[int, int, int, int] | None:
-    """What a ``clap`` box shows of a picture; encoders write it for their padding, too."""
-    crop, size = properties.get(b"clap", b""), properties.get(b"ispe", b"")
-    if len(crop) < 32 or len(size) < 12:
-        return None
-    numbers = struct.unpack_from(">IIIIiIiI", crop)
+def crop_by(clap: bytes, whole: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """What a ``clap`` box shows of a picture; encoders write it for their padding, too.
+
+    Args:
+        clap: The content of the box.
+        whole: Width and height of the picture.
+
+    Returns:
+        Left, top, width and height; None if it is all of the picture.
+
+    Raises:
+        ValueError, struct.error: The box contradicts itself or ends early.
+    """
+    numbers = struct.unpack_from(">IIIIiIiI", clap)
     if not all(numbers[1::2]):
         raise ValueError("a crop by a fraction of nothing")
     width, height, right, down = map(Fraction, numbers[::2], numbers[1::2])
-    whole = struct.unpack_from(">II", size, 4)
-    if (width, height) == whole:
+    if width == whole[0] and height == whole[1]:
         return None
     left, top = (whole[0] - width) / 2 + right, (whole[1] - height) / 2 + down
     return round(left), round(top), round(width), round(height)
+
+
+def _crop(properties: dict[bytes, bytes]) -> tuple[int, int, int, int] | None:
+    clap, size = properties.get(b"clap"), properties.get(b"ispe")
+    if clap is None or size is None:
+        return None
+    return crop_by(clap, struct.unpack_from(">II", size, 4))
 
 
 def _primary(content: bytes) -> int:

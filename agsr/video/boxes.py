@@ -1,0 +1,201 @@
+"""What a video file says that FFmpeg or PyAV does not pass on: its crop, and its XMP.
+
+A file → boxes of MP4 and MOV, elements of MKV, chunks of AVI, found by seeking → `stored_crop` and
+`stored_xmp`. Sources: ISO/IEC 14496-12, QuickTime File Format, RFC 9559, XMP Specification Part 3.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+from agsr.image.metadata.boxes import crop_by
+
+XMP_BOX: Final = b"uuid" + bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+"""Kind and identifier of the box that holds XMP at the top level of an MP4 file."""
+
+_MOST = 1 << 14
+"""Boxes, elements or chunks that are visited in one place of a file."""
+_MOST_XMP = 64 << 20
+_VISUAL_ENTRY = 78
+"""Bytes of a sample entry of video before the boxes inside it."""
+_EBML, _SEGMENT, _TRACKS, _ENTRY, _VIDEO = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0xAE, 0xE0
+_TYPE, _WIDTH, _HEIGHT, _BOTTOM, _TOP, _LEFT, _RIGHT = (
+    *(0x83, 0xB0, 0xBA),
+    *(0x54AA, 0x54BB, 0x54CC, 0x54DD),
+)
+
+
+class Crop(NamedTuple):
+    """What is to be shown of the stored pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    whole: tuple[int, int]
+    """Width and height of what it is a part of."""
+
+
+class _Part(NamedTuple):
+    """A box, an element or a chunk."""
+
+    kind: bytes
+    start: int
+    """Of its content."""
+    stop: int
+
+
+def stored_crop(path: Path) -> Crop | None:
+    """Return the crop of the first video track that the container names, if it isn't all."""
+    with path.open("rb") as file:
+        try:
+            head = file.read(12)
+            if head[4:8] in (b"ftyp", b"moov", b"wide", b"mdat", b"free"):
+                return _crop_of_mp4(file)
+            if head.startswith(_EBML.to_bytes(4, "big")):
+                return _crop_of_matroska(file)
+        except (struct.error, ValueError, IndexError):
+            return None  # damaged in a way that FFmpeg judges
+    return None
+
+
+def stored_xmp(path: Path) -> bytes | None:
+    """Return the XMP packet of an MP4, MOV or AVI file."""
+    with path.open("rb") as file:
+        try:
+            head = file.read(12)
+            if head.startswith(b"RIFF"):
+                return _xmp_of_avi(file)
+            if head[4:8] not in (b"ftyp", b"moov", b"wide", b"mdat", b"free"):
+                return None
+            for part in _boxes(file, 0, _end(file)):
+                if part.kind == b"uuid" and _read(file, part, 16) == XMP_BOX[4:]:
+                    return _read(file, part, _MOST_XMP)[16:] or None
+            found = next(_inside(file, (b"moov", b"udta", b"XMP_")), None)
+            return _read(file, found, _MOST_XMP) or None if found else None
+        except (struct.error, ValueError):
+            return None
+
+
+def _end(file: BinaryIO) -> int:
+    return file.seek(0, 2)
+
+
+def _read(file: BinaryIO, part: _Part, most: int) -> bytes:
+    file.seek(part.start)
+    return file.read(min(part.stop - part.start, most))
+
+
+def _boxes(file: BinaryIO, place: int, stop: int) -> Iterator[_Part]:
+    for _ in range(_MOST):
+        if place + 8 > stop:
+            return
+        file.seek(place)
+        size, kind, large = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
+        head, size = (16, large) if size == 1 else (8, size or stop - place)
+        if size < head:
+            return
+        yield _Part(kind, place + head, min(place + size, stop))
+        place += size
+
+
+def _inside(
+    file: BinaryIO, kinds: tuple[bytes, ...], place: int = 0, stop: int | None = None
+) -> Iterator[_Part]:
+    """The boxes at a path of kinds."""
+    for part in _boxes(file, place, _end(file) if stop is None else stop):
+        if part.kind == kinds[0] and len(kinds) == 1:
+            yield part
+        elif part.kind == kinds[0]:
+            yield from _inside(file, kinds[1:], part.start, part.stop)
+
+
+def _crop_of_mp4(file: BinaryIO) -> Crop | None:
+    for track in _inside(file, (b"moov", b"trak")):
+        media = next(_inside(file, (b"mdia",), track.start, track.stop), None)
+        if media is None:
+            continue
+        handler = next(_inside(file, (b"hdlr",), media.start, media.stop), None)
+        if handler is None or _read(file, handler, 12)[8:] != b"vide":
+            continue
+        path = (b"minf", b"stbl", b"stsd")
+        table = next(_inside(file, path, media.start, media.stop), None)
+        entry = next(_boxes(file, table.start + 8, table.stop), None) if table else None
+        if entry is None:
+            return None
+        whole = struct.unpack(">HH", _read(file, entry, 28)[24:])
+        inner = _inside(file, (b"clap",), entry.start + _VISUAL_ENTRY, entry.stop)
+        crop = crop_by(_read(file, clap, 32), whole) if (clap := next(inner, None)) else None
+        return _usable(crop, whole)
+    return None
+
+
+def _usable(crop: tuple[int, int, int, int] | None, whole: tuple[int, int]) -> Crop | None:
+    """The crop, if it lies in the picture and is not all of it."""
+    if crop is None:
+        return None
+    left, top, width, height = crop
+    inside = left >= 0 and top >= 0 and left + width <= whole[0] and top + height <= whole[1]
+    return Crop(*crop, whole) if inside and min(width, height) > 0 and crop[2:] != whole else None
+
+
+def _elements(file: BinaryIO, place: int, stop: int) -> Iterator[tuple[int, _Part]]:
+    """Numbers of EBML elements, and where they are; one of unknown size ends with its parent."""
+    for _ in range(_MOST):
+        if place + 2 > stop:
+            return
+        file.seek(place)
+        data = file.read(12)
+        length = 9 - data[0].bit_length()
+        number = int.from_bytes(data[:length], "big")
+        size_length = 9 - data[length].bit_length()
+        size = int.from_bytes(data[length : length + size_length], "big")
+        size &= (1 << 7 * size_length) - 1
+        start = place + length + size_length
+        end = stop if size == (1 << 7 * size_length) - 1 else min(start + size, stop)
+        yield number, _Part(b"", start, end)
+        place = end
+
+
+def _crop_of_matroska(file: BinaryIO) -> Crop | None:
+    for number, segment in _elements(file, 0, _end(file)):
+        if number != _SEGMENT:
+            continue
+        for inner, tracks in _elements(file, segment.start, segment.stop):
+            if inner == _TRACKS:
+                return _crop_of_tracks(file, tracks)
+    return None
+
+
+def _crop_of_tracks(file: BinaryIO, tracks: _Part) -> Crop | None:
+    for number, entry in _elements(file, tracks.start, tracks.stop):
+        parts = dict(_elements(file, entry.start, entry.stop)) if number == _ENTRY else {}
+        if _TYPE not in parts or _VIDEO not in parts or _read(file, parts[_TYPE], 8)[-1:] != b"\1":
+            continue
+        video = parts[_VIDEO]
+        values = {n: _number(file, p) for n, p in _elements(file, video.start, video.stop)}
+        whole = values.get(_WIDTH, 0), values.get(_HEIGHT, 0)
+        left, top = values.get(_LEFT, 0), values.get(_TOP, 0)
+        width = whole[0] - left - values.get(_RIGHT, 0)
+        return _usable((left, top, width, whole[1] - top - values.get(_BOTTOM, 0)), whole)
+    return None
+
+
+def _number(file: BinaryIO, part: _Part) -> int:
+    return int.from_bytes(_read(file, part, 8), "big")
+
+
+def _xmp_of_avi(file: BinaryIO) -> bytes | None:
+    place, stop = 12, _end(file)
+    for _ in range(_MOST):
+        if place + 8 > stop:
+            return None
+        file.seek(place)
+        kind, size = struct.unpack("<4sI", file.read(8))
+        if kind == b"_PMX":
+            return file.read(min(size, _MOST_XMP)) or None
+        place += 8 + size + size % 2
+    return None
