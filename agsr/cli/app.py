@@ -20,6 +20,7 @@ from agsr.cli.params import (
     Commands,
     FilePath,
     check_ending,
+    lr_option,
     open_upscaler,
     running_options,
     weights_option,
@@ -155,6 +156,7 @@ def export(
 )
 @click.option("--data", type=FilePath, help="Folder of the named sets. [default: $AGSR_DATA]")
 @click.option("--fetch", is_flag=True, help="Fetch named sets that are not here, once.")
+@lr_option
 @running_options
 @click.option(
     "--lpips",
@@ -166,6 +168,7 @@ def evaluate(
     sets: tuple[str, ...],
     data: Path | None,
     fetch: bool,
+    lr: str,
     lpips: Path | None,
     as_json: bool,
     **running: Any,
@@ -182,7 +185,7 @@ def evaluate(
     if running["backend"] == "auto" and not is_path(running["weights"]):
         running["precision"] = running["precision"] or "fp32"
     distance = lpips_alex(lpips) if lpips else None
-    image_sets = open_sets(sets, data, fetch=fetch)
+    image_sets = open_sets(sets, data, fetch=fetch, use_lr=lr == "given")
     with open_upscaler(**running) as upscaler:
         skipped = sum(_evaluate(upscaler, images, distance, as_json) for images in image_sets)
     if skipped:

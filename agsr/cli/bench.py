@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agsr.cli.constraints import BENCH, check_options
-from agsr.cli.params import CommaList, Commands, FilePath, SizeList
+from agsr.cli.params import CommaList, Commands, FilePath, SizeList, lr_option
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS
 from agsr.errors import ModelError, printable
 from agsr.pretrained import DEFAULT_WEIGHTS, is_path
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option("--data", type=FilePath, help="Folder of the named sets. [default: $AGSR_DATA]")
 @click.option("--fetch", is_flag=True, help="Fetch named sets that are not here, once.")
+@lr_option
 @click.option(
     "-w",
     "--weights",
@@ -229,6 +230,7 @@ def _plan(
     sets: tuple[str, ...],
     data: Path | None,
     fetch: bool,
+    lr: str,
     sizes: tuple[Any, ...],
     lpips: Path | None,
     boundary: str,
@@ -252,7 +254,7 @@ def _plan(
 
     Hints.parse(hints)
     _check_files(weights, models)
-    found = tuple(dict.fromkeys(open_sets(sets, data, fetch=fetch)))
+    found = tuple(dict.fromkeys(open_sets(sets, data, fetch=fetch, use_lr=lr == "given")))
     _check_sets(found, sizes, rounds)
     perceptual = lpips or (default_lpips(data) if found and not plain else None)
     return BenchPlan(

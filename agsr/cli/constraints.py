@@ -92,6 +92,7 @@ INFER = (
 BENCH = (
     Rule(("hints",), "tell of a --model, and there is none", _without("models")),
     Rule(("fetch",), "gets a --set, and there is none", _scores_nothing),
+    Rule(("lr",), "is for a --set, and there is none", _scores_nothing),
     Rule(("data",), "is where a --set lies, and there is none", _scores_nothing),
     Rule(("lpips",), "scores a --set, and there is none", _scores_nothing),
     Rule(("as_table1", "sets"), _TABLE1),

@@ -213,6 +213,13 @@ steps_option = click.option(
     type=click.IntRange(1, MAX_STEPS),
     help=f"Time steps of the attention loop: more is slower and better. [default: {DEFAULT_STEPS}]",
 )
+lr_option = click.option(
+    "--lr",
+    type=click.Choice(["given", "bicubic"]),
+    default="given",
+    show_default=True,
+    help="LR images: those in the set, if it has some, or always made of its HR images.",
+)
 running_options = _shared(
     weights_option,
     steps_option,

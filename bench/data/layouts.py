@@ -61,11 +61,12 @@ class _Name(NamedTuple):
     scale: int | None
 
 
-def read_layout(folder: Path) -> Layout:
+def read_layout(folder: Path, *, use_lr: bool = True) -> Layout:
     """Find the HR images of a folder and the LR images that belong to them.
 
     Args:
         folder: The set, or the folder of its HR images.
+        use_lr: Whether LR images are wanted; otherwise they are only recognised, not to be scored.
 
     Raises:
         DatasetError: There is no image, the folder holds LR images only, or the files can be
@@ -83,6 +84,10 @@ def read_layout(folder: Path) -> Layout:
         elif images.name.upper() != "HR":
             notes.append(f"HR images from {images.name}")
     layout = _side_by_side(images, files)
+    if not use_lr:
+        count = sum(1 for lr in layout.lr if lr)
+        notes += [f"{count} LR images beside the HR images ignored"] if count else []
+        return Layout(layout.hr, (None,) * len(layout.hr), tuple(notes))
     if not any(layout.lr):
         root = images.parent if images != folder or _is_hr_folder(images) else images
         layout = _with_folder(layout, root, images)
@@ -199,10 +204,12 @@ def _unmarked(files: Sequence[Path]) -> Layout:
         scale = int(match["scale"])
         if _is_smaller(path, whole, scale):
             lr[path] = _Name(match["base"], "LR", scale)
-        elif _is_smaller(whole, path, scale):
+        elif _is_smaller(whole, path, scale) or stored_size(whole) == stored_size(path):
             results.append(path)
     hr = [path for path in files if path not in lr and path not in results]
     fitting = {path: name for path, name in lr.items() if name.scale == SCALE}
+    if 2 * len(fitting) < len(hr):  # strays: most HR images have none
+        fitting = {}
     used = _matched(hr, fitting, {path: path.stem for path in hr})
     skipped = [path for path in lr if path not in fitting]
     notes = _notes(used, skipped)
@@ -212,11 +219,11 @@ def _unmarked(files: Sequence[Path]) -> Layout:
 
 
 def _is_smaller(small: Path, large: Path, scale: int) -> bool:
-    """Whether one image has the size of another, divided by a scale; by their headers."""
+    """Return True if one image has the size of another, divided by a scale and rounded."""
     (a, b) = stored_size(small), stored_size(large)
     if a is None or b is None:
         return False
-    return all(x == y // scale for x, y in zip(a, b, strict=True))
+    return all(x in (y // scale, -(-y // scale)) for x, y in zip(a, b, strict=True))
 
 
 def _with_folder(layout: Layout, root: Path, images: Path) -> Layout:

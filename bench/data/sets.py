@@ -16,6 +16,7 @@ import numpy as np
 from agsr.bench.data.fetch import Progress, fetch_set, kept_set, sources
 from agsr.bench.data.layouts import read_layout
 from agsr.bicubic import crop_to_multiple, downscale, small_size
+from agsr.contract import SCALE
 from agsr.datasets.pairs import Image8
 from agsr.errors import AgsrError, DatasetError, UnknownSetError
 from agsr.image import read_rgb
@@ -98,7 +99,8 @@ class ImageSet:
 
     def _load(self, number: int) -> TestImage:
         path = self.files[number]
-        hr = crop_to_multiple(read_rgb(path))
+        whole = read_rgb(path)
+        hr = crop_to_multiple(whole)
         if min(hr.shape[:2]) < SMALLEST:
             raise DatasetError(
                 f"{path}: {hr.shape[1]}x{hr.shape[0]} pixels; SSIM without its border needs "
@@ -108,19 +110,31 @@ class ImageSet:
             return TestImage(path.stem, hr, downscale(hr))
         given = self.given[number]
         if given is None:
-            raise DatasetError(f"{path}: the other HR images have LR images, this one has none")
-        return TestImage(path.stem, hr, _belonging(given, path, hr))
+            raise DatasetError(
+                f"{path}: the other HR images have LR images, this one has none; --lr bicubic "
+                "makes all of them"
+            )
+        return TestImage(path.stem, hr, _belonging(given, path, whole, hr))
 
 
-def _belonging(given: Path, path: Path, hr: Image8) -> Image8:
-    """A given LR image, grey or RGB as its HR image is."""
+def _belonging(given: Path, path: Path, whole: Image8, hr: Image8) -> Image8:
+    """A given LR image, grey or RGB as its HR image is.
+
+    MATLAB rounds the size up where the HR image was not cropped before: its last row or column then
+    covers what `crop_to_multiple` removes, and is removed likewise.
+    """
     lr = read_rgb(given)
     height, width = small_size(hr)
-    if lr.shape[:2] != (height, width):
+    fits = (
+        found in (cropped, -(-stored // SCALE))
+        for found, cropped, stored in zip(lr.shape, (height, width), whole.shape, strict=False)
+    )
+    if not all(fits):
         raise DatasetError(
             f"{given}: {lr.shape[1]}x{lr.shape[0]} pixels; the LR image of {path} has "
-            f"{width}x{height}"
+            f"{width}x{height}; --lr bicubic ignores it"
         )
+    lr = np.ascontiguousarray(lr[:height, :width])
     if lr.ndim < hr.ndim:
         return np.ascontiguousarray(lr[..., None].repeat(3, axis=2))
     if lr.ndim > hr.ndim:
@@ -139,7 +153,12 @@ def data_folder(given: Path | None = None) -> Path | None:
 
 
 def find_set(
-    name: str, data: Path | None = None, *, fetch: bool = False, progress: Progress | None = None
+    name: str,
+    data: Path | None = None,
+    *,
+    fetch: bool = False,
+    progress: Progress | None = None,
+    use_lr: bool = True,
 ) -> ImageSet:
     """A test set by name (``Set5``, ``Urban100``, ``Kodak24``, ...) or by a folder's path.
 
@@ -150,6 +169,7 @@ def find_set(
         data: Folder that holds named sets.
         fetch: Fetch a set that is nowhere here; see `agsr.bench.data.fetch`.
         progress: Told the number of files fetched, and of all.
+        use_lr: Use LR images that lie in the set; otherwise all are made of the HR images.
 
     Raises:
         DatasetError: There is no such set, no image in it, its layout can be understood in two
@@ -163,7 +183,7 @@ def find_set(
         folder = fetch_set(name, progress=progress)
     if folder is None:
         raise UnknownSetError(_not_found(name, data))
-    layout = read_layout(folder)
+    layout = read_layout(folder, use_lr=use_lr)
     given = layout.lr if any(layout.lr) else ()
     return ImageSet(folder.resolve().name, layout.hr, given, layout.notes)
 

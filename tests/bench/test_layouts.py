@@ -12,8 +12,10 @@ from click.testing import CliRunner
 from conftest import PHOTO
 
 from agsr.bench.data.sets import ImageSet, Skipped, find_set
-from agsr.bicubic import crop_to_multiple
+from agsr.bench.scoring import PROTOCOL
+from agsr.bicubic import crop_to_multiple, downscale
 from agsr.cli import main
+from agsr.cli.app import main
 from agsr.errors import DatasetError
 
 PIXELS = cv2.imread(str(PHOTO))[:48, :60]
@@ -202,3 +204,97 @@ def test_cropping_leaves_the_given_lr_image(tmp_path: Path) -> None:
     (image,) = ImageSet("Mini", (tmp_path / "HR/a.png",), (tmp_path / "LRx4/a.png",))
     assert image.hr.shape == crop_to_multiple(large).shape
     assert (image.lr == 40).all()
+
+
+def _uncropped(folder: Path, size: tuple[int, int]) -> None:
+    """An HR image that is no multiple of four, and its LR image of MATLAB's size, rounded up."""
+    whole = cv2.imread(str(PHOTO))[: size[0], : size[1]]
+    (folder / "HR").mkdir(parents=True, exist_ok=True)
+    (folder / "LRx4").mkdir(exist_ok=True)
+    cv2.imwrite(str(folder / "HR/a.png"), whole)
+    rows, columns = (-(-side // 4) for side in size)
+    lr = np.arange(rows * columns * 3, dtype=np.uint16).reshape(rows, columns, 3) % 251
+    cv2.imwrite(str(folder / "LRx4/a.png"), lr.astype(np.uint8))
+
+
+@pytest.mark.parametrize("size", [(49, 60), (48, 62), (51, 63), (48, 60)])
+def test_lr_images_of_sizes_rounded_up_are_scored(tmp_path: Path, size: tuple[int, int]) -> None:
+    _uncropped(tmp_path, size)
+    (image,) = find_set(str(tmp_path))
+    rows, columns = (side // 4 for side in size)
+    assert image.hr.shape[:2] == (4 * rows, 4 * columns)
+    expected = cv2.imread(str(tmp_path / "LRx4/a.png"))[:rows, :columns, ::-1]
+    assert np.array_equal(image.lr, expected)
+
+
+def test_lr_images_of_any_other_size_are_refused(tmp_path: Path) -> None:
+    _uncropped(tmp_path, (48, 60))
+    cv2.imwrite(str(tmp_path / "LRx4/a.png"), np.zeros((13, 16, 3), np.uint8))
+    with pytest.raises(
+        DatasetError, match=r"the LR image of .* has 15x12; --lr bicubic ignores it"
+    ):
+        list(find_set(str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_given_lr_images_can_be_ignored(tmp_path: Path, name: str) -> None:
+    for path, scale in LAYOUTS[name].items():
+        _save(tmp_path / path, scale)
+    images = find_set(str(tmp_path), use_lr=False)
+    assert not images.lr_is_given
+    for image in images:
+        assert (image.hr[..., ::-1] == PIXELS).all()
+        assert np.array_equal(image.lr, downscale(image.hr))
+
+
+def test_several_folders_of_lr_images_can_be_ignored(tmp_path: Path) -> None:
+    for path, scale in (("HR/a.png", 1), ("LRx4/a.png", 4), ("LR_unknown/X4/a.png", 4)):
+        _save(tmp_path / path, scale)
+    with pytest.raises(DatasetError, match="several folders of x4 LR"):
+        find_set(str(tmp_path))
+    assert len(list(find_set(str(tmp_path), use_lr=False))) == 1
+
+
+@pytest.mark.parametrize("scale", [4, 1, 0.25])
+def test_a_stray_name_is_neither_scored_nor_makes_the_others_unusable(
+    tmp_path: Path, scale: float
+) -> None:
+    """A quarter of the size, the same size, or an upscaled result."""
+    for name in ("img0", "img1", "img2"):
+        _save(tmp_path / f"{name}.png")
+    cv2.imwrite(
+        str(tmp_path / "img0x4.png"),
+        cv2.resize(PIXELS, None, fx=1 / scale, fy=1 / scale),
+    )
+    images = find_set(str(tmp_path))
+    assert [image.name for image in images.usable()] == ["img0", "img1", "img2"]
+    assert not images.lr_is_given
+    assert "skipped (img0x4.png)" in " ".join(images.notes)
+
+
+def test_eval_makes_the_lr_images_if_it_is_asked_to(tmp_path: Path) -> None:
+    _save(tmp_path / "a_HR.png")
+    _save(tmp_path / "a_LR.png", 4)
+    options = ["eval", "--set", str(tmp_path), "-s", "1", "--json"]
+    given = CliRunner().invoke(main, options)
+    made = CliRunner().invoke(main, [*options, "--lr", "bicubic"])
+    assert json.loads(made.stdout)["protocol"] == PROTOCOL
+    assert "1 LR images beside the HR images ignored" in made.stderr
+    scores = [json.loads(found.stdout)["rows"][0]["psnr"] for found in (given, made)]
+    assert scores[0] < 15 < scores[1]  # the given one is of one colour
+
+
+def test_lr_without_a_set_is_refused_by_bench() -> None:
+    found = CliRunner().invoke(main, ["bench", "--lr", "bicubic"])
+    assert found.exit_code == 2
+    assert "--lr is for a --set, and there is none" in found.stderr
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("lr", "expected"), [("given", 23.438), ("bicubic", 23.424)])
+def test_the_lr_images_decide_the_score(data: Path, lr: str, expected: float) -> None:
+    """Those of this set are of another filter, or were saved with loss: they differ by up to 14."""
+    options = ["eval", "--set", str(data / "faults/selfexsr"), "-s", "1", "-b", "ort", "--json"]
+    report = json.loads(CliRunner().invoke(main, [*options, "--lr", lr]).stdout)
+    scores = [row["psnr"] for row in report["rows"]]
+    assert np.mean(scores) == pytest.approx(expected, abs=0.003)

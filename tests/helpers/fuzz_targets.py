@@ -65,7 +65,7 @@ from agsr.video.compression import is_strongly_compressed
 from agsr.video.encoder import choose
 from agsr.video.packet_survey import survey
 from agsr.video.reader import open_video
-from agsr.video.stream_copy import Plan
+from agsr.video.stream_copy import Plan, with_xmp
 from agsr.video.trial import tried
 
 STILLS = ROOT / "tests/stills"
@@ -106,6 +106,7 @@ def playing(content: bytes) -> None:
         encoding, _ = choose(facts, (8, 8), "matroska", codec="ffv1")
         with suppress(ValueError, FFmpegError):  # as in `agsr.engines.video`
             tried(path, encoding, Plan(form=form), seen.first, MAX_PIXELS)
+        with_xmp(Plan(form="mp4"), path, facts, encoding)
         is_strongly_compressed(seen, facts)
         to_rgb = ToRgb(facts, facts.alpha)
         for _, frame in islice(video.frames(), 3):

@@ -65,7 +65,9 @@ def tracked(items: Iterable[_T], name: str, total: int) -> Iterator[_T]:
         yield from bar.track(items, total=total, description=escape(name))
 
 
-def open_sets(names: Sequence[str], data: Path | None, *, fetch: bool) -> list[ImageSet]:
+def open_sets(
+    names: Sequence[str], data: Path | None, *, fetch: bool, use_lr: bool = True
+) -> list[ImageSet]:
     """Test sets by name or path, with a bar on stderr over what has to be fetched."""
     from agsr.bench.data.sets import find_set
 
@@ -77,7 +79,7 @@ def open_sets(names: Sequence[str], data: Path | None, *, fetch: bool) -> list[I
             def report(done: int, total: int) -> None:
                 bar.update(task, completed=done, total=total, visible=done < total)
 
-            return find_set(name, data, fetch=fetch, progress=report)
+            return find_set(name, data, fetch=fetch, progress=report, use_lr=use_lr)
 
         return [find(part) for name in names for part in _parts(name)]
 
