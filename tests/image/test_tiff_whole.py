@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import pyvips
 import tifffile
+from conftest import PHOTO
+from PIL import Image
 
 from agsr.errors import ImageError
 from agsr.image.decode import decode
@@ -75,6 +77,23 @@ def test_strips_and_tiles_that_are_not_there_are_no_black_pixels(
     assert decode(content, "a.tif").pixels.shape[:2] == (40, 32)
     with pytest.raises(ImageError, match="damaged or truncated"):
         decode(_broken(content, how), "a.tif")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_jpeg_strip_that_is_cut_off_is_no_grey_picture(mode: str, share: float) -> None:
+    stream = io.BytesIO()
+    with Image.open(PHOTO) as photo:
+        photo.convert(mode).resize((96, 80)).save(stream, "TIFF", compression="jpeg")
+    content = stream.getvalue()
+    assert decode(content, "a.tif").pixels.shape[:2] == (80, 96)
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        tags = file.pages[0].tags
+        start, length = (int(tags[tag].value[-1]) for tag in (273, 279))
+    kept = round(length * share)
+    cut = content[: start + kept] + bytes(length - kept) + content[start + length :]
+    with pytest.raises(ImageError, match="damaged or truncated"):
+        decode(cut, "a.tif")
 
 
 def test_a_single_strip_needs_no_byte_count() -> None:

@@ -33,7 +33,8 @@ _REDUCED, _MASK, _OLD_REDUCED = 1, 4, 2
 _WIDTH, _HEIGHT, _COMPRESSION, _STRIP_OFFSETS, _SAMPLES, _ROWS = 256, 257, 259, 273, 277, 278
 _STRIP_LENGTHS, _PLANES, _TILE_WIDTH, _TILE_HEIGHT = 279, 284, 322, 323
 _TILE_OFFSETS, _TILE_LENGTHS, _OLD_JPEG_STREAM = 324, 325, 513
-_OLD_JPEG, _APART = 6, 2
+_OLD_JPEG, _JPEG, _APART = 6, 7, 2
+_JPEG_END = b"\xff\xd9"
 _TRANSFER, _WHITE, _PRIMARIES = 301, 318, 319
 _XMP, _IPTC, _RESOURCES, _ICC = 700, 33723, 34377, 34675
 _MOST_PAGES = 1024
@@ -108,9 +109,14 @@ def check_pieces(tiff: Tiff) -> None:
         raise ValueError(f"{len(offsets)} strips or tiles; expected {count}")
     if not all(0 < offset < len(tiff.content) for offset in offsets[:count]):
         raise ValueError("strips or tiles lie beyond the end of the file")
-    implied = count == planes and tiff.values(_COMPRESSION, (1,))[0] == 1
+    compression = tiff.values(_COMPRESSION, (1,))[0]
+    implied = count == planes and compression == 1
     if not implied and (len(lengths) < count or not all(lengths[:count])):
         raise ValueError("strips or tiles without content")
+    if compression == _JPEG:
+        for start, length in zip(offsets[:count], lengths, strict=False):
+            if tiff.content.rfind(_JPEG_END, start, start + length) < 0:
+                raise ValueError("a strip or tile is cut off")  # libjpeg makes it grey
 
 
 def _pieces_of_plane(tiff: Tiff, tiled: bool) -> int:
