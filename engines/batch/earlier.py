@@ -114,9 +114,10 @@ def doubt_about(
         same = alike and ending_of(other).lower() == target.suffix.lower()
         if same and may_come_of(target, other, MAX_SCALE):
             return f"{target} may be the result of {other}"
-    if is_video(source.suffix) or not stored_size(source) or not stored_size(target):
+    if is_video(source.suffix):
         return None
-    if not may_come_of(target, source, MAX_SCALE):
+    large, small = stored_size(target), stored_size(source)
+    if large and small and all(small) and not _fits(large, small, MAX_SCALE):
         return f"{target} has other proportions than {source}, as the result of another input"
     return None
 
@@ -169,12 +170,18 @@ def may_come_of(large: Path, small: Path, scale: float) -> bool:
     if small.suffix.lower() in HEIF_ENDINGS:
         return True
     try:
-        # Sorted, since the smaller one may be stored lying.
-        (low, high), (short, long) = sorted(_size(large)), sorted(_size(small))
+        sizes = _size(large), _size(small)
     except Image.DecompressionBombError:  # too large for Pillow to say, as results may be
         return True
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, NotImplementedError):
         return False  # not made here: results appear complete
+    return _fits(*sizes, scale)
+
+
+def _fits(large: tuple[int, int], small: tuple[int, int], scale: float) -> bool:
+    """Return True if one size is the other, at most ``scale`` times as large, perhaps turned."""
+    # Sorted, since the smaller one may be stored lying.
+    (low, high), (short, long) = sorted(large), sorted(small)
     least = max((low - 0.5) / short, (high - 0.5) / long)
     return least <= min((low + 0.5) / short, (high + 0.5) / long, scale)
 

@@ -73,7 +73,7 @@ def find(
             continue
         for found in _found(source, recursive, output, look):
             known = first.setdefault(real(found.path), found)
-            if os.path.abspath(known.path) != os.path.abspath(found.path):  # noqa: PTH100
+            if known is not found and not _is_same(known.path, found.path):
                 reason = f"the same file as {known.path}"
                 skipped(Skipped(found.path, reason, found.below is None, linked=True))
     for other in others.values():
@@ -163,6 +163,11 @@ def _images(folder: Path, output: Path | None, look: _Look) -> Iterator[Input]:
     for error in failed:
         problem = f"{error.filename}: can't be read: {error.strerror}"
         yield Input(Path(error.filename), problem=problem)
+
+
+def _is_same(a: Path, b: Path) -> bool:
+    """Return True if two paths differ in spelling only."""
+    return os.path.abspath(a) == os.path.abspath(b)  # noqa: PTH100  # keeps links
 
 
 def _is_of_the_system(path: Path) -> bool:
