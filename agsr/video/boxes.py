@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
-
-from agsr.image.metadata.boxes import crop_by
 
 XMP_BOX: Final = b"uuid" + bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 """Kind and identifier of the box that holds XMP at the top level of an MP4 file."""
@@ -46,6 +45,29 @@ class _Part(NamedTuple):
     start: int
     """Of its content."""
     stop: int
+
+
+def crop_by(clap: bytes, whole: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """What a ``clap`` box shows of a picture; encoders write it for their padding, too.
+
+    Args:
+        clap: The content of the box.
+        whole: Width and height of the picture.
+
+    Returns:
+        Left, top, width and height; None if it is all of the picture.
+
+    Raises:
+        ValueError, struct.error: The box contradicts itself or ends early.
+    """
+    numbers = struct.unpack_from(">IIIIiIiI", clap)
+    if not all(numbers[1::2]):
+        raise ValueError("a crop by a fraction of nothing")
+    width, height, right, down = map(Fraction, numbers[::2], numbers[1::2])
+    if width == whole[0] and height == whole[1]:
+        return None
+    left, top = (whole[0] - width) / 2 + right, (whole[1] - height) / 2 + down
+    return round(left), round(top), round(width), round(height)
 
 
 def stored_crop(path: Path) -> Crop | None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.errors import VideoError
-from agsr.video_boxes import Crop
+from agsr.video.boxes import Crop
 
 if TYPE_CHECKING:
     from av import VideoFrame

@@ -13,15 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from agsr.errors import first_line
-from agsr.video.colour import FromRgb
 from agsr.video.encoder import Encoding
 from agsr.video.packet_survey import First
 from agsr.video.properties import side_data
 from agsr.video.reader import av, is_cover, open_container, picture_stream
-from agsr.video.stream_copy import (
+from agsr.video.sample import Trials
 from agsr.video.stream_copy import (
     Plan,
     cover_file,
@@ -30,11 +26,6 @@ from agsr.video.stream_copy import (
     is_rewritten,
     is_statistic,
 )
-from agsr.video.encoder import Encoding
-from agsr.video.properties import side_data
-from agsr.video.sample import Trials
-from agsr.video.reader import av, is_cover, open_container, picture_stream
-from agsr.video.packet_survey import First
 
 if TYPE_CHECKING:
     from av import VideoFrame

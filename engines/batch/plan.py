@@ -95,7 +95,7 @@ def plan(
         videos: Whether folders and patterns without an ending mean videos, too.
         left_out: Told every input that is a result of an earlier run, and its source.
         unread: Told every picture in the folders that is of a kind that can't be read.
-        skipped: See `agsr.engines.inputs.find`.
+        skipped: See `agsr.engines.batch.inputs.find`.
 
     Returns:
         A job per input. It has a problem where its result would replace an input or have the name

@@ -31,6 +31,7 @@ from agsr.engines.video.segments import (
     open_segments,
     remove_segments,
 )
+from agsr.engines.video.xmp import with_xmp
 from agsr.errors import ImageError, VideoError, first_line
 from agsr.image.decode import MAX_PIXELS
 from agsr.image.ops.output_size import Sizing
@@ -42,7 +43,7 @@ from agsr.video.mux import SegmentError, Timing, join, other_videos, segment_for
 from agsr.video.packet_survey import Survey, survey
 from agsr.video.properties import VideoFacts
 from agsr.video.reader import Bytes, VideoSource, av, open_video
-from agsr.video.stream_copy import Plan, with_xmp
+from agsr.video.stream_copy import Plan
 from agsr.video.trial import tried
 
 _AHEAD = 2

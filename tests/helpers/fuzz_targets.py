@@ -36,6 +36,7 @@ from agsr.engines.onnx_file.inspect import read_content
 from agsr.engines.tensorrt.backend import described
 from agsr.engines.tensorrt.engine_cache import EngineCache
 from agsr.engines.tensorrt.engine_file import read_engine
+from agsr.engines.video.xmp import with_xmp
 from agsr.errors import AgsrError
 from agsr.image.decode import decode
 from agsr.image.encode import FORMATS, encode
@@ -65,7 +66,7 @@ from agsr.video.compression import is_strongly_compressed
 from agsr.video.encoder import choose
 from agsr.video.packet_survey import survey
 from agsr.video.reader import open_video
-from agsr.video.stream_copy import Plan, with_xmp
+from agsr.video.stream_copy import Plan
 from agsr.video.trial import tried
 
 STILLS = ROOT / "tests/stills"

@@ -9,8 +9,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Final
+
+from agsr.video.boxes import crop_by
 
 _CONTAINERS: Final = {b"meta": 4, b"iprp": 0, b"ipco": 0}
 """By name, bytes before the boxes inside."""
@@ -129,29 +130,6 @@ def _properties(data: bytes, boxes: list[Box]) -> list[tuple[bytes, bytes]]:
         for number in wanted
         if 0 < number <= len(inside)
     ]
-
-
-def crop_by(clap: bytes, whole: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """What a ``clap`` box shows of a picture; encoders write it for their padding, too.
-
-    Args:
-        clap: The content of the box.
-        whole: Width and height of the picture.
-
-    Returns:
-        Left, top, width and height; None if it is all of the picture.
-
-    Raises:
-        ValueError, struct.error: The box contradicts itself or ends early.
-    """
-    numbers = struct.unpack_from(">IIIIiIiI", clap)
-    if not all(numbers[1::2]):
-        raise ValueError("a crop by a fraction of nothing")
-    width, height, right, down = map(Fraction, numbers[::2], numbers[1::2])
-    if width == whole[0] and height == whole[1]:
-        return None
-    left, top = (whole[0] - width) / 2 + right, (whole[1] - height) / 2 + down
-    return round(left), round(top), round(width), round(height)
 
 
 def _crop(properties: dict[bytes, bytes]) -> tuple[int, int, int, int] | None:
