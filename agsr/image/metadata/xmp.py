@@ -223,7 +223,8 @@ def _start(edits: _Edits, place: int, name: str, attributes: dict[str, str]) -> 
     if match is None:
         raise ValueError("a tag that is not found again")
     spaces = edits.namespaces
-    declared = {k[6:]: v for k, v in attributes.items() if k.startswith("xmlns:")}
+    names = (k for k in attributes if k == "xmlns" or k.startswith("xmlns:"))
+    declared = {k[6:]: attributes[k] for k in names}  # the default has no prefix
     outer = {prefix: spaces.get(prefix, "") for prefix in declared}
     spaces.update(declared)
     if edits.open:
@@ -232,7 +233,8 @@ def _start(edits: _Edits, place: int, name: str, attributes: dict[str, str]) -> 
     changed = dict[bytes, str]()
     for attribute, value in attributes.items():
         if not attribute.startswith("xmlns"):
-            new = edits.decide(*_resolved(attribute, spaces), value)
+            space, local = _resolved(attribute, spaces)
+            new = edits.decide(space if ":" in attribute else "", local, value)
             if new is not None:
                 changed[attribute.encode()] = new
     if changed:
