@@ -113,7 +113,7 @@ class Backend(ABC):
             self._check_output(waiting.popleft(), sr)
             yield sr
 
-    def resident(self, lr: Batch) -> Callable[[], object]:
+    def bound_call(self, lr: Batch) -> Callable[[], object]:
         """The network alone, for measuring: a call that leaves out copies between host and device.
 
         Args:
@@ -170,14 +170,14 @@ class Backend(ABC):
         self.close()
 
 
-def tells_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether a runtime's error says that memory ran out; few have a type of their own for it."""
     said = str(error).lower()
     return isinstance(error, MemoryError) or any(phrase in said for phrase in _NO_MEMORY)
 
 
 @contextmanager
-def failures_told(what: str, shape: tuple[int, ...]) -> Iterator[None]:
+def translated_errors(what: str, shape: tuple[int, ...]) -> Iterator[None]:
     """Turns a runtime's errors while it runs into ours.
 
     Args:
@@ -192,7 +192,7 @@ def failures_told(what: str, shape: tuple[int, ...]) -> Iterator[None]:
         yield
     except Exception as error:  # runtimes raise their own types, derived from Exception
         reason = first_line(error)
-        if tells_of_memory(error):
+        if is_out_of_memory(error):
             raise MemoryError(reason) from None
         raise BackendError(f"{what} failed on an input of {shape}: {reason}") from None
 

@@ -35,6 +35,9 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 """Arithmetic inside an exported graph; ``lr`` and ``sr`` stay float32 in all. ``int8`` is that of
 most convolutions, by Q/DQ pairs; the rest of such a graph is float32."""
 
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+"""Every `Precision`."""
+
 INT8_ZERO: Final = 128
 """The byte that stands for 0 among the values of an int8 graph."""
 
@@ -93,10 +96,10 @@ class ModelMetadata:
                 f"{source}: {numbers['steps']} steps, receptive radius "
                 f"{numbers['receptive_radius']}: out of range"
             )
-        if numbers["scale"] != SCALE or text["precision"] not in get_args(Precision):
+        if numbers["scale"] != SCALE or text["precision"] not in PRECISIONS:
             raise ModelError(
                 f"{source}: scale {text['scale']}, precision {text['precision']}; this version "
-                f"runs scale {SCALE}, precision {' or '.join(get_args(Precision))}"
+                f"runs scale {SCALE}, precision {' or '.join(PRECISIONS)}"
             )
         return cls(**{**text, **numbers})  # type: ignore[arg-type]  # checked just above
 

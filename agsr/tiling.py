@@ -50,7 +50,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Room:
+class MemoryBudget:
     """Memory for the work at an image."""
 
     free: int
@@ -106,7 +106,7 @@ def spans(length: int, tile: int, halo: int) -> Iterator[Span]:
 def auto_tile(
     height: int,
     width: int,
-    room: Room | None = None,
+    budget: MemoryBudget | None = None,
     halo: int = DEFAULT_HALO,
     area: int = AUTO_AREA,
 ) -> Tile:
@@ -115,7 +115,7 @@ def auto_tile(
     Args:
         height: Image height.
         width: Image width.
-        room: What the windows have to fit into; None if nobody can tell.
+        budget: What the windows have to fit into; None if nobody can tell.
         halo: Pixels read around a tile.
         area: Pixels of the largest tile.
     """
@@ -124,8 +124,8 @@ def auto_tile(
     for down in range(1, _count(height, AUTO_SMALLEST, halo) + 1):
         rows = _window(height, down, halo)
         widest = largest // rows
-        if room is not None:
-            widest = min(widest, room.widest(rows))
+        if budget is not None:
+            widest = min(widest, budget.widest(rows))
         if widest < min(width, AUTO_SMALLEST + 2 * halo):
             continue
         across = 1 if widest >= width else _count(width, widest - 2 * halo, halo)

@@ -20,7 +20,7 @@ from agsr.backend import Backend
 from agsr.contract import CHANNELS
 from agsr.engines.open import open_backend
 from agsr.engines.places import Place
-from agsr.engines.ranking import PLACES, missing
+from agsr.engines.ranking import PLACES, missing_requirement
 from agsr.engines.runtimes.compiled_cache import CompiledCache
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, available_providers
 from agsr.engines.runtimes.openvino_session import computes_bf16
@@ -132,7 +132,7 @@ def caches() -> Iterator[Check]:
     found = f"{cache_folder()}" if writable else f"{cache_folder()} can't be written"
     advice = "" if writable else f"name another by {CACHE_VARIABLE}; without one, starts are slower"
     yield Check(name="cache folder", found=found, ok=writable, advice=advice)
-    timings = Timings.kept()
+    timings = Timings.load()
     yield Check(
         name="measured times",
         found=f"of {timings.measured}" if timings else "none for this machine and these versions",
@@ -148,7 +148,7 @@ def choice(building: Building = _unseen) -> Iterator[Check]:
         building: Shows the progress of engines that are built.
     """
     yield _chosen("auto", None, building)
-    if Timings.kept():
+    if Timings.load():
         yield _chosen("auto, one small image", 1 << 14, building)
 
 
@@ -179,7 +179,7 @@ def backends(building: Building = _unseen) -> Iterator[Check]:
         building: Shows the progress of engines that are built.
     """
     for place in PLACES:
-        lack = missing(place)
+        lack = missing_requirement(place)
         if lack:
             yield Check(name=_shown(place), found=lack, ok=False, advice=_advice(place))
         else:

@@ -14,8 +14,8 @@ from agsr.bench.runner.plan import BenchPlan
 from agsr.bench.runner.results import BenchResult, Row
 from agsr.bench.runner.run import Notify, run
 from agsr.contract import DEFAULT_STEPS
-from agsr.engines.ranking import own_precision, present
-from agsr.engines.timings import Time, Timings, this_machine
+from agsr.engines.ranking import available_places, default_precision
+from agsr.engines.timings import BackendTiming, Timings, machine_identity
 from agsr.errors import BackendError
 from agsr.pretrained import DEFAULT_WEIGHTS
 
@@ -52,12 +52,12 @@ def timings(result: BenchResult) -> Timings:
             "try again while nothing else runs"
         )
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    return Timings(times=times, measured=today, identity=this_machine())
+    return Timings(times=times, measured=today, identity=machine_identity())
 
 
 def _contenders() -> Iterator[Contender]:
-    for place in present():
-        for precision in dict.fromkeys((own_precision(place, DEFAULT_WEIGHTS), "fp32")):
+    for place in available_places():
+        for precision in dict.fromkeys((default_precision(place, DEFAULT_WEIGHTS), "fp32")):
             if place.runtime != "trt" or precision != "fp32":  # an engine takes minutes to build
                 yield Contender(
                     backend=str(place),
@@ -71,11 +71,11 @@ def _name(row: Row) -> str:
     return f"{row.contender.backend} {row.contender.precision}"
 
 
-def _time(row: Row) -> Time:
+def _time(row: Row) -> BackendTiming:
     timing = row.timings[0]
     pixels = timing.output_pixels / timing.images / 16
     first = max((row.first_call_seconds or 0) - timing.median, 0)
-    return Time(
+    return BackendTiming(
         start=(row.load_seconds or 0) + first,
         per_megapixel=timing.median / pixels * 1e6,
     )

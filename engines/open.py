@@ -1,21 +1,27 @@
-"""From the words a user gives (backend, weights, steps) to a loaded backend."""
+"""Open a backend from its options: backend name, weights, steps, precision, device."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any
 
 from agsr.backend import Backend, BackendInfo
-from agsr.contract import MAX_STEPS, Precision
-from agsr.engines.places import AUTO, Place, named_place
-from agsr.engines.ranking import Candidate, candidates, own_precision
+from agsr.contract import MAX_STEPS, PRECISIONS, Precision
+from agsr.engines.places import (
+    AUTO,
+    BACKENDS,
+    RUNTIMES,
+    Place,
+    accepts,
+    place_from_options,
+)
+from agsr.engines.ranking import Candidate, candidates, default_precision
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
 from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
-from agsr.engines.runtimes.openvino_session import PRECISIONS
 from agsr.engines.runtimes.torch_backend import TorchBackend
 from agsr.errors import (
     BackendError,
@@ -38,15 +44,11 @@ from agsr.system.optional_import import install_command
 if TYPE_CHECKING:
     from agsr.engines.tensorrt.progress import Report
 
+__all__ = ["open_backend"]
+
 Options = Mapping[str, Any]
 
-BACKENDS = (AUTO, "ort", "openvino", "torch", "trt")
-"""Names of the backends; ``auto`` takes the best that works here, see `agsr.engines.ranking`."""
-
 _log = logging.getLogger(__name__)
-
-_OWNERS = {"provider": ("ort",), "device": ("torch", "trt", "ort")}
-"""Backends that have an option; for threads, see `Place.takes_threads`."""
 
 
 def open_backend(
@@ -64,29 +66,33 @@ def open_backend(
 ) -> Backend:
     """Load a network.
 
+    >>> with open_backend("ort", "psnr", steps=1) as backend:  # doctest: +SKIP
+    ...     sr = backend.upscale(lr)
+
     Args:
-        backend: One of `BACKENDS`.
+        backend: One of `agsr.engines.places.BACKENDS`.
         weights: A shipped name, or the path of an ``.onnx``, ``.safetensors`` or ``.engine`` file.
         steps: Time steps; None means those of the ONNX file, or the network's default (4).
         provider: ONNX Runtime's execution provider: ``cpu`` (the default), ``cuda``,
-            ``tensorrt-rtx``. ``auto`` takes ONNX Runtime where it is given.
-        device: Device: torch's, ``cpu`` by default; for trt and ONNX Runtime's GPU providers one
-            like ``cuda:1``. ``auto`` uses torch where it is given without a provider.
-        precision: Arithmetic. torch and OpenVINO choose it at run time; else it is that of the
-            ONNX file, which for a shipped name is found by it. None means ``fp32``, for trt
-            ``fp16``, or what a named file has; for ``auto`` the same as ``"auto"``: of shipped
-            weights `agsr.engines.ranking.own_precision`, which may be ``bf16``.
+            ``tensorrt-rtx``. With a provider, ``auto`` means ONNX Runtime.
+        device: Device of torch, ``cpu`` by default; for trt and ONNX Runtime's GPU providers one
+            like ``cuda:1``. With a device and no provider, ``auto`` means torch.
+        precision: Arithmetic. torch and OpenVINO choose it at run time; for the others it is that
+            of the ONNX file, and selects the file of a shipped name. None means ``fp32``, for trt
+            ``fp16``, and for a named file its own. ``"auto"``, which for the backend ``auto`` is
+            the default, means `agsr.engines.ranking.default_precision` for shipped weights, which
+            may be ``bf16``.
         threads: Threads of OpenVINO and of ONNX Runtime's provider cpu; None means one per core.
-        progress: Told about the build of a TensorRT engine; may cancel it.
-        allow_fallback: Run on ONNX Runtime's CPU provider, in fp32 and with these threads, if
-            what was asked for can't; `Backend.info` reports what runs. Without it, that is an
-            error, except for ``auto``, which opens the next best and logs a warning. A wrong
-            request is an error always.
-        work: LR pixels that will be upscaled, where that is known: for few, ``auto`` takes what
+        progress: Called with the progress of a TensorRT engine's build; may cancel it.
+        allow_fallback: If the requested backend can't run, run on ONNX Runtime's CPU provider, in
+            fp32 and with the same number of threads; `Backend.info` reports what runs. Otherwise
+            that is an error, except for ``auto``, which opens the next best and logs a warning. A
+            wrong request is always an error.
+        work: LR pixels that will be upscaled, if known: for few, ``auto`` prefers a backend that
             starts faster.
 
     Raises:
-        AgsrError: Whatever is wrong, in words the user can act on.
+        AgsrError: The backend can't be opened; the message says why and what to do.
     """
     if steps is not None and not 1 <= steps <= MAX_STEPS:
         raise BackendRequestError(f"steps is {steps}; expected 1 to {MAX_STEPS}")
@@ -96,7 +102,7 @@ def open_backend(
         asked |= {"precision": precision, "progress": progress, "work": work}
         try:
             return open_backend(backend, weights, steps=steps, **asked)
-        except RequestError:  # the CPU is no answer to a mistake in typing
+        except RequestError:  # the CPU does not answer a typing mistake
             raise
         except (BackendError, MissingDependencyError) as error:
             _log.warning("%s; running on the CPU instead", error)
@@ -111,17 +117,17 @@ def open_backend(
             steps,
             asked_precision,
         )
-    place = named_place(name, provider, device)
+    place = place_from_options(name, provider, device)
     place.check_threads(threads)
     if precision == "auto":
-        precision = own_precision(place, weights)
+        precision = default_precision(place, weights)
     return _open(weights, steps, threads, progress, place, precision)
 
 
 def _usable_threads(backend: str, weights: str, asked: Options, threads: int | None) -> int | None:
-    """The number of threads where what is asked for takes one; else it is the CPU's alone."""
+    """Return the number of threads if the requested place has one; else it is for the CPU only."""
     name = _choose(backend, weights, asked)
-    place = Place(AUTO) if name == AUTO else named_place(name, **asked)
+    place = Place(AUTO) if name == AUTO else place_from_options(name, **asked)
     return threads if place.takes_threads else None
 
 
@@ -132,15 +138,15 @@ def _open_best(
     steps: int | None,
     precision: str | None,
 ) -> Backend:
-    """The first candidate that can be opened; what keeps the others from it is told."""
+    """Open the first candidate that works; log why the ones before it failed."""
     if not found:
         raise MissingDependencyError(
-            f"nothing is installed here that runs {weights} as asked. "
+            f"no installed backend can run {weights} with these options. "
             f"Install onnxruntime and openvino with: {install_command('cpu')}"
         )
     if any(candidate.place.runtime in ("ort", "openvino") for candidate in found):
-        # What is wrong with the words themselves is no matter of the backend.
-        find_onnx(weights, steps, _graph_precision(precision or "fp32", PRECISIONS))
+        # A wrong name or step count is an error whatever the backend.
+        find_onnx(weights, steps, _graph_precision("openvino", precision or "fp32"))
     failures: list[str] = []
     for candidate in found:
         try:
@@ -165,7 +171,7 @@ def _open(
     place: Place,
     precision: str | None,
 ) -> Backend:
-    """Load a network on a place."""
+    """Load a network at a place."""
     if place.runtime == "torch":
         path = find_checkpoint(weights)
         return TorchBackend(path, steps=steps, device=place.device, precision=precision or "fp32")
@@ -177,27 +183,25 @@ def _open(
             path = Path(weights)
             _log.warning("%s: an engine is code; run only those you trust", path)
         else:
-            path = find_onnx(weights, steps, _graph_precision(precision or "fp16"))
+            path = find_onnx(weights, steps, _graph_precision("trt", precision or "fp16"))
         loaded = TrtBackend(path, report=progress, device=place.index)
     elif place.runtime == "openvino":
-        path = find_onnx(weights, steps, _graph_precision(precision or "fp32", PRECISIONS))
+        path = find_onnx(weights, steps, _graph_precision("openvino", precision or "fp32"))
         loaded = OpenVinoBackend(path, precision=precision, threads=threads)
     else:
-        path = find_onnx(weights, steps, _graph_precision(precision or "fp32"))
+        path = find_onnx(weights, steps, _graph_precision("ort", precision or "fp32"))
         loaded = OrtBackend(
             path, provider=place.kind, precision=precision, threads=threads, device=place.index
         )
     try:
-        _check_what_was_loaded(loaded.info, path, steps, precision)
+        _check_loaded(loaded.info, path, steps, precision)
     except BackendError:
         loaded.close()
         raise
     return loaded
 
 
-def _check_what_was_loaded(
-    info: BackendInfo, path: Path, steps: int | None, precision: str | None
-) -> None:
+def _check_loaded(info: BackendInfo, path: Path, steps: int | None, precision: str | None) -> None:
     if steps is not None and info.steps != steps:
         raise BackendError(
             f"{path} was exported with {info.steps} steps, asked for {steps}; "
@@ -210,31 +214,31 @@ def _check_what_was_loaded(
         )
 
 
-def _graph_precision(precision: str, chosen: Collection[str] = ()) -> Precision:
-    """The ONNX file that running in ``precision`` needs: fp32 where that is chosen when run."""
-    if precision in chosen:
+def _graph_precision(runtime: str, precision: str) -> Precision:
+    """Return the precision of the ONNX file needed; fp32 if the runtime converts when it runs."""
+    if precision in RUNTIMES[runtime].precisions:
         return "fp32"
-    for known in get_args(Precision):
+    for known in PRECISIONS:
         if precision == known:
-            return cast(Precision, known)
-    known_names = ", ".join(get_args(Precision))
-    raise BackendRequestError(f"no precision named '{precision}'; known: {known_names}")
+            return known
+    raise BackendRequestError(f"no precision named '{precision}'; known: {', '.join(PRECISIONS)}")
 
 
 def _choose(backend: str, weights: str, options: Options) -> str:
-    """The backend to load; an option that only another one has is an error, never ignored."""
+    """Choose the backend to load. An option of another backend is an error, never ignored."""
     given = [option for option, value in options.items() if value is not None]
     name = _resolve(backend, weights, "provider" in given, "device" in given)
-    foreign = [option for option in given if name not in _OWNERS.get(option, BACKENDS)]
-    if foreign:
+    # A number of threads is checked later, by `Place.check_threads`.
+    misplaced = [option for option in given if option != "threads" and not accepts(name, option)]
+    if misplaced:
         raise BackendRequestError(
-            f"--{foreign[0]} does not belong to the backend '{name}'; "
+            f"--{misplaced[0]} does not belong to the backend '{name}'; "
             "--provider is ONNX Runtime's, --device that of torch, trt and ONNX Runtime"
         )
     return name
 
 
-def _resolve(backend: str, weights: str, wants_provider: bool, wants_device: bool) -> str:
+def _resolve(backend: str, weights: str, has_provider: bool, has_device: bool) -> str:
     if backend not in BACKENDS:
         raise BackendRequestError(f"no backend named '{backend}'; known: {', '.join(BACKENDS)}")
     suffix = Path(weights).suffix
@@ -248,7 +252,7 @@ def _resolve(backend: str, weights: str, wants_provider: bool, wants_device: boo
         return backend
     if suffix == ENGINE_SUFFIX:
         return "trt"
-    wants_torch = wants_device and not wants_provider and suffix != ONNX_SUFFIX
-    if suffix == CHECKPOINT_SUFFIX or wants_torch:
+    is_torch_device = has_device and not has_provider and suffix != ONNX_SUFFIX
+    if suffix == CHECKPOINT_SUFFIX or is_torch_device:
         return "torch"
-    return "ort" if wants_provider or wants_device else AUTO
+    return "ort" if has_provider or has_device else AUTO

@@ -1,7 +1,7 @@
-"""Places: a runtime and the device it runs on, like ``ort:cuda:1``, parsed and printed here alone.
+"""Runtimes, their devices and options, and places: a runtime on a device, like ``ort:cuda:1``.
 
-`agsr.engines.ranking` orders them, `agsr.engines.open` opens them, benchmarks and timings name
-their rows by them.
+Places are parsed and printed only here. `agsr.engines.ranking` orders them, `agsr.engines.open`
+opens them, and benchmarks and timings name their rows after them.
 """
 
 from __future__ import annotations
@@ -9,20 +9,66 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from agsr.contract import Precision
 from agsr.errors import BackendRequestError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """A library that runs networks."""
+
+    module: str
+    """Python module to import; empty for TensorRT, which has two (`agsr.engines.tensorrt.api`)."""
+    devices: tuple[str, ...] = ()
+    """Kinds of device, the default first; empty if the runtime itself knows them, as torch does."""
+    options: frozenset[str] = frozenset()
+    """Which of ``provider``, ``device`` and ``threads`` it accepts."""
+    precisions: tuple[Precision, ...] = ("fp32",)
+    """Arithmetic that it can run fp32 weights in; other ONNX files fix their precision."""
+
+
+RUNTIMES = {
+    "ort": Runtime(
+        module="onnxruntime",
+        devices=("cpu", "cuda", "tensorrt-rtx"),
+        options=frozenset({"provider", "device", "threads"}),
+    ),
+    "openvino": Runtime(
+        module="openvino",
+        devices=("cpu",),
+        options=frozenset({"threads"}),
+        precisions=("fp32", "bf16"),
+    ),
+    "torch": Runtime(
+        module="torch", options=frozenset({"device"}), precisions=("fp32", "fp16", "bf16")
+    ),
+    "trt": Runtime(module="", devices=("cuda",), options=frozenset({"device"})),
+}
+"""Every runtime by name; the only such list."""
 
 AUTO = "auto"
 """Name of the runtime that is chosen when it is opened."""
 
-_DEVICE = re.compile(r"([a-z][a-z-]*)(?::([0-9]+))?")
-_DEVICES = {"ort": ("cpu", "cuda", "tensorrt-rtx"), "openvino": ("cpu",), "trt": ("cuda",)}
-"""Kinds of device by runtime, the default first; those of torch are torch's to know."""
+BACKENDS = (AUTO, *RUNTIMES)
+"""Names of the backends; ``auto`` opens the best that works here, see `agsr.engines.ranking`."""
 
+_DEVICE = re.compile(r"([a-z][a-z-]*)(?::([0-9]+))?")
 _PROVIDER = re.compile(r"[a-z][a-z-]*")
 _NUMBER = re.compile(r"[0-9]+")
 
-_FOR_CPU = ("ort", "openvino", AUTO)
-"""Runtimes whose number of threads can be set."""
+
+def accepts(runtime: str, option: str) -> bool:
+    """Return True if a runtime has an option; `AUTO` accepts all of them.
+
+    >>> accepts("ort", "provider"), accepts("openvino", "device"), accepts("auto", "threads")
+    (True, False, True)
+    """
+    return runtime not in RUNTIMES or option in RUNTIMES[runtime].options
+
+
+def devices(runtime: str) -> tuple[str, ...]:
+    """Return the kinds of device of a runtime, the default first; empty if it is not known."""
+    return RUNTIMES[runtime].devices if runtime in RUNTIMES else ()
 
 
 @dataclass(frozen=True)
@@ -37,7 +83,7 @@ class Place:
     """
 
     runtime: str
-    """``"ort"``, ``"openvino"``, ``"torch"``, ``"trt"`` or `AUTO`."""
+    """A key of `RUNTIMES`, or `AUTO`."""
     device: str = ""
     """``"cpu"``, ``"cuda"``, ``"cuda:1"``; an ONNX Runtime provider is the kind of its device.
     Empty means the runtime's default."""
@@ -48,7 +94,7 @@ class Place:
 
     @classmethod
     def parse(cls, text: str) -> Place:
-        """The place that `str` prints so; ``RUNTIME`` or ``RUNTIME:DEVICE``.
+        """Parse ``RUNTIME`` or ``RUNTIME:DEVICE``, the inverse of `str`.
 
         Raises:
             BackendRequestError: The device is empty.
@@ -71,10 +117,10 @@ class Place:
 
     @property
     def index(self) -> int:
-        """Number of the device, 0 where none is given.
+        """Number of the device; 0 if none is given.
 
         Raises:
-            BackendRequestError: What is there is not a number.
+            BackendRequestError: The device is not like ``cuda`` or ``cuda:1``.
         """
         match = _DEVICE.fullmatch(self.device)
         if match is None:
@@ -87,7 +133,7 @@ class Place:
         if self.runtime == "torch":
             return True
         fits = _DEVICE.fullmatch(self.device) is not None and not self.device.startswith("cpu:")
-        return fits and self.kind in _DEVICES.get(self.runtime, ())
+        return fits and self.kind in devices(self.runtime)
 
     @property
     def on_gpu(self) -> bool:
@@ -97,13 +143,14 @@ class Place:
     @property
     def takes_threads(self) -> bool:
         """Whether its number of threads can be set."""
-        return self.runtime in _FOR_CPU and self.kind == "cpu"
+        known = self.runtime == AUTO or self.runtime in RUNTIMES
+        return known and accepts(self.runtime, "threads") and self.kind == "cpu"
 
     def check_threads(self, threads: int | None) -> None:
-        """Reject a number of threads where it would have no effect.
+        """Reject a number of threads that would have no effect.
 
         Raises:
-            BackendRequestError: There is one, and this place has no use for it.
+            BackendRequestError: A number is given, and this place can't use it.
         """
         if threads is not None and not self.takes_threads:
             raise BackendRequestError(
@@ -112,39 +159,42 @@ class Place:
 
     @property
     def _default(self) -> str:
-        return _DEVICES.get(self.runtime, ("cpu",))[0]
+        return (*devices(self.runtime), "cpu")[0]
 
 
-def named_place(runtime: str, provider: str | None, device: str | None) -> Place:
-    """The place that a user names by options.
+def place_from_options(runtime: str, provider: str | None, device: str | None) -> Place:
+    """Resolve the options of a command or call to a place.
+
+    >>> str(place_from_options("ort", None, "cuda:1"))
+    'ort:cuda:1'
 
     Args:
-        runtime: Not `AUTO`.
+        runtime: A key of `RUNTIMES`.
         provider: ONNX Runtime's provider, if given.
-        device: Device, if given. It chooses the provider ``cuda`` or ``cpu`` where none is given.
+        device: Device, if given. Without a provider it chooses the provider ``cuda`` or ``cpu``.
 
     Raises:
-        BackendRequestError: They don't fit one another, or the runtime.
+        BackendRequestError: They contradict one another or the runtime.
     """
     if device == "":
         raise BackendRequestError("the device is empty; expected one like cpu or cuda:1")
     if provider is not None and not _PROVIDER.fullmatch(provider):
-        known = ", ".join(_DEVICES["ort"])
+        known = ", ".join(devices("ort"))
         raise BackendRequestError(
             f"no provider named '{provider}'; known: {known}; --device cuda:1 chooses a GPU"
         )
     if runtime != "ort" or provider is None:
         place = Place(runtime, device or "")
     else:
-        place = Place(runtime, provider + _number(provider, device))
+        place = Place(runtime, provider + _device_number(provider, device))
     if not place.is_known and (runtime != "ort" or provider is None):
-        kinds = ", ".join(_DEVICES[runtime])
+        kinds = ", ".join(devices(runtime))
         raise BackendRequestError(f"backend '{runtime}' has no --device {device}; known: {kinds}")
     return place
 
 
-def _number(provider: str, device: str | None) -> str:
-    """The number of a provider's device, as its place has it."""
+def _device_number(provider: str, device: str | None) -> str:
+    """Return ``:NUMBER`` of a provider's device; empty if it has none."""
     if device is None:
         return ""
     expected = "cpu" if provider == "cpu" else "cuda"

@@ -9,7 +9,7 @@ from agsr.contract import SCALE
 from agsr.engines.tiled import Array
 from agsr.errors import BackendError
 from agsr.system.memory import free_memory
-from agsr.tiling import Room, Tile, auto_tile, windows
+from agsr.tiling import MemoryBudget, Tile, auto_tile, windows
 
 BANDS_HELD = 4
 """Bands of a result in memory: one is made, one waits, one is written, partly in a copy."""
@@ -66,7 +66,7 @@ class TileChoice:
         self._taken = max(self._taken, pixels * self._backend.bytes_per_pixel)
         return tile, halo
 
-    def _room(self, arrays: Sequence[Array]) -> Room:
+    def _room(self, arrays: Sequence[Array]) -> MemoryBudget:
         """What tiles may take: a share of what is free, and never more than of what was at first.
 
         A runtime keeps what it once took, and uses it again.
@@ -79,7 +79,7 @@ class TileChoice:
         # A row becomes four, each four times as long, in main memory.
         row = SCALE**2 * sum(array[0].nbytes for array in arrays) * BANDS_HELD
         pixel = self._backend.bytes_per_pixel
-        return Room(int(free * _SHARE), pixel, row if device is None else 0)
+        return MemoryBudget(int(free * _SHARE), pixel, row if device is None else 0)
 
     def _halo_pixels(self) -> int:
         info = self._backend.info

@@ -1,7 +1,7 @@
-"""How long each backend takes on this machine, kept by ``agsr doctor --measure`` for ``auto``.
+"""Measured run times of each backend, written by ``agsr doctor --measure`` and read by ``auto``.
 
-One small JSON file in the user's cache folder. It is believed only while the processor, the
-versions and the shipped weights are those that were measured.
+The times are one small JSON file in the user's cache folder. It is ignored once the processor, a
+version or the shipped weights differ from those that were measured.
 """
 
 from __future__ import annotations
@@ -29,38 +29,47 @@ _RUNTIMES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Time:
-    """What a backend takes, seconds."""
+class BackendTiming:
+    """Start-up and run time of a backend, seconds."""
 
     start: float
-    """From nothing but Python to a loaded network that has run once, less that run."""
+    """From a bare Python process to a loaded network that has run once, minus that run."""
     per_megapixel: float
     """Per million LR pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timings:
-    """What was measured on a machine."""
+    """Run times measured on one machine."""
 
-    times: Mapping[str, Time]
+    times: Mapping[str, BackendTiming]
     """By place and precision, like ``ort:cpu fp32``."""
     measured: str
-    """Date."""
+    """Date of the measurement."""
     identity: str
-    """Of the machine, the versions and the weights; see `this_machine`."""
+    """Hash of the machine, the versions and the weights; see `machine_identity`."""
 
     def estimate(self, name: str, work: int | None) -> float:
-        """Seconds for so many LR pixels; None means many, where the start does not matter.
+        """Return the seconds that a backend needs; infinity if it was not measured.
 
-        What was not measured takes for ever.
+        Args:
+            name: Key of `times`.
+            work: LR pixels; None means so many that the start-up time does not matter.
+
+        >>> timing = BackendTiming(start=2, per_megapixel=3)
+        >>> timings = Timings(times={"ort:cpu fp32": timing}, measured="", identity="")
+        >>> timings.estimate("ort:cpu fp32", 1_000_000), timings.estimate("trt fp16", None)
+        (5.0, inf)
         """
-        time = self.times.get(name)
-        if time is None:
+        timing = self.times.get(name)
+        if timing is None:
             return math.inf
-        return time.per_megapixel if work is None else time.start + time.per_megapixel * work / 1e6
+        if work is None:
+            return timing.per_megapixel
+        return timing.start + timing.per_megapixel * work / 1e6
 
-    def keep(self) -> Path:
-        """Write them where `kept` finds them.
+    def save(self) -> Path:
+        """Write the times to `timings_file`, where `load` finds them.
 
         Raises:
             OSError: The folder can't be written.
@@ -71,13 +80,13 @@ class Timings:
         return path
 
     @classmethod
-    def kept(cls) -> Timings | None:
-        """Those of this machine, if they are kept and nothing has changed since."""
+    def load(cls) -> Timings | None:
+        """Read the times of this machine; None if there are none or they are out of date."""
         try:
             content = json.loads(timings_file().read_text(encoding="utf-8"))
-            if content["format"] != FORMAT or content["identity"] != this_machine():
+            if content["format"] != FORMAT or content["identity"] != machine_identity():
                 return None
-            times = {str(name): Time(**time) for name, time in content["times"].items()}
+            times = {str(n): BackendTiming(**timing) for n, timing in content["times"].items()}
             usable = all(0 <= t.start < 1e6 and 0 < t.per_megapixel < 1e6 for t in times.values())
             found = cls(
                 times=times, measured=str(content["measured"]), identity=content["identity"]
@@ -88,12 +97,12 @@ class Timings:
 
 
 def timings_file() -> Path:
-    """Where they are kept."""
+    """Return the path of the JSON file."""
     return cache_folder() / "timings.json"
 
 
-def this_machine() -> str:
-    """Hash of what the times depend on."""
+def machine_identity() -> str:
+    """Return a hash of everything the times depend on."""
     manifest = (WEIGHTS_FOLDER / "manifest.json").read_bytes()
     facts = {
         "processor": processor(),
@@ -107,7 +116,7 @@ def this_machine() -> str:
 
 
 def _version(distribution: str) -> str:
-    from importlib import metadata  # slow to load, and needed where times were measured only
+    from importlib import metadata  # slow to import, and only needed if times were measured
 
     try:
         return metadata.version(distribution)

@@ -10,13 +10,13 @@ import json
 import tempfile
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from agsr.bench.data.sets import find_set
 from agsr.cli.params import FilePath
-from agsr.contract import Precision
+from agsr.contract import PRECISIONS
 from agsr.export import export_onnx
 from agsr.model.checkpoint import load_checkpoint, save_checkpoint
 from agsr.pretrained import CHECKPOINT_SUFFIX, ONNX_SUFFIX, WEIGHTS_FOLDER, onnx_name, sha256
@@ -31,7 +31,7 @@ USUAL = ("fp32", "fp16", "int8")
 @click.option(
     "--precision",
     "precisions",
-    type=click.Choice(get_args(Precision)),
+    type=click.Choice(PRECISIONS),
     multiple=True,
     default=USUAL,
     show_default=True,

@@ -11,7 +11,7 @@ from agsr.tiling import (
     AUTO_AREA,
     AUTO_SMALLEST,
     DEFAULT_HALO,
-    Room,
+    MemoryBudget,
     auto_tile,
     spans,
     windows,
@@ -67,8 +67,8 @@ def test_auto_leaves_a_short_axis_whole() -> None:
 def test_auto_keeps_within_its_area_and_the_room(
     height: int, width: int, halo: int, pixels: int
 ) -> None:
-    room = Room(free=pixels * 1000, pixel=1000, row=0)
-    tile = auto_tile(height, width, room, halo)
+    budget = MemoryBudget(free=pixels * 1000, pixel=1000, row=0)
+    tile = auto_tile(height, width, budget, halo)
     window = next(windows(height, width, tile, halo))
     computed = window.rows.stop * window.columns.stop
     most = min((math.isqrt(AUTO_AREA) + 2 * halo) ** 2, pixels)

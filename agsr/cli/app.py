@@ -8,7 +8,7 @@ so that ``agsr --help`` answers at once.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,7 +26,7 @@ from agsr.cli.params import (
     weights_option,
 )
 from agsr.cli.train import train
-from agsr.contract import MAX_STEPS, Precision
+from agsr.contract import MAX_STEPS, PRECISIONS, Precision
 from agsr.errors import ExportError, printable
 from agsr.pretrained import ONNX_SUFFIX
 from agsr.system.signals import interruptible
@@ -63,7 +63,7 @@ def main() -> None:
 )
 @click.option(
     "--precision",
-    type=click.Choice(get_args(Precision)),
+    type=click.Choice(PRECISIONS),
     default="fp32",
     show_default=True,
     help="Arithmetic inside the graph; lr and sr stay float32.",
@@ -264,7 +264,7 @@ def _measure() -> None:
     show_measured(result)
     if not result.complete:
         raise SystemExit(ending.status)
-    click.echo(f"kept in {timings(result).keep()}: --backend auto follows it from now on")
+    click.echo(f"kept in {timings(result).save()}: --backend auto follows it from now on")
 
 
 main.add_command(infer)

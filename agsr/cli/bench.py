@@ -12,7 +12,7 @@ import click
 
 from agsr.cli.constraints import BENCH, check_options
 from agsr.cli.params import CommaList, Commands, FilePath, SizeList, lr_option
-from agsr.contract import DEFAULT_STEPS, MAX_STEPS
+from agsr.contract import DEFAULT_STEPS, MAX_STEPS, PRECISIONS
 from agsr.errors import ModelError, printable
 from agsr.pretrained import DEFAULT_WEIGHTS, is_path
 from agsr.system.signals import interruptible
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 @click.option(
     "--precision",
     "precisions",
-    type=CommaList("P,…", click.Choice(["fp32", "bf16", "fp16", "int8"])),
+    type=CommaList("P,…", click.Choice(PRECISIONS)),
     help="Arithmetic. [default: fp32; trt: fp16]",
 )
 @click.option(

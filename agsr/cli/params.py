@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.contract import DEFAULT_STEPS, MAX_STEPS
+from agsr.contract import DEFAULT_STEPS, MAX_STEPS, PRECISIONS
+from agsr.engines.places import BACKENDS, RUNTIMES, Place
 from agsr.errors import AgsrError, RequestError, printable
 from agsr.pretrained import DEFAULT_WEIGHTS
 from agsr.system.process_settings import own_process
@@ -226,14 +227,14 @@ running_options = _shared(
     click.option(
         "-b",
         "--backend",
-        type=click.Choice(["auto", "ort", "openvino", "torch", "trt"]),
+        type=click.Choice(BACKENDS),
         default="auto",
         show_default=True,
         help="What runs the network; auto takes the best that works here, see 'agsr doctor'.",
     ),
     click.option(
         "--provider",
-        type=click.Choice(["cpu", "cuda", "tensorrt-rtx"]),
+        type=click.Choice(RUNTIMES["ort"].devices),
         help="ONNX Runtime's execution provider. [default: cpu; --backend auto chooses]",
     ),
     click.option(
@@ -242,7 +243,7 @@ running_options = _shared(
     ),
     click.option(
         "--precision",
-        type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
+        type=click.Choice(["auto", *PRECISIONS]),
         help="Arithmetic: fp32 is exact; bf16 and fp16 lose less than 0.02 dB, int8 up to 0.04. "
         "auto is bf16 on processors that multiply it (openvino, torch), fp16 on trt, else fp32. An "
         ".onnx file has its own. [default: auto for --backend auto, else fp32; trt: fp16]",
@@ -303,7 +304,6 @@ def _may_build(backend: str, options: Mapping[str, Any]) -> bool:
     """Whether ``auto`` may build an engine, which takes minutes and is shown."""
     if backend != "auto" or options["provider"] or options["device"]:
         return False
-    from agsr.engines.places import Place
-    from agsr.engines.ranking import missing
+    from agsr.engines.ranking import missing_requirement
 
-    return not missing(Place("trt"))
+    return not missing_requirement(Place("trt"))

@@ -14,8 +14,8 @@ from agsr.bicubic import upscale
 from agsr.contract import told_steps
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.foreign.io_spec import Hints
-from agsr.engines.open import BACKENDS, open_backend
-from agsr.engines.places import AUTO, Place
+from agsr.engines.open import open_backend
+from agsr.engines.places import AUTO, BACKENDS, RUNTIMES, Place
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS
 from agsr.errors import BackendRequestError, UnknownWeightsError
 from agsr.pretrained import CHECKPOINT_SUFFIX, is_path, shipped_names, unknown_weights
@@ -23,7 +23,7 @@ from agsr.pretrained import CHECKPOINT_SUFFIX, is_path, shipped_names, unknown_w
 BICUBIC = "bicubic"
 """Name of the baseline among the backends."""
 
-DEFAULT_BACKENDS = ("ort", "openvino", "torch", "trt")
+DEFAULT_BACKENDS = tuple(RUNTIMES)
 """Backends of a benchmark where none is named. ``BACKEND[:PROVIDER_OR_DEVICE]``."""
 
 DEFAULT_STEPS = (1, 2, 4)

@@ -227,5 +227,5 @@ class _Station:
 def _workload(backend: Backend, batches: Sequence[Batch], boundary: str) -> Callable[[], object]:
     if boundary == "host":
         return lambda: [backend.upscale(lr) for lr in batches]
-    runs = [backend.resident(lr) for lr in batches]
+    runs = [backend.bound_call(lr) for lr in batches]
     return lambda: [run() for run in runs]

@@ -21,7 +21,7 @@ from typing import BinaryIO, cast
 
 from agsr.engines.batch.plan import STREAM, Job
 from agsr.engines.batch.stdio import Stdin
-from agsr.engines.channel import Handover
+from agsr.engines.concurrency import Channel
 from agsr.engines.preflight import check_disk, check_memory, check_target
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import AgsrError, ImageError, first_line
@@ -180,19 +180,19 @@ def _hand_over(
     options: InferOptions,
 ) -> Future[Outcome]:
     """Make the bands of a result, and have them written meanwhile."""
-    bands: Handover[Picture] = Handover()
+    bands: Channel[Picture] = Channel()
     # The writer's thread closes what it is given, and so must not know of the network's bands.
     result = replace(stripes, bands=bands, source=None)
     error: Exception | None = ImageError(f"{job.source}: interrupted")
     try:
-        written = pool.submit(_written, result, bands.leave, job, options)
+        written = pool.submit(_written, result, bands.cancel, job, options)
         error = _put_all(made, bands, job)
     finally:
-        bands.end(error)
+        bands.close(error)
     return written
 
 
-def _put_all(made: Iterator[Picture], bands: Handover[Picture], job: Job) -> Exception | None:
+def _put_all(made: Iterator[Picture], bands: Channel[Picture], job: Job) -> Exception | None:
     """Hand bands over while they are wanted; what went wrong in making them, if anything."""
     try:
         for band in made:
@@ -205,14 +205,14 @@ def _put_all(made: Iterator[Picture], bands: Handover[Picture], job: Job) -> Exc
 
 
 def _written(
-    result: Stripes, leave: Callable[[], None], job: Job, options: InferOptions
+    result: Stripes, cancel: Callable[[], None], job: Job, options: InferOptions
 ) -> Outcome:
     try:
         _write(result, job, options)
     except Exception as error:  # whatever it is, it costs one file
         return Outcome(job, reason_of(job, error))
     finally:
-        leave()
+        cancel()
     return Outcome(job, size=(result.height, result.width))
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from agsr.backend import Backend, BackendInfo, Batch, failures_told
+from agsr.backend import Backend, BackendInfo, Batch, translated_errors
 from agsr.contract import SCALE
 from agsr.engines.foreign.io_spec import Array, Hints, Ports
-from agsr.engines.foreign.probe import find_ports
+from agsr.engines.foreign.probe import find_io_spec
 from agsr.engines.onnx_file.inspect import read_content
 from agsr.engines.places import Place
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
@@ -62,7 +62,7 @@ class ForeignBackend(Backend):
         content = read_content(path)
         place = place or Place("ort")
         self._session, device = _open(path, place, precision, threads)
-        self.ports = find_ports(self._session, self._probe, hints or Hints(), str(path))
+        self.ports = find_io_spec(self._session, self._probe, hints or Hints(), str(path))
         self.info = BackendInfo(
             name=place.runtime,
             device=device,
@@ -83,7 +83,7 @@ class ForeignBackend(Backend):
                 "cut the image into tiles"
             )
         padded = self.ports.padded(lr)
-        with failures_told(f"{self.info.model} on {self.info.device}", padded.shape):
+        with translated_errors(f"{self.info.model} on {self.info.device}", padded.shape):
             result = self._feed(self.ports, self.ports.encode(padded))
         sr = self.ports.decode(result, padded)
         return np.ascontiguousarray(sr[:, :, : height * SCALE, : width * SCALE])

@@ -48,7 +48,7 @@ SIZES = {
 """By multiple, heights and widths that are multiples of it and not of the next."""
 
 
-def find_ports(session: Any, run: Run, hints: Hints, source: str) -> Ports:
+def find_io_spec(session: Any, run: Run, hints: Hints, source: str) -> Ports:
     """How to feed a network.
 
     Args:

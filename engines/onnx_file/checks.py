@@ -22,7 +22,7 @@ def check_file(path: Path) -> None:
         check_self_contained(path.read_bytes(), str(path))
 
 
-def check_ports(session: Any, path: Path) -> None:
+def check_io(session: Any, path: Path) -> None:
     """Check the inputs and outputs of a session.
 
     Args:

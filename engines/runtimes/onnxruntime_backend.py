@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from agsr.backend import Backend, BackendInfo, Batch, failures_told
+from agsr.backend import Backend, BackendInfo, Batch, translated_errors
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata
-from agsr.engines.onnx_file.checks import check_file, check_ports, running_precision
+from agsr.engines.onnx_file.checks import check_file, check_io, running_precision
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
 from agsr.engines.tensorrt.cuda import Cuda, open_cuda
 from agsr.errors import BackendError, MissingDependencyError
@@ -56,7 +56,7 @@ class OrtBackend(Backend):
         metadata = ModelMetadata.from_properties(
             self._session.get_modelmeta().custom_metadata_map, str(path)
         )
-        check_ports(self._session, path)
+        check_io(self._session, path)
         place = f"provider '{provider}'"
         self._memory = PROVIDERS[provider].memory
         self._bound_output: Any = None
@@ -72,7 +72,7 @@ class OrtBackend(Backend):
         _check_int8(path, metadata.precision, provider)
 
     def _run(self, lr: Batch) -> Batch:
-        with failures_told(self.info.device, lr.shape):
+        with translated_errors(self.info.device, lr.shape):
             if self._memory:
                 return self._run_bound(lr, self._memory)
             sr: Batch = self._session.run([OUTPUT_NAME], {INPUT_NAME: lr})[0]
@@ -101,11 +101,11 @@ class OrtBackend(Backend):
         """See `Backend.free_memory`; ONNX Runtime can't tell, but CUDA where a layer is there."""
         if self._memory != "cuda" or (cuda := self._cuda) is None:
             return None
-        cuda.enter()
+        cuda.activate()
         try:
             return cuda.free_memory()
         finally:
-            cuda.leave()
+            cuda.deactivate()
 
     @cached_property
     def _cuda(self) -> Cuda | None:
@@ -115,10 +115,10 @@ class OrtBackend(Backend):
         except (BackendError, MissingDependencyError, MemoryError):
             return None
 
-    def resident(self, lr: Batch) -> Callable[[], object]:
-        """See `Backend.resident`; ONNX Runtime waits for the device by itself."""
+    def bound_call(self, lr: Batch) -> Callable[[], object]:
+        """See `Backend.bound_call`; ONNX Runtime waits for the device by itself."""
         if not self._memory:
-            return super().resident(lr)
+            return super().bound_call(lr)
         binding = self._bind(lr, self._memory)
         return partial(self._session.run_with_iobinding, binding)
 

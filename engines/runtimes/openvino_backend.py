@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agsr.backend import Backend, BackendInfo, Batch, failures_told
+from agsr.backend import Backend, BackendInfo, Batch, translated_errors
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata
-from agsr.engines.onnx_file.checks import check_file, check_ports, running_precision
+from agsr.engines.onnx_file.checks import check_file, check_io, running_precision
 from agsr.engines.onnx_file.inspect import read_properties
 from agsr.engines.runtimes.openvino_session import PRECISIONS, computes_bf16, open_compiled
 from agsr.errors import BackendError, ModelError
@@ -50,7 +50,7 @@ class OpenVinoBackend(Backend):
         if hint == "bf16":
             self.bytes_per_pixel, self.tile_area = 3_000, AUTO_AREA_BF16
         self._session = open_compiled(path, hint, threads, keep=True)
-        check_ports(self._session, path)
+        check_io(self._session, path)
         self.info = BackendInfo(
             name="openvino",
             device="CPU",
@@ -62,7 +62,7 @@ class OpenVinoBackend(Backend):
         )
 
     def _run(self, lr: Batch) -> Batch:
-        with failures_told("OpenVINO", lr.shape):
+        with translated_errors("OpenVINO", lr.shape):
             sr: Batch = self._session.run([OUTPUT_NAME], {INPUT_NAME: lr})[0]
             return sr
 

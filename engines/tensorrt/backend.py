@@ -138,10 +138,10 @@ class TrtBackend(Backend):
         with _current(self._cuda):
             return self._cuda.free_memory()
 
-    def resident(self, lr: Batch) -> Callable[[], object]:
-        """See `agsr.backend.Backend.resident`; the input's memory is held until `close`."""
+    def bound_call(self, lr: Batch) -> Callable[[], object]:
+        """See `agsr.backend.Backend.bound_call`; the input's memory is held until `close`."""
         with self._open_pipeline() as pipeline:
-            run = pipeline.resident(lr)
+            run = pipeline.bound_call(lr)
 
         def guarded() -> None:
             with self._open_pipeline():
@@ -186,11 +186,11 @@ class TrtBackend(Backend):
         """Batches, each fetched with the caller's GPU current."""
         iterator = iter(batches)
         while True:
-            self._cuda.leave()
+            self._cuda.deactivate()
             try:
                 lr = next(iterator, None)
             finally:
-                self._cuda.enter()
+                self._cuda.activate()
             if lr is None:
                 return
             yield lr
@@ -310,8 +310,8 @@ def described(
 @contextmanager
 def _current(cuda: Cuda) -> Iterator[None]:
     """Make the GPU current in this thread for a while."""
-    cuda.enter()
+    cuda.activate()
     try:
         yield
     finally:
-        cuda.leave()
+        cuda.deactivate()

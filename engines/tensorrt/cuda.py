@@ -54,11 +54,11 @@ class Cuda(Protocol):
     graphs: Graphs | None
     """CUDA graphs, where the layer has them."""
 
-    def enter(self) -> None:
-        """Make the GPU's primary context current in this thread, until `leave`."""
+    def activate(self) -> None:
+        """Make the GPU's primary context current in this thread, until `deactivate`."""
 
-    def leave(self) -> None:
-        """Undo `enter`: what was current before is current again, whichever GPU that is."""
+    def deactivate(self) -> None:
+        """Undo `activate`: what was current before is current again, whichever GPU that is."""
 
     def free_memory(self) -> int:
         """Bytes of device memory that are free."""
@@ -73,17 +73,17 @@ class Cuda(Protocol):
     def free(self, address: Address) -> None:
         """Give device memory back."""
 
-    def pinned(self, count: int) -> NDArray[np.float32]:
-        """``count`` float32 values of page-locked host memory; freed by `unpin`.
+    def allocate_pinned(self, count: int) -> NDArray[np.float32]:
+        """``count`` float32 values of page-locked host memory; freed by `free_pinned`.
 
         Raises:
             MemoryError: There is not enough.
         """
 
-    def unpin(self, values: NDArray[np.float32]) -> None:
+    def free_pinned(self, values: NDArray[np.float32]) -> None:
         """Give page-locked memory back; the array must not be used again."""
 
-    def stream(self) -> Any:
+    def create_stream(self) -> Any:
         """A new stream that does not wait for the default one."""
 
     def destroy_stream(self, stream: Any) -> None:
@@ -92,28 +92,28 @@ class Cuda(Protocol):
     def handle(self, stream: Any) -> int:
         """A stream as the number TensorRT takes."""
 
-    def sync(self, stream: Any) -> None:
+    def synchronize_stream(self, stream: Any) -> None:
         """Wait on the host until a stream has done all its work."""
 
-    def event(self) -> Any:
+    def create_event(self) -> Any:
         """A new event, without timing."""
 
     def destroy_event(self, event: Any) -> None:
         """Give an event back."""
 
-    def copy_in(self, target: Address, source: NDArray[np.float32], stream: Any) -> None:
+    def copy_to_device(self, target: Address, source: NDArray[np.float32], stream: Any) -> None:
         """Copy from page-locked host memory, asynchronously."""
 
-    def copy_out(self, target: NDArray[np.float32], source: Address, stream: Any) -> None:
+    def copy_to_host(self, target: NDArray[np.float32], source: Address, stream: Any) -> None:
         """Copy to page-locked host memory, asynchronously."""
 
-    def record(self, event: Any, stream: Any) -> None:
+    def record_event(self, event: Any, stream: Any) -> None:
         """Mark this point of a stream."""
 
-    def hold(self, stream: Any, event: Any) -> None:
+    def wait_event(self, stream: Any, event: Any) -> None:
         """Let a stream wait for an event."""
 
-    def wait(self, event: Any) -> None:
+    def synchronize_event(self, event: Any) -> None:
         """Wait for an event on the host."""
 
 

@@ -77,11 +77,11 @@ class BindingsCuda:
         self.driver = f"{version // 1000}.{version % 1000 // 10}"
         self._context = _primary_context(driver, index)
 
-    def enter(self) -> None:
+    def activate(self) -> None:
         # cudaSetDevice could not be undone without making a context on the GPU that was current.
         _value(self._driver.cuCtxPushCurrent(self._context))
 
-    def leave(self) -> None:
+    def deactivate(self) -> None:
         _value(self._driver.cuCtxPopCurrent())
 
     def free_memory(self) -> int:
@@ -93,14 +93,14 @@ class BindingsCuda:
     def free(self, address: Address) -> None:
         _value(self._rt.cudaFree(address))
 
-    def pinned(self, count: int) -> NDArray[np.float32]:
+    def allocate_pinned(self, count: int) -> NDArray[np.float32]:
         address = _value(self._rt.cudaMallocHost(count * _FLOAT))
         return np.ctypeslib.as_array((ctypes.c_float * count).from_address(int(address)))
 
-    def unpin(self, values: NDArray[np.float32]) -> None:
+    def free_pinned(self, values: NDArray[np.float32]) -> None:
         _value(self._rt.cudaFreeHost(values.ctypes.data))
 
-    def stream(self) -> Any:
+    def create_stream(self) -> Any:
         return _value(self._rt.cudaStreamCreateWithFlags(self._rt.cudaStreamNonBlocking))
 
     def destroy_stream(self, stream: Any) -> None:
@@ -109,32 +109,32 @@ class BindingsCuda:
     def handle(self, stream: Any) -> int:
         return int(stream)
 
-    def sync(self, stream: Any) -> None:
+    def synchronize_stream(self, stream: Any) -> None:
         _value(self._rt.cudaStreamSynchronize(stream))
 
-    def event(self) -> Any:
+    def create_event(self) -> Any:
         return _value(self._rt.cudaEventCreateWithFlags(self._rt.cudaEventDisableTiming))
 
     def destroy_event(self, event: Any) -> None:
         _value(self._rt.cudaEventDestroy(event))
 
-    def copy_in(self, target: Address, source: NDArray[np.float32], stream: Any) -> None:
+    def copy_to_device(self, target: Address, source: NDArray[np.float32], stream: Any) -> None:
         kind = self._rt.cudaMemcpyKind.cudaMemcpyHostToDevice
         source_address = source.ctypes.data
         _value(self._rt.cudaMemcpyAsync(target, source_address, source.nbytes, kind, stream))
 
-    def copy_out(self, target: NDArray[np.float32], source: Address, stream: Any) -> None:
+    def copy_to_host(self, target: NDArray[np.float32], source: Address, stream: Any) -> None:
         kind = self._rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
         target_address = target.ctypes.data
         _value(self._rt.cudaMemcpyAsync(target_address, source, target.nbytes, kind, stream))
 
-    def record(self, event: Any, stream: Any) -> None:
+    def record_event(self, event: Any, stream: Any) -> None:
         _value(self._rt.cudaEventRecord(event, stream))
 
-    def hold(self, stream: Any, event: Any) -> None:
+    def wait_event(self, stream: Any, event: Any) -> None:
         _value(self._rt.cudaStreamWaitEvent(stream, event, 0))
 
-    def wait(self, event: Any) -> None:
+    def synchronize_event(self, event: Any) -> None:
         _value(self._rt.cudaEventSynchronize(event))
 
 
@@ -170,10 +170,10 @@ class PyCuda:
         self.driver = f"{version // 1000}.{version % 1000 // 10}"
         self._memory: dict[Address, Any] = {}
 
-    def enter(self) -> None:
+    def activate(self) -> None:
         self._context.push()
 
-    def leave(self) -> None:
+    def deactivate(self) -> None:
         self._context.pop()
 
     def free_memory(self) -> int:
@@ -189,15 +189,15 @@ class PyCuda:
     def free(self, address: Address) -> None:
         self._memory.pop(address).free()
 
-    def pinned(self, count: int) -> NDArray[np.float32]:
+    def allocate_pinned(self, count: int) -> NDArray[np.float32]:
         with self._reporting():
             values: NDArray[np.float32] = self._cuda.pagelocked_empty(count, np.float32)
         return values
 
-    def unpin(self, values: NDArray[np.float32]) -> None:
+    def free_pinned(self, values: NDArray[np.float32]) -> None:
         values.base.free()  # type: ignore[union-attr]  # pycuda's own allocation
 
-    def stream(self) -> Any:
+    def create_stream(self) -> Any:
         return self._cuda.Stream(flags=1)  # CU_STREAM_NON_BLOCKING
 
     def destroy_stream(self, stream: Any) -> None:
@@ -206,29 +206,29 @@ class PyCuda:
     def handle(self, stream: Any) -> int:
         return int(stream.handle)
 
-    def sync(self, stream: Any) -> None:
+    def synchronize_stream(self, stream: Any) -> None:
         with self._reporting():
             stream.synchronize()
 
-    def event(self) -> Any:
+    def create_event(self) -> Any:
         return self._cuda.Event(self._cuda.event_flags.DISABLE_TIMING)
 
     def destroy_event(self, event: Any) -> None:
         pass  # destroyed with its object
 
-    def copy_in(self, target: Address, source: NDArray[np.float32], stream: Any) -> None:
+    def copy_to_device(self, target: Address, source: NDArray[np.float32], stream: Any) -> None:
         self._cuda.memcpy_htod_async(target, source, stream)
 
-    def copy_out(self, target: NDArray[np.float32], source: Address, stream: Any) -> None:
+    def copy_to_host(self, target: NDArray[np.float32], source: Address, stream: Any) -> None:
         self._cuda.memcpy_dtoh_async(target, source, stream)
 
-    def record(self, event: Any, stream: Any) -> None:
+    def record_event(self, event: Any, stream: Any) -> None:
         event.record(stream)
 
-    def hold(self, stream: Any, event: Any) -> None:
+    def wait_event(self, stream: Any, event: Any) -> None:
         stream.wait_for_event(event)
 
-    def wait(self, event: Any) -> None:
+    def synchronize_event(self, event: Any) -> None:
         with self._reporting():
             event.synchronize()
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from agsr.backend import tells_of_memory
+from agsr.backend import is_out_of_memory
 from agsr.contract import INPUT_NAME, OUTPUT_NAME
 from agsr.engines.tensorrt.api import TensorRt, load_engine
 from agsr.engines.tensorrt.builder import Profile
@@ -93,7 +93,7 @@ class Executor:
         with ExitStack() as undo:
             undo.callback(self._free_scratch)
             self._plain = self._first_context()
-            self.stream = cuda.stream()
+            self.stream = cuda.create_stream()
             undo.pop_all()
 
     def _first_context(self) -> Any:
@@ -193,7 +193,7 @@ class Executor:
         if not (ready and context.execute_async_v3(self._cuda.handle(self.stream))):
             reason = self._messages.reason(started)
             error = BackendError(f"TensorRT failed on an input of {call.shape}: {reason}")
-            raise MemoryError(reason) if tells_of_memory(error) else error
+            raise MemoryError(reason) if is_out_of_memory(error) else error
 
     def _execute_and_record(self, graphs: Graphs, call: Call) -> _Recorded | None:
         """Execute in a new context, which settles its shapes, then record the same again.
@@ -212,7 +212,7 @@ class Executor:
         except (BackendError, MemoryError) as error:
             _log.info("CUDA graphs are not available: %s", error)
             self._graphs = None
-            self._cuda.sync(self.stream)  # the context is still at work, and goes
+            self._cuda.synchronize_stream(self.stream)  # the context is still at work, and goes
             return None
         return _Recorded(graphs, graph, context)
 
@@ -226,7 +226,7 @@ class Executor:
         _, recorded = self._calls.popitem(last=False)
         if recorded is not None:
             try:
-                self._cuda.sync(self.stream)  # it may be under way
+                self._cuda.synchronize_stream(self.stream)  # it may be under way
             finally:
                 recorded.graphs.destroy(recorded.graph)
 

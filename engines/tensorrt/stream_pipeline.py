@@ -74,7 +74,7 @@ class Pipeline:
         finally:  # whatever ended this, nothing may be under way when buffers are used again
             self._drain()
 
-    def resident(self, lr: Batch) -> Callable[[], None]:
+    def bound_call(self, lr: Batch) -> Callable[[], None]:
         """A call that executes on a batch that stays in the device's memory, and waits for it.
 
         Its slot is its own, until `release`.
@@ -91,7 +91,7 @@ class Pipeline:
 
         def run() -> None:
             self._executor.enqueue(call)
-            self._cuda.sync(self._executor.stream)
+            self._cuda.synchronize_stream(self._executor.stream)
 
         return run
 
@@ -107,7 +107,7 @@ class Pipeline:
         self._slots, self._in, self._out = [], None, None
 
     def _stream(self, made: ExitStack) -> Any:
-        stream = self._cuda.stream()
+        stream = self._cuda.create_stream()
         made.callback(self._cuda.destroy_stream, stream)
         return stream
 
@@ -116,7 +116,7 @@ class Pipeline:
         streams = (self._out, self._executor.stream, self._in) if self._open else ()
         with ExitStack() as waiting:  # whichever fails, the others are waited for
             for stream in streams:
-                waiting.callback(self._cuda.sync, stream)
+                waiting.callback(self._cuda.synchronize_stream, stream)
 
     def _submit(self, slot: _Slot, lr: Batch) -> _Fitted:
         """Start a batch in a free slot."""
@@ -124,19 +124,19 @@ class Pipeline:
         count, compute = math.prod(fitted.shape), self._executor.stream
         slot.reserve(count)
         np.copyto(slot.host_in[:count].reshape(fitted.shape), fitted.padded)
-        cuda.copy_in(slot.device_in, slot.host_in[:count], self._in)
-        cuda.record(slot.copied_in, self._in)
-        cuda.hold(compute, slot.copied_in)
+        cuda.copy_to_device(slot.device_in, slot.host_in[:count], self._in)
+        cuda.record_event(slot.copied_in, self._in)
+        cuda.wait_event(compute, slot.copied_in)
         self._executor.enqueue(slot.call(fitted))
-        cuda.record(slot.computed, compute)
-        cuda.hold(self._out, slot.computed)
-        cuda.copy_out(slot.host_out[: count * SCALE**2], slot.device_out, self._out)
-        cuda.record(slot.copied_out, self._out)
+        cuda.record_event(slot.computed, compute)
+        cuda.wait_event(self._out, slot.computed)
+        cuda.copy_to_host(slot.host_out[: count * SCALE**2], slot.device_out, self._out)
+        cuda.record_event(slot.copied_out, self._out)
         return fitted
 
     def _collect(self, slot: _Slot, fitted: _Fitted) -> Batch:
         """Wait for a slot's batch, and take it out without its padding."""
-        self._cuda.wait(slot.copied_out)
+        self._cuda.synchronize_event(slot.copied_out)
         batch, channels, height, width = fitted.shape
         count = math.prod(fitted.shape) * SCALE**2
         sr = slot.host_out[:count].reshape(batch, channels, height * SCALE, width * SCALE)
@@ -191,7 +191,7 @@ class _Slot:
         return Call(fitted.profile, fitted.shape, self.device_in, self.device_out)
 
     def _event(self, owner: ExitStack) -> Any:
-        event = self._cuda.event()
+        event = self._cuda.create_event()
         owner.callback(self._cuda.destroy_event, event)
         return event
 
@@ -206,8 +206,8 @@ class _Slot:
 
     def _pinned(self, made: ExitStack, *counts: int) -> Iterator[NDArray[np.float32]]:
         for count in counts:
-            values = self._cuda.pinned(count)
-            made.callback(self._cuda.unpin, values)
+            values = self._cuda.allocate_pinned(count)
+            made.callback(self._cuda.free_pinned, values)
             yield values
 
     def _device(self, made: ExitStack, *counts: int) -> Iterator[int]:

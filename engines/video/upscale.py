@@ -19,7 +19,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from agsr._version import __version__
-from agsr.engines.background import Behind, ahead
+from agsr.engines.concurrency import BackgroundWriter, prefetch
 from agsr.engines.preflight import check_disk_of_video, check_target
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video.frames import read_frames, upscaled
@@ -231,8 +231,8 @@ def _make(
     done = {**segments.done, **segments.computed}
     with (
         SegmentWriter(encoding, segments, resumable=told[1] is not None) as writer,
-        Behind(writer.add, _AHEAD, finishes=True) as write,
-        closing(ahead(read_frames(video, done, encoding.alpha), _AHEAD)) as items,
+        BackgroundWriter(writer.add, _AHEAD, finishes=True) as write,
+        closing(prefetch(read_frames(video, done, encoding.alpha), _AHEAD)) as items,
     ):
         for number, item in enumerate(items):
             times.append(item.time)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from agsr.engines.background import Behind, ahead
+from agsr.engines.concurrency import BackgroundWriter, prefetch
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, check_upscaler, shares
 from agsr.engines.video.frames import Item, read_frames
@@ -88,8 +88,8 @@ def stream_video(
         writer = Y4mWriter(sink, facts, size)
         try:
             with (
-                Behind(writer.add, _AHEAD) as write,
-                closing(ahead(read_frames(video, {}), _AHEAD)) as items,
+                BackgroundWriter(writer.add, _AHEAD) as write,
+                closing(prefetch(read_frames(video, {}), _AHEAD)) as items,
             ):
                 steady = _Steady(facts, name)
                 for item in items:

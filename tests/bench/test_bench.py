@@ -115,7 +115,7 @@ def test_doctor_says_what_auto_would_take_and_what_would_add_the_rest(
     chosen = list(environment.choice())
     assert [check.ok for check in chosen] == [True]
     assert chosen[0].found.startswith(("ort (", "openvino ("))
-    monkeypatch.setattr(environment, "missing", lambda _: "is not here")
+    monkeypatch.setattr(environment, "missing_requirement", lambda _: "is not here")
     monkeypatch.setattr(environment, "find_spec", lambda _: None)
     checks = {check.name: check for check in environment.backends()}
     gpus = ["trt", "ort cuda", "torch cuda"]

@@ -15,7 +15,7 @@ from agsr.bench.runner.plan import BenchPlan
 from agsr.bench.runner.results import BenchResult, Row, Timing
 from agsr.cli import main
 from agsr.engines import ranking
-from agsr.engines.timings import Time, Timings
+from agsr.engines.timings import BackendTiming, Timings
 from agsr.errors import BackendError
 
 SAMPLES = {"openvino bf16": 0.144, "openvino fp32": 0.576, "ort:cpu fp32": 0.72}
@@ -55,7 +55,9 @@ def plans(
         return BenchResult(created="", command="", environment={}, rows=tuple(rows))
 
     here = ("openvino", "ort:cpu", "torch")
-    monkeypatch.setattr(ranking, "missing", lambda place: "" if str(place) in here else "not here")
+    monkeypatch.setattr(
+        ranking, "missing_requirement", lambda place: "" if str(place) in here else "not here"
+    )
     play_processor("avx512_bf16")
     monkeypatch.setattr(ranking, "_has_driver", lambda: False)
     monkeypatch.setattr(measure, "run", run)
@@ -69,7 +71,9 @@ def test_everything_here_is_timed_after_a_first_start(plans: list[BenchPlan]) ->
     names = [f"{c.backend} {c.precision}" for c in plans[1].contenders]
     assert names == [*SAMPLES, "torch bf16", "torch fp32"]
     assert found.times.keys() == SAMPLES.keys()
-    assert found.times["ort:cpu fp32"] == Time(start=0.75, per_megapixel=pytest.approx(12.5))  # type: ignore[arg-type]
+    assert found.times["ort:cpu fp32"] == BackendTiming(
+        start=0.75, per_megapixel=pytest.approx(12.5)
+    )  # type: ignore[arg-type]
 
 
 def test_the_command_shows_and_keeps_what_auto_follows(plans: list[BenchPlan]) -> None:
@@ -84,7 +88,7 @@ def test_the_command_shows_and_keeps_what_auto_follows(plans: list[BenchPlan]) -
     ]
     assert "it is broken" in done.stdout
     assert "auto follows it" in done.stdout
-    kept = Timings.kept()
+    kept = Timings.load()
     assert kept is not None
     assert ranking.candidates("psnr")[0].reason.endswith(kept.measured)
     assert len(plans) == 2

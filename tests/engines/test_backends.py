@@ -200,7 +200,9 @@ def test_auto_does_without_an_openvino_that_is_broken(
     broken = ModuleType("openvino")
     vars(broken).update(Core=fail)
     monkeypatch.setitem(sys.modules, "openvino", broken)
-    monkeypatch.setattr("agsr.engines.ranking.missing", lambda p: "" if str(p) in both else "gone")
+    monkeypatch.setattr(
+        "agsr.engines.ranking.missing_requirement", lambda p: "" if str(p) in both else "gone"
+    )
     play_processor("avx512_bf16")
     with open_backend("auto", "psnr", steps=1) as backend:
         assert backend.info.name == "ort"

@@ -16,7 +16,7 @@ from PIL import Image
 from agsr.backend import Batch
 from agsr.engines.batch.plan import plan
 from agsr.engines.batch.runner import InferOptions, process
-from agsr.engines.channel import Handover
+from agsr.engines.concurrency import Channel
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ImageError
 from agsr.image import write_stripes
@@ -194,26 +194,26 @@ def test_a_result_without_room_gives_the_network_back(
     assert shapes == [(4, 8, 3)]
 
 
-def test_a_handover_waits_for_its_user_and_tells_of_errors() -> None:
-    hand: Handover[int] = Handover()
+def test_a_channel_waits_for_its_consumer_and_raises_errors_there() -> None:
+    channel: Channel[int] = Channel()
     taken: list[int] = []
     made: list[int] = []
 
     def use() -> None:
         with pytest.raises(ImageError, match="broken"):
-            taken.extend(hand)
+            taken.extend(channel)
 
     for value in range(5):
         if value == 1:
             user = threading.Thread(target=use)
             assert made == [0]
             user.start()
-        assert hand.put(value)
+        assert channel.put(value)
         made.append(value)
-    hand.end(ImageError("broken"))
+    channel.close(ImageError("broken"))
     user.join(10)
-    hand.leave()
-    assert not hand.put(9)
+    channel.cancel()
+    assert not channel.put(9)
     assert not user.is_alive()
 
 

@@ -66,11 +66,11 @@ def _layer(name: str) -> Cuda:
 def cuda(request: pytest.FixtureRequest) -> Iterator[Cuda]:
     """A layer whose GPU is current."""
     layer = _layer(request.param)
-    layer.enter()
+    layer.activate()
     try:
         yield layer
     finally:
-        layer.leave()
+        layer.deactivate()
 
 
 @pytest.fixture
@@ -84,68 +84,68 @@ def test_the_layer_describes_the_gpu(cuda: Cuda, gpu: str) -> None:
 
 
 def test_values_come_back_from_the_device(cuda: Cuda, values: Any) -> None:
-    source, target = cuda.pinned(values.size), cuda.pinned(values.size)
-    address, stream = cuda.allocate(values.nbytes), cuda.stream()
+    source, target = cuda.allocate_pinned(values.size), cuda.allocate_pinned(values.size)
+    address, stream = cuda.allocate(values.nbytes), cuda.create_stream()
     source[:], target[:] = values, 0
-    cuda.copy_in(address, source, stream)
-    cuda.copy_out(target, address, stream)
-    cuda.sync(stream)
+    cuda.copy_to_device(address, source, stream)
+    cuda.copy_to_host(target, address, stream)
+    cuda.synchronize_stream(stream)
     np.testing.assert_array_equal(target, values)
     cuda.free(address)
     cuda.destroy_stream(stream)
     for array in (source, target):
-        cuda.unpin(array)
+        cuda.free_pinned(array)
 
 
 def test_an_event_holds_another_stream_back(cuda: Cuda, values: Any) -> None:
-    source, target = cuda.pinned(values.size), cuda.pinned(values.size)
-    address, streams = cuda.allocate(values.nbytes), (cuda.stream(), cuda.stream())
-    copied_in, copied_out = cuda.event(), cuda.event()
+    source, target = cuda.allocate_pinned(values.size), cuda.allocate_pinned(values.size)
+    address, streams = cuda.allocate(values.nbytes), (cuda.create_stream(), cuda.create_stream())
+    copied_in, copied_out = cuda.create_event(), cuda.create_event()
     for turn in range(20):
         source[:], target[:] = values + np.float32(turn), 0
-        cuda.copy_in(address, source, streams[0])
-        cuda.record(copied_in, streams[0])
-        cuda.hold(streams[1], copied_in)
-        cuda.copy_out(target, address, streams[1])
-        cuda.record(copied_out, streams[1])
-        cuda.wait(copied_out)
+        cuda.copy_to_device(address, source, streams[0])
+        cuda.record_event(copied_in, streams[0])
+        cuda.wait_event(streams[1], copied_in)
+        cuda.copy_to_host(target, address, streams[1])
+        cuda.record_event(copied_out, streams[1])
+        cuda.synchronize_event(copied_out)
         np.testing.assert_array_equal(target, values + np.float32(turn))
     for event in (copied_in, copied_out):
         cuda.destroy_event(event)
     for stream in streams:
-        cuda.sync(stream)
+        cuda.synchronize_stream(stream)
         cuda.destroy_stream(stream)
     cuda.free(address)
     for array in (source, target):
-        cuda.unpin(array)
+        cuda.free_pinned(array)
 
 
 def test_a_captured_copy_runs_only_when_it_is_replayed(values: Any) -> None:
     cuda = _layer("cuda.bindings")
-    cuda.enter()
+    cuda.activate()
     assert cuda.graphs is not None
-    source, target = cuda.pinned(values.size), cuda.pinned(values.size)
-    address, stream = cuda.allocate(values.nbytes), cuda.stream()
+    source, target = cuda.allocate_pinned(values.size), cuda.allocate_pinned(values.size)
+    address, stream = cuda.allocate(values.nbytes), cuda.create_stream()
     source[:], target[:] = values, 0
 
     def work() -> None:
-        cuda.copy_in(address, source, stream)
-        cuda.copy_out(target, address, stream)
+        cuda.copy_to_device(address, source, stream)
+        cuda.copy_to_host(target, address, stream)
 
     graph = cuda.graphs.capture(stream, work)
-    cuda.sync(stream)
+    cuda.synchronize_stream(stream)
     assert not target.any()
     for turn in range(3):
         source[:] = values * np.float32(turn + 1)
         cuda.graphs.launch(graph, stream)
-        cuda.sync(stream)
+        cuda.synchronize_stream(stream)
         np.testing.assert_array_equal(target, values * np.float32(turn + 1))
     cuda.graphs.destroy(graph)
     cuda.free(address)
     cuda.destroy_stream(stream)
     for array in (source, target):
-        cuda.unpin(array)
-    cuda.leave()
+        cuda.free_pinned(array)
+    cuda.deactivate()
 
 
 def test_free_memory_falls_by_what_is_allocated(cuda: Cuda) -> None:
@@ -174,9 +174,9 @@ def test_what_was_current_is_current_again_and_torch_goes_on(name: str) -> None:
     before = current()
     layer = _layer(name)
     for _ in range(2):
-        layer.enter()
+        layer.activate()
         layer.free(layer.allocate(1000))
-        layer.leave()
+        layer.deactivate()
     assert current() == before
     assert float(ones.sum()) == 100
 
@@ -185,13 +185,13 @@ def test_torch_and_the_layer_share_a_context(cuda: Cuda, values: Any) -> None:
     torch = pytest.importorskip("torch")
     tensor = torch.zeros(values.size, device="cuda")
     torch.cuda.synchronize()
-    source, stream = cuda.pinned(values.size), cuda.stream()
+    source, stream = cuda.allocate_pinned(values.size), cuda.create_stream()
     source[:] = values
-    cuda.copy_in(tensor.data_ptr(), source, stream)
-    cuda.sync(stream)
+    cuda.copy_to_device(tensor.data_ptr(), source, stream)
+    cuda.synchronize_stream(stream)
     np.testing.assert_array_equal(tensor.cpu().numpy(), values)
     cuda.destroy_stream(stream)
-    cuda.unpin(source)
+    cuda.free_pinned(source)
 
 
 def test_a_gpu_that_is_not_there_is_named() -> None:
@@ -248,7 +248,7 @@ def test_pixels_equal_those_of_torch_on_the_cpu(
             for lr, sr, found in zip(batches, expected, backend.upscale_many(batches), strict=True):
                 worst = np.abs(found - sr).max()
                 assert worst <= levels * LEVEL, (round_, lr.shape, worst / LEVEL)
-        run: Callable[[], object] = backend.resident(batches[0])
+        run: Callable[[], object] = backend.bound_call(batches[0])
         run()
         again = backend.upscale(batches[0])
         assert np.abs(again - expected[0]).max() <= levels * LEVEL

@@ -13,8 +13,8 @@ from stubs import Repeat
 from agsr.bench import doctor
 from agsr.engines import open, ranking
 from agsr.engines.open import open_backend
-from agsr.engines.places import Place, named_place
-from agsr.engines.ranking import PLACES, own_precision
+from agsr.engines.places import BACKENDS, Place, place_from_options
+from agsr.engines.ranking import PLACES, default_precision
 from agsr.engines.tensorrt.builder import BuildOptions
 from agsr.errors import BackendError, BackendRequestError
 
@@ -73,7 +73,7 @@ def test_options_that_name_no_place_are_wrong_requests(
     runtime: str, provider: str | None, device: str | None, message: str
 ) -> None:
     with pytest.raises(BackendRequestError, match=message):
-        named_place(runtime, provider, device)
+        place_from_options(runtime, provider, device)
     with pytest.raises(BackendRequestError, match=message):
         open_backend(runtime, provider=provider, device=device, allow_fallback=True)
 
@@ -117,8 +117,10 @@ def test_tensorrt_computes_shipped_weights_in_fp16_wherever_it_is_asked_from(
         return backend
 
     monkeypatch.setattr("agsr.engines.tensorrt.backend.TrtBackend", fake)
-    monkeypatch.setattr(ranking, "missing", lambda place: "" if place.runtime == "trt" else "gone")
-    monkeypatch.setattr(doctor, "missing", ranking.missing)
+    monkeypatch.setattr(
+        ranking, "missing_requirement", lambda place: "" if place.runtime == "trt" else "gone"
+    )
+    monkeypatch.setattr(doctor, "missing_requirement", ranking.missing_requirement)
     monkeypatch.setattr(doctor, "find_spec", lambda _: None)
     open_backend("trt", "psnr")
     open_backend("trt", "psnr", precision="auto", device="cuda:1")
@@ -140,8 +142,10 @@ def test_what_doctor_builds_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         yield f"progress of {name}"
 
     monkeypatch.setattr("agsr.engines.tensorrt.backend.TrtBackend", fake)
-    monkeypatch.setattr(ranking, "missing", lambda place: "" if place.runtime == "trt" else "gone")
-    monkeypatch.setattr(doctor, "missing", ranking.missing)
+    monkeypatch.setattr(
+        ranking, "missing_requirement", lambda place: "" if place.runtime == "trt" else "gone"
+    )
+    monkeypatch.setattr(doctor, "missing_requirement", ranking.missing_requirement)
     monkeypatch.setattr(doctor, "find_spec", lambda _: None)
     assert not all(check.ok for check in (*doctor.backends(shown), *doctor.choice(shown)))
     assert reports == ["progress of building an engine of psnr"] * 2
@@ -162,11 +166,11 @@ def test_an_engine_has_a_precision_of_its_own_wherever_it_is(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("agsr.engines.tensorrt.backend.TrtBackend", fake)
-    assert own_precision(Place("trt"), name) is None
+    assert default_precision(Place("trt"), name) is None
     open_backend("auto", name, precision=precision)
     assert opened == [str(Path(name))]
 
 
 def test_the_default_options_build_for_this_gpu() -> None:
     assert BuildOptions().targets == ()
-    assert open.BACKENDS[0] == "auto"
+    assert BACKENDS[0] == "auto"

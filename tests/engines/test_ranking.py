@@ -27,7 +27,7 @@ from agsr.engines.places import Place
 from agsr.engines.ranking import candidates
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS
 from agsr.engines.runtimes.torch_backend import TorchBackend
-from agsr.engines.timings import Time, Timings, this_machine, timings_file
+from agsr.engines.timings import BackendTiming, Timings, machine_identity, timings_file
 from agsr.errors import BackendError, MissingDependencyError, ModelError
 from agsr.export.verify import sample_batch
 from agsr.pretrained import find_onnx
@@ -45,7 +45,9 @@ def machine(play_processor: Processor, monkeypatch: pytest.MonkeyPatch) -> Machi
     """Plays a machine with these places, whose processor has bf16 units or not."""
 
     def play(*places: str, bf16: bool = False) -> None:
-        monkeypatch.setattr(ranking, "missing", lambda p: "" if str(p) in places else "not here")
+        monkeypatch.setattr(
+            ranking, "missing_requirement", lambda p: "" if str(p) in places else "not here"
+        )
         play_processor("avx512_vnni", *(["avx512_bf16"] if bf16 else []))
 
     return play
@@ -130,9 +132,9 @@ def _timings(**times: tuple[float, float]) -> Timings:
         for name, t in times.items()
     }
     return Timings(
-        times={n: Time(start=s, per_megapixel=p) for n, (s, p) in named.items()},
+        times={n: BackendTiming(start=s, per_megapixel=p) for n, (s, p) in named.items()},
         measured="2030-01-31",
-        identity=this_machine(),
+        identity=machine_identity(),
     )
 
 
@@ -157,7 +159,7 @@ def test_what_was_not_measured_keeps_the_usual_order_and_reason(machine: Machine
     for weights, precision in (("own.onnx", None), ("own.onnx", "fp32"), ("psnr", "bf16")):
         others = candidates(weights, precision, timings=measured)
         assert others == candidates(weights, precision)
-        assert all(c.reason.startswith("first in the usual order") for c in others)
+        assert all(c.reason.startswith("first available in the default order") for c in others)
 
 
 def test_the_reason_names_why_openvino_stands_behind(machine: Machine) -> None:
@@ -167,16 +169,16 @@ def test_the_reason_names_why_openvino_stands_behind(machine: Machine) -> None:
     assert not any(behind in found.reason for found in candidates("psnr", "bf16"))
 
 
-def test_times_are_kept_for_this_machine_only(
+def test_times_are_loaded_on_the_machine_they_were_measured_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AGSR_CACHE", str(tmp_path))
-    assert Timings.kept() is None
+    assert Timings.load() is None
     measured = _timings(ort_cpu_fp32=(0.1, 12))
-    assert measured.keep() == timings_file()
-    assert Timings.kept() == measured
+    assert measured.save() == timings_file()
+    assert Timings.load() == measured
     monkeypatch.setattr("agsr.engines.timings.processor", lambda: "another processor")
-    assert Timings.kept() is None
+    assert Timings.load() is None
 
 
 @pytest.mark.parametrize(
@@ -191,15 +193,15 @@ def test_times_are_kept_for_this_machine_only(
         {"times": {"ort:cpu fp32": 1}},
     ],
 )
-def test_damaged_times_are_not_believed(
+def test_damaged_times_are_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
     monkeypatch.setenv("AGSR_CACHE", str(tmp_path))
-    path = _timings(ort_cpu_fp32=(0.1, 12)).keep()
+    path = _timings(ort_cpu_fp32=(0.1, 12)).save()
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    assert Timings.kept() is None
+    assert Timings.load() is None
     path.write_text("{")
-    assert Timings.kept() is None
+    assert Timings.load() is None
 
 
 def test_auto_goes_on_to_the_next_best_and_says_so(
@@ -239,8 +241,8 @@ def test_a_torch_for_the_cpu_is_no_place_on_a_gpu(
     spec = ModuleSpec("torch", None, is_package=True)
     spec.submodule_search_locations = [str(tmp_path)]
     monkeypatch.setattr(ranking, "find_spec", lambda _: spec)
-    assert ranking.missing(Place("torch", "cuda")) == lack
-    assert ranking.missing(Place("torch")) == ""
+    assert ranking.missing_requirement(Place("torch", "cuda")) == lack
+    assert ranking.missing_requirement(Place("torch")) == ""
 
 
 def test_a_torch_without_cuda_beside_a_driver_runs_on_the_cpu(

@@ -50,10 +50,10 @@ class FakeCuda:
         self.pinned_arrays = self.depth = self.most_under_way = self.made = 0
         self.memory_left = 1 << 40
 
-    def enter(self) -> None:
+    def activate(self) -> None:
         self.depth += 1
 
-    def leave(self) -> None:
+    def deactivate(self) -> None:
         self.depth -= 1
 
     def free_memory(self) -> int:
@@ -71,16 +71,16 @@ class FakeCuda:
         self._check_unused(address)
         self.memory.pop(address)
 
-    def pinned(self, count: int) -> NDArray[np.float32]:
+    def allocate_pinned(self, count: int) -> NDArray[np.float32]:
         self.pinned_arrays += 1
         return np.full(count, np.nan, np.float32)
 
-    def unpin(self, values: NDArray[np.float32]) -> None:
+    def free_pinned(self, values: NDArray[np.float32]) -> None:
         self._check_unused(values.ctypes.data)
         self.pinned_arrays -= 1
         values.fill(np.nan)
 
-    def stream(self) -> int:
+    def create_stream(self) -> int:
         self.made += 1
         self.streams[self.made] = deque()
         return self.made
@@ -91,7 +91,7 @@ class FakeCuda:
     def handle(self, stream: int) -> int:
         return stream
 
-    def event(self) -> Event:
+    def create_event(self) -> Event:
         event = Event()
         self.events.add(event)
         return event
@@ -105,30 +105,30 @@ class FakeCuda:
         items = self.streams[stream] if recording is None else recording
         items.append(Item(work, frozenset(uses)))
 
-    def copy_in(self, target: int, source: NDArray[np.float32], stream: int) -> None:
+    def copy_to_device(self, target: int, source: NDArray[np.float32], stream: int) -> None:
         self.push(stream, lambda: self._assign(target, source), target, source.ctypes.data)
 
     def _assign(self, target: int, source: NDArray[np.float32]) -> None:
         self.memory[target][: source.size] = source
 
-    def copy_out(self, target: NDArray[np.float32], source: int, stream: int) -> None:
+    def copy_to_host(self, target: NDArray[np.float32], source: int, stream: int) -> None:
         copy = lambda: np.copyto(target, self.memory[source][: target.size])  # noqa: E731
         self.push(stream, copy, source, target.ctypes.data)
 
-    def record(self, event: Event, stream: int) -> None:
+    def record_event(self, event: Event, stream: int) -> None:
         assert event in self.events
         event.done = False
         self.streams[stream].append(Item(completes=event))
 
-    def hold(self, stream: int, event: Event) -> None:
+    def wait_event(self, stream: int, event: Event) -> None:
         self.streams[stream].append(Item(waits_for=event))
 
-    def wait(self, event: Event) -> None:
+    def synchronize_event(self, event: Event) -> None:
         newest = list(self.streams.values())[-1]
         self.most_under_way = max(self.most_under_way, len(newest) // 3)
         self._run_until(lambda: event.done)
 
-    def sync(self, stream: int) -> None:
+    def synchronize_stream(self, stream: int) -> None:
         self._run_until(lambda: not self.streams[stream])
 
     def _run_until(self, reached: Callable[[], bool]) -> None:

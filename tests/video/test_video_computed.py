@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import Repeat
 
-from agsr.engines.background import Behind
+from agsr.engines.concurrency import BackgroundWriter
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import VideoOptions, upscale_video
 from agsr.engines.video.segment_writer import Result, SegmentWriter
@@ -100,7 +100,7 @@ def test_no_call_is_made_after_one_that_failed() -> None:
             raise MemoryError("once")
         made.append(item)
 
-    with Behind(act, 8, finishes=True) as write:
+    with BackgroundWriter(act, 8, finishes=True) as write:
         for item in range(6):
             write(item)
         with pytest.raises(MemoryError):

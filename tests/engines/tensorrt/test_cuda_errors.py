@@ -153,8 +153,8 @@ def test_a_gpu_is_chosen_by_its_number(
 def test_what_was_current_before_is_current_again(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime_below, driver_below = _bindings(monkeypatch)
     layer = BindingsCuda(1)
-    layer.enter()
-    layer.leave()
+    layer.activate()
+    layer.deactivate()
     assert driver_below.calls[-2:] == ["cuCtxPushCurrent", "cuCtxPopCurrent"]
     assert "cudaSetDevice" not in runtime_below.calls
 

@@ -103,10 +103,10 @@ def test_errors_of_pycuda_become_ours(kind: str, expected: type[Exception]) -> N
 
     layer, below = PyCuda.__new__(PyCuda), Below()
     layer._cuda = below
-    for call in (layer.allocate, layer.pinned):
+    for call in (layer.allocate, layer.allocate_pinned):
         with pytest.raises(expected, match=r"cuMemAlloc failed$"):
             call(8)
-    for wait in (layer.sync, layer.wait):
+    for wait in (layer.synchronize_stream, layer.synchronize_event):
         with pytest.raises(expected, match=r"cuMemAlloc failed$"):
             wait(below)
 

@@ -67,7 +67,14 @@ def _failing(call: Callable[[], object], good: int) -> Callable[[], object]:
 
 
 @pytest.mark.parametrize(
-    ("call", "good"), [("stream", 0), ("stream", 1), ("stream", 2), ("event", 0), ("event", 4)]
+    ("call", "good"),
+    [
+        ("create_stream", 0),
+        ("create_stream", 1),
+        ("create_stream", 2),
+        ("create_event", 0),
+        ("create_event", 4),
+    ],
 )
 def test_a_backend_that_fails_to_open_leaves_nothing(
     make: Make, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, call: str, good: int
@@ -82,7 +89,7 @@ def test_a_backend_that_is_dropped_gives_everything_back(make: Make, cuda: FakeC
     backend = make()
     for _ in range(3):
         list(backend.upscale_many(batches((1, 8, 8), (1, 9, 9))))
-    run = backend.resident(next(batches((1, 8, 8))))
+    run = backend.bound_call(next(batches((1, 8, 8))))
     run()
     assert _held(cuda)["graphs"]
     del backend, run
@@ -133,15 +140,15 @@ def test_a_wait_that_fails_does_not_prevent_the_release(
     backend = make()
     for _ in range(3):
         list(backend.upscale_many(batches((1, 8, 8), (1, 9, 9))))
-    real, calls = cuda.sync, [0]
+    real, calls = cuda.synchronize_stream, [0]
 
-    def sync(stream: int) -> None:
+    def synchronize(stream: int) -> None:
         calls[0] += 1
         if calls[0] == failing:
             raise BackendError("CUDA: cudaErrorLaunchTimeout")
         real(stream)
 
-    monkeypatch.setattr(cuda, "sync", sync)
+    monkeypatch.setattr(cuda, "synchronize_stream", synchronize)
     with pytest.raises(BackendError, match="cudaErrorLaunchTimeout"):
         backend.close()
     assert _held(cuda) == NOTHING
@@ -172,7 +179,7 @@ def test_what_makes_the_batches_cannot_close_the_backend(make: Make, cuda: FakeC
     assert _held(cuda) == NOTHING
 
 
-@pytest.mark.parametrize("call", ["stream", "event", "enter"])
+@pytest.mark.parametrize("call", ["create_stream", "create_event", "activate"])
 def test_a_gpu_without_memory_is_a_backend_that_cannot_be_opened(
     make: Make, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
