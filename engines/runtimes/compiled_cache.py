@@ -1,10 +1,10 @@
-"""What a runtime compiles at its first start, kept per user, so that the next start is faster.
+"""Networks that a runtime has compiled, cached per user so that the next start is faster.
 
-OpenVINO writes a network it has compiled into a folder, and believes what it finds there: a flipped
-bit in it would be a wrong picture. So each network has a folder of its own here, named by the hash
-of all that it depends on and sealed by the hash of every file. A folder appears under its name only
-when it is complete; one whose seal doesn't hold is thrown away. Without a usable cache, everything
-runs as well, and starts slower.
+OpenVINO writes a network it has compiled into a folder, and trusts what it finds there: a flipped
+bit would become a wrong picture. So each network has its own folder, named by a hash of all that it
+depends on, with a manifest of the SHA-256 of every file. A folder appears under its name only when
+it is complete, and is removed if its manifest does not match. Without a usable cache everything
+runs the same, but starts slower.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agsr.engines import cache_files
 from agsr.errors import AgsrError, BackendError
 from agsr.system.cache_dir import cache_folder, check_private, make_private
 
 _T = TypeVar("_T")
 
-MOST = 16
-"""Networks that are kept, some 2 MB each; what was not used for longest makes room."""
+MAX_ENTRIES = 16
+"""Networks in the cache, some 2 MB each; the one unused for longest is evicted."""
 
 FORMAT = "agsr-compiled-1"
-"""Value of the ``format`` entry in a seal."""
+"""Value of the ``format`` key in a manifest."""
 
-_SEAL, _PART = "seal.json", ".part-"
+_MANIFEST, _PART = "seal.json", ".part-"
+_ENTRIES = "[!.]*"
 _DAY = 86_400  # seconds
 
 _log = logging.getLogger(__name__)
@@ -47,132 +49,110 @@ class CompiledEntry:
     size: int
     """Bytes."""
     sound: bool
-    """Whether it is complete and as it was written."""
+    """Whether it is complete and unchanged."""
     facts: dict[str, Any]
-    """What it depends on; empty if that can't be read."""
+    """What it depends on; empty if the manifest can't be read."""
 
 
 class CompiledCache:
     """A folder of compiled networks.
 
     Args:
-        folder: Where; None means ``$AGSR_CACHE`` or the user's cache folder.
+        folder: Parent folder; None means ``$AGSR_CACHE`` or the user's cache folder.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = (folder or cache_folder()) / "compiled"
 
     def get(self, facts: Mapping[str, Any], load: Callable[[Path | None], _T]) -> _T:
-        """Load a network from the cache, or compile it and keep what was compiled.
+        """Load a network from the cache, or compile and cache it.
 
         Args:
             facts: All that it depends on, for JSON.
-            load: Loads it with a folder to compile into or from; None to do without.
+            load: Loads the network with a folder to compile into or read from; None means no cache.
 
         Raises:
-            AgsrError: What ``load`` raises without a cache.
+            AgsrError: ``load`` fails without a cache, too.
         """
-        home = self.folder / _digest(facts)
+        entry = self.folder / cache_files.digest(facts)
         try:
             make_private(self.folder)
-            if _is_sealed(home):
-                _log.info("compiled before: %s", home)
-                os.utime(home)
-                return load(home)
+            if _is_intact(entry):
+                _log.info("reused: %s", entry)
+                os.utime(entry)
+                return load(entry)
             part = Path(tempfile.mkdtemp(prefix=_PART, dir=self.folder))
         except (AgsrError, OSError) as error:
-            _log.info("nothing is kept of what is compiled: %s", error)
+            _log.info("the compiled network is not cached: %s", error)
             return load(None)
         try:
-            return self._compiled(home, part, facts, load)
+            return self._compile(entry, part, facts, load)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
     def entries(self) -> Iterator[CompiledEntry]:
-        """What is in the cache, sound or not."""
-        for home in sorted(self.folder.glob("[!.]*")):
-            files = [path for path in home.glob("*") if path.name != _SEAL]
+        """List what is in the cache, intact or not."""
+        for entry in sorted(self.folder.glob(_ENTRIES)):
+            files = [path for path in entry.glob("*") if path.name != _MANIFEST]
+            facts = cache_files.read_manifest(entry / _MANIFEST).get("facts")
             yield CompiledEntry(
-                name=home.name,
+                name=entry.name,
                 size=sum(path.stat().st_size for path in files),
-                sound=_is_sealed(home),
-                facts=_facts(home),
+                sound=_is_intact(entry),
+                facts=facts if isinstance(facts, dict) else {},
             )
 
     def clear(self) -> int:
         """Remove everything; returns the bytes that were freed."""
-        freed = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
-        if self.folder.is_dir():
-            shutil.rmtree(self.folder)
-        return freed
+        return cache_files.clear(self.folder)
 
-    def _compiled(
-        self, home: Path, part: Path, facts: Mapping[str, Any], load: Callable[[Path | None], _T]
+    def _compile(
+        self, entry: Path, part: Path, facts: Mapping[str, Any], load: Callable[[Path | None], _T]
     ) -> _T:
-        """Compile into a folder that nobody else knows, and give it its name if all went well."""
+        """Compile into a temporary folder, and rename it if that succeeded."""
         try:
             loaded = load(part)
         except AgsrError:
-            return load(None)  # whether the folder was the reason shows here
+            return load(None)  # fails again unless the folder was the reason
         try:
-            _seal(part, facts)
-            if not _is_sealed(home):  # nobody was faster
-                shutil.rmtree(home, ignore_errors=True)
-                part.replace(home)
-                self._make_room()
-        except OSError as error:  # another process came between, or the disk is full
-            _log.info("%s: not kept: %s", home, error)
+            _write_manifest(part, facts)
+            if not _is_intact(entry):  # no other process was faster
+                shutil.rmtree(entry, ignore_errors=True)
+                part.replace(entry)
+                self._evict()
+        except OSError as error:  # another process came first, or the disk is full
+            _log.info("%s: not cached: %s", entry, error)
         return loaded
 
-    def _make_room(self) -> None:
-        homes = sorted(self.folder.glob("[!.]*"), key=lambda path: path.stat().st_mtime)
-        for home in homes[:-MOST]:
-            shutil.rmtree(home, ignore_errors=True)
+    def _evict(self) -> None:
+        cache_files.evict(self.folder.glob(_ENTRIES), MAX_ENTRIES)
         for part in self.folder.glob(f"{_PART}*"):
-            if time.time() - part.stat().st_mtime > _DAY:  # no start takes that long: it was killed
+            if time.time() - part.stat().st_mtime > _DAY:  # left by a killed process
                 shutil.rmtree(part, ignore_errors=True)
 
 
-def _digest(facts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _hashes(home: Path) -> dict[str, str]:
-    """SHA-256 of every file but the seal."""
+def _hashes(entry: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file but the manifest."""
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(home.iterdir())
-        if path.name != _SEAL
+        for path in sorted(entry.iterdir())
+        if path.name != _MANIFEST
     }
 
 
-def _seal(home: Path, facts: Mapping[str, Any]) -> None:
-    files = _hashes(home)
+def _write_manifest(entry: Path, facts: Mapping[str, Any]) -> None:
+    files = _hashes(entry)
     if not files:
-        raise FileNotFoundError(2, "the runtime has kept nothing", str(home))
+        raise FileNotFoundError(2, "the runtime has written nothing", str(entry))
     content = {"format": FORMAT, "facts": facts, "files": files}
-    (home / _SEAL).write_text(json.dumps(content, indent=1))
+    (entry / _MANIFEST).write_text(json.dumps(content, indent=1))
 
 
-def _is_sealed(home: Path) -> bool:
-    """Whether every file is there, as it was written, in a folder of ours."""
-    seal = _read_seal(home)
+def _is_intact(entry: Path) -> bool:
+    """Return True if every file is there and unchanged, in a folder that only this user writes."""
+    manifest = cache_files.read_manifest(entry / _MANIFEST)
     try:
-        check_private(home)
-        return seal.get("format") == FORMAT and seal.get("files") == _hashes(home)
+        check_private(entry)
+        return manifest.get("format") == FORMAT and manifest.get("files") == _hashes(entry)
     except (BackendError, OSError):
         return False
-
-
-def _facts(home: Path) -> dict[str, Any]:
-    facts = _read_seal(home).get("facts")
-    return facts if isinstance(facts, dict) else {}
-
-
-def _read_seal(home: Path) -> dict[str, Any]:
-    """The seal's content; empty if it can't be understood."""
-    try:
-        content = json.loads((home / _SEAL).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -1,15 +1,14 @@
-"""Built engines, kept per user and found again only when everything about them still holds.
+"""Cache of built engines, per user; an engine is reused only if all that it depends on is the same.
 
-An engine is code for one GPU, one TensorRT and one ONNX file. Its name here is the hash of all of
-that; a sidecar beside it repeats the identity and holds the engine's own hash. Whatever does not
-agree (stale, foreign, truncated, tampered) is built again, never run.
+An engine is code for one GPU, one TensorRT and one ONNX file. Its name is the hash of all of these;
+a sidecar repeats the identity and holds the engine's SHA-256. An engine that does not match its
+sidecar (stale, foreign, truncated or changed) is rebuilt, never run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agsr._version import __version__
+from agsr.engines import cache_files
 from agsr.engines.tensorrt.builder import VERSION as BUILDER_VERSION
 from agsr.engines.tensorrt.builder import BuildOptions, BuildReport
 from agsr.engines.tensorrt.signed_int8 import VERSION as INT8_VERSION
@@ -25,7 +25,7 @@ from agsr.system.cache_dir import cache_folder, check_private, make_private
 from agsr.system.optional_import import require
 
 FORMAT = "agsr-engine-1"
-"""Value of the ``format`` entry in a sidecar."""
+"""Value of the ``format`` key in a sidecar."""
 
 _ENGINE, _SIDECAR, _LOCK = ".engine", ".json", ".lock"
 
@@ -41,17 +41,17 @@ class EngineIdentity:
     flavour: str
     """``"tensorrt"`` or ``"tensorrt-rtx"``."""
     version: str
-    """Its version."""
+    """TensorRT's version."""
     gpu: str
     """Name of the GPU."""
     capability: str
     """Its compute capability, like ``"8.9"``."""
     driver: str
-    """Newest CUDA version that its driver runs, like ``"13.0"``."""
+    """Newest CUDA version that the driver supports, like ``"13.0"``."""
     builder: int = BUILDER_VERSION
-    """How engines are configured."""
+    """Version of how engines are configured."""
     int8: int = INT8_VERSION
-    """How int8 graphs are made signed."""
+    """Version of how int8 graphs are made signed."""
 
     def to_json(self) -> str:
         """Canonical JSON: equal identities give equal text."""
@@ -72,16 +72,16 @@ class CacheEntry:
     size: int
     """Bytes."""
     sound: bool
-    """Whether it is complete and as it was written."""
+    """Whether it is complete and unchanged."""
     sidecar: dict[str, Any]
-    """What is known about it; empty if that can't be read."""
+    """Content of its sidecar; empty if that can't be read."""
 
 
 class EngineCache:
     """A folder of engines.
 
     Args:
-        folder: Where; None means ``$AGSR_CACHE`` or the user's cache folder.
+        folder: Parent folder; None means ``$AGSR_CACHE`` or the user's cache folder.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -90,16 +90,16 @@ class EngineCache:
     def get(
         self, identity: EngineIdentity, build: Callable[[], tuple[bytes, BuildReport]]
     ) -> tuple[bytes, dict[str, Any]]:
-        """The engine of this identity, built if it isn't there.
+        """Return the engine of this identity, building it if it is not cached.
 
-        Processes that want the same engine wait for the first of them to build it.
+        Processes that need the same engine wait for the first of them to build it.
 
         Returns:
-            The engine, and its sidecar's ``report``.
+            The engine and the ``report`` of its sidecar.
 
         Raises:
             BackendError: The folder can't be used, or others could write into it.
-            AgsrError: What ``build`` raises.
+            AgsrError: ``build`` fails.
         """
         found = self._load(identity)
         if found is not None:
@@ -113,23 +113,20 @@ class EngineCache:
         return found
 
     def entries(self) -> Iterator[CacheEntry]:
-        """What is in the cache, sound or not."""
+        """List what is in the cache, intact or not."""
         for path in sorted(self.folder.glob(f"*{_ENGINE}")):
-            sidecar = _read_sidecar(path.with_suffix(_SIDECAR))
+            sidecar = cache_files.read_manifest(path.with_suffix(_SIDECAR))
             content = path.read_bytes()
             sound = sidecar.get("sha256") == hashlib.sha256(content).hexdigest()
             yield CacheEntry(name=path.stem, size=len(content), sound=sound, sidecar=sidecar)
 
     def clear(self) -> int:
         """Remove every engine; returns the bytes that were freed."""
-        freed = sum(path.stat().st_size for path in self.folder.glob("*") if path.is_file())
-        if self.folder.is_dir():
-            shutil.rmtree(self.folder)
-        return freed
+        return cache_files.clear(self.folder)
 
     def _load(self, identity: EngineIdentity) -> tuple[bytes, dict[str, Any]] | None:
-        """The engine, if every byte of it is what was written for exactly this identity."""
-        sidecar = _read_sidecar(self._path(identity, _SIDECAR))
+        """Return the engine if every byte is as it was written for exactly this identity."""
+        sidecar = cache_files.read_manifest(self._path(identity, _SIDECAR))
         if sidecar.get("format") != FORMAT or sidecar.get("identity") != identity.to_json():
             return None
         try:
@@ -154,7 +151,7 @@ class EngineCache:
             "agsr": __version__,
             "report": facts,
         }
-        # The sidecar last: without it, an engine is not there.
+        # The sidecar last: without it, an engine does not count.
         self._path(identity, _SIDECAR).unlink(missing_ok=True)
         with complete_file(self._path(identity, _ENGINE)) as temporary:
             temporary.write_bytes(engine)
@@ -164,12 +161,3 @@ class EngineCache:
 
     def _path(self, identity: EngineIdentity, suffix: str) -> Path:
         return self.folder / (identity.digest + suffix)
-
-
-def _read_sidecar(path: Path) -> dict[str, Any]:
-    """The sidecar's content; empty if it can't be understood."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

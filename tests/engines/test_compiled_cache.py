@@ -83,7 +83,7 @@ def test_what_is_not_as_it_was_written_is_compiled_again(
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "agsr-compiled-1"}'])
-def test_damaged_seals_are_not_believed(cache: CompiledCache, content: str) -> None:
+def test_damaged_manifests_are_ignored(cache: CompiledCache, content: str) -> None:
     runtime = Runtime()
     cache.get(FACTS, runtime)
     (_blob(cache).parent / "seal.json").write_text(content)
@@ -117,21 +117,21 @@ def test_a_runtime_that_cannot_use_the_folder_does_without(cache: CompiledCache)
     assert cache.get(FACTS, Runtime(fails_in="compiled")) == "without"
 
 
-def test_a_runtime_that_keeps_nothing_leaves_nothing(cache: CompiledCache) -> None:
+def test_a_runtime_that_writes_nothing_leaves_nothing(cache: CompiledCache) -> None:
     assert cache.get(FACTS, str) != ""
     assert list(cache.folder.iterdir()) == []
 
 
-def test_what_was_not_used_for_longest_makes_room(
+def test_the_entry_unused_for_longest_is_evicted(
     cache: CompiledCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiled_cache, "MOST", 2)
+    monkeypatch.setattr(compiled_cache, "MAX_ENTRIES", 2)
     runtime = Runtime()
     for number in range(3):
         cache.get({"number": number}, runtime)
-        for home in cache.folder.iterdir():
-            state = home.stat()
-            os.utime(home, (state.st_atime - 100, state.st_mtime - 100))
+        for entry in cache.folder.iterdir():
+            state = entry.stat()
+            os.utime(entry, (state.st_atime - 100, state.st_mtime - 100))
         if number == 1:
             assert cache.get({"number": 0}, runtime) == "found network 1"
     assert {entry.facts["number"] for entry in cache.entries()} == {0, 2}
@@ -173,7 +173,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CompiledCache:
 
 
 @NEEDS_OPENVINO
-def test_openvino_takes_from_it_what_it_has_compiled(
+def test_openvino_reuses_what_it_has_compiled(
     onnx_file: Callable[[int], Path], own_cache: CompiledCache
 ) -> None:
     lr = sample_batch(1, 21, 30)

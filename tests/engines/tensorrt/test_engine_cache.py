@@ -18,7 +18,7 @@ from agsr.errors import BackendError
 
 
 class Builder:
-    """Makes engines that can be told apart, and counts them."""
+    """Makes engines that differ, and counts them."""
 
     def __init__(self) -> None:
         self.built = 0
@@ -72,7 +72,7 @@ def test_whatever_an_engine_depends_on_makes_another(
     assert cache.get(IDENTITY, builder)[0].startswith(b"engine 1")
 
 
-def test_damaged_engines_are_built_again(cache: EngineCache, builder: Builder) -> None:
+def test_damaged_engines_are_rebuilt(cache: EngineCache, builder: Builder) -> None:
     whole, _ = cache.get(IDENTITY, builder)
     for count, damage in enumerate((whole[:-1], b"", whole[:50] + b"X" + whole[51:]), 2):
         _file(cache, ".engine").write_bytes(damage)
@@ -82,7 +82,7 @@ def test_damaged_engines_are_built_again(cache: EngineCache, builder: Builder) -
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": "agsr-engine-1"}'])
-def test_damaged_sidecars_are_not_believed(
+def test_engines_with_damaged_sidecars_are_rebuilt(
     cache: EngineCache, builder: Builder, content: str
 ) -> None:
     cache.get(IDENTITY, builder)
@@ -98,7 +98,7 @@ def test_an_engine_under_anothers_name_is_not_run(cache: EngineCache, builder: B
     assert cache.get(other, builder)[0].startswith(b"engine 2")
 
 
-def test_a_failed_write_leaves_nothing_that_is_taken_for_good(
+def test_a_failed_write_leaves_no_entry(
     cache: EngineCache, builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:

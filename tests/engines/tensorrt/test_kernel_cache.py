@@ -12,7 +12,7 @@ from conftest import disk_full_half_way
 from fake_gpu import FakeCuda, FakeEngine
 from fake_trt import Make, batches, maker
 
-from agsr.engines.tensorrt.kernel_cache import MOST, KernelFile
+from agsr.engines.tensorrt.kernel_cache import MAX_FILES, KernelFile
 
 SHAPES = ((1, 8, 8), (1, 9, 9))
 
@@ -122,13 +122,13 @@ def test_kernels_in_a_read_only_cache_are_used(
     assert _compiled(make, engine, *SHAPES) == 0
 
 
-def test_the_oldest_make_room(tmp_path: Path) -> None:
+def test_the_oldest_are_evicted(tmp_path: Path) -> None:
     folder = tmp_path / "kernels"
-    files = [KernelFile(folder, {"number": str(number)}) for number in range(MOST)]
+    files = [KernelFile(folder, {"number": str(number)}) for number in range(MAX_FILES)]
     for number, file in enumerate(files):
         file.save(b"kernels")
         os.utime(file.path, (number, number))
     assert files[0].load() == b"kernels"  # and so is used again
     KernelFile(folder, {"number": "new"}).save(b"kernels")
     assert [file.path.exists() for file in files[:3]] == [True, False, True]
-    assert len(list(folder.glob("*"))) == MOST
+    assert len(list(folder.glob("*"))) == MAX_FILES
