@@ -19,7 +19,8 @@ from agsr.contract import ModelMetadata
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
 from agsr.engines.tensorrt.api import TensorRt
-from agsr.engines.tensorrt.builder import BuildOptions, build_engine
+from agsr.engines.tensorrt.builder import build_engine
+from agsr.engines.tensorrt.options import BuildOptions
 from agsr.errors import ModelError
 from agsr.pretrained import WEIGHTS_FOLDER
 

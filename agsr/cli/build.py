@@ -107,8 +107,8 @@ def build(
     agsr build psnr-4-fp16.onnx --max 1080x1920 --opt 1080x1920
     """
     from agsr.cli.output.tables import build_progress, show_build
-    from agsr.engines.tensorrt.builder import BuildOptions, Profile
-    from agsr.engines.tensorrt.engine_file import make_engine
+    from agsr.engines.tensorrt.engine_file import build_engine_file
+    from agsr.engines.tensorrt.options import BuildOptions, Profile
 
     counts = {len(sizes) for sizes in (smallest, best, largest) if sizes}
     if len(counts) > 1:
@@ -130,7 +130,7 @@ def build(
     path = output or model.with_suffix(ENGINE_SUFFIX)
     check_ending(path, ENGINE_SUFFIX)
     with build_progress(model.name) as report:
-        made = make_engine(model, path, options, report, timing_cache)
+        made = build_engine_file(model, path, options, report, timing_cache)
     if as_json:
         click.echo(json.dumps({"path": str(path), **made.to_dict()}, indent=2))
     else:

@@ -19,7 +19,7 @@ from agsr.errors import BackendError
 
 Pixels = NDArray[Any]
 
-MOST_CALLS = 100
+MAX_CALLS = 100
 """Calls in a turn at most."""
 
 
@@ -107,7 +107,7 @@ class Lane:
             self._note_call(self.worker.prepare(workload.name, workload.batches, boundary))
             (second,) = self.worker.time(workload.name, boundary, calls=1, warm_up=0)
             wanted = math.ceil(turn_seconds / second)
-            self._calls[workload.name, boundary] = min(max(wanted, 1), MOST_CALLS)
+            self._calls[workload.name, boundary] = min(max(wanted, 1), MAX_CALLS)
 
     def take_turn(self, workload: Workload, boundary: Boundary) -> None:
         """Time the calls of one round."""

@@ -21,7 +21,7 @@ from typing import Any
 from weakref import WeakSet
 
 from agsr.engines.places import Place
-from agsr.engines.tensorrt.cuda_errors import explained
+from agsr.engines.tensorrt.cuda_errors import explain
 from agsr.errors import BackendError, BackendRequestError, ModelError, first_line
 from agsr.system.cpu import thread_count
 from agsr.system.optional_import import install_command, require
@@ -196,9 +196,7 @@ def _session(
         reason = first_line(error)
         text = str(error).replace(str(path), "")  # a path may look like a fault
         if name != "cpu" and any(sign in text.lower() for sign in _GPU_FAULTS):
-            raise BackendError(
-                f"ONNX Runtime can't use '{name}' here: {explained(reason)}"
-            ) from None
+            raise BackendError(f"ONNX Runtime can't use '{name}' here: {explain(reason)}") from None
         if _ON_CPU in text:
             _check_provider(ort, path, name, options(False), **arguments)
         hint = f"; {_NO_KERNEL}" if "NOT_IMPLEMENTED" in text else ""

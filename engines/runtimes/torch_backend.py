@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch, is_out_of_memory
-from agsr.engines.tensorrt.cuda_errors import explained
+from agsr.engines.tensorrt.cuda_errors import explain
 from agsr.errors import BackendError, first_line
 from agsr.system.cpu import features_known, multiplies_bf16, multiplies_fp16, thread_count
 from agsr.system.optional_import import require
@@ -86,7 +86,7 @@ class TorchBackend(Backend):
             self._device = torch.device(device)
             self._network = place(self._network, self._device)
         except (RuntimeError, AssertionError) as error:
-            reason = explained(first_line(error))
+            reason = explain(first_line(error))
             raise BackendError(f"torch can't use the device '{device}': {reason}") from None
         if self._device.type == "cpu" and _emulated(precision):
             _log.warning("torch emulates %s on this processor, more slowly than fp32", precision)

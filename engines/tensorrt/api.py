@@ -1,7 +1,7 @@
 """TensorRT and TensorRT-RTX behind one import: the same API, for data-centre and for RTX GPUs.
 
-Both are strongly typed: the arithmetic of an engine is that of its ONNX file. Nothing else in this
-project imports either. Errors that TensorRT logs become the cause in ours.
+Both are strongly typed: an engine has the precision of its ONNX file. Only this module imports
+them. Errors that TensorRT logs become part of our messages.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Flavour = Literal["tensorrt", "tensorrt-rtx"]
 MODULES: dict[Flavour, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Import names, the one for data-centre GPUs first."""
 
-_MOST_ERRORS = 100
+_MAX_ERRORS = 100
 """Errors that are remembered."""
 
 _log = logging.getLogger(__name__)
@@ -43,27 +43,27 @@ class TensorRt:
     module: Any
     """The Python module."""
     flavour: Flavour
-    """Which of the two."""
+    """``"tensorrt"`` or ``"tensorrt-rtx"``."""
 
     @property
     def version(self) -> str:
-        """Its version, like ``"1.7.1.116"``."""
+        """Version, like ``"1.7.1.116"``."""
         return str(self.module.__version__)
 
     def messages(self) -> Any:
-        """The logger for all objects of this TensorRT, one per process.
+        """Return the logger for all objects of this TensorRT, one per process.
 
-        Its ``count`` is the number of errors so far. ``reason(count)`` is the last error since
-        then, on one line: of this thread if it had any, or else of any.
+        Its ``count`` is the number of errors so far. ``reason(count)`` returns the last error since
+        then, on one line: of this thread if it had any, otherwise of any thread.
         """
         return _messages(self.module)
 
 
 def find_tensorrt() -> Flavour:
-    """The first TensorRT that is installed, without importing it: that takes a while.
+    """Find the first TensorRT that is installed, without importing it, which is slow.
 
     Raises:
-        MissingDependencyError: Neither is.
+        MissingDependencyError: Neither is installed.
     """
     for flavour, name in MODULES.items():
         if find_spec(name):
@@ -78,7 +78,7 @@ def load_tensorrt() -> TensorRt:
     """Import the first TensorRT that is installed.
 
     Raises:
-        MissingDependencyError: Neither is.
+        MissingDependencyError: Neither is installed.
     """
     flavour = find_tensorrt()
     return TensorRt(importlib.import_module(MODULES[flavour]), flavour)
@@ -88,12 +88,12 @@ def load_engine(trt: TensorRt, content: bytes, *, host_code: bool) -> Any:
     """Deserialize an engine for the current GPU.
 
     Args:
-        trt: Which TensorRT.
+        trt: TensorRT to use.
         content: Serialized engine.
         host_code: Whether the engine may run code on the host, as version-compatible engines do.
 
     Raises:
-        BackendError: It can't be loaded; the message is TensorRT's.
+        BackendError: It can't be loaded; the message is TensorRT's reason.
     """
     messages = trt.messages()
     started = messages.count
@@ -108,19 +108,19 @@ def load_engine(trt: TensorRt, content: bytes, *, host_code: bool) -> Any:
 
 @cache
 def _messages(trt: Any) -> Any:
-    """The logger of a TensorRT module: it uses the first it is given for all objects."""
+    """Return the logger of a TensorRT module, which uses the first it is given for all objects."""
     levels = {
         trt.ILogger.INTERNAL_ERROR: logging.ERROR,
         trt.ILogger.ERROR: logging.ERROR,
         trt.ILogger.WARNING: logging.WARNING,
     }
 
-    class Messages(trt.ILogger):  # type: ignore[misc]  # a base that is chosen at run time
+    class Messages(trt.ILogger):  # type: ignore[misc]  # the base is chosen at run time
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.count = 0
             self._lock = Lock()
-            self._errors: deque[_Error] = deque(maxlen=_MOST_ERRORS)
+            self._errors: deque[_Error] = deque(maxlen=_MAX_ERRORS)
 
         def log(self, severity: Any, message: str) -> None:
             level = levels.get(severity, logging.DEBUG)
@@ -128,7 +128,7 @@ def _messages(trt: Any) -> Any:
                 with self._lock:
                     self.count += 1
                     self._errors.append(_Error(self.count, get_ident(), message))
-            # Errors reach the user through exceptions; here they are only traced.
+            # Errors reach the user through exceptions; here they are only logged for debugging.
             _log.debug("%s: %s", logging.getLevelName(level), message)
 
         def reason(self, since: int) -> str:

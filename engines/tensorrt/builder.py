@@ -1,23 +1,21 @@
-"""ONNX → TensorRT engine: profiles, targets, progress, and proof of the precision.
+"""Build a TensorRT engine from an ONNX file, and verify its precision.
 
-TensorRT is strongly typed, so an FP16 engine comes from an FP16 ONNX file (``agsr export
---precision fp16``). What was parsed is checked before anything is built, and what was built after.
+TensorRT is strongly typed, so an FP16 engine needs an FP16 ONNX file (``agsr export --precision
+fp16``). The parsed layers are checked before the build, and the built ones after it.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME, ModelMetadata
 from agsr.engines.onnx_file.inspect import check_self_contained
 from agsr.engines.tensorrt.api import TensorRt
+from agsr.engines.tensorrt.options import BuildOptions, BuildReport, Profile
 from agsr.engines.tensorrt.precision_check import (
-    PRODUCTS,
     built_products,
     check_built,
     check_parsed,
@@ -30,87 +28,9 @@ from agsr.system.atomic_file import complete_file
 from agsr.system.optional_import import require
 
 VERSION = 2
-"""How engines are configured; part of their identity in the cache. Raise it with any change."""
+"""Version of `configure`, part of an engine's identity in the cache. Raise it with any change."""
 
 _TARGET = re.compile(r"sm\d+")
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Sizes that an engine accepts, and the one it is made fastest for.
-
-    Each is ``(batch, height, width)`` in LR pixels.
-    """
-
-    smallest: tuple[int, int, int] = (1, 16, 16)
-    best: tuple[int, int, int] = (1, 180, 320)
-    largest: tuple[int, int, int] = (1, 540, 960)
-
-    def __post_init__(self) -> None:
-        for low, middle, high in zip(self.smallest, self.best, self.largest, strict=True):
-            if not 1 <= low <= middle <= high:
-                raise BuildRequestError(f"{self}: expected min ≤ opt ≤ max, from 1")
-
-    def __str__(self) -> str:
-        return " ≤ ".join("x".join(map(str, s)) for s in (self.smallest, self.best, self.largest))
-
-    def holds(self, shape: Sequence[int]) -> bool:
-        """Whether a ``(batch, height, width)`` lies inside."""
-        limits = zip(self.smallest, shape, self.largest, strict=True)
-        return all(low <= value <= high for low, value, high in limits)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildOptions:
-    """How an engine is built. All of it is part of the engine's identity in the cache."""
-
-    profiles: tuple[Profile, ...] = (Profile(),)
-    """Optimization profiles, at least one."""
-    workspace: int | None = None
-    """Bytes that layers may use as scratch memory; None leaves it to TensorRT."""
-    level: int | None = None
-    """Builder optimization level, 0 (fast build) to 5 (fast engine); None leaves it to TensorRT."""
-    version_compatible: bool = False
-    """Whether later versions of TensorRT can run the engine; TensorRT only. Such an engine contains
-    host code."""
-    hardware_compatible: bool = False
-    """Whether later generations of GPU can run the engine; TensorRT only."""
-    targets: tuple[str, ...] = ()
-    """GPU generations like ``"sm89"``; TensorRT-RTX only. Empty means the current GPU."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildReport:
-    """What was built."""
-
-    metadata: ModelMetadata
-    """What the ONNX file says about itself."""
-    flavour: str
-    """``"tensorrt"`` or ``"tensorrt-rtx"``."""
-    version: str
-    """Its version."""
-    layers: dict[str, dict[str, int]]
-    """Parsed layers: kind → type of its output → how often."""
-    size: int
-    """Bytes of the engine."""
-    built: dict[str, int] = field(default_factory=dict)
-    """Types of the engine's convolutions and how many there are of each, as it tells on the GPU it
-    is for; empty if it was built for another, or doesn't tell."""
-    options: BuildOptions = field(default_factory=BuildOptions)
-    """How it was built."""
-    tf32: bool = False
-    """Whether float32 layers may multiply in TF32."""
-
-    def products(self) -> dict[str, int]:
-        """Types of the layers that multiply, and how many there are of each."""
-        count: Counter[str] = Counter()
-        for kind in PRODUCTS:
-            count.update(self.layers.get(kind, {}))
-        return dict(count)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain values."""
-        return asdict(self)
 
 
 def build_engine(
@@ -124,19 +44,20 @@ def build_engine(
     """Build an engine.
 
     Args:
-        trt: Which TensorRT.
+        trt: TensorRT to build with.
         onnx: Content of an ONNX file made by ``agsr export``.
         source: Its name, for messages.
         options: How to build.
-        report: Told about the progress; may cancel.
+        report: Called with the progress; may cancel the build.
         timing_cache: File of measured layer times, read and written; TensorRT only.
 
     Returns:
-        The serialized engine and what is in it.
+        The serialized engine and its description.
 
     Raises:
-        BuildError: The file can't be parsed, its or the engine's layers don't have the precision
-            it claims, the options don't fit this TensorRT, or the build failed or was cancelled.
+        BuildError: The file can't be parsed, its layers or the engine's don't have the precision
+            that it declares, the options don't fit this TensorRT, or the build failed or was
+            cancelled.
         ModelError: The file is not a model of this project.
     """
     check_self_contained(onnx, source)
@@ -178,11 +99,11 @@ def build_engine(
 
 
 def _metadata(onnx: bytes, source: str) -> ModelMetadata:
-    """What the file says about itself, read without running it."""
+    """Read the metadata of an ONNX file without running it."""
     model = require("onnx", extra="rtx", purpose="Building an engine")
     try:
         parsed = model.load_model_from_string(onnx)
-    except Exception as error:  # protobuf raises a type of its own, derived from Exception
+    except Exception as error:  # protobuf raises its own type, derived from Exception
         raise BuildError(f"{source}: not an ONNX file: {error}") from None
     properties = {entry.key: entry.value for entry in parsed.metadata_props}
     return ModelMetadata.from_properties(properties, source)
@@ -194,21 +115,23 @@ def _parse(trt: TensorRt, network: Any, messages: Any, onnx: bytes, source: str)
         error = parser.get_error(0)
         where = f"node {error.node_name()} ({error.node_operator()}): " if error.node() >= 0 else ""
         raise BuildError(f"{source}: {trt.flavour} can't parse it: {where}{error.desc()}")
-    ports = (network.get_input(0).name, network.get_output(0).name)
-    if ports != (INPUT_NAME, OUTPUT_NAME):
-        raise BuildError(f"{source}: its ports are {ports}; expected {(INPUT_NAME, OUTPUT_NAME)}")
+    names = (network.get_input(0).name, network.get_output(0).name)
+    if names != (INPUT_NAME, OUTPUT_NAME):
+        raise BuildError(
+            f"{source}: its input and output are {names}; expected {(INPUT_NAME, OUTPUT_NAME)}"
+        )
 
 
 def configure(trt: TensorRt, builder: Any, options: BuildOptions, precision: str) -> Any:
-    """The builder's configuration.
+    """Configure a builder.
 
     Args:
-        trt: Which TensorRT.
+        trt: TensorRT to build with.
         builder: Its builder.
         options: How to build.
-        precision: Arithmetic of the file. fp32 is exact, so TF32, which TensorRT allows by default,
-            is off. It stays on for int8, whose few float32 layers lose less by it than the others
-            lose by int8; fp16 and bf16 have no layers that could use it.
+        precision: Precision of the file. For fp32, TF32 is turned off, which TensorRT allows by
+            default. It stays on for int8, whose few float32 layers lose less by it than the others
+            lose by int8; fp16 and bf16 graphs have no layers that could use it.
 
     Raises:
         BuildError: The options don't fit this TensorRT.
@@ -234,7 +157,7 @@ def configure(trt: TensorRt, builder: Any, options: BuildOptions, precision: str
 
 
 def _optimization_profile(builder: Any, profile: Profile) -> Any:
-    """TensorRT's form of a profile."""
+    """Convert a profile to TensorRT's."""
     shapes = [
         (batch, CHANNELS, height, width)
         for batch, height, width in (profile.smallest, profile.best, profile.largest)
@@ -245,7 +168,7 @@ def _optimization_profile(builder: Any, profile: Profile) -> Any:
 
 
 def _set_compatibility(trt: TensorRt, config: Any, options: BuildOptions) -> None:
-    """Flags for engines that outlive this GPU or version, which only TensorRT has."""
+    """Set the flags for engines that run on later GPUs or versions; only TensorRT has them."""
     module, asked = trt.module, ""
     if options.version_compatible:
         asked = "--version-compatible is TensorRT's; rebuild engines for each TensorRT-RTX"
@@ -258,7 +181,7 @@ def _set_compatibility(trt: TensorRt, config: Any, options: BuildOptions) -> Non
 
 
 def _timings(trt: TensorRt, config: Any, path: Path) -> Any:
-    """The timing cache of a file, in use."""
+    """Read a timing cache and use it."""
     if trt.flavour != "tensorrt":
         raise BuildRequestError(
             "--timing-cache is TensorRT's; TensorRT-RTX times nothing while building"
@@ -270,10 +193,10 @@ def _timings(trt: TensorRt, config: Any, path: Path) -> Any:
 
 
 def _set_targets(trt: TensorRt, config: Any, targets: Sequence[str]) -> None:
-    """Build for these GPUs, or for the current one.
+    """Set the GPU generations to build for; none means the current GPU's.
 
-    Without any, TensorRT-RTX would build for every generation from Ampere on: a larger engine,
-    which does not run on Turing.
+    TensorRT-RTX's own default is every generation from Ampere on: a larger engine, which does not
+    run on Turing.
     """
     kinds = trt.module.ComputeCapability
     known = {n.lower(): getattr(kinds, n) for n in dir(kinds) if _TARGET.fullmatch(n.lower())}

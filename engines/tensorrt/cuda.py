@@ -1,8 +1,8 @@
 """GPU memory, streams, events and graphs: one small protocol, implemented by `cuda_layers`.
 
-TensorRT executes on addresses and streams, and this is all that makes them. Both layers work in the
-device's primary context, so torch may live in the same process. NVIDIA's cuda.bindings comes first;
-pycuda is used without it, and has no CUDA graphs.
+TensorRT executes on addresses and streams, which are created only here. Both layers use the
+device's primary context, so torch may run in the same process. NVIDIA's cuda.bindings is preferred;
+without it pycuda is used, which has no CUDA graphs.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from agsr.errors import BackendError, MissingDependencyError
 from agsr.system.optional_import import install_command
 
 Address = int
-"""Of device memory."""
+"""Address of device memory."""
 
 
 class Graphs(Protocol):
-    """Work of a stream, recorded once and run again at little cost."""
+    """CUDA graphs: work of a stream, captured once and launched again at little cost."""
 
     def capture(self, stream: Any, work: Callable[[], None]) -> Any:
-        """Record what ``work`` submits to a stream, without running it, as a graph.
+        """Capture what ``work`` submits to a stream as a graph, without running it.
 
         Raises:
-            BackendError: Something in it can't be recorded. The stream is as it was before.
+            BackendError: The work can't be captured. The stream is unchanged.
         """
 
     def launch(self, graph: Any, stream: Any) -> None:
-        """Run a graph, asynchronously."""
+        """Start a graph on a stream."""
 
     def destroy(self, graph: Any) -> None:
-        """Give a graph back, which may not be under way."""
+        """Destroy a graph, which must not be running."""
 
 
 class Cuda(Protocol):
-    """What the TensorRT backend needs of CUDA. Streams and events are the layer's own objects."""
+    """The part of CUDA that TensorRT needs. Streams and events are the layer's own objects."""
 
     name: str
     """``"pycuda"`` or ``"cuda.bindings"``."""
@@ -50,75 +50,75 @@ class Cuda(Protocol):
     capability: str
     """Its compute capability, like ``"8.9"``."""
     driver: str
-    """Newest CUDA version that its driver runs, like ``"13.0"``."""
+    """Newest CUDA version that its driver supports, like ``"13.0"``."""
     graphs: Graphs | None
-    """CUDA graphs, where the layer has them."""
+    """CUDA graphs; None if the layer has none."""
 
     def activate(self) -> None:
         """Make the GPU's primary context current in this thread, until `deactivate`."""
 
     def deactivate(self) -> None:
-        """Undo `activate`: what was current before is current again, whichever GPU that is."""
+        """Undo `activate`: restore the context that was current before, on whichever GPU."""
 
     def free_memory(self) -> int:
-        """Bytes of device memory that are free."""
+        """Return the bytes of free device memory."""
 
     def allocate(self, size: int) -> Address:
-        """Device memory of ``size`` bytes.
+        """Allocate ``size`` bytes of device memory.
 
         Raises:
             MemoryError: There is not enough.
         """
 
     def free(self, address: Address) -> None:
-        """Give device memory back."""
+        """Free device memory."""
 
     def allocate_pinned(self, count: int) -> NDArray[np.float32]:
-        """``count`` float32 values of page-locked host memory; freed by `free_pinned`.
+        """Allocate ``count`` float32 values of page-locked host memory; see `free_pinned`.
 
         Raises:
             MemoryError: There is not enough.
         """
 
     def free_pinned(self, values: NDArray[np.float32]) -> None:
-        """Give page-locked memory back; the array must not be used again."""
+        """Free page-locked memory; the array must not be used again."""
 
     def create_stream(self) -> Any:
-        """A new stream that does not wait for the default one."""
+        """Create a stream that does not wait for the default one."""
 
     def destroy_stream(self, stream: Any) -> None:
-        """Give a stream back, on which nothing may be under way."""
+        """Destroy a stream, on which nothing may be running."""
 
     def handle(self, stream: Any) -> int:
-        """A stream as the number TensorRT takes."""
+        """Return a stream's handle as a number, for TensorRT."""
 
     def synchronize_stream(self, stream: Any) -> None:
-        """Wait on the host until a stream has done all its work."""
+        """Wait on the host until a stream has finished its work."""
 
     def create_event(self) -> Any:
-        """A new event, without timing."""
+        """Create an event, without timing."""
 
     def destroy_event(self, event: Any) -> None:
-        """Give an event back."""
+        """Destroy an event."""
 
     def copy_to_device(self, target: Address, source: NDArray[np.float32], stream: Any) -> None:
-        """Copy from page-locked host memory, asynchronously."""
+        """Start a copy from page-locked host memory."""
 
     def copy_to_host(self, target: NDArray[np.float32], source: Address, stream: Any) -> None:
-        """Copy to page-locked host memory, asynchronously."""
+        """Start a copy to page-locked host memory."""
 
     def record_event(self, event: Any, stream: Any) -> None:
-        """Mark this point of a stream."""
+        """Record an event at this point of a stream."""
 
     def wait_event(self, stream: Any, event: Any) -> None:
-        """Let a stream wait for an event."""
+        """Make a stream wait for an event; the host does not wait."""
 
     def synchronize_event(self, event: Any) -> None:
-        """Wait for an event on the host."""
+        """Wait on the host for an event."""
 
 
 def open_cuda(index: int = 0) -> Cuda:
-    """The first CUDA layer that is installed.
+    """Open a GPU by the first CUDA layer that is installed.
 
     Args:
         index: Number of the GPU.
@@ -128,7 +128,7 @@ def open_cuda(index: int = 0) -> Cuda:
         MissingDependencyError: Neither cuda.bindings nor pycuda is installed.
     """
     check_driver()
-    # Imported here, since they implement the protocol of this module.
+    # Imported here, because they implement the protocol of this module.
     from agsr.engines.tensorrt.cuda_layers import BindingsCuda, PyCuda
 
     if find_spec("cuda") and find_spec("cuda.bindings"):
@@ -141,10 +141,10 @@ def open_cuda(index: int = 0) -> Cuda:
 
 
 def check_driver() -> None:
-    """Find out at once, without importing anything large, whether NVIDIA's driver is there.
+    """Check quickly, without large imports, that NVIDIA's driver is installed.
 
     Raises:
-        BackendError: It isn't.
+        BackendError: It is not.
     """
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:

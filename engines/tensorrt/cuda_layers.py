@@ -1,4 +1,4 @@
-"""`agsr.engines.tensorrt.cuda.Cuda` by NVIDIA's ``cuda.bindings``, and by pycuda."""
+"""Implementations of `agsr.engines.tensorrt.cuda.Cuda` by NVIDIA's ``cuda.bindings`` and pycuda."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.engines.tensorrt.cuda import Address, Graphs
-from agsr.engines.tensorrt.cuda_errors import NO_GPU, explained
+from agsr.engines.tensorrt.cuda_errors import NO_GPU, explain
 from agsr.errors import BackendError, first_line
 
 _FLOAT = 4
@@ -29,7 +29,7 @@ class BindingsGraphs:
         self._rt = runtime
 
     def capture(self, stream: Any, work: Callable[[], None]) -> Any:
-        # Other threads, like torch's, may go on using the device.
+        # Other threads, like torch's, may keep using the device.
         mode = self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         _value(self._rt.cudaStreamBeginCapture(stream, mode))
         try:
@@ -78,14 +78,14 @@ class BindingsCuda:
         self._context = _primary_context(driver, index)
 
     def activate(self) -> None:
-        # cudaSetDevice could not be undone without making a context on the GPU that was current.
+        # cudaSetDevice can't be undone without creating a context on the previously current GPU.
         _value(self._driver.cuCtxPushCurrent(self._context))
 
     def deactivate(self) -> None:
         _value(self._driver.cuCtxPopCurrent())
 
     def free_memory(self) -> int:
-        return int(_value(self._rt.cudaMemGetInfo()))  # the first of two: free, and all
+        return int(_value(self._rt.cudaMemGetInfo()))  # the first of (free, total)
 
     def allocate(self, size: int) -> Address:
         return int(_value(self._rt.cudaMalloc(size)))
@@ -145,11 +145,11 @@ class PyCuda:
         index: Number of the GPU.
 
     Raises:
-        BackendError: There is no such GPU, or pycuda does not fit the driver.
+        BackendError: There is no such GPU, or pycuda does not match the driver.
     """
 
     name = "pycuda"
-    graphs: Graphs | None = None  # it has no calls for them
+    graphs: Graphs | None = None  # pycuda has no API for them
 
     def __init__(self, index: int = 0) -> None:
         try:
@@ -159,7 +159,7 @@ class PyCuda:
                 f"pycuda can't be loaded: {first_line(error)}; use: pip install cuda-bindings"
             ) from None
         self._cuda = pycuda.driver
-        with self._reporting():
+        with self._translated_errors():
             self._cuda.init()
             _check_index(index, self._cuda.Device.count())
             device = self._cuda.Device(index)
@@ -181,7 +181,7 @@ class PyCuda:
         return int(free)
 
     def allocate(self, size: int) -> Address:
-        with self._reporting():
+        with self._translated_errors():
             memory = self._cuda.mem_alloc(size)
         self._memory[int(memory)] = memory
         return int(memory)
@@ -190,7 +190,7 @@ class PyCuda:
         self._memory.pop(address).free()
 
     def allocate_pinned(self, count: int) -> NDArray[np.float32]:
-        with self._reporting():
+        with self._translated_errors():
             values: NDArray[np.float32] = self._cuda.pagelocked_empty(count, np.float32)
         return values
 
@@ -207,7 +207,7 @@ class PyCuda:
         return int(stream.handle)
 
     def synchronize_stream(self, stream: Any) -> None:
-        with self._reporting():
+        with self._translated_errors():
             stream.synchronize()
 
     def create_event(self) -> Any:
@@ -229,32 +229,32 @@ class PyCuda:
         stream.wait_for_event(event)
 
     def synchronize_event(self, event: Any) -> None:
-        with self._reporting():
+        with self._translated_errors():
             event.synchronize()
 
     @contextmanager
-    def _reporting(self) -> Iterator[None]:
-        """Turns pycuda's errors into ours; failures of work under way show where it is awaited."""
+    def _translated_errors(self) -> Iterator[None]:
+        """Translate pycuda's errors. Asynchronous work raises its errors where it is waited for."""
         try:
             yield
         except self._cuda.MemoryError as error:
             raise MemoryError(first_line(error)) from None
         except (self._cuda.Error, RuntimeError) as error:  # cuInit fails with the latter
-            raise BackendError(explained(f"CUDA: {first_line(error)}")) from None
+            raise BackendError(explain(f"CUDA: {first_line(error)}")) from None
 
 
 @cache
 def _primary_context(driver: Any, index: int) -> Any:
-    """A GPU's primary context, retained until the process ends: others in it may use it, too."""
+    """Retain a GPU's primary context until the process ends: other code in it may use it, too."""
     _value(driver.cuInit(0))
     return _value(driver.cuDevicePrimaryCtxRetain(_value(driver.cuDeviceGet(index))))
 
 
 def _check_index(index: int, count: int) -> None:
-    """Refuse a GPU that is not there.
+    """Check that a GPU of this number exists.
 
     Raises:
-        BackendError: There are fewer.
+        BackendError: It does not.
     """
     if count == 0:
         raise BackendError(NO_GPU)
@@ -264,7 +264,7 @@ def _check_index(index: int, count: int) -> None:
 
 
 def _value(answer: tuple[Any, ...]) -> Any:
-    """The value of cuda.bindings' ``(error, value)``; an error becomes an exception.
+    """Return the value of cuda.bindings' ``(error, value)``; raise its error, if any.
 
     Raises:
         MemoryError: Memory ran out, so smaller inputs may fit.
@@ -274,5 +274,5 @@ def _value(answer: tuple[Any, ...]) -> Any:
     if error.name in ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY"):
         raise MemoryError(f"CUDA: {error.name}")
     if error != 0:
-        raise BackendError(explained(f"CUDA: {error.name}"))
+        raise BackendError(explain(f"CUDA: {error.name}"))
     return values[0] if values else None

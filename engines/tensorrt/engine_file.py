@@ -1,7 +1,7 @@
-"""Engine files made by hand: an engine, and beside it a sidecar that says what it is.
+"""Engine files of ``agsr build``: an engine, and a sidecar that describes it.
 
-An engine is code. The cache's engines are checked against all they depend on; one that a user names
-is checked against its own sidecar only, and TensorRT itself refuses another GPU or version.
+An engine is code. Engines in the cache are checked against all that they depend on; one that the
+user names is checked only against its sidecar, and TensorRT itself rejects another GPU or version.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from agsr.engines.tensorrt.api import load_tensorrt
-from agsr.engines.tensorrt.builder import BuildOptions, BuildReport, build_engine
+from agsr.engines.tensorrt.builder import build_engine
 from agsr.engines.tensorrt.cuda import check_driver
+from agsr.engines.tensorrt.options import BuildOptions, BuildReport
 from agsr.engines.tensorrt.progress import Report
 from agsr.errors import BackendError, BuildError, ModelError
 from agsr.system.atomic_file import check_writable, complete_file
 
 FORMAT = "agsr-engine-file-1"
-"""Value of the ``format`` entry in a sidecar."""
+"""Value of the ``format`` key in a sidecar."""
 
 _log = logging.getLogger(__name__)
 
 
-def make_engine(
+def build_engine_file(
     model: Path,
     path: Path,
     options: BuildOptions,
@@ -36,16 +37,16 @@ def make_engine(
 
     Args:
         model: ONNX file made by ``agsr export``.
-        path: Where the engine goes.
+        path: The engine file.
         options: How to build.
-        report: Told about the progress; may cancel.
+        report: Called with the progress; may cancel the build.
         timing_cache: File of measured layer times; TensorRT only.
 
     Raises:
         MissingDependencyError: TensorRT is not installed.
         BuildError: The engine can't be built, or no GPU and no target was given.
         ModelError: The file is missing or not a model of this project.
-        OSError: A file can't be written; that is checked before the work.
+        OSError: A file can't be written; checked before the build.
     """
     if not model.is_file():
         raise ModelError(f"{model}: no such file")
@@ -75,7 +76,7 @@ def make_engine(
 
 
 def read_engine(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """An engine file and its sidecar's ``report``.
+    """Read an engine file, and the ``report`` of its sidecar.
 
     Raises:
         ModelError: A file is missing, damaged, or belongs to another engine.

@@ -1,8 +1,8 @@
-"""Runs a loaded engine on addresses and shapes; what recurs is replayed as a CUDA graph.
+"""Run a loaded engine on addresses and shapes; repeated calls are replayed as CUDA graphs.
 
-TensorRT's graphs hold for one shape, one pair of addresses and an untouched execution context, so
-each graph has a context of its own. All contexts run on one stream, one after the other, and share
-one piece of scratch memory. TensorRT-RTX records graphs itself; it is only told to.
+A captured graph is valid for one shape, one pair of addresses and an unchanged execution context,
+so each graph has its own context. All contexts run on one stream, one after the other, and share
+one block of scratch memory. TensorRT-RTX captures graphs itself; only a setting is needed.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 from agsr.backend import is_out_of_memory
 from agsr.contract import INPUT_NAME, OUTPUT_NAME
 from agsr.engines.tensorrt.api import TensorRt, load_engine
-from agsr.engines.tensorrt.builder import Profile
 from agsr.engines.tensorrt.cuda import Address, Cuda, Graphs
 from agsr.engines.tensorrt.kernel_cache import KernelFile
+from agsr.engines.tensorrt.options import Profile
 from agsr.errors import BackendError
 
-MOST_CALLS = 32
+MAX_CALLS = 32
 """Calls that are remembered, with or without a graph: the nine shapes of tiles in two slots fit."""
 
 _log = logging.getLogger(__name__)
@@ -29,53 +29,53 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Call:
-    """What an execution depends on. Equal calls can be replayed."""
+    """Everything that an execution depends on. Equal calls can be replayed."""
 
     profile: int
     """Index of the optimization profile."""
     shape: tuple[int, ...]
-    """Of the input, ``(B, 3, H, W)``."""
+    """Shape of the input, ``(B, 3, H, W)``."""
     source: Address
-    """Where the input is."""
+    """Address of the input."""
     target: Address
-    """Where the output goes."""
+    """Address of the output."""
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class _CapturedCall:
     graphs: Graphs
     graph: Any
     context: Any
-    """Kept as it was when the graph was recorded."""
+    """Unchanged since the graph was captured."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A serialized engine, and what else running it requires."""
+    """A serialized engine and what is needed to run it."""
 
     content: bytes
     """The engine."""
     source: str
-    """Its name, for messages."""
+    """Name of its file, for messages."""
     profiles: tuple[Profile, ...]
     """Its optimization profiles."""
     host_code: bool = False
-    """Whether it is version-compatible, and so contains host code."""
+    """Whether it is version-compatible, and therefore contains host code."""
     kernels: KernelFile | None = None
-    """Where TensorRT-RTX's kernels are cached, if anywhere."""
+    """Cache of TensorRT-RTX's kernels, if any."""
 
 
 class Executor:
-    """A loaded engine on a stream of its own.
+    """A loaded engine with its own stream.
 
     Args:
-        trt: Which TensorRT.
-        cuda: Which GPU layer; its context is current.
+        trt: TensorRT to use.
+        cuda: CUDA layer to use; its context is current.
         plan: The engine.
 
     Raises:
         BackendError: The engine can't be loaded.
-        MemoryError: There is no memory for its stream.
+        MemoryError: There is not enough memory for its stream.
     """
 
     def __init__(self, trt: TensorRt, cuda: Cuda, plan: Plan) -> None:
@@ -88,16 +88,16 @@ class Executor:
         self._graphs = cuda.graphs if trt.flavour == "tensorrt" else None
         self._scratch = self._scratch_size = 0
         self._kernels: Any = None
-        self._known_kernels = b""
-        self._calls: OrderedDict[Call, _Recorded | None] = OrderedDict()
+        self._loaded_kernels = b""
+        self._calls: OrderedDict[Call, _CapturedCall | None] = OrderedDict()
         with ExitStack() as undo:
             undo.callback(self._free_scratch)
-            self._plain = self._first_context()
+            self._default_context = self._create_default_context()
             self.stream = cuda.create_stream()
             undo.pop_all()
 
-    def _first_context(self) -> Any:
-        """The context of calls that aren't recorded."""
+    def _create_default_context(self) -> Any:
+        """Create the context of calls that aren't captured."""
         if self._graphs is not None:
             self._allocate_scratch()
         started = self._messages.count
@@ -108,7 +108,7 @@ class Executor:
         return context
 
     def enqueue(self, call: Call) -> None:
-        """Start an execution: plainly, at the second time recorded too, then replayed.
+        """Start an execution. The second equal call is also captured; later ones are replayed.
 
         Raises:
             BackendError: TensorRT failed.
@@ -118,14 +118,14 @@ class Executor:
         if known is not None:
             known.graphs.launch(known.graph, self.stream)
         elif self._graphs is not None and call in self._calls:
-            known = self._execute_and_record(self._graphs, call)
+            known = self._execute_and_capture(self._graphs, call)
         else:
-            self._execute(self._plain, call)
+            self._execute(self._default_context, call)
         self._remember(call, known)
 
     def release(self) -> None:
-        """Give everything on the GPU back. Nothing may be under way."""
-        with ExitStack() as ending:  # last in, first out; whatever fails, the rest is released
+        """Release everything on the GPU, where nothing may be running any more."""
+        with ExitStack() as ending:  # last in, first out; if one fails, the rest is still released
             ending.callback(self._cuda.destroy_stream, self.stream)
             ending.callback(self._free_scratch)
             ending.callback(self._unload)
@@ -135,10 +135,10 @@ class Executor:
         self.stream = None
 
     def _unload(self) -> None:
-        self._plain = self._kernels = self._engine = None
+        self._default_context = self._kernels = self._engine = None
 
     def _new_context(self) -> Any:
-        """An execution context, or None if there is no memory for it."""
+        """Create an execution context; return None if there is no memory for it."""
         module, engine = self._trt.module, self._engine
         if self._trt.flavour == "tensorrt-rtx":
             config = engine.create_runtime_config()
@@ -154,27 +154,27 @@ class Executor:
         return context
 
     def _use_kernels(self, config: Any) -> None:
-        """Let TensorRT-RTX begin with the kernels that are cached, and collect new ones."""
+        """Give TensorRT-RTX the cached kernels, and collect new ones."""
         if self._plan.kernels is None:
             return
         self._kernels = config.create_runtime_cache()
-        self._known_kernels = self._plan.kernels.load()
-        if self._known_kernels and not self._kernels.deserialize(self._known_kernels):
-            _log.info("%s: of no use here, and ignored", self._plan.kernels.path)
+        self._loaded_kernels = self._plan.kernels.load()
+        if self._loaded_kernels and not self._kernels.deserialize(self._loaded_kernels):
+            _log.info("%s: unusable here; ignored", self._plan.kernels.path)
             self._kernels.reset()
         config.set_runtime_cache(self._kernels)
 
     def _save_kernels(self) -> None:
-        """Cache the kernels, if any were compiled."""
+        """Cache the kernels if any were compiled."""
         if self._plan.kernels is None or self._kernels is None:
             return
         try:
             serialized = self._kernels.serialize()
-        except RuntimeError as error:  # what else is held is given back all the same
+        except RuntimeError as error:  # the rest must still be released
             _log.info("kernels are not cached: %s", error)
             return
         kernels = b"" if serialized is None else bytes(memoryview(serialized))
-        if kernels and kernels != self._known_kernels:
+        if kernels and kernels != self._loaded_kernels:
             self._plan.kernels.save(kernels)
 
     def _execute(self, context: Any, call: Call) -> None:
@@ -195,16 +195,16 @@ class Executor:
             error = BackendError(f"TensorRT failed on an input of {call.shape}: {reason}")
             raise MemoryError(reason) if is_out_of_memory(error) else error
 
-    def _execute_and_record(self, graphs: Graphs, call: Call) -> _Recorded | None:
-        """Execute in a new context, which settles its shapes, then record the same again.
+    def _execute_and_capture(self, graphs: Graphs, call: Call) -> _CapturedCall | None:
+        """Execute in a new context, which fixes its shapes, then capture the same call.
 
-        Whatever can't be recorded is executed plainly, from now on always.
+        If that fails, nothing is captured any more.
         """
         context = self._new_context()
         if context is None:
             _log.info("CUDA graphs are not available: no memory for another context")
             self._graphs = None
-            self._execute(self._plain, call)
+            self._execute(self._default_context, call)
             return None
         self._execute(context, call)
         try:
@@ -212,23 +212,24 @@ class Executor:
         except (BackendError, MemoryError) as error:
             _log.info("CUDA graphs are not available: %s", error)
             self._graphs = None
-            self._cuda.synchronize_stream(self.stream)  # the context is still at work, and goes
+            # The context is in use, and is about to be destroyed.
+            self._cuda.synchronize_stream(self.stream)
             return None
-        return _Recorded(graphs, graph, context)
+        return _CapturedCall(graphs, graph, context)
 
-    def _remember(self, call: Call, recorded: _Recorded | None) -> None:
-        self._calls[call] = recorded
+    def _remember(self, call: Call, captured: _CapturedCall | None) -> None:
+        self._calls[call] = captured
         self._calls.move_to_end(call)
-        if len(self._calls) > MOST_CALLS:
+        if len(self._calls) > MAX_CALLS:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        _, recorded = self._calls.popitem(last=False)
-        if recorded is not None:
+        _, captured = self._calls.popitem(last=False)
+        if captured is not None:
             try:
-                self._cuda.synchronize_stream(self.stream)  # it may be under way
+                self._cuda.synchronize_stream(self.stream)  # it may be running
             finally:
-                recorded.graphs.destroy(recorded.graph)
+                captured.graphs.destroy(captured.graph)
 
     def _allocate_scratch(self) -> None:
         self._scratch_size = max(self._engine.device_memory_size_v2, 1)

@@ -1,7 +1,7 @@
-"""Proof of an engine's precision: of what TensorRT parsed, and of what it then built.
+"""Verify an engine's precision: of the layers that TensorRT parsed, and of those it built.
 
-Parsed layers are counted from the network definition. Built ones are read back from the engine by
-TensorRT's inspector, which needs a GPU that can load it.
+Parsed layers are counted in the network definition. Built ones are read from the engine by
+TensorRT's inspector, which needs a GPU that can load the engine.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _SPELLINGS = {
     "HALF": re.compile(r"half|fp16|\bfloat16", re.IGNORECASE),
     "FLOAT": re.compile(r"fp32|float", re.IGNORECASE),
 }
-"""How the inspector's versions write types, the first that matches first."""
+"""How versions of the inspector spell types; the first match counts."""
 _TYPE_KEYS = ("DataType", "Datatype", "Format/Datatype", "Format/DataType", "Format")
 
 _log = logging.getLogger(__name__)
 
 
 def parsed_layers(network: Any) -> dict[str, dict[str, int]]:
-    """Kinds of the parsed layers, and how many there are of each type.
+    """Count the parsed layers by kind and type.
 
-    A layer that multiplies what was just dequantized counts as INT8: TensorRT fuses the three.
+    A layer that multiplies dequantized values counts as INT8: TensorRT fuses the three layers.
     """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     dequantized = {la.get_output(0).name for la in layers if la.type.name == "DEQUANTIZE"}
@@ -52,10 +52,10 @@ def parsed_layers(network: Any) -> dict[str, dict[str, int]]:
 def check_parsed(
     layers: Mapping[str, dict[str, int]], metadata: ModelMetadata, source: str
 ) -> None:
-    """Compare the parsed layers that multiply with what the file claims.
+    """Compare the multiplying parsed layers with the precision that the file declares.
 
     Raises:
-        BuildError: Some are of another type; for int8, all are.
+        BuildError: Some have another type; for int8, all have.
     """
     expected = _TYPES[metadata.precision]
     products = {kind: layers[kind] for kind in PRODUCTS if kind in layers}
@@ -66,25 +66,25 @@ def check_parsed(
     for kind, types in foreign.items():
         found = ", ".join(f"{n} in {t}" for t, n in types.items() if t != expected)
         raise BuildError(
-            f"{source} says {metadata.precision}, but of its {kind.lower()} layers {found}; "
-            f"make it anew with: agsr export --precision {metadata.precision}"
+            f"{source} declares {metadata.precision}, but of its {kind.lower()} layers {found}; "
+            f"export it again with: agsr export --precision {metadata.precision}"
         )
 
 
 def built_products(
     trt: TensorRt, engine: bytes, source: str, *, host_code: bool = False
 ) -> dict[str, int]:
-    """Types of a built engine's convolutions, and how many there are of each.
+    """Count a built engine's convolutions by type.
 
     Args:
-        trt: Which TensorRT.
+        trt: TensorRT to use.
         engine: Serialized engine for this machine's GPU, built with detailed verbosity.
         source: Its name, for messages.
         host_code: Whether the engine is version-compatible, see `load_engine`.
 
     Returns:
-        Like ``{"HALF": 63}``. Empty if the engine doesn't tell: TensorRT may fuse convolutions into
-        layers without a name for them.
+        Counts like ``{"HALF": 63}``; empty if the inspector does not report convolutions: TensorRT
+        may fuse them into layers of another name.
 
     Raises:
         BuildError: The engine can't be loaded.
@@ -96,43 +96,43 @@ def built_products(
             f"{source}: its engine was built, but can't be loaded on this GPU: {error}"
         ) from None
     inspector = loaded.create_engine_inspector()
-    told = inspector.get_engine_information(trt.module.LayerInformationFormat.JSON)
+    information = inspector.get_engine_information(trt.module.LayerInformationFormat.JSON)
     try:
-        layers = json.loads(told)["Layers"]
+        layers = json.loads(information)["Layers"]
     except (ValueError, KeyError, TypeError) as error:
-        _log.warning("%s: what TensorRT's inspector tells can't be understood: %s", source, error)
+        _log.warning("%s: TensorRT's inspector gave an unknown report: %s", source, error)
         return {}
     return dict(Counter(filter(None, map(_product_type, layers))))
 
 
 def check_built(built: Mapping[str, int], metadata: ModelMetadata, source: str) -> None:
-    """Compare an engine's convolutions with what its file claims.
+    """Compare an engine's convolutions with the precision that its file declares.
 
     Raises:
-        BuildError: Some are of another type; for int8, all are.
+        BuildError: Some have another type; for int8, all have.
     """
     expected = _TYPES[metadata.precision]
     if not built or set(built) == {expected} or (expected == "INT8" and expected in built):
         return
     found = ", ".join(f"{n} in {t}" for t, n in built.items() if t != expected)
     raise BuildError(
-        f"{source} says {metadata.precision}, but in the engine that TensorRT made of it there are "
+        f"{source} declares {metadata.precision}, but the engine that TensorRT built has "
         f"convolutions of another type: {found}; use another precision or version of TensorRT"
     )
 
 
 def _product_type(layer: Any) -> str | None:
-    """Type that a built layer multiplies in; None if it is no convolution or doesn't tell."""
-    if not isinstance(layer, dict):  # a mere name: the engine was built with less verbosity
+    """Return the type of a built convolution; None for another layer or an unknown type."""
+    if not isinstance(layer, dict):  # only a name: the engine was built with less verbosity
         return None
     kinds = f"{layer.get('LayerType', '')} {layer.get('ParameterType', '')}".lower()
     if "conv" not in kinds or "reformat" in kinds:
         return None
     weights = layer.get("Weights")
-    told = [weights.get("Type", "")] if isinstance(weights, dict) else []
-    for port in layer.get("Inputs", [])[:1]:
-        told += [port[key] for key in _TYPE_KEYS if key in port]
-    return next((name for text in told for name in [_type_name(text)] if name), None)
+    names = [weights.get("Type", "")] if isinstance(weights, dict) else []
+    for tensor in layer.get("Inputs", [])[:1]:
+        names += [tensor[key] for key in _TYPE_KEYS if key in tensor]
+    return next((name for text in names for name in [_type_name(text)] if name), None)
 
 
 def _type_name(text: str) -> str | None:

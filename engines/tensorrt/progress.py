@@ -1,4 +1,4 @@
-"""Progress of a TensorRT build: nested phases from any thread → one share of the whole."""
+"""Progress of a TensorRT build: nested phases, reported by any thread → one share of the whole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any
 
 Report = Callable[[str, float], bool]
-"""Called with the phase and the share that is done, 0 to 1; false cancels the build."""
+"""Called with the phase and the completed share, 0 to 1; returning False cancels the build."""
 
 
 @dataclass
@@ -19,26 +19,33 @@ class _Phase:
 
 
 class Phases:
-    """The phases that are under way. Not safe for threads by itself."""
+    """The phases in progress. Not thread-safe.
+
+    >>> phases = Phases()
+    >>> phases.start("build", None, 2)
+    >>> phases.complete("build", 0)
+    >>> phases.share()
+    0.5
+    """
 
     def __init__(self) -> None:
         self._phases: dict[str, _Phase] = {}
 
     def start(self, name: str, parent: str | None, steps: int) -> None:
-        """A phase begins, inside another or at the top."""
+        """Start a phase, inside another one or at the top."""
         self._phases[name] = _Phase(parent if parent in self._phases else None, max(steps, 1))
 
     def complete(self, name: str, step: int) -> None:
-        """A phase has done a step, counted from 0."""
+        """Mark a step of a phase, counted from 0, as completed."""
         if name in self._phases:
             self._phases[name].done = step + 1
 
     def finish(self, name: str) -> None:
-        """A phase is over."""
+        """End a phase."""
         self._phases.pop(name, None)
 
     def share(self, parent: str | None = None) -> float:
-        """The share of all phases inside one that is done, 0 to 1; None means of the whole."""
+        """Return the completed share of all phases inside one, 0 to 1; None means of the whole."""
         inside = [name for name, phase in self._phases.items() if phase.parent == parent]
         return min(sum(map(self._share_of, inside)), 1.0)
 
@@ -48,13 +55,12 @@ class Phases:
 
 
 def progress_monitor(module: Any, report: Report) -> Any:
-    """A progress monitor for a builder's configuration, whose ``cancelled`` reports a cancelled
-    build.
+    """Create a progress monitor for a builder; ``cancelled`` is set when a report cancels it.
 
-    TensorRT calls it from several threads; reports come one after the other.
+    TensorRT calls it from several threads; ``report`` is called by one at a time.
     """
 
-    class Monitor(module.IProgressMonitor):  # type: ignore[misc]  # chosen at run time
+    class Monitor(module.IProgressMonitor):  # type: ignore[misc]  # the base is chosen at run time
         def __init__(self) -> None:
             module.IProgressMonitor.__init__(self)
             self.cancelled = False

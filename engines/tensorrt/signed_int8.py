@@ -1,4 +1,4 @@
-"""int8 graphs as TensorRT parses them: signed values, and no operator that changes nothing."""
+"""Convert int8 graphs for TensorRT: signed values, and no operators without effect."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from agsr.errors import BuildError
 from agsr.system.optional_import import require
 
 VERSION = 1
-"""Of what `as_signed` makes; another one lets cached engines be built anew."""
+"""Version of `as_signed`; a new one makes cached engines be rebuilt."""
 
 
 def as_signed(content: bytes, source: str) -> bytes:
-    """An int8 graph of ``agsr export`` with signed values around 0, equal in all else.
+    """Convert an int8 graph of ``agsr export`` to signed values around 0, otherwise unchanged.
 
-    Files have unsigned bytes around 128, for CPUs. All other graphs stay as they are.
+    Exported files have unsigned bytes around 128, for CPUs. Other graphs are returned unchanged.
 
     Args:
-        content: ONNX file.
+        content: Content of an ONNX file.
         source: Its name, for messages.
 
     Raises:
-        BuildError: It is none, or its bytes are around another value.
+        BuildError: It is not an ONNX file, or its bytes are around another value.
         MissingDependencyError: onnx is not installed.
     """
     onnx = require("onnx", extra="rtx", purpose="Building an engine")
     try:
         model = onnx.load_model_from_string(content)
-    except Exception as error:  # protobuf raises a type of its own, derived from Exception
+    except Exception as error:  # protobuf raises its own type, derived from Exception
         raise BuildError(f"{source}: not an ONNX file: {error}") from None
     graph = model.graph
     pairs = [n for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
@@ -45,31 +45,31 @@ def as_signed(content: bytes, source: str) -> bytes:
                 f"{source}: int8 values that are not around {INT8_ZERO}: {constant.name}"
             )
         constant.CopyFrom(onnx.numpy_helper.from_array(np.array(0, np.int8), constant.name))
-    _remove_idle(graph)
-    _round_joins(onnx, graph)
+    _remove_no_ops(graph)
+    _requantize_joins(onnx, graph)
     signed: bytes = model.SerializeToString()
     return signed
 
 
-def _remove_idle(graph: Any) -> None:
-    """Take out LeakyRelu of slope 1, which is there for OpenVINO."""
-    idle = {
+def _remove_no_ops(graph: Any) -> None:
+    """Remove LeakyRelu of slope 1, which is there for OpenVINO."""
+    no_ops = {
         node.output[0]: node.input[0]
         for node in graph.node
         if node.op_type == "LeakyRelu" and [a.f for a in node.attribute if a.name == "alpha"] == [1]
     }
-    kept = [node for node in graph.node if node.output[0] not in idle]
-    for node in kept:
+    nodes = [node for node in graph.node if node.output[0] not in no_ops]
+    for node in nodes:
         for index, name in enumerate(node.input):
-            node.input[index] = idle.get(name, name)
+            node.input[index] = no_ops.get(name, name)
     del graph.node[:]
-    graph.node.extend(kept)
+    graph.node.extend(nodes)
 
 
-def _round_joins(onnx: Any, graph: Any) -> None:
-    """Round what is joined once more, which changes nothing: TensorRT looks right before products.
+def _requantize_joins(onnx: Any, graph: Any) -> None:
+    """Add a Q/DQ pair after each Concat, where TensorRT looks for one: right before convolutions.
 
-    The parts have one scale.
+    It changes no value, since the inputs have one scale.
     """
     scaled = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
     nodes: list[Any] = []

@@ -1,8 +1,8 @@
-"""Batches through an engine with their copies overlapped.
+"""Run batches through an engine with overlapping copies.
 
 Data flow of a batch: page-locked host buffer → device (copy-in stream) → engine (compute stream) →
-page-locked host buffer (copy-out stream). Two slots of buffers take turns, so that while one batch
-is computed the next is copied in and the one before is copied out.
+page-locked host buffer (copy-out stream). Two slots of buffers alternate: while one batch is
+computed, the next is copied in and the previous one is copied out.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from agsr.backend import Batch
 from agsr.contract import CHANNELS, SCALE
 from agsr.engines.tensorrt.api import TensorRt
-from agsr.engines.tensorrt.builder import Profile
 from agsr.engines.tensorrt.cuda import Cuda
 from agsr.engines.tensorrt.executor import Call, Executor, Plan
+from agsr.engines.tensorrt.options import Profile
 from agsr.errors import BackendError
 
 SLOTS = 2
-"""Batches that are under way at the same time."""
+"""Batches in flight at the same time."""
 
 _FLOAT = 4
 
@@ -35,8 +35,8 @@ class Pipeline:
     """A loaded engine with its streams and slots. The GPU's context must be current.
 
     Args:
-        trt: Which TensorRT.
-        cuda: Which GPU layer.
+        trt: TensorRT to use.
+        cuda: CUDA layer to use.
         plan: The engine.
 
     Raises:
@@ -47,47 +47,47 @@ class Pipeline:
     def __init__(self, trt: TensorRt, cuda: Cuda, plan: Plan) -> None:
         self._cuda, self._profiles = cuda, plan.profiles
         self._open = True
-        with ExitStack() as made:
+        with ExitStack() as resources:
             self._executor = Executor(trt, cuda, plan)
-            made.callback(self._executor.release)
-            self._in, self._out = self._stream(made), self._stream(made)
-            self._slots = [_Slot(cuda, made) for _ in range(SLOTS)]
-            self._made = made.pop_all()
+            resources.callback(self._executor.release)
+            self._in, self._out = self._stream(resources), self._stream(resources)
+            self._slots = [_Slot(cuda, resources) for _ in range(SLOTS)]
+            self._resources = resources.pop_all()
 
     def run(self, batches: Iterable[Batch]) -> Generator[Batch, None, None]:
-        """Upscale batches in order, a slot for each that is under way.
+        """Upscale batches in order, with one slot for each in flight.
 
         Raises:
             BackendError: A batch fits no profile, or the GPU failed.
             MemoryError: Memory ran out.
         """
-        free, busy = deque(self._slots), deque[tuple[_Slot, _Fitted]]()
+        free, busy = deque(self._slots), deque[tuple[_Slot, _PaddedBatch]]()
         try:
             for lr in batches:
                 if not free:
-                    slot, fitted = busy.popleft()
+                    slot, fit = busy.popleft()
                     free.append(slot)
-                    yield self._collect(slot, fitted)
+                    yield self._collect(slot, fit)
                 busy.append((free[0], self._submit(free.popleft(), lr)))
             while busy:
                 yield self._collect(*busy.popleft())
-        finally:  # whatever ended this, nothing may be under way when buffers are used again
+        finally:  # nothing may be in flight when the buffers are reused
             self._drain()
 
     def bound_call(self, lr: Batch) -> Callable[[], None]:
-        """A call that executes on a batch that stays in the device's memory, and waits for it.
+        """Return a call that runs the network on a batch in the device's memory and waits for it.
 
-        Its slot is its own, until `release`.
+        It has its own slot, until `release`.
 
         Raises:
             BackendError: The batch fits no profile, or the GPU failed.
         """
-        slot = _Slot(self._cuda, self._made)
+        slot = _Slot(self._cuda, self._resources)
         try:
-            fitted = self._submit(slot, lr)
+            fit = self._submit(slot, lr)
         finally:
             self._drain()
-        call = slot.call(fitted)
+        call = slot.call(fit)
 
         def run() -> None:
             self._executor.enqueue(call)
@@ -96,56 +96,56 @@ class Pipeline:
         return run
 
     def release(self) -> None:
-        """Give everything on the GPU back."""
-        with ExitStack() as ending:  # whatever fails, the rest is released
-            ending.callback(self._forget)
-            ending.callback(self._made.close)
+        """Release everything on the GPU."""
+        with ExitStack() as ending:  # if one fails, the rest is still released
+            ending.callback(self._mark_closed)
+            ending.callback(self._resources.close)
             self._drain()
 
-    def _forget(self) -> None:
+    def _mark_closed(self) -> None:
         self._open = False
         self._slots, self._in, self._out = [], None, None
 
-    def _stream(self, made: ExitStack) -> Any:
+    def _stream(self, resources: ExitStack) -> Any:
         stream = self._cuda.create_stream()
-        made.callback(self._cuda.destroy_stream, stream)
+        resources.callback(self._cuda.destroy_stream, stream)
         return stream
 
     def _drain(self) -> None:
         """Wait for all work; after `release` there is none."""
         streams = (self._out, self._executor.stream, self._in) if self._open else ()
-        with ExitStack() as waiting:  # whichever fails, the others are waited for
+        with ExitStack() as waiting:  # if one fails, the others are still waited for
             for stream in streams:
                 waiting.callback(self._cuda.synchronize_stream, stream)
 
-    def _submit(self, slot: _Slot, lr: Batch) -> _Fitted:
+    def _submit(self, slot: _Slot, lr: Batch) -> _PaddedBatch:
         """Start a batch in a free slot."""
-        cuda, fitted = self._cuda, _fit(lr, self._profiles)
-        count, compute = math.prod(fitted.shape), self._executor.stream
+        cuda, fit = self._cuda, _pad_to_profile(lr, self._profiles)
+        count, compute = math.prod(fit.shape), self._executor.stream
         slot.reserve(count)
-        np.copyto(slot.host_in[:count].reshape(fitted.shape), fitted.padded)
+        np.copyto(slot.host_in[:count].reshape(fit.shape), fit.padded)
         cuda.copy_to_device(slot.device_in, slot.host_in[:count], self._in)
         cuda.record_event(slot.copied_in, self._in)
         cuda.wait_event(compute, slot.copied_in)
-        self._executor.enqueue(slot.call(fitted))
+        self._executor.enqueue(slot.call(fit))
         cuda.record_event(slot.computed, compute)
         cuda.wait_event(self._out, slot.computed)
         cuda.copy_to_host(slot.host_out[: count * SCALE**2], slot.device_out, self._out)
         cuda.record_event(slot.copied_out, self._out)
-        return fitted
+        return fit
 
-    def _collect(self, slot: _Slot, fitted: _Fitted) -> Batch:
-        """Wait for a slot's batch, and take it out without its padding."""
+    def _collect(self, slot: _Slot, fit: _PaddedBatch) -> Batch:
+        """Wait for a slot's batch, and copy it without its padding."""
         self._cuda.synchronize_event(slot.copied_out)
-        batch, channels, height, width = fitted.shape
-        count = math.prod(fitted.shape) * SCALE**2
+        batch, channels, height, width = fit.shape
+        count = math.prod(fit.shape) * SCALE**2
         sr = slot.host_out[:count].reshape(batch, channels, height * SCALE, width * SCALE)
-        return np.array(sr[:, :, : fitted.height * SCALE, : fitted.width * SCALE])
+        return np.array(sr[:, :, : fit.height * SCALE, : fit.width * SCALE])
 
 
 @dataclass(frozen=True)
-class _Fitted:
-    """A batch as an engine takes it."""
+class _PaddedBatch:
+    """A batch padded to a size that a profile accepts."""
 
     padded: Batch
     profile: int
@@ -158,11 +158,11 @@ class _Fitted:
 
 
 class _Slot:
-    """Buffers and events of one batch under way; buffers grow, and are used again.
+    """Buffers and events of one batch in flight; buffers grow as needed and are reused.
 
     Args:
-        cuda: Which GPU layer.
-        owner: Gives all of it back when it is closed.
+        cuda: CUDA layer to use.
+        owner: Releases them when it is closed.
     """
 
     def __init__(self, cuda: Cuda, owner: ExitStack) -> None:
@@ -170,25 +170,25 @@ class _Slot:
         self.copied_in, self.computed, self.copied_out = (self._event(owner) for _ in range(3))
         owner.callback(self._release)
         self._buffers = ExitStack()
-        self._room = 0
+        self._capacity = 0
         self.host_in: NDArray[np.float32] = np.empty(0, np.float32)
         self.host_out: NDArray[np.float32] = np.empty(0, np.float32)
         self.device_in = self.device_out = 0
 
     def reserve(self, count: int) -> None:
-        """Make room for an input of ``count`` values; without memory for all, keep none."""
-        if count <= self._room:
+        """Allocate buffers for an input of ``count`` values; all of them or, on failure, none."""
+        if count <= self._capacity:
             return
         self._release_buffers()
         with ExitStack() as made:
             self.host_in, self.host_out = self._pinned(made, count, count * SCALE**2)
             self.device_in, self.device_out = self._device(made, count, count * SCALE**2)
             self._buffers = made.pop_all()
-        self._room = count
+        self._capacity = count
 
-    def call(self, fitted: _Fitted) -> Call:
-        """The execution of a batch in these buffers."""
-        return Call(fitted.profile, fitted.shape, self.device_in, self.device_out)
+    def call(self, fit: _PaddedBatch) -> Call:
+        """Describe the execution of a batch in these buffers."""
+        return Call(fit.profile, fit.shape, self.device_in, self.device_out)
 
     def _event(self, owner: ExitStack) -> Any:
         event = self._cuda.create_event()
@@ -200,7 +200,7 @@ class _Slot:
         self.copied_in = self.computed = self.copied_out = None
 
     def _release_buffers(self) -> None:
-        self._room = 0
+        self._capacity = 0
         self._buffers.close()
         self.host_in = self.host_out = np.empty(0, np.float32)
 
@@ -217,8 +217,8 @@ class _Slot:
             yield address
 
 
-def _fit(lr: Batch, profiles: tuple[Profile, ...]) -> _Fitted:
-    """Choose a profile for a batch, and enlarge what is too small for it by repeating edges."""
+def _pad_to_profile(lr: Batch, profiles: tuple[Profile, ...]) -> _PaddedBatch:
+    """Choose a profile for a batch; pad a batch that is too small by repeating its edges."""
     batch, _, height, width = lr.shape
     fits = [
         (math.prod(size), index, size)
@@ -229,10 +229,10 @@ def _fit(lr: Batch, profiles: tuple[Profile, ...]) -> _Fitted:
     if not fits:
         known = "; ".join(map(str, profiles))
         raise BackendError(
-            f"an input of {batch}x{CHANNELS}x{height}x{width} is beyond the engine's profiles "
-            f"({known}): use a smaller --tile"
+            f"an input of {batch}x{CHANNELS}x{height}x{width} is outside the engine's profiles "
+            f"({known}); use a smaller --tile"
         )
     _, index, (_, padded_height, padded_width) = min(fits)
     margins = ((0, 0), (0, 0), (0, padded_height - height), (0, padded_width - width))
     padded = np.pad(lr, margins, mode="edge") if any(map(any, margins)) else lr
-    return _Fitted(padded, index, height, width)
+    return _PaddedBatch(padded, index, height, width)

@@ -15,7 +15,7 @@ from agsr.engines import open, ranking
 from agsr.engines.open import open_backend
 from agsr.engines.places import BACKENDS, Place, place_from_options
 from agsr.engines.ranking import PLACES, default_precision
-from agsr.engines.tensorrt.builder import BuildOptions
+from agsr.engines.tensorrt.options import BuildOptions
 from agsr.errors import BackendError, BackendRequestError
 
 

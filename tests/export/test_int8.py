@@ -23,7 +23,8 @@ from agsr.engines.open import open_backend
 from agsr.engines.runtimes import onnxruntime_backend
 from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
 from agsr.engines.tensorrt.api import load_tensorrt
-from agsr.engines.tensorrt.builder import BuildOptions, build_engine
+from agsr.engines.tensorrt.builder import build_engine
+from agsr.engines.tensorrt.options import BuildOptions
 from agsr.engines.tensorrt.signed_int8 import as_signed
 from agsr.errors import BackendError, BuildError, ExportError, ModelError
 from agsr.export import ExportReport, export_onnx

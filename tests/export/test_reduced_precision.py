@@ -18,7 +18,8 @@ from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
 from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
 from agsr.engines.runtimes.torch_backend import TorchBackend
 from agsr.engines.tensorrt.api import load_tensorrt
-from agsr.engines.tensorrt.builder import BuildOptions, build_engine
+from agsr.engines.tensorrt.builder import build_engine
+from agsr.engines.tensorrt.options import BuildOptions
 from agsr.errors import ExportError, ModelError
 from agsr.export import ExportReport, export_onnx
 from agsr.export.fidelity import measure

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from agsr.contract import ModelMetadata
-from agsr.engines.tensorrt.builder import BuildOptions, BuildReport
 from agsr.engines.tensorrt.engine_cache import EngineIdentity
+from agsr.engines.tensorrt.options import BuildOptions, BuildReport
 
 IDENTITY = EngineIdentity(
     onnx="00" * 32,

@@ -12,11 +12,11 @@ from fake_gpu import FakeCuda, FakeEngine, fake_module
 
 from agsr.backend import Batch
 from agsr.contract import ModelMetadata
-from agsr.engines.tensorrt import backend
+from agsr.engines.tensorrt import engine_source
 from agsr.engines.tensorrt.api import Flavour, TensorRt
 from agsr.engines.tensorrt.backend import TrtBackend
-from agsr.engines.tensorrt.builder import BuildOptions, BuildReport, Profile
 from agsr.engines.tensorrt.engine_cache import EngineCache
+from agsr.engines.tensorrt.options import BuildOptions, BuildReport, Profile
 
 METADATA = ModelMetadata(
     steps=4, precision="fp16", receptive_radius=3, config="{}", weights_hash="w", version=""
@@ -51,7 +51,7 @@ def maker(
         )
         return b"engine", facts
 
-    monkeypatch.setattr(backend, "build_engine", build)
+    monkeypatch.setattr(engine_source, "build_engine", build)
     monkeypatch.setattr(TensorRt, "messages", lambda _: Messages("out of memory"))
 
     def make_backend(

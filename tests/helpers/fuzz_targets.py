@@ -33,9 +33,9 @@ from agsr.cli.output.tables import show_cache
 from agsr.contract import ModelMetadata
 from agsr.engines.foreign.io_spec import Hints
 from agsr.engines.onnx_file.inspect import read_content
-from agsr.engines.tensorrt.backend import described
 from agsr.engines.tensorrt.engine_cache import EngineCache
 from agsr.engines.tensorrt.engine_file import read_engine
+from agsr.engines.tensorrt.engine_source import read_report
 from agsr.engines.video.xmp import with_xmp
 from agsr.errors import AgsrError
 from agsr.image.decode import decode
@@ -165,7 +165,7 @@ def _cache(content: bytes) -> None:
 def _engine(content: bytes) -> None:
     _file("a.engine.json", content)
     path = _file("a.engine", b"")
-    described(read_engine(path)[1], path)
+    read_report(read_engine(path)[1], path)
 
 
 def _hints(content: bytes) -> None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from agsr.bench.doctor import Check
     from agsr.bench.scoring import QualityReport, QualityRow
     from agsr.engines.runtimes.compiled_cache import CompiledEntry
-    from agsr.engines.tensorrt.builder import BuildReport
     from agsr.engines.tensorrt.engine_cache import CacheEntry
+    from agsr.engines.tensorrt.options import BuildReport
     from agsr.export import ExportReport
     from agsr.export.verify import ParityRow
 

@@ -13,7 +13,7 @@ from cuda.bindings import driver, runtime
 from agsr.engines.tensorrt import cuda as cuda_module
 from agsr.engines.tensorrt import cuda_layers
 from agsr.engines.tensorrt.cuda import open_cuda
-from agsr.engines.tensorrt.cuda_errors import FAULTS, explained
+from agsr.engines.tensorrt.cuda_errors import CUDA_ERRORS, explain
 from agsr.engines.tensorrt.cuda_layers import BindingsCuda, PyCuda
 from agsr.errors import BackendError
 
@@ -87,7 +87,7 @@ def _bindings(monkeypatch: pytest.MonkeyPatch, **answers: Any) -> tuple[Below, B
 
 
 @pytest.mark.parametrize(("name", "phrase", "advice"), FAULTY)
-def test_every_fault_comes_with_advice_by_either_layer(
+def test_every_known_error_comes_with_advice_by_either_layer(
     monkeypatch: pytest.MonkeyPatch, name: str, phrase: str, advice: str
 ) -> None:
     _bindings(monkeypatch, cudaGetDeviceCount=getattr(runtime.cudaError_t, name))
@@ -98,16 +98,19 @@ def test_every_fault_comes_with_advice_by_either_layer(
     with pytest.raises(BackendError, match=advice) as by_phrase:
         PyCuda()
     assert str(by_phrase.value).startswith(f"CUDA: {phrase}: ")
-    assert explained(f"CUDA failure 1: {phrase} ; GPU=0").endswith(
+    assert explain(f"CUDA failure 1: {phrase} ; GPU=0").endswith(
         str(by_name.value).removeprefix(f"CUDA: {name}: ")
     )
 
 
-def test_advice_is_for_one_fault_only() -> None:
+def test_advice_is_for_one_error_only() -> None:
     for name, phrase, _ in FAULTY:
         for text in (name.lower(), phrase.lower()):
-            assert sum(any(sign in text for sign in fault.signs) for fault in FAULTS) == 1
-    assert explained("CUDA: cudaErrorIllegalAddress") == "CUDA: cudaErrorIllegalAddress"
+            assert (
+                sum(any(pattern in text for pattern in error.patterns) for error in CUDA_ERRORS)
+                == 1
+            )
+    assert explain("CUDA: cudaErrorIllegalAddress") == "CUDA: cudaErrorIllegalAddress"
 
 
 @pytest.mark.parametrize(
@@ -118,11 +121,9 @@ def test_advice_is_for_one_fault_only() -> None:
         ("CUDA error: operation not permitted when stream is capturing", "stream is capturing$"),
     ],
 )
-def test_what_sounds_like_a_fault_of_the_driver_is_not_taken_for_one(
-    message: str, advice: str
-) -> None:
-    assert re.search(advice, explained(message))
-    assert "forked process" not in explained(message)
+def test_messages_that_resemble_a_driver_error_get_no_advice(message: str, advice: str) -> None:
+    assert re.search(advice, explain(message))
+    assert "forked process" not in explain(message)
 
 
 def test_errors_of_the_driver_itself_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:

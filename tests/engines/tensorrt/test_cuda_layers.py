@@ -13,7 +13,7 @@ from agsr.errors import BackendError
 
 
 class Runtime:
-    """Stands in for ``cuda.bindings.runtime``: notes every call, answers as told."""
+    """Stands in for ``cuda.bindings.runtime``: records every call, answers as configured."""
 
     cudaStreamCaptureMode = runtime.cudaStreamCaptureMode  # noqa: N815
 

@@ -12,8 +12,8 @@ from conftest import HELPERS, disk_full_half_way
 from engine_samples import IDENTITY, REPORT
 
 from agsr.cli import main
-from agsr.engines.tensorrt.builder import BuildOptions, BuildReport, Profile
 from agsr.engines.tensorrt.engine_cache import EngineCache
+from agsr.engines.tensorrt.options import BuildOptions, BuildReport, Profile
 from agsr.errors import BackendError
 
 

@@ -90,7 +90,7 @@ def test_kernels_that_tensorrt_refuses_are_compiled_again(
     KernelFile(path.parent, {}).save(b"of another version")
     next(p for p in path.parent.glob("*.kernels") if p != path).replace(path)
     assert _compiled(make, engine, *SHAPES) == 2
-    assert "of no use here, and ignored" in caplog.text
+    assert "unusable here; ignored" in caplog.text
     assert _compiled(make, engine, *SHAPES) == 0
 
 

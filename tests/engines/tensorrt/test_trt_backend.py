@@ -22,8 +22,8 @@ from agsr.engines.tensorrt import backend as trt_backend
 from agsr.engines.tensorrt import engine_file
 from agsr.engines.tensorrt.api import TensorRt
 from agsr.engines.tensorrt.backend import TrtBackend
-from agsr.engines.tensorrt.builder import BuildOptions, Profile
 from agsr.engines.tensorrt.engine_cache import EngineCache
+from agsr.engines.tensorrt.options import BuildOptions, Profile
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ModelError
 
@@ -101,7 +101,7 @@ def test_beyond_every_profile_the_upscaler_cuts_tiles(
     make: Make, engine: FakeEngine, photo: NDArray[np.uint8]
 ) -> None:
     with make() as backend:
-        with pytest.raises(BackendError, match=r"beyond the engine's profiles .*smaller --tile"):
+        with pytest.raises(BackendError, match=r"outside the engine's profiles .*smaller --tile"):
             backend.upscale(np.zeros((1, 3, 25, 32), np.float32))
         assert backend.info.largest == (24, 32)
         for tile in ("auto", 0, 999):
@@ -121,7 +121,7 @@ def test_an_abandoned_pipeline_is_drained(make: Make, cuda: FakeCuda) -> None:
         np.testing.assert_array_equal(backend.upscale(given[2]), repeated(given[2]))
 
 
-def test_what_runs_is_told(make: Make) -> None:
+def test_info_describes_what_runs(make: Make) -> None:
     with make() as backend:
         info = backend.info
     assert (info.name, info.device) == ("trt", "Fake GPU (tensorrt 11.4)")
@@ -212,11 +212,11 @@ def test_each_gpu_has_its_own_engine(
 def test_an_engine_file_is_run_as_it_was_built(make: Make, tmp_path: Path) -> None:
     path = _engine_file(tmp_path / "made.engine")
     sidecar = path.with_name("made.engine.json")
-    told = sidecar.read_text()
+    original = sidecar.read_text()
     sidecar.unlink()
     with pytest.raises(ModelError, match=r"made\.engine\.json: No such file"):
         make(path=path)
-    sidecar.write_text(told)
+    sidecar.write_text(original)
     (lr,) = batches((1, 9, 9))
     with make(path=path) as backend:
         np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))

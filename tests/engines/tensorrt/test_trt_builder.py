@@ -17,7 +17,8 @@ from agsr.cli import main
 from agsr.cli.build import Target
 from agsr.contract import ModelMetadata
 from agsr.engines.tensorrt.api import TensorRt, load_engine, load_tensorrt
-from agsr.engines.tensorrt.builder import BuildOptions, Profile, build_engine, configure
+from agsr.engines.tensorrt.builder import build_engine, configure
+from agsr.engines.tensorrt.options import BuildOptions, Profile
 from agsr.errors import (
     BackendError,
     BuildError,
@@ -132,7 +133,7 @@ def test_a_file_that_lies_about_its_precision_is_refused(
     for entry in model.metadata_props:
         if entry.key == "agsr.precision":
             entry.value = "fp16"
-    with pytest.raises(BuildError, match=r"says fp16, but of its convolution layers \d+ in FLOAT"):
+    with pytest.raises(BuildError, match=r"declares fp16, but of its convolution layers \d+ in FLOAT"):
         build_engine(trt, model.SerializeToString(), "liar", ADA)
 
 

@@ -12,7 +12,7 @@ from fake_trt import Make, Messages, batches, maker, repeated
 
 from agsr.engines import tiled as tiles_module
 from agsr.engines.tensorrt.api import TensorRt
-from agsr.engines.tensorrt.builder import BuildOptions, Profile
+from agsr.engines.tensorrt.options import BuildOptions, Profile
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError
 
@@ -118,7 +118,7 @@ def test_a_submission_that_fails_half_way_leaves_nothing_under_way(
             np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
 
 
-def test_without_memory_for_the_engine_its_name_is_told(make: Make, cuda: FakeCuda) -> None:
+def test_without_memory_for_the_engine_the_error_names_it(make: Make, cuda: FakeCuda) -> None:
     cuda.memory_left = 0
     with pytest.raises(BackendError, match=r"model\.onnx: no memory for its engine"):
         make()

@@ -48,7 +48,7 @@ def test_a_shape_is_replayed_from_its_third_run_in_a_slot(
 def test_replays_of_many_shapes_stay_apart(
     make: Make, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agsr.engines.tensorrt.executor.MOST_CALLS", 5)
+    monkeypatch.setattr("agsr.engines.tensorrt.executor.MAX_CALLS", 5)
     assert cuda.graphs is not None
     shapes = [(1, 8, 8), (2, 24, 32), (1, 24, 32), (1, 8, 8), (1, 24, 32)]
     with make() as backend:
@@ -60,7 +60,7 @@ def test_replays_of_many_shapes_stay_apart(
         assert cuda.graphs.launched
 
 
-def test_buffers_that_grow_are_recorded_anew(make: Make, cuda: FakeCuda) -> None:
+def test_calls_are_captured_again_when_buffers_grow(make: Make, cuda: FakeCuda) -> None:
     small, large = batches((1, 8, 8), (2, 24, 32))
     with make() as backend:
         for lr in (small, small, small, large, small, small, small, small):

@@ -1,4 +1,4 @@
-"""Precision of built engines, from what TensorRT's inspector tells of them.
+"""Precision of built engines, as TensorRT's inspector reports it.
 
 The answers are shortened from NVIDIA's documentation of the inspector, by version.
 """
@@ -14,7 +14,8 @@ import pytest
 
 from agsr.engines.tensorrt import builder as trt_builder
 from agsr.engines.tensorrt.api import TensorRt, load_tensorrt
-from agsr.engines.tensorrt.builder import BuildOptions, build_engine
+from agsr.engines.tensorrt.builder import build_engine
+from agsr.engines.tensorrt.options import BuildOptions
 from agsr.engines.tensorrt.precision_check import built_products
 from agsr.errors import BuildError
 from agsr.export import export_onnx
@@ -41,7 +42,7 @@ def _of_8(weights: str, text: str) -> dict[str, Any]:
 
 
 def _of_10(text: str) -> dict[str, Any]:
-    """TensorRT 10, dynamic shapes and no weights told."""
+    """TensorRT 10, dynamic shapes, weights not reported."""
     return {
         "Name": "node_conv2d",
         "LayerType": "conv",
@@ -50,7 +51,7 @@ def _of_10(text: str) -> dict[str, Any]:
 
 
 def _of_11(dtype: str) -> dict[str, Any]:
-    """TensorRT 11, which tells type and format apart."""
+    """TensorRT 11, which reports type and format separately."""
     return {
         "Name": "node_conv2d",
         "LayerType": "Convolution",
@@ -98,7 +99,7 @@ def test_every_way_to_tell_a_type_is_understood(layer: dict[str, Any], expected:
         "[]",
     ],
 )
-def test_what_is_not_told_is_not_claimed(answer: str) -> None:
+def test_nothing_is_claimed_without_a_report(answer: str) -> None:
     assert built_products(_telling(answer), b"", "m") == {}
 
 
@@ -129,7 +130,7 @@ def test_an_fp16_engine_with_fp32_convolutions_is_refused(
     _, report = build_engine(_telling(_layers(half)), path.read_bytes(), "m", BuildOptions())
     assert report.built == {"HALF": 1}
     assert report.to_dict()["built"] == {"HALF": 1}
-    with pytest.raises(BuildError, match=r"m says fp16, but in the engine .* 2 in FLOAT; use"):
+    with pytest.raises(BuildError, match=r"m declares fp16, but the engine .* 2 in FLOAT; use"):
         build_engine(_telling(_layers(half, full, full)), path.read_bytes(), "m", BuildOptions())
 
 
