@@ -1,4 +1,4 @@
-"""Whether a result can be written, and has room in memory and on the disk, before long work."""
+"""Preflight checks: is the output writable, and is there enough memory and disk space?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tiles for an image: those that are asked for, else the best that the free memory holds."""
+"""Choose tiles for an image: as requested, or the best that fit into the free memory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from agsr.system.memory import free_memory
 from agsr.tiling import MemoryBudget, Tile, auto_tile, windows
 
 BANDS_HELD = 4
-"""Bands of a result in memory: one is made, one waits, one is written, partly in a copy."""
+"""Bands of a result in memory: one is computed, one waits, one is written, partly in a copy."""
 
 _SHARE = 0.75
-"""Of the free memory that tiles may take."""
+"""Share of the free memory that tiles may use."""
 
 
-class TileChoice:
+class TilePolicy:
     """Chooses tile and halo by an image's size.
 
     Args:
@@ -30,53 +30,53 @@ class TileChoice:
     def __init__(self, backend: Backend, tile: int | str, halo: int | str) -> None:
         self._backend, self._tile, self._halo = backend, tile, halo
         self._free_at_first: int | None = None
-        self._taken = 0  # bytes of the largest window so far, which the runtime may hold still
+        self._allocated = 0  # bytes of the largest window so far; the runtime may still hold them
 
     @property
-    def asked(self) -> tuple[int | str, int | str]:
-        """Tile and halo as asked for."""
+    def requested(self) -> tuple[int | str, int | str]:
+        """Tile and halo as requested."""
         return self._tile, self._halo
 
     @property
     def margin(self) -> int:
-        """LR pixels to see beyond an image's border: the halo, as far as the network sees.
+        """LR pixels of padding beyond the image: the halo, at most the receptive radius.
 
         Raises:
-            BackendError: The halo is not known.
+            BackendError: The halo is ``"exact"`` and the radius is unknown.
         """
-        seen = self._backend.info.receptive_radius
+        radius = self._backend.info.receptive_radius
         halo = self._halo_pixels()
-        return halo if seen is None else min(halo, seen)
+        return halo if radius is None else min(halo, radius)
 
-    def of(self, arrays: Sequence[Array]) -> tuple[Tile, int]:
-        """Tile and halo for arrays of one size that are enlarged side by side.
+    def tiling_for(self, arrays: Sequence[Array]) -> tuple[Tile, int]:
+        """Choose tile and halo for arrays of one size that are upscaled side by side.
 
         Raises:
-            BackendError: The halo is not known, or larger than what the backend takes.
+            BackendError: The halo is unknown, or too large for the backend.
         """
         height, width = arrays[0].shape[:2]
         halo = self._halo_pixels()
         if isinstance(self._tile, str):
-            tile = auto_tile(height, width, self._room(arrays), halo, self._backend.tile_area)
+            tile = auto_tile(height, width, self._budget(arrays), halo, self._backend.tile_area)
         else:
             tile = self._tile, self._tile
         tile = self._within_backend(height, width, tile, halo)
         window = next(windows(height, width, tile, halo))
         pixels = window.rows.stop * window.columns.stop
-        self._taken = max(self._taken, pixels * self._backend.bytes_per_pixel)
+        self._allocated = max(self._allocated, pixels * self._backend.bytes_per_pixel)
         return tile, halo
 
-    def _room(self, arrays: Sequence[Array]) -> MemoryBudget:
-        """What tiles may take: a share of what is free, and never more than of what was at first.
+    def _budget(self, arrays: Sequence[Array]) -> MemoryBudget:
+        """Return the memory for tiles: a share of what is free, at most of what was free at first.
 
-        A runtime keeps what it once took, and uses it again.
+        A runtime does not return the memory it once allocated, but reuses it.
         """
         device = self._backend.free_memory()
         free = free_memory() if device is None else device
         if self._free_at_first is None:
             self._free_at_first = free
-        free = min(free + self._taken, self._free_at_first)
-        # A row becomes four, each four times as long, in main memory.
+        free = min(free + self._allocated, self._free_at_first)
+        # Each row becomes four rows of four times the length, in main memory.
         row = SCALE**2 * sum(array[0].nbytes for array in arrays) * BANDS_HELD
         pixel = self._backend.bytes_per_pixel
         return MemoryBudget(int(free * _SHARE), pixel, row if device is None else 0)
@@ -86,13 +86,13 @@ class TileChoice:
         halo = info.receptive_radius if isinstance(self._halo, str) else self._halo
         if halo is None:
             raise BackendError(
-                f"{info.model} doesn't tell its receptive radius, which halo 'exact' needs; "
+                f"{info.model} has an unknown receptive radius, which halo 'exact' requires; "
                 "give the halo as a number of pixels"
             )
         return halo
 
     def _within_backend(self, height: int, width: int, tile: Tile, halo: int) -> Tile:
-        """The tile, or a smaller one if the backend doesn't take its windows."""
+        """Return the tile, or a smaller one if its windows are too large for the backend."""
         info = self._backend.info
         if info.largest is None:
             return tile
@@ -108,7 +108,7 @@ class TileChoice:
 
 
 def _side(length: int, largest: int, tile: int, halo: int) -> int | None:
-    """Tile along one axis, 0 for the whole axis; None if no window fits into ``largest`` pixels."""
+    """Return the tile along one axis, 0 for all of it; None if no window fits in ``largest``."""
     if length <= largest and (not tile or largest <= 2 * halo):
         return 0
     return min(tile or largest, largest - 2 * halo) if largest > 2 * halo else None

@@ -1,6 +1,6 @@
-"""Arrays → windows (`agsr.tiling`) → float32 batches → backend → bands of the enlarged arrays.
+"""Upscale arrays tile by tile: windows (`agsr.tiling`) → float32 batches → backend → bands.
 
-Where memory runs out, the rows that are left are tried with smaller windows.
+If memory runs out, the remaining rows are retried with smaller windows.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ from agsr.contract import SCALE
 from agsr.metrics import GREY_WEIGHTS
 from agsr.tiling import Span, Tile, Window, windows
 
-LARGEST = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
-"""What is white, by type of the arrays."""
+WHITE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
+"""Value of white by data type."""
 
 _SMALLEST_TILE = 16
 
 Array = NDArray[Any]
-"""``(H, W, 3)`` or ``(H, W)`` of a type in `LARGEST`."""
+"""``(H, W, 3)`` or ``(H, W)`` of a type in `WHITE`."""
 
 Progress = Callable[[float], None]
 
 _log = logging.getLogger(__name__)
 
 
-def enlarged_bands(
+def upscaled_bands(
     backend: Backend,
     arrays: Sequence[Array],
     tile: Tile,
     halo: int,
     progress: Progress | None = None,
 ) -> Generator[list[Array], None, None]:
-    """Enlarge arrays of one height and width side by side, from top to bottom.
+    """Upscale arrays of one height and width side by side, from top to bottom.
 
     Args:
         backend: Runs the network.
-        arrays: What to enlarge.
+        arrays: Arrays to upscale.
         tile: As for `agsr.tiling.windows`.
         halo: LR pixels read around a tile.
-        progress: Called after each window with the share that is done, 0 to 1.
+        progress: Called after each window with the completed share, 0 to 1.
 
     Yields:
-        The next rows of every enlarged array.
+        The next rows of every upscaled array.
 
     Raises:
         BackendError: The backend failed.
         MemoryError: Even the smallest tiles do not fit.
     """
     height, width = arrays[0].shape[:2]
-    done = 0  # rows of the input whose results are given away
+    done = 0  # rows of the input whose results have been yielded
     while done < height:
         try:
             for end, bands in _bands(backend, arrays, (tile, halo, done), progress):
@@ -66,7 +66,7 @@ def enlarged_bands(
             smaller = (tile[0] or height) // 2, (tile[1] or width) // 2
             if max(smaller) < _SMALLEST_TILE:
                 raise
-        # Nothing is handled any more, so what the failed attempt held is free again.
+        # Outside of the handler, so that the memory of the failed attempt is free.
         if done < height:
             tile = max(smaller[0], _SMALLEST_TILE), max(smaller[1], _SMALLEST_TILE)
             _log.warning("out of memory; trying tiles of %dx%d pixels", tile[1], tile[0])
@@ -78,22 +78,22 @@ def _bands(
     tiling: tuple[Tile, int, int],
     progress: Progress | None,
 ) -> Iterator[tuple[int, list[Array]]]:
-    """Bands below a row of the input, each with the row of the input at its end."""
+    """Yield bands below a row of the input, each with the input row at its end."""
     height, width = arrays[0].shape[:2]
     plan = [list(row) for _, row in groupby(windows(height, width, *tiling), lambda w: w.rows)]
     order = [(array, window) for row in plan for array in arrays for window in row]
     batches = (_to_batch(_read(array, window)) for array, window in order)
-    # Closed whatever happens: a backend may hold a lock until its outputs are.
+    # Closed in every case: a backend may hold a lock until its outputs are.
     with closing(backend.upscale_many(batches)) as outputs:
-        results = _told(outputs, len(order), tiling[2] / height, progress)
+        results = _reporting(outputs, len(order), tiling[2] / height, progress)
         for row in plan:
             yield row[0].rows.keep_stop, [_joined(array, row, results) for array in arrays]
 
 
-def _told(
+def _reporting(
     outputs: Iterator[Batch], count: int, before: float, progress: Progress | None
 ) -> Iterator[Batch]:
-    """The outputs again; reports the share that is done when the next is asked for."""
+    """Yield the outputs; report the completed share when the next one is requested."""
     for number, sr in enumerate(outputs, 1):
         if progress is not None:
             progress(before + (1 - before) * (number / count))
@@ -101,28 +101,28 @@ def _told(
 
 
 def _joined(array: Array, row: Sequence[Window], results: Iterator[Batch]) -> Array:
-    """The kept parts of a row of windows, side by side.
+    """Join the cores of a row of windows.
 
-    In memory plane after plane, as the network makes them: who writes them, in another thread, puts
-    the colours of a pixel together, while the network goes on.
+    Planes are stored one after the other, as the network outputs them: the writer interleaves them
+    in its thread, while the network runs on.
     """
-    parts = (_kept(array, window, next(results)[0]) for window in row)
+    parts = (_core(array, window, next(results)[0]) for window in row)
     if len(row) == 1:
         return next(parts)
     rows, width = row[0].rows, array.shape[1]
-    kept_rows = (rows.keep_stop - rows.keep_start) * SCALE
-    planes = np.empty((*array.shape[2:], kept_rows, width * SCALE), array.dtype)
+    core_rows = (rows.keep_stop - rows.keep_start) * SCALE
+    planes = np.empty((*array.shape[2:], core_rows, width * SCALE), array.dtype)
     band = planes.transpose(1, 2, 0) if planes.ndim == 3 else planes
     for window, part in zip(row, parts, strict=True):
-        band[:, _enlarged(window.columns, 0)] = part
+        band[:, _output_slice(window.columns, 0)] = part
     return band
 
 
-def _kept(array: Array, window: Window, sr: NDArray[np.float32]) -> Array:
-    """What is kept of a window's output ``(3, H, W)``, in the type and kind of ``array``."""
+def _core(array: Array, window: Window, sr: NDArray[np.float32]) -> Array:
+    """Crop a window's output ``(3, H, W)`` to its core, in the type and layout of ``array``."""
     rows, columns = window.rows, window.columns
     return _from_planes(
-        sr[:, _enlarged(rows, rows.start), _enlarged(columns, columns.start)], array
+        sr[:, _output_slice(rows, rows.start), _output_slice(columns, columns.start)], array
     )
 
 
@@ -131,27 +131,27 @@ def _read(image: Array, window: Window) -> Array:
     return image[rows.start : rows.stop, columns.start : columns.stop]
 
 
-def _enlarged(span: Span, origin: int) -> slice:
-    """The kept part of a span in output pixels, counted from ``origin``."""
+def _output_slice(span: Span, origin: int) -> slice:
+    """Return a span's core in output pixels, counted from ``origin``."""
     return slice((span.keep_start - origin) * SCALE, (span.keep_stop - origin) * SCALE)
 
 
 def _to_batch(image: Array) -> Batch:
     """``(H, W[, 3])`` of any supported type → ``(1, 3, H, W)`` float32 in [0, 1]."""
-    values = image.astype(np.float32) / np.float32(LARGEST[image.dtype])
+    values = image.astype(np.float32) / np.float32(WHITE[image.dtype])
     if values.ndim == 2:
         return np.repeat(values[None, None], 3, axis=1)
     return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
 
 
 def _from_planes(planes: NDArray[np.float32], like: Array) -> Array:
-    """``(3, H, W)`` float32 → ``(H, W[, 3])`` in the type and kind of ``like``, rounded half-up."""
+    """``(3, H, W)`` float32 → ``(H, W[, 3])`` of the type and layout of ``like``, half-up."""
     if like.ndim == 2:
         values: Array = np.tensordot(GREY_WEIGHTS, planes, axes=1)
     else:
         values = planes.transpose(1, 2, 0)
     if like.dtype == np.float32:
         return np.asarray(values)
-    largest = np.float32(LARGEST[like.dtype])
+    largest = np.float32(WHITE[like.dtype])
     levels = np.clip(values, 0, 1) * largest + np.float32(0.5)
     return np.asarray(levels.astype(like.dtype))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 
 import agsr
+from agsr import engines
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import AgsrError, ImageError
 
@@ -304,6 +305,8 @@ def enlarge(photo: Image.Image, pixels: NDArray[np.uint8]) -> Image.Image:
 
 
 Upscaler("psnr", steps="four")
+Upscaler("psnr", threads="two")
+Upscaler("psnr", scale=2)
 Upscaler("psnr")(["no image"])
 """
 
@@ -324,7 +327,9 @@ def test_the_types_of_the_package_are_seen_by_others(tmp_path: Path) -> None:
     assert "ndarray" in lines[0], done.stdout
     assert 'Revealed type is "PIL.Image.Image"' in lines[1]
     assert 'Argument "steps" to "Upscaler" has incompatible type "str"' in lines[2]
-    assert "No overload variant" in lines[3]
+    assert 'Argument "threads" to "Upscaler" has incompatible type "str"' in lines[3]
+    assert 'Argument "scale" to "Upscaler" has incompatible type "int"' in lines[4]
+    assert "No overload variant" in lines[5]
 
 
 def test_arguments_that_do_nothing_are_refused() -> None:
@@ -334,10 +339,21 @@ def test_arguments_that_do_nothing_are_refused() -> None:
         Upscaler(scale=2)
     with pytest.raises(TypeError, match=r"'provder'; did you mean 'provider'\?"):
         Upscaler(provder="cpu")
-    with pytest.raises(TypeError, match="keeps what it was loaded with; leave out steps"):
+    with pytest.raises(TypeError, match="can't be changed; remove steps"):
         Upscaler(backend=Repeat(), steps=2)
-    with pytest.raises(TypeError, match="keeps what it was loaded with; leave out precision"):
+    with pytest.raises(TypeError, match="can't be changed; remove precision"):
         Upscaler(backend=Repeat(), precision="bf16")
+
+
+def test_engines_export_the_api_without_loading_a_runtime() -> None:
+    code = (
+        "import sys; from agsr import engines; loaded = {'numpy', 'torch'} & set(sys.modules); "
+        "print(loaded, engines.Upscaler.__name__, engines.open_backend.__name__, dir(engines))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert shown.stdout == "set() Upscaler open_backend ['Upscaler', 'open_backend']\n"
+    with pytest.raises(AttributeError, match="no attribute 'missing'"):
+        engines.missing  # noqa: B018
 
 
 def test_the_package_lists_what_it_offers() -> None:

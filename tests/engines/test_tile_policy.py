@@ -13,7 +13,7 @@ from fake_gpu import FakeCuda
 
 from agsr.engines.runtimes import onnxruntime_backend
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
-from agsr.engines.tile_policy import TileChoice
+from agsr.engines.tile_policy import TilePolicy
 from agsr.errors import BackendError
 from agsr.tiling import AUTO_AREA, windows
 
@@ -28,19 +28,19 @@ def test_tiles_shrink_with_the_free_memory_down_to_a_least(monkeypatch: pytest.M
     areas = []
     for free in (64 << 30, 800 << 20, 200 << 20, 1 << 20):
         monkeypatch.setattr("agsr.engines.tile_policy.free_memory", lambda free=free: free)
-        areas.append(_area(TileChoice(Repeat(), "auto", 16).of([image])[0]))
+        areas.append(_area(TilePolicy(Repeat(), "auto", 16).tiling_for([image])[0]))
     assert 0.9 * AUTO_AREA < areas[0] <= 316**2  # the window of a square tile
     assert areas[-1] == (32 + 32) ** 2
     assert areas[-1] < areas[2] < areas[1] < areas[0]
     small = np.zeros((250, 250, 3), np.uint8)  # there is no room for it whole
-    assert TileChoice(Repeat(), "auto", 16).of([small])[0] == (32, 32)
+    assert TilePolicy(Repeat(), "auto", 16).tiling_for([small])[0] == (32, 32)
 
 
 def test_a_backend_tells_how_large_tiles_are_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agsr.engines.tile_policy.free_memory", lambda: 64 << 30)
     backend = Repeat()
     backend.tile_area *= 2
-    tile, _ = TileChoice(backend, "auto", 16).of([np.zeros((2000, 3000, 3), np.uint8)])
+    tile, _ = TilePolicy(backend, "auto", 16).tiling_for([np.zeros((2000, 3000, 3), np.uint8)])
     assert 1.9 * AUTO_AREA < _area(tile) < 2.3 * AUTO_AREA
 
 
@@ -48,14 +48,14 @@ def test_what_a_runtime_keeps_does_not_shrink_the_next_tiles(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     image = np.zeros((2000, 1000, 3), np.uint8)
-    choice, backend = TileChoice(Repeat(), "auto", 16), Repeat()
+    policy, backend = TilePolicy(Repeat(), "auto", 16), Repeat()
     free = 900 << 20
     monkeypatch.setattr("agsr.engines.tile_policy.free_memory", lambda: free)
-    first, _ = choice.of([image])
+    first, _ = policy.tiling_for([image])
     free -= _area(first) * backend.bytes_per_pixel
-    assert choice.of([image])[0] == first
+    assert policy.tiling_for([image])[0] == first
     free = 100 << 20  # another program has taken it
-    assert _area(choice.of([image])[0]) < _area(first)
+    assert _area(policy.tiling_for([image])[0]) < _area(first)
 
 
 def test_tiles_are_chosen_by_the_memory_of_the_gpu() -> None:
@@ -63,7 +63,7 @@ def test_tiles_are_chosen_by_the_memory_of_the_gpu() -> None:
         def free_memory(self) -> int:
             return 300 << 20
 
-    tile, _ = TileChoice(OnGpu(), "auto", 16).of([np.zeros((2000, 3000, 3), np.uint8)])
+    tile, _ = TilePolicy(OnGpu(), "auto", 16).tiling_for([np.zeros((2000, 3000, 3), np.uint8)])
     assert (32 + 32) ** 2 < _area(tile) < 0.7 * AUTO_AREA
 
 
@@ -113,7 +113,7 @@ def test_each_axis_is_limited_by_its_own_largest_side(
 ) -> None:
     backend = Repeat()
     backend.info = replace(backend.info, largest=(100, 1000))
-    tile, _ = TileChoice(backend, asked, 16).of([np.zeros((*size, 3), np.uint8)])
+    tile, _ = TilePolicy(backend, asked, 16).tiling_for([np.zeros((*size, 3), np.uint8)])
     assert tile == expected
     for window in windows(*size, tile, 16):
         assert window.rows.stop - window.rows.start <= 100
@@ -124,6 +124,6 @@ def test_a_side_too_short_for_the_halo_is_used_whole() -> None:
     backend = Repeat()
     backend.info = replace(backend.info, largest=(20, 1000))
     image = np.zeros((20, 1500, 3), np.uint8)
-    assert TileChoice(backend, 400, 16).of([image])[0] == (0, 400)
+    assert TilePolicy(backend, 400, 16).tiling_for([image])[0] == (0, 400)
     with pytest.raises(BackendError, match="at most 1000x20 pixels, too few for a halo of 16"):
-        TileChoice(backend, 400, 16).of([np.zeros((21, 1500, 3), np.uint8)])
+        TilePolicy(backend, 400, 16).tiling_for([np.zeros((21, 1500, 3), np.uint8)])

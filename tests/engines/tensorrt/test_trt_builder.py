@@ -133,7 +133,9 @@ def test_a_file_that_lies_about_its_precision_is_refused(
     for entry in model.metadata_props:
         if entry.key == "agsr.precision":
             entry.value = "fp16"
-    with pytest.raises(BuildError, match=r"declares fp16, but of its convolution layers \d+ in FLOAT"):
+    with pytest.raises(
+        BuildError, match=r"declares fp16, but of its convolution layers \d+ in FLOAT"
+    ):
         build_engine(trt, model.SerializeToString(), "liar", ADA)
 
 

@@ -1,0 +1,174 @@
+"""Upscale decoded pictures: padding, alpha, grey, normal maps, passes and output size.
+
+Data flow: `Picture` → arrays of colour and alpha → bands of upscaled rows (`agsr.engines.tiled`) →
+`Stripes` → downsampled to the requested size → a picture, or on to the encoder.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+
+from agsr.backend import Backend, BackendInfo
+from agsr.contract import SCALE
+from agsr.engines.tile_policy import TilePolicy
+from agsr.engines.tiled import Array, Progress, upscaled_bands
+from agsr.image.ops.alpha import bounded, without_hidden_colour
+from agsr.image.ops.neutral import is_neutral
+from agsr.image.ops.normal_map import normalised, points_outwards, usable
+from agsr.image.ops.output_size import Sizing, halfway
+from agsr.image.ops.padding import Border, extended
+from agsr.image.ops.resample import shrunk_stripes
+from agsr.image.picture import Picture, Stripes, gathered, in_stripes
+
+
+class PictureUpscaler:
+    """Upscales pictures on a loaded backend; see `agsr.engines.upscaler.Upscaler`.
+
+    Args:
+        backend: Runs the network.
+        policy: Chooses tiles and halo.
+        border: Pixels that the halo shows beyond the image; see `Upscaler`.
+        separate_alpha: Whether alpha is data; see `Upscaler`.
+        normal_map: Whether pictures are normal maps; see `Upscaler`.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        policy: TilePolicy,
+        border: Border | None,
+        *,
+        separate_alpha: bool,
+        normal_map: bool,
+    ) -> None:
+        self._backend, self._policy, self._border = backend, policy, border
+        self.normal_map = normal_map
+        """Whether images are normal maps."""
+        self.separate_alpha = separate_alpha or normal_map
+        """Whether alpha is data."""
+        self._lock = threading.Lock()
+
+    @property
+    def info(self) -> BackendInfo:
+        """Backend, device, precision and steps that really run."""
+        return self._backend.info
+
+    @property
+    def tiling(self) -> tuple[int | str, int | str, Border | None]:
+        """Tile, halo and border as requested."""
+        return (*self._policy.requested, self._border)
+
+    def picture(
+        self, picture: Picture, progress: Progress | None = None, sizing: Sizing | None = None
+    ) -> Picture:
+        """Upscale a decoded file: its pixels, and its alpha unless that is constant.
+
+        Args:
+            picture: Pixels, alpha and metadata; the metadata is unchanged.
+            progress: As for arrays.
+            sizing: Size of the result; None means four times the picture's. A result that is no
+                larger than the picture is only downsampled; one of more than four times its size
+                is made in two passes, as by upscaling a picture of a quarter of that size.
+
+        Raises:
+            ImageError, BackendError, MemoryError: As for arrays.
+        """
+        return gathered(self.stripes(picture, progress, sizing))
+
+    def stripes(
+        self, picture: Picture, progress: Progress | None = None, sizing: Sizing | None = None
+    ) -> Stripes:
+        """Upscale like `picture`, band by band, for results that are too large for memory.
+
+        The network runs while the bands are read, and is locked for other calls until they are
+        exhausted or closed.
+        """
+        height, width = picture.pixels.shape[:2]
+        target = (sizing or Sizing()).result(height, width)
+        if target[0] > SCALE * height or target[1] > SCALE * width:
+            return self._two_passes(picture, progress, target)
+        return self._one_pass(picture, progress, target)
+
+    def _two_passes(
+        self, picture: Picture, progress: Progress | None, target: tuple[int, int]
+    ) -> Stripes:
+        between = halfway(*target)
+        first = picture.pixels.shape[0] * picture.pixels.shape[1]
+        share = first / (first + between[0] * between[1])  # of the work
+
+        def bands() -> Iterator[Picture]:
+            smaller = gathered(self._one_pass(picture, _part(progress, 0, share), between))
+            second = self._one_pass(smaller, _part(progress, share, 1 - share), target)
+            with closing(second):
+                yield from second.bands
+
+        like = replace(in_stripes(picture), height=target[0], width=target[1], bands=bands())
+        held = between[0] * between[1] * like.samples * like.dtype.itemsize
+        return replace(like, separate_alpha=self.separate_alpha, held=held)
+
+    def _one_pass(
+        self, picture: Picture, progress: Progress | None, target: tuple[int, int]
+    ) -> Stripes:
+        height, width = picture.pixels.shape[:2]
+        is_larger = target[0] > height or target[1] > width
+        if self.normal_map:
+            picture = usable(picture)
+        outwards = self.normal_map and points_outwards(picture)
+        margin = 0
+        if self._border is not None:
+            margin = self._policy.margin
+            picture = extended(picture, self._border, margin)
+        stripes = self._upscaled(picture, progress) if is_larger else in_stripes(picture)
+        margin *= SCALE if is_larger else 1
+        stripes = replace(stripes, separate_alpha=self.separate_alpha)
+        stripes = shrunk_stripes(stripes, *target, margin)
+        return normalised(stripes, outwards=outwards) if self.normal_map else stripes
+
+    def _upscaled(self, picture: Picture, progress: Progress | None) -> Stripes:
+        height, width = (side * SCALE for side in picture.pixels.shape[:2])
+        bands = self._picture_bands(picture.pixels, picture.alpha, progress)
+        return replace(in_stripes(picture), height=height, width=width, bands=bands)
+
+    def _picture_bands(
+        self, pixels: Array, alpha: Array | None, progress: Progress | None
+    ) -> Iterator[Picture]:
+        visible = pixels if self.separate_alpha else without_hidden_colour(pixels, alpha)
+        neutral = not self.normal_map and is_neutral(visible)
+        arrays = [visible[..., 0] if neutral else visible]
+        if alpha is not None and not (alpha == alpha.flat[0]).all():
+            arrays.append(alpha)
+        top = 0
+        with closing(self._bands(arrays, progress)) as bands:
+            for upscaled, *others in bands:
+                large = np.repeat(upscaled[..., None], 3, axis=2) if neutral else upscaled
+                yield Picture(large, self._alpha(others, alpha, large, top))
+                top += len(large)
+
+    def _alpha(
+        self, bands: Sequence[Array], alpha: Array | None, like: Array, top: int
+    ) -> Array | None:
+        """Return a band of alpha: upscaled, or filled with the constant value."""
+        if alpha is None:
+            return None
+        if not bands:
+            return np.full(like.shape[:2], alpha.flat[0], alpha.dtype)
+        return bands[0] if self.separate_alpha else bounded(bands[0], alpha, top)
+
+    def _bands(
+        self, arrays: Sequence[Array], progress: Progress | None
+    ) -> Generator[list[Array], None, None]:
+        """Yield bands of upscaled arrays; the network is locked until the end."""
+        with self._lock:
+            tiling = self._policy.tiling_for(arrays)
+            with closing(upscaled_bands(self._backend, arrays, *tiling, progress)) as bands:
+                yield from bands
+
+
+def _part(progress: Progress | None, start: float, share: float) -> Progress | None:
+    """Return the callback for a part of the work."""
+    return None if progress is None else lambda done: progress(start + share * done)
