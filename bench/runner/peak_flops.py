@@ -12,8 +12,9 @@ import numpy as np
 from agsr.backend import BackendInfo
 from agsr.bench.runner.clock import seconds
 from agsr.bench.runner.entries import Contender
+from agsr.engines.places import RUNTIMES
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
-from agsr.engines.runtimes.openvino_session import PRECISIONS, open_compiled
+from agsr.engines.runtimes.openvino_session import open_compiled
 from agsr.errors import BackendError
 
 Product = tuple[str, float, Callable[[], object]]
@@ -49,7 +50,7 @@ def matrix_product(contender: Contender, info: BackendInfo) -> Product:
     """
     if info.name == "torch":
         return _sized("torch", _torch(info), DEVICE_SIDE if "cuda" in info.device else SIDE)
-    if info.name == "openvino" and info.precision in PRECISIONS:
+    if info.name == "openvino" and info.precision in RUNTIMES["openvino"].precisions:
         session = open_compiled(GRAPH, info.precision, contender.cpu_threads)
         return _sized("openvino", _of_session(session), SIDE)
     if info.name == "ort" and "CUDA" not in info.device and info.precision == "fp32":

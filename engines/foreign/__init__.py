@@ -1,4 +1,4 @@
-"""x4 networks of other projects: ONNX files of unknown layout, type and range."""
+"""×4 networks of other projects: ONNX files of unknown layout, type and range."""
 
 from agsr.engines.foreign.backend import ForeignBackend
 from agsr.engines.foreign.io_spec import Hints

@@ -1,7 +1,7 @@
-"""The backend for ×4 networks of others: an ONNX file that keeps no contract of ours.
+"""Backend for ×4 networks of other projects: ONNX files that do not follow our contract.
 
-Data flow: file → `agsr.engines.onnx_file.inspect` (what it holds) → session →
-`agsr.engines.foreign.probe` (how it wants its pixels) → the same batches in and out as every
+Data flow: file → `agsr.engines.onnx_file.inspect` (its contents) → session →
+`agsr.engines.foreign.probe` (its input and output format) → the same batches in and out as every
 `agsr.backend.Backend`.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch, translated_errors
 from agsr.contract import SCALE
-from agsr.engines.foreign.io_spec import Array, Hints, Ports
+from agsr.engines.foreign.io_spec import Array, Hints, IoSpec
 from agsr.engines.foreign.probe import find_io_spec
 from agsr.engines.onnx_file.inspect import read_content
 from agsr.engines.places import Place
@@ -25,30 +25,30 @@ from agsr.errors import BackendError, ModelError, first_line
 
 
 class ForeignBackend(Backend):
-    """Runs any ONNX network that takes a picture and gives it four times as high and as wide.
+    """Runs any ONNX network that upscales a picture by four.
 
     >>> from agsr import Upscaler
     >>> upscaler = Upscaler(backend=ForeignBackend(Path("other_x4.onnx")))  # doctest: +SKIP
 
-    Layout, element type, range, channels and the sizes it takes are found by running it; `ports`
-    tells what was found. The order of colours can't be: it is RGB unless the hints say otherwise.
+    Layout, element type, range, channels and accepted sizes are found by running the network, and
+    reported as `io_spec`. The order of colours can't be found: it is RGB unless a hint is given.
 
     Args:
         path: ONNX file.
-        hints: What is known beforehand and need not be found.
-        place: ONNX Runtime or OpenVINO; None means ONNX Runtime's CPU provider, which also runs the
+        hints: Known properties, which are not probed.
+        place: ONNX Runtime or OpenVINO; None means ONNX Runtime's CPU provider. The CPU also runs
             nodes that another of its providers can't, and `Backend.info` reports that.
-        precision: Arithmetic for an fp32 graph: fp32, or what OpenVINO can run it in.
+        precision: Arithmetic for an fp32 graph: fp32, or on OpenVINO also bf16.
         threads: Threads on a CPU, at most one per core; None means one per core.
 
     Raises:
-        ModelError: The file is no such network, or how to feed it can't be found.
-        BackendError: The provider isn't available here, or can't do what is asked.
-        MissingDependencyError: onnx, or what is to run it, is not installed.
+        ModelError: The file is not such a network, or its input format can't be found.
+        BackendError: The provider isn't available here, or can't run as requested.
+        MissingDependencyError: protobuf or the runtime is not installed.
     """
 
-    ports: Ports
-    """How the network is fed."""
+    io_spec: IoSpec
+    """Format of the network's input and output."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class ForeignBackend(Backend):
         content = read_content(path)
         place = place or Place("ort")
         self._session, device = _open(path, place, precision, threads)
-        self.ports = find_io_spec(self._session, self._probe, hints or Hints(), str(path))
+        self.io_spec = find_io_spec(self._session, self._probe, hints or Hints(), str(path))
         self.info = BackendInfo(
             name=place.runtime,
             device=device,
@@ -71,44 +71,44 @@ class ForeignBackend(Backend):
             receptive_radius=None,
             model=str(path),
             weights_hash=content.sha256,
-            largest=self.ports.size,
+            largest=self.io_spec.size,
         )
 
     def _run(self, lr: Batch) -> Batch:
         height, width = lr.shape[2:]
-        largest = self.ports.size
+        largest = self.io_spec.size
         if largest and (height > largest[0] or width > largest[1]):
             raise BackendError(
-                f"{self.info.model} takes {largest[0]}x{largest[1]} pixels, got {height}x{width}; "
-                "cut the image into tiles"
+                f"{self.info.model} accepts {largest[0]}x{largest[1]} pixels, got {height}x{width}"
+                "; cut the image into tiles"
             )
-        padded = self.ports.padded(lr)
+        padded = self.io_spec.padded(lr)
         with translated_errors(f"{self.info.model} on {self.info.device}", padded.shape):
-            result = self._feed(self.ports, self.ports.encode(padded))
-        sr = self.ports.decode(result, padded)
+            result = self._feed(self.io_spec, self.io_spec.encode(padded))
+        sr = self.io_spec.decode(result, padded)
         return np.ascontiguousarray(sr[:, :, : height * SCALE, : width * SCALE])
 
-    def _feed(self, ports: Ports, values: Array) -> Array:
-        """Run an encoded batch in as many parts as the network's batch size asks for."""
-        size = ports.batch or len(values)
+    def _feed(self, spec: IoSpec, values: Array) -> Array:
+        """Run an encoded batch in parts of the network's batch size."""
+        size = spec.batch or len(values)
         results = []
         for start in range(0, len(values), size):
             part = values[start : start + size]
             missing = size - len(part)
             whole = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
-            outputs = self._session.run([ports.output], {ports.input: whole})
+            outputs = self._session.run([spec.output], {spec.input: whole})
             results.append(np.asarray(outputs[0])[: len(part)])
         return np.concatenate(results)
 
-    def _probe(self, ports: Ports, values: Array) -> Array:
+    def _probe(self, spec: IoSpec, values: Array) -> Array:
         try:
-            return self._feed(ports, values)
+            return self._feed(spec, values)
         except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
             raise ModelError(first_line(error)) from None
 
 
 def _open(path: Path, place: Place, precision: str, threads: int | None) -> tuple[Any, str]:
-    """A session, on a provider alone or else shared with the CPU; and the words for it."""
+    """Open a session, on the provider alone or else with the CPU; return it and its devices."""
     if place.runtime == "openvino":
         return open_compiled(path, precision, threads), "CPU"
     if precision != "fp32":

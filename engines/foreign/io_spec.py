@@ -1,8 +1,8 @@
-"""How a foreign network wants its pixels: layout, type, range, channels and sizes.
+"""Input and output format of a foreign network: layout, type, range, channels and sizes.
 
-Data flow: our ``(B, 3, H, W)`` float32 RGB in [0, 1] → `Ports.padded` → `Ports.encode` → network →
-`Ports.decode` → the same kind of batch, four times as high and as wide.
-`agsr.engines.foreign.probe` finds the `Ports` of a network.
+Data flow: our ``(B, 3, H, W)`` float32 RGB in [0, 1] → `IoSpec.padded` → `IoSpec.encode` → network
+→ `IoSpec.decode` → a batch of the same kind, four times as high and as wide.
+`agsr.engines.foreign.probe` finds the `IoSpec` of a network.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Order = Literal["rgb", "bgr"]
 Array = NDArray[Any]
 
 PEAKS = (1, 255)
-"""Values that white may have."""
+"""Possible values of white."""
 
 
 def _one_of(*known: str) -> Callable[[str], str]:
@@ -65,7 +65,7 @@ _KNOWN: dict[str, tuple[Any, ...]] = {
     "output_peak": PEAKS,
     "order": get_args(Order),
 }
-"""Hints with few values."""
+"""Hints with a fixed set of values."""
 
 _HINTS: dict[str, Callable[[str], Any]] = {
     "layout": _one_of(*_KNOWN["layout"]),
@@ -81,10 +81,13 @@ _HINTS: dict[str, Callable[[str], Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Hints:
-    """What is known about a network beforehand; None means that it is to be found.
+    """Known properties of a network; None means unknown, to be probed.
+
+    >>> Hints.parse("order=bgr,input_peak=255,size=64x48").size
+    (48, 64)
 
     Raises:
-        ModelError: A value is none of those that it may have.
+        HintsError: A value is out of range.
     """
 
     layout: Layout | None = None
@@ -96,13 +99,13 @@ class Hints:
     output_peak: int | None = None
     """Value of white in the output, 1 or 255."""
     order: Order = "rgb"
-    """Order of colours; a network treats them too much alike to find it."""
+    """Order of colours. It can't be probed: networks treat colours too much alike."""
     size: tuple[int, int] | None = None
-    """The only height and width that it takes, LR pixels."""
+    """The only height and width that it accepts, LR pixels."""
     multiple: int | None = None
-    """Number that heights and widths must be multiples of."""
+    """Heights and widths must be multiples of it."""
     output: str | None = None
-    """Name of the output, where there are several."""
+    """Name of the output, if there are several."""
 
     def __post_init__(self) -> None:
         for name, known in _KNOWN.items():
@@ -117,10 +120,10 @@ class Hints:
 
     @classmethod
     def parse(cls, text: str) -> Hints:
-        """Hints written as ``NAME=VALUE,...``, like ``order=bgr,input_peak=255,size=64x48``.
+        """Parse ``NAME=VALUE,...``, like ``order=bgr,input_peak=255,size=64x48`` (width x height).
 
         Raises:
-            ModelError: No such hint, or not a value of it.
+            HintsError: A hint is unknown, or its value is invalid.
         """
         parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
         try:
@@ -131,8 +134,8 @@ class Hints:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ports:
-    """How to feed a network and how to read its result."""
+class IoSpec:
+    """Format of a network's input and output."""
 
     input: str
     """Name of the input."""
@@ -149,33 +152,33 @@ class Ports:
     order: Order
     """Order of the colours."""
     batch: int | None
-    """The only batch size that it takes; None means any."""
+    """The only batch size that it accepts; None means any."""
     size: tuple[int, int] | None
-    """The only height and width that it takes, LR pixels; None means any."""
+    """The only height and width that it accepts, LR pixels; None means any."""
     multiple: int
-    """Number that heights and widths must be multiples of."""
+    """Heights and widths must be multiples of it."""
     input_peak: int = 1
     """Value of white in the input."""
     output_peak: int = 1
     """Value of white in the output."""
 
     def padded(self, lr: Batch) -> Batch:
-        """A batch mirrored at its lower and right border up to a size that the network takes."""
+        """Pad a batch by mirroring its lower and right border up to an accepted size."""
         height, width = self.size or (self._rounded(side) for side in lr.shape[2:])
         below, beside = height - lr.shape[2], width - lr.shape[3]
         return np.pad(lr, ((0, 0), (0, 0), (0, below), (0, beside)), mode="reflect")
 
     def encode(self, lr: Batch) -> Array:
-        """``(B, 3, H, W)`` float32 RGB in [0, 1] → what the network takes."""
+        """``(B, 3, H, W)`` float32 RGB in [0, 1] → the network's input."""
         planes = luma(lr) if self.channels == 1 else self._ordered(lr)
         return _to_type(
             _to_layout(planes * np.float32(self.input_peak), self.input_layout), self.input_type
         )
 
     def decode(self, result: Array, lr: Batch) -> Batch:
-        """What the network gave for ``lr`` → ``(B, 3, 4H, 4W)`` float32 RGB in [0, 1].
+        """The network's output for ``lr`` → ``(B, 3, 4H, 4W)`` float32 RGB in [0, 1].
 
-        Of a network for luma, the colours are those of ``lr``, enlarged by bicubic.
+        For a luma network, chroma is that of ``lr``, upscaled by bicubic.
         """
         values = np.asarray(result, np.float32) / np.float32(self.output_peak)
         planes: Batch = _from_layout(values, self.output_layout)

@@ -1,1 +1,1 @@
-"""ONNX files before they are run: contents, requirements, and checks of exported ones."""
+"""ONNX files before they run: contents, requirements, and checks of exported files."""

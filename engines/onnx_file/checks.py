@@ -1,4 +1,4 @@
-"""What is checked of an exported ``.onnx`` file of ours, whichever runtime runs it."""
+"""Checks of exported ``.onnx`` files, the same for every runtime."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from agsr.pretrained import WEIGHTS_FOLDER
 
 
 def check_file(path: Path) -> None:
-    """Check a file before a runtime loads it; shipped ones are known by their hash.
+    """Check a file before a runtime loads it; shipped files are verified by their hash instead.
 
     Raises:
-        ModelError: It is no ONNX file, or wants more than is in it.
+        ModelError: It is not an ONNX file, or references external data or custom operators.
     """
     if path.is_file() and path.parent != WEIGHTS_FOLDER:
         check_self_contained(path.read_bytes(), str(path))
@@ -26,14 +26,14 @@ def check_io(session: Any, path: Path) -> None:
     """Check the inputs and outputs of a session.
 
     Args:
-        session: Of ONNX Runtime, or `agsr.engines.runtimes.openvino_session.OpenVinoSession`.
+        session: ONNX Runtime session or `agsr.engines.runtimes.openvino_session.OpenVinoSession`.
         path: Its file, for messages.
 
     Raises:
-        ModelError: They are not those of the contract.
+        ModelError: They do not follow the contract.
     """
-    ports = [*session.get_inputs(), *session.get_outputs()]
-    found = [(port.name, port.type, len(port.shape)) for port in ports]
+    tensors = [*session.get_inputs(), *session.get_outputs()]
+    found = [(tensor.name, tensor.type, len(tensor.shape)) for tensor in tensors]
     expected = [(name, "tensor(float)", 4) for name in (INPUT_NAME, OUTPUT_NAME)]
     if found != expected:
         raise ModelError(
@@ -43,25 +43,25 @@ def check_io(session: Any, path: Path) -> None:
 
 
 def running_precision(
-    path: Path, graph: str, asked: str | None, choices: Collection[str], place: str
+    path: Path, graph: str, requested: str | None, choices: Collection[str], runtime: str
 ) -> str:
-    """What a graph runs in.
+    """Return the precision that a graph runs in.
 
     Args:
         path: Its file, for messages.
         graph: Precision of the graph.
-        asked: What it has to run in; None takes what is there.
-        choices: What the place can run an fp32 graph in; all others have their own precision.
-        place: What runs it, for messages.
+        requested: Precision to run in; None means the graph's.
+        choices: Precisions in which the runtime can run an fp32 graph; others fix their precision.
+        runtime: Name of what runs it, for messages.
 
     Raises:
-        BackendError: It can't run in what was asked for.
+        BackendError: It can't run in the requested precision.
     """
-    running = (asked or "fp32") if graph == "fp32" else graph
-    if asked not in (None, running) or (graph == "fp32" and running not in choices):
+    running = (requested or "fp32") if graph == "fp32" else graph
+    if requested not in (None, running) or (graph == "fp32" and running not in choices):
         can = " or ".join(choices) if graph == "fp32" else graph
         raise BackendError(
-            f"{path}: {place} runs {graph} graphs in {can}, not in {asked}; "
-            f"make another with: agsr export -w WEIGHTS --precision {asked}"
+            f"{path}: {runtime} runs {graph} graphs in {can}, not in {requested}; "
+            f"make another with: agsr export -w WEIGHTS --precision {requested}"
         )
     return running

@@ -1,4 +1,4 @@
-"""What an ONNX file of unknown origin holds, read without running any of it."""
+"""Inspect an ONNX file of unknown origin without running any of it."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from agsr.engines.onnx_file.proto import DATA_TYPES, EXTERNAL, parse
 from agsr.errors import ModelError
 
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-"""Operator sets that every build of ONNX Runtime brings."""
+"""Operator sets that every build of ONNX Runtime contains."""
 
 _IN_MEMORY = "_ORT_MEM_ADDR_"
-"""Marks what ONNX Runtime takes for addresses of its own process, where it finds it in a file."""
+"""Marks locations that ONNX Runtime interprets as addresses in its process."""
 
 COMPILED = ("com.microsoft", "EPContext")
-"""The operator that carries code compiled for a device, or names a file that does."""
+"""The operator that contains code compiled for a device, or names a file that does."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxContent:
-    """Facts of an ONNX file."""
+    """Contents of an ONNX file."""
 
     precision: str
-    """Type that most of its weights have: ``fp32``, ``fp16``, ``bf16``, ``fp64`` or ``int8``."""
+    """Type of most of its weights: ``fp32``, ``fp16``, ``bf16``, ``fp64`` or ``int8``."""
     sha256: str
-    """Hash of the file and of the files that hold its weights, if it has such."""
+    """Hash of the file and of its external weights, if any."""
 
 
 def read_content(path: Path) -> OnnxContent:
     """Inspect an ONNX file before any of it is run.
 
     Args:
-        path: The file. Weights may lie in other files of its folder, and nowhere else.
+        path: The file. External weights must lie in its folder.
 
     Raises:
-        ModelError: It is missing, is no ONNX file, needs operators that ONNX Runtime doesn't have,
-            or wants weights from a file that is missing or outside its folder.
+        ModelError: It is missing, is not an ONNX file, needs operators that ONNX Runtime doesn't
+            have, or references weights in a file that is missing or outside its folder.
         MissingDependencyError: protobuf is not installed.
     """
     if not path.is_file():
@@ -53,10 +53,10 @@ def read_content(path: Path) -> OnnxContent:
 
 
 def read_properties(path: Path) -> dict[str, str]:
-    """The metadata properties of an ONNX file.
+    """Read the metadata properties of an ONNX file.
 
     Raises:
-        ModelError: It is no ONNX file.
+        ModelError: It is not an ONNX file.
         MissingDependencyError: protobuf is not installed.
     """
     model = parse(path.read_bytes(), str(path))
@@ -64,28 +64,28 @@ def read_properties(path: Path) -> dict[str, str]:
 
 
 def check_self_contained(content: bytes, source: str) -> None:
-    """Check a file that is said to be ours before anything loads it.
+    """Check a file that claims to be exported by this project, before anything loads it.
 
     Args:
-        content: Of the file.
+        content: Content of the file.
         source: Its name, for messages.
 
     Raises:
-        ModelError: It is no ONNX file, needs operators that ONNX Runtime doesn't have, or wants
-            values from other files.
+        ModelError: It is not an ONNX file, needs operators that ONNX Runtime doesn't have, or
+            references external data.
         MissingDependencyError: protobuf is not installed.
     """
     if any(tensor.data_location == EXTERNAL for tensor in _checked(content, source)):
         raise ModelError(
-            f"{source}: keeps weights in other files, which files of 'agsr export' don't; refused"
+            f"{source}: has weights in other files, which files of 'agsr export' don't; rejected"
         )
 
 
 def _checked(content: bytes, source: str) -> list[Any]:
-    """The constants of a file whose operators are all known."""
+    """Return the constants of a file, after checking its operators."""
     model = parse(content, source)
     if not model.graph.node:
-        raise ModelError(f"{source}: not an ONNX file: it holds no operators")
+        raise ModelError(f"{source}: not an ONNX file: it has no operators")
     _check_operators(model, source)
     return list(_tensors(model))
 
@@ -95,7 +95,7 @@ def _check_operators(model: Any, source: str) -> None:
     nodes = (node for graph in _graphs(model) for node in graph.node)
     used = {(_text(node.domain), _text(node.op_type)) for node in nodes}
     if COMPILED in used:
-        raise ModelError(f"{source}: holds code compiled for a device ({COMPILED[1]}); refused")
+        raise ModelError(f"{source}: contains code compiled for a device ({COMPILED[1]}); rejected")
     foreign = sorted(key for key in used - defined if key[0] not in KNOWN_DOMAINS)
     if foreign:
         names = ", ".join(f"{domain}::{operator}" for domain, operator in foreign)
@@ -106,7 +106,7 @@ def _check_operators(model: Any, source: str) -> None:
 
 
 def _graphs(model: Any) -> Iterator[Any]:
-    """The graph, the model's own functions, and all graphs inside them."""
+    """Yield the graph, the model's functions, and all graphs inside them."""
     waiting = [model.graph, *model.functions]
     while waiting:
         graph = waiting.pop()
@@ -116,7 +116,7 @@ def _graphs(model: Any) -> Iterator[Any]:
 
 
 def _tensors(model: Any) -> Iterator[Any]:
-    """Every constant of the model."""
+    """Yield every constant of the model."""
     for graph in _graphs(model):
         yield from getattr(graph, "initializer", ())  # functions have none
         sparse = [*getattr(graph, "sparse_initializer", ())]
@@ -128,7 +128,7 @@ def _tensors(model: Any) -> Iterator[Any]:
 
 
 def _external_files(tensors: list[Any], path: Path) -> list[Path]:
-    """Files that hold weights; they have to lie in the model's folder, links followed."""
+    """Return the files of external weights, which must be in the model's folder, links resolved."""
     folder = path.parent.resolve()
     entries = (e for t in tensors if t.data_location == EXTERNAL for e in t.external_data)
     locations = {entry.value for entry in entries if entry.key == b"location"}
@@ -137,14 +137,16 @@ def _external_files(tensors: list[Any], path: Path) -> list[Path]:
 
 def _inside(folder: Path, location: str, path: Path) -> Path:
     if _IN_MEMORY in location:
-        raise ModelError(f"{path}: wants weights from an address in memory; refused")
+        raise ModelError(f"{path}: references weights at an address in memory; rejected")
     try:
         file = (folder / location).resolve()
         is_there = file.is_file()
     except (OSError, RuntimeError, ValueError):  # too long, a loop of links, a null byte
-        raise ModelError(f"{path}: wants weights from {location!r}, which is no file") from None
+        raise ModelError(
+            f"{path}: references weights in {location!r}, which is not a file"
+        ) from None
     if not file.is_relative_to(folder):
-        raise ModelError(f"{path}: wants weights from {file}, outside its folder; refused")
+        raise ModelError(f"{path}: references weights in {file}, outside its folder; rejected")
     if not is_there:
         raise ModelError(f"{path}: its weights are missing: put {file.name} beside it")
     return file

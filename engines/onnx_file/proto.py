@@ -1,7 +1,7 @@
-"""The parts of an ONNX file that tell what it needs, without the package onnx.
+"""Parse the parts of an ONNX file that `agsr.engines.onnx_file.inspect` reads, without onnx.
 
-ONNX files are protocol buffers (onnx.proto3); fields that are not named here are passed over.
-`agsr.engines.onnx_file.inspect` reads what comes out. ONNX Runtime brings protobuf.
+ONNX files are protocol buffers (onnx.proto3); fields not named here are skipped. protobuf is a
+dependency of ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from agsr.errors import ModelError
 from agsr.system.optional_import import require
 
 EXTERNAL = 1
-"""``TensorProto.data_location`` of values that lie in another file."""
+"""``TensorProto.data_location`` of values in another file."""
 
 DATA_TYPES = {1: "fp32", 10: "fp16", 16: "bf16", 11: "fp64", 3: "int8", 2: "int8"}
 """``TensorProto.DataType`` of weights, as precisions."""
 
-_INT, _BYTES = "TYPE_INT64", "TYPE_BYTES"  # strings as bytes: what is no UTF-8 is no error here
+_INT, _BYTES = "TYPE_INT64", "TYPE_BYTES"  # strings as bytes: invalid UTF-8 is not an error
 _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
     "Model": {
         "graph": (7, "Graph"),
@@ -49,14 +49,14 @@ _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
     "SparseTensor": {"values": (1, "Tensor"), "indices": (2, "Tensor")},
     "Entry": {"key": (1, _BYTES), "value": (2, _BYTES)},
 }
-"""Messages, with their fields' numbers and types; a star for those that repeat."""
+"""Messages with their fields' numbers and types; a star marks repeated fields."""
 
 
 def parse(content: bytes, source: str) -> Any:
-    """The message ``Model`` of `_FIELDS` in an ONNX file.
+    """Parse an ONNX file as the message ``Model`` of `_FIELDS`.
 
     Raises:
-        ModelError: It is none.
+        ModelError: It is not an ONNX file.
         MissingDependencyError: protobuf is not installed.
     """
     require("google.protobuf", extra="cpu", purpose="Reading an ONNX file")

@@ -1,4 +1,4 @@
-"""The ONNX Runtime backend: a self-describing ``.onnx`` file on a chosen execution provider."""
+"""ONNX Runtime backend: a self-describing ``.onnx`` file on a chosen execution provider."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from agsr.backend import Backend, BackendInfo, Batch, translated_errors
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata
 from agsr.engines.onnx_file.checks import check_file, check_io, running_precision
+from agsr.engines.places import RUNTIMES
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
 from agsr.engines.tensorrt.cuda import Cuda, open_cuda
 from agsr.errors import BackendError, MissingDependencyError
@@ -26,16 +27,16 @@ class OrtBackend(Backend):
     """Runs an ONNX file exported by ``agsr export``.
 
     Args:
-        path: ONNX file. provider: A key of `agsr.engines.runtimes.onnxruntime_session.PROVIDERS`.
-        Another one is never used in its
-            place.
-        precision: Arithmetic, which must be that of the graph; None takes what is there.
+        path: ONNX file.
+        provider: A key of `agsr.engines.runtimes.onnxruntime_session.PROVIDERS`. It is never
+            replaced by another one.
+        precision: Arithmetic, which must be that of the graph; None means the graph's.
         threads: Threads of the provider cpu, at most one per core; None means one per core.
         device: Number of the GPU, for a provider that has one.
 
     Raises:
-        ModelError: The file is not an ONNX model that keeps the contract.
-        BackendError: The provider isn't available here, or can't do what is asked.
+        ModelError: The file is not an ONNX model that follows the contract.
+        BackendError: The provider isn't available here, or can't run as requested.
         MissingDependencyError: onnxruntime is not installed.
     """
 
@@ -57,13 +58,18 @@ class OrtBackend(Backend):
             self._session.get_modelmeta().custom_metadata_map, str(path)
         )
         check_io(self._session, path)
-        place = f"provider '{provider}'"
         self._memory = PROVIDERS[provider].memory
         self._bound_output: Any = None
         self.info = BackendInfo(
             name="ort",
             device=PROVIDERS[provider].ort_name + (f" cuda:{device}" if device else ""),
-            precision=running_precision(path, metadata.precision, precision, ["fp32"], place),
+            precision=running_precision(
+                path,
+                metadata.precision,
+                precision,
+                RUNTIMES["ort"].precisions,
+                f"provider '{provider}'",
+            ),
             steps=metadata.steps,
             receptive_radius=metadata.receptive_radius,
             model=str(path),
@@ -79,9 +85,9 @@ class OrtBackend(Backend):
             return sr
 
     def _run_bound(self, lr: Batch, device: str) -> Batch:
-        """Run on a device's memory: one copy in, one out; the output is used again by shape."""
+        """Run in a device's memory: one copy in, one out; outputs of one shape reuse a buffer."""
         self._session.run_with_iobinding(self._bind(lr, device))
-        # On the CPU, numpy() may be a view of the memory that the next run writes to.
+        # On the CPU, numpy() may be a view of memory that the next run overwrites.
         return np.array(self._bound_output.numpy())
 
     def _bind(self, lr: Batch, device: str) -> Any:
@@ -98,7 +104,7 @@ class OrtBackend(Backend):
         return binding
 
     def free_memory(self) -> int | None:
-        """See `Backend.free_memory`; ONNX Runtime can't tell, but CUDA where a layer is there."""
+        """See `Backend.free_memory`; read from CUDA, if a layer is installed, not ONNX Runtime."""
         if self._memory != "cuda" or (cuda := self._cuda) is None:
             return None
         cuda.activate()
@@ -116,7 +122,7 @@ class OrtBackend(Backend):
             return None
 
     def bound_call(self, lr: Batch) -> Callable[[], object]:
-        """See `Backend.bound_call`; ONNX Runtime waits for the device by itself."""
+        """See `Backend.bound_call`; ONNX Runtime itself waits for the device."""
         if not self._memory:
             return super().bound_call(lr)
         binding = self._bind(lr, self._memory)
@@ -124,7 +130,7 @@ class OrtBackend(Backend):
 
 
 def _check_int8(path: Path, precision: str, provider: str) -> None:
-    """Of int8 graphs, say what providers make of them.
+    """Warn if a provider runs int8 graphs slowly.
 
     Raises:
         BackendError: The provider can't run them.
@@ -132,7 +138,9 @@ def _check_int8(path: Path, precision: str, provider: str) -> None:
     if precision != "int8":
         return
     if provider == "tensorrt-rtx":
-        raise BackendError(f"{path}: TensorRT takes int8 by --backend trt, which makes it signed")
+        raise BackendError(
+            f"{path}: for int8 on TensorRT use --backend trt, which makes the values signed"
+        )
     if provider == "cpu":
         better = "--backend openvino is faster" if multiplies_int8() else "use --precision fp32"
         _log.warning("%s: ONNX Runtime computes int8 slower than fp32; %s", path, better)

@@ -1,7 +1,7 @@
-"""Sessions of ONNX Runtime: which execution providers there are, and how to get exactly one.
+"""ONNX Runtime sessions on exactly one execution provider.
 
-Data flow: ONNX file, name of a provider → provider options → session, whose provider is the one
-that was asked for.
+Data flow: ONNX file, name of a provider → provider options → session, verified to run on the
+requested provider.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from agsr.system.optional_import import install_command, require
 
 _NO_KERNEL = "a bf16 graph runs on --backend openvino or trt"
 _log = logging.getLogger(__name__)
-_GPU_FAULTS = ("cuda failure", "cuda error", "cudnn", "cublas", "libcu", "no cuda-capable")
-"""Parts of messages, lower case, that blame the GPU or its libraries, not the file."""
+_GPU_ERRORS = ("cuda failure", "cuda error", "cudnn", "cublas", "libcu", "no cuda-capable")
+"""Parts of messages, lower case, whose cause is the GPU or its libraries, not the file."""
 
 _ON_CPU = "assigned to the default CPU EP"
-"""Part of ONNX Runtime's message where a session would need the CPU, too."""
+"""Part of ONNX Runtime's message if a session would need the CPU, too."""
 
-_QUIET = 4  # ONNX Runtime's severity "fatal": its errors are raised, there is no need to print them
+_QUIET = 4  # ONNX Runtime's severity "fatal": errors are raised, so they need not be printed
 
 _OPEN: WeakSet[Any] = WeakSet()
 _INHERITED: list[Any] = []
@@ -46,18 +46,18 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(frozen=True)
 class Provider:
-    """How to get one execution provider."""
+    """How to load one execution provider."""
 
     ort_name: str
     """Its name in ONNX Runtime."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """What it is told."""
+    """Provider options."""
     plugin: str | None = None
-    """Python package that carries it as a plugin library, where it isn't built in."""
+    """Python package that contains it as a plugin library, if it isn't built in."""
     install: str = ""
-    """Command that adds it."""
+    """Command that installs it."""
     memory: str | None = None
-    """Device whose memory inputs and outputs are bound to; None leaves copies to the runtime."""
+    """Device in whose memory inputs and outputs are bound; None leaves copies to the runtime."""
 
 
 PROVIDERS: dict[str, Provider] = {
@@ -74,13 +74,13 @@ PROVIDERS: dict[str, Provider] = {
         install="pip install onnxruntime-ep-nv-tensorrt-rtx",
     ),
 }
-"""Execution providers by the name users give."""
+"""Execution providers by name; the same names as ``RUNTIMES["ort"].devices``."""
 
 
 def available_providers() -> list[str]:
-    """Providers of `PROVIDERS` that this installation of ONNX Runtime lists or has as a plugin.
+    """List the `PROVIDERS` that this ONNX Runtime contains or has as a plugin.
 
-    A listed provider may still lack its device or driver: open a session to know.
+    A listed provider may still lack its device or driver; opening a session shows that.
     """
     ort = require("onnxruntime", extra="cpu", purpose="ONNX Runtime")
     built_in = ort.get_available_providers()
@@ -99,20 +99,20 @@ def open_session(
     exclusive: bool = True,
     device: int = 0,
 ) -> Any:
-    """A session for any graph, on the provider that was asked for.
+    """Open a session for any graph, on the requested provider.
 
     Args:
         path: ONNX file.
         provider: A key of `PROVIDERS`.
         threads: Threads of the provider cpu, at most one per core; None means one per core.
-        exclusive: Whether the provider has to run every node. If not, the CPU may take those that
-            the provider can't.
+        exclusive: Whether the provider must run every node. If not, the CPU may run those that the
+            provider can't.
         device: Number of the GPU, for a provider that has one.
 
     Raises:
         ModelError: The file can't be loaded.
-        BackendRequestError: There is no such provider, or threads are not for it.
-        BackendError: The provider isn't available here, or can't do what is asked.
+        BackendRequestError: The provider is unknown, or has no number of threads.
+        BackendError: The provider isn't available here, or can't run as requested.
         MissingDependencyError: onnxruntime is not installed.
     """
     ort = require("onnxruntime", extra="cpu", purpose="The ONNX Runtime backend")
@@ -153,10 +153,10 @@ def _check_request(provider: str, threads: int | None) -> None:
 
 @cache
 def _load_libraries(ort: Any) -> None:
-    """Load CUDA's libraries from their Python packages, where ONNX Runtime would not find them.
+    """Load CUDA's libraries from their Python packages, where ONNX Runtime does not look.
 
-    Versions before 1.21 can't. What is printed about a missing one is logged: stdout is for data,
-    and the session's own error names it.
+    Versions before 1.21 can't. Their printed messages about missing libraries are logged instead:
+    stdout is for data, and the session's own error names the library.
     """
     preload = getattr(ort, "preload_dlls", None)
     if preload is None:
@@ -175,7 +175,7 @@ def _session_options(ort: Any, threads: int | None) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = thread_count(threads)
     options.log_severity_level = _QUIET
-    # A plan for all of a run's tensors at once takes twice the memory, and is no faster.
+    # Planning the memory of all tensors at once needs twice the memory, and is no faster.
     options.enable_mem_pattern = False
     return options
 
@@ -188,14 +188,14 @@ def _session(
     alone: bool,
     **arguments: Any,
 ) -> Any:
-    """Open a session; ``options`` makes its options, given whether the provider is alone."""
+    """Open a session; ``options`` returns its options, given whether the provider runs alone."""
     try:
-        # Its fallback would print to stdout, and replace the error by one about the CPU.
+        # ONNX Runtime's fallback would print to stdout, and replace the error by one about the CPU.
         session = ort.InferenceSession(str(path), options(alone), enable_fallback=0, **arguments)
     except Exception as error:  # ONNX Runtime raises its own types, derived from Exception
         reason = first_line(error)
-        text = str(error).replace(str(path), "")  # a path may look like a fault
-        if name != "cpu" and any(sign in text.lower() for sign in _GPU_FAULTS):
+        text = str(error).replace(str(path), "")  # a path may contain such a phrase
+        if name != "cpu" and any(sign in text.lower() for sign in _GPU_ERRORS):
             raise BackendError(f"ONNX Runtime can't use '{name}' here: {explain(reason)}") from None
         if _ON_CPU in text:
             _check_provider(ort, path, name, options(False), **arguments)
@@ -206,26 +206,26 @@ def _session(
     _OPEN.add(session)
     if PROVIDERS[name].ort_name not in session.get_providers():
         got = ", ".join(session.get_providers())
-        raise BackendError(f"asked for provider '{name}', but ONNX Runtime fell back to {got}")
+        raise BackendError(f"requested provider '{name}', but ONNX Runtime fell back to {got}")
     return session
 
 
 def _check_provider(ort: Any, path: Path, name: str, options: Any, **arguments: Any) -> None:
-    """Distinguish a provider that ONNX Runtime could not load from a graph it can't run alone.
+    """Distinguish a provider that failed to load from a graph that it can't run alone.
 
     Args:
         ort: ONNX Runtime.
         path: The graph.
         name: The provider.
-        options: Options that permit the CPU to run nodes, too.
+        options: Session options that allow the CPU to run nodes, too.
         arguments: Other arguments of the session.
 
     Raises:
-        BackendError: It was not loaded.
+        BackendError: The provider failed to load.
     """
     try:
         session = ort.InferenceSession(str(path), options, enable_fallback=0, **arguments)
-    except Exception:  # the graph runs on no provider, which the caller reports
+    except Exception:  # the graph runs on no provider; the caller reports that
         return
     if PROVIDERS[name].ort_name not in session.get_providers():
         cause = _missing_library(ort, name) or "the libraries of its GPU are missing, or don't fit"
@@ -236,7 +236,7 @@ def _check_provider(ort: Any, path: Path, name: str, options: Any, **arguments: 
 
 
 def _missing_library(ort: Any, name: str) -> str:
-    """The system's message about the first library that a provider lacks; empty if none does."""
+    """Return the system's message about the first missing library of a provider; empty if none."""
     folder = Path(ort.__file__).parent / "capi"
     path = next(folder.glob(f"*onnxruntime_providers_{name}.*"), None)
     try:
@@ -255,7 +255,7 @@ def _plugin(provider: Provider) -> Any | None:
 
 
 def _plugin_device(ort: Any, provider: Provider, plugin: Any, index: int) -> Any:
-    """Register a plugin library once per process; its GPU of this number, or what it has else."""
+    """Register a plugin library once per process; return its GPU or other device."""
     names = {device.ep_name for device in ort.get_ep_devices()}
     try:
         if provider.ort_name not in names:

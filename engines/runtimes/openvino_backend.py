@@ -1,4 +1,4 @@
-"""The OpenVINO backend: a self-describing ``.onnx`` file on an x86-64 processor."""
+"""OpenVINO backend: a self-describing ``.onnx`` file on an x86-64 processor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from agsr.backend import Backend, BackendInfo, Batch, translated_errors
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata
 from agsr.engines.onnx_file.checks import check_file, check_io, running_precision
 from agsr.engines.onnx_file.inspect import read_properties
-from agsr.engines.runtimes.openvino_session import PRECISIONS, computes_bf16, open_compiled
+from agsr.engines.places import RUNTIMES
+from agsr.engines.runtimes.openvino_session import computes_bf16, open_compiled
 from agsr.errors import BackendError, ModelError
 from agsr.system.cpu import multiplies_int8
 from agsr.tiling import AUTO_AREA_BF16
@@ -19,15 +20,14 @@ class OpenVinoBackend(Backend):
 
     Args:
         path: ONNX file.
-        precision: Arithmetic. Of an fp32 graph, one of
-            `agsr.engines.runtimes.openvino_session.PRECISIONS`; any other graph has its own, which
-            this must name, and runs in fp32 where the processor lacks bf16. None takes what is
-            there, of an fp32 graph fp32.
+        precision: Arithmetic. For an fp32 graph, fp32 or bf16; any other graph has its own, which
+            must be given here, and is computed in fp32 if the processor lacks bf16. None means the
+            graph's.
         threads: At most one per core; None means one per core.
 
     Raises:
-        ModelError: The file is not an ONNX model that keeps the contract.
-        BackendError: It can't run in what is asked for.
+        ModelError: The file is not an ONNX model that follows the contract.
+        BackendError: It can't run in the requested precision.
         MissingDependencyError: openvino is not installed.
     """
 
@@ -40,7 +40,8 @@ class OpenVinoBackend(Backend):
             raise ModelError(f"{path}: no such file")
         check_file(path)
         metadata = ModelMetadata.from_properties(read_properties(path), str(path))
-        running = running_precision(path, metadata.precision, precision, PRECISIONS, "openvino")
+        choices = RUNTIMES["openvino"].precisions
+        running = running_precision(path, metadata.precision, precision, choices, "openvino")
         if running == "int8" and not multiplies_int8():
             raise BackendError(
                 f"{path}: int8 sums overflow in OpenVINO on this processor, which has neither VNNI "
@@ -49,7 +50,7 @@ class OpenVinoBackend(Backend):
         hint = _arithmetic(metadata.precision, running)
         if hint == "bf16":
             self.bytes_per_pixel, self.tile_area = 3_000, AUTO_AREA_BF16
-        self._session = open_compiled(path, hint, threads, keep=True)
+        self._session = open_compiled(path, hint, threads, cached=True)
         check_io(self._session, path)
         self.info = BackendInfo(
             name="openvino",
@@ -68,10 +69,11 @@ class OpenVinoBackend(Backend):
 
 
 def _arithmetic(graph: str, running: str) -> str:
-    """OpenVINO's hint for a graph: bf16 graphs, and what int8 graphs leave in floats, gain by bf16.
+    """Return the arithmetic for a graph's floating-point operators.
 
-    Where bf16 gains nothing they are computed in fp32, as fp16 graphs are everywhere.
+    bf16 graphs and the float part of int8 graphs use bf16 where it is faster, and else fp32. fp16
+    graphs always use fp32.
     """
     if graph in ("int8", "bf16"):
         return "bf16" if computes_bf16() else "fp32"
-    return running if running in PRECISIONS else "fp32"
+    return running if running in RUNTIMES["openvino"].precisions else "fp32"

@@ -1,7 +1,7 @@
-"""Networks compiled by OpenVINO, driven as the sessions of ONNX Runtime are.
+"""Networks compiled by OpenVINO, with the interface of ONNX Runtime's sessions.
 
-OpenVINO's own package, and not its plugin for ONNX Runtime, which serves Intel's processors only:
-AMD's multiply bf16, too. What is compiled is kept by `agsr.engines.runtimes.compiled_cache`.
+This uses OpenVINO's own package, not its plugin for ONNX Runtime, which supports only Intel's
+processors: AMD's have bf16 units, too. `agsr.engines.runtimes.compiled_cache` caches the result.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.contract import INPUT_NAME, OUTPUT_NAME
+from agsr.engines.places import RUNTIMES
 from agsr.engines.runtimes.compiled_cache import CompiledCache
 from agsr.errors import BackendError, MissingDependencyError, ModelError
 from agsr.pretrained import sha256
 from agsr.system.cpu import features_known, hidden, is_limited, multiplies_bf16, thread_count
 from agsr.system.optional_import import require
 
-PRECISIONS: Mapping[str, str] = {"fp32": "f32", "bf16": "bf16"}
-"""Arithmetic that an fp32 graph can run in, with OpenVINO's names."""
-
 _DEVICE = "CPU"
 _HINT = "INFERENCE_PRECISION_HINT"
+_HINTS = {"fp32": "f32"}
+"""OpenVINO's names of precisions, where they differ from ours."""
 _TYPES = {"f32": "tensor(float)", "f16": "tensor(float16)", "u8": "tensor(uint8)"}
 
 
 @dataclass(frozen=True)
-class Port:
-    """An input or output, in ONNX Runtime's words."""
+class TensorSpec:
+    """An input or output, described like ONNX Runtime's ``NodeArg``."""
 
     name: str
     """Name of the tensor."""
     type: str
     """Element type, like ``tensor(float)``."""
     shape: tuple[int | None, ...]
-    """Sizes, None where any is taken; empty if not even the rank is fixed."""
+    """Sizes, None where any is accepted; empty if the rank is dynamic, too."""
 
 
 class OpenVinoSession:
-    """A compiled network, with the calls of ONNX Runtime's ``InferenceSession`` that we use.
+    """A compiled network with those methods of ONNX Runtime's ``InferenceSession`` that we use.
 
-    One thread at a time may run it.
+    Only one thread at a time may run it.
 
     Args:
         compiled: OpenVINO's ``CompiledModel``.
@@ -56,13 +56,13 @@ class OpenVinoSession:
         self._compiled = compiled
         self._request = compiled.create_infer_request()
 
-    def get_inputs(self) -> list[Port]:
-        """What the network takes."""
-        return [_port(port) for port in self._compiled.inputs]
+    def get_inputs(self) -> list[TensorSpec]:
+        """Describe the inputs."""
+        return [_spec(tensor) for tensor in self._compiled.inputs]
 
-    def get_outputs(self) -> list[Port]:
-        """What it gives."""
-        return [_port(port) for port in self._compiled.outputs]
+    def get_outputs(self) -> list[TensorSpec]:
+        """Describe the outputs."""
+        return [_spec(tensor) for tensor in self._compiled.outputs]
 
     def run(
         self, names: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]
@@ -70,11 +70,11 @@ class OpenVinoSession:
         """Run the network.
 
         Args:
-            names: Of outputs; None for all.
+            names: Names of outputs; None means all.
             feeds: Inputs by name.
 
         Returns:
-            The outputs, which stay the caller's.
+            Copies of the outputs.
 
         Raises:
             RuntimeError: It failed; the message is OpenVINO's reason.
@@ -83,22 +83,22 @@ class OpenVinoSession:
             self._request.infer(dict(feeds), share_inputs=True, share_outputs=True)
         except RuntimeError as error:
             raise RuntimeError(_reason(error)) from None
-        chosen = [port.name for port in self.get_outputs()] if names is None else names
-        # Copies: the next run writes to the same memory.
+        chosen = [output.name for output in self.get_outputs()] if names is None else names
+        # Copies, since the next run writes to the same memory.
         return [np.array(self._request.get_tensor(name).data) for name in chosen]
 
 
 def open_compiled(
-    path: Path, precision: str = "fp32", threads: int | None = None, *, keep: bool = False
+    path: Path, precision: str = "fp32", threads: int | None = None, *, cached: bool = False
 ) -> OpenVinoSession:
     """Compile a graph for this processor.
 
     Args:
         path: ONNX file.
-        precision: Arithmetic for an fp32 graph, a key of `PRECISIONS`. Other graphs have their
-            own, but what this processor can't multiply is computed in fp32.
+        precision: Arithmetic for an fp32 graph, fp32 or bf16. Other graphs have their own; types
+            that this processor has no units for are computed in fp32.
         threads: At most one per core; None means one per core.
-        keep: Take what is compiled from the user's cache, and leave it there.
+        cached: Use the user's cache of compiled networks.
 
     Raises:
         ModelError: The file can't be compiled.
@@ -107,49 +107,50 @@ def open_compiled(
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
-    if precision not in PRECISIONS:
-        raise BackendError(f"openvino runs in {' or '.join(PRECISIONS)}, not in {precision}")
+    choices = RUNTIMES["openvino"].precisions
+    if precision not in choices:
+        raise BackendError(f"openvino runs in {' or '.join(choices)}, not in {precision}")
     core, runtime = _runtime()
     if precision == "bf16" and "BF16" not in runtime["capabilities"]:
-        raise _refused(precision, "f32")
+        raise _unsupported(precision, "f32")
     options = {
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": "NO",  # reading and writing files need the same cores
-        # Code for the last shapes; by default of so many that every new shape costs 1.5 MB.
+        # Shapes whose code is cached; by default so many that every new shape costs 1.5 MB.
         "CPU_RUNTIME_CACHE_CAPACITY": "256",
-        _HINT: PRECISIONS[precision],
+        _HINT: _HINTS.get(precision, precision),
     }
     if threads is not None or is_limited():
         options["INFERENCE_NUM_THREADS"] = str(thread_count(threads))
 
     def load(cache: Path | None = None) -> OpenVinoSession:
-        kept = {"CACHE_DIR": str(cache)} if cache else {}
+        cache_options = {"CACHE_DIR": str(cache)} if cache else {}
         try:
-            compiled = core.compile_model(str(path), _DEVICE, {**options, **kept})
+            compiled = core.compile_model(str(path), _DEVICE, {**options, **cache_options})
         except RuntimeError as error:
             raise ModelError(f"{path}: OpenVINO can't compile it: {_reason(error)}") from None
         found = compiled.get_property(_HINT).get_type_name()
         if found != options[_HINT]:
-            raise _refused(precision, found)
+            raise _unsupported(precision, found)
         return OpenVinoSession(compiled)
 
-    if not keep:
+    if not cached:
         return load()
     return CompiledCache().get({"onnx": sha256(path), "options": options, **runtime}, load)
 
 
-def _refused(precision: str, found: str) -> BackendError:
-    """OpenVINO itself computes in another precision then, without an error."""
+def _unsupported(precision: str, found: str) -> BackendError:
+    """Make an error: OpenVINO itself would silently compute in another precision."""
     return BackendError(
         f"OpenVINO computes in {found} on this processor, not {precision}; use --precision fp32"
     )
 
 
 def computes_bf16() -> bool:
-    """Return True if OpenVINO has bf16 kernels for this processor and they gain speed.
+    """Return True if OpenVINO has bf16 kernels for this processor and they are faster.
 
-    The system's list of features decides where there is one: OpenVINO also offers bf16 where it is
-    emulated. Elsewhere (Windows, macOS) OpenVINO is asked; False if it can't be loaded.
+    The system's list of processor features decides, if any: OpenVINO also offers bf16 where it is
+    emulated. On Windows and macOS OpenVINO decides; False if it can't be loaded.
     """
     if features_known():
         return multiplies_bf16()
@@ -160,7 +161,7 @@ def computes_bf16() -> bool:
 
 
 def capabilities() -> list[str]:
-    """Return what OpenVINO can compute in on this processor, by its names (``BF16``, ``INT8``).
+    """List OpenVINO's precisions on this processor, by its names (``BF16``, ``INT8``).
 
     Raises:
         BackendError: OpenVINO can't be loaded.
@@ -171,14 +172,14 @@ def capabilities() -> list[str]:
 
 
 def _runtime() -> tuple[Any, dict[str, Any]]:
-    """OpenVINO's core, and what a compiled network depends on beside its graph and options."""
+    """Return OpenVINO's core, and what compiled networks depend on beside graph and options."""
     try:
         openvino = require("openvino", extra="cpu", purpose="The backend 'openvino'")
         core = _core(openvino)
         return core, {
             "runtime": f"openvino {openvino.get_version()}",
             "processor": core.get_property(_DEVICE, "FULL_DEVICE_NAME"),
-            "capabilities": _offered(core),
+            "capabilities": _capabilities(core),
         }
     except (ImportError, AttributeError, RuntimeError) as error:
         raise BackendError(
@@ -186,37 +187,37 @@ def _runtime() -> tuple[Any, dict[str, Any]]:
         ) from None
 
 
-def _offered(core: Any) -> list[str]:
-    """A core's capabilities; on x86-64, bf16 needs AVX-512 that isn't hidden."""
+def _capabilities(core: Any) -> list[str]:
+    """Return a core's capabilities; on x86-64, bf16 needs AVX-512 that isn't hidden."""
     found: list[str] = sorted(core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
     return [name for name in found if not (name == "BF16" and "avx512f" in hidden())]
 
 
 @cache
 def _core(openvino: ModuleType) -> Any:
-    """One for the whole process.
+    """Return one core for the whole process.
 
-    A core gives its thread a stack for signals, and takes the memory back when it goes, even on
-    another thread: after that, the first Ctrl-C would be a segmentation fault.
+    A core gives its thread a signal stack, and frees it when it is destroyed, even on another
+    thread: after that, the first Ctrl-C would be a segmentation fault.
     """
     return openvino.Core()
 
 
-def _port(port: Any) -> Port:
-    kind = port.get_element_type().get_type_name()
-    shape = port.get_partial_shape()
+def _spec(tensor: Any) -> TensorSpec:
+    kind = tensor.get_element_type().get_type_name()
+    shape = tensor.get_partial_shape()
     sizes = (
         [] if shape.rank.is_dynamic else [d.get_length() if d.is_static else None for d in shape]
     )
-    return Port(_name(port), _TYPES.get(kind, kind), tuple(sizes))
+    return TensorSpec(_name(tensor), _TYPES.get(kind, kind), tuple(sizes))
 
 
-def _name(port: Any) -> str:
-    """The contract's name if it is one of the tensor's; a cast beside it gives it a second one."""
-    names: list[str] = sorted(port.get_names())
+def _name(tensor: Any) -> str:
+    """Return the contract's name if the tensor has it; an adjacent cast adds a second name."""
+    names: list[str] = sorted(tensor.get_names())
     return next((name for name in names if name in (INPUT_NAME, OUTPUT_NAME)), names[0])
 
 
 def _reason(error: Exception) -> str:
-    """The last line of OpenVINO's errors; those before tell of its source code."""
+    """Return the last line of an error of OpenVINO; the ones before refer to its source code."""
     return [type(error).__name__, *str(error).strip().splitlines()][-1]

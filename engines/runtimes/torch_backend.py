@@ -1,4 +1,4 @@
-"""The torch backend: a checkpoint, run as it was trained. The reference for all others."""
+"""torch backend: runs a checkpoint as it was trained. The reference for all other backends."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch, is_out_of_memory
+from agsr.engines.places import RUNTIMES
 from agsr.engines.tensorrt.cuda_errors import explain
 from agsr.errors import BackendError, first_line
 from agsr.system.cpu import features_known, multiplies_bf16, multiplies_fp16, thread_count
@@ -22,11 +23,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-PRECISIONS = ("fp32", "fp16", "bf16")
-"""Arithmetic that torch can run the network in."""
-
 _LOADED_BY = os.getpid()
-
 
 _TO_INT8 = (
     "export it with: agsr export -w FILE.safetensors --precision int8 --calibrate FOLDER, and run "
@@ -45,7 +42,8 @@ class TorchBackend(Backend):
 
     Raises:
         CheckpointError: The file is not a network's weights.
-        BackendError: The device does not exist here, or the precision or step count is not its own.
+        BackendError: The device does not exist here, or does not support the precision, or the
+            network does not support the number of steps.
         MissingDependencyError: torch is not installed.
     """
 
@@ -61,9 +59,9 @@ class TorchBackend(Backend):
     ) -> None:
         require("torch", extra="train", purpose="The torch backend")
         require("safetensors", extra="train", purpose="The torch backend")
-        if precision not in PRECISIONS:
+        if precision not in (choices := RUNTIMES["torch"].precisions):
             advice = f"; {_TO_INT8}" if precision == "int8" else ""
-            raise BackendError(f"torch runs in {', '.join(PRECISIONS)}, not in {precision}{advice}")
+            raise BackendError(f"torch runs in {', '.join(choices)}, not in {precision}{advice}")
         import torch
 
         from agsr.model.base import place
@@ -104,27 +102,28 @@ class TorchBackend(Backend):
         )
 
     def _run(self, lr: Batch) -> Batch:
-        with self._reporting(lr):
+        with self._translated_errors(lr):
             sr = self._forward(self._place(lr)).float().cpu()
         return np.ascontiguousarray(sr.numpy())
 
     def free_memory(self) -> int | None:
-        """See `Backend.free_memory`; what torch keeps for later counts as free."""
+        """See `Backend.free_memory`; memory that torch has reserved counts as free."""
         import torch
 
         if self._device.type != "cuda":
             return None
-        kept = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
-        return int(torch.cuda.mem_get_info(self._device)[0] + kept)
+        reserved = torch.cuda.memory_reserved(self._device)
+        unused = reserved - torch.cuda.memory_allocated(self._device)
+        return int(torch.cuda.mem_get_info(self._device)[0] + unused)
 
     def bound_call(self, lr: Batch) -> Callable[[], object]:
-        """See `Backend.bound_call`; on CUDA it waits for the device, not for a copy."""
+        """See `Backend.bound_call`; on CUDA it waits for the device, but copies nothing."""
         import torch
 
         tensor = self._place(lr)
 
         def run() -> None:
-            with self._reporting(lr):
+            with self._translated_errors(lr):
                 self._forward(tensor)
                 if self._device.type == "cuda":
                     torch.cuda.synchronize(self._device)
@@ -150,7 +149,7 @@ class TorchBackend(Backend):
 
     @contextmanager
     def _usable_threads(self) -> Iterator[None]:
-        """Limit torch to the CPUs it may use; in a forked process, whose threads are gone, to 1."""
+        """Limit torch to the usable CPUs; in a forked process, whose threads are gone, to 1."""
         import torch
 
         before = torch.get_num_threads()
@@ -163,12 +162,12 @@ class TorchBackend(Backend):
         try:
             yield
         finally:
-            if not forked:  # there, more threads than one would hang
+            if not forked:  # more than one thread would hang there
                 torch.set_num_threads(before)
 
     @contextmanager
-    def _reporting(self, lr: Batch) -> Iterator[None]:
-        """Turns torch's errors into ours."""
+    def _translated_errors(self, lr: Batch) -> Iterator[None]:
+        """Translate torch's errors into BackendError or MemoryError."""
         try:
             yield
         except RuntimeError as error:
@@ -181,7 +180,7 @@ class TorchBackend(Backend):
 
 
 def _exact_convolutions() -> AbstractContextManager[None]:
-    """float32 means float32: cuDNN would use TF32 by default."""
+    """Turn TF32 off, which cuDNN would use by default for float32."""
     import torch
 
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)

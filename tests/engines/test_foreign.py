@@ -57,9 +57,9 @@ def lr() -> Batch:
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_layout_and_type_are_found(path: Path, lr: Batch, layout: str, kind: str) -> None:
     backend = ForeignBackend(repeating(path, layout=layout, kind=kind))
-    assert backend.ports.input_layout == backend.ports.output_layout == layout
-    assert backend.ports.input_type == kind
-    assert backend.ports.input_peak == (255 if kind == "uint8" else 1)
+    assert backend.io_spec.input_layout == backend.io_spec.output_layout == layout
+    assert backend.io_spec.input_type == kind
+    assert backend.io_spec.input_peak == (255 if kind == "uint8" else 1)
     atol = {"float32": 0, "float16": 5e-4, "uint8": 1e-7}[kind]
     np.testing.assert_allclose(backend.upscale(lr), repeated(lr), rtol=0, atol=atol)
 
@@ -78,7 +78,7 @@ def test_ranges_are_found(
 ) -> None:
     lr = np.random.default_rng(0).uniform(0.1, 0.9, (1, 3, 9, 8)).astype(np.float32)
     backend = ForeignBackend(clipping(path, low, high, gain))
-    assert (backend.ports.input_peak, backend.ports.output_peak) == peaks
+    assert (backend.io_spec.input_peak, backend.io_spec.output_peak) == peaks
     np.testing.assert_allclose(backend.upscale(lr), repeated(lr), atol=1e-6)
 
 
@@ -87,7 +87,7 @@ def test_ranges_of_a_trained_network_are_found(
     path: Path, lr: Batch, peaks: tuple[int, int]
 ) -> None:
     backend = ForeignBackend(ranged(find_onnx("psnr", 1), path, *peaks))
-    assert (backend.ports.input_peak, backend.ports.output_peak) == peaks
+    assert (backend.io_spec.input_peak, backend.io_spec.output_peak) == peaks
     expected = OrtBackend(find_onnx("psnr", 1)).upscale(lr)
     np.testing.assert_allclose(backend.upscale(lr), expected, atol=1e-5)
 
@@ -113,7 +113,7 @@ def test_bgr_networks_get_bgr(path: Path, lr: Batch) -> None:
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_luma_networks_keep_the_colours_by_bicubic(path: Path, lr: Batch, layout: str) -> None:
     backend = ForeignBackend(repeating(path, channels=1, layout=layout))
-    assert backend.ports.channels == 1
+    assert backend.io_spec.channels == 1
     sr = backend.upscale(lr)
     np.testing.assert_allclose(luma(sr), repeated(luma(lr)), atol=1e-6)
     np.testing.assert_allclose(sr - luma(sr), upscale_planes(lr - luma(lr)), atol=1e-6)
@@ -131,8 +131,8 @@ def test_output_layout_and_type_may_differ_from_the_inputs(path: Path, lr: Batch
     ]
     save(path, nodes, kinds=("float32", "uint8"), white=np.float32(255))
     backend = ForeignBackend(path)
-    assert (backend.ports.input_layout, backend.ports.output_layout) == ("NCHW", "NHWC")
-    assert (backend.ports.input_peak, backend.ports.output_peak) == (1, 255)
+    assert (backend.io_spec.input_layout, backend.io_spec.output_layout) == ("NCHW", "NHWC")
+    assert (backend.io_spec.input_peak, backend.io_spec.output_peak) == (1, 255)
     np.testing.assert_allclose(backend.upscale(lr), repeated(lr), atol=1e-7)
 
 
@@ -146,9 +146,11 @@ def test_undeclared_shapes_are_found_by_trying(path: Path, lr: Batch) -> None:
     weights = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)  # refuses any depth but 3
     save(path, nodes, ("a", "b", "c", "d"), weights=weights)
     backend = ForeignBackend(path)
-    assert (backend.ports.input_layout, backend.ports.channels) == ("NHWC", 3)
+    assert (backend.io_spec.input_layout, backend.io_spec.channels) == ("NHWC", 3)
     np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
-    with pytest.raises(ModelError, match=r"found no way to feed its picture .*; tell its layout"):
+    with pytest.raises(
+        ModelError, match=r"found no input format for its picture .*; give hints for its layout"
+    ):
         ForeignBackend(path, Hints(layout="NCHW"))
 
 
@@ -157,12 +159,12 @@ def test_fixed_sizes_bound_the_tiles(
     path: Path, size: tuple[Any, Any], largest: tuple[int, int]
 ) -> None:
     backend = ForeignBackend(repeating(path, size=size, kind="uint8"))
-    assert backend.info.largest == backend.ports.size == largest
+    assert backend.info.largest == backend.io_spec.size == largest
     for shape in ((50, 70, 3), (5, 3, 3), (1, 1, 3), (16, 16)):
         image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         result = Upscaler(backend=backend, halo=3)(image)
         assert np.array_equal(result, image.repeat(4, axis=0).repeat(4, axis=1))
-    with pytest.raises(BackendError, match=r"takes 16x\d\d pixels, got 17x9; cut the image"):
+    with pytest.raises(BackendError, match=r"accepts 16x\d\d pixels, got 17x9; cut the image"):
         backend.upscale(np.zeros((1, 3, 17, 9), np.float32))
     with pytest.raises(BackendError, match=r"halo of 16 on both sides; use a smaller --halo$"):
         Upscaler(backend=backend)(np.zeros((50, 70, 3), np.uint8))
@@ -185,16 +187,16 @@ def test_sizes_that_must_be_multiples_are_padded_and_cut(
     ]
     save(path, nodes)
     backend = ForeignBackend(path)
-    assert backend.ports.multiple == multiple
+    assert backend.io_spec.multiple == multiple
     for crop in (lr, lr[..., :1, :1]):
         np.testing.assert_array_equal(backend.upscale(crop), repeated(crop))
-    assert ForeignBackend(path, Hints(multiple=3 * multiple)).ports.multiple == 3 * multiple
+    assert ForeignBackend(path, Hints(multiple=3 * multiple)).io_spec.multiple == 3 * multiple
 
 
 def test_a_size_that_the_file_hides_can_be_told(path: Path, lr: Batch) -> None:
     nodes = [node("Reshape", ["picture", "only"], ["same"]), repeat("same")]
     save(path, nodes, (1, 3, "h", "w"), only=np.array([1, 3, 20, 30], np.int64))
-    with pytest.raises(ModelError, match="found no way to feed"):
+    with pytest.raises(ModelError, match="found no input format"):
         ForeignBackend(path)
     backend = ForeignBackend(path, Hints(size=(20, 30)))
     np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
@@ -202,7 +204,7 @@ def test_a_size_that_the_file_hides_can_be_told(path: Path, lr: Batch) -> None:
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 8])
 def test_other_scales_are_refused(path: Path, scale: int) -> None:
-    with pytest.raises(ModelError, match=f"enlarges by {scale}; expected 4"):
+    with pytest.raises(ModelError, match=f"upscales by {scale}; expected 4"):
         ForeignBackend(repeating(path, scale=scale))
 
 
@@ -211,7 +213,9 @@ def test_what_takes_or_gives_no_picture_is_refused(path: Path) -> None:
     with pytest.raises(ModelError, match=r"tensor\(float\) \[3, 'h', 'w'\]; expected rank 4 of"):
         ForeignBackend(path)
     save(path, [repeat("picture")], ("b", 4, "h", "w"))
-    with pytest.raises(ModelError, match=r"found no way to feed its picture \['b', 4, 'h', 'w'\]"):
+    with pytest.raises(
+        ModelError, match=r"found no input format for its picture \['b', 4, 'h', 'w'\]"
+    ):
         ForeignBackend(path)
     save(path, [node("GlobalAveragePool", ["picture"], ["enlarged"])])
     with pytest.raises(ModelError, match=r"64x192 pixels gave an output of \(1, 3, 1, 1\)"):
@@ -222,13 +226,17 @@ def test_several_outputs_need_a_name_and_several_inputs_are_refused(path: Path, 
     model = onnx.load(repeating(path))
     model.graph.output.append(helper.make_tensor_value_info("wide", TensorProto.FLOAT, [None] * 4))
     onnx.save(model, path)
-    with pytest.raises(ModelError, match=r"gives enlarged .*, wide .*; name one of them as output"):
+    with pytest.raises(
+        ModelError, match=r"has the outputs enlarged .*, wide .*; choose one with the hint output="
+    ):
         ForeignBackend(path)
     backend = ForeignBackend(path, Hints(output="enlarged"))
     np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
     model.graph.input.append(helper.make_tensor_value_info("noise", TensorProto.FLOAT, [1]))
     onnx.save(model, path)
-    with pytest.raises(ModelError, match=r"takes picture .*, noise \[1\]; expected the picture"):
+    with pytest.raises(
+        ModelError, match=r"has the inputs picture .*, noise \[1\]; expected only the picture"
+    ):
         ForeignBackend(path, Hints(output="enlarged"))
 
 
@@ -238,9 +246,9 @@ def test_our_weights_give_the_same_pixels_without_their_metadata(
 ) -> None:
     ours = find_onnx("psnr", 2, precision)
     own, other = OrtBackend(ours), ForeignBackend(anonymous(ours, path))
-    assert (other.ports.input, other.ports.output) == ("pixel_values", "reconstruction")
-    assert (other.ports.channels, other.ports.multiple, other.ports.size) == (3, 1, None)
-    assert (other.ports.input_peak, other.ports.output_peak) == (1, 1)
+    assert (other.io_spec.input, other.io_spec.output) == ("pixel_values", "reconstruction")
+    assert (other.io_spec.channels, other.io_spec.multiple, other.io_spec.size) == (3, 1, None)
+    assert (other.io_spec.input_peak, other.io_spec.output_peak) == (1, 1)
     assert other.info.precision == own.info.precision == precision
     np.testing.assert_array_equal(other.upscale(lr), own.upscale(lr))
 
@@ -261,7 +269,7 @@ def test_what_runs_is_told_truthfully(path: Path, photo: NDArray[np.uint8]) -> N
     assert backend.info.summary == "ort (CPUExecutionProvider), fp32"
     assert (backend.info.steps, backend.info.receptive_radius) == (None, None)
     assert (backend.info.largest, backend.info.model) == (None, str(path))
-    with pytest.raises(BackendError, match="doesn't tell its receptive radius, which halo 'exact'"):
+    with pytest.raises(BackendError, match="has an unknown receptive radius, which halo 'exact'"):
         Upscaler(backend=backend, halo="exact")(photo)
 
 
@@ -323,7 +331,7 @@ def test_failures_while_running_are_backend_errors(
         (RuntimeError(), BackendError, r"failed on an input of .*: RuntimeError"),
     ],
 )
-def test_running_out_of_memory_is_told_from_other_failures(
+def test_out_of_memory_is_distinguished_from_other_failures(
     path: Path, lr: Batch, error: Exception, kind: type[Exception], reason: str
 ) -> None:
     def fail(*_: object) -> None:

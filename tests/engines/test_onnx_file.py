@@ -85,7 +85,7 @@ def test_weights_outside_the_folder_are_refused(tmp_path: Path, location: str) -
         if entry.key == "location":
             entry.value = location.format(folder=tmp_path)
     onnx.save(model, path)
-    with pytest.raises(ModelError, match=r"wants weights from .*weights, outside its folder"):
+    with pytest.raises(ModelError, match=r"references weights in .*weights, outside its folder"):
         ForeignBackend(path)
 
 

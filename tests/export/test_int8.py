@@ -251,7 +251,7 @@ def test_onnx_runtimes_cpu_reports_that_it_is_slow(
 
 
 def test_onnx_runtimes_tensorrt_is_not_given_unsigned_values() -> None:
-    with pytest.raises(BackendError, match="TensorRT takes int8 by --backend trt"):
+    with pytest.raises(BackendError, match="for int8 on TensorRT use --backend trt"):
         onnxruntime_backend._check_int8(Path("a.onnx"), "int8", "tensorrt-rtx")
     onnxruntime_backend._check_int8(Path("a.onnx"), "fp32", "tensorrt-rtx")
 
