@@ -1,4 +1,4 @@
-"""Photographs for int8: half of them give the ranges of values, the others tell the loss."""
+"""Calibration photographs for int8: half set the ranges of values, the others measure the loss."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from agsr.errors import DatasetError, ExportError
 from agsr.export.fidelity import as_batch
 from agsr.system.optional_import import require
 
-MOST_PHOTOS = 48
-"""Photographs that are used; of a larger folder, as many evenly spaced ones."""
+MAX_PHOTOS = 48
+"""Photographs that are used; from a larger folder, this many evenly spaced ones."""
 
 FEW_PHOTOS = 12
-"""Fewer are warned of: their ranges may not hold for other photographs."""
+"""Below this number a warning is logged: the ranges may not hold for other photographs."""
 
 LARGEST_SIDE = 512
-"""Longer sides are cropped to their middle, HR pixels: ranges need variety, not area."""
+"""Longer sides are center-cropped to this, HR pixels: ranges need variety, not area."""
 
 SMALLEST_SIDE = 32
-"""Photographs with a shorter side are left out, HR pixels."""
+"""Photographs with a shorter side are skipped, HR pixels."""
 
 PERCENTILE = 99.999
-"""Share of the values that a range holds. The rare outliers beyond it would cost all others
-precision: on photographs, that costs more PSNR than all else."""
+"""Percentage of the values inside a range. Including the rare outliers would reduce the precision
+of all others: on photographs, that costs more PSNR than anything else."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Photographs of a folder, in two halves that share no image."""
+    """Photographs of a folder, in two disjoint halves."""
 
     source: str
     """The folder."""
     measured: tuple[Pair, ...]
-    """What the ranges of values are taken from."""
+    """Photographs that set the ranges."""
     held_out: tuple[Pair, ...]
-    """What the loss is measured on."""
+    """Photographs that the loss is measured on."""
 
 
 def read_calibration(folder: Path) -> Calibration:
-    """Read the photographs of a folder; LR images are made by the field's bicubic.
+    """Read the photographs of a folder; LR images are made by MATLAB's bicubic.
 
     Raises:
-        ExportError: The folder is missing or holds fewer than two photographs.
+        ExportError: The folder is missing or has fewer than two photographs.
     """
     try:
         pairs = load_pairs([folder], min_side=SMALLEST_SIDE)
@@ -62,12 +62,12 @@ def read_calibration(folder: Path) -> Calibration:
         raise ExportError(f"{folder}: one photograph; int8 needs two or more; {_ADVICE}")
     if len(pairs) < FEW_PHOTOS:
         _log.warning(
-            "%s: int8 is calibrated on %d photographs; twenty or more of what it is for give "
-            "ranges that hold for others, too",
+            "%s: int8 is calibrated on only %d photographs; use twenty or more like those it is "
+            "for, so that the ranges hold for others, too",
             *(folder, len(pairs)),
         )
-    spaced = pairs[:: -(-len(pairs) // MOST_PHOTOS)]
-    cropped = tuple(map(_middle, spaced))
+    spaced = pairs[:: -(-len(pairs) // MAX_PHOTOS)]
+    cropped = tuple(map(_center_crop, spaced))
     return Calibration(str(folder), cropped[::2], cropped[1::2])
 
 
@@ -77,12 +77,12 @@ _ADVICE = "name a folder of twenty or more photographs with --calibrate"
 def magnitudes(
     model: onnx.ModelProto, names: Sequence[str], photos: Sequence[Pair]
 ) -> dict[str, float]:
-    """How large the values of tensors get: what `PERCENTILE` of them stay below, of all photos.
+    """Measure the largest magnitude of tensors, up to `PERCENTILE`, over all photographs.
 
     Args:
         model: fp32 graph.
-        names: Of its tensors.
-        photos: What it is run on.
+        names: Names of its tensors.
+        photos: Photographs to run it on.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
@@ -100,7 +100,7 @@ def magnitudes(
     return largest
 
 
-def _middle(pair: Pair) -> Pair:
+def _center_crop(pair: Pair) -> Pair:
     top, left = (max(side - LARGEST_SIDE, 0) // 2 for side in pair.hr.shape[:2])
     hr = np.ascontiguousarray(pair.hr[top : top + LARGEST_SIDE, left : left + LARGEST_SIDE])
     return Pair(hr=hr, lr=downscale(hr))

@@ -1,8 +1,8 @@
-"""The exporter: traces `UnrolledNetwork`, writes one clean file, verifies it, or leaves nothing.
+"""Export a checkpoint to one verified ONNX file; a failed export leaves no file.
 
 Data flow: checkpoint → `agsr.export.unrolled` → ONNX graph with named dynamic dimensions →
-`agsr.export.graph_passes` (→ `agsr.export.quantize` for int8), with `agsr.contract.ModelMetadata` →
-`agsr.export.verify` and `agsr.export.fidelity` → file under its final name.
+`agsr.export.graph_passes` (and `agsr.export.quantize` for int8), with `agsr.contract.ModelMetadata`
+→ `agsr.export.verify` and `agsr.export.fidelity` → file under its final name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata, Precision
 from agsr.errors import ExportError
 from agsr.export.calibration import Calibration, read_calibration
 from agsr.export.fidelity import Fidelity, Run, measure
-from agsr.export.graph_passes import separate_biases
+from agsr.export.graph_passes import finalize, opset_of, separate_biases
 from agsr.export.quantize import quantize
 from agsr.export.unrolled import UnrolledNetwork
 from agsr.export.verify import SAMPLE_PHOTO, ParityRow, run_file, run_torch, sample_pair, verify
@@ -31,46 +31,43 @@ from agsr.model.checkpoint import Checkpoint
 from agsr.system.atomic_file import check_writable, complete_file
 
 DEFAULT_OPSET = 20
-"""ONNX opset where nothing else is asked for."""
+"""Default ONNX opset."""
 
 OLDEST_OPSET = 18
-"""The exporter's own; older ones gave invalid models."""
+"""The native opset of torch's exporter; older ones gave invalid models."""
 
 BF16_OPSET = 22
-"""The first in which Conv takes bf16, and the default for it."""
+"""The first opset whose Conv accepts bf16, and the default for bf16."""
 
 NEWEST_OPSET = 24
-"""The newest that exports and runs with the pinned versions."""
-
-FORBIDDEN_OPS = frozenset({"Resize", "Upsample", "Loop", "Scan", "If"})
-"""Operators that an export must not contain: the loop is unrolled, and nothing is interpolated."""
+"""The newest opset that exports and runs with the pinned versions."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """What was written, and how far it is from torch."""
+    """Description of an exported file, and its differences from torch."""
 
     path: str
     """The ONNX file."""
     size: int
     """Its size in bytes."""
     metadata: ModelMetadata
-    """What the file says about itself."""
+    """Metadata in the file."""
     opset: int
     """ONNX opset."""
     operators: dict[str, int]
-    """Operator types and how often each occurs."""
+    """Number of operators by type."""
     tolerance: float
-    """Largest difference from torch that was allowed, in units of the range."""
+    """Largest allowed difference from torch, in units of the range."""
     parity: tuple[ParityRow, ...]
-    """Differences found, one row per input shape."""
+    """Measured differences, one row per input shape."""
     fidelity: Fidelity | None = None
-    """What the precision costs in PSNR; None for fp32."""
+    """Loss of PSNR by the precision; None for fp32."""
 
     def to_json(self) -> str:
-        """The report as JSON."""
+        """Return the report as JSON."""
         return json.dumps(asdict(self), indent=2)
 
 
@@ -86,21 +83,23 @@ def export_onnx(
 ) -> ExportReport:
     """Export a checkpoint and verify the result.
 
+    >>> report = export_onnx(checkpoint, Path("psnr.onnx"), steps=4)  # doctest: +SKIP
+
     Args:
         checkpoint: Trained weights.
-        path: Where the file goes; an existing one is replaced after verification only.
+        path: Output file; an existing one is replaced only after verification.
         steps: Time steps to unroll; None means the network's default.
         precision: Arithmetic inside the graph.
         opset: ONNX opset, `OLDEST_OPSET` to `NEWEST_OPSET`; None means `DEFAULT_OPSET`, for bf16
             `BF16_OPSET`.
         tolerance: Largest difference from torch in fp32, in units of the range; None means the
             precision's own (`agsr.export.verify.TOLERANCE`).
-        calibrate: Folder of photographs, for int8 only: its ranges and its loss come from them.
+        calibrate: Folder of photographs, for int8 only: its ranges and loss are measured on them.
 
     Raises:
         ExportError: The step count or opset is out of range, the photographs are missing, or the
             graph failed verification.
-        OSError: The file can't be written; that is checked before the work.
+        OSError: The file can't be written; checked before the export.
     """
     check_writable(path)
     opset = _choose_opset(opset, precision)
@@ -117,7 +116,7 @@ def export_onnx(
     if calibration is not None:
         quantize(model, calibration.measured, module.exact)
     metadata = _metadata(checkpoint, steps, precision)
-    operators = _clean(model, metadata)
+    operators = finalize(model, metadata)
     replaced = _weights_at(path)
     with complete_file(path) as temporary:
         onnx.save(model, temporary)
@@ -129,7 +128,7 @@ def export_onnx(
         path=str(path),
         size=path.stat().st_size,
         metadata=metadata,
-        opset=_opset(model),
+        opset=opset_of(model),
         operators=operators,
         tolerance=allowed,
         parity=parity,
@@ -161,9 +160,9 @@ def _log_replaced(path: Path, old: str | None, new: str) -> None:
         _log.warning("%s: replaced; it was not a file of 'agsr export'", path)
 
 
-def _choose_opset(asked: int | None, precision: Precision) -> int:
+def _choose_opset(requested: int | None, precision: Precision) -> int:
     oldest = BF16_OPSET if precision == "bf16" else OLDEST_OPSET
-    opset = max(DEFAULT_OPSET, oldest) if asked is None else asked
+    opset = max(DEFAULT_OPSET, oldest) if requested is None else requested
     if not oldest <= opset <= NEWEST_OPSET:
         raise ExportError(f"opset is {opset}; expected {oldest} to {NEWEST_OPSET} for {precision}")
     return opset
@@ -173,7 +172,9 @@ def _calibration(folder: Path | None, precision: Precision) -> Calibration | Non
     if precision != "int8":
         return None
     if folder is None:
-        raise ExportError("int8 needs photographs to calibrate on: name a folder of them")
+        raise ExportError(
+            "int8 needs photographs to calibrate on; name a folder of them with --calibrate"
+        )
     return read_calibration(folder)
 
 
@@ -191,7 +192,7 @@ def _metadata(checkpoint: Checkpoint, steps: int, precision: Precision) -> Model
 def _fidelity(
     exact: Run, exported: Run, precision: Precision, calibration: Calibration | None
 ) -> Fidelity | None:
-    """What the precision costs: int8 on photographs held out, others on the sample photo."""
+    """Measure the loss of a precision: int8 on held-out photographs, others on the sample photo."""
     if precision == "fp32":
         return None
     if calibration is None:
@@ -200,7 +201,7 @@ def _fidelity(
 
 
 def _trace(module: UnrolledNetwork, opset: int) -> onnx.ModelProto:
-    # Two of everything: the exporter specialises on sizes of 0 and 1.
+    # A batch of two: the exporter specialises on sizes of 0 and 1.
     example = torch.zeros(2, 3, 24, 32)
     dynamic = {0: "batch", 2: "height", 3: "width"}
     program = _quietly(
@@ -220,20 +221,15 @@ def _trace(module: UnrolledNetwork, opset: int) -> onnx.ModelProto:
     if program is None:
         raise ExportError("torch.onnx gave no program; the tests run with torch 2.13.0")
     model = program.model_proto
-    if _opset(model) != opset:  # the exporter only logs that its conversion failed
-        raise ExportError(f"opset {opset} was asked for, the exporter made {_opset(model)}")
+    if opset_of(model) != opset:  # the exporter only logs that its conversion failed
+        raise ExportError(f"requested opset {opset}, the exporter made {opset_of(model)}")
     return model
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    """Version of the default operator domain."""
-    return next(int(i.version) for i in model.opset_import if i.domain in ("", "ai.onnx"))
 
 
 def _quietly(
     call: Callable[[], torch.onnx.ONNXProgram | None],
 ) -> torch.onnx.ONNXProgram | None:
-    """Run the exporter without the warnings it gives about its own internals."""
+    """Run the exporter without its warnings about its own internals."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -243,24 +239,3 @@ def _quietly(
             return call()
     finally:
         logger.setLevel(level)
-
-
-def _clean(model: onnx.ModelProto, metadata: ModelMetadata) -> dict[str, int]:
-    """Strip traces of the exporting machine, add our metadata; returns the operator counts."""
-    graph = model.graph
-    for item in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
-        del item.metadata_props[:]
-        item.doc_string = ""
-    del graph.metadata_props[:], model.metadata_props[:]
-    graph.doc_string = model.doc_string = ""
-    graph.name = "agsr"
-    model.producer_name, model.producer_version = "agsr", metadata.version
-    onnx.helper.set_model_props(model, metadata.to_properties())
-    onnx.checker.check_model(model, full_check=True)
-    operators: dict[str, int] = {}
-    for node in graph.node:
-        operators[node.op_type] = operators.get(node.op_type, 0) + 1
-    forbidden = sorted(FORBIDDEN_OPS & operators.keys())
-    if forbidden or len(model.functions):
-        raise ExportError(f"the graph holds {', '.join(forbidden) or 'functions'}: not unrolled")
-    return dict(sorted(operators.items()))

@@ -1,4 +1,4 @@
-"""What reduced precision costs: PSNR-Y against the original photographs, beside fp32's."""
+"""Measure the loss of reduced precision: PSNR-Y against the original photographs, and fp32's."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from agsr.datasets.pairs import Image8, Pair
 from agsr.errors import ExportError
 from agsr.metrics import psnr_y
 
-LARGEST_LOSS = 0.1
-"""Loss of PSNR-Y beyond which an export is refused, dB."""
+MAX_LOSS = 0.1
+"""Largest accepted loss of PSNR-Y, dB."""
 
 _HINTS: dict[Precision, str] = {
     "int8": "calibrate on photographs like those it is for, with --calibrate, or use fp16",
@@ -23,49 +23,49 @@ _HINTS: dict[Precision, str] = {
 }
 
 Run = Callable[[Batch], Batch]
-"""A network."""
+"""Runs a network on a batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fidelity:
-    """PSNR-Y of an export and of fp32, mean over the same photographs, dB."""
+    """Mean PSNR-Y of an export and of fp32 over the same photographs, dB."""
 
     source: str
-    """Where the photographs are from."""
+    """Folder or name of the photographs."""
     images: int
-    """How many there were."""
+    """Number of photographs."""
     psnr_fp32: float
-    """Of torch in fp32."""
+    """PSNR-Y of torch in fp32."""
     psnr: float
-    """Of the exported file."""
+    """PSNR-Y of the exported file."""
     loss: float
-    """How much lower it is; negative where it is higher."""
+    """``psnr_fp32 - psnr``; negative if the export is better."""
 
 
 def measure(
     exact: Run, reduced: Run, photos: Sequence[Pair], source: str, precision: Precision
 ) -> Fidelity:
-    """Score a file in reduced precision beside fp32, by the field's protocol.
+    """Compare a file in reduced precision with fp32, by the field's protocol.
 
     Raises:
-        ExportError: It loses more than `LARGEST_LOSS`.
+        ExportError: It loses more than `MAX_LOSS`.
     """
     psnr_fp32, psnr = (
         float(np.mean([psnr_y(_upscaled(run, photo), photo.hr) for photo in photos]))
         for run in (exact, reduced)
     )
     loss = psnr_fp32 - psnr if psnr != psnr_fp32 else 0.0  # two exact networks have infinite PSNR
-    if not loss <= LARGEST_LOSS:
+    if not loss <= MAX_LOSS:
         raise ExportError(
             f"{precision} loses {loss:.2f} dB of PSNR-Y on {len(photos)} photographs of {source} "
-            f"({psnr:.2f}, fp32 {psnr_fp32:.2f}), allowed {LARGEST_LOSS}; nothing was written; "
+            f"({psnr:.2f}, fp32 {psnr_fp32:.2f}), allowed {MAX_LOSS}; nothing was written; "
             f"{_HINTS[precision]}"
         )
     return Fidelity(source=source, images=len(photos), psnr_fp32=psnr_fp32, psnr=psnr, loss=loss)
 
 
 def as_batch(pair: Pair) -> Batch:
-    """The LR image as the network takes it, ``(1, 3, H, W)``."""
+    """Return the LR image as the network's input, ``(1, 3, H, W)``."""
     return np.ascontiguousarray(pair.lr.transpose(2, 0, 1)[None].astype(np.float32) / 255)
 
 

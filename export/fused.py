@@ -1,7 +1,7 @@
-"""The generator rearranged for running: the same function of the same weights, at less cost.
+"""The generator rearranged for inference: the same function of the same weights at lower cost.
 
-`agsr.export.unrolled` traces this instead of the trained `Generator`. What is rearranged, and what
-it gains, is in docs/performance.md; all of it holds for any `GeneratorConfig`.
+`agsr.export.unrolled` traces this instead of the trained `Generator`. docs/performance.md describes
+the changes and their gains; they apply to any `GeneratorConfig`.
 
 Shape suffixes: B batch, C feature width, L lanes, H and W low-resolution height and width.
 """
@@ -20,8 +20,8 @@ from agsr.model.attention import LEAK, AttentiveStep, ConvGRU, ResidualDenseBloc
 from agsr.model.generator import GREY, Generator
 
 BLOCK = 16
-"""Channels that runtimes for CPUs keep side by side: counts that are multiples of it need no
-padding and, in ONNX Runtime, no reordering."""
+"""Channels that CPU runtimes store side by side: multiples of it need no padding and, in ONNX
+Runtime, no reordering."""
 
 _TAPS = 9
 _PIXELS = CHANNELS * _TAPS
@@ -31,20 +31,20 @@ class FusedGenerator(nn.Module):
     """``(B, 3, H, W)`` → ``(B, 3, 4H, 4W)``, equal to a `Generator` but for rounding.
 
     Args:
-        generator: Trained network, float32; it is left as it is, and shares weights with this.
-        skips_apart: Leave the dense blocks' skips out of their weights. For int8: a one among the
-            weights of a channel would take their range from all others.
+        generator: Trained network, float32; not changed, but shares weights with this one.
+        separate_skips: Don't fold the dense blocks' skips into their weights. For int8: a one among
+            the weights of a channel would use up the range of all others.
     """
 
     EXACT = ("shallow", "step.attend", "upsample")
-    """Layers beside the first and the last one that int8 costs most: half of its loss, for a tenth
-    of the work."""
+    """Layers, beside the first and the last one, that lose most by int8: half of the loss, in a
+    tenth of the work."""
 
-    def __init__(self, generator: Generator, *, skips_apart: bool = False) -> None:
+    def __init__(self, generator: Generator, *, separate_skips: bool = False) -> None:
         super().__init__()
         self.pixels = _PixelTaps()
         self.shallow = _shallow(generator)
-        self.step = FusedStep(generator.step, skips_apart=skips_apart)
+        self.step = FusedStep(generator.step, separate_skips=separate_skips)
         self.mapping = generator.mapping
         upsample = generator.upsample
         self.upsample = _convolution(upsample.weight, cast("Tensor", upsample.bias) + GREY)
@@ -56,23 +56,23 @@ class FusedGenerator(nn.Module):
         shallow = self.shallow(pixels)
         features = self.step.unroll(shallow, steps)
         refined = features + self.mapping(features)
-        # The bias of upsample gives back the GREY that the pixels lack.
+        # The bias of upsample adds the GREY that was subtracted from the pixels.
         return F.pixel_shuffle(self.upsample(refined) + self.repeat(pixels), SCALE)
 
 
 class FusedStep(nn.Module):
-    """An `AttentiveStep` that keeps every tensor in whole blocks of channels.
+    """An `AttentiveStep` in which every tensor has whole blocks of channels.
 
     The map ``A`` is a scalar per pixel and ``join`` is 1x1, so the join of ``F_t = F_0 + A ∘ h`` is
-    ``join(F_0) + A ∘ join(h)``, the first of which is the same in all steps. The map is made
-    `BLOCK` times over and repeated to C channels, which costs less than to broadcast one channel.
+    ``join(F_0) + A ∘ join(h)``, the first of which is the same in all steps. The map is
+    computed `BLOCK` times and repeated to C channels, which costs less than broadcasting one.
 
     Args:
         step: Trained step.
-        skips_apart: See `FusedGenerator`.
+        separate_skips: See `FusedGenerator`.
     """
 
-    def __init__(self, step: AttentiveStep, *, skips_apart: bool = False) -> None:
+    def __init__(self, step: AttentiveStep, *, separate_skips: bool = False) -> None:
         super().__init__()
         weight, bias = step.join.weight, cast("Tensor", step.join.bias)
         of_features, of_map = weight[:, :-1], weight[:, -1, 0, 0]
@@ -82,7 +82,7 @@ class FusedStep(nn.Module):
         self.join_first = nn.Parameter((bias + GREY * of_map).detach())
         self.blocks = nn.Sequential(
             *(
-                FusedBlock(cast("ResidualDenseBlock", block), skip_apart=skips_apart)
+                FusedBlock(cast("ResidualDenseBlock", block), separate_skip=separate_skips)
                 for block in step.blocks
             )
         )
@@ -104,21 +104,21 @@ class FusedStep(nn.Module):
 
 
 class FusedBlock(nn.Module):
-    """A `ResidualDenseBlock` whose skip is in the weights of its fusion.
+    """A `ResidualDenseBlock` whose skip is folded into the weights of its fusion.
 
-    Nothing is concatenated behind the last dense layer: the fusion is the sum of two convolutions.
+    Nothing is concatenated after the last dense layer: the fusion is the sum of two convolutions.
 
     Args:
         block: Trained block.
-        skip_apart: Add the skip instead.
+        separate_skip: Add the skip instead.
     """
 
-    def __init__(self, block: ResidualDenseBlock, *, skip_apart: bool = False) -> None:
+    def __init__(self, block: ResidualDenseBlock, *, separate_skip: bool = False) -> None:
         super().__init__()
         self.dense = block.dense
-        self.skip_apart = skip_apart
+        self.separate_skip = separate_skip
         weight = block.fusion.weight.detach().clone()
-        if not skip_apart:
+        if not separate_skip:
             weight[:, : len(weight), 0, 0] += torch.eye(len(weight))
         known = weight.shape[1] - cast("nn.Conv2d", block.dense[-1]).out_channels
         self.fusion = _convolution(weight[:, :known], block.fusion.bias)
@@ -131,13 +131,13 @@ class FusedBlock(nn.Module):
             known = torch.cat([known, F.leaky_relu(layer(known), LEAK)], dim=1)
         last = F.leaky_relu(self.dense[-1](known), LEAK)
         fused = self.fusion(known)
-        if self.skip_apart:
+        if self.separate_skip:
             fused = features_BCHW + fused
         return cast("Tensor", fused + self.fusion_last(last))
 
 
 class FusedGRU(nn.Module):
-    """A `ConvGRU` with a convolution for each gate and source, so that nothing is cut or joined.
+    """A `ConvGRU` with one convolution per gate and source, so that nothing is split or joined.
 
     Args:
         gru: Trained unit.
@@ -150,11 +150,11 @@ class FusedGRU(nn.Module):
         self.update = _TwoSources(gates[:width], bias[:width])
         self.reset = _TwoSources(gates[width:], bias[width:])
         self.candidate = _TwoSources(gru.candidate.weight, gru.candidate.bias)
-        # By a number per channel, ONNX Runtime multiplies in its blocked layout; by -1 it does not.
+        # ONNX Runtime multiplies by a number per channel in its blocked layout, but not by -1.
         self.register_buffer("minus", -torch.ones(width, 1, 1))
 
     def forward(self, input_BCHW: Tensor, hidden_BCHW: Tensor | None = None) -> Tensor:
-        """``x_t``, ``h_{t-1}`` → ``h_t``; without the second it is zero."""
+        """``x_t``, ``h_{t-1}`` → ``h_t``; ``h_{t-1}`` defaults to zero."""
         update = torch.sigmoid(self.update(input_BCHW, hidden_BCHW))
         if hidden_BCHW is None:
             return update * torch.tanh(self.candidate(input_BCHW))
@@ -178,10 +178,10 @@ class _TwoSources(nn.Module):
 
 
 class _Attention(nn.Module):
-    """The convolution that emits the map, repeated to all channels.
+    """The convolution that outputs the map, repeated to all channels.
 
     One output channel of a 3x3 convolution would cost as much as `BLOCK`; so a 1x1 convolution
-    makes the nine products, one channel each, and a fixed one adds them up at their places.
+    computes the nine products, one channel each, and a fixed one adds them at their positions.
     """
 
     def __init__(self, attend: nn.Conv2d) -> None:
@@ -214,9 +214,9 @@ class _PixelTaps(nn.Conv2d):
 
 
 def _shallow(generator: Generator) -> nn.Conv2d:
-    """Both shallow convolutions, which nothing stands between, as one over `_PixelTaps`.
+    """Merge the two shallow convolutions, with nothing between them, into one over `_PixelTaps`.
 
-    The channel of ones carries the first one's bias, so both end at the border as they did.
+    The channel of ones carries the first one's bias, so the image border is handled as before.
     """
     first, second = generator.shallow1, generator.shallow2
     inner = torch.cat([first.weight.flatten(1), cast("Tensor", first.bias)[:, None]], dim=1)
@@ -226,7 +226,7 @@ def _shallow(generator: Generator) -> nn.Conv2d:
 
 
 def _repeated_pixels() -> Tensor:
-    """Weights that take from `_PixelTaps` each pixel, once per output pixel of its colour."""
+    """Return weights that copy each pixel from `_PixelTaps` once per output pixel of its colour."""
     centres = torch.arange(CHANNELS) * _TAPS + _TAPS // 2
     weight = torch.zeros(CHANNELS * SCALE**2, _PixelTaps().weight.shape[0], 1, 1)
     weight[torch.arange(len(weight)), centres.repeat_interleave(SCALE**2)] = 1
@@ -234,7 +234,7 @@ def _repeated_pixels() -> Tensor:
 
 
 def _convolution(weight: Tensor, bias: Tensor | None = None) -> nn.Conv2d:
-    """A convolution that keeps height and width, with these values."""
+    """Make a convolution with these values that preserves height and width."""
     out, into, kernel, _ = weight.shape
     layer = nn.Conv2d(into, out, kernel, padding=kernel // 2, bias=bias is not None)
     with torch.no_grad():

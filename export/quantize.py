@@ -1,9 +1,9 @@
 """fp32 graph → int8 graph with explicit Q/DQ pairs, laid out for OpenVINO on CPUs.
 
-Convolutions take 8-bit values and int8 weights, both symmetric: values are unsigned around 128,
-which is what CPUs multiply. OpenVINO loses 1 dB with signed ones, and TensorRT takes nothing else,
-so that `agsr.engines.tensorrt.signed_int8` makes them signed. Biases, sums and the GRU's products
-stay float32.
+Convolutions have 8-bit values and int8 weights, both symmetric: values are unsigned around 128,
+which is what CPUs multiply. OpenVINO loses 1 dB with signed values, but TensorRT accepts only them,
+so `agsr.engines.tensorrt.signed_int8` converts them. Biases, sums and the GRU's products stay
+float32.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def quantize(model: onnx.ModelProto, photos: Sequence[Pair], exact: Sequence[str
     """Quantize the convolutions of a graph.
 
     Args:
-        model: fp32 graph, just traced; it is changed in place.
-        photos: What the ranges of values are taken from.
-        exact: Beginnings of names: convolutions with such weights stay float32, as do the first
-            and the last one.
+        model: Traced fp32 graph; changed in place.
+        photos: Photographs that set the ranges of values.
+        exact: Prefixes of weights' names: these convolutions stay float32, as do the first and the
+            last one.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
@@ -42,23 +42,23 @@ def quantize(model: onnx.ModelProto, photos: Sequence[Pair], exact: Sequence[str
     chosen = [node for node in convolutions if not node.input[1].startswith(tuple(exact))]
     joins = _joins(graph, chosen)
     values = _values(chosen, joins)
-    largest = _shared(magnitudes(model, values, photos), joins)
-    nodes = _rounding_weights(graph, chosen)
-    nodes += _rounding_values(graph, [*chosen, *joins.values()], largest)
-    del graph.node[:], graph.value_info[:]  # what it told of tensors that are no more
+    largest = _join_magnitudes(magnitudes(model, values, photos), joins)
+    nodes = _quantize_weights(graph, chosen)
+    nodes += _quantize_values(graph, [*chosen, *joins.values()], largest)
+    del graph.node[:], graph.value_info[:]  # shapes of tensors that no longer exist
     graph.node.extend(nodes)
 
 
 def _joins(
     graph: onnx.GraphProto, convolutions: Sequence[onnx.NodeProto]
 ) -> dict[str, onnx.NodeProto]:
-    """Concatenations that nothing but these convolutions reads, by their outputs.
+    """Find concatenations that only these convolutions read, by their outputs.
 
-    Their inputs are rounded instead, to one scale: then joining is copying bytes.
+    Their inputs are quantized instead, with one scale, so that joining them only copies bytes.
     """
     quantized = {node.name for node in convolutions}
     joins: dict[str, onnx.NodeProto] = {}
-    for node in reversed(graph.node):  # what reads a join comes behind it
+    for node in reversed(graph.node):  # readers come after the join
         readers = {other.name for other in graph.node if node.output[0] in other.input}
         if node.op_type == "Concat" and readers and readers <= quantized:
             quantized.add(node.name)
@@ -69,14 +69,16 @@ def _joins(
 def _values(
     convolutions: Sequence[onnx.NodeProto], joins: Mapping[str, onnx.NodeProto]
 ) -> list[str]:
-    """The tensors to round: what the convolutions and their joins read."""
+    """List the tensors to quantize: inputs of the convolutions and of their joins."""
     read = [node.input[0] for node in convolutions]
     read += [name for join in joins.values() for name in join.input]
     return list(dict.fromkeys(name for name in read if name not in joins))
 
 
-def _shared(largest: Mapping[str, float], joins: Mapping[str, onnx.NodeProto]) -> dict[str, float]:
-    """The same magnitude for all that is joined, also by a join of joins; of the values only."""
+def _join_magnitudes(
+    largest: Mapping[str, float], joins: Mapping[str, onnx.NodeProto]
+) -> dict[str, float]:
+    """Give joined tensors the same magnitude, also through joins of joins."""
     of = {**largest, **dict.fromkeys(joins, 0.0)}
     before: dict[str, float] = {}
     while of != before:
@@ -87,10 +89,10 @@ def _shared(largest: Mapping[str, float], joins: Mapping[str, onnx.NodeProto]) -
     return {name: of[name] for name in largest}
 
 
-def _rounding_weights(
+def _quantize_weights(
     graph: onnx.GraphProto, convolutions: Sequence[onnx.NodeProto]
 ) -> list[onnx.NodeProto]:
-    """Replace weights by int8 ones with a scale per output channel; the nodes that scale them."""
+    """Replace weights by int8 with a scale per output channel; return the nodes that scale them."""
     constants = {constant.name: constant for constant in graph.initializer}
     names = list(dict.fromkeys(node.input[1] for node in convolutions))
     for node in convolutions:
@@ -107,10 +109,10 @@ def _rounding_weights(
     return nodes
 
 
-def _rounding_values(
+def _quantize_values(
     graph: onnx.GraphProto, readers: Sequence[onnx.NodeProto], largest: Mapping[str, float]
 ) -> list[onnx.NodeProto]:
-    """Let the readers read rounded tensors, others what was there; all nodes of the graph."""
+    """Connect the readers to quantized tensors, and others to the originals; return all nodes."""
     for reader in readers:
         for index, name in enumerate(reader.input):
             if name in largest:
@@ -123,20 +125,20 @@ def _rounding_values(
         for name in (name for name in node.output if name in largest):
             scale = _scale(np.array(largest[name]))
             graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
-            nodes += _rounding(name, shared=name in read)
+            nodes += _qdq_nodes(name, shared=name in read)
     return nodes
 
 
 def _scale(largest: NDArray[np.floating]) -> NDArray[np.float32]:
-    """What a step of one stands for; of nothing but zeros, anything."""
+    """Return the value of one 8-bit step; arbitrary if all values are zero."""
     return np.asarray(np.where(largest > 0, largest, 1) / LARGEST, np.float32)
 
 
-def _rounding(name: str, *, shared: bool) -> list[onnx.NodeProto]:
-    """The nodes that make ``NAME_rounded``.
+def _qdq_nodes(name: str, *, shared: bool) -> list[onnx.NodeProto]:
+    """Make the nodes that output ``NAME_rounded``.
 
-    OpenVINO rounds in the pass of the operator before, if nothing else reads what that makes. Where
-    something does, one that changes nothing is put between, which costs less than what it would do.
+    OpenVINO fuses the rounding into the previous operator if no other node reads its output. If one
+    does, an operator without effect is inserted, which costs less than a separate rounding pass.
     """
     source, constants = f"{name}_same" if shared else name, [f"{name}_scale", _ZERO_NAME]
     levels, rounded = f"{name}_bytes", f"{name}_rounded"

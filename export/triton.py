@@ -1,4 +1,4 @@
-"""A Triton model repository: a folder that ``tritonserver --model-repository`` serves as it is."""
+"""Write a Triton model repository, ready for ``tritonserver --model-repository``."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def write_repository(
     when it is complete.
 
     Args:
-        folder: The model repository; other models in it are left alone.
+        folder: The model repository; other models in it are not changed.
         name: Name of the model in Triton.
         model: ONNX file of ``agsr export``, or engine of ``agsr build``.
-        platform: What runs it.
-        max_batch: Most images in a batch, from 1.
+        platform: Triton backend that runs it.
+        max_batch: Largest batch, from 1.
         preferred: Batch sizes that are worth waiting for.
         queue_microseconds: Longest wait for more requests.
         instances: Copies of the model per GPU.
@@ -54,7 +54,7 @@ def write_repository(
         The model's folder.
 
     Raises:
-        ExportError: See `check_repository`, or the model is gone.
+        ExportError: See `check_repository`, or the model can't be copied.
     """
     target = check_repository(folder, name)
     try:
@@ -69,7 +69,7 @@ def write_repository(
 
 
 def check_repository(folder: Path, name: str) -> Path:
-    """Find out before an export whether `write_repository` will be able to begin.
+    """Check before an export that `write_repository` can write.
 
     Returns:
         The model's folder, which does not exist yet.

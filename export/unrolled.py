@@ -1,6 +1,6 @@
-"""The module that is traced: a trained network with its step count and precision fixed.
+"""The module that is traced: a trained network with fixed step count and precision.
 
-Tracing concerns live here and in `agsr.export.fused`, so that none of them enters the model.
+Everything about tracing is here and in `agsr.export.fused`, so that the model stays free of it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class UnrolledNetwork(nn.Module):
     """``lr`` → ``sr`` with a fixed number of steps; float32 outside, ``precision`` inside.
 
     Args:
-        network: Trained network; it is changed in place.
+        network: Trained network; changed in place.
         steps: Time steps to unroll.
-        precision: ``"fp16"`` and ``"bf16"`` put one cast behind ``lr`` and one before ``sr``, none
-            between. ``"int8"`` is float32 here; `agsr.export.quantize` comes after.
+        precision: ``"fp16"`` and ``"bf16"`` add one cast after ``lr`` and one before ``sr``, none
+            in between. ``"int8"`` is float32 here; `agsr.export.quantize` converts it later.
 
     Attributes:
         exact: Names of the layers, beside the first and the last one, that stay float32 in int8.
@@ -43,8 +43,8 @@ class UnrolledNetwork(nn.Module):
 
 
 def _rearranged(network: Network, precision: Precision) -> tuple[nn.Module, tuple[str, ...]]:
-    """What computes the same for less, where there is such a thing, and its exact layers."""
+    """Return a faster equivalent of the network, if there is one, and its exact layers."""
     if isinstance(network, Generator):
         exact = tuple(f"network.{layer}" for layer in FusedGenerator.EXACT)
-        return FusedGenerator(network, skips_apart=precision == "int8"), exact
+        return FusedGenerator(network, separate_skips=precision == "int8"), exact
     return network, ()

@@ -1,8 +1,8 @@
-"""Parity check: an exported file, run, against its checkpoint in torch fp32.
+"""Parity check: compare an exported file with its checkpoint in torch fp32.
 
-The shapes differ from the traced one, since branches on sizes would export silently wrong. The
-pixels are a real photograph's, since noise hides errors that structure shows. ONNX Runtime runs the
-file; on CPUs it has no bf16 operators, so bf16 runs on ONNX's own reference evaluator.
+The shapes differ from the traced one, since a branch on sizes would be exported wrongly without an
+error. The pixels are from a photograph, since noise hides errors that structure shows. ONNX Runtime
+runs the file; it has no bf16 operators on CPUs, so bf16 runs on ONNX's reference evaluator.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from agsr.model.checkpoint import Checkpoint
 from agsr.system.optional_import import require
 
 SAMPLE_PHOTO = Path(__file__).parent / "sample.png"
-"""A photograph in the public domain, 128x128: NASA portrait of Eileen Collins, shrunk by four."""
+"""A photograph in the public domain, 128x128: NASA portrait of Eileen Collins, downsampled by 4."""
 
 SHAPES = ((1, 1, 1), (1, 1, 37), (1, 37, 1), (1, 24, 32), (1, 31, 45), (2, 17, 64), (1, 128, 128))
 """``(batch, height, width)`` of the inputs that are compared."""
@@ -39,7 +39,7 @@ Single pixels may be that far off in bf16 and int8; `agsr.export.fidelity` judge
 
 @dataclass(frozen=True, kw_only=True)
 class ParityRow:
-    """How far the file is from torch for one input shape, in units of the range."""
+    """Difference between the file and torch for one input shape, in units of the range."""
 
     shape: tuple[int, int, int]
     """``(batch, height, width)``."""
@@ -50,7 +50,7 @@ class ParityRow:
 
 
 def run_torch(checkpoint: Checkpoint, steps: int) -> Run:
-    """A checkpoint in torch fp32."""
+    """Return a function that runs a checkpoint in torch fp32."""
     network = checkpoint.build()
 
     def run(lr: Batch) -> Batch:
@@ -62,7 +62,7 @@ def run_torch(checkpoint: Checkpoint, steps: int) -> Run:
 
 
 def run_file(path: Path, precision: Precision) -> Run:
-    """An ONNX file on what runs its precision on any CPU."""
+    """Return a function that runs an ONNX file on any CPU, whatever its precision."""
     if precision == "bf16":
         session: Any = ReferenceEvaluator(str(path))
     else:
@@ -89,7 +89,7 @@ def verify(
         tolerance: Largest difference, in units of the range; None means `TOLERANCE`.
 
     Returns:
-        The tolerance that held, and a row per shape.
+        The tolerance that was used, and a row per shape.
 
     Raises:
         ExportError: A value isn't finite or differs by more than the tolerance.
@@ -109,7 +109,7 @@ def verify(
 
 
 def sample_batch(batch: int, height: int, width: int) -> Batch:
-    """Real pixels of any shape ``(batch, 3, height, width)``: crops of the sample photo."""
+    """Crop the sample photo to a batch of shape ``(batch, 3, height, width)``."""
     photo = cv2.copyMakeBorder(
         read_rgb(SAMPLE_PHOTO), 0, height, 0, width + batch, cv2.BORDER_REFLECT_101
     )
@@ -119,7 +119,7 @@ def sample_batch(batch: int, height: int, width: int) -> Batch:
 
 
 def sample_pair() -> Pair:
-    """The sample photo as HR, and its LR image of 32x32."""
+    """Return the sample photo as HR, and its LR image of 32x32."""
     photo = read_rgb(SAMPLE_PHOTO)
     return Pair(hr=photo, lr=downscale(photo))
 

@@ -107,7 +107,7 @@ def test_values_from_elsewhere_are_refused_wherever_they_are(
     monkeypatch.setattr("agsr.engines.foreign.backend.open_session", _never)
     with pytest.raises(ModelError, match="has weights in other files"):
         OrtBackend(path)
-    with pytest.raises(ModelError, match="references weights (in|at an address)"):
+    with pytest.raises(ModelError, match=r"references weights (in|at an address)"):
         ForeignBackend(path)
 
 

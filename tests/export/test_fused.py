@@ -48,12 +48,12 @@ def _generator(config: GeneratorConfig) -> Generator:
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("steps", [1, 2, 3])
-@pytest.mark.parametrize("skips_apart", [False, True])
+@pytest.mark.parametrize("separate_skips", [False, True])
 def test_it_equals_the_trained_network_to_rounding(
-    name: str, steps: int, skips_apart: bool
+    name: str, steps: int, separate_skips: bool
 ) -> None:
     generator = _generator(CONFIGS[name]).double()
-    fused = FusedGenerator(generator.float(), skips_apart=skips_apart).double()
+    fused = FusedGenerator(generator.float(), separate_skips=separate_skips).double()
     generator = generator.double()
     for batch, height, width in SIZES:
         lr = torch.rand(batch, 3, height, width, dtype=torch.float64)

@@ -333,7 +333,9 @@ def test_a_file_that_claims_int8_but_holds_none_is_not_built() -> None:
     for entry in model.metadata_props:
         if entry.key == "agsr.precision":
             entry.value = "int8"
-    with pytest.raises(BuildError, match=r"says int8, but of its convolution layers \d+ in FLOAT"):
+    with pytest.raises(
+        BuildError, match=r"declares int8, but of its convolution layers \d+ in FLOAT"
+    ):
         build_engine(load_tensorrt(), model.SerializeToString(), "liar", ADA)
 
 
@@ -369,7 +371,7 @@ def test_the_command_says_how_to_calibrate(
 def test_too_large_a_loss_is_refused_and_nothing_is_written(
     shipped: Checkpoint, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agsr.export.fidelity.LARGEST_LOSS", -1.0)
+    monkeypatch.setattr("agsr.export.fidelity.MAX_LOSS", -1.0)
     with pytest.raises(ExportError, match=r"int8 loses .* with --calibrate, or use fp16"):
         export_onnx(shipped, tmp_path / "m.onnx", steps=1, precision="int8", calibrate=photos)
     assert not list(tmp_path.iterdir())
