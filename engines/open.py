@@ -16,7 +16,7 @@ from agsr.engines.ranking import Candidate, candidates, own_precision
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
 from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
 from agsr.engines.runtimes.openvino_session import PRECISIONS
-from agsr.engines.runtimes.torch_backend import TorchBackend
+from agsr.engines.runtimes.torch_backend import TorchBackend, check_precision
 from agsr.errors import (
     BackendError,
     BackendRequestError,
@@ -138,9 +138,7 @@ def _open_best(
             f"nothing is installed here that runs {weights} as asked. "
             f"Install onnxruntime and openvino with: {install_command('cpu')}"
         )
-    if any(candidate.place.runtime in ("ort", "openvino") for candidate in found):
-        # What is wrong with the words themselves is no matter of the backend.
-        find_onnx(weights, steps, _graph_precision(precision or "fp32", PRECISIONS))
+    _check_words(found, weights, steps, precision)
     failures: list[str] = []
     for candidate in found:
         try:
@@ -157,6 +155,14 @@ def _open_best(
     raise last
 
 
+def _check_words(
+    found: Sequence[Candidate], weights: str, steps: int | None, precision: str | None
+) -> None:
+    """Reject what is wrong with the words themselves, whatever the backend."""
+    if any(candidate.place.runtime in ("ort", "openvino") for candidate in found):
+        find_onnx(weights, steps, _graph_precision(precision or "fp32", PRECISIONS))
+
+
 def _open(
     weights: str,
     steps: int | None,
@@ -166,24 +172,19 @@ def _open(
     precision: str | None,
 ) -> Backend:
     """Load a network on a place."""
+    path = _find_file(place, weights, steps, precision)
     if place.runtime == "torch":
-        path = find_checkpoint(weights)
         return TorchBackend(path, steps=steps, device=place.device, precision=precision or "fp32")
     loaded: Backend
     if place.runtime == "trt":
         from agsr.engines.tensorrt.backend import TrtBackend
 
-        if Path(weights).suffix == ENGINE_SUFFIX:
-            path = Path(weights)
+        if path.suffix == ENGINE_SUFFIX:
             _log.warning("%s: an engine is code; run only those you trust", path)
-        else:
-            path = find_onnx(weights, steps, _graph_precision(precision or "fp16"))
         loaded = TrtBackend(path, report=progress, device=place.index)
     elif place.runtime == "openvino":
-        path = find_onnx(weights, steps, _graph_precision(precision or "fp32", PRECISIONS))
         loaded = OpenVinoBackend(path, precision=precision, threads=threads)
     else:
-        path = find_onnx(weights, steps, _graph_precision(precision or "fp32"))
         loaded = OrtBackend(
             path, provider=place.kind, precision=precision, threads=threads, device=place.index
         )
@@ -193,6 +194,47 @@ def _open(
         loaded.close()
         raise
     return loaded
+
+
+def check_request(
+    backend: str,
+    weights: str,
+    *,
+    steps: int | None = None,
+    provider: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+) -> None:
+    """Reject what `open_backend` would, as far as the words alone tell; nothing is loaded.
+
+    Raises:
+        RequestError: The words are wrong, or the weights don't exist in that form.
+        CheckpointError: A shipped file is damaged.
+    """
+    name = _choose(backend, weights, {"provider": provider, "threads": threads, "device": device})
+    if name == AUTO:
+        asked = None if precision == "auto" else precision
+        return _check_words(candidates(weights, asked, threads, None), weights, steps, asked)
+    place = named_place(name, provider, device)
+    place.check_threads(threads)
+    if precision != "auto":
+        if place.runtime == "torch":
+            check_precision(precision or "fp32")
+        _find_file(place, weights, steps, precision)
+    return None
+
+
+def _find_file(place: Place, weights: str, steps: int | None, precision: str | None) -> Path:
+    """The file that a place loads for these weights."""
+    if place.runtime == "torch":
+        return find_checkpoint(weights)
+    if place.runtime == "openvino":
+        return find_onnx(weights, steps, _graph_precision(precision or "fp32", PRECISIONS))
+    if place.runtime == "trt" and Path(weights).suffix == ENGINE_SUFFIX:
+        return Path(weights)
+    usual = "fp16" if place.runtime == "trt" else "fp32"
+    return find_onnx(weights, steps, _graph_precision(precision or usual))
 
 
 def _check_what_was_loaded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from agsr.backend import Backend
@@ -9,13 +10,19 @@ from agsr.contract import SCALE
 from agsr.engines.tiled import Array
 from agsr.errors import BackendError
 from agsr.system.memory import free_memory
-from agsr.tiling import Room, Tile, auto_tile, windows
+from agsr.tiling import Room, Tile, Window, auto_tile, windows
 
 BANDS_HELD = 4
 """Bands of a result in memory: one is made, one waits, one is written, partly in a copy."""
 
 _SHARE = 0.75
 """Of the free memory that tiles may take."""
+
+
+_WASTEFUL = 4.0
+"""Times that each pixel is computed, from which a user's own tiles are warned of."""
+
+_log = logging.getLogger(__name__)
 
 
 class TileChoice:
@@ -30,6 +37,9 @@ class TileChoice:
     def __init__(self, backend: Backend, tile: int | str, halo: int | str) -> None:
         self._backend, self._tile, self._halo = backend, tile, halo
         self._free_at_first: int | None = None
+        self.has_cut = False
+        """Whether any image was cut into tiles."""
+        self._has_warned = False
         self._taken = 0  # bytes of the largest window so far, which the runtime may hold still
 
     @property
@@ -63,8 +73,24 @@ class TileChoice:
         tile = self._within_backend(height, width, tile, halo)
         window = next(windows(height, width, tile, halo))
         pixels = window.rows.stop * window.columns.stop
+        self._note_cut(window, (height, width), tile, halo)
         self._taken = max(self._taken, pixels * self._backend.bytes_per_pixel)
         return tile, halo
+
+    def _note_cut(self, window: Window, size: tuple[int, int], tile: Tile, halo: int) -> None:
+        """Remember whether an image is cut, and warn once of tiles that are mostly halo."""
+        if (window.rows.keep_stop, window.columns.keep_stop) == size:
+            return
+        self.has_cut = True
+        rows, columns = (min(a or b, b) for a, b in zip(tile, size, strict=True))
+        times = window.rows.stop * window.columns.stop / (rows * columns)
+        if times > _WASTEFUL and not isinstance(self._tile, str) and not self._has_warned:
+            self._has_warned = True
+            _log.warning(
+                "tiles of %dx%d pixels with a halo of %d compute each pixel %.0f times; "
+                "tiles of %d compute it %.1f times",
+                *(columns, rows, halo, times, 8 * halo, (10 / 8) ** 2),
+            )
 
     def _room(self, arrays: Sequence[Array]) -> Room:
         """What tiles may take: a share of what is free, and never more than of what was at first.

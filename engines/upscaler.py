@@ -114,6 +114,11 @@ class Upscaler:
         return self._backend.info
 
     @property
+    def shows_halo(self) -> bool:
+        """Whether the halo has made a difference: an image was cut, or has a border to show."""
+        return self._choice.has_cut or self._border is not None
+
+    @property
     def tiling(self) -> tuple[int | str, int | str, Border | None]:
         """Tile, halo and border as asked for."""
         return (*self._choice.asked, self._border)

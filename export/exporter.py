@@ -20,7 +20,7 @@ import torch
 
 from agsr._version import __version__
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata, Precision
-from agsr.errors import ExportError
+from agsr.errors import ExportError, ExportRequestError
 from agsr.export.calibration import Calibration, read_calibration
 from agsr.export.fidelity import Fidelity, Run, measure
 from agsr.export.graph_passes import separate_biases
@@ -165,7 +165,9 @@ def _choose_opset(asked: int | None, precision: Precision) -> int:
     oldest = BF16_OPSET if precision == "bf16" else OLDEST_OPSET
     opset = max(DEFAULT_OPSET, oldest) if asked is None else asked
     if not oldest <= opset <= NEWEST_OPSET:
-        raise ExportError(f"opset is {opset}; expected {oldest} to {NEWEST_OPSET} for {precision}")
+        raise ExportRequestError(
+            f"opset is {opset}; expected {oldest} to {NEWEST_OPSET} for {precision}"
+        )
     return opset
 
 
@@ -173,7 +175,7 @@ def _calibration(folder: Path | None, precision: Precision) -> Calibration | Non
     if precision != "int8":
         return None
     if folder is None:
-        raise ExportError("int8 needs photographs to calibrate on: name a folder of them")
+        raise ExportRequestError("int8 needs photographs to calibrate on: name a folder of them")
     return read_calibration(folder)
 
 

@@ -16,15 +16,22 @@ from agsr.backend import Backend, BackendInfo, Batch
 from agsr.contract import ModelMetadata
 from agsr.engines.tensorrt.api import TensorRt, find_tensorrt, load_tensorrt
 from agsr.engines.tensorrt.builder import BuildOptions, BuildReport, Profile, build_engine
-from agsr.engines.tensorrt.cuda import Cuda, check_driver, open_cuda
+from agsr.engines.tensorrt.cuda import Cuda, check_driver, current, open_cuda
 from agsr.engines.tensorrt.engine_cache import EngineCache, EngineIdentity
 from agsr.engines.tensorrt.engine_file import read_engine
 from agsr.engines.tensorrt.executor import Plan
 from agsr.engines.tensorrt.kernel_cache import KernelFile
 from agsr.engines.tensorrt.progress import Report
 from agsr.engines.tensorrt.stream_pipeline import Pipeline
-from agsr.errors import BackendError, BuildError, ModelError, first_line
-from agsr.pretrained import ENGINE_SUFFIX
+from agsr.errors import (
+    BackendError,
+    BuildError,
+    ModelError,
+    UnknownWeightsError,
+    first_line,
+    in_words,
+)
+from agsr.pretrained import ENGINE_SUFFIX, missing_file
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +87,7 @@ class TrtBackend(Backend):
         device: int = 0,
     ) -> None:
         if not path.is_file():
-            raise ModelError(f"{path}: no such file")
+            raise UnknownWeightsError(missing_file(path))
         if trt is None:
             find_tensorrt()
         if cuda is None:
@@ -104,7 +111,7 @@ class TrtBackend(Backend):
         self._lock = Lock()
         self._owner: int | None = None  # the thread that has the turn
         self._reading: _Reading | None = None
-        with _current(self._cuda):
+        with current(self._cuda):
             self._pipeline = Pipeline(trt, self._cuda, plan)
         self._release = weakref.finalize(self, _release, self._cuda, self._pipeline)
         self.info = BackendInfo(
@@ -135,7 +142,7 @@ class TrtBackend(Backend):
 
     def free_memory(self) -> int:
         """See `agsr.backend.Backend.free_memory`."""
-        with _current(self._cuda):
+        with current(self._cuda):
             return self._cuda.free_memory()
 
     def resident(self, lr: Batch) -> Callable[[], object]:
@@ -173,13 +180,13 @@ class TrtBackend(Backend):
             try:
                 while True:
                     self._owner = get_ident()  # another thread may read on
-                    with _current(self._cuda):
+                    with current(self._cuda):
                         sr = next(results, None)
                     if sr is None:
                         return True
                     yield sr
             finally:
-                with _current(self._cuda):
+                with current(self._cuda):
                     results.close()
 
     def _fetched(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -212,7 +219,7 @@ class TrtBackend(Backend):
     @contextmanager
     def _open_pipeline(self) -> Iterator[Pipeline]:
         """The pipeline, for this thread alone, with its GPU current."""
-        with self._turn() as pipeline, _current(self._cuda):
+        with self._turn() as pipeline, current(self._cuda):
             yield pipeline
 
 
@@ -234,7 +241,7 @@ def _numbered(device: int) -> str:
 
 
 def _release(cuda: Cuda, pipeline: Pipeline) -> None:
-    with _current(cuda):
+    with current(cuda):
         pipeline.release()
 
 
@@ -273,7 +280,7 @@ def _cached_engine(
     )
 
     def build() -> tuple[bytes, BuildReport]:
-        with _current(cuda):  # TensorRT builds for the GPU that is current
+        with current(cuda):  # TensorRT builds for the GPU that is current
             return build_engine(trt, onnx, str(path), options, report)
 
     return cache.get(identity, build)
@@ -301,17 +308,7 @@ def described(
         properties = ModelMetadata(**facts["metadata"]).to_properties()
         host_code = facts["options"].get("version_compatible") is True
     except (AttributeError, BuildError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: its sidecar can't be understood: {error}") from None
+        raise ModelError(f"{path}: its sidecar can't be understood: {in_words(error)}") from None
     if not profiles:
         raise ModelError(f"{path}: its sidecar can't be understood: no profile")
     return profiles, ModelMetadata.from_properties(properties, str(path)), host_code
-
-
-@contextmanager
-def _current(cuda: Cuda) -> Iterator[None]:
-    """Make the GPU current in this thread for a while."""
-    cuda.enter()
-    try:
-        yield
-    finally:
-        cuda.leave()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -115,6 +116,16 @@ class Cuda(Protocol):
 
     def wait(self, event: Any) -> None:
         """Wait for an event on the host."""
+
+
+@contextmanager
+def current(cuda: Cuda) -> Iterator[None]:
+    """Make the GPU current in this thread for a while."""
+    cuda.enter()
+    try:
+        yield
+    finally:
+        cuda.leave()
 
 
 def open_cuda(index: int = 0) -> Cuda:

@@ -127,3 +127,20 @@ def test_a_side_too_short_for_the_halo_is_used_whole() -> None:
     assert TileChoice(backend, 400, 16).of([image])[0] == (0, 400)
     with pytest.raises(BackendError, match="at most 1000x20 pixels, too few for a halo of 16"):
         TileChoice(backend, 400, 16).of([np.zeros((21, 1500, 3), np.uint8)])
+
+
+def test_tiles_that_are_mostly_halo_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    image = np.zeros((40, 50, 3), np.uint8)
+    choice = TileChoice(Repeat(), 1, 16)
+    for _ in range(2):
+        choice.of([image])
+    (told,) = caplog.messages
+    assert told == (
+        "tiles of 1x1 pixels with a halo of 16 compute each pixel 1089 times; tiles of 128 compute "
+        "it 1.6 times"
+    )
+    caplog.clear()
+    for tile, halo in ((32, 16), (1, 0), ("auto", 16), (0, 16)):
+        TileChoice(Repeat(), tile, halo).of([image])
+    TileChoice(Repeat(), 1, 16).of([image[:1, :1]])  # which is not cut
+    assert not caplog.messages
