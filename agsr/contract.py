@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Final, Literal, get_args
 
-from agsr.errors import ModelError
+from agsr.errors import ModelError, in_words
 
 SCALE: Final = 4
 """Upscaling factor, output pixels per input pixel along each axis."""
@@ -90,7 +90,9 @@ class ModelMetadata:
         try:
             numbers = {name: int(text[name]) for name in ("steps", "receptive_radius", "scale")}
         except ValueError as error:
-            raise ModelError(f"{source}: its metadata can't be understood: {error}") from None
+            raise ModelError(
+                f"{source}: its metadata can't be understood: {in_words(error)}"
+            ) from None
         if not 1 <= numbers["steps"] <= MAX_STEPS or numbers["receptive_radius"] < 1:
             raise ModelError(
                 f"{source}: {numbers['steps']} steps, receptive radius "

@@ -16,7 +16,9 @@
     └── TrainingError               training can't start or go on
 
 The subclasses of `RequestError` are also errors of their subject: an unknown name of weights is a
-`ModelError`, too. A file that is missing or can't be used is no `RequestError`.
+`ModelError`, too. A request is wrong if no content of any file could make it right. So is one that
+names a model, a folder or another resource that isn't there; a missing input costs only itself, and
+is no `RequestError`.
 
 Each message says what was found, what was expected, and what to type next.
 """
@@ -24,6 +26,8 @@ Each message says what was found, what was expected, and what to type next.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable, Iterable
+from json import JSONDecodeError
 
 _JOINERS = "\u200c\u200d"
 """Without width, between letters of some scripts and in emoji."""
@@ -78,15 +82,35 @@ class TrainingError(AgsrError):
 
 
 class UnknownWeightsError(RequestError, CheckpointError, ModelError):
-    """No shipped weights have this name."""
+    """No shipped weights and no file have this name, or it is that of another kind of file."""
+
+
+class UnshippedError(RequestError, ModelError):
+    """Weights do not ship in this form: for so many steps, or in this precision."""
 
 
 class UnknownSetError(RequestError, DatasetError):
-    """No image set has this name."""
+    """No image set has this name, or no data is where it was said to be."""
+
+
+class UnfetchedSetError(UnknownSetError):
+    """An image set is not here, and can be fetched."""
 
 
 class BackendRequestError(RequestError, BackendError):
     """No backend or precision has this name, or an option doesn't belong to it."""
+
+
+class EncodingRequestError(RequestError, VideoError):
+    """A codec, its quality or its preset do not exist, or the container can't hold the codec."""
+
+
+class ImageRequestError(RequestError, ImageError):
+    """The names of results make no sense, or a format does not exist or has no such option."""
+
+
+class ExportRequestError(RequestError, ExportError):
+    """The options of an export make no sense, or lack something."""
 
 
 class HintsError(RequestError, ModelError):
@@ -101,9 +125,49 @@ class ConfigurationError(RequestError, TrainingError):
     """The configuration of a training run makes no sense."""
 
 
+def check_any(checks: Iterable[Callable[[], object]]) -> None:
+    """Run checks until one passes; none at all is fine, too.
+
+    Raises:
+        RequestError: Each of them raised one; the first.
+    """
+    first = None
+    for check in checks:
+        refusal = _refusal(check)
+        if refusal is None:
+            return
+        first = first or refusal
+    if first is not None:
+        raise first
+
+
+def _refusal(check: Callable[[], object]) -> RequestError | None:
+    try:
+        check()
+    except RequestError as error:
+        return error
+    return None
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, without the pages that some libraries add; its type if it is silent."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def in_words(error: BaseException) -> str:
+    """What an error of reading a record says, without the names of Python's types."""
+    if isinstance(error, KeyError):
+        return f"lacks {error.args[0]!r}" if error.args else "lacks an entry"
+    if isinstance(error, JSONDecodeError):
+        return f"not JSON: {error.msg} in line {error.lineno}"
+    if isinstance(error, UnicodeDecodeError):
+        return "not text"
+    return first_line(error)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: ``1 byte``, ``2 bytes``."""
+    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def printable(text: str) -> str:
@@ -112,6 +176,18 @@ def printable(text: str) -> str:
     Names of files may hold anything, and messages repeat them.
     """
     return "".join(char if _is_shown(char) else ascii(char)[1:-1] for char in text)
+
+
+def without_controls(text: str) -> str:
+    """Text in which control characters and line breaks are escaped; all else stays as it is.
+
+    For programs that read a name a line: any other character is part of the name.
+    """
+    return "".join(ascii(c)[1:-1] if _controls(c) else c for c in text)
+
+
+def _controls(char: str) -> bool:
+    return unicodedata.category(char) in ("Cc", "Zl", "Zp")
 
 
 def _is_shown(char: str) -> bool:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mimetypes
 import os
 import re
 from functools import cache
 from pathlib import Path
 
 from agsr.contract import DEFAULT_STEPS, Precision
-from agsr.errors import CheckpointError, ModelError, UnknownWeightsError
+from agsr.errors import CheckpointError, UnknownWeightsError, UnshippedError
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 """Where the shipped files lie."""
@@ -57,11 +58,14 @@ def find_checkpoint(weights: str) -> Path:
         weights: A shipped name, or the path of a ``.safetensors`` file.
 
     Raises:
-        CheckpointError: No such name or file, or a shipped file is damaged.
+        UnknownWeightsError: No such name or file, or one with another ending.
+        CheckpointError: A shipped file is damaged.
     """
     if is_path(weights):
         if not Path(weights).is_file():
-            raise CheckpointError(f"{weights}: no such file")
+            raise UnknownWeightsError(missing_file(weights))
+        if Path(weights).suffix != CHECKPOINT_SUFFIX:
+            raise UnknownWeightsError(unknown_weights(weights))
         return Path(weights)
     if weights not in shipped_names():
         raise UnknownWeightsError(unknown_weights(weights))
@@ -88,23 +92,21 @@ def find_onnx(weights: str, steps: int | None = None, precision: Precision = "fp
         precision: Arithmetic inside the graph; for a shipped name it chooses the file.
 
     Raises:
-        ModelError: No such name, step count or file.
+        UnknownWeightsError: No such name or file.
+        UnshippedError: The shipped weights have no file for these steps in this precision.
         CheckpointError: A shipped file is damaged.
     """
     steps = default_steps(weights) if steps is None else steps
     if is_path(weights):
         if not Path(weights).is_file():
-            raise ModelError(f"{weights}: no such file")
+            raise UnknownWeightsError(missing_file(weights))
         if Path(weights).suffix == CHECKPOINT_SUFFIX:
-            raise ModelError(
+            raise UnknownWeightsError(
                 f"{weights}: ONNX Runtime needs an {ONNX_SUFFIX} file; make one with: "
                 f"agsr export --weights {weights} --steps {steps}"
             )
         if Path(weights).suffix != ONNX_SUFFIX:
-            raise ModelError(
-                f"{weights}: expected shipped weights by name, or a file in {ONNX_SUFFIX} or "
-                f"{CHECKPOINT_SUFFIX}"
-            )
+            raise UnknownWeightsError(unknown_weights(weights))
         return Path(weights)
     if weights not in shipped_names():
         raise UnknownWeightsError(unknown_weights(weights))
@@ -112,7 +114,7 @@ def find_onnx(weights: str, steps: int | None = None, precision: Precision = "fp
         known = ", ".join(map(str, shipped_steps(weights, precision)))
         ships = f"ship as {precision} ONNX for {known} steps, not for {steps}"
         option = "" if precision == "fp32" else f" --precision {precision}"
-        raise ModelError(
+        raise UnshippedError(
             f"weights '{weights}' {ships if known else f'do not ship as {precision} ONNX'}; "
             f"make it with: agsr export --weights {weights} --steps {steps}{option}"
         )
@@ -134,7 +136,17 @@ def unknown_weights(weights: str) -> str:
     """What to say of a name that no shipped weights have."""
     known = ", ".join(shipped_names()) or "none"
     endings = f"{ONNX_SUFFIX} or {CHECKPOINT_SUFFIX}"
-    return f"no weights named '{weights}'; shipped: {known}; or give the path of an {endings} file"
+    names = f"shipped: {known}; or give the path of an {endings} file"
+    if not Path(weights).is_file():
+        return f"no weights named '{weights}'; {names}"
+    kind = (mimetypes.guess_type(weights)[0] or "").partition("/")[0]
+    found = {"image": "an image", "video": "a video"}.get(kind, "a file with another ending")
+    return f"{weights}: {found} by its name, not weights; {names}"
+
+
+def missing_file(path: str | Path) -> str:
+    """What to say of a model's or checkpoint's path that leads to no file."""
+    return f"{path}: {'not a file' if Path(path).exists() else 'no such file'}"
 
 
 def _checked(file: str) -> Path:

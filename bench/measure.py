@@ -32,7 +32,9 @@ LARGEST_NOISE = 0.25
 def measure(notify: Notify | None = None, size: tuple[int, int] = SIZE) -> BenchResult:
     """Time every backend that is here in what it computes in by itself, and in fp32."""
     contenders = tuple(_contenders())
-    run(BenchPlan(contenders=contenders, rounds=0), notify)
+    loaded = run(BenchPlan(contenders=contenders, rounds=0), notify)
+    if not loaded.complete:
+        return loaded
     return run(BenchPlan(contenders=contenders, sizes=(size,), rounds=ROUNDS), notify)
 
 

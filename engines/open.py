@@ -22,7 +22,7 @@ from agsr.engines.places import (
 from agsr.engines.ranking import Candidate, candidates, default_precision
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
 from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
-from agsr.engines.runtimes.torch_backend import TorchBackend
+from agsr.engines.runtimes.torch_backend import TorchBackend, check_precision
 from agsr.errors import (
     BackendError,
     BackendRequestError,
@@ -144,9 +144,7 @@ def _open_best(
             f"no installed backend can run {weights} with these options. "
             f"Install onnxruntime and openvino with: {install_command('cpu')}"
         )
-    if any(candidate.place.runtime in ("ort", "openvino") for candidate in found):
-        # A wrong name or step count is an error whatever the backend.
-        find_onnx(weights, steps, _graph_precision("openvino", precision or "fp32"))
+    _check_weights(found, weights, steps, precision)
     failures: list[str] = []
     for candidate in found:
         try:
@@ -163,6 +161,14 @@ def _open_best(
     raise last
 
 
+def _check_weights(
+    found: Sequence[Candidate], weights: str, steps: int | None, precision: str | None
+) -> None:
+    """Reject what is wrong with the words themselves, whatever the backend."""
+    if any(candidate.place.runtime in ("ort", "openvino") for candidate in found):
+        find_onnx(weights, steps, _graph_precision("openvino", precision or "fp32"))
+
+
 def _open(
     weights: str,
     steps: int | None,
@@ -172,24 +178,19 @@ def _open(
     precision: str | None,
 ) -> Backend:
     """Load a network at a place."""
+    path = _find_file(place, weights, steps, precision)
     if place.runtime == "torch":
-        path = find_checkpoint(weights)
         return TorchBackend(path, steps=steps, device=place.device, precision=precision or "fp32")
     loaded: Backend
     if place.runtime == "trt":
         from agsr.engines.tensorrt.backend import TrtBackend
 
-        if Path(weights).suffix == ENGINE_SUFFIX:
-            path = Path(weights)
+        if path.suffix == ENGINE_SUFFIX:
             _log.warning("%s: an engine is code; run only those you trust", path)
-        else:
-            path = find_onnx(weights, steps, _graph_precision("trt", precision or "fp16"))
         loaded = TrtBackend(path, report=progress, device=place.index)
     elif place.runtime == "openvino":
-        path = find_onnx(weights, steps, _graph_precision("openvino", precision or "fp32"))
         loaded = OpenVinoBackend(path, precision=precision, threads=threads)
     else:
-        path = find_onnx(weights, steps, _graph_precision("ort", precision or "fp32"))
         loaded = OrtBackend(
             path, provider=place.kind, precision=precision, threads=threads, device=place.index
         )
@@ -199,6 +200,48 @@ def _open(
         loaded.close()
         raise
     return loaded
+
+
+def check_request(
+    backend: str,
+    weights: str,
+    *,
+    steps: int | None = None,
+    provider: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+) -> None:
+    """Reject a request that `open_backend` would reject, without loading anything.
+
+    Raises:
+        RequestError: An option is wrong, or the weights don't exist in that form.
+        CheckpointError: A shipped file is damaged.
+    """
+    name = _choose(backend, weights, {"provider": provider, "threads": threads, "device": device})
+    if name == AUTO:
+        requested = None if precision == "auto" else precision
+        found = candidates(weights, requested, threads, None)
+        return _check_weights(found, weights, steps, requested)
+    place = place_from_options(name, provider, device)
+    place.check_threads(threads)
+    if precision != "auto":
+        if place.runtime == "torch":
+            check_precision(precision or "fp32")
+        _find_file(place, weights, steps, precision)
+    return None
+
+
+def _find_file(place: Place, weights: str, steps: int | None, precision: str | None) -> Path:
+    """Find the file that a place loads for these weights."""
+    if place.runtime == "torch":
+        return find_checkpoint(weights)
+    if place.runtime == "openvino":
+        return find_onnx(weights, steps, _graph_precision("openvino", precision or "fp32"))
+    if place.runtime == "trt" and Path(weights).suffix == ENGINE_SUFFIX:
+        return Path(weights)
+    default = "fp16" if place.runtime == "trt" else "fp32"
+    return find_onnx(weights, steps, _graph_precision(place.runtime, precision or default))
 
 
 def _check_loaded(info: BackendInfo, path: Path, steps: int | None, precision: str | None) -> None:

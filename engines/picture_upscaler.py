@@ -59,6 +59,11 @@ class PictureUpscaler:
         return self._backend.info
 
     @property
+    def shows_halo(self) -> bool:
+        """Whether the halo had an effect: an image was cut, or has a border to show."""
+        return self._policy.has_cut or self._border is not None
+
+    @property
     def tiling(self) -> tuple[int | str, int | str, Border | None]:
         """Tile, halo and border as requested."""
         return (*self._policy.requested, self._border)

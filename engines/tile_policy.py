@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from agsr.backend import Backend
@@ -9,13 +10,19 @@ from agsr.contract import SCALE
 from agsr.engines.tiled import Array
 from agsr.errors import BackendError
 from agsr.system.memory import free_memory
-from agsr.tiling import MemoryBudget, Tile, auto_tile, windows
+from agsr.tiling import MemoryBudget, Tile, Window, auto_tile, windows
 
 BANDS_HELD = 4
 """Bands of a result in memory: one is computed, one waits, one is written, partly in a copy."""
 
 _SHARE = 0.75
 """Share of the free memory that tiles may use."""
+
+
+_WASTEFUL = 4.0
+"""Computations per pixel above which a warning is logged for tiles chosen by the user."""
+
+_log = logging.getLogger(__name__)
 
 
 class TilePolicy:
@@ -30,6 +37,9 @@ class TilePolicy:
     def __init__(self, backend: Backend, tile: int | str, halo: int | str) -> None:
         self._backend, self._tile, self._halo = backend, tile, halo
         self._free_at_first: int | None = None
+        self.has_cut = False
+        """Whether any image was cut into tiles."""
+        self._has_warned = False
         self._allocated = 0  # bytes of the largest window so far; the runtime may still hold them
 
     @property
@@ -63,8 +73,24 @@ class TilePolicy:
         tile = self._within_backend(height, width, tile, halo)
         window = next(windows(height, width, tile, halo))
         pixels = window.rows.stop * window.columns.stop
+        self._note_cut(window, (height, width), tile, halo)
         self._allocated = max(self._allocated, pixels * self._backend.bytes_per_pixel)
         return tile, halo
+
+    def _note_cut(self, window: Window, size: tuple[int, int], tile: Tile, halo: int) -> None:
+        """Note whether an image is cut; warn once if tiles are mostly halo."""
+        if (window.rows.keep_stop, window.columns.keep_stop) == size:
+            return
+        self.has_cut = True
+        rows, columns = (min(a or b, b) for a, b in zip(tile, size, strict=True))
+        times = window.rows.stop * window.columns.stop / (rows * columns)
+        if times > _WASTEFUL and not isinstance(self._tile, str) and not self._has_warned:
+            self._has_warned = True
+            _log.warning(
+                "tiles of %dx%d pixels with a halo of %d compute each pixel %.0f times; "
+                "tiles of %d compute it %.1f times",
+                *(columns, rows, halo, times, 8 * halo, (10 / 8) ** 2),
+            )
 
     def _budget(self, arrays: Sequence[Array]) -> MemoryBudget:
         """Return the memory for tiles: a share of what is free, at most of what was free at first.

@@ -13,7 +13,7 @@ import onnx
 from agsr.bicubic import downscale
 from agsr.contract import INPUT_NAME
 from agsr.datasets.pairs import Pair, load_pairs
-from agsr.errors import DatasetError, ExportError
+from agsr.errors import DatasetError, ExportError, ExportRequestError, UnknownSetError
 from agsr.export.fidelity import as_batch
 from agsr.system.optional_import import require
 
@@ -52,10 +52,13 @@ def read_calibration(folder: Path) -> Calibration:
     """Read the photographs of a folder; LR images are made by MATLAB's bicubic.
 
     Raises:
-        ExportError: The folder is missing or has fewer than two photographs.
+        ExportRequestError: The folder is missing.
+        ExportError: It has fewer than two photographs.
     """
     try:
         pairs = load_pairs([folder], min_side=SMALLEST_SIDE)
+    except UnknownSetError as error:
+        raise ExportRequestError(f"{error}; {_ADVICE}") from None
     except DatasetError as error:
         raise ExportError(f"int8 has nothing to calibrate on: {error}; {_ADVICE}") from None
     if len(pairs) < 2:

@@ -20,7 +20,7 @@ import torch
 
 from agsr._version import __version__
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata, Precision
-from agsr.errors import ExportError
+from agsr.errors import ExportError, ExportRequestError
 from agsr.export.calibration import Calibration, read_calibration
 from agsr.export.fidelity import Fidelity, Run, measure
 from agsr.export.graph_passes import finalize, opset_of, separate_biases
@@ -164,7 +164,9 @@ def _choose_opset(requested: int | None, precision: Precision) -> int:
     oldest = BF16_OPSET if precision == "bf16" else OLDEST_OPSET
     opset = max(DEFAULT_OPSET, oldest) if requested is None else requested
     if not oldest <= opset <= NEWEST_OPSET:
-        raise ExportError(f"opset is {opset}; expected {oldest} to {NEWEST_OPSET} for {precision}")
+        raise ExportRequestError(
+            f"opset is {opset}; expected {oldest} to {NEWEST_OPSET} for {precision}"
+        )
     return opset
 
 
@@ -172,7 +174,7 @@ def _calibration(folder: Path | None, precision: Precision) -> Calibration | Non
     if precision != "int8":
         return None
     if folder is None:
-        raise ExportError(
+        raise ExportRequestError(
             "int8 needs photographs to calibrate on; name a folder of them with --calibrate"
         )
     return read_calibration(folder)

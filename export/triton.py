@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME
-from agsr.errors import ExportError
+from agsr.errors import ExportError, ExportRequestError
 from agsr.system.atomic_file import check_new_folder, complete_folder
 
 Platform = Literal["onnxruntime_onnx", "tensorrt_plan"]
@@ -79,7 +79,9 @@ def check_repository(folder: Path, name: str) -> Path:
             can't be written.
     """
     if not _NAME.fullmatch(name) or name in (os.curdir, os.pardir):
-        raise ExportError(f"{name!r} can't name a Triton model: letters, digits and _.- only")
+        raise ExportRequestError(
+            f"{name!r} can't name a Triton model: letters, digits and _.- only"
+        )
     target = folder / name
     try:
         check_new_folder(target)

@@ -15,9 +15,10 @@ import click
 from agsr._version import __version__
 from agsr.cli.bench import bench
 from agsr.cli.build import build, cache
+from agsr.cli.commands import Commands
+from agsr.cli.constraints import RUNNING, check_options
 from agsr.cli.infer import infer
 from agsr.cli.params import (
-    Commands,
     FilePath,
     check_ending,
     lr_option,
@@ -27,7 +28,7 @@ from agsr.cli.params import (
 )
 from agsr.cli.train import train
 from agsr.contract import MAX_STEPS, PRECISIONS, Precision
-from agsr.errors import ExportError, printable
+from agsr.errors import ExportRequestError, printable
 from agsr.pretrained import ONNX_SUFFIX
 from agsr.system.signals import interruptible
 
@@ -43,7 +44,7 @@ def main() -> None:
     """Attentive-GAN super-resolution: upscale images by four, and everything around it."""
 
 
-@main.command()
+@click.command(short_help="Write a network as ONNX, verified against torch.")
 @weights_option
 @click.option(
     "-s",
@@ -145,7 +146,7 @@ def export(
         click.echo(f"{served}  for tritonserver --model-repository {triton}", err=as_json)
 
 
-@main.command("eval")
+@click.command("eval", short_help="Score a network on test sets: PSNR and SSIM.")
 @click.option(
     "--set",
     "sets",
@@ -164,7 +165,10 @@ def export(
     help="Add LPIPS on AlexNet features, whose weights are in this .npz file.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, one per line.")
+@click.pass_context
 def evaluate(
+    context: click.Context,
+    /,
     sets: tuple[str, ...],
     data: Path | None,
     fetch: bool,
@@ -178,12 +182,15 @@ def evaluate(
     Shipped weights are scored in fp32 unless --precision says otherwise, so that scores do not
     depend on the machine.
     """
+    check_options(context, RUNNING)
     from agsr.bench.scoring import lpips_alex
     from agsr.cli.output.tables import open_sets
+    from agsr.engines.open import check_request
     from agsr.pretrained import is_path
 
     if running["backend"] == "auto" and not is_path(running["weights"]):
         running["precision"] = running["precision"] or "fp32"
+    check_request(**{name: running[name] for name in _REQUEST})
     distance = lpips_alex(lpips) if lpips else None
     image_sets = open_sets(sets, data, fetch=fetch, use_lr=lr == "given")
     with open_upscaler(**running) as upscaler:
@@ -191,6 +198,10 @@ def evaluate(
     if skipped:
         count = "1 image" if skipped == 1 else f"{skipped} images"
         raise click.ClickException(f"{count} can't be used; the means are over the others")
+
+
+_REQUEST = ("backend", "weights", "steps", "provider", "device", "precision", "threads")
+"""Options that are checked before sets are read or fetched."""
 
 
 def _evaluate(
@@ -227,7 +238,7 @@ def _evaluate(
     return len(skipped)
 
 
-@main.command()
+@click.command(short_help="Show what runs here, and what would add the rest.")
 @click.option(
     "--measure",
     is_flag=True,
@@ -267,11 +278,8 @@ def _measure() -> None:
     click.echo(f"kept in {timings(result).save()}: --backend auto follows it from now on")
 
 
-main.add_command(infer)
-main.add_command(train)
-main.add_command(bench)
-main.add_command(build)
-main.add_command(cache)
+for command in (infer, doctor, evaluate, bench, train, export, build, cache):
+    main.add_command(command)
 
 
 def _calibration_photos() -> Path:
@@ -281,7 +289,7 @@ def _calibration_photos() -> Path:
     root = data_folder()
     folder = root / "val" / "Kodak24" if root else None
     if folder is None or not folder.is_dir():
-        raise ExportError(
+        raise ExportRequestError(
             "int8 is calibrated on photographs like those it is for, twenty or more, without "
             "traces of compression: agsr export --precision int8 --calibrate FOLDER (there is no "
             f"val/Kodak24 under {DATA_VARIABLE}={root or 'unset'}). Shipped weights need no "

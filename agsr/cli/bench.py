@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agsr.cli.commands import Commands
 from agsr.cli.constraints import BENCH, check_options
-from agsr.cli.params import CommaList, Commands, FilePath, SizeList, lr_option
+from agsr.cli.params import CommaList, FilePath, SizeList, lr_option, threads_at_most
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS, PRECISIONS
-from agsr.errors import ModelError, printable
-from agsr.pretrained import DEFAULT_WEIGHTS, is_path
+from agsr.errors import UnknownWeightsError, printable
+from agsr.pretrained import DEFAULT_WEIGHTS, is_path, missing_file
 from agsr.system.signals import interruptible
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
     from agsr.bench.runner.results import BenchResult
 
 
-@click.group(cls=Commands, invoke_without_command=True)
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    short_help="Measure quality and speed of everything that runs here.",
+)
 @click.option(
     "--set",
     "sets",
@@ -82,7 +87,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Input sizes to time; 'set' times the images of each --set.",
 )
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Images a call, for the sizes of --size.",
+)
 @click.option(
     "--boundary",
     type=click.Choice(["host", "device", "both"]),
@@ -103,7 +114,13 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Print the paper's Table 1 beside what is measured: Set5, Set14, BSD100, no timing.",
 )
-@click.option("-j", "--threads", type=click.IntRange(1), help="[default: one per core]")
+@click.option(
+    "-j",
+    "--threads",
+    type=click.IntRange(1),
+    callback=threads_at_most,
+    help="Threads of ort and openvino on the CPU. [default, and the most: one per core]",
+)
 @click.option(
     "--lpips", type=FilePath, help="alexnet.npz, for LPIPS. [default: $AGSR_DATA/lpips, if there]"
 )
@@ -131,9 +148,12 @@ def bench(context: click.Context, /, **options: Any) -> None:
         _measure(**options)
 
 
+_RESULT = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
 @bench.command()
-@click.argument("old", type=FilePath)
-@click.argument("new", type=FilePath)
+@click.argument("old", type=_RESULT)
+@click.argument("new", type=_RESULT)
 @click.option(
     "--max-regression",
     default="5%",
@@ -254,21 +274,23 @@ def _plan(
 
     Hints.parse(hints)
     _check_files(weights, models)
-    found = tuple(dict.fromkeys(open_sets(sets, data, fetch=fetch, use_lr=lr == "given")))
+    chosen = tuple(
+        entries.expand(
+            backends=backends or entries.DEFAULT_BACKENDS,
+            weights=weights,
+            steps=steps or entries.DEFAULT_STEPS,
+            precisions=precisions or (None,),
+            threads=threads,
+            models=models,
+            hints=hints,
+        )
+    )
+    entries.check_all(chosen)
+    found = tuple(open_sets(sets, data, fetch=fetch, use_lr=lr == "given"))
     _check_sets(found, sizes, rounds)
     perceptual = lpips or (default_lpips(data) if found and not plain else None)
     return BenchPlan(
-        contenders=tuple(
-            entries.expand(
-                backends=backends or entries.DEFAULT_BACKENDS,
-                weights=weights,
-                steps=steps or entries.DEFAULT_STEPS,
-                precisions=precisions or (None,),
-                threads=threads,
-                models=models,
-                hints=hints,
-            )
-        ),
+        contenders=chosen,
         sets=found,
         sizes=tuple(size for size in sizes if size != "set"),
         timed_sets=found if "set" in sizes else (),
@@ -300,8 +322,7 @@ def _check_sets(sets: tuple[ImageSet, ...], sizes: tuple[Any, ...], rounds: int)
 def _check_files(weights: Sequence[str], models: Sequence[str]) -> None:
     for name in (*weights, *models):
         if (is_path(name) or name in models) and not Path(name).is_file():
-            reason = "not a file" if Path(name).exists() else "no such file"
-            raise ModelError(f"{name}: {reason}")
+            raise UnknownWeightsError(missing_file(name))
 
 
 def _check_ran(result: BenchResult) -> None:

@@ -56,19 +56,30 @@ class Target(click.ParamType):  # type: ignore[type-arg]  # not generic before c
         return found
 
 
-@click.command()
+@click.command(short_help="Build a TensorRT engine from an exported ONNX file.")
 @click.argument("model", type=FilePath, metavar="MODEL.onnx")
 @click.option("-o", "--output", type=FilePath, help="A name in .engine. [default: MODEL.engine]")
-@click.option("--min", "smallest", multiple=True, type=Size(), help="Smallest input. [16x16]")
 @click.option(
-    "--opt", "best", multiple=True, type=Size(), help="Input to be fastest for. [180x320]"
+    "--min",
+    "smallest",
+    multiple=True,
+    type=Size(),
+    help="Smallest input, in pixels. [default: 16x16]",
+)
+@click.option(
+    "--opt",
+    "best",
+    multiple=True,
+    type=Size(),
+    help="Input to be fastest for, in pixels. [default: 180x320]",
 )
 @click.option(
     "--max",
     "largest",
     multiple=True,
     type=Size(),
-    help="Largest input. [540x960]  --min --opt --max repeated together: several profiles.",
+    help="Largest input, in pixels; --min --opt --max repeated together make several profiles. "
+    "[default: 540x960]",
 )
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Most images.")
 @click.option("--workspace", type=click.IntRange(1), help="Scratch memory in MiB.")
@@ -78,7 +89,10 @@ class Target(click.ParamType):  # type: ignore[type-arg]  # not generic before c
     "targets",
     type=Target(),
     multiple=True,
-    help="RTX GPUs to build for, like sm89 or rtx4090. [this one]",
+    help="RTX GPUs to build for, like sm89 or rtx4090; repeatable. [default: the GPU here]",
+)
+@click.option(
+    "--device", help="GPU of this machine to build on and for, like cuda:1. [default: cuda:0]"
 )
 @click.option("--version-compatible", is_flag=True, help="Later versions can run it (TensorRT).")
 @click.option("--hardware-compatible", is_flag=True, help="Later GPUs can run it (TensorRT).")
@@ -93,6 +107,7 @@ def build(
     batch: int,
     workspace: int | None,
     timing_cache: Path | None,
+    device: str | None,
     as_json: bool,
     **flags: Any,
 ) -> None:
@@ -106,7 +121,12 @@ def build(
     agsr build psnr-4-fp16.onnx --target sm89
     agsr build psnr-4-fp16.onnx --max 1080x1920 --opt 1080x1920
     """
+    if device is not None and flags["targets"]:
+        raise click.UsageError(
+            "--device and --target contradict one another: one GPU here, or kinds of GPUs elsewhere"
+        )
     from agsr.cli.output.tables import build_progress, show_build
+    from agsr.engines.places import place_from_options
     from agsr.engines.tensorrt.engine_file import build_engine_file
     from agsr.engines.tensorrt.options import BuildOptions, Profile
 
@@ -129,15 +149,16 @@ def build(
     )
     path = output or model.with_suffix(ENGINE_SUFFIX)
     check_ending(path, ENGINE_SUFFIX)
+    index = None if device is None else place_from_options("trt", None, device).index
     with build_progress(model.name) as report:
-        made = build_engine_file(model, path, options, report, timing_cache)
+        made = build_engine_file(model, path, options, report, timing_cache, index)
     if as_json:
         click.echo(json.dumps({"path": str(path), **made.to_dict()}, indent=2))
     else:
         show_build(str(path), made)
 
 
-@click.group()
+@click.group(short_help="List or clear what is kept to start faster.")
 def cache() -> None:
     """What is kept to start faster: engines, compiled networks, measured times."""
 

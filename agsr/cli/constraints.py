@@ -73,6 +73,18 @@ _EXCLUSIVE = "exclude one another"
 _NOT_TIMED = "has no effect: --rounds 0 times nothing"
 _TABLE1 = "contradict one another: the table has its own sets and times nothing"
 
+
+def _halo_of_nothing(options: Mapping[str, Any]) -> bool:
+    data = options.get("separate_alpha") or options.get("normal_map")
+    return options["tile"] == 0 and options["border"] is None and not data
+
+
+RUNNING = (
+    Rule(("border",), "has no effect: --halo 0 reads nothing around", _without("halo")),
+    Rule(("tile", "halo"), "contradict one another: --tile 0 cuts nothing", _halo_of_nothing),
+)
+"""Of every command that runs a network."""
+
 INFER = (
     Rule(("scale", "max_size"), _EXCLUSIVE),
     Rule(("scale", "fit"), _EXCLUSIVE),
@@ -85,7 +97,7 @@ INFER = (
     Rule(("output", "suffix"), "both name the result; leave out --suffix", _is_file),
     Rule(("normal_map", "quality"), "contradict one another: lossy vectors are of any length"),
     Rule(("normal_map", "separate_alpha"), "say one thing twice; leave out --separate-alpha"),
-    Rule(("border",), "has no effect: --halo 0 reads nothing around", _without("halo")),
+    *RUNNING,
 )
 """Of ``agsr infer``."""
 

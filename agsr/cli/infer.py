@@ -14,13 +14,14 @@ from agsr.cli.infer_run import (
     count_left_out,
     count_skipped,
     count_unread,
+    note_no_effect,
     opened,
     run_all,
     to_do,
     told_if_interrupted,
 )
 from agsr.cli.infer_video import SECTION as VIDEO_SECTION
-from agsr.cli.infer_video import video_options
+from agsr.cli.infer_video import check_encodings, video_options
 from agsr.cli.params import AliasChoice, FilePath, Sectioned, running_options
 from agsr.errors import ImageError, VideoError, printable
 from agsr.image.ops.output_size import MAX_SCALE, Sizing
@@ -64,7 +65,9 @@ class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
         return int(sides[0]), int(sides[1])
 
 
-@click.command(cls=Sectioned, sections=SECTIONS, rest="Network")
+@click.command(
+    cls=Sectioned, sections=SECTIONS, rest="Network", short_help="Upscale images and videos."
+)
 @click.argument("inputs", nargs=-1, type=FilePath, metavar="IN...")
 @click.option(
     "-o",
@@ -221,6 +224,9 @@ def infer(
         skipped=lambda file: count_skipped(file, tally, verbose),
     )
     check_kinds(context, jobs)
+    encoding = {"codec": codec, "crf": crf, "preset": preset}
+    if any(value is not None for value in encoding.values()) and _reads_videos():
+        check_encodings(jobs, encoding)
     todo = to_do(jobs, skip_existing, tally)
     options = InferOptions(
         sizing=sizing,
@@ -238,13 +244,15 @@ def infer(
             remove_abandoned(folder)
     if todo and not dry_run:
         running["precision"] = "fp16" if half else "fp32" if fp32 else running["precision"]
-        encoding = {"codec": codec, "crf": crf, "preset": preset}
         running |= {"separate_alpha": separate_alpha, "normal_map": normal_map}
         files = 0 if quiet else len(todo)
         with opened(jobs, verbose, **running) as upscaler, told_if_interrupted(tally, files):
             chosen = separate_alpha or normal_map or is_given(context, "weights")
             weights = "" if chosen else running["weights"]
             run_all(upscaler, todo, options, encoding, tally, quiet, weights)
+            if not quiet:
+                names = ("separate_alpha", "halo")
+                note_no_effect(upscaler, [n for n in names if is_given(context, n)], tally)
     if (len(jobs) > 1 or tally.skipped or verbose) and not quiet:
         click.echo(tally.summary("to upscale" if dry_run else "upscaled"), err=True)
     if tally.failed:

@@ -9,7 +9,7 @@ import io
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -63,9 +63,13 @@ def to_do(jobs: Sequence[Job], skip_existing: bool, tally: Tally) -> list[Job]:
     """The jobs that can be done and have to; the others are told or counted.
 
     Raises:
-        click.UsageError: An image would go to the terminal.
+        click.UsageError: An image would go to the terminal, or nothing was asked for that could be
+            done, whatever the files hold.
     """
     from agsr.engines.batch.plan import STREAM
+
+    if jobs and all(job.is_request for job in jobs):
+        raise click.UsageError("\n".join(printable(str(job.problem)) for job in jobs))
 
     todo = []
     for job in jobs:
@@ -118,14 +122,14 @@ def opened(jobs: Sequence[Job], verbose: bool, **running: Any) -> Upscaler:
 
 @contextmanager
 def told_if_interrupted(tally: Tally, files: int) -> Iterator[None]:
-    """Say on stderr how far it came and how to go on, when Ctrl-C or SIGTERM end a batch.
+    """Report how far a batch came and how to go on, when a signal or stdout's reader ends it.
 
     Raises:
-        KeyboardInterrupt: After that.
+        KeyboardInterrupt, OSError: After that.
     """
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError):
         if files > 1:
             done = f"{tally.done} of {files} upscaled"
             click.echo(f"{done}; --skip-existing goes on with the rest", err=True)
@@ -150,8 +154,8 @@ def run_all(
         encoding: Codec, quality and preset of videos.
         tally: Counts results and errors.
         quiet: Show no progress.
-        weights: What runs; a note names the weights for strongly compressed inputs, if there are
-            any. Empty for no note: the user chose the weights, or the images hold data.
+        weights: What runs; a note names the weights for inputs with traces of compression, if there
+            are any. Empty for no note: the user chose the weights, or the images hold data.
     """
     from agsr.engines.batch.plan import STREAM
     from agsr.engines.batch.stdio import Stdin
@@ -179,6 +183,22 @@ def run_all(
         click.echo(_too_small(tally.small, len(jobs)), err=True)
 
 
+def note_no_effect(upscaler: Upscaler, given: Collection[str], tally: Tally) -> None:
+    """Print which options changed nothing, as far as only the images told.
+
+    Args:
+        upscaler: After its work.
+        given: Names of the options that the user gave.
+        tally: Of the results.
+    """
+    if not tally.done - tally.videos:
+        return
+    if "separate_alpha" in given and not tally.alpha:
+        click.echo("note: --separate-alpha had no effect: no input has alpha", err=True)
+    if "halo" in given and not upscaler.shows_halo:
+        click.echo("note: --halo had no effect: no input was cut into tiles", err=True)
+
+
 def _run_images(
     upscaler: Upscaler,
     jobs: Sequence[Job],
@@ -199,6 +219,11 @@ def _run_images(
     work = [1.0] * len(jobs) if quiet else work_of([job.source for job in jobs])
     with quiet_decoders(), BatchProgress(work, quiet) as progress:
         for outcome in process(upscaler, jobs, options, progress.update):
+            if outcome.size is not None:
+                tally.done += 1
+                tally.pixels += outcome.size[0] * outcome.size[1]
+                tally.alpha += outcome.alpha
+                tally.small += not alone and not options.sizing.reached(*outcome.size)
             with progress.cleared():
                 if outcome.error is not None:
                     _tell_error(outcome.error, tally)
@@ -206,10 +231,6 @@ def _run_images(
                     echo_path(outcome.job.target)
                 if outcome.size is not None and alone and not quiet:
                     _note_size(outcome.size, options.sizing)
-            if outcome.size is not None:
-                tally.done += 1
-                tally.pixels += outcome.size[0] * outcome.size[1]
-                tally.small += not alone and not options.sizing.reached(*outcome.size)
     tally.seconds = time.monotonic() - began
 
 
@@ -238,7 +259,7 @@ def _too_small(count: int, files: int) -> str:
 
 
 def _note_compression(jobs: Sequence[Job], weights: str) -> None:
-    """Print which weights are made for strongly compressed inputs, if there are any."""
+    """Print which weights are made for inputs with traces of compression, if there are any."""
     from agsr.engines.batch.headers import file_compression
     from agsr.system.quiet_stderr import quiet_decoders
 
@@ -250,11 +271,11 @@ def _note_compression(jobs: Sequence[Job], weights: str) -> None:
     file, kind = found[0]
     first = f"{file.name}: {kind}"
     if len(jobs) == 1:
-        which = f"the input is strongly compressed ({kind})"
+        which = f"the input has traces of compression ({kind})"
     elif len(found) == 1:
-        which = f"1 of {len(jobs)} inputs is strongly compressed ({first})"
+        which = f"1 of {len(jobs)} inputs has traces of compression ({first})"
     else:
-        which = f"{len(found)} of {len(jobs)} inputs are strongly compressed ({first}, …)"
+        which = f"{len(found)} of {len(jobs)} inputs have traces of compression ({first}, …)"
     _note(which, weights)
 
 
@@ -264,12 +285,12 @@ def _note_stream(content: bytes, weights: str) -> None:
 
     kind = compression_of(io.BytesIO(content))
     if kind is not None and kind.strong:
-        _note(f"the input is strongly compressed ({kind})", weights)
+        _note(f"the input has traces of compression ({kind})", weights)
 
 
 def _note(which: str, weights: str) -> None:
     told = (
-        f"note: {which}, and {weights} enlarges the traces of compression, too; "
-        f"-w {WEIGHTS_FOR_FAULTS} was trained to remove them"
+        f"note: {which}, which {weights} enlarges, too; -w {WEIGHTS_FOR_FAULTS} was trained to "
+        "remove them"
     )
     click.echo(printable(told), err=True)

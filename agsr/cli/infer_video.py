@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agsr.cli.params import AliasChoice, echo_error, echo_path
-from agsr.errors import VideoError, printable
+from agsr.errors import VideoError, check_any, printable
 from agsr.pretrained import WEIGHTS_FOR_FAULTS
-from agsr.video.formats import CODECS
+from agsr.video.formats import CODECS, WRITABLE
 
 if TYPE_CHECKING:
     from agsr.cli.output.infer import Tally
@@ -37,20 +38,55 @@ SECTION = {"Video": ("codec", "crf", "preset")}
 def video_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of encoders."""
     for option in (
-        click.option("--preset", help="The encoder's own word for how much time it takes."),
+        click.option(
+            "--preset",
+            help="How much time the encoder takes, in its own words: ultrafast to veryslow for "
+            "h264 and hevc, 0 (slow) to 8 (fast) for vp9, to 13 for av1. [default: medium; vp9 2, "
+            "av1 6]",
+        ),
         click.option(
             "--crf",
             type=click.IntRange(0, 63),
-            help="Smaller is better. [default: visually lossless; h264 16, hevc 18]",
+            help="Quality: smaller is better, up to 51 for h264 and hevc. [default: visually "
+            "lossless: h264 16, hevc 18, vp9 18, av1 20]",
         ),
         click.option(
             "--codec",
             type=AliasChoice(CODECS, CODEC_ALIASES),
-            help="[default: h264; above 8 bits hevc; in .webm vp9]",
+            help="x264 and x265 are h264 and hevc. [default: h264; above 8 bits hevc; in .webm "
+            "vp9]",
         ),
     ):
         command = option(command)
     return command
+
+
+def check_encodings(jobs: Sequence[Job], encoding: Mapping[str, Any]) -> None:
+    """Reject options of encoders that suit none of the results, whatever the sources are.
+
+    Args:
+        jobs: With the names of the results.
+        encoding: Codec, crf and preset; None where not given.
+
+    Raises:
+        EncodingRequestError: They suit none of the containers.
+    """
+    from agsr.engines.batch.plan import STREAM
+    from agsr.system.quiet_stderr import quiet_decoders
+    from agsr.video.request import check_encoding
+
+    results = {
+        WRITABLE[job.extension.lower()]: job.target
+        for job in jobs
+        if job.extension.lower() in WRITABLE and job.target != STREAM
+    }
+    if not results:
+        return
+    with quiet_decoders(throughout=True):
+        check_any(
+            partial(check_encoding, str(target), form, **encoding)
+            for form, target in results.items()
+        )
 
 
 def run_videos(
@@ -134,8 +170,8 @@ def _run_one(
 
 def _note(job: Job, weights: str) -> str:
     return (
-        f"note: {job.source} is strongly compressed, and {weights} enlarges the traces of "
-        f"compression, too; -w {WEIGHTS_FOR_FAULTS} was trained to remove them"
+        f"note: {job.source} has traces of compression, which {weights} enlarges, too; "
+        f"-w {WEIGHTS_FOR_FAULTS} was trained to remove them"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: options, parameter types, and how errors become exit statuses."""
+"""What the commands share: options, parameter types, and how paths and errors are printed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agsr.cli.commands import STDOUT
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS, PRECISIONS
 from agsr.engines.places import BACKENDS, RUNTIMES, Place
-from agsr.errors import AgsrError, RequestError, printable
+from agsr.errors import counted, printable, without_controls
 from agsr.pretrained import DEFAULT_WEIGHTS
-from agsr.system.process_settings import own_process
-from agsr.system.signals import INTERRUPTED, TERMINATED, Terminated, terminable
+from agsr.system.control_groups import usable_cpus
 from agsr.tiling import DEFAULT_HALO
 
 if TYPE_CHECKING:
@@ -54,42 +54,6 @@ class AliasChoice(click.Choice):  # type: ignore[type-arg]  # not generic before
         """The word, in lower case; a dot before it is no part of it."""
         word = str(value).lower().removeprefix(".")
         return super().convert(self._aliases.get(word, word), param, ctx)
-
-
-class Commands(click.Group):
-    """Turns the project's errors into one line and an exit status.
-
-    2 if the request is wrong, like an unknown name; 1 if it is understood and something fails, as a
-    file that is missing; 130 and 143 for signals.
-    """
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; errors a user can act on become a `click.ClickException`."""
-        try:
-            with own_process(), terminable():
-                return super().invoke(ctx)
-        except click.UsageError as error:
-            message = error.format_message()
-            lines = [printable(line) for line in message.expandtabs(2).split("\n")]
-            if "\n".join(lines) == message.expandtabs(2):
-                raise
-            raise click.UsageError("\n".join(lines), error.ctx) from None
-        except RequestError as error:
-            raise click.UsageError(printable(str(error))) from None
-        except AgsrError as error:
-            raise click.ClickException(printable(str(error))) from None
-        except OSError as error:
-            reason = error.strerror or str(error)
-            named = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(printable(f"{named}{reason}")) from None
-        except MemoryError:
-            raise click.ClickException("out of memory") from None
-        except Terminated:
-            click.echo("terminated", err=True)
-            raise SystemExit(TERMINATED) from None
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            raise SystemExit(INTERRUPTED) from None
 
 
 class Sectioned(click.Command):
@@ -177,16 +141,33 @@ class SizeList(click.ParamType):  # type: ignore[type-arg]  # not generic before
 
 
 def echo_path(path: Path) -> None:
-    """A result's path on stdout: its very bytes for programs, escaped for terminals."""
-    if sys.stdout is not None and sys.stdout.isatty():
-        click.echo(printable(str(path)))
-    else:
-        click.echo(os.fsencode(path))
+    """A result's path on stdout, in one line: its very bytes for programs, as far as they are no
+    control characters, which are escaped; for terminals, all that is no text is escaped.
+
+    Raises:
+        OSError: stdout can't be written.
+    """
+    try:
+        if sys.stdout is not None and sys.stdout.isatty():
+            click.echo(printable(str(path)))
+        else:
+            click.echo(os.fsencode(without_controls(str(path))))
+    except OSError as error:
+        told = f"{error.strerror}; {path} is complete"
+        raise OSError(error.errno, told, STDOUT) from None
 
 
 def echo_error(message: str) -> None:
     """What went wrong with a file, on stderr, as one line that a terminal can show."""
     click.echo(f"Error: {printable(message)}", err=True)
+
+
+def threads_at_most(_: click.Context, __: click.Parameter, threads: int | None) -> int | None:
+    """Warn of a number of threads beyond the processors; the backends start no more than these."""
+    if threads is not None and (cpus := usable_cpus()) < threads:
+        what = counted(cpus, "thread")
+        click.echo(f"warning: -j {threads}: {what} will run, one per usable processor", err=True)
+    return threads
 
 
 def _shared(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -252,7 +233,8 @@ running_options = _shared(
         "-j",
         "--threads",
         type=click.IntRange(1),
-        help="Threads of ort and openvino on the CPU. [default: one per core]",
+        callback=threads_at_most,
+        help="Threads of ort and openvino on the CPU. [default, and the most: one per core]",
     ),
     click.option(
         "--allow-fallback",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agsr.cli.params import FilePath
-from agsr.errors import DatasetError
+from agsr.errors import UnknownSetError
 
 if TYPE_CHECKING:
     from agsr.training.step.kernels import Kernels
@@ -33,7 +33,7 @@ class Setting(click.ParamType):  # type: ignore[type-arg]  # not generic before 
             return name, text
 
 
-@click.command()
+@click.command(short_help="Train a network, resumable at any moment.")
 @click.option(
     "--model",
     type=click.Choice(["agsr", "srcnn", "srgan"]),
@@ -67,7 +67,9 @@ class Setting(click.ParamType):  # type: ignore[type-arg]  # not generic before 
     type=FilePath,
     help="vgg16.npz, for the perceptual loss of gan. [default: $AGSR_DATA/lpips/vgg16.npz]",
 )
-@click.option("-o", "--output", type=FilePath, help="[default: runs/MODEL-STAGE[-photo]]")
+@click.option(
+    "-o", "--output", type=FilePath, help="Folder of the run. [default: runs/MODEL-STAGE[-photo]]"
+)
 @click.option("--resume", is_flag=True, help="Go on from the state in the output folder, exactly.")
 @click.option(
     "--minutes",
@@ -176,7 +178,7 @@ def _default_data(folder: str, pattern: str) -> tuple[Path, ...]:
 
     found = _find(folder, pattern)
     if not found:
-        raise DatasetError(
+        raise UnknownSetError(
             f"no {folder}/{pattern} under {DATA_VARIABLE}={data_folder() or 'unset'}; "
             "name files or folders with --data and --val"
         )

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from agsr.bicubic import crop_to_multiple, downscale
 from agsr.contract import SCALE
 from agsr.datasets.degradation import degrade
-from agsr.errors import DatasetError
+from agsr.errors import DatasetError, UnknownSetError
 from agsr.system.cpu import thread_count
 
 IMAGE_SUFFIXES = frozenset(
@@ -114,10 +114,17 @@ def _encoded_images(source: Path) -> Iterator[tuple[str, bytes | OSError]]:
             yield from _folder_images(source)
         elif source.is_file() and tarfile.is_tarfile(source):
             yield from _tar_images(source)
+        elif not source.exists():
+            raise UnknownSetError(missing_source(source))
         else:
             raise DatasetError(f"{source}: expected a folder of images or a tar file of images")
     except (OSError, tarfile.TarError) as error:
         raise DatasetError(f"{source}: can't be read to its end: {error}") from None
+
+
+def missing_source(source: Path) -> str:
+    """What to say of a path of images that leads nowhere."""
+    return f"{source}: no such file; expected a folder of images or a tar file of images"
 
 
 def _folder_images(folder: Path) -> Iterator[tuple[str, bytes | OSError]]:

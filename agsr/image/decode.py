@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from agsr.errors import AgsrError, ImageError
+from agsr.errors import AgsrError, ImageError, counted
 from agsr.image.formats.dds import FORMAT as DIRECT_DRAW
 from agsr.image.formats.dds import is_direct_draw, read_direct_draw
 from agsr.image.formats.heif import ENDINGS as HEIF_ENDINGS
@@ -96,7 +96,7 @@ def decode(
         ImageError: Not an image, damaged, truncated, too large, or of an unsupported pixel type.
         MissingDependencyError: It is HEIC, whose reader is not installed.
     """
-    size = f"{len(content)} bytes"
+    size = counted(len(content), "byte")
     try:
         with decoding():
             return _decode(content, name, max_pixels, unknown_as_alpha)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agsr.errors import CheckpointError
+from agsr.errors import CheckpointError, UnknownWeightsError
 
 FeatureNet = Literal["alexnet", "vgg16"]
 
@@ -112,7 +112,7 @@ def _unit(features: Tensor) -> Tensor:
 
 def _load(path: Path) -> dict[str, NDArray[np.float32]]:
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; LPIPS needs the weights of its network")
+        raise UnknownWeightsError(f"{path}: no such file; LPIPS needs the weights of its network")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name].astype(np.float32) for name in arrays.files}

@@ -81,15 +81,16 @@ class Network(nn.Module, ABC):
         """
         return self.after_steps(lr_B3HW, [steps])[0]
 
-    def check_steps(self, steps: int) -> None:
+    @classmethod
+    def check_steps(cls, steps: int) -> None:
         """Refuse a step count that this network doesn't have.
 
         Raises:
             ValueError: It is below 1 or above `most_steps`.
         """
-        if not 1 <= steps <= self.most_steps:
-            expected = f"1 to {self.most_steps}" if self.most_steps > 1 else "1: it has no loop"
-            raise ValueError(f"steps is {steps}; {self.name} takes {expected}")
+        if not 1 <= steps <= cls.most_steps:
+            expected = f"1 to {cls.most_steps}" if cls.most_steps > 1 else "1: it has no loop"
+            raise ValueError(f"steps is {steps}; {cls.name} takes {expected}")
 
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)

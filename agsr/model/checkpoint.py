@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from agsr.errors import CheckpointError
+from agsr.errors import CheckpointError, in_words
 from agsr.model.base import Network, NetworkConfig
 from agsr.model.registry import DEFAULT_NETWORK, NETWORKS, build, make_config
 from agsr.system.atomic_file import complete_file
@@ -97,7 +97,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         config = make_config(model, json.loads(header["config"]))
         record, scores = json.loads(header["record"]), json.loads(header["scores"])
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its header can't be understood: {error}") from None
+        raise CheckpointError(
+            f"{path}: its header can't be understood: {in_words(error)}"
+        ) from None
     return Checkpoint(model=model, config=config, weights=weights, record=record, scores=scores)
 
 

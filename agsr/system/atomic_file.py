@@ -37,19 +37,20 @@ def complete_file(path: Path) -> Iterator[Path]:
     ``/dev/null`` or a pipe, is not replaced but written to.
 
     Raises:
-        OSError: The folder can't be written, ``path`` is a folder or write-protected, or a link
-            leads nowhere or is not trusted.
+        OSError: The folder can't be written, ``path`` is a folder or write-protected, a link leads
+            nowhere or is not trusted, or the disk is full. It names ``path`` where the system
+            names no file.
     """
     _check_no_folder(path)
     check_links(path)
     if _is_stream(path):
-        with _streamed(path) as temporary:
+        with _named(path), _streamed(path) as temporary:
             yield temporary
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     final = final_path(path)
     replaced = Replaced.at(final)
-    with _part(final.parent) as temporary:
+    with _named(path), _part(final.parent) as temporary:
         if replaced is not None:
             temporary.chmod(0o600)  # nobody may read it who could not read the old file
         yield temporary
@@ -57,6 +58,19 @@ def complete_file(path: Path) -> Iterator[Path]:
         if replaced is not None:
             replaced.hand_over(temporary)
         temporary.replace(final)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Put a result's name into errors that the system raises without one, or for a temporary."""
+    try:
+        yield
+    except OSError as error:
+        named = error.filename
+        temporary = isinstance(named, str) and _PART.fullmatch(Path(named).name)
+        if error.errno is not None and (named is None or temporary):
+            error.filename = str(path)
+        raise
 
 
 @contextmanager

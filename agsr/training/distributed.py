@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from agsr.errors import TrainingError
+from agsr.errors import ConfigurationError, TrainingError, first_line
 
 PATIENCE = timedelta(hours=1)
 """How long ranks wait for another, for example while the first validates."""
@@ -75,6 +75,22 @@ class World:
         return float(answer)
 
 
+def _usable(device: str) -> torch.device:
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigurationError(_unusable(device, error)) from None
+    try:
+        torch.zeros(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise TrainingError(_unusable(device, error)) from None
+    return place
+
+
+def _unusable(device: str, error: Exception) -> str:
+    return f"torch can't use the device '{device}': {first_line(error)}"
+
+
 @contextmanager
 def join_world(device: str) -> Iterator[World]:
     """Take this process's place among those that ``torchrun`` started, or stand alone.
@@ -83,17 +99,13 @@ def join_world(device: str) -> Iterator[World]:
         device: torch device; with several ranks ``"cuda"`` becomes each rank's own GPU.
 
     Raises:
+        ConfigurationError: torch knows no such device.
         TrainingError: torch can't use the device.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1 and device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise TrainingError(f"torch can't use the device '{device}': {reason}") from None
-    place = torch.device(device)
+    place = _usable(device)
     if size == 1:
         yield World(place)
         return

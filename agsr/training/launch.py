@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import get_args
 
 from agsr.contract import SCALE
-from agsr.datasets.pairs import Pair, degrade_pairs, load_pairs
-from agsr.errors import CheckpointError, ConfigurationError, TrainingError
+from agsr.datasets.pairs import Pair, degrade_pairs, load_pairs, missing_source
+from agsr.errors import (
+    CheckpointError,
+    ConfigurationError,
+    TrainingError,
+    UnknownSetError,
+    UnknownWeightsError,
+)
 from agsr.metrics.lpips import Lpips
 from agsr.model.checkpoint import Checkpoint, load_checkpoint
 from agsr.model.registry import DEFAULT_NETWORK, NETWORKS
-from agsr.pretrained import find_checkpoint
+from agsr.pretrained import find_checkpoint, missing_file
 from agsr.system.atomic_file import check_writable
 from agsr.training.config import STAGE_DEFAULTS, Stage, TrainConfig
 from agsr.training.distributed import World
@@ -22,7 +28,7 @@ from agsr.training.schedule import Schedule
 from agsr.training.state import BEST_FILE, LAST_FILE, STATE_FILE, read_state
 from agsr.training.step.kernels import Kernels
 from agsr.training.throughput import has_fast_bf16
-from agsr.training.trainer import Trainer
+from agsr.training.trainer import Trainer, check_schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +74,7 @@ def start_training(
         CheckpointError: The state to go on from or the weights to begin with are missing, damaged
             or of another network.
     """
+    _check_sources(sources)
     if world.leads:
         _check_folder(folder, resume)
     init = (
@@ -78,8 +85,10 @@ def start_training(
         config = _configure(begun, init, sources, world, dict(changes or {}))
     except ValueError as error:
         raise ConfigurationError(f"the configuration makes no sense: {error}") from None
-    largest = Schedule.parse(config.schedule).largest_crop
-    pairs = load_pairs(sources.data, min_side=smallest_side(config.degradation, largest))
+    schedule = Schedule.parse(config.schedule)
+    check_schedule(schedule, NETWORKS[config.model], world)
+    smallest = smallest_side(config.degradation, schedule.largest_crop)
+    pairs = load_pairs(sources.data, min_side=smallest)
     perceptual = config.stage == "gan"
     trainer = Trainer(
         config,
@@ -95,6 +104,21 @@ def start_training(
     if resume:
         trainer.restore()
     return trainer
+
+
+def _check_sources(sources: Sources) -> None:
+    """Find out before images are read whether all that was named is there.
+
+    Raises:
+        UnknownSetError: A source of images isn't.
+        UnknownWeightsError: A file of features isn't.
+    """
+    for source in (*sources.data, *sources.validation):
+        if not source.exists():
+            raise UnknownSetError(missing_source(source))
+    for path in filter(None, (sources.features, sources.lpips)):
+        if not path.is_file():
+            raise UnknownWeightsError(missing_file(path))
 
 
 def _check_folder(folder: Path, resume: bool) -> None:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agsr.contract import SCALE
-from agsr.errors import TrainingError
+from agsr.errors import ConfigurationError
 from agsr.metrics.lpips import Lpips
 from agsr.model.base import place
 from agsr.training import losses
@@ -236,20 +236,20 @@ def make_objective(config: TrainConfig, world: World, features: Lpips | None) ->
         features: VGG16 features of the perceptual loss, for the ``gan`` stage.
 
     Raises:
-        TrainingError: The schedule does not fit the discriminator.
+        ConfigurationError: The schedule does not fit the discriminator.
     """
     if config.stage == "psnr":
         return PixelObjective(config, world)
     stages = {"agsr": AttentiveGanObjective, "srgan": SrganObjective}
     crops = {phase.crop for phase in Schedule.parse(config.schedule).phases}
     if len(crops) > 1:
-        raise TrainingError(
+        raise ConfigurationError(
             f"the stage 'gan' needs one crop in all phases, for the discriminator; found {crops}"
         )
     try:
         return stages[config.model](config, world, features)
     except ValueError as error:
-        raise TrainingError(f"the discriminator can't be built: {error}") from None
+        raise ConfigurationError(f"the discriminator can't be built: {error}") from None
 
 
 def _surprise(logit: Tensor) -> Tensor:

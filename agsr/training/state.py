@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from agsr.errors import CheckpointError
+from agsr.errors import CheckpointError, in_words
 from agsr.model.checkpoint import read_tensors, write_tensors
 from agsr.training.config import TrainConfig
 from agsr.training.schedule import Schedule
@@ -123,8 +123,8 @@ def read_state(folder: Path) -> tuple[RunState, dict[str, Tensor]]:
         return RunState(config, header["data"], **progress), tensors
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: its header can't be understood: {error}; resume with a copy of the file, or "
-            "start a new run with another -o"
+            f"{path}: its header can't be understood: {in_words(error)}; resume with a copy of the "
+            "file, or start a new run with another -o"
         ) from None
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from agsr.datasets.pairs import Pair, fingerprint
-from agsr.errors import CheckpointError, TrainingError
+from agsr.errors import CheckpointError, ConfigurationError, TrainingError
 from agsr.metrics.lpips import Lpips
 from agsr.model.base import Network, place
 from agsr.model.checkpoint import Checkpoint, save_checkpoint, to_float32
@@ -59,7 +59,7 @@ class Trainer:
         kernels: How an iteration's kernels are made and launched; see `agsr.training.step.kernels`.
 
     Raises:
-        TrainingError: The configuration makes no sense for this network.
+        ConfigurationError: The configuration makes no sense for this network.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Trainer:
         with _seeded(config.seed):
             network = build(config.model, config.network)
             self._objective = make_objective(config, self.world, features)
-        _check_schedule(self.schedule, network, self.world)
+        check_schedule(self.schedule, type(network), self.world)
         if init is not None:
             network.load_state_dict(init.build().state_dict())
         self.network = network
@@ -292,15 +292,20 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _check_schedule(schedule: Schedule, network: Network, world: World) -> None:
+def check_schedule(schedule: Schedule, network: type[Network], world: World) -> None:
+    """Reject a schedule that a network or a number of ranks can't follow.
+
+    Raises:
+        ConfigurationError: The network has fewer steps, or a batch can't be shared.
+    """
     try:
         for phase in schedule.phases:
             network.check_steps(phase.steps)
     except ValueError as error:
-        raise TrainingError(f"the schedule does not fit the model: {error}") from None
+        raise ConfigurationError(f"the schedule does not fit the model: {error}") from None
     for phase in schedule.phases:
         if phase.batch % world.size:
-            raise TrainingError(
+            raise ConfigurationError(
                 f"{phase.batch} patches can't be shared by {world.size} ranks (phase {phase}); "
                 "choose batches in --schedule that can"
             )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from agsr.errors import VideoError, first_line
+from agsr.errors import EncodingRequestError, VideoError
 from agsr.system.cpu import is_limited, thread_count
 from agsr.video.hdr_metadata import light_options
 from agsr.video.properties import VideoFacts, has_alpha
@@ -32,24 +32,40 @@ class Codec:
     crf_range: tuple[int, int] = (0, 51)
     preset: str = ""
     """The name of its option for speed."""
+    presets: str = ""
+    """The values of that option, for messages."""
     options: Mapping[str, str]
     chroma: tuple[str, ...] = ()
     """Where it differs from all three."""
 
 
+_X26_PRESETS = (
+    "ultrafast, superfast, veryfast, faster, fast, medium, slow, slower, veryslow or placebo"
+)
+
 ENCODERS: Mapping[str, Codec] = {
-    "h264": Codec(encoder="libx264", crf=16, preset="preset", options={}),
+    "h264": Codec(encoder="libx264", crf=16, preset="preset", presets=_X26_PRESETS, options={}),
     "hevc": Codec(
-        encoder="libx265", crf=18, preset="preset", options={"x265-params": "log-level=error"}
+        encoder="libx265",
+        crf=18,
+        preset="preset",
+        presets=_X26_PRESETS,
+        options={"x265-params": "log-level=error"},
     ),
     "av1": Codec(
-        encoder="libsvtav1", crf=20, crf_range=(1, 63), preset="preset", options={"preset": "6"}
+        encoder="libsvtav1",
+        crf=20,
+        crf_range=(1, 63),
+        preset="preset",
+        presets="0 (slow) to 13 (fast)",
+        options={"preset": "6"},
     ),
     "vp9": Codec(
         encoder="libvpx-vp9",
         crf=18,
         crf_range=(0, 63),
         preset="cpu-used",
+        presets="0 (slow) to 8 (fast)",
         options={"b": "0", "cpu-used": "2", "tile-columns": "2"},
     ),
     "prores": Codec(encoder="prores_ks", options={"vendor": "apl0"}),
@@ -147,7 +163,8 @@ def choose(
         The encoding, and what of the source it can't keep.
 
     Raises:
-        VideoError: This build of FFmpeg lacks the encoder, or it has no such option.
+        EncodingRequestError: The codec has no such option.
+        VideoError: This build of FFmpeg lacks the encoder.
     """
     name = codec or default_codec(form, facts.depth, facts.alpha)
     known = ENCODERS[name]
@@ -194,31 +211,6 @@ def available() -> list[str]:
     return [name for name, codec in ENCODERS.items() if _is_there(codec.encoder)]
 
 
-def opened(encoding: Encoding, form: str, name: str) -> bytes:
-    """Open the encoder and a container once, to find out before long work whether both will do.
-
-    Returns:
-        What the encoder puts before its first packet.
-
-    Raises:
-        VideoError: The container can't hold the codec, or the encoder refuses an option.
-    """
-    import io
-
-    sink = io.BytesIO()
-    library = av()
-    try:
-        container = library.open(sink, "w", format=form)
-        stream = encoding.add_to(container)
-        container.start_encoding()
-        return bytes(stream.codec_context.extradata or b"")
-    except (library.error.FFmpegError, ValueError) as error:
-        raise VideoError(
-            f"{name}: {encoding.encoder} in {form} is refused ({first_line(error)}); check --codec "
-            f"and --preset, or take .mkv; encoders here: {', '.join(available())}"
-        ) from None
-
-
 def _is_there(encoder: str) -> bool:
     library = av()
     try:
@@ -231,14 +223,14 @@ def _is_there(encoder: str) -> bool:
 def _quality(name: str, codec: Codec, crf: int | None, preset: str | None) -> dict[str, str]:
     options = {}
     if crf is not None and codec.crf is None:
-        raise VideoError(f"--crf {crf}: {name} has none; leave it out, or take h264 or hevc")
+        raise EncodingRequestError(f"--crf {crf}: {name} has none; remove it, or use h264 or hevc")
     if crf is not None and not codec.crf_range[0] <= crf <= codec.crf_range[1]:
         low, high = codec.crf_range
-        raise VideoError(f"--crf {crf}: {name} takes {low} to {high}; smaller is better")
+        raise EncodingRequestError(f"--crf {crf}: {name} takes {low} to {high}; smaller is better")
     if codec.crf is not None:
         options["crf"] = str(codec.crf if crf is None else crf)
     if preset is not None and not codec.preset:
-        raise VideoError(f"--preset {preset}: {name} has none; leave it out")
+        raise EncodingRequestError(f"--preset {preset}: {name} has none; remove it")
     if preset is not None:
         options[codec.preset] = preset
     return options

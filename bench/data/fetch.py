@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from agsr.errors import DatasetError
+from agsr.errors import DatasetError, UnknownSetError
 from agsr.system.cache_dir import CACHE_VARIABLE, cache_folder
 from agsr.system.optional_import import require
 
@@ -96,7 +96,7 @@ def fetch_set(name: str, *, base_url: str | None = None, progress: Progress | No
     """
     source = sources().get(name)
     if source is None:
-        raise DatasetError(f"no source of '{name}'; those that can be fetched: {_names()}")
+        raise UnknownSetError(f"no source of '{name}'; those that can be fetched: {_names()}")
     base = base_url or os.environ.get(URL_VARIABLE) or BASE_URL
     if not base.startswith(("http://", "https://")):
         raise DatasetError(f"{URL_VARIABLE} is '{base}'; expected an address like {BASE_URL}")

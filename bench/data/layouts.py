@@ -18,7 +18,7 @@ from typing import NamedTuple
 from agsr.contract import SCALE
 from agsr.datasets.pairs import is_image_name
 from agsr.engines.batch.headers import stored_size
-from agsr.errors import DatasetError
+from agsr.errors import DatasetError, UnknownSetError
 
 _HR_FOLDERS = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -76,7 +76,7 @@ def read_layout(folder: Path, *, use_lr: bool = True) -> Layout:
     images = _hr_folder(folder)
     files = _images(images)
     if not files:
-        raise DatasetError(f"{images}: no images in this folder")
+        raise UnknownSetError(f"{images}: no images in this folder")
     notes = []
     if images != folder:
         if direct := _images(folder):
@@ -111,7 +111,7 @@ def _reject_lr_folder(folder: Path) -> None:
     folder = folder.resolve()
     inner = _SCALE_FOLDER.fullmatch(folder.name) and _LR_FOLDER.fullmatch(folder.parent.name)
     if (inner or _LR_FOLDER.fullmatch(folder.name)) and not _hr_folders(folder):
-        raise DatasetError(
+        raise UnknownSetError(
             f"{folder}: a folder of LR images by its name; name the folder of the HR images, or "
             "the one that holds both"
         )
@@ -181,7 +181,7 @@ def _lr_marked(folder: Path, names: dict[Path, _Name]) -> Layout:
     """Files marked as LR, beside HR images without a mark."""
     hr = [path for path, n in names.items() if n.role != "LR" and n.scale is None]
     if not hr:
-        raise DatasetError(
+        raise UnknownSetError(
             f"{folder}: LR images only, by their names; expected HR images, named like "
             "img_HR.png beside img_LR.png"
         )

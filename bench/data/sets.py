@@ -18,7 +18,7 @@ from agsr.bench.data.layouts import read_layout
 from agsr.bicubic import crop_to_multiple, downscale, small_size
 from agsr.contract import SCALE
 from agsr.datasets.pairs import Image8
-from agsr.errors import AgsrError, DatasetError, UnknownSetError
+from agsr.errors import AgsrError, DatasetError, UnfetchedSetError, UnknownSetError
 from agsr.image import read_rgb
 
 DATA_VARIABLE = "AGSR_DATA"
@@ -177,12 +177,13 @@ def find_set(
         MissingDependencyError: Fetching needs a package that is not installed.
     """
     if data is not None and not data.is_dir():
-        raise DatasetError(f"{data}: no such folder; --data names the one that holds the sets")
+        raise UnknownSetError(f"{data}: no such folder; --data names the one that holds the sets")
     folder = _locate(name, data)
     if folder is None and fetch and name in sources():
         folder = fetch_set(name, progress=progress)
     if folder is None:
-        raise UnknownSetError(_not_found(name, data))
+        kind = UnfetchedSetError if name in sources() else UnknownSetError
+        raise kind(_not_found(name, data))
     layout = read_layout(folder, use_lr=use_lr)
     given = layout.lr if any(layout.lr) else ()
     return ImageSet(folder.resolve().name, layout.hr, given, layout.notes)
@@ -205,7 +206,7 @@ def _not_found(name: str, data: Path | None) -> str:
     looked = ", ".join(map(str, _candidates(name, data)))
     looked = looked or f"no data folder, {DATA_VARIABLE} is not set"
     if name in sources():
-        advice = "fetch it with --fetch"
+        advice = "fetch it once with --fetch (needs agsr[bench])"
     else:
         advice = f"give the path of a folder of HR images ({', '.join(sources())}: with --fetch)"
     return (

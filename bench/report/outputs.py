@@ -9,7 +9,7 @@ from pathlib import Path
 from agsr.bench.report.crops import Gallery
 from agsr.bench.report.tables import to_markdown
 from agsr.bench.runner.results import BenchResult
-from agsr.errors import ImageError
+from agsr.errors import ImageRequestError
 from agsr.system.atomic_file import check_writable, complete_file
 from agsr.system.optional_import import require
 
@@ -34,12 +34,12 @@ class Outputs:
         """Find out whether `write` will be able to begin.
 
         Raises:
-            ImageError: The plot's name has another suffix than `PLOT_SUFFIXES`.
+            ImageRequestError: The plot's name has another suffix than `PLOT_SUFFIXES`.
             MissingDependencyError: What draws is not installed.
             OSError: A folder can't be written.
         """
         if self.plot and self.plot.suffix not in PLOT_SUFFIXES:
-            raise ImageError(f"{self.plot}: expected a name in {', '.join(PLOT_SUFFIXES)}")
+            raise ImageRequestError(f"{self.plot}: expected a name in {', '.join(PLOT_SUFFIXES)}")
         if self.html:
             require("jinja2", extra="bench", purpose="The HTML report")
         if self.html or self.plot:

@@ -6,7 +6,7 @@ Weights are trained for different aims, so best choices are marked for each of t
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,29 +91,65 @@ EQUAL = 0.001
 def pareto(found: Sequence[Point]) -> dict[str, list[Point]]:
     """The best choices by weights: what no other point of these weights beats, the fastest first.
 
-    A point is beaten by one of more quality that is not slower beyond the noise, or by one of the
-    same quality that is faster.
+    Points whose times can't be told apart for noise are equally fast, and scores that differ by
+    rounding only are equal; see `Dominance`.
     """
-    fronts: dict[str, list[Point]] = {point.weights: [] for point in found}
-    for point in sorted(found, key=lambda p: (p.milliseconds, -p.psnr)):
-        others = [other for other in found if other.weights == point.weights]
-        if not any(_beats(other, point) for other in others):
-            fronts[point.weights].append(point)
+    fronts: dict[str, list[Point]] = {}
+    for weights in dict.fromkeys(point.weights for point in found):
+        points = sorted((p for p in found if p.weights == weights), key=_by_time)
+        order = Dominance(points)
+        fronts[weights] = [p for p in points if not any(order.beats(q, p) for q in points)]
     return fronts
 
 
-def _beats(other: Point, point: Point) -> bool:
-    more = other.psnr - point.psnr
-    if more > EQUAL:
-        return _fastest(other) <= point.milliseconds * (1 + point.noise)
-    if more < -EQUAL:
-        return False
-    mine, theirs = (point.milliseconds, -point.psnr), (other.milliseconds, -other.psnr)
-    return theirs < mine
+class Dominance:
+    """A strict partial order of points: better in speed or quality, and worse in neither.
+
+    Speed and quality are ranks within the points: a rank holds all points that are equal to its
+    best one. That makes equality transitive, which "within the noise of each other" is not.
+
+    Args:
+        points: All that are compared.
+    """
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        by_quality = sorted(points, key=lambda point: -point.psnr)
+        self._slowness = _ranks(sorted(points, key=_by_time), _is_as_fast)
+        self._loss = _ranks(by_quality, lambda best, other: best.psnr - other.psnr <= EQUAL)
+
+    def beats(self, one: Point, other: Point) -> bool:
+        """Whether one point is the better choice; of those equal in both ranks, the faster."""
+        mine = self._slowness[one], self._loss[one]
+        theirs = self._slowness[other], self._loss[other]
+        if mine == theirs:
+            return _by_time(one) < _by_time(other)
+        return all(a <= b for a, b in zip(mine, theirs, strict=True))
 
 
-def _fastest(point: Point) -> float:
-    return point.milliseconds * (1 - min(point.noise, 1.0))
+def _ranks(points: Sequence[Point], is_equal: Callable[[Point, Point], bool]) -> dict[Point, int]:
+    """Rank of each point, from 0; a new one begins where a point is not equal to a rank's first.
+
+    Args:
+        points: The best first.
+        is_equal: Called with a rank's first point and a later one.
+    """
+    ranks: dict[Point, int] = {}
+    firsts: list[Point] = []
+    for point in points:
+        if not firsts or not is_equal(firsts[-1], point):
+            firsts.append(point)
+        ranks[point] = len(firsts) - 1
+    return ranks
+
+
+def _by_time(point: Point) -> tuple[float, float]:
+    return point.milliseconds, -point.psnr
+
+
+def _is_as_fast(first: Point, other: Point) -> bool:
+    """Whether the noise of two times overlaps; ``first`` has the shorter one."""
+    fastest = other.milliseconds * (1 - min(other.noise, 1.0))
+    return fastest <= first.milliseconds * (1 + first.noise)
 
 
 def save_plot(result: BenchResult, path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +16,10 @@ from agsr.bicubic import upscale
 from agsr.contract import told_steps
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.foreign.io_spec import Hints
-from agsr.engines.open import open_backend
+from agsr.engines.open import check_request, open_backend
 from agsr.engines.places import AUTO, BACKENDS, RUNTIMES, Place
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS
-from agsr.errors import BackendRequestError, UnknownWeightsError
+from agsr.errors import BackendRequestError, UnknownWeightsError, check_any
 from agsr.pretrained import CHECKPOINT_SUFFIX, is_path, shipped_names, unknown_weights
 
 BICUBIC = "bicubic"
@@ -73,6 +75,15 @@ class Contender:
         """`threads`, where they can be set for this place."""
         return self.threads if self.place.takes_threads else None
 
+    def check_request(self) -> None:
+        """Reject what can't run anywhere, as far as the words alone tell; nothing is loaded.
+
+        Raises:
+            RequestError: See `agsr.engines.open.check_request`.
+        """
+        if self.is_network and not self.foreign:
+            check_request(self.place.runtime, self.weights, **self._options())
+
     def open(self) -> Backend:
         """Load it.
 
@@ -81,24 +92,26 @@ class Contender:
         """
         if not self.is_network:
             return Bicubic()
-        place, named = self.place, ":" in self.backend
         if self.foreign:
             return ForeignBackend(
                 Path(self.weights),
                 Hints.parse(self.hints),
-                place=place,
+                place=self.place,
                 precision=self.precision or "fp32",
                 threads=self.cpu_threads,
             )
-        return open_backend(
-            place.runtime,
-            self.weights,
-            steps=self.steps,
-            precision=self.precision,
-            provider=place.kind if place.runtime == "ort" else None,
-            device=_device(place) if named else None,
-            threads=self.cpu_threads,
-        )
+        return open_backend(self.place.runtime, self.weights, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        """Arguments of `open_backend`."""
+        place, named = self.place, ":" in self.backend
+        return {
+            "steps": self.steps,
+            "precision": self.precision,
+            "provider": place.kind if place.runtime == "ort" else None,
+            "device": _device(place) if named else None,
+            "threads": self.cpu_threads,
+        }
 
 
 def _device(place: Place) -> str | None:
@@ -182,6 +195,23 @@ def _check_names(backends: Sequence[str], weights: Sequence[str]) -> None:
     for name in weights:
         if not is_path(name) and name not in shipped_names():
             raise UnknownWeightsError(unknown_weights(name))
+
+
+def check_all(contenders: Sequence[Contender]) -> None:
+    """Reject weights, step counts and precisions that none of the contenders can run.
+
+    What only some of them can't run becomes a row that says so.
+
+    Raises:
+        RequestError: The first reason.
+    """
+    networks = [contender for contender in contenders if contender.is_network]
+    for value in (_WEIGHTS, _STEPS, _PRECISION):
+        for each in dict.fromkeys(map(value, networks)):
+            check_any(c.check_request for c in networks if value(c) == each)
+
+
+_WEIGHTS, _STEPS, _PRECISION = map(attrgetter, ("weights", "steps", "precision"))
 
 
 def has_checkpoint(weights: str) -> bool:

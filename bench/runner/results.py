@@ -19,7 +19,7 @@ from agsr.bench.data.sets import Skipped
 from agsr.bench.runner.entries import Contender
 from agsr.bench.scoring import PROTOCOL, Scores
 from agsr.bench.strict_json import check_types, filled, numbers, seconds, to_json
-from agsr.errors import DatasetError
+from agsr.errors import DatasetError, in_words
 
 _T = TypeVar("_T")
 
@@ -257,8 +257,10 @@ class BenchResult:
                 )
             return _result(record)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise DatasetError(f"{path}: not a benchmark's result ({reason})") from None
+            raise DatasetError(
+                f"{path}: not a benchmark's result ({in_words(error)}); expected a file that agsr "
+                "bench --json wrote"
+            ) from None
 
 
 def device_kind(device: str) -> str:

@@ -32,6 +32,8 @@ class Input:
     """Folder relative to the one it was found in; None for a file that was named."""
     problem: str | None = None
     """Why nothing can be read there."""
+    is_request: bool = False
+    """Whether the problem is how it was named, not what is there."""
 
 
 class Skipped(NamedTuple):
@@ -108,7 +110,8 @@ class _Look(NamedTuple):
 def _found(path: Path, recursive: bool, output: Path | None, look: _Look) -> Iterator[Input]:
     if path.is_dir():
         if not recursive:
-            yield Input(path, problem=f"{path}: a folder; -r upscales the images in it")
+            problem = f"{path}: a folder; -r upscales the images in it"
+            yield Input(path, problem=problem, is_request=True)
             return
         found = list(_images(path, output, look))
     elif glob.has_magic(str(path)) and not os.path.lexists(path):

@@ -7,6 +7,7 @@ job has a ``problem`` then.
 from __future__ import annotations
 
 import os
+import stat
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -50,6 +51,9 @@ class Job:
     """Why it can't be done; known before anything is read."""
     doubt: str | None = field(default=None, compare=False)
     """Why a result that is there already may be that of another input."""
+    is_request: bool = False
+    """Whether the problem is in what was asked for: other files under the same names would have it,
+    too."""
 
     @property
     def is_video(self) -> bool:
@@ -131,7 +135,7 @@ def plan(
             for f, t in zip(inputs, targets, strict=True)
         ]
     jobs = [
-        Job(found.path, target, ending, found.problem, doubt)
+        Job(found.path, target, ending, found.problem, doubt, found.is_request)
         for found, target, ending, doubt in zip(inputs, targets, endings, doubts, strict=True)
     ]
     images = [job for job in jobs if not job.is_video]
@@ -215,22 +219,32 @@ def _checked(jobs: Sequence[Job]) -> list[Job]:
     """The jobs with the problems that they make for one another."""
     real = RealPaths()
     sources = {real(job.source) for job in jobs}
+    same = {found for job in jobs if (found := _identity(job.source))}
     made_of = defaultdict[str, list[Path]](list)
     targets = [real(job.target) for job in jobs]
     for job, target in zip(jobs, targets, strict=True):
         if job.problem is None and job.target != STREAM:
             made_of[target].append(job.source)
-    return [
-        replace(job, problem=_problem(job, target in sources, made_of[target]))
-        if target in made_of
-        else job
-        for job, target in zip(jobs, targets, strict=True)
-    ]
+    checked = []
+    for job, target in zip(jobs, targets, strict=True):
+        problem = None
+        if job.problem is None and target in made_of:
+            replaces = target in sources or _identity(job.target) in same
+            problem = _problem(job, replaces, made_of[target])
+        checked.append(replace(job, problem=problem, is_request=True) if problem else job)
+    return checked
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and number of a file, the same by every name of it; None if it isn't there."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
 
 def _problem(job: Job, replaces: bool, sources: Sequence[Path]) -> str | None:
-    if job.problem is not None:
-        return job.problem
     if replaces:
         return f"{job.source}: its result {job.target} would replace an input; use -o or --suffix"
     others = [str(source) for source in sources if source != job.source]

@@ -70,6 +70,8 @@ class Outcome:
     """Why there is no result; None if there is."""
     size: tuple[int, int] | None = None
     """Height and width of the result."""
+    alpha: bool = False
+    """Whether the result has alpha."""
 
 
 def process(
@@ -213,7 +215,7 @@ def _written(
         return Outcome(job, reason_of(job, error))
     finally:
         cancel()
-    return Outcome(job, size=(result.height, result.width))
+    return Outcome(job, size=(result.height, result.width), alpha=result.opacity)
 
 
 def reason_of(job: Job, error: Exception) -> str:
@@ -223,6 +225,8 @@ def reason_of(job: Job, error: Exception) -> str:
     if not isinstance(error, (AgsrError, OSError)):
         return f"{job.source}: {type(error).__name__}: {first_line(error)}"
     message = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     named = message.startswith((str(job.source), str(job.target)))
     return message if named else f"{job.source}: {message}"
 
@@ -256,10 +260,18 @@ def _write(result: Stripes, job: Job, options: InferOptions) -> None:
         write_stripes(result, job.target, options.quality)
         return
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as stream:
-        write_encoded(result, cast("BinaryIO", stream), job.extension, "-", options.quality)
+        try:
+            write_encoded(result, cast("BinaryIO", stream), job.extension, "-", options.quality)
+        except OSError as error:
+            raise ImageError(_temporary_full(error)) from None
         stream.seek(0)
         for content in iter(partial(stream.read, _PIPED), b""):
             _write_stream(content)
+
+
+def _temporary_full(error: OSError) -> str:
+    reason = error.strerror or first_line(error)
+    return f"-: can't be kept in {tempfile.gettempdir()}: {reason}; TMPDIR names another folder"
 
 
 def _write_stream(content: bytes) -> None:

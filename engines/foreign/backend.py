@@ -21,7 +21,7 @@ from agsr.engines.onnx_file.inspect import read_content
 from agsr.engines.places import Place
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
 from agsr.engines.runtimes.openvino_session import open_compiled
-from agsr.errors import BackendError, ModelError, first_line
+from agsr.errors import BackendError, BackendRequestError, ModelError, first_line
 
 
 class ForeignBackend(Backend):
@@ -112,7 +112,7 @@ def _open(path: Path, place: Place, precision: str, threads: int | None) -> tupl
     if place.runtime == "openvino":
         return open_compiled(path, precision, threads), "CPU"
     if precision != "fp32":
-        raise BackendError(f"provider '{place.kind}' runs in fp32, not in {precision}")
+        raise BackendRequestError(f"provider '{place.kind}' runs in fp32, not in {precision}")
     name = PROVIDERS[place.kind].ort_name if place.kind in PROVIDERS else place.kind
     load = partial(open_session, path, place.kind, threads, device=place.index)
     try:

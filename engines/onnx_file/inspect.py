@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from agsr.engines.onnx_file.proto import DATA_TYPES, EXTERNAL, parse
-from agsr.errors import ModelError
+from agsr.errors import ModelError, UnknownWeightsError
+from agsr.pretrained import missing_file
 
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 """Operator sets that every build of ONNX Runtime contains."""
@@ -45,7 +46,7 @@ def read_content(path: Path) -> OnnxContent:
         MissingDependencyError: protobuf is not installed.
     """
     if not path.is_file():
-        raise ModelError(f"{path}: no such file")
+        raise UnknownWeightsError(missing_file(path))
     content = path.read_bytes()
     tensors = _checked(content, str(path))
     files = [file.read_bytes() for file in _external_files(tensors, path)]

@@ -22,7 +22,14 @@ from weakref import WeakSet
 
 from agsr.engines.places import Place
 from agsr.engines.tensorrt.cuda_errors import explain
-from agsr.errors import BackendError, BackendRequestError, ModelError, first_line
+from agsr.errors import (
+    BackendError,
+    BackendRequestError,
+    ModelError,
+    UnknownWeightsError,
+    first_line,
+)
+from agsr.pretrained import missing_file
 from agsr.system.cpu import thread_count
 from agsr.system.optional_import import install_command, require
 
@@ -117,7 +124,7 @@ def open_session(
     """
     ort = require("onnxruntime", extra="cpu", purpose="The ONNX Runtime backend")
     if not path.is_file():
-        raise ModelError(f"{path}: no such file")
+        raise UnknownWeightsError(missing_file(path))
     _check_request(provider, threads)
     chosen = PROVIDERS[provider]
     plugin = _plugin(chosen)

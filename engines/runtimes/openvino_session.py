@@ -19,8 +19,14 @@ from numpy.typing import NDArray
 from agsr.contract import INPUT_NAME, OUTPUT_NAME
 from agsr.engines.places import RUNTIMES
 from agsr.engines.runtimes.compiled_cache import CompiledCache
-from agsr.errors import BackendError, MissingDependencyError, ModelError
-from agsr.pretrained import sha256
+from agsr.errors import (
+    BackendError,
+    BackendRequestError,
+    MissingDependencyError,
+    ModelError,
+    UnknownWeightsError,
+)
+from agsr.pretrained import missing_file, sha256
 from agsr.system.cpu import features_known, hidden, is_limited, multiplies_bf16, thread_count
 from agsr.system.optional_import import require
 
@@ -106,10 +112,10 @@ def open_compiled(
         MissingDependencyError: openvino is not installed.
     """
     if not path.is_file():
-        raise ModelError(f"{path}: no such file")
+        raise UnknownWeightsError(missing_file(path))
     choices = RUNTIMES["openvino"].precisions
     if precision not in choices:
-        raise BackendError(f"openvino runs in {' or '.join(choices)}, not in {precision}")
+        raise BackendRequestError(f"openvino runs in {' or '.join(choices)}, not in {precision}")
     core, runtime = _runtime()
     if precision == "bf16" and "BF16" not in runtime["capabilities"]:
         raise _unsupported(precision, "f32")

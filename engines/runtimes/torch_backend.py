@@ -14,7 +14,7 @@ import numpy as np
 from agsr.backend import Backend, BackendInfo, Batch, is_out_of_memory
 from agsr.engines.places import RUNTIMES
 from agsr.engines.tensorrt.cuda_errors import explain
-from agsr.errors import BackendError, first_line
+from agsr.errors import BackendError, BackendRequestError, first_line
 from agsr.system.cpu import features_known, multiplies_bf16, multiplies_fp16, thread_count
 from agsr.system.optional_import import require
 
@@ -31,6 +31,23 @@ _TO_INT8 = (
 )
 
 
+def check_precision(precision: str) -> None:
+    """Reject a precision that torch doesn't run in.
+
+    Raises:
+        BackendRequestError: It is not a precision of ``RUNTIMES["torch"]``.
+    """
+    choices = RUNTIMES["torch"].precisions
+    if precision not in choices:
+        advice = f"; {_TO_INT8}" if precision == "int8" else ""
+        known = ", ".join(choices)
+        raise BackendRequestError(f"torch runs in {known}, not in {precision}{advice}")
+
+
+def _unusable(device: str, error: Exception) -> str:
+    return f"torch can't use the device '{device}': {explain(first_line(error))}"
+
+
 class TorchBackend(Backend):
     """Runs a ``.safetensors`` checkpoint.
 
@@ -42,8 +59,9 @@ class TorchBackend(Backend):
 
     Raises:
         CheckpointError: The file is not a network's weights.
-        BackendError: The device does not exist here, or does not support the precision, or the
-            network does not support the number of steps.
+        BackendRequestError: torch knows no such device or precision.
+        BackendError: The device does not exist here, or the network does not support the number of
+            steps.
         MissingDependencyError: torch is not installed.
     """
 
@@ -59,9 +77,7 @@ class TorchBackend(Backend):
     ) -> None:
         require("torch", extra="train", purpose="The torch backend")
         require("safetensors", extra="train", purpose="The torch backend")
-        if precision not in (choices := RUNTIMES["torch"].precisions):
-            advice = f"; {_TO_INT8}" if precision == "int8" else ""
-            raise BackendError(f"torch runs in {', '.join(choices)}, not in {precision}{advice}")
+        check_precision(precision)
         import torch
 
         from agsr.model.base import place
@@ -82,10 +98,12 @@ class TorchBackend(Backend):
             raise BackendError(str(error)) from None
         try:
             self._device = torch.device(device)
+        except RuntimeError as error:
+            raise BackendRequestError(_unusable(device, error)) from None
+        try:
             self._network = place(self._network, self._device)
         except (RuntimeError, AssertionError) as error:
-            reason = explain(first_line(error))
-            raise BackendError(f"torch can't use the device '{device}': {reason}") from None
+            raise BackendError(_unusable(device, error)) from None
         if self._device.type == "cpu" and _emulated(precision):
             _log.warning("torch emulates %s on this processor, more slowly than fp32", precision)
         types = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}

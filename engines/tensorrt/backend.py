@@ -13,13 +13,14 @@ from typing import TypeAlias
 
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.engines.tensorrt.api import TensorRt, find_tensorrt, load_tensorrt
-from agsr.engines.tensorrt.cuda import Cuda, check_driver, open_cuda
+from agsr.engines.tensorrt.cuda import Cuda, check_driver, current, open_cuda
 from agsr.engines.tensorrt.engine_cache import EngineCache
-from agsr.engines.tensorrt.engine_source import current_gpu, load_plan
+from agsr.engines.tensorrt.engine_source import load_plan
 from agsr.engines.tensorrt.options import BuildOptions
 from agsr.engines.tensorrt.progress import Report
 from agsr.engines.tensorrt.stream_pipeline import Pipeline
-from agsr.errors import BackendError, ModelError, first_line
+from agsr.errors import BackendError, UnknownWeightsError, first_line
+from agsr.pretrained import missing_file
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class TrtBackend(Backend):
         device: int = 0,
     ) -> None:
         if not path.is_file():
-            raise ModelError(f"{path}: no such file")
+            raise UnknownWeightsError(missing_file(path))
         if trt is None:
             find_tensorrt()
         if cuda is None:
@@ -89,7 +90,7 @@ class TrtBackend(Backend):
         self._lock = Lock()
         self._owner: int | None = None  # the thread that holds the lock
         self._reading: _Reading | None = None
-        with current_gpu(self._cuda):
+        with current(self._cuda):
             self._pipeline = Pipeline(trt, self._cuda, plan)
         self._release = weakref.finalize(self, _release, self._cuda, self._pipeline)
         self.info = BackendInfo(
@@ -120,7 +121,7 @@ class TrtBackend(Backend):
 
     def free_memory(self) -> int:
         """See `agsr.backend.Backend.free_memory`."""
-        with current_gpu(self._cuda):
+        with current(self._cuda):
             return self._cuda.free_memory()
 
     def bound_call(self, lr: Batch) -> Callable[[], object]:
@@ -159,13 +160,13 @@ class TrtBackend(Backend):
             try:
                 while True:
                     self._owner = get_ident()  # another thread may go on reading
-                    with current_gpu(self._cuda):
+                    with current(self._cuda):
                         sr = next(results, None)
                     if sr is None:
                         return True
                     yield sr
             finally:
-                with current_gpu(self._cuda):
+                with current(self._cuda):
                     results.close()
 
     def _with_callers_gpu(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -198,7 +199,7 @@ class TrtBackend(Backend):
     @contextmanager
     def _current_pipeline(self) -> Iterator[Pipeline]:
         """Lock the pipeline for this thread, with its GPU current."""
-        with self._exclusive() as pipeline, current_gpu(self._cuda):
+        with self._exclusive() as pipeline, current(self._cuda):
             yield pipeline
 
 
@@ -220,5 +221,5 @@ def _device_prefix(device: int) -> str:
 
 
 def _release(cuda: Cuda, pipeline: Pipeline) -> None:
-    with current_gpu(cuda):
+    with current(cuda):
         pipeline.release()

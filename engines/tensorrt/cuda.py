@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -115,6 +116,16 @@ class Cuda(Protocol):
 
     def synchronize_event(self, event: Any) -> None:
         """Wait on the host for an event."""
+
+
+@contextmanager
+def current(cuda: Cuda) -> Iterator[None]:
+    """Make the GPU current in this thread inside the ``with`` block."""
+    cuda.activate()
+    try:
+        yield
+    finally:
+        cuda.deactivate()
 
 
 def open_cuda(index: int = 0) -> Cuda:

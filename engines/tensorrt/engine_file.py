@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from agsr.engines.tensorrt.api import load_tensorrt
 from agsr.engines.tensorrt.builder import build_engine
-from agsr.engines.tensorrt.cuda import check_driver
+from agsr.engines.tensorrt.cuda import check_driver, current, open_cuda
 from agsr.engines.tensorrt.options import BuildOptions, BuildReport
 from agsr.engines.tensorrt.progress import Report
-from agsr.errors import BackendError, BuildError, ModelError
+from agsr.errors import BackendError, BuildError, ModelError, UnknownWeightsError, in_words
+from agsr.pretrained import missing_file
 from agsr.system.atomic_file import check_writable, complete_file
 
 FORMAT = "agsr-engine-file-1"
@@ -32,6 +34,7 @@ def build_engine_file(
     options: BuildOptions,
     report: Report | None = None,
     timing_cache: Path | None = None,
+    device: int | None = None,
 ) -> BuildReport:
     """Build an engine and write it with its sidecar; files appear only when complete.
 
@@ -41,6 +44,8 @@ def build_engine_file(
         options: How to build.
         report: Called with the progress; may cancel the build.
         timing_cache: File of measured layer times; TensorRT only.
+        device: Number of the GPU to build on and for; None for the current one, which is the first
+            one unless the caller has chosen another. None if there are targets.
 
     Raises:
         MissingDependencyError: TensorRT is not installed.
@@ -49,7 +54,7 @@ def build_engine_file(
         OSError: A file can't be written; checked before the build.
     """
     if not model.is_file():
-        raise ModelError(f"{model}: no such file")
+        raise UnknownWeightsError(missing_file(model))
     for written in (path, _sidecar(path), *([timing_cache] if timing_cache else [])):
         check_writable(written)
     trt = load_tensorrt()
@@ -61,7 +66,9 @@ def build_engine_file(
                 "there is no GPU here to build for; name one with --target, like --target sm89 "
                 "(with TensorRT-RTX)"
             ) from None
-    engine, made = build_engine(trt, model.read_bytes(), str(model), options, report, timing_cache)
+    with nullcontext() if device is None else current(open_cuda(device)):
+        content = model.read_bytes()
+        engine, made = build_engine(trt, content, str(model), options, report, timing_cache)
     sidecar = {
         "format": FORMAT,
         "sha256": hashlib.sha256(engine).hexdigest(),
@@ -91,7 +98,7 @@ def read_engine(path: Path) -> tuple[bytes, dict[str, Any]]:
     except OSError as error:
         raise ModelError(f"{error.filename}: {error.strerror}; 'agsr build' makes both") from None
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{_sidecar(path)}: can't be understood: {error}") from None
+        raise ModelError(f"{_sidecar(path)}: can't be understood: {in_words(error)}") from None
 
 
 def _sidecar(path: Path) -> Path:

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from agsr.contract import ModelMetadata
 from agsr.engines.tensorrt.api import TensorRt
 from agsr.engines.tensorrt.builder import build_engine
-from agsr.engines.tensorrt.cuda import Cuda
+from agsr.engines.tensorrt.cuda import Cuda, current
 from agsr.engines.tensorrt.engine_cache import EngineCache, EngineIdentity
 from agsr.engines.tensorrt.engine_file import read_engine
 from agsr.engines.tensorrt.executor import Plan
 from agsr.engines.tensorrt.kernel_cache import KernelFile
 from agsr.engines.tensorrt.options import BuildOptions, BuildReport, Profile
 from agsr.engines.tensorrt.progress import Report
-from agsr.errors import BuildError, ModelError
+from agsr.errors import BuildError, ModelError, in_words
 from agsr.pretrained import ENGINE_SUFFIX
 
 _log = logging.getLogger(__name__)
@@ -84,20 +83,10 @@ def read_report(
         properties = ModelMetadata(**facts["metadata"]).to_properties()
         host_code = facts["options"].get("version_compatible") is True
     except (AttributeError, BuildError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: its sidecar can't be understood: {error}") from None
+        raise ModelError(f"{path}: its sidecar can't be understood: {in_words(error)}") from None
     if not profiles:
         raise ModelError(f"{path}: its sidecar can't be understood: no profile")
     return profiles, ModelMetadata.from_properties(properties, str(path)), host_code
-
-
-@contextmanager
-def current_gpu(cuda: Cuda) -> Iterator[None]:
-    """Make the GPU current in this thread inside the ``with`` block."""
-    cuda.activate()
-    try:
-        yield
-    finally:
-        cuda.deactivate()
 
 
 def _cached_engine(
@@ -121,7 +110,7 @@ def _cached_engine(
     )
 
     def build() -> tuple[bytes, BuildReport]:
-        with current_gpu(cuda):  # TensorRT builds for the current GPU
+        with current(cuda):  # TensorRT builds for the current GPU
             return build_engine(trt, onnx, str(path), options, report)
 
     return cache.get(identity, build)

@@ -7,6 +7,7 @@ goes on; at the end they are joined with everything else that is in the source (
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 from array import array
@@ -30,24 +31,29 @@ from agsr.engines.video.segments import (
     content_hash,
     open_segments,
     remove_segments,
+    saved_frames,
 )
 from agsr.engines.video.xmp import with_xmp
-from agsr.errors import ImageError, VideoError, first_line
+from agsr.errors import ImageError, VideoError
 from agsr.image.decode import MAX_PIXELS
 from agsr.image.ops.output_size import Sizing
 from agsr.system.atomic_file import complete_file
 from agsr.video.compression import is_strongly_compressed
-from agsr.video.encoder import Encoding, choose, opened
+from agsr.video.encoder import Encoding, choose
 from agsr.video.formats import WRITABLE
 from agsr.video.mux import SegmentError, Timing, join, other_videos, segment_format
 from agsr.video.packet_survey import Survey, survey
 from agsr.video.properties import VideoFacts
-from agsr.video.reader import Bytes, VideoSource, av, open_video
+from agsr.video.reader import Bytes, VideoSource, av, open_video, reason_of
+from agsr.video.request import opened
 from agsr.video.stream_copy import Plan
 from agsr.video.trial import tried
 
 _AHEAD = 2
 """Frames that are decoded, and that are encoded, while the network runs."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk, or a share of it, that is full."""
 
 _log = logging.getLogger(__name__)
 
@@ -128,8 +134,10 @@ def upscale_video(
             try:
                 timing = _make(upscaler, video, encoding, segments, options, (progress, total))
                 _complete(segments, timing, encoding, target, plan, source, options)
-            except av().error.FFmpegError as error:
-                raise VideoError(_unwritten(target, segments, error)) from None
+            except (av().error.FFmpegError, OSError) as error:
+                if not isinstance(error, av().error.FFmpegError) and error.errno not in _FULL:
+                    raise
+                raise VideoError(_unwritten(target, error)) from None
             finally:
                 if not isinstance(source, Path):
                     remove_segments(segments)  # nobody can go on from them
@@ -185,7 +193,7 @@ def _plan(
     try:
         trial = tried(origin, encoding, plan, seen.first, options.max_pixels)
     except (av().error.FFmpegError, ValueError) as error:
-        raise VideoError(f"{target}: can't be written: {first_line(error)}") from None
+        raise VideoError(f"{target}: can't be written: {reason_of(error)}") from None
     sides = [text for kind, text in facts.sides.items() if kind not in trial.sides]
     for text in (*facts.warnings, *sides, *lost, *trial.lost):
         _log.warning("%s: %s", name, text)
@@ -289,7 +297,8 @@ def _complete(
     remove_segments(segments)
 
 
-def _unwritten(target: Path, segments: Segments, error: Exception) -> str:
-    reason = getattr(error, "strerror", None) or type(error).__name__
-    kept = f"; {len(segments.done)} segments are kept" if segments.done else ""
-    return f"{target}: can't be written: {reason}{kept}"
+def _unwritten(target: Path, error: Exception) -> str:
+    count = saved_frames(target)
+    frames = "1 frame is" if count == 1 else f"{count} frames are"
+    saved = f"; {frames} saved, the same command goes on from there" if count else ""
+    return f"{target}: can't be written: {reason_of(error)}{saved}"

@@ -19,7 +19,7 @@ from agsr.engines.concurrency import BackgroundWriter, prefetch
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, check_upscaler, shares
 from agsr.engines.video.frames import Item, read_frames
-from agsr.errors import VideoError
+from agsr.errors import VideoError, counted
 from agsr.image.picture import Picture
 from agsr.video.colour import FromRgb
 from agsr.video.compression import is_strongly_compressed
@@ -101,9 +101,13 @@ def stream_video(
                     done += 1
                     progress(Progress(done, total, 0))
                 write.finish()
-        except BrokenPipeError:
-            raise VideoError(f"{name}: stdout was closed after {done} frames") from None
+        except SinkError as error:
+            raise VideoError(f"{name}: {error} after {counted(done, 'frame')}") from None
     return size
+
+
+class SinkError(Exception):
+    """Whatever reads the frames went away, or what holds them is full."""
 
 
 class Y4mWriter:
@@ -149,8 +153,13 @@ class Y4mWriter:
 
     def _write(self, data: bytes) -> None:
         left = memoryview(data)
-        while len(left):
-            left = left[self._sink.write(left) :]  # type: ignore[arg-type]
+        try:
+            while len(left):
+                left = left[self._sink.write(left) :]  # type: ignore[arg-type]
+        except BrokenPipeError:
+            raise SinkError("stdout was closed") from None
+        except OSError as error:
+            raise SinkError(f"stdout can't be written ({error.strerror})") from None
 
 
 class _Steady:

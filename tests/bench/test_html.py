@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from agsr.bench.data.sets import TestImage
 from agsr.bench.report.crops import MOST_SCENES, SCENE, Gallery, most_detailed
 from agsr.bench.report.html import to_html
-from agsr.bench.report.plot import INK, Point, inline_svg, pareto, points, save_plot
+from agsr.bench.report.plot import INK, Dominance, Point, inline_svg, pareto, points, save_plot
 from agsr.bench.report.tables import to_markdown, warnings
 from agsr.bench.runner.entries import Contender
 from agsr.bench.runner.results import BenchResult, ImageScore, Limit, Row, SetScore, Timing
@@ -228,6 +229,27 @@ def test_the_best_choices_are_those_of_each_weights_beyond_the_noise(
     found: list[Point], best: dict[str, list[float]]
 ) -> None:
     assert {w: [p.psnr for p in front] for w, front in pareto(found).items()} == best
+
+
+def test_some_choice_is_the_best_where_differences_are_rounding() -> None:
+    """By pairs, the first would beat the second, the second the third, and the third the first."""
+    a, b, c = _point(31.0011, 104, noise=0.05), _point(31.0, 100), _point(31.0009, 102)
+    assert pareto([a, b, c])["psnr"]
+
+
+def test_being_the_better_choice_is_a_strict_partial_order() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        scores = 31 + random.integers(0, 30, 12) * 2e-4
+        times, noise = random.uniform(90, 130, 12), random.uniform(0, 0.08, 12)
+        found = [_point(*row[:2], noise=row[2]) for row in zip(scores, times, noise, strict=True)]
+        order = Dominance(found)
+        for one, two in itertools.product(found, found):
+            assert not (order.beats(one, two) and order.beats(two, one))
+            if order.beats(one, two):
+                assert all(order.beats(one, three) for three in found if order.beats(two, three))
+        best = pareto(found)["psnr"]
+        assert all(p in best or any(order.beats(q, p) for q in best) for p in found)
 
 
 def test_noise_and_impossible_shares_are_warned_of(result: BenchResult, gallery: Gallery) -> None:

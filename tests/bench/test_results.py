@@ -95,15 +95,16 @@ def test_damaged_json_is_refused(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "not a benchmark's result"),
-        ("\x00\x01", "not a benchmark's result"),
+        ("", r"not a benchmark's result \(not JSON: Expecting value in line 1\); expected a file "),
+        ("\x00\x01", r"not a benchmark's result \(not JSON: "),
+        ("\ud800", r"not a benchmark's result \(not text\)"),
         ("[1, 2]", "schema is None; expected 'agsr-bench-1', as agsr bench --json writes it"),
         ('{"schema": "agsr-bench-0"}', "schema is 'agsr-bench-0'; expected 'agsr-bench-1'"),
-        ('{"schema": "agsr-bench-1"}', "KeyError: 'limits'"),
+        ('{"schema": "agsr-bench-1"}', r"\(lacks 'limits'\)"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "x.json").write_text(text)
+    (tmp_path / "x.json").write_bytes(text.encode(errors="surrogatepass"))
     with pytest.raises(DatasetError, match=message):
         BenchResult.load(tmp_path / "x.json")
 

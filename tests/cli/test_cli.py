@@ -32,6 +32,9 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Image.new("RGBA", (8, 8), (9, 99, 200, 0)).save(tmp_path / "rgba.png")
     (tmp_path / "zero.png").touch()
     (tmp_path / "text.png").write_text("not an image")
+    (tmp_path / "text.onnx").write_text("not a network")
+    (tmp_path / "LRx4").mkdir()
+    (tmp_path / "empty").mkdir()
     (tmp_path / "cut.png").write_bytes(PHOTO.read_bytes()[:20000])
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -270,15 +273,12 @@ def test_wrong_usage_exits_2_with_a_hint(arguments: list[str], message: str) -> 
     ("arguments", "message"),
     [
         (["infer", "rgba.png", "--separate-alpha", "-f", "bmp"], "Error: rgba.png: its alpha is"),
-        (["infer", "."], "Error: .: a folder; -r upscales the images in it"),
         (["infer", "/dev/zero", "-o", "x.png"], "Error: /dev/zero: not a regular file"),
         (["infer", "*.xyz"], "Error: *.xyz: no image in it"),
         (["export", "-s", "1", "-o", "a.png/x.onnx"], "Error: a.png: Not a directory"),
-        (["export", "-w", "gone.safetensors"], "Error: gone.safetensors: no such file"),
-        (["train", "--data", "gone.tar", "--val", "."], "Error: gone.tar: expected a folder"),
-        (["infer", "a.png", "-w", "gone.onnx"], "Error: gone.onnx: no such file"),
+        (["train", "--data", "a.png", "--val", "."], "Error: a.png: expected a folder"),
+        (["infer", "a.png", "-w", "text.onnx"], "Error: text.onnx: not an ONNX file"),
         (["infer", "gone.png"], "Error: gone.png: no such file"),
-        (["eval", "--data", "gone"], "Error: gone: no such folder"),
     ],
 )
 def test_what_is_understood_and_fails_exits_1_with_one_line(
@@ -293,7 +293,6 @@ def test_what_is_understood_and_fails_exits_1_with_one_line(
 _TRAIN = ["train", "--data", ".", "--val", "."]
 
 
-@pytest.mark.usefixtures("photos")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -305,6 +304,9 @@ _TRAIN = ["train", "--data", ".", "--val", "."]
         (["bench", "-w", "nobody"], "no weights named 'nobody'"),
         ([*_TRAIN, "--stage", "gan", "--init", "nobody"], "no weights named 'nobody'"),
         (["eval", "--set", "Set99"], "no image set 'Set99'"),
+        (["eval"], "with --data or AGSR_DATA. Type: agsr eval --fetch\n"),
+        (["bench", "--set", "Set14", "-s", "1"], ". Type: agsr bench --set Set14 -s 1 --fetch\n"),
+        (["bench", "--table1"], "--fetch (needs agsr[bench]), or name the folder that holds Set5"),
         (["bench", "--set", "Set99"], "no image set 'Set99'"),
         (["infer", "a.png", "-b", "magic"], "'magic' is not one of"),
         (["bench", "-b", "magic"], "no backend 'magic'; known: "),
@@ -322,16 +324,59 @@ _TRAIN = ["train", "--data", ".", "--val", "."]
         (["infer", "a.png", "-o", "x.gif"], "can't write .gif"),
         (["infer", "a.png", "--quality", "80"], "a_x4.png: PNG has no quality to choose"),
         (["infer", "a.png", "--suffix", "x/y"], "a suffix is a part of a name"),
+        (["infer", "."], "Error: .: a folder; -r upscales the images in it"),
+        (["infer", "b.jpg", "-o", "b.jpg"], "b.jpg: its result b.jpg would replace an input"),
+        (["infer", "a.png", "-o", "hard.png"], "a.png: its result hard.png would replace an"),
+        (["infer", "a.png", "b.jpg", "-f", "same", "--suffix", ""], "b.jpg: its result b.jpg"),
+        (["infer", "a.png", "-w", "gone.onnx"], "gone.onnx: no such file"),
+        (["infer", "a.png", "-w", "./gone.onnx", "-b", "openvino"], "gone.onnx: no such file"),
+        (["infer", "a.png", "-w", "gone.engine"], "gone.engine: no such file"),
+        (["infer", "a.png", "-w", "b.jpg"], "b.jpg: an image by its name, not weights; shipped"),
+        (["infer", "a.png", "-w", "./b.jpg"], "b.jpg: an image by its name, not weights; shipped"),
+        (["infer", "a.png", "-w", "./b.jpg", "-b", "torch"], "b.jpg: an image by its name, not"),
+        (["infer", "a.png", "-w", "x/a.mp4", "-b", "ort"], "x/a.mp4: no such file"),
+        (["infer", "a.png", "--steps", "7"], "ship as fp32 ONNX for 1, 2, 3, 4, 5, 6 steps, not"),
+        (["infer", "a.png", "--steps", "7", "-b", "ort"], "steps, not for 7; make it with: agsr"),
+        (
+            ["infer", "a.png", "-b", "torch", "--precision", "int8"],
+            "torch runs in fp32, fp16, bf16",
+        ),
+        (["infer", "a.png", "-b", "torch", "--device", "warp"], "can't use the device 'warp'"),
+        (["eval", "--data", "gone"], "gone: no such folder"),
+        (["eval", "--set", "LRx4"], "LRx4: a folder of LR images by its name; name the folder"),
+        (["eval", "--set", "empty"], "empty: no images in this folder"),
+        (["eval", "--lpips", "gone.npz"], "gone.npz: no such file"),
+        (["bench", "--steps", "9", "-b", "ort,openvino"], "steps, not for 9; make it with"),
+        (["bench", "--precision", "int8", "-b", "torch"], "torch runs in fp32, fp16, bf16, not"),
+        (["export", "-w", "gone.safetensors"], "gone.safetensors: no such file"),
+        (["export", "--opset", "18", "--precision", "bf16"], "opset is 18; expected 22 to"),
+        (
+            ["export", "--precision", "int8", "--calibrate", "gone"],
+            "gone: no such file; expected a",
+        ),
+        (["export", "--triton", "x", "-o", "a b.onnx"], "'a b' can't name a Triton model"),
+        (["train", "--data", "gone.tar", "--val", "."], "gone.tar: no such file; expected a"),
+        (["train", "--data", ".", "--val", "gone"], "gone: no such file; expected a folder"),
+        (["train", "--data", ".", "--val", ".", "--features", "gone"], "gone: no such file"),
+        ([*_TRAIN, "--device", "warp"], "can't use the device 'warp'"),
+        ([*_TRAIN, "--schedule", "99x1"], "the schedule does not fit the model"),
+        (["build", "gone.onnx"], "gone.onnx: no such file"),
         ([*_TRAIN, "--set", "a=1"], "the configuration makes no sense"),
         ([*_TRAIN, "--stage", "gan", "--model", "srcnn"], "the configuration makes no sense"),
         ([*_TRAIN, "--schedule", "much"], "the configuration makes no sense"),
     ],
 )
-def test_a_wrong_request_exits_2(arguments: list[str], message: str) -> None:
+def test_a_wrong_request_exits_2(
+    photos: Path, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AGSR_DATA", raising=False)
+    (photos / "hard.png").hardlink_to(photos / "a.png")
+    before = sorted(photos.rglob("*"))
     result = _agsr(*arguments)
     assert result.exit_code == 2, result.output
     assert message in result.stderr
     assert result.stdout == ""
+    assert sorted(photos.rglob("*")) == before
 
 
 @pytest.mark.usefixtures("photos")
@@ -405,6 +450,14 @@ def test_doctor_shows_advice_with_its_brackets() -> None:
     assert result.exit_code == 0
     assert "runs: CPUExecutionProvider" in result.stdout
     assert "[cpu]" in result.stdout or "[gpu]" in result.stdout or "[pycuda]" in result.stdout
+
+
+def test_help_lists_every_command_in_full_the_common_ones_first() -> None:
+    shown = _agsr("--help").stdout
+    lines = shown[shown.index("Commands:") :].splitlines()[1:]
+    order = ["infer", "doctor", "eval", "bench", "train", "export", "build", "cache"]
+    assert [line.split()[0] for line in lines] == order
+    assert all(line.endswith(".") and not line.endswith("...") for line in lines)
 
 
 def test_version_and_help() -> None:

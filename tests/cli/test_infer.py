@@ -82,8 +82,8 @@ def test_where_nothing_can_be_done_no_network_is_loaded(
 ) -> None:
     monkeypatch.setattr("agsr.cli.infer_run.open_upscaler", None)
     result = _infer("a.png", "--suffix", "")
-    assert result.exit_code == 1
-    assert result.stderr == (
+    assert result.exit_code == 2
+    assert result.stderr.endswith(
         "Error: a.png: its result a.png would replace an input; use -o or --suffix\n"
     )
     assert len(_sizes(photos)) == 2
@@ -188,6 +188,8 @@ def test_an_output_that_is_neither_says_how_to_name_a_folder() -> None:
         (["-o", "x.jpg", "--ext", "png"], "--output and --ext name two formats; leave out --ext"),
         (["-o", "x.jpg", "--suffix", "-b"], "--output and --suffix both name the result"),
         (["-o", "-", "--suffix", "-b"], "--output and --suffix both name the result"),
+        (["--tile", "0", "--halo", "8"], "--tile and --halo contradict one another: --tile 0 cuts"),
+        (["--border", "wrap", "--halo", "0"], "--border has no effect: --halo 0 reads nothing"),
     ],
 )
 @pytest.mark.usefixtures("photos")
@@ -206,6 +208,8 @@ def test_options_that_contradict_are_told_before_anything_happens(
         ["-o", "out/", "--ext", "webp", "--suffix", "-b"],
         ["-o", "x.png", "-f", "png"],
         ["--fp32", "--outscale", "2", "--tile-pad", "8"],
+        ["--tile", "0", "--halo", "8", "--border", "mirror"],
+        ["--tile", "0", "--halo", "8", "--normal-map"],
     ],
 )
 @pytest.mark.usefixtures("photos")
@@ -311,3 +315,119 @@ def test_help_has_the_words_people_look_for() -> None:
     options = shown.partition("Results:")[2]
     for option in ("--ext", "--weights", "--backend", "--tile-pad", "--outscale", "--suffix"):
         assert "default:" in options.partition(f"{option} ")[2].partition(" --")[0], option
+
+
+@pytest.mark.parametrize(
+    ("arguments", "note"),
+    [
+        (["--separate-alpha"], "note: --separate-alpha had no effect: no input has alpha"),
+        (["--halo", "8"], "note: --halo had no effect: no input was cut into tiles"),
+        (["--halo", "8", "--tile", "8"], None),
+        (["--halo", "8", "--border", "wrap"], None),
+        (["--halo", "8", "-q"], None),
+        ([], None),
+    ],
+)
+@pytest.mark.usefixtures("photos")
+def test_options_that_only_the_inputs_make_useless_are_noted(
+    arguments: list[str], note: str | None
+) -> None:
+    result = _infer("a.png", *arguments)
+    assert result.exit_code == 0, result.output
+    assert [line for line in result.stderr.splitlines() if "had no effect" in line] == (
+        [] if note is None else [note]
+    )
+
+
+def test_alpha_in_one_of_several_inputs_is_an_effect(photos: Path) -> None:
+    Image.new("RGBA", (8, 8), (9, 99, 200, 7)).save(photos / "rgba.png")
+    result = _infer("a.png", "rgba.png", "--separate-alpha")
+    assert result.exit_code == 0, result.output
+    assert "had no effect" not in result.stderr
+
+
+@pytest.mark.usefixtures("photos")
+def test_more_threads_than_processors_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agsr.cli.params.usable_cpus", lambda: 2)
+    for command in (["infer", "a.png", "-n"], ["eval", "--data", "gone"], ["bench", "--fetch"]):
+        result = CliRunner().invoke(main, [*command, "-j", "999"])
+        told = "warning: -j 999: 2 threads will run, one per usable processor"
+        assert told in result.stderr.splitlines()
+        assert "warning" not in CliRunner().invoke(main, [*command, "-j", "2"]).stderr
+
+
+@pytest.mark.parametrize("name", ["-dash.jpg", "-session.jpg", "--tile.png"])
+def test_a_name_that_begins_with_a_dash_gets_a_hint(photos: Path, name: str) -> None:
+    shutil.copy(photos / "b.jpg", photos / name)
+    result = _infer(name)
+    assert result.exit_code == 2
+    hint = f"A file name that begins with '-' goes behind '--': -- {name}"
+    assert result.stderr.rstrip().endswith(hint)
+    assert "goes behind" not in _infer("-dish.jpg").stderr
+    assert _infer("--", name).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["infer", "a.png", "--sacle", "2"], "Did you mean '--scale'"),
+        (["infer", "a.png", "--strips"], "Did you mean '--strip', '--steps'"),
+        (["infer", "a.png", "--separate"], "Did you mean '--separate-alpha'"),
+        (["bench", "--threds", "2"], "Did you mean '--threads'"),
+        (["infr"], "Did you mean 'infer'"),
+        (["trian"], "Did you mean 'train'"),
+    ],
+)
+@pytest.mark.usefixtures("photos")
+def test_the_closest_name_is_suggested_first(arguments: list[str], meant: str) -> None:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert meant in result.stderr
+
+
+def test_a_set_that_is_named_twice_is_scored_once(photos: Path) -> None:
+    (photos / "set").mkdir()
+    Image.open(PHOTO).crop((0, 0, 48, 48)).save(photos / "set" / "a.png")
+    command = ["eval", "--set", "set", "--set", "./set", "-s", "1", "--json"]
+    result = CliRunner().invoke(main, command)
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 1), result.output
+
+
+def test_a_scale_that_leaves_nothing_costs_small_inputs_only(photos: Path) -> None:
+    Image.new("RGB", (400, 40)).save(photos / "wide.png")
+    result = _infer("a.png", "wide.png", "--scale", "0.01")
+    assert (result.exit_code, result.stdout) == (1, "wide_x0.01.png\n")
+    assert (
+        "Error: a.png: the result would have 0x0 pixels: 24x20 by a scale of 0.01" in result.stderr
+    )
+
+
+def test_sizes_of_one_byte_are_in_the_singular(photos: Path) -> None:
+    (photos / "one.png").write_bytes(b"x")
+    assert "not an image, or truncated (1 byte);" in _infer("one.png").stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a full device")
+@pytest.mark.usefixtures("photos")
+def test_a_full_or_closed_stdout_is_named_with_how_far_it_came() -> None:
+    command = [sys.executable, "-m", "agsr", "infer", "-s", "1", "a.png", "b.jpg"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "1 of 2 upscaled; --skip-existing goes on with the rest",
+        "Error: stdout: No space left on device; a_x4.png is complete",
+    ]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        running.stdout.close()
+        assert running.stderr is not None
+        told = running.stderr.read()
+    assert told.endswith("Error: stdout: Broken pipe; a_x4.png is complete\n")
+    assert "1 of 2 upscaled" in told
+    assert running.returncode == 1

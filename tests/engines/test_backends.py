@@ -425,7 +425,7 @@ def test_falling_back_must_be_allowed_and_is_told(
         return OrtBackend(path, **options)
 
     monkeypatch.setattr("agsr.engines.open.OrtBackend", noting)
-    with open_backend("torch", device="nowhere", threads=1, allow_fallback=True) as backend:
+    with open_backend("torch", device="cuda:99", threads=1, allow_fallback=True) as backend:
         assert backend.info.device == "CPUExecutionProvider"
     assert asked == [1]
     with open_backend("ort", provider="cuda", allow_fallback=True) as backend:

@@ -127,3 +127,22 @@ def test_a_side_too_short_for_the_halo_is_used_whole() -> None:
     assert TilePolicy(backend, 400, 16).tiling_for([image])[0] == (0, 400)
     with pytest.raises(BackendError, match="at most 1000x20 pixels, too few for a halo of 16"):
         TilePolicy(backend, 400, 16).tiling_for([np.zeros((21, 1500, 3), np.uint8)])
+
+
+def test_one_warning_is_logged_for_tiles_that_are_mostly_halo(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    image = np.zeros((40, 50, 3), np.uint8)
+    policy = TilePolicy(Repeat(), 1, 16)
+    for _ in range(2):
+        policy.tiling_for([image])
+    (message,) = caplog.messages
+    assert message == (
+        "tiles of 1x1 pixels with a halo of 16 compute each pixel 1089 times; tiles of 128 compute "
+        "it 1.6 times"
+    )
+    caplog.clear()
+    for tile, halo in ((32, 16), (1, 0), ("auto", 16), (0, 16)):
+        TilePolicy(Repeat(), tile, halo).tiling_for([image])
+    TilePolicy(Repeat(), 1, 16).tiling_for([image[:1, :1]])  # which is not cut
+    assert not caplog.messages

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Repeat
 from numpy.typing import NDArray
+from PIL import Image
 
 from agsr.backend import Batch
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import ImageError
+from agsr.image.files import read_rgb
 from agsr.image.ops.normal_map import doubt
 from agsr.image.ops.output_size import Sizing
 from agsr.image.picture import Picture
@@ -134,6 +138,56 @@ def test_alpha_of_a_normal_map_is_data() -> None:
 def test_a_grey_picture_is_no_normal_map() -> None:
     with pytest.raises(ImageError, match="the picture is grey, and a normal map has red"):
         Upscaler(backend=Repeat(), normal_map=True)(np.zeros((4, 4), np.uint8))
+
+
+def _of_heights(roughness: float, slope: float, side: int = 96) -> NDArray[np.float64]:
+    """Normals of a random surface that tiles."""
+    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side)[None])
+    frequency[0, 0] = 1
+    noise = np.fft.fft2(np.random.default_rng(0).normal(size=(side, side)))
+    heights = np.fft.ifft2(noise * frequency**-roughness).real
+    y, x = np.gradient(heights / heights.std())
+    vectors = np.stack([-x * slope, -y * slope, np.ones_like(x)], axis=2)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=2, keepdims=True))
+
+
+@pytest.mark.parametrize("slope", [0.5, 3, 20])
+@pytest.mark.parametrize("roughness", [1.0, 1.5, 2.0])
+def test_normal_maps_are_no_cause_for_doubt(roughness: float, slope: float) -> None:
+    vectors = _of_heights(roughness, slope)
+    pixels = _colours(vectors, np.uint8)
+    assert doubt(Picture(pixels)) is None
+    two = pixels.copy()
+    two[..., 2] = 0
+    assert doubt(Picture(two)) is None
+    turned = vectors[..., [2, 0, 1]]  # in object space half of them point below
+    assert doubt(Picture(_colours(turned, np.uint8))) is None
+    if roughness == 2:
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", quality=75)
+        assert doubt(Picture(np.asarray(Image.open(file)))) is None
+
+
+def _is_doubted(photo: NDArray[np.uint8]) -> bool:
+    return "is it a normal map?" in str(doubt(Picture(photo)))
+
+
+def test_photographs_are_doubted(photo: NDArray[np.uint8]) -> None:
+    assert _is_doubted(photo)
+    assert _is_doubted(photo // 2)  # whose blue holds no z
+    red = photo // 4
+    red[..., 0] += 130  # about as long as unit vectors, but below the surface
+    assert _is_doubted(red)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("folder", ["val/Kodak24", "Set5/HR", "Set14/HR"])
+def test_every_photograph_of_the_sets_is_doubted(data: Path, folder: str) -> None:
+    photos = {path.name: read_rgb(path) for path in sorted((data / folder).glob("*.png"))}
+    assert photos
+    colour = {name: photo for name, photo in photos.items() if photo.ndim == 3}
+    assert [name for name, photo in colour.items() if not _is_doubted(photo)] == []
+    assert [name for name, photo in colour.items() if not _is_doubted(photo // 2)] == []
 
 
 def test_what_looks_like_no_normal_map_is_told() -> None:

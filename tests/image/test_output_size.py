@@ -12,6 +12,7 @@ from PIL import Image
 
 from agsr.engines.preflight import memory_needed
 from agsr.engines.upscaler import Upscaler
+from agsr.errors import ImageError
 from agsr.image.encode import FORMATS, on_white
 from agsr.image.ops.output_size import Sizing
 from agsr.image.ops.resample import shrunk
@@ -27,7 +28,7 @@ SIDES = st.integers(1, 5000)
         (Sizing(scale=3), (300, 450)),
         (Sizing(scale=2), (200, 300)),
         (Sizing(scale=1.5), (150, 225)),
-        (Sizing(scale=0.001), (1, 1)),
+        (Sizing(scale=0.01), (1, 2)),
         (Sizing(box=(300, 300)), (200, 300)),  # --max-size 300
         (Sizing(scale=8), (800, 1200)),
         (Sizing(scale=4.1), (410, 615)),
@@ -197,3 +198,13 @@ def test_barely_visible_float_colour_survives_shrinking() -> None:
     pixels[:4] = 0
     small = shrunk(Picture(pixels, alpha), 4, 4)  # type: ignore[arg-type]
     assert np.allclose(small.pixels[2:], 0.5, atol=1e-4)
+
+
+def test_a_scale_that_leaves_no_pixel_is_rejected() -> None:
+    told = "the result would have 0x0 pixels: 150x100 by a scale of 0.001; use 0.0067 or more"
+    with pytest.raises(ImageError, match=told):
+        Sizing(scale=0.001).result(100, 150)
+    assert Sizing(scale=0.0067).result(100, 150) == (1, 1)
+    assert Sizing(scale=0.01).result(1, 150) == (1, 2)
+    with pytest.raises(ImageError, match="0x0 pixels"):
+        Upscaler(backend=Repeat())(np.zeros((9, 9, 3), np.uint8), scale=0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import subprocess
@@ -115,3 +116,22 @@ def test_threads_of_one_process_leave_one_another_alone(folder: Path) -> None:
         thread.join()
     assert len(_names(folder)) == 80
     assert all(path.read_text() == "complete" for path in folder.iterdir())
+
+
+def test_a_full_disk_is_told_with_the_results_name(folder: Path) -> None:
+    target = folder / "result.json"
+
+    def write(error: OSError) -> None:
+        with complete_file(target):
+            raise error
+
+    for error in (
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EIO, "Input/output error", str(folder / f".agsr-{'0' * 16}.part")),
+    ):
+        with pytest.raises(OSError, match=r"result\.json") as caught:
+            write(error)
+        assert caught.value.filename == str(target)
+    with pytest.raises(OSError, match="other") as caught:  # of what is read, say
+        write(OSError(errno.ENOENT, "No such file", "other"))
+    assert list(folder.iterdir()) == []

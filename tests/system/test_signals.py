@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from conftest import PHOTO
 from PIL import Image
 
 from agsr.cli import main
@@ -129,3 +131,111 @@ def test_a_pipe_that_nobody_reads_does_not_keep_a_command_from_its_end(tmp_path:
             assert running.wait(30) == 143
         finally:
             running.kill()
+
+
+PAUSE = """
+import importlib, pathlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # none in the background
+module, name, at, *arguments = sys.argv[1:]
+owner = importlib.import_module(module)
+*path, name = name.split(".")
+for part in path:
+    owner = getattr(owner, part)
+real, calls = getattr(owner, name), iter(range(10**6))
+def paused(*given, **options):
+    if next(calls) == int(at):
+        print("ready", flush=True)
+        while not pathlib.Path("go").exists():
+            time.sleep(0.02)
+    return real(*given, **options)
+setattr(owner, name, paused)
+from agsr.cli import main
+main(arguments)
+"""
+"""A command that waits in a function's call of some number, until a file appears."""
+
+BOTH = (signal.SIGINT, signal.SIGTERM)
+_TINY = "--fp32 --no-tensorboard --schedule 1x400@8/1 --set width=8 --set growth=4"
+_COMMANDS = {
+    "infer": ("agsr.engines.tiled", "_read", 4, "infer a.png -w tiny.onnx --tile 16 --halo 0"),
+    "eval": ("agsr.bench.scoring", "compare", 1, "eval --set set -w tiny.onnx"),
+    "bench": (
+        "agsr.bench.runner.entry_run",
+        "Lane.load",
+        1,
+        "bench -b ort -w tiny.onnx --json b.json",
+    ),
+    "doctor": ("agsr.bench.runner.entry_run", "Lane.load", 1, "doctor --measure"),
+    "export": ("agsr.export.exporter", "verify", 0, "export -w tiny.safetensors -s 1"),
+    "train": (
+        "agsr.training.step.optimized_module",
+        "Learner.step",
+        2,
+        f"train --data set --val set -o run {_TINY}",
+    ),
+    "build": ("agsr.engines.tensorrt.builder", "_parse", 0, "build tiny.onnx --target sm89"),
+}
+"""By name: where the command waits, at which call, and what is typed."""
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        *((name, number) for name in ("infer", "eval", "build") for number in BOTH),
+        *((name, signal.SIGTERM) for name in ("export", "train", "bench")),
+        ("doctor", signal.SIGINT),
+    ],
+)
+def test_signals_end_every_command_with_their_status_and_nothing_half_written(
+    name: str,
+    number: signal.Signals,
+    tmp_path: Path,
+    checkpoint_file: Path,
+    onnx_file: Callable[[int], Path],
+) -> None:
+    module, function, at, command = _COMMANDS[name]
+    shutil.copy(onnx_file(1), tmp_path / "tiny.onnx")
+    shutil.copy(checkpoint_file, tmp_path / "tiny.safetensors")
+    (tmp_path / "set").mkdir()
+    for file in ("a.png", "set/a.png", "set/b.png"):
+        Image.open(PHOTO).crop((0, 0, 96, 96)).save(tmp_path / file)
+    before = _files(tmp_path)
+    running = subprocess.Popen(
+        [sys.executable, "-c", PAUSE, module, function, str(at), *command.split()],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "AGSR_CACHE": str(tmp_path / "cache")},
+    )
+    assert running.stdout is not None
+    try:
+        while "ready" not in (line := running.stdout.readline()):
+            assert line, running.communicate()
+        running.send_signal(number)
+        (tmp_path / "go").touch()
+        _, told = running.communicate(timeout=120)
+    finally:
+        running.kill()
+    assert running.returncode == 128 + number, told
+    assert "Traceback" not in told
+    _check_that_no_child_is_left(running.pid)
+    left = {file for file in _files(tmp_path) - before if not file.startswith("cache/")} - {"go"}
+    assert not [file for file in left if ".part" in file or ".agsr-" in file]
+    assert name in ("bench", "train") or left == set()
+
+
+def _files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def _check_that_no_child_is_left(group: int) -> None:
+    """Of the process group, within a few seconds."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("a child is left")

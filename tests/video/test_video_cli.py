@@ -14,7 +14,8 @@ from conftest import PHOTO, Repeat
 from PIL import Image
 
 from agsr.cli import main
-from agsr.cli.infer_video import Lines, Pace, _note
+from agsr.cli.infer import infer
+from agsr.cli.infer_video import CODEC_ALIASES, Lines, Pace, _note
 from agsr.engines.batch.plan import Job
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, upscale_video
@@ -47,7 +48,7 @@ def test_folders_of_both_are_upscaled(tmp_path: Path, monkeypatch: pytest.Monkey
     again = CliRunner().invoke(main, [*options, "--skip-existing"])
     assert (again.exit_code, again.stdout) == (0, "")
     assert "3 already there" in again.stderr
-    other = CliRunner().invoke(main, [*options, "--ext", "webm", "-n"])
+    other = CliRunner().invoke(main, [*options[:-2], "--ext", "webm", "-n"])
     assert "in/b.mp4 → out/b_x4.webm" in other.stdout
     assert "in/a.png → out/a_x4.png" in other.stdout
 
@@ -83,6 +84,59 @@ def test_images_and_videos_do_not_become_one_another(
     done = CliRunner().invoke(main, ["infer", source, "-o", target])
     assert done.exit_code == 2
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("-o x.mp4 --crf 60", "--crf 60: h264 takes 0 to 51; smaller is better"),
+        ("-o x.mov --codec av1 --crf 0", "--crf 0: av1 takes 1 to 63; smaller is better"),
+        ("-o x.mov --codec prores --crf 5", "--crf 5: prores has none; remove it, or use h264"),
+        ("-o x.mkv --codec ffv1 --preset fast", "--preset fast: ffv1 has none; remove it"),
+        ("--preset fastest", "--preset fastest: h264 has none of this name (Invalid argument); "),
+        ("-o x.mkv --codec hevc --preset 1x", "expected ultrafast, superfast, veryfast, faster"),
+        ("-o x.webm --preset fast", "--preset fast: vp9 has none of this name (Invalid argument)"),
+        ("-o x.mkv --codec av1 --preset 99", "expected 0 (slow) to 13 (fast)"),
+        ("-o x.webm --codec h264", "x.webm: WebM can't hold h264; use --codec av1 or vp9, or a n"),
+        ("-o x.mp4 --codec prores", "x.mp4: MP4 can't hold prores; use --codec h264, hevc, av1"),
+        ("-f webm --codec x265", "b_x4.webm: WebM can't hold hevc; use --codec"),
+    ],
+)
+def test_options_that_no_source_could_be_encoded_with_exit_2_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("agsr.cli.infer_run.open_upscaler", None)
+    Path("b.mp4").touch()  # what is in it makes no difference
+    done = CliRunner().invoke(main, ["infer", "b.mp4", *options.split()])
+    assert (done.exit_code, done.stdout) == (2, ""), done.stderr
+    assert message in done.stderr
+    assert "avcodec" not in done.stderr
+    assert "lib" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["b.mp4"]
+
+
+def test_options_that_suit_one_of_several_containers_cost_the_other_ones_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.mp4", "b.mov"):
+        make(Path(name), Clip(frames=2))
+    done = CliRunner().invoke(main, ["infer", "a.mp4", "b.mov", "-s", "1", "--codec", "prores"])
+    assert (done.exit_code, done.stdout) == (1, "b_x4.mov\n")
+    assert "Error: a_x4.mp4: MP4 can't hold prores; use --codec" in done.stderr
+
+
+def test_codecs_have_their_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("b.mp4").touch()
+    for name, meant in CODEC_ALIASES.items():
+        option = next(found for found in infer.params if found.name == "codec")
+        assert option.type.convert(name.upper(), option, None) == meant
+    done = CliRunner().invoke(main, ["infer", "b.mp4", "-n", "--codec", "x264"])
+    assert (done.exit_code, done.stdout) == (0, "b.mp4 → b_x4.mp4\n")
+    shown = " ".join(CliRunner().invoke(main, ["infer", "--help"]).stdout.split())
+    assert "x264 and x265 are h264 and hevc" in shown
 
 
 def test_the_pace_leaves_out_what_was_kept() -> None:
@@ -222,5 +276,5 @@ def test_other_weights_are_suggested_before_a_compressed_video_is_upscaled(
 
 def test_the_suggestion_names_the_weights(tmp_path: Path) -> None:
     text = _note(Job(tmp_path / "a.mp4", tmp_path / "b.mp4", ".mp4"), "psnr")
-    assert text.startswith(f"note: {tmp_path / 'a.mp4'} is strongly compressed")
+    assert text.startswith(f"note: {tmp_path / 'a.mp4'} has traces of compression")
     assert "-w photo" in text

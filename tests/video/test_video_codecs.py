@@ -67,8 +67,16 @@ def test_wishes_that_no_encoder_fulfils_are_told_before_anything_is_computed(
 ) -> None:
     given, backend = make(tmp_path / "a.mp4"), Repeat()
     for target, options, message in (
-        ("b.webm", VideoOptions(codec="h264"), r"encoders here: h264, hevc"),
-        ("b.mp4", VideoOptions(preset="hasty"), r"check --codec and --preset"),
+        (
+            "b.webm",
+            VideoOptions(codec="h264"),
+            r"WebM can't hold h264; use --codec av1 or vp9, or a name in \.mp4",
+        ),
+        (
+            "b.mp4",
+            VideoOptions(preset="hasty"),
+            r"h264 has none of this name \(Invalid argument\); expected ultra",
+        ),
         ("b.mp4", VideoOptions(crf=60), r"h264 takes 0 to 51"),
         ("b.mov", VideoOptions(codec="prores", crf=20), r"prores has none"),
         ("b.avi", VideoOptions(), r"can't write \.avi; expected one of \.mp4"),

@@ -157,7 +157,7 @@ def test_odd_names_cost_their_own_result_only_and_steer_no_terminal(tmp_path: Pa
         (tmp_path / os.fsdecode(b"bad" + name)).write_bytes(b"nothing")
     done = _agsr("infer", "-r", ".", "--scale", "1", cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stdout == b"a\rb_x1.mp4\n\xe4\xff_x1.mp4\n"
+    assert done.stdout == b"a\\rb_x1.mp4\n\xe4\xff_x1.mp4\n"
     assert b"\r" not in done.stderr
     assert b"\xff" not in done.stderr
     assert rb"Error: bada\rb.mp4: not a video" in done.stderr

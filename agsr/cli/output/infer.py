@@ -161,6 +161,8 @@ class Tally:
     """Of the results, those that are videos."""
     small: int = 0
     """Results smaller than was asked for."""
+    alpha: int = 0
+    """Results that have alpha."""
     pixels: int = 0
     """Of all images that were written."""
     seconds: float = 0.0

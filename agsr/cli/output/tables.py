@@ -17,6 +17,7 @@ from rich.progress import Progress as Bar
 from rich.table import Column, Table
 
 from agsr.contract import told_steps
+from agsr.errors import AgsrError, counted
 from agsr.system.signals import BOTH, Terminated, handled
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def open_sets(
 
             return find_set(name, data, fetch=fetch, progress=report, use_lr=use_lr)
 
-        return [find(part) for name in names for part in _parts(name)]
+        found = (find(part) for name in names for part in _parts(name))
+        return list(dict.fromkeys(found))  # one that was named twice is opened once
 
 
 def _parts(name: str) -> list[str]:
@@ -172,7 +174,7 @@ def build_progress(name: str) -> Iterator[Callable[[str, float], bool]]:
     Nothing is raised while it runs, since nothing may be thrown through TensorRT.
 
     Raises:
-        KeyboardInterrupt: One of them came too late to cancel the build.
+        KeyboardInterrupt: One of them came; the build was cancelled, or had just ended.
     """
     stopped: list[int] = []
     with (
@@ -186,9 +188,20 @@ def build_progress(name: str) -> Iterator[Callable[[str, float], bool]]:
             bar.update(task, completed=share, description=shown, visible=True)
             return not stopped
 
-        yield report
-    if stopped:  # after the last report, so nobody was told
+        with _dropped_if(lambda: bool(stopped)):
+            yield report
+    if stopped:
         raise Terminated if signal.SIGTERM in stopped else KeyboardInterrupt
+
+
+@contextmanager
+def _dropped_if(condition: Callable[[], bool]) -> Iterator[None]:
+    """Drop an error of the project where a condition holds then: what was stopped did not fail."""
+    try:
+        yield
+    except AgsrError:
+        if not condition():
+            raise
 
 
 def show_build(path: str, report: BuildReport) -> None:
@@ -217,7 +230,9 @@ def show_cache(folder: str, entries: Sequence[CacheEntry]) -> None:
     for entry in entries:
         facts = _engine_facts(entry.sidecar) if entry.sound else ["damaged: built anew when needed"]
         console.print(f"{entry.name[:12]}  {entry.size / 1e6:7.1f} MB  {', '.join(facts)}")
-    console.print(f"{folder}: {len(entries)} engines, {sum(e.size for e in entries) / 1e6:.1f} MB")
+    console.print(
+        f"{folder}: {counted(len(entries), 'engine')}, {sum(e.size for e in entries) / 1e6:.1f} MB"
+    )
 
 
 def show_compiled(folder: str, entries: Sequence[CompiledEntry]) -> None:
@@ -229,7 +244,7 @@ def show_compiled(folder: str, entries: Sequence[CompiledEntry]) -> None:
         told = ", ".join(facts) if entry.sound else "damaged: compiled anew when needed"
         console.print(f"{entry.name[:12]}  {entry.size / 1e6:7.1f} MB  {told}")
     total = sum(entry.size for entry in entries) / 1e6
-    console.print(f"{folder}: {len(entries)} compiled networks, {total:.1f} MB")
+    console.print(f"{folder}: {counted(len(entries), 'compiled network')}, {total:.1f} MB")
 
 
 def _engine_facts(sidecar: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from typing import Any
 
+from agsr.errors import counted
 from agsr.image.formats.writable import Format
 from agsr.image.metadata import Metadata, listed
 from agsr.image.metadata.colour import Colour
@@ -110,7 +111,7 @@ def _with_blocks(metadata: Metadata, form: Format, lost: list[str]) -> Metadata:
     for field, limit in limits.items():
         data = getattr(metadata, field)
         if data is not None and limit is not None and len(data) > limit:
-            size = f" of {len(data)} bytes" if limit else ""
+            size = f" of {counted(len(data), 'byte')}" if limit else ""
             lost.append(field.upper() + size)
             nothing: dict[str, Any] = {field: None}
             metadata = replace(metadata, **nothing)

@@ -15,7 +15,7 @@ from typing import Final
 
 from zlib_ng import zlib_ng
 
-from agsr.errors import ImageError
+from agsr.errors import ImageError, counted
 from agsr.image.metadata.colour import Colour, usable_chromaticities
 from agsr.image.metadata.exif import HEADER
 from agsr.image.metadata.exif_changes import usable_dpi
@@ -91,8 +91,8 @@ def _chunks(content: bytes, name: str) -> Iterator[tuple[bytes, bytes, bytes, st
         if stop > len(content):
             if not pixels or (_is_needed(kind) and kind != b"IEND"):
                 raise ImageError(
-                    f"{name}: truncated: its chunk {_shown(kind)} of {length} bytes exceeds the "
-                    "file"
+                    f"{name}: truncated: its chunk {_shown(kind)} of {counted(length, 'byte')} "
+                    "exceeds the file"
                 )
             yield kind, b"", b"", _CUT_OFF
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,17 @@ _SHORTEST, _LONGEST = 0.25, 1.5
 
 _DOUBTFUL = 0.15
 """Deviation of a length from 1 that is more than rounding or compression."""
+
+
+_ROUNDING = 0.02
+"""Of z around 0, in 8 bits and compressed."""
+
+_MIXED = 0.1
+"""Share of vectors below the surface, and of those far from unit length, that only photographs
+exceed both: maps in tangent space have few of the first, maps in object space few of the second."""
+
+_LEANING = 0.3
+"""Mean of x and y that is no surface's; photographs too dark to hold z exceed it."""
 
 
 def usable(picture: Picture) -> Picture:
@@ -73,14 +84,44 @@ def doubt(picture: Picture) -> str | None:
         return None  # which `usable` refuses
     if _is_constant(pixels[..., 0]) and alpha is not None and not _is_constant(alpha):
         return "red is constant; if x is in alpha (DXT5nm), use --separate-alpha instead"
+    found = _statistics(picture)
     if not _holds_z(pixels):
-        return None
-    lengths = (_lengths(_vectors(band.pixels)) for band in in_stripes(picture).cut())
-    off = sum(np.count_nonzero(abs(length - 1) > _DOUBTFUL) for length in lengths)
-    share = off / pixels[..., 0].size
-    if share <= 0.5:
-        return None
-    return f"{share:.0%} of its vectors are far from unit length; is it a normal map?"
+        lean = float(np.hypot(*found.mean[:2]))
+        return _question(f"x and y lean to one side, by {lean:.2f}") if lean > _LEANING else None
+    if found.off > 0.5:
+        return _question(f"{found.off:.0%} of its vectors are far from unit length")
+    if min(found.off, found.below) > _MIXED:
+        return _question(
+            f"{found.below:.0%} of its vectors point below the surface, and {found.off:.0%} are "
+            "far from unit length"
+        )
+    return None
+
+
+class _Statistics(NamedTuple):
+    """What tells a normal map from a photograph."""
+
+    off: float
+    """Share of the vectors that are far from unit length."""
+    below: float
+    """Share of those that point below the surface; about half in object space."""
+    mean: NDArray[np.float64]
+    """Of x, y and z; x and y of a surface that has no edge are 0."""
+
+
+def _statistics(picture: Picture) -> _Statistics:
+    size = picture.pixels[..., 0].size
+    off, below, sums = 0, 0, np.zeros(3)
+    for band in in_stripes(picture).cut():
+        vectors = _vectors(band.pixels)
+        off += np.count_nonzero(abs(_lengths(vectors) - 1) > _DOUBTFUL)
+        below += np.count_nonzero(vectors[..., 2] < -_ROUNDING)
+        sums += vectors.sum((0, 1), np.float64)
+    return _Statistics(off / size, below / size, sums / size)
+
+
+def _question(why: str) -> str:
+    return f"{why}; is it a normal map?"
 
 
 def _changed(stripes: Stripes, change: Callable[[Vectors], Vectors]) -> Stripes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 
 from agsr.contract import SCALE
+from agsr.errors import ImageError
 
 MAX_SCALE = SCALE**2
 """Largest scale: the network runs twice."""
@@ -34,7 +35,16 @@ class Sizing:
             _check_box(self.box)
 
     def result(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the result of an input."""
+        """Height and width of the result of an input.
+
+        Raises:
+            ImageError: The scale makes less than half a pixel of both sides.
+        """
+        if self.box is None and round(max(height, width) * self.scale) == 0:
+            raise ImageError(
+                f"the result would have 0x0 pixels: {width}x{height} by a scale of {self.scale:g}; "
+                f"use {1 / max(height, width):.2g} or more"
+            )
         exact = self._exact(height, width)
         return self._multiple(exact[0]), self._multiple(exact[1])
 

@@ -16,7 +16,7 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import nn
 
-from agsr.errors import TrainingError, first_line
+from agsr.errors import ConfigurationError, first_line
 from agsr.model.base import Network
 
 Way = Literal["eager", "compiled", "graph", "compiled-graph"]
@@ -143,7 +143,7 @@ class Launcher:
         recorder: What captures; None means CUDA graphs.
 
     Raises:
-        TrainingError: The way is not possible there.
+        ConfigurationError: The way is not possible there.
     """
 
     def __init__(
@@ -206,18 +206,18 @@ class Launcher:
 
 def _ways(kernels: Kernels, captures: bool, ranks: int) -> list[Way]:
     if kernels == "auto" and ranks > 1:
-        raise TrainingError(
+        raise ConfigurationError(
             "several ranks can't compare kernels; choose --kernels eager or compiled"
         )
     if kernels == "auto":
         return [way for way in get_args(Way) if captures or not _is_graph(way)]
     if _is_graph(kernels) and not captures:
-        raise TrainingError(
+        raise ConfigurationError(
             f"--kernels {kernels} needs CUDA graphs: choose a GPU with --device cuda, "
             "or --kernels eager or compiled"
         )
     if _is_graph(kernels) and ranks > 1:
-        raise TrainingError(
+        raise ConfigurationError(
             f"--kernels {kernels} is for one rank, found {ranks}; "
             "choose --kernels eager or compiled"
         )

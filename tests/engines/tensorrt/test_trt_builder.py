@@ -11,14 +11,17 @@ import click
 import onnx
 import pytest
 from click.testing import CliRunner
+from fake_gpu import FakeCuda
+from fake_trt import METADATA
 from onnx import TensorProto, helper
 
 from agsr.cli import main
 from agsr.cli.build import Target
 from agsr.contract import ModelMetadata
+from agsr.engines.tensorrt import engine_file
 from agsr.engines.tensorrt.api import TensorRt, load_engine, load_tensorrt
 from agsr.engines.tensorrt.builder import build_engine, configure
-from agsr.engines.tensorrt.options import BuildOptions, Profile
+from agsr.engines.tensorrt.options import BuildOptions, BuildReport, Profile
 from agsr.errors import (
     BackendError,
     BuildError,
@@ -204,6 +207,9 @@ def test_the_command_builds_and_reports(half: Path, tmp_path: Path) -> None:
         (["--target", "sm1"], 2, "'sm1' is no target: expected sm89 or a GPU like rtx4090"),
         (["--target", "sm99"], 2, "no target sm99; known: "),
         (["-o", "photo.png"], 2, "-o photo.png does not end in .engine"),
+        (["--device", "cuda:1", "--target", "sm89"], 2, "--device and --target contradict one"),
+        (["--device", "cpu"], 2, "backend 'trt' has no --device cpu; known: cuda"),
+        (["--device", ""], 2, "the device is empty; expected one like cpu or cuda:1"),
     ],
 )
 def test_mistakes_leave_no_file(
@@ -215,6 +221,37 @@ def test_mistakes_leave_no_file(
     assert result.exit_code == status, result.output
     assert message in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("options", "used"), [([], []), (["--device", "cuda:1"], [1])])
+def test_an_engine_is_built_while_the_gpu_that_was_named_is_current(
+    half: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    used: list[int],
+) -> None:
+    opened: list[int] = []
+    cuda = FakeCuda()
+
+    def open_fake(index: int) -> FakeCuda:
+        opened.append(index)
+        return cuda
+
+    def build(*_: object) -> tuple[bytes, BuildReport]:
+        assert cuda.depth == len(used)
+        report = BuildReport(metadata=METADATA, flavour="tensorrt", version="11", layers={}, size=6)
+        return b"engine", report
+
+    monkeypatch.setattr(engine_file, "load_tensorrt", lambda: None)
+    monkeypatch.setattr(engine_file, "check_driver", lambda: None)
+    monkeypatch.setattr(engine_file, "open_cuda", open_fake)
+    monkeypatch.setattr(engine_file, "build_engine", build)
+    path = tmp_path / "x.engine"
+    done = CliRunner().invoke(main, ["build", str(half), "-o", str(path), *options])
+    assert done.exit_code == 0, done.output
+    assert path.read_bytes() == b"engine"
+    assert (opened, cuda.depth) == (used, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,90 @@
+"""Groups of commands: how errors become one line and an exit status."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agsr.errors import AgsrError, RequestError, UnfetchedSetError, printable
+from agsr.system.process_settings import own_process
+from agsr.system.signals import INTERRUPTED, TERMINATED, Terminated, terminable
+
+STDOUT = "stdout"
+"""Its name in messages."""
+
+_OF_STREAMS = (errno.EPIPE, errno.ENOSPC)
+"""Errors of writing; those of a file name it (`agsr.system.atomic_file`)."""
+
+_ARGUMENTS = "agsr.arguments"
+"""Key of what was typed, in the context's `click.Context.meta`."""
+
+
+def _told(error: click.UsageError, arguments: Sequence[str]) -> str:
+    """The message, with the names that may have been meant, the closest first."""
+    message = error.format_message()
+    meant = getattr(error, "possibilities", None)
+    typed = getattr(error, "option_name", None) or getattr(error, "command_name", None)
+    if meant and typed:
+        names = ", ".join(map(repr, get_close_matches(typed, meant) or meant))
+        message = f"{error.message} Did you mean {names}?"
+    if isinstance(error, click.NoSuchOption | click.BadParameter | click.BadOptionUsage):
+        end = arguments.index("--") if "--" in arguments else len(arguments)
+        for word in arguments[:end]:
+            if word.startswith("-") and Path(word).is_file():
+                return f"{message} A file name that begins with '-' goes behind '--': -- {word}"
+    return message
+
+
+class Commands(click.Group):
+    """Turns the project's errors into one line and an exit status.
+
+    2 if the request is wrong, like an unknown name; 1 if it is understood and something fails, as a
+    file that is missing; 130 and 143 for signals.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The commands as they were added, for the help: what most people need first."""
+        return list(self.commands)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note what was typed, for messages; otherwise as click does."""
+        ctx.meta.setdefault(_ARGUMENTS, list(args))
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; errors a user can act on become a `click.ClickException`."""
+        try:
+            with own_process(), terminable():
+                return super().invoke(ctx)
+        except click.UsageError as error:
+            message = _told(error, ctx.meta.get(_ARGUMENTS, []))
+            lines = [printable(line) for line in message.expandtabs(2).split("\n")]
+            if "\n".join(lines) == error.format_message().expandtabs(2):
+                raise
+            raise click.UsageError("\n".join(lines), error.ctx) from None
+        except UnfetchedSetError as error:
+            typed = shlex.join(["agsr", *ctx.meta.get(_ARGUMENTS, []), "--fetch"])
+            raise click.UsageError(printable(f"{error}. Type: {typed}")) from None
+        except RequestError as error:
+            raise click.UsageError(printable(str(error))) from None
+        except AgsrError as error:
+            raise click.ClickException(printable(str(error))) from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            name = error.filename or (STDOUT if error.errno in _OF_STREAMS else None)
+            named = f"{name}: " if name else ""
+            raise click.ClickException(printable(f"{named}{reason}")) from None
+        except MemoryError:
+            raise click.ClickException("out of memory") from None
+        except Terminated:
+            click.echo("terminated", err=True)
+            raise SystemExit(TERMINATED) from None
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            raise SystemExit(INTERRUPTED) from None

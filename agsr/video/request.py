@@ -1,0 +1,155 @@
+"""Whether a result can be encoded as asked for, tried before long work, and why not.
+
+Data flow: the command line's options → `check_encoding`, before any source is opened; an `Encoding`
+of one source → `opened`. FFmpeg's own words appear in messages as the reason only.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+
+from agsr.errors import EncodingRequestError, VideoError, check_any, first_line
+from agsr.video.encoder import ENCODERS, Encoding, available, choose, default_codec
+from agsr.video.formats import WRITABLE
+from agsr.video.properties import VideoFacts
+from agsr.video.reader import av
+
+_SAMPLE = VideoFacts(
+    width=640,
+    height=360,
+    pix_fmt="yuv420p",
+    depth=8,
+    chroma="420",
+    chroma_place="left",
+    rgb=False,
+    grey=False,
+    matrix=1,
+    full_range=False,
+    primaries=1,
+    transfer=1,
+    aspect=None,
+    time_base=Fraction(1, 25),
+    rate=Fraction(25),
+)
+"""A source that every encoder accepts."""
+
+_NAMES = {"mp4": "MP4", "mov": "MOV", "matroska": "MKV", "webm": "WebM"}
+"""Containers as people call them, by FFmpeg's names."""
+
+
+def check_encoding(
+    name: str, form: str, *, codec: str | None, crf: int | None, preset: str | None
+) -> None:
+    """Reject options that suit no source at all.
+
+    Args:
+        name: Of the result, for messages.
+        form: FFmpeg's name of the container.
+        codec: One of `ENCODERS`; None for what suits the container and the source.
+        crf: Quality, or None.
+        preset: Of the encoder, or None.
+
+    Raises:
+        EncodingRequestError: Each codec that may be chosen refuses them.
+        VideoError: This build of FFmpeg lacks the encoder.
+    """
+    candidates = [codec] if codec else _usual_codecs(form)
+    check_any(partial(_try, name, form, each, crf, preset) for each in candidates)
+
+
+def _try(name: str, form: str, codec: str, crf: int | None, preset: str | None) -> None:
+    size = _SAMPLE.height, _SAMPLE.width
+    encoding, _ = choose(_SAMPLE, size, form, codec=codec, crf=crf, preset=preset)
+    opened(encoding, form, name)
+
+
+def opened(encoding: Encoding, form: str, name: str) -> bytes:
+    """Open the encoder and a container once, to find out before long work whether both will do.
+
+    Returns:
+        What the encoder puts before its first packet.
+
+    Raises:
+        EncodingRequestError: The container can't hold the codec, or the encoder has no such preset.
+        VideoError: The encoder refuses something else, like the size.
+    """
+    library = av()
+    try:
+        return _header(encoding, form)
+    except (library.error.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+    codec = next(key for key, known in ENCODERS.items() if known.encoder == encoding.encoder)
+    if not _holds(form, encoding.encoder):
+        raise EncodingRequestError(_not_held(name, codec, form))
+    option = ENCODERS[codec].preset
+    preset = dict(encoding.options).get(option)
+    if preset is not None and _opens(_with_usual_preset(encoding, codec), form):
+        raise EncodingRequestError(
+            f"{name}: --preset {preset}: {codec} has none of this name ({reason}); expected "
+            f"{ENCODERS[codec].presets}"
+        )
+    raise VideoError(_refused(name, codec, encoding, form, reason))
+
+
+def _header(encoding: Encoding, form: str) -> bytes:
+    container = av().open(io.BytesIO(), "w", format=form)
+    stream = encoding.add_to(container)
+    container.start_encoding()
+    return bytes(stream.codec_context.extradata or b"")
+
+
+def _opens(encoding: Encoding, form: str) -> bool:
+    try:
+        _header(encoding, form)
+    except (av().error.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def _usual_codecs(form: str) -> list[str]:
+    """The codecs that are chosen for this container where none is named."""
+    kinds = ((depth, alpha) for alpha in (False, True) for depth in (8, 10))
+    return list(dict.fromkeys(default_codec(form, *kind) for kind in kinds))
+
+
+def _holds(form: str, encoder: str) -> bool:
+    return encoder in av().open(io.BytesIO(), "w", format=form).supported_codecs
+
+
+def _not_held(name: str, codec: str, form: str) -> str:
+    here = [key for key in available() if _holds(form, ENCODERS[key].encoder)]
+    endings = [
+        ending
+        for ending, other in WRITABLE.items()
+        if other != form and _holds(other, ENCODERS[codec].encoder)
+    ]
+    others = f", or a name in {_either(endings)}" if endings else ""
+    container = _NAMES.get(form, form)
+    return f"{name}: {container} can't hold {codec}; use --codec {_either(here)}{others}"
+
+
+def _with_usual_preset(encoding: Encoding, codec: str) -> Encoding:
+    known = ENCODERS[codec]
+    options = {key: value for key, value in encoding.options if key != known.preset}
+    usual = {key: value for key, value in known.options.items() if key == known.preset}
+    return replace(encoding, options=tuple(sorted((options | usual).items())))
+
+
+def _refused(name: str, codec: str, encoding: Encoding, form: str, reason: str) -> str:
+    others = _either([key for key in available() if key != codec])
+    size = f"{encoding.width}x{encoding.height}"
+    if _opens(replace(encoding, width=_SAMPLE.width, height=_SAMPLE.height), form):
+        return (
+            f"{name}: {codec} can't encode pictures of {size} pixels ({reason}); use another size "
+            f"(--scale, --max-size, --to), or --codec {others}"
+        )
+    what = f"{size} pixels of {encoding.pix_fmt}"
+    return f"{name}: {codec} refuses {what} ({reason}); use --codec {others}"
+
+
+def _either(words: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
