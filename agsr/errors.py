@@ -13,7 +13,8 @@
     ├── BuildError                  a TensorRT engine can't be built
     ├── BackendError                a backend can't run what it was asked to
     ├── DatasetError                a data set is missing or incomplete
-    └── TrainingError               training can't start or go on
+    ├── TrainingError               training can't start or go on
+    └── LimitError                  something is larger than a limit; has both numbers
 
 The subclasses of `RequestError` are also errors of their subject: an unknown name of weights is a
 `ModelError`, too. A request is wrong if no content of any file could make it right. So is one that
@@ -79,6 +80,33 @@ class DatasetError(AgsrError):
 
 class TrainingError(AgsrError):
     """Training can't start or can't go on."""
+
+
+class LimitError(AgsrError):
+    """Something is larger than a limit; callers that can raise the limit find both numbers here.
+
+    >>> error = LimitError("a.png: 9 pixels, more than 4", path="a.png", limit=4, found=9)
+    >>> str(error), error.path, error.limit, error.found
+    ('a.png: 9 pixels, more than 4', 'a.png', 4, 9)
+
+    Args:
+        message: The whole message.
+        path: Name of the file.
+        limit: What is allowed or available: pixels or bytes.
+        found: What the file has, or the result needs, in the same unit.
+    """
+
+    def __init__(self, message: str, *, path: str = "", limit: int = 0, found: int = 0) -> None:
+        super().__init__(message)
+        self.path, self.limit, self.found = path, limit, found
+
+
+class ImageTooLargeError(LimitError, ImageError):
+    """An image has more pixels than allowed, or its result does not fit into memory or the disk."""
+
+
+class VideoTooLargeError(LimitError, VideoError):
+    """A frame has more pixels than allowed."""
 
 
 class UnknownWeightsError(RequestError, CheckpointError, ModelError):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agsr.contract import SCALE
 from agsr.engines.tile_policy import BANDS_HELD
-from agsr.errors import ImageError
+from agsr.errors import ImageError, ImageTooLargeError
 from agsr.image.encode import FORMATS, Format
 from agsr.image.picture import Stripes
 from agsr.system.atomic_file import check_writable, existing_folder
@@ -17,23 +17,23 @@ from agsr.system.memory import free_memory
 from agsr.tiling import AUTO_SMALLEST
 
 _ALWAYS = 1 << 26
-"""Bytes that are not worth asking for."""
+"""Bytes that are so few that they are not checked."""
 
 _log = logging.getLogger(__name__)
 
 
 def check_target(source: Path | None, target: Path) -> None:
-    """Find out whether a result can be written, and would not replace its own source.
+    """Check that a result can be written, and would not replace its own source.
 
     Args:
         source: A file, or None for stdin.
         target: The result.
 
     Raises:
-        ImageError: It can't, or would.
+        ImageError: It can't be written, or would replace its source.
     """
     try:
-        # However it is called: through a hard link, or where upper and lower case are one.
+        # By any name: through a hard link, or where upper and lower case are the same.
         there = source is not None and target.exists() and source.exists()
         if there and source is not None and target.samefile(source):
             raise ImageError(f"{source}: {target} is the same file; use -o or --suffix")
@@ -45,16 +45,16 @@ def check_target(source: Path | None, target: Path) -> None:
 def check_memory(
     name: str, suffix: str, stripes: Stripes, wait: Callable[[], object] = lambda: None
 ) -> None:
-    """Refuse a result that the memory can't hold.
+    """Reject a result that does not fit into the memory.
 
     Args:
-        name: Of the file, for messages.
-        suffix: Of the format.
+        name: Name of the file, for messages.
+        suffix: Suffix of the format.
         stripes: The result.
-        wait: Called if there is too little; waits for what others are about to give back.
+        wait: Called if there is too little memory; waits for other work to free some.
 
     Raises:
-        ImageError: There is too little even then.
+        ImageTooLargeError: There is too little even then.
     """
     form = FORMATS[suffix.lower()]
     needed = memory_needed(form, stripes)
@@ -67,21 +67,24 @@ def check_memory(
     size = f"{stripes.width}x{stripes.height}"
     way = "PNG or TIFF, which are written in stripes; or " if form.memory else ""
     way += "two commands, like --scale 4 and then the rest; or " if stripes.held else ""
-    raise ImageError(
+    raise ImageTooLargeError(
         f"{name}: a result of {size} pixels takes {needed} bytes of memory as {form.name}, and "
-        f"{free} are free; use {way}a smaller result (--max-size)"
+        f"{free} are free; use {way}a smaller result (--max-size)",
+        path=name,
+        limit=free,
+        found=needed,
     )
 
 
 def memory_needed(form: Format, stripes: Stripes) -> int:
-    """Bytes of main memory that a result takes, beside its input and the network."""
+    """Return the bytes of main memory that a result needs, beside its input and the network."""
     rows = AUTO_SMALLEST * SCALE * BANDS_HELD
     bands = stripes.nbytes * min(rows, stripes.height) // stripes.height
     return bands + (form.memory or 0) * stripes.height * stripes.width + stripes.held
 
 
 def check_disk_of_video(source: Path, target: Path) -> None:
-    """Warn of a disk that has not even room for the source, which results are larger than."""
+    """Warn if free disk space is less than the size of the source; results are larger."""
     if not source.is_file():
         return
     size = source.stat().st_size
@@ -93,18 +96,22 @@ def check_disk_of_video(source: Path, target: Path) -> None:
 
 
 def check_disk(target: Path, suffix: str, stripes: Stripes) -> None:
-    """Tell of a disk that is too full for a result; one that is being replaced stays until the end.
+    """Raise or warn if the disk is too full; a replaced file needs its space until the end.
 
     Raises:
-        ImageError: It is so however well the result can be compressed.
+        ImageTooLargeError: The result will not fit, however well it can be compressed.
     """
     form = FORMATS[suffix.lower()]
     free = shutil.disk_usage(existing_folder(target)).free
     raw = form.stored_bytes(stripes)
     if raw * form.least_share > free:
-        raise ImageError(
-            f"{target}: the file would have {int(raw * form.least_share)} bytes at least, and "
-            f"{free} are free on its disk"
+        least = int(raw * form.least_share)
+        raise ImageTooLargeError(
+            f"{target}: the file would have {least} bytes at least, and {free} are free on its "
+            "disk",
+            path=str(target),
+            limit=free,
+            found=least,
         )
     if raw * form.usual_share > free:
         _log.warning(

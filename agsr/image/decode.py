@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from agsr.errors import AgsrError, ImageError, counted
+from agsr.errors import AgsrError, ImageError, ImageTooLargeError, counted
 from agsr.image.formats.dds import FORMAT as DIRECT_DRAW
 from agsr.image.formats.dds import is_direct_draw, read_direct_draw
 from agsr.image.formats.heif import ENDINGS as HEIF_ENDINGS
@@ -182,9 +182,12 @@ def _deep_avif(image: Image.Image, content: bytes, metadata: Metadata, depth: in
 def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise ImageError(
+        raise ImageTooLargeError(
             f"{name}: {width}x{height} is {width * height} pixels, more than {max_pixels}; "
-            f"if you trust the file: --max-pixels {width * height}"
+            f"if you trust the file: --max-pixels {width * height}",
+            path=name,
+            limit=max_pixels,
+            found=width * height,
         )
 
 

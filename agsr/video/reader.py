@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agsr.errors import VideoError, first_line
+from agsr.errors import VideoError, VideoTooLargeError, first_line
 from agsr.system.cpu import is_limited, thread_count
 from agsr.system.optional_import import require
 from agsr.video.boxes import Crop, stored_crop
@@ -246,9 +246,12 @@ def _decoder_of_alpha(stream: VideoStream) -> Any:
 def _check_size(stream: VideoStream, name: str, max_pixels: int) -> None:
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > max_pixels:
-        raise VideoError(
+        raise VideoTooLargeError(
             f"{name}: {width}x{height} is {width * height} pixels a frame, more than {max_pixels}; "
-            "raise --max-pixels if the file is trusted"
+            "raise --max-pixels if the file is trusted",
+            path=name,
+            limit=max_pixels,
+            found=width * height,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,8 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 import agsr
 from agsr import engines
 from agsr.engines.upscaler import Upscaler
-from agsr.errors import AgsrError, ImageError
+from agsr.errors import AgsrError, ImageError, ImageTooLargeError
+from agsr.image import read_picture
 
 Array = NDArray[Any]
 
@@ -354,6 +356,17 @@ def test_engines_export_the_api_without_loading_a_runtime() -> None:
     assert shown.stdout == "set() Upscaler open_backend ['Upscaler', 'open_backend']\n"
     with pytest.raises(AttributeError, match="no attribute 'missing'"):
         engines.missing  # noqa: B018
+
+
+def test_limits_are_attributes_of_the_error_so_that_callers_can_raise_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("L", (6, 5)).save(path)
+    with pytest.raises(ImageTooLargeError, match="30 pixels, more than 20") as raised:
+        read_picture(path, 20)
+    error = pickle.loads(pickle.dumps(raised.value))
+    assert (error.path, error.limit, error.found) == (str(path), 20, 30)
+    assert str(error) == str(raised.value)
+    assert read_picture(path, error.found).pixels.shape[:2] == (5, 6)
 
 
 def test_the_package_lists_what_it_offers() -> None:

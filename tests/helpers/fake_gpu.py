@@ -1,8 +1,8 @@
-"""A stand-in for the GPU and for TensorRT that runs streams as wildly as CUDA may.
+"""Fake GPU and TensorRT that run streams in the most adverse order that CUDA allows.
 
 Streams are queues; nothing runs until the host waits, and then the newest work runs first, unless
-an event holds it back. A missing dependency shows as a wrong picture. What is used after it was
-given back, or recorded under other conditions than it is replayed in, is an error.
+it waits for an event. A missing dependency shows as a wrong picture. Using an object after its
+release, or replaying a graph under other conditions than at its capture, is an error.
 """
 
 from __future__ import annotations
@@ -143,11 +143,11 @@ class FakeCuda:
 
     def _check_unused(self, address: int) -> None:
         used = {use for items in self.streams.values() for item in items for use in item.uses}
-        assert address not in used, "memory is given back while it is used"
+        assert address not in used, "memory is freed while it is used"
 
 
 class FakeGraphs:
-    """Recorded work."""
+    """Captured work."""
 
     def __init__(self, cuda: FakeCuda) -> None:
         self.cuda = cuda
@@ -176,7 +176,7 @@ class FakeGraphs:
 
 
 class FakeContext:
-    """Repeats pixels; keeps what was set, as TensorRT does, at the time of execution."""
+    """Repeats pixels; reads its settings at the time of execution, as TensorRT does."""
 
     def __init__(self, engine: FakeEngine, scratch: bool) -> None:
         self.engine, self.cuda = engine, engine.cuda
@@ -264,7 +264,7 @@ class FakeRuntimeConfig:
 
 
 class FakeEngine:
-    """Makes contexts, and knows every execution."""
+    """Creates contexts, and records every execution."""
 
     device_memory_size_v2 = 1000
 
@@ -297,7 +297,7 @@ class FakeEngine:
 
 
 def fake_module(engine: FakeEngine) -> Any:
-    """What the backend uses of TensorRT's module; its only engine is ``b"engine"``."""
+    """The part of TensorRT's module that the backend uses; its only engine is ``b"engine"``."""
 
     class Runtime:
         def __init__(self, _: Any) -> None:

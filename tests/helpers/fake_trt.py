@@ -1,4 +1,4 @@
-"""TensorRT backends on the stand-in for a GPU of `fake_gpu`, for the tests of several files."""
+"""TensorRT backends on the fake GPU of `fake_gpu`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Make = Callable[..., TrtBackend]
 
 
 class Messages:
-    """Stands in for TensorRT's logger: one error, as if it had just happened."""
+    """Fake of TensorRT's logger with one error that seems to have just happened."""
 
     count = 0
 
@@ -41,7 +41,7 @@ class Messages:
 def maker(
     cuda: FakeCuda, engine: FakeEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Make:
-    """Makes backends on the stand-in; engines are text."""
+    """Return a function that makes backends on the fake GPU; engines are text."""
     model = folder / "model.onnx"
     model.write_bytes(b"onnx")
 

@@ -1,4 +1,4 @@
-"""Small ONNX graphs of nobody's, whose result is known: they repeat every pixel."""
+"""Small foreign ONNX graphs with a known result: they repeat every pixel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ node = helper.make_node
 
 
 def repeated(lr: Batch) -> Batch:
-    """What every graph here gives."""
+    """Return the output of every graph here."""
     return lr.repeat(4, axis=2).repeat(4, axis=3)
 
 
@@ -59,7 +59,7 @@ def repeating(
     scale: int = 4,
     kind: str = "float32",
 ) -> Path:
-    """A network that repeats pixels. It computes in float32, whatever its ports are."""
+    """A network that repeats pixels. It computes in float32, whatever its input type."""
     shape = ("b", channels, *size) if layout == "NCHW" else ("b", *size, channels)
     scales = [1, 1, scale, scale] if layout == "NCHW" else [1, scale, scale, 1]
     nodes = [
@@ -102,15 +102,15 @@ def with_weights_beside(path: Path) -> Path:
 
 
 def anonymous(source: Path, target: Path) -> Path:
-    """A copy of a file of ours, without its metadata and with other names for its ports."""
+    """Copy an exported file without its metadata and with other names of input and output."""
     model = onnx.load(source)
     del model.metadata_props[:]
     names = {"lr": "pixel_values", "sr": "reconstruction"}
     for item in model.graph.node:
         item.input[:] = [names.get(name, name) for name in item.input]
         item.output[:] = [names.get(name, name) for name in item.output]
-    for port in (*model.graph.input, *model.graph.output):
-        port.name = names[port.name]
+    for tensor in (*model.graph.input, *model.graph.output):
+        tensor.name = names[tensor.name]
     onnx.save(model, target)
     return target
 
