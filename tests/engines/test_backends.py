@@ -56,7 +56,7 @@ def test_bf16_on_torch_is_close(checkpoint_file: Path, lr: Batch) -> None:
     assert 0 < np.abs(exact - rounded).max() < 0.05
 
 
-def test_every_available_provider_gives_the_same(onnx_file: Callable[[int], Path]) -> None:
+def test_every_available_provider_has_the_same_result(onnx_file: Callable[[int], Path]) -> None:
     lr = sample_batch(1, 40, 40)
     reference = OrtBackend(onnx_file(2)).upscale(lr)
     assert "cpu" in available_providers()
@@ -159,7 +159,7 @@ def test_a_missing_provider_is_an_error_not_a_fallback(
         OrtBackend(onnx_file(1), provider="tpu")
 
 
-def test_a_plugin_that_cannot_be_loaded_says_why(
+def test_the_error_of_an_unloadable_plugin_has_the_reason(
     onnx_file: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the TensorRT-RTX plugin does on a machine without NVIDIA's driver."""
@@ -210,7 +210,7 @@ def test_auto_does_without_an_openvino_that_is_broken(
 
 
 @pytest.mark.parametrize(("said", "kind"), [("std::bad_alloc", MemoryError), ("", BackendError)])
-def test_what_openvino_says_while_it_runs_is_told(
+def test_openvinos_reason_is_reported_when_a_run_fails(
     onnx_file: Callable[[int], Path],
     monkeypatch: pytest.MonkeyPatch,
     said: str,
@@ -368,7 +368,7 @@ def test_running_out_of_memory_is_a_memory_error(
         backend.upscale(sample_batch(1, 4, 4))
 
 
-def test_onnx_runtime_says_how_to_make_its_file(checkpoint_file: Path) -> None:
+def test_onnx_runtimes_error_has_the_export_command(checkpoint_file: Path) -> None:
     with pytest.raises(ModelError, match=f"agsr export --weights {checkpoint_file} --steps 3"):
         open_backend("ort", str(checkpoint_file), steps=3)
 
@@ -395,7 +395,7 @@ def test_a_damaged_shipped_file_is_refused(tmp_path: Path, monkeypatch: pytest.M
         find_onnx("psnr", 1)
 
 
-def test_bound_memory_gives_the_same_results_and_keeps_them(
+def test_bound_memory_has_the_same_results_and_does_not_overwrite_them(
     onnx_file: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I/O binding, as on a GPU, but on the CPU's memory."""
@@ -411,7 +411,7 @@ def test_bound_memory_gives_the_same_results_and_keeps_them(
         np.testing.assert_array_equal(sr, wanted)
 
 
-def test_falling_back_must_be_allowed_and_is_told(
+def test_a_fallback_must_be_allowed_and_is_reported(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     missing = dataclasses.replace(PROVIDERS["cuda"], ort_name="NoSuchProvider")

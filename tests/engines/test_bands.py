@@ -147,7 +147,7 @@ def test_memory_that_runs_out_half_way_costs_only_the_rows_below() -> None:
     assert np.array_equal(np.concatenate(alphas), whole.alpha)  # type: ignore[arg-type]
 
 
-def test_bands_that_are_left_give_the_network_back() -> None:
+def test_abandoned_bands_unlock_the_network() -> None:
     upscaler = Upscaler(backend=Repeat(), tile=8, halo=1)
     stripes = upscaler.stripes(Picture(_random((40, 40, 3))), sizing=Sizing(scale=3))
     next(stripes.bands)
@@ -169,7 +169,7 @@ def _full(*_: object) -> None:
 
 
 @pytest.mark.parametrize("call", ["array", "file"])
-def test_a_result_without_room_gives_the_network_back(
+def test_a_result_that_does_not_fit_unlocks_the_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     upscaler = Upscaler(backend=Repeat(), tile=8, halo=1)

@@ -92,7 +92,7 @@ def test_ranges_of_a_trained_network_are_found(
     np.testing.assert_allclose(backend.upscale(lr), expected, atol=1e-5)
 
 
-def test_an_unlike_output_is_refused_unless_the_range_is_told(path: Path, lr: Batch) -> None:
+def test_an_unlike_output_is_rejected_unless_the_range_is_given(path: Path, lr: Batch) -> None:
     clipping(path, 0, 0.001)  # all but black
     with pytest.raises(ModelError, match="its output does not show its input, whether white is 1"):
         ForeignBackend(path)
@@ -193,7 +193,7 @@ def test_sizes_that_must_be_multiples_are_padded_and_cut(
     assert ForeignBackend(path, Hints(multiple=3 * multiple)).io_spec.multiple == 3 * multiple
 
 
-def test_a_size_that_the_file_hides_can_be_told(path: Path, lr: Batch) -> None:
+def test_an_undeclared_size_can_be_given_as_a_hint(path: Path, lr: Batch) -> None:
     nodes = [node("Reshape", ["picture", "only"], ["same"]), repeat("same")]
     save(path, nodes, (1, 3, "h", "w"), only=np.array([1, 3, 20, 30], np.int64))
     with pytest.raises(ModelError, match="found no input format"):
@@ -208,7 +208,7 @@ def test_other_scales_are_refused(path: Path, scale: int) -> None:
         ForeignBackend(repeating(path, scale=scale))
 
 
-def test_what_takes_or_gives_no_picture_is_refused(path: Path) -> None:
+def test_networks_without_picture_input_or_output_are_rejected(path: Path) -> None:
     save(path, [node("Identity", ["picture"], ["enlarged"])], FREE[1:])
     with pytest.raises(ModelError, match=r"tensor\(float\) \[3, 'h', 'w'\]; expected rank 4 of"):
         ForeignBackend(path)
@@ -241,7 +241,7 @@ def test_several_outputs_need_a_name_and_several_inputs_are_refused(path: Path, 
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_our_weights_give_the_same_pixels_without_their_metadata(
+def test_our_weights_have_the_same_pixels_without_their_metadata(
     path: Path, lr: Batch, precision: Any
 ) -> None:
     ours = find_onnx("psnr", 2, precision)
@@ -254,7 +254,7 @@ def test_our_weights_give_the_same_pixels_without_their_metadata(
 
 
 @pytest.mark.parametrize("name", ["srcnn", "srgan"])
-def test_our_baselines_give_the_same_pixels_without_their_metadata(
+def test_our_baselines_have_the_same_pixels_without_their_metadata(
     tmp_path: Path, path: Path, lr: Batch, name: str
 ) -> None:
     export_onnx(small_baseline(name), tmp_path / "ours.onnx")
@@ -264,7 +264,7 @@ def test_our_baselines_give_the_same_pixels_without_their_metadata(
     np.testing.assert_array_equal(other.upscale(lr), own.upscale(lr))
 
 
-def test_what_runs_is_told_truthfully(path: Path, photo: NDArray[np.uint8]) -> None:
+def test_info_describes_what_runs(path: Path, photo: NDArray[np.uint8]) -> None:
     backend = ForeignBackend(anonymous(find_onnx("psnr", 1), path))
     assert backend.info.summary == "ort (CPUExecutionProvider), fp32"
     assert (backend.info.steps, backend.info.receptive_radius) == (None, None)

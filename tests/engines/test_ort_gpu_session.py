@@ -235,7 +235,7 @@ def test_a_file_that_is_at_fault_is_a_model_error_on_a_gpu_too(
         open_session(path, "cuda")
 
 
-def test_the_real_runtime_knows_the_argument_and_still_says_what_is_wrong(
+def test_the_real_runtime_accepts_the_argument_and_reports_the_error(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"nonsense")

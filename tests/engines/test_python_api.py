@@ -206,7 +206,7 @@ def test_damaged_metadata_costs_itself_only(caplog: pytest.LogCaptureFixture) ->
 @pytest.mark.parametrize(
     "keyword", ["icc_profile", "transparency", "exif", "gamma", "interlace", "bbox", "xmp"]
 )
-def test_png_texts_are_not_taken_for_what_pillow_names_alike(
+def test_png_texts_are_not_confused_with_pillows_own_info(
     keyword: str, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     stream, texts, image = io.BytesIO(), PngImagePlugin.PngInfo(), _gradient(mode)
@@ -243,7 +243,7 @@ def test_a_text_named_xmp_does_not_replace_xmp() -> None:
         assert _upscale(image).info == {"xmp": b"<x/>"}
 
 
-def test_xmp_stays_and_says_upright() -> None:
+def test_xmp_stays_with_its_orientation_reset() -> None:
     stream, texts = io.BytesIO(), PngImagePlugin.PngInfo()
     texts.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="3" other="9"/>')
     _gradient("RGB").save(stream, "PNG", pnginfo=texts)

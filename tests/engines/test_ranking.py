@@ -67,7 +67,7 @@ def test_gpus_come_first_and_torch_last(machine: Machine) -> None:
     assert _names("psnr") == ["openvino fp32", "torch fp32"]
 
 
-def test_bf16_is_taken_where_the_processor_has_it(machine: Machine) -> None:
+def test_bf16_is_chosen_where_the_processor_has_it(machine: Machine) -> None:
     machine(*ON_CPU, bf16=True)
     assert _names("psnr") == ["openvino bf16", "ort:cpu fp32", "torch bf16"]
     assert _names("psnr", "fp32") == ["ort:cpu fp32", "openvino fp32", "torch fp32"]
@@ -121,7 +121,7 @@ def test_timings_do_not_bring_back_what_would_refuse(
     assert _names("psnr", "bf16", timings=measured)[0] == "torch bf16"
 
 
-def test_threads_leave_what_can_be_told_their_number(machine: Machine) -> None:
+def test_threads_select_backends_that_have_them(machine: Machine) -> None:
     machine(*ALL)
     assert _names("psnr", threads=1) == ["ort:cpu fp32", "openvino fp32"]
 
@@ -150,7 +150,7 @@ def test_what_was_measured_decides(machine: Machine) -> None:
     assert chosen.reason == "fastest for 7 pixels, as measured here on 2030-01-31"
 
 
-def test_what_was_not_measured_keeps_the_usual_order_and_reason(machine: Machine) -> None:
+def test_unmeasured_backends_have_the_default_order_and_reason(machine: Machine) -> None:
     machine(*ON_CPU)
     measured = _timings(torch_fp32=(9, 1))
     found = candidates("psnr", timings=measured)
@@ -204,7 +204,7 @@ def test_damaged_times_are_ignored(
     assert Timings.load() is None
 
 
-def test_auto_goes_on_to_the_next_best_and_says_so(
+def test_auto_goes_on_to_the_next_best_with_a_warning(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     machine("ort:cuda", "ort:cpu")
@@ -262,7 +262,7 @@ def test_a_torch_without_cuda_beside_a_driver_runs_on_the_cpu(
     assert "not compiled with CUDA enabled; running on torch fp32 instead" in caplog.text
 
 
-def test_auto_without_anything_says_what_to_install(machine: Machine) -> None:
+def test_auto_without_any_runtime_lists_what_to_install(machine: Machine) -> None:
     machine()
     with pytest.raises(MissingDependencyError, match=r"pip install 'agsr\[cpu\]'"):
         open_backend("auto", "psnr")
@@ -279,7 +279,7 @@ def test_a_wrong_word_is_no_reason_to_go_on(
     assert not caplog.records
 
 
-def test_a_damaged_file_is_told_once(
+def test_a_damaged_file_is_reported_once(
     machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     machine("openvino", "ort:cpu")
@@ -324,7 +324,7 @@ def test_pixels_are_counted_by_the_headers_until_there_are_enough(tmp_path: Path
     assert count_pixels([tmp_path]) is None
 
 
-def test_infer_tells_what_runs_and_why(tmp_path: Path) -> None:
+def test_infer_reports_what_runs_and_why(tmp_path: Path) -> None:
     arguments = ["infer", str(PHOTO), "-s", "1", "-o", str(tmp_path / "a.png")]
     told = CliRunner().invoke(main, [*arguments, "-v"])
     assert told.exit_code == 0, told.output

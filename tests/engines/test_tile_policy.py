@@ -36,7 +36,7 @@ def test_tiles_shrink_with_the_free_memory_down_to_a_least(monkeypatch: pytest.M
     assert TilePolicy(Repeat(), "auto", 16).tiling_for([small])[0] == (32, 32)
 
 
-def test_a_backend_tells_how_large_tiles_are_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_backend_limits_the_tile_area(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agsr.engines.tile_policy.free_memory", lambda: 64 << 30)
     backend = Repeat()
     backend.tile_area *= 2
@@ -44,7 +44,7 @@ def test_a_backend_tells_how_large_tiles_are_fast(monkeypatch: pytest.MonkeyPatc
     assert 1.9 * AUTO_AREA < _area(tile) < 2.3 * AUTO_AREA
 
 
-def test_what_a_runtime_keeps_does_not_shrink_the_next_tiles(
+def test_memory_that_a_runtime_reuses_does_not_shrink_the_next_tiles(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     image = np.zeros((2000, 1000, 3), np.uint8)

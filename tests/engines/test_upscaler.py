@@ -31,7 +31,7 @@ def _repeated(image: NDArray[np.generic]) -> NDArray[np.generic]:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("shape", [(13, 17, 3), (13, 17), (1, 1, 3)])
 @pytest.mark.parametrize("tile", [0, 5])
-def test_types_and_shapes_are_kept(dtype: type, shape: tuple[int, ...], tile: int) -> None:
+def test_types_and_shapes_are_preserved(dtype: type, shape: tuple[int, ...], tile: int) -> None:
     random = np.random.default_rng(0)
     if dtype is np.float32:
         image = random.random(shape, dtype=np.float32)
@@ -97,7 +97,7 @@ def test_shipped_weights_tile_exactly_and_by_default_within_a_level(
     assert np.abs(whole - usual).max() <= 1 / 255
 
 
-def test_alpha_is_upscaled_and_constant_alpha_kept() -> None:
+def test_alpha_is_upscaled_and_constant_alpha_stays_constant() -> None:
     backend = Repeat()
     pixels = np.zeros((6, 7, 3), np.uint8)
     alpha = np.arange(42, dtype=np.uint8).reshape(6, 7) * 6

@@ -121,7 +121,7 @@ def test_other_readers_of_a_bias_keep_it() -> None:
     assert [c.name for c in model.graph.initializer] == ["b", "b.2"]
 
 
-def test_onnx_runtime_keeps_the_shipped_graph_in_blocks(
+def test_onnx_runtime_runs_the_shipped_graph_in_blocks(
     optimized: Callable[[Path], Counter[str]], shipped: Path
 ) -> None:
     operators = optimized(shipped)

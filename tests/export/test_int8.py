@@ -183,7 +183,7 @@ def test_magnitudes_are_those_of_nearly_all_values(photos: Path) -> None:
     assert found == pytest.approx(max(np.percentile(v, 99.999) for v in values), abs=1e-6)
 
 
-def test_layers_that_give_nothing_but_zeros_have_a_scale(photos: Path, tmp_path: Path) -> None:
+def test_layers_with_only_zeros_have_a_scale(photos: Path, tmp_path: Path) -> None:
     from conftest import tiny_checkpoint
 
     dead = tiny_checkpoint()
@@ -291,7 +291,7 @@ def test_tensorrt_gets_signed_values_and_nothing_idle(int8: ExportReport) -> Non
         as_signed(b"nonsense", "a")
 
 
-def test_int8_says_what_it_costs_on_photographs_it_was_not_calibrated_on(
+def test_the_loss_of_int8_is_measured_on_held_out_photographs(
     int8: ExportReport, photos: Path
 ) -> None:
     assert int8.metadata.precision == "int8"
@@ -349,7 +349,7 @@ def test_too_few_photographs_are_explained(tmp_path: Path, count: int, message: 
         read_calibration(tmp_path)
 
 
-def test_the_command_says_how_to_calibrate(
+def test_the_commands_error_has_the_calibration_option(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AGSR_DATA", raising=False)
@@ -387,7 +387,7 @@ def test_a_named_file_must_have_the_precision_asked_for(int8: ExportReport) -> N
         assert backend.info.precision == "fp16"
 
 
-def test_torch_says_how_to_run_weights_in_int8(checkpoint_file: Path) -> None:
+def test_torchs_error_has_the_int8_export_command(checkpoint_file: Path) -> None:
     with pytest.raises(BackendError, match=r"agsr export -w .* --precision int8 --calibrate"):
         open_backend("torch", str(checkpoint_file), precision="int8")
 

@@ -73,7 +73,7 @@ def test_bf16_is_inside_only(bf16: ExportReport) -> None:
     assert bf16.operators["Cast"] == 2
 
 
-def test_bf16_is_run_at_every_shape_and_its_cost_told(bf16: ExportReport) -> None:
+def test_bf16_is_verified_at_every_shape_and_its_loss_reported(bf16: ExportReport) -> None:
     assert tuple(row.shape for row in bf16.parity) == SHAPES
     assert 1e-4 < max(row.largest for row in bf16.parity) < 0.05
     assert bf16.fidelity is not None
@@ -90,6 +90,6 @@ def test_bf16_needs_an_opset_that_knows_it(checkpoint: Checkpoint, tmp_path: Pat
         export_onnx(checkpoint, tmp_path / "m.onnx", steps=1, precision="bf16", opset=20)
 
 
-def test_what_cannot_run_bf16_says_what_can(bf16: ExportReport) -> None:
+def test_the_error_about_bf16_names_backends_that_run_it(bf16: ExportReport) -> None:
     with pytest.raises(ModelError, match="runs on --backend openvino or trt"):
         OrtBackend(Path(bf16.path))

@@ -56,7 +56,7 @@ def test_many_batches_overlap_and_come_out_in_order(make: Make, cuda: FakeCuda) 
     assert cuda.depth == 0
 
 
-def test_closing_gives_everything_back(make: Make, cuda: FakeCuda) -> None:
+def test_closing_releases_everything(make: Make, cuda: FakeCuda) -> None:
     assert cuda.graphs is not None
     backend = make()
     for _ in range(3):
@@ -87,7 +87,7 @@ def test_small_inputs_are_padded_into_the_profile(make: Make, engine: FakeEngine
     assert engine.shapes == [(1, 3, 8, 8)]
 
 
-def test_the_profile_with_the_least_padding_is_taken(make: Make, engine: FakeEngine) -> None:
+def test_the_profile_with_the_least_padding_is_used(make: Make, engine: FakeEngine) -> None:
     wide = Profile((1, 16, 64), (1, 16, 64), (1, 32, 128))
     options = BuildOptions(profiles=(wide, *SMALL.profiles))
     with make(options) as backend:
@@ -228,7 +228,9 @@ def test_an_engine_file_is_run_as_it_was_built(make: Make, tmp_path: Path) -> No
         open_backend("ort", str(path))
 
 
-def test_without_a_driver_one_line_says_so_before_anything_large_is_loaded(tmp_path: Path) -> None:
+def test_without_a_driver_one_line_reports_it_before_anything_large_is_loaded(
+    tmp_path: Path,
+) -> None:
     code = (
         "import sys; from types import SimpleNamespace; import agsr.engines.tensorrt.cuda as cuda\n"
         "def absent(name): raise OSError(name)\n"

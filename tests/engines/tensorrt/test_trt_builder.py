@@ -161,7 +161,7 @@ def test_foreign_files_are_refused(trt: TensorRt) -> None:
         build_engine(trt, onnx.ModelProto().SerializeToString(), "g", ADA)
 
 
-def test_what_only_the_other_tensorrt_has_is_said(trt: TensorRt, half: Path) -> None:
+def test_options_of_the_other_tensorrt_are_rejected(trt: TensorRt, half: Path) -> None:
     content = half.read_bytes()
     with pytest.raises(BuildError, match=r"no target sm90; known: .*sm89"):
         build_engine(trt, content, "half", BuildOptions(targets=("sm90",)))

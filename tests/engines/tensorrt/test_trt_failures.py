@@ -75,7 +75,7 @@ def test_memory_of_the_host_that_runs_out_costs_a_retry_only(
 @pytest.mark.parametrize(
     ("message", "kind"), [("out of memory", MemoryError), ("bad tactic", BackendError)]
 )
-def test_a_failed_execution_says_why(
+def test_the_error_of_a_failed_execution_has_the_reason(
     make: Make,
     engine: FakeEngine,
     monkeypatch: pytest.MonkeyPatch,

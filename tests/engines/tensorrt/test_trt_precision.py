@@ -85,7 +85,7 @@ def _layers(*layers: Any) -> str:
         (_of_11("Float"), "FLOAT"),
     ],
 )
-def test_every_way_to_tell_a_type_is_understood(layer: dict[str, Any], expected: str) -> None:
+def test_every_spelling_of_a_type_is_recognized(layer: dict[str, Any], expected: str) -> None:
     assert built_products(_telling(_layers(layer, layer)), b"", "m") == {expected: 2}
 
 

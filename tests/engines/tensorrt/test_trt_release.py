@@ -85,7 +85,7 @@ def test_a_backend_that_fails_to_open_leaves_nothing(
     assert _held(cuda) == NOTHING
 
 
-def test_a_backend_that_is_dropped_gives_everything_back(make: Make, cuda: FakeCuda) -> None:
+def test_a_dropped_backend_releases_everything(make: Make, cuda: FakeCuda) -> None:
     backend = make()
     for _ in range(3):
         list(backend.upscale_many(batches((1, 8, 8), (1, 9, 9))))
@@ -97,7 +97,7 @@ def test_a_backend_that_is_dropped_gives_everything_back(make: Make, cuda: FakeC
     assert _held(cuda) == NOTHING
 
 
-def test_an_upscaler_that_is_dropped_gives_everything_back(
+def test_a_dropped_upscaler_releases_everything(
     make: Make, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backends: list[TrtBackend] = []
