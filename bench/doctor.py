@@ -24,7 +24,7 @@ from agsr.engines.ranking import PLACES, missing_requirement
 from agsr.engines.runtimes.compiled_cache import CompiledCache
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, available_providers
 from agsr.engines.runtimes.openvino_session import computes_bf16
-from agsr.engines.tensorrt.api import MODULES
+from agsr.engines.tensorrt.api import MODULES, is_installed
 from agsr.engines.tensorrt.progress import Report
 from agsr.engines.timings import Timings
 from agsr.errors import AgsrError, BackendError
@@ -197,7 +197,7 @@ def _shown(place: Place) -> str:
 def _advice(place: Place) -> str:
     """What would add a place, apart from a GPU and its driver."""
     if place.runtime == "trt":
-        return "" if any(map(find_spec, MODULES.values())) else install_command("rtx")
+        return "" if any(map(is_installed, MODULES)) else install_command("rtx")
     if place.runtime == "ort":
         return PROVIDERS[place.kind].install or install_command("cpu")
     return install_command("train" if place.runtime == "torch" else "cpu")

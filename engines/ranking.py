@@ -19,7 +19,7 @@ from agsr.engines.onnx_file.inspect import read_properties
 from agsr.engines.places import RUNTIMES, Place
 from agsr.engines.runtimes.onnxruntime_session import available_providers
 from agsr.engines.runtimes.openvino_session import computes_bf16
-from agsr.engines.tensorrt.api import MODULES
+from agsr.engines.tensorrt.api import MODULES, is_installed
 from agsr.engines.tensorrt.cuda import check_driver
 from agsr.engines.timings import Timings
 from agsr.errors import BackendError, MissingDependencyError, ModelError
@@ -91,7 +91,7 @@ def available_places() -> list[Place]:
 
 def missing_requirement(place: Place) -> str:
     """Describe what a place lacks here, without opening it; empty if nothing is known."""
-    if place.runtime == "trt" and not any(map(find_spec, MODULES.values())):
+    if place.runtime == "trt" and not any(map(is_installed, MODULES)):
         return "TensorRT is not installed"
     if place.on_gpu and not _has_driver():
         return "no NVIDIA driver"

@@ -59,14 +59,24 @@ class TensorRt:
         return _messages(self.module)
 
 
+def is_installed(flavour: Flavour) -> bool:
+    """Return True if a TensorRT is installed, without importing it.
+
+    A folder of the same name in the import path, which Python would import as an empty namespace
+    package, does not count.
+    """
+    spec = find_spec(MODULES[flavour])
+    return spec is not None and spec.origin is not None
+
+
 def find_tensorrt() -> Flavour:
     """Find the first TensorRT that is installed, without importing it, which is slow.
 
     Raises:
         MissingDependencyError: Neither is installed.
     """
-    for flavour, name in MODULES.items():
-        if find_spec(name):
+    for flavour in MODULES:
+        if is_installed(flavour):
             return flavour
     raise MissingDependencyError(
         "TensorRT is not installed. For an RTX GPU: "

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 
 from agsr.contract import Precision
 from agsr.engines.open import open_backend
+from agsr.engines.tensorrt import api, engine_file
 from agsr.engines.tensorrt import backend as trt_backend
-from agsr.engines.tensorrt import engine_file
 from agsr.engines.tensorrt.api import TensorRt
 from agsr.engines.tensorrt.backend import TrtBackend
 from agsr.engines.tensorrt.engine_cache import EngineCache
@@ -267,3 +268,15 @@ def test_options_of_other_backends_are_refused() -> None:
         open_backend("trt", provider="cpu")
     with pytest.raises(BackendError, match=r"no precision named .fp8."):
         open_backend("trt", precision="fp8")
+
+
+def test_a_folder_with_the_name_of_tensorrt_is_not_an_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "only_a_folder").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(api.MODULES, "tensorrt", "only_a_folder")
+    assert find_spec("only_a_folder") is not None
+    assert not api.is_installed("tensorrt")
+    monkeypatch.setitem(api.MODULES, "tensorrt", "json")
+    assert api.is_installed("tensorrt")
