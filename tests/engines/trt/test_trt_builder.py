@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from agsr.cli import main
 from agsr.cli.build import Target
 from agsr.contract import ModelMetadata
-from agsr.engines import engine_file
+from agsr.engines.tensorrt import engine_file
 from agsr.engines.tensorrt.api import TensorRt, load_engine, load_tensorrt
 from agsr.engines.tensorrt.builder import (
     BuildOptions,
