@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import cpus  # first: numpy and torch count the CPUs when they are loaded
 import numpy as np
 import pytest
 import torch
@@ -87,6 +88,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is compiled or measured here stays out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AGSR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def all_cpus() -> Iterator[None]:
+    """Threads and processes that the test starts may run on every CPU, as without pytest-xdist."""
+    with cpus.unbound():
         yield
 
 
