@@ -1,7 +1,7 @@
 """Two ranks on this machine, talking by gloo, against one.
 
-One rank trains in this process. Two are processes: once by ``torchrun``, otherwise by its variables,
-since the launcher loads torch, too.
+One rank trains in this process. Two are processes: once by ``torchrun``, otherwise by its variables
+alone, since the launcher loads torch, too.
 """
 
 from __future__ import annotations
