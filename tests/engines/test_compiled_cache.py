@@ -173,6 +173,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CompiledCache:
 
 
 @NEEDS_OPENVINO
+@pytest.mark.usefixtures("all_cpus")
 def test_openvino_takes_from_it_what_it_has_compiled(
     onnx_file: Callable[[int], Path], own_cache: CompiledCache
 ) -> None:
