@@ -117,7 +117,7 @@ def test_a_set_is_fetched_once_and_then_found(server: Server, tmp_path: Path) ->
 
 def test_nothing_is_fetched_unless_asked_for(server: Server) -> None:
     with pytest.raises(
-        DatasetError, match=r"no image set 'Mini' .*; fetch it once with --fetch .*, or"
+        DatasetError, match=r"no image set 'Mini' .*; fetch it once with --fetch .*or"
     ):
         find_set("Mini")
     assert not server.asked

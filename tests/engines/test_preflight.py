@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from conftest import PHOTO, tiny_checkpoint
 
 from agsr.cli import main
+from agsr.export import exporter
 from agsr.export.unrolled import UnrolledNetwork
 from agsr.model.checkpoint import save_checkpoint
 
