@@ -5,12 +5,21 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+log=$(mktemp)
+trap 'kill $(jobs -p) 2>/dev/null || true; rm -f "$log"' EXIT
+
 ruff check .
 ruff format --check .
-mypy
+mypy >"$log" 2>&1 & # on one core; on another what is as short
+types=$!
 lint-imports
+pytest --collect-only -q -q >/dev/null # compiles what every process of the tests imports
+wait "$types" || { cat "$log"; exit 1; }
+cat "$log"
+
 pytest -n logical --dist worksteal -m "not gpu" "$@"
-pytest -m gpu tests/engines/test_gpu.py tests/training/test_gpu_training.py # one after another: there may be one GPU
+# One after another: there may be one GPU.
+pytest -m gpu tests/engines/test_gpu.py tests/training/test_gpu_training.py
 
 # What depends on the processor once more, as if it had AVX2 and nothing newer.
 hides='import sys; from agsr.system.cpu import NEWER_THAN_AVX2, features

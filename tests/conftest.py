@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
+import cpus  # first: numpy and torch count the CPUs when they are loaded
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from stubs import Repeat as Repeat
 
+from agsr.contract import Precision
 from agsr.engines.runtimes.openvino_session import capabilities
 from agsr.export import export_onnx
 from agsr.image import read_rgb
@@ -90,6 +93,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def all_cpus() -> Iterator[None]:
+    """Threads and processes that the test starts may run on every CPU, as without pytest-xdist."""
+    with cpus.unbound():
+        yield
+
+
 Processor = Callable[..., None]
 
 
@@ -118,18 +128,41 @@ def checkpoint_file(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFac
     return path
 
 
-@pytest.fixture(scope="session")
-def onnx_file(
-    checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[int], Path]:
-    """Exports of the tiny network by step count, each made once."""
-    folder = tmp_path_factory.mktemp("onnx")
+@contextmanager
+def shared_folder(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
+    """A folder that all processes of pytest-xdist share in this run, for one of them at a time.
 
-    def export(steps: int) -> Path:
-        path = folder / f"tiny-{steps}.onnx"
-        if not path.exists():
-            export_onnx(checkpoint, path, steps=steps)
-        return path
+    What takes seconds to make is looked for there first, and made if it is missing. A process that
+    fails meanwhile must leave nothing that looks complete; see `agsr.atomic`.
+    """
+    folder, lock = factory.getbasetemp(), nullcontext()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from filelock import FileLock  # machines with a GPU may lack it, as they lack pytest-xdist
+
+        folder = folder.parent
+        lock = FileLock(folder / f"{name}.lock")
+    (folder / name).mkdir(exist_ok=True)
+    with lock:
+        yield folder / name
+
+
+ExportTiny = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def onnx_file(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> ExportTiny:
+    """Exports of the tiny network by step count and precision, each made once in a run of tests.
+
+    An export takes five seconds and more of processor time, nearly all of it for torch's tracing.
+    """
+
+    def export(steps: int, precision: Precision = "fp32") -> Path:
+        with shared_folder(tmp_path_factory, "exported") as folder:
+            kind = "" if precision == "fp32" else f"-{precision}"
+            path = folder / f"tiny-{steps}{kind}.onnx"
+            if not path.exists():
+                export_onnx(checkpoint, path, steps=steps, precision=precision)
+            return path
 
     return export
 

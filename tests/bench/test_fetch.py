@@ -116,7 +116,9 @@ def test_a_set_is_fetched_once_and_then_found(server: Server, tmp_path: Path) ->
 
 
 def test_nothing_is_fetched_unless_asked_for(server: Server) -> None:
-    with pytest.raises(DatasetError, match=r"no image set 'Mini' .*; fetch it with --fetch, or"):
+    with pytest.raises(
+        DatasetError, match=r"no image set 'Mini' .*; fetch it once with --fetch .*or"
+    ):
         find_set("Mini")
     assert not server.asked
 
@@ -207,7 +209,7 @@ def test_eval_fetches_where_it_is_told_to(server: Server) -> None:
     arguments = ["eval", "--set", "Mini", "--steps", "1", "--json"]
     refused = CliRunner().invoke(main, arguments)
     assert refused.exit_code == 2
-    assert "fetch it with --fetch" in refused.stderr
+    assert "fetch it once with --fetch" in refused.stderr
     done = CliRunner().invoke(main, [*arguments, "--fetch"])
     assert done.exit_code == 0, done.output
     assert [row["image"] for row in json.loads(done.stdout)["rows"]] == ["a", "b", "c"]

@@ -322,7 +322,7 @@ def test_help_has_the_words_people_look_for() -> None:
     [
         (["--separate-alpha"], "note: --separate-alpha had no effect: no input has alpha"),
         (["--halo", "8"], "note: --halo had no effect: no input was cut into tiles"),
-        (["--halo", "8", "--tile", "8"], None),
+        (["--halo", "4", "--tile", "8"], None),
         (["--halo", "8", "--border", "wrap"], None),
         (["--halo", "8", "-q"], None),
         ([], None),

@@ -154,11 +154,11 @@ def test_an_input_is_never_its_own_result_whatever_it_is_called(
 def test_an_input_that_vanishes_meanwhile_costs_itself_only(infer: list[str]) -> None:
     command = [*infer, "in/a.png", "in/b.png", "in/c.png", "-o", "out"]
     code = (
-        "import sys, pathlib; from agsr.engines import pipeline; read = pipeline.read_picture\n"
+        "import sys, pathlib; from agsr.engines.batch import runner; read = runner.read_picture\n"
         "def vanish(path, *rest, **options):\n"
         "    pathlib.Path('in/b.png').unlink(missing_ok=True)\n"
         "    return read(path, *rest, **options)\n"
-        "pipeline.read_picture = vanish\n"
+        "runner.read_picture = vanish\n"
         "from agsr.cli import main; main()"
     )
     done = _run([sys.executable, "-c", code, *command[3:]])

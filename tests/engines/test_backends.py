@@ -303,6 +303,7 @@ def test_wrong_requests_are_explained(arguments: dict[str, object], message: str
         ({"threads": 10**9}, ["openvino", "ort"]),
     ],
 )
+@pytest.mark.usefixtures("all_cpus")
 def test_auto_follows_the_options(options: dict[str, Any], backends: list[str]) -> None:
     with open_backend("auto", "psnr", steps=1, **options) as loaded:
         assert loaded.info.name in backends

@@ -21,6 +21,7 @@ from agsr.engines.runtimes.compiled_cache import CompiledCache
 from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
 from agsr.errors import BackendError
 from agsr.export.verify import sample_batch
+from agsr.system.control_groups import usable_cpus
 
 FACTS = {"onnx": "00" * 32, "version": "1"}
 
@@ -185,7 +186,8 @@ def test_openvino_reuses_what_it_has_compiled(
     assert [entry.sound for entry in own_cache.entries()] == [True]
     OpenVinoBackend(onnx_file(2), threads=1)
     OpenVinoBackend(onnx_file(1))
-    assert len(list(own_cache.entries())) == 3
+    one_cpu = usable_cpus() == 1  # where one thread is what it runs anyway
+    assert len(list(own_cache.entries())) == (2 if one_cpu else 3)
 
 
 @BF16_BY_OPENVINO

@@ -269,6 +269,7 @@ def test_an_image_without_pixels_is_refused() -> None:
         _upscale(Image.new("RGB", (0, 5)))
 
 
+@pytest.mark.usefixtures("all_cpus")
 def test_threads_get_what_one_alone_gets(
     onnx_file: Callable[[int], Path], photo: NDArray[np.uint8]
 ) -> None:

@@ -336,6 +336,7 @@ def test_infer_reports_what_runs_and_why(tmp_path: Path) -> None:
 
 
 @NEEDS_OPENVINO
+@pytest.mark.usefixtures("all_cpus")
 def test_openvino_in_fp32_is_onnx_runtime_at_any_size_and_number_of_threads(
     onnx_file: Callable[[int], Path],
 ) -> None:

@@ -155,6 +155,7 @@ def test_pillow_images_become_pillow_images(mode: str) -> None:
     assert np.abs(np.asarray(large).astype(int) - np.asarray(expected_large)).max() <= 3
 
 
+@pytest.mark.usefixtures("all_cpus")
 def test_threads_take_turns_at_the_network() -> None:
     class Alone(Repeat):
         inside = 0

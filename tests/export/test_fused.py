@@ -13,11 +13,9 @@ import pytest
 import torch
 from conftest import TINY, small_baseline
 
-from agsr.export import export_onnx
 from agsr.export.fused import FusedGenerator
 from agsr.export.graph_passes import separate_biases
 from agsr.export.unrolled import UnrolledNetwork
-from agsr.model.checkpoint import Checkpoint
 from agsr.model.generator import Generator, GeneratorConfig
 from agsr.pretrained import find_onnx, shipped_names
 
@@ -85,9 +83,8 @@ def test_only_the_generator_is_rearranged_with_skips_apart_for_int8() -> None:
         assert UnrolledNetwork(network, 1, "fp32").network is network
 
 
-def test_exports_have_a_bias_for_each_convolution(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    export_onnx(checkpoint, tmp_path / "a.onnx", steps=3)
-    _check_biases(tmp_path / "a.onnx", copies=2)
+def test_exports_have_a_bias_for_each_convolution(onnx_file: Callable[..., Path]) -> None:
+    _check_biases(onnx_file(3), copies=2)
 
 
 @pytest.mark.parametrize("name", shipped_names())

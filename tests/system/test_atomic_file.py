@@ -101,6 +101,7 @@ def test_a_file_that_is_taken_away_before_it_is_locked_is_made_anew(
     assert _names(folder) == ["result"]
 
 
+@pytest.mark.usefixtures("all_cpus")
 def test_threads_of_one_process_leave_one_another_alone(folder: Path) -> None:
     def write(number: int) -> None:
         for turn in range(20):

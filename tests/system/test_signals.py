@@ -117,8 +117,8 @@ def test_a_terminated_command_exits_143_with_one_line_and_nothing_half_written(
 def test_a_pipe_that_nobody_reads_does_not_keep_a_command_from_its_end(tmp_path: Path) -> None:
     Image.new("RGB", (120, 120)).save(tmp_path / "a.png")
     program = (
-        "from agsr import interruption\n"
-        "interruption.GRACE = 1\n"
+        "from agsr.system import signals\n"
+        "signals.GRACE = 1\n"
         "from agsr.cli import main\n"
         "main(['infer', 'a.png', '-o', '-', '--ext', 'bmp', '-s', '1'])\n"
     )

@@ -19,6 +19,8 @@ from agsr.system.control_groups import cpu_quotas, usable_cpus
 from agsr.system.cpu import thread_count
 from agsr.system.process_settings import own_process
 
+pytestmark = pytest.mark.usefixtures("all_cpus")
+
 
 def _files(root: Path, files: Mapping[str, str]) -> Path:
     for name, text in files.items():
@@ -99,9 +101,13 @@ def test_torch_is_limited_while_it_runs(
     backend = torch_backend.TorchBackend(checkpoint_file, steps=1)
     network = backend._network
     backend._network = lambda *given: [seen.append(torch.get_num_threads()), network(*given)][1]  # type: ignore[assignment]
-    backend.upscale(np.zeros((1, 3, 8, 8), np.float32))
-    assert seen == [1]
-    assert torch.get_num_threads() == before
+    torch.set_num_threads(2)
+    try:
+        backend.upscale(np.zeros((1, 3, 8, 8), np.float32))
+        assert seen == [1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.skipif(find_spec("openvino") is None, reason="no wheel for this platform")

@@ -1,17 +1,25 @@
-"""Two ranks on this machine, talking by gloo, against one."""
+"""Two ranks on this machine, talking by gloo, against one.
+
+One rank trains in this process. Two are processes: once by ``torchrun``, otherwise by its variables
+alone, since the launcher loads torch, too.
+"""
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from conftest import PHOTO, ROOT
 from torch import Tensor
 
+from agsr.cli import main
 from agsr.model.checkpoint import load_checkpoint, read_tensors
 from agsr.training.state import read_state
 
@@ -22,20 +30,52 @@ LAUNCH = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c
 LAUNCH += ("--rdzv-endpoint=localhost:0",)
 
 
-def _train(folder: Path, *options: str, ranks: int) -> str:
-    command = [sys.executable, *(LAUNCH if ranks == 2 else ()), "-m", "agsr", "train"]
-    command += ["--data", str(PHOTO.parent), "--val", str(PHOTO.parent), "--fp32"]
-    command += ["-o", str(folder), *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """In this process, as in those of the ranks."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _train(folder: Path, *options: str, ranks: int, launch: bool = False) -> str:
+    words = ["train", "--data", str(PHOTO.parent), "--val", str(PHOTO.parent), "--fp32"]
+    words += ["-o", str(folder), *options]
+    if launch:
+        return _finish([_start([*LAUNCH, "-m", "agsr", *words], {})])
+    if ranks > 1:
+        return _finish([_start(["-m", "agsr", *words], place) for place in _places(ranks)])
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
     return done.stderr
 
 
-def _fresh(folder: Path, *options: str, ranks: int) -> str:
+def _places(ranks: int) -> list[dict[str, str]]:
+    """The variables by which ``torchrun`` tells processes who they are."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
+    return [common | {"RANK": str(n), "LOCAL_RANK": str(n)} for n in range(ranks)]
+
+
+def _start(arguments: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    command = [sys.executable, *arguments]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def _finish(processes: list[subprocess.Popen[str]]) -> str:
+    """What they say, if they all succeed."""
+    messages = "".join(process.communicate()[1] for process in processes)
+    assert not any(process.returncode for process in processes), messages
+    return messages
+
+
+def _fresh(folder: Path, *options: str, ranks: int, launch: bool = False) -> str:
     shape = [word for setting in NETWORK for word in ("--set", setting)]
     schedule = ("--schedule", "1x20@8/4,2x20@8/4", "--set", "validate_every=20")
-    return _train(folder, *shape, *schedule, *options, ranks=ranks)
+    return _train(folder, *shape, *schedule, *options, ranks=ranks, launch=launch)
 
 
 def _distance(a: Path, b: Path) -> float:
@@ -51,7 +91,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_ranks_train_as_one_with_the_doubled_batch(one: Path, tmp_path: Path) -> None:
-    messages = _fresh(tmp_path / "two", ranks=2)
+    messages = _fresh(tmp_path / "two", ranks=2, launch=True)
     assert _distance(one, tmp_path / "two") < 1e-5
     assert messages.count("finished: 40 of 40") == 1  # one rank reports
     assert len(list((tmp_path / "two" / "tensorboard").glob("events.*"))) == 1

@@ -29,8 +29,6 @@ from agsr.errors import (
     MissingDependencyError,
     ModelError,
 )
-from agsr.export import export_onnx
-from agsr.model.checkpoint import Checkpoint
 
 ADA = BuildOptions(targets=("sm89",))
 
@@ -41,10 +39,8 @@ def trt() -> TensorRt:
 
 
 @pytest.fixture(scope="module")
-def half(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("half") / "half.onnx"
-    export_onnx(checkpoint, path, steps=2, precision="fp16")
-    return path
+def half(onnx_file: Callable[..., Path]) -> Path:
+    return onnx_file(2, "fp16")
 
 
 def test_an_fp16_file_becomes_an_fp16_engine(trt: TensorRt, half: Path) -> None:

@@ -6,6 +6,7 @@ The answers are shortened from NVIDIA's documentation of the inspector, by versi
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -18,8 +19,6 @@ from agsr.engines.tensorrt.builder import build_engine
 from agsr.engines.tensorrt.options import BuildOptions
 from agsr.engines.tensorrt.precision_check import built_products
 from agsr.errors import BuildError
-from agsr.export import export_onnx
-from agsr.model.checkpoint import Checkpoint
 
 REFORMAT = {
     "Name": "Reformatting CopyNode for Input Tensor 0 to node_conv2d",
@@ -122,10 +121,9 @@ def built_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("built_here")
 def test_an_fp16_engine_with_fp32_convolutions_is_refused(
-    checkpoint: Checkpoint, tmp_path: Path
+    onnx_file: Callable[..., Path],
 ) -> None:
-    path = tmp_path / "half.onnx"
-    export_onnx(checkpoint, path, steps=1, precision="fp16")
+    path = onnx_file(1, "fp16")
     half, full = _of_11("Half"), _of_11("Float")
     _, report = build_engine(_telling(_layers(half)), path.read_bytes(), "m", BuildOptions())
     assert report.built == {"HALF": 1}
@@ -134,9 +132,8 @@ def test_an_fp16_engine_with_fp32_convolutions_is_refused(
         build_engine(_telling(_layers(half, full, full)), path.read_bytes(), "m", BuildOptions())
 
 
-def test_engines_for_other_gpus_are_not_loaded(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    path = tmp_path / "full.onnx"
-    export_onnx(checkpoint, path, steps=1)
+def test_engines_for_other_gpus_are_not_loaded(onnx_file: Callable[..., Path]) -> None:
+    path = onnx_file(1)
     options = BuildOptions(targets=("sm89",))
     _, report = build_engine(_telling(""), path.read_bytes(), "m", options)
     assert report.built == {}
