@@ -117,6 +117,7 @@ def test_doctor_says_what_auto_would_take_and_what_would_add_the_rest(
     assert chosen[0].found.startswith(("ort (", "openvino ("))
     monkeypatch.setattr(environment, "missing_requirement", lambda _: "is not here")
     monkeypatch.setattr(environment, "find_spec", lambda _: None)
+    monkeypatch.setattr(environment, "is_installed", lambda _: False)
     checks = {check.name: check for check in environment.backends()}
     gpus = ["trt", "ort cuda", "torch cuda"]
     assert list(checks) == [*gpus, "openvino", "ort cpu", "torch cpu"]
