@@ -10,7 +10,7 @@ from agsr.contract import SCALE
 from agsr.engines.tiled import Array
 from agsr.errors import BackendError
 from agsr.system.memory import free_memory
-from agsr.tiling import Room, Tile, Window, auto_tile, windows
+from agsr.tiling import MemoryBudget, Tile, Window, auto_tile, windows
 
 BANDS_HELD = 4
 """Bands of a result in memory: one is made, one waits, one is written, partly in a copy."""
@@ -79,7 +79,7 @@ class TileChoice:
 
     def _note_cut(self, window: Window, size: tuple[int, int], tile: Tile, halo: int) -> None:
         """Remember whether an image is cut, and warn once of tiles that are mostly halo."""
-        if (window.rows.keep_stop, window.columns.keep_stop) == size:
+        if (window.rows.core_stop, window.columns.core_stop) == size:
             return
         self.has_cut = True
         rows, columns = (min(a or b, b) for a, b in zip(tile, size, strict=True))
@@ -92,7 +92,7 @@ class TileChoice:
                 *(columns, rows, halo, times, 8 * halo, (10 / 8) ** 2),
             )
 
-    def _room(self, arrays: Sequence[Array]) -> Room:
+    def _room(self, arrays: Sequence[Array]) -> MemoryBudget:
         """What tiles may take: a share of what is free, and never more than of what was at first.
 
         A runtime keeps what it once took, and uses it again.
@@ -105,7 +105,7 @@ class TileChoice:
         # A row becomes four, each four times as long, in main memory.
         row = SCALE**2 * sum(array[0].nbytes for array in arrays) * BANDS_HELD
         pixel = self._backend.bytes_per_pixel
-        return Room(int(free * _SHARE), pixel, row if device is None else 0)
+        return MemoryBudget(int(free * _SHARE), pixel, row if device is None else 0)
 
     def _halo_pixels(self) -> int:
         info = self._backend.info

@@ -28,7 +28,7 @@ from agsr.image.arrays import upscaled_array
 from agsr.image.ops.alpha import bounded, without_hidden_colour
 from agsr.image.ops.neutral import is_neutral
 from agsr.image.ops.normal_map import normalised, points_outwards, usable
-from agsr.image.ops.output_size import Sizing, halfway
+from agsr.image.ops.output_size import OutputSize, halfway
 from agsr.image.ops.padding import BORDERS, Border, extended
 from agsr.image.ops.resample import shrunk_stripes
 from agsr.image.picture import Picture, Stripes, gathered, in_stripes
@@ -177,7 +177,7 @@ class Upscaler:
         """
         if scale is not None and size is not None:
             raise ValueError(f"scale is {scale!r} and size {size!r}; expected one of them")
-        sizing = Sizing(scale=SCALE if scale is None else scale, box=size)
+        sizing = OutputSize(scale=SCALE if scale is None else scale, box=size)
 
         def upscale(picture: Picture) -> Picture:
             return self.picture(picture, progress, sizing)
@@ -187,7 +187,7 @@ class Upscaler:
         return upscaled_array(image, upscale)
 
     def picture(
-        self, picture: Picture, progress: Progress | None = None, sizing: Sizing | None = None
+        self, picture: Picture, progress: Progress | None = None, sizing: OutputSize | None = None
     ) -> Picture:
         """Upscale a decoded file: its pixels, and its alpha unless that is constant.
 
@@ -204,7 +204,7 @@ class Upscaler:
         return gathered(self.stripes(picture, progress, sizing))
 
     def stripes(
-        self, picture: Picture, progress: Progress | None = None, sizing: Sizing | None = None
+        self, picture: Picture, progress: Progress | None = None, sizing: OutputSize | None = None
     ) -> Stripes:
         """`picture` band by band, for results that are too large for memory.
 
@@ -212,7 +212,7 @@ class Upscaler:
         at their end or closed.
         """
         height, width = picture.pixels.shape[:2]
-        target = (sizing or Sizing()).result(height, width)
+        target = (sizing or OutputSize()).result(height, width)
         if target[0] > SCALE * height or target[1] > SCALE * width:
             return self._in_two_passes(picture, progress, target)
         return self._in_one_pass(picture, progress, target)

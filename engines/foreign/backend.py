@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from agsr.backend import Backend, BackendInfo, Batch, failures_told
+from agsr.backend import Backend, BackendInfo, Batch, translated_errors
 from agsr.contract import SCALE
 from agsr.engines.foreign.io_spec import Array, Hints, Ports
 from agsr.engines.foreign.probe import find_ports
@@ -21,7 +21,8 @@ from agsr.engines.onnx_file.inspect import read_content
 from agsr.engines.places import Place
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
 from agsr.engines.runtimes.openvino_session import open_compiled
-from agsr.errors import BackendError, BackendRequestError, ModelError, first_line
+from agsr.errors import BackendError, BackendRequestError, ModelError
+from agsr.system.text import first_line
 
 
 class ForeignBackend(Backend):
@@ -83,7 +84,7 @@ class ForeignBackend(Backend):
                 "cut the image into tiles"
             )
         padded = self.ports.padded(lr)
-        with failures_told(f"{self.info.model} on {self.info.device}", padded.shape):
+        with translated_errors(f"{self.info.model} on {self.info.device}", padded.shape):
             result = self._feed(self.ports, self.ports.encode(padded))
         sr = self.ports.decode(result, padded)
         return np.ascontiguousarray(sr[:, :, : height * SCALE, : width * SCALE])

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from agsr.backend import Backend, BackendInfo, Batch, failures_told
+from agsr.backend import Backend, BackendInfo, Batch, translated_errors
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata
 from agsr.engines.onnx_file.checks import check_file, check_ports, running_precision
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
@@ -72,7 +72,7 @@ class OrtBackend(Backend):
         _check_int8(path, metadata.precision, provider)
 
     def _run(self, lr: Batch) -> Batch:
-        with failures_told(self.info.device, lr.shape):
+        with translated_errors(self.info.device, lr.shape):
             if self._memory:
                 return self._run_bound(lr, self._memory)
             sr: Batch = self._session.run([OUTPUT_NAME], {INPUT_NAME: lr})[0]
@@ -115,10 +115,10 @@ class OrtBackend(Backend):
         except (BackendError, MissingDependencyError, MemoryError):
             return None
 
-    def resident(self, lr: Batch) -> Callable[[], object]:
-        """See `Backend.resident`; ONNX Runtime waits for the device by itself."""
+    def bound_call(self, lr: Batch) -> Callable[[], object]:
+        """See `Backend.bound_call`; ONNX Runtime waits for the device by itself."""
         if not self._memory:
-            return super().resident(lr)
+            return super().bound_call(lr)
         binding = self._bind(lr, self._memory)
         return partial(self._session.run_with_iobinding, binding)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agsr.backend import Backend, BackendInfo, Batch, failures_told
+from agsr.backend import Backend, BackendInfo, Batch, translated_errors
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata
 from agsr.engines.onnx_file.checks import check_file, check_ports, running_precision
 from agsr.engines.onnx_file.inspect import read_properties
@@ -63,7 +63,7 @@ class OpenVinoBackend(Backend):
         )
 
     def _run(self, lr: Batch) -> Batch:
-        with failures_told("OpenVINO", lr.shape):
+        with translated_errors("OpenVINO", lr.shape):
             sr: Batch = self._session.run([OUTPUT_NAME], {INPUT_NAME: lr})[0]
             return sr
 

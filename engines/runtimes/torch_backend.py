@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from agsr.backend import Backend, BackendInfo, Batch, tells_of_memory
+from agsr.backend import Backend, BackendInfo, Batch, is_out_of_memory
 from agsr.engines.tensorrt.cuda_errors import explained
-from agsr.errors import BackendError, BackendRequestError, first_line
+from agsr.errors import BackendError, BackendRequestError
 from agsr.system.cpu import features_known, multiplies_bf16, multiplies_fp16, thread_count
 from agsr.system.optional_import import require
+from agsr.system.text import first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,8 +135,8 @@ class TorchBackend(Backend):
         kept = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
         return int(torch.cuda.mem_get_info(self._device)[0] + kept)
 
-    def resident(self, lr: Batch) -> Callable[[], object]:
-        """See `Backend.resident`; on CUDA it waits for the device, not for a copy."""
+    def bound_call(self, lr: Batch) -> Callable[[], object]:
+        """See `Backend.bound_call`; on CUDA it waits for the device, not for a copy."""
         import torch
 
         tensor = self._place(lr)
@@ -190,7 +191,7 @@ class TorchBackend(Backend):
             yield
         except RuntimeError as error:
             reason = first_line(error)
-            if tells_of_memory(error):
+            if is_out_of_memory(error):
                 raise MemoryError(reason) from None
             raise BackendError(
                 f"torch failed on an input of {lr.shape} on {self._device}: {reason}"

@@ -23,15 +23,9 @@ from agsr.engines.tensorrt.executor import Plan
 from agsr.engines.tensorrt.kernel_cache import KernelFile
 from agsr.engines.tensorrt.progress import Report
 from agsr.engines.tensorrt.stream_pipeline import Pipeline
-from agsr.errors import (
-    BackendError,
-    BuildError,
-    ModelError,
-    UnknownWeightsError,
-    first_line,
-    in_words,
-)
+from agsr.errors import BackendError, BuildError, ModelError, UnknownWeightsError
 from agsr.pretrained import ENGINE_SUFFIX, missing_file
+from agsr.system.text import first_line, in_words
 
 _log = logging.getLogger(__name__)
 
@@ -145,10 +139,10 @@ class TrtBackend(Backend):
         with current(self._cuda):
             return self._cuda.free_memory()
 
-    def resident(self, lr: Batch) -> Callable[[], object]:
-        """See `agsr.backend.Backend.resident`; the input's memory is held until `close`."""
+    def bound_call(self, lr: Batch) -> Callable[[], object]:
+        """See `agsr.backend.Backend.bound_call`; the input's memory is held until `close`."""
         with self._open_pipeline() as pipeline:
-            run = pipeline.resident(lr)
+            run = pipeline.bound_call(lr)
 
         def guarded() -> None:
             with self._open_pipeline():

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from agsr.backend import tells_of_memory
+from agsr.backend import is_out_of_memory
 from agsr.contract import INPUT_NAME, OUTPUT_NAME
 from agsr.engines.tensorrt.api import TensorRt, load_engine
 from agsr.engines.tensorrt.builder import Profile
@@ -193,7 +193,7 @@ class Executor:
         if not (ready and context.execute_async_v3(self._cuda.handle(self.stream))):
             reason = self._messages.reason(started)
             error = BackendError(f"TensorRT failed on an input of {call.shape}: {reason}")
-            raise MemoryError(reason) if tells_of_memory(error) else error
+            raise MemoryError(reason) if is_out_of_memory(error) else error
 
     def _execute_and_record(self, graphs: Graphs, call: Call) -> _Recorded | None:
         """Execute in a new context, which settles its shapes, then record the same again.

@@ -74,7 +74,7 @@ class Pipeline:
         finally:  # whatever ended this, nothing may be under way when buffers are used again
             self._drain()
 
-    def resident(self, lr: Batch) -> Callable[[], None]:
+    def bound_call(self, lr: Batch) -> Callable[[], None]:
         """A call that executes on a batch that stays in the device's memory, and waits for it.
 
         Its slot is its own, until `release`.

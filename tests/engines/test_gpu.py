@@ -248,7 +248,7 @@ def test_pixels_equal_those_of_torch_on_the_cpu(
             for lr, sr, found in zip(batches, expected, backend.upscale_many(batches), strict=True):
                 worst = np.abs(found - sr).max()
                 assert worst <= levels * LEVEL, (round_, lr.shape, worst / LEVEL)
-        run: Callable[[], object] = backend.resident(batches[0])
+        run: Callable[[], object] = backend.bound_call(batches[0])
         run()
         again = backend.upscale(batches[0])
         assert np.abs(again - expected[0]).max() <= levels * LEVEL

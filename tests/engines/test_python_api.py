@@ -342,4 +342,6 @@ def test_arguments_that_do_nothing_are_refused() -> None:
 
 
 def test_the_package_lists_what_it_offers() -> None:
-    assert dir(agsr) == ["Upscaler", "__version__"]
+    names = ["AgsrError", "OutputSize", "Upscaler", "__version__", "read_picture", "write_picture"]
+    assert dir(agsr) == names
+    assert all(getattr(agsr, name) for name in names)

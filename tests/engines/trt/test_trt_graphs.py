@@ -102,7 +102,7 @@ def test_a_resident_batch_is_run_without_copies_beside_others(make: Make, cuda: 
     assert cuda.graphs is not None
     first, second, other = batches((1, 8, 8), (1, 9, 9), (1, 8, 8))
     backend = make()
-    runs = [backend.resident(first), backend.resident(second)]
+    runs = [backend.bound_call(first), backend.bound_call(second)]
     outputs = {address: values.copy() for address, values in cuda.memory.items()}
     for _ in range(3):
         for run in runs:

@@ -82,7 +82,7 @@ def test_a_backend_that_is_dropped_gives_everything_back(make: Make, cuda: FakeC
     backend = make()
     for _ in range(3):
         list(backend.upscale_many(batches((1, 8, 8), (1, 9, 9))))
-    run = backend.resident(next(batches((1, 8, 8))))
+    run = backend.bound_call(next(batches((1, 8, 8))))
     run()
     assert _held(cuda)["graphs"]
     del backend, run
