@@ -1,7 +1,7 @@
-"""The one protocol all backends keep: a batch of LR arrays in, a batch of SR arrays out.
+"""The protocol of all backends: a batch of LR arrays in, a batch of SR arrays out.
 
-`Backend.upscale` holds the checks; a backend writes `Backend._run` alone. The `Upscaler` and the
-benchmark know nothing else, so every backend is driven and measured in the same way.
+`Backend.upscale` checks input and output; a backend implements only `Backend._run`. The `Upscaler`
+and the benchmark use only this protocol, so all backends run and are measured in the same way.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agsr.contract import CHANNELS, SCALE, told_steps
-from agsr.errors import BackendError, first_line
+from agsr.contract import CHANNELS, SCALE, format_steps
+from agsr.errors import BackendError
+from agsr.system.text import first_line
 from agsr.tiling import AUTO_AREA
 
 _B = TypeVar("_B", bound="Backend")
@@ -31,47 +31,47 @@ Batch = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class BackendInfo:
-    """What really runs."""
+    """Description of the running backend."""
 
     name: str
     """``"torch"``, ``"ort"``, ``"openvino"`` or ``"trt"``."""
     device: str
-    """Device or execution provider that was got, not the one that was asked for."""
+    """Device or execution provider in use, which may differ from the requested one."""
     precision: str
     """Arithmetic inside the network."""
     steps: int | None
-    """Time steps of the recurrent attention loop; None for a foreign network, which has none."""
+    """Time steps of the recurrent attention loop; None for a foreign network."""
     receptive_radius: int | None
-    """LR pixels to each side that an output pixel depends on: the halo of exact tiling. None where
-    a foreign network does not tell."""
+    """LR pixels to each side that an output pixel depends on: the halo of exact tiling. None if
+    unknown, as for some foreign networks."""
     model: str
     """Name or path of the weights."""
     weights_hash: str
     """SHA-256 of the weights, equal for all backends and precisions of one checkpoint."""
     largest: tuple[int, int] | None = None
-    """Height and width of the largest input, LR pixels; None means no limit but memory."""
+    """Height and width of the largest input, LR pixels; None means limited by memory only."""
     reason: str = "asked for"
-    """Why this one runs."""
+    """Reason for the choice of this backend."""
 
     @property
     def summary(self) -> str:
-        """What runs, in a few words: ``ort (CPUExecutionProvider), 4 steps, fp32``."""
-        steps = "" if self.steps is None else f"{told_steps(self.steps)}, "
+        """Short description: ``ort (CPUExecutionProvider), 4 steps, fp32``."""
+        steps = "" if self.steps is None else f"{format_steps(self.steps)}, "
         return f"{self.name} ({self.device}), {steps}{self.precision}"
 
 
 class Backend(ABC):
-    """A loaded network, ready to run. Use as a context manager, or call `close`."""
+    """A loaded network. Use it as a context manager, or call `close`."""
 
     info: BackendInfo
     """Set by the constructor of each backend."""
 
     bytes_per_pixel: int = 10_000
-    """Memory at work per LR pixel of an input, measured where a backend tells another figure. By it
-    ``--tile auto`` chooses tiles."""
+    """Bytes of working memory per LR pixel of an input, from which ``--tile auto`` chooses tiles.
+    Backends override it with a measured value."""
 
     tile_area: int = AUTO_AREA
-    """Pixels of the largest tile that ``--tile auto`` cuts; larger are slower."""
+    """Pixels of the largest tile of ``--tile auto``; larger ones are slower."""
 
     def upscale(self, lr: Batch) -> Batch:
         """Upscale a batch.
@@ -84,20 +84,20 @@ class Backend(ABC):
 
         Raises:
             BackendError: The input has another shape or type, or the output isn't finite.
-            MemoryError: Memory ran out; a smaller input may fit.
+            MemoryError: Out of memory; a smaller input may fit.
         """
         (sr,) = self.upscale_many([lr])
         return sr
 
     def upscale_many(self, batches: Iterable[Batch]) -> Generator[Batch, None, None]:
-        """Upscale batches in order; a backend may have several under way at the same time.
+        """Upscale batches in order; a backend may process several at the same time.
 
         Args:
             batches: As for `upscale`; they may differ in shape.
 
         Returns:
-            A generator. One that is left before its end has to be closed, since it may hold what
-            the next call waits for.
+            A generator. Close it if it isn't exhausted: it may hold resources that the next call
+            waits for.
 
         Raises:
             BackendError: As for `upscale`.
@@ -114,22 +114,20 @@ class Backend(ABC):
             yield sr
 
     def bound_call(self, lr: Batch) -> Callable[[], object]:
-        """The network alone, for measuring: a call that leaves out copies between host and device.
+        """Bind an input to a call that runs the network alone, without copies, for measuring.
 
         Args:
-            lr: As for `upscale`; it is brought to the device here, once.
+            lr: As for `upscale`; it is copied to the device once, here.
 
         Returns:
-            A call that runs the network on it and returns when the result lies in the device's
-            memory. On a CPU there is nothing to copy, and it does what `upscale` does.
+            A call that runs the network on it and returns when the result is in device memory. On
+            a CPU it does the same as `upscale`.
         """
         ready = _checked_input(lr)
         return lambda: self._run(ready)
 
     def free_memory(self) -> int | None:
-        """Bytes of a GPU's memory that a run may take; None where a run takes main memory, or
-        nobody can tell.
-        """
+        """Return the free GPU memory in bytes; None if unknown, or if main memory is used."""
         return None
 
     def _check_output(self, lr: Batch, sr: Batch) -> None:
@@ -140,9 +138,9 @@ class Backend(ABC):
             )
         if not np.isfinite(sr.sum()):
             if not np.isfinite(lr).all():
-                raise BackendError("the input holds NaN or infinity")
+                raise BackendError("the input contains NaN or infinity")
             raise BackendError(
-                f"{self.info.model} on {self.info.device} gave NaN or infinity in "
+                f"{self.info.model} on {self.info.device} returned NaN or infinity in "
                 f"{self.info.precision}; use fp32"
             )
 
@@ -151,42 +149,41 @@ class Backend(ABC):
         """Upscale a checked, C-contiguous batch."""
 
     def _run_many(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Upscale checked batches; overridden where their work can overlap."""
+        """Upscale checked batches; overridden if their work can overlap."""
         for lr in batches:
             yield self._run(lr)
 
     def close(self) -> None:  # noqa: B027  # most backends have nothing to release
-        """Release what outlives the object, if anything; calling it twice is allowed."""
+        """Release resources, if any; may be called twice."""
 
     def __enter__(self: _B) -> _B:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a runtime's error says that memory ran out; few have a type of their own for it."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or any(phrase in said for phrase in _NO_MEMORY)
+    """Return True if the error's message reports out-of-memory; few runtimes have a type for it.
+
+    >>> is_out_of_memory(RuntimeError("CUDA: Out of memory"))
+    True
+    """
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or any(phrase in message for phrase in _NO_MEMORY)
 
 
 @contextmanager
 def translated_errors(what: str, shape: tuple[int, ...]) -> Iterator[None]:
-    """Turns a runtime's errors while it runs into ours.
+    """Translate runtime exceptions into BackendError or MemoryError.
 
     Args:
-        what: What runs, for messages.
-        shape: Of its input.
+        what: Name of the running network, for messages.
+        shape: Shape of its input.
 
     Raises:
-        MemoryError: The memory ran out.
-        BackendError: Anything else went wrong.
+        MemoryError: Out of memory.
+        BackendError: Any other failure.
     """
     try:
         yield

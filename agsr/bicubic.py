@@ -1,9 +1,9 @@
-"""MATLAB's ``imresize(image, 1/4, 'bicubic')``, bit for bit: how the field makes LR images.
+"""MATLAB's ``imresize(image, 1/4, 'bicubic')``, bit for bit: the field's way to make LR images.
 
-Antialiased cubic with a = -0.5 stretched to 16 taps, out-of-range indices clamped to the edge, rows
-first, rounded half-up and clipped to uint8 after each of the two passes. Checked against the
-published LR images of Set5, Set14 and BSD100, which it reproduces without a mismatch. ``upscale``
-is the same kernel without antialiasing: the Bicubic baseline of every table.
+An antialiased cubic with a = -0.5, stretched to 16 taps; out-of-range indices are clamped to the
+edge; rows first; rounded half-up and clipped to uint8 after each of the two passes. It reproduces
+the published LR images of Set5, Set14 and BSD100 without a mismatch. ``upscale`` is the same kernel
+without antialiasing: the Bicubic baseline of every table.
 """
 
 from __future__ import annotations
@@ -20,22 +20,26 @@ Image8 = NDArray[np.uint8]
 
 
 def crop_to_multiple(image: NDArray[Any], multiple: int = SCALE) -> NDArray[Any]:
-    """Crop ``(H, W[, C])`` from the top-left so that both sides are multiples of ``multiple``."""
+    """Crop ``(H, W[, C])`` at the bottom and right to multiples of ``multiple``.
+
+    >>> crop_to_multiple(np.zeros((9, 14, 3))).shape
+    (8, 12, 3)
+    """
     height, width = image.shape[0] // multiple * multiple, image.shape[1] // multiple * multiple
     return image[:height, :width]
 
 
 def downscale(image: Image8) -> Image8:
-    """Shrink a uint8 image ``(H, W[, C])`` by 4; H and W must be multiples of 4.
+    """Downscale a uint8 image ``(H, W[, C])`` by 4; H and W must be multiples of 4.
 
     Raises:
         ValueError: A side is not a positive multiple of 4.
     """
-    return _resize(image, *small_size(image))
+    return _resize(image, *lr_size(image))
 
 
-def small_size(image: NDArray[Any]) -> tuple[int, int]:
-    """Height and width of the LR image of an HR image ``(H, W[, C])``.
+def lr_size(image: NDArray[Any]) -> tuple[int, int]:
+    """Return height and width of the LR image of an HR image ``(H, W[, C])``.
 
     Raises:
         ValueError: A side is not a positive multiple of 4.
@@ -46,21 +50,25 @@ def small_size(image: NDArray[Any]) -> tuple[int, int]:
 
 
 def upscale(image: Image8) -> Image8:
-    """Enlarge a uint8 image ``(H, W[, C])`` by 4: the Bicubic baseline."""
+    """Upscale a uint8 image ``(H, W[, C])`` by 4: the Bicubic baseline.
+
+    >>> upscale(np.full((2, 3), 7, np.uint8)).shape
+    (8, 12)
+    """
     return _resize(image, image.shape[0] * SCALE, image.shape[1] * SCALE)
 
 
 def upscale_planes(planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`upscale` for float planes ``(..., H, W)``: neither rounded nor clipped."""
+    """Upscale float planes ``(..., H, W)`` by 4, neither rounded nor clipped."""
     rows, columns = (_weights(side, side * SCALE).astype(np.float32) for side in planes.shape[-2:])
     return np.asarray(rows @ planes @ columns.T, dtype=np.float32)
 
 
 def phase_filters(radius: int) -> NDArray[np.float64]:
-    """`upscale` as convolutions: what each of the 4x4 output pixels of an LR pixel reads.
+    """Return `upscale` as one convolution kernel per output pixel of an LR pixel.
 
     Args:
-        radius: LR pixels to each side that the filters cover; bicubic reads 2.
+        radius: LR pixels to each side that the kernels cover; bicubic reads 2.
 
     Returns:
         ``(16, 1, 2 radius + 1, 2 radius + 1)``, output pixels in pixel shuffle's order.
@@ -84,14 +92,14 @@ def _to_uint8(values: NDArray[np.float64]) -> Image8:
 
 @lru_cache(maxsize=256)
 def _weights(length: int, new_length: int) -> NDArray[np.float64]:
-    """The ``(new_length, length)`` matrix that resizes a column."""
+    """Return the ``(new_length, length)`` matrix that resizes a column."""
     scale = new_length / length
-    shrink = min(scale, 1.0)  # the kernel is stretched only when shrinking (antialiasing)
-    taps = int(np.ceil(4 / shrink)) + 2
+    stretch = min(scale, 1.0)  # the kernel is stretched only for downscaling (antialiasing)
+    taps = int(np.ceil(4 / stretch)) + 2
     centre = (np.arange(new_length) + 0.5) / scale - 0.5
-    first = np.floor(centre - 2 / shrink).astype(np.int64)
+    first = np.floor(centre - 2 / stretch).astype(np.int64)
     index = first[:, None] + np.arange(taps)
-    weight = _cubic(shrink * (centre[:, None] - index))
+    weight = _cubic(stretch * (centre[:, None] - index))
     weight /= weight.sum(axis=1, keepdims=True)
     matrix = np.zeros((new_length, length))
     np.add.at(matrix, (np.arange(new_length)[:, None], index.clip(0, length - 1)), weight)
@@ -99,7 +107,10 @@ def _weights(length: int, new_length: int) -> NDArray[np.float64]:
 
 
 def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' cubic convolution kernel with a = -0.5."""
+    """Evaluate Keys' cubic convolution kernel with a = -0.5.
+
+    `agsr.image.ops.resample` sums in another order; here the order is MATLAB's.
+    """
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2

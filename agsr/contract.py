@@ -1,8 +1,8 @@
-"""The contract every artefact and every backend keeps, in one place.
+"""The contract of exported models and backends.
 
-A network maps ``lr`` to ``sr``: both NCHW, RGB, float32, nominal range [0, 1], ``sr`` four times as
-high and as wide. ``export`` writes these names and a `ModelMetadata` into ONNX files; ``engines``
-read and check them.
+A network maps ``lr`` to ``sr``: both NCHW, RGB, float32, nominal range [0, 1], with ``sr`` four
+times as high and wide. ``export`` writes these names and a `ModelMetadata` to ONNX files;
+``engines`` reads and checks them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Final, Literal, get_args
 
-from agsr.errors import ModelError, in_words
+from agsr.errors import ModelError
+from agsr.system.text import in_words
 
 SCALE: Final = 4
 """Upscaling factor, output pixels per input pixel along each axis."""
@@ -26,28 +27,28 @@ OUTPUT_NAME: Final = "sr"
 """Name of the graph's output: ``(B, 3, 4H, 4W)`` float32, not clipped."""
 
 DEFAULT_STEPS: Final = 4
-"""Time steps of the recurrent attention loop where nothing else is asked for."""
+"""Default number of time steps of the recurrent attention loop."""
 
 MAX_STEPS: Final = 16
-"""More steps than this are refused: a typing mistake, not a wish."""
+"""Upper limit for ``steps``; larger values are rejected as typos."""
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
-"""Arithmetic inside an exported graph; ``lr`` and ``sr`` stay float32 in all. ``int8`` is that of
-most convolutions, by Q/DQ pairs; the rest of such a graph is float32."""
+"""Arithmetic inside an exported graph; ``lr`` and ``sr`` are always float32. In ``int8``, most
+convolutions are quantized by Q/DQ pairs, and the rest of the graph is float32."""
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 """Every `Precision`."""
 
 INT8_ZERO: Final = 128
-"""The byte that stands for 0 among the values of an int8 graph."""
+"""Zero point of an int8 graph."""
 
 PREFIX: Final = "agsr."
-"""Of the names of our properties in an ONNX file."""
+"""Prefix of our properties in an ONNX file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelMetadata:
-    """What an exported graph says about itself: the ``agsr.*`` properties of the ONNX file."""
+    """Metadata of an exported graph: the ``agsr.*`` properties of the ONNX file."""
 
     steps: int
     """Unrolled time steps."""
@@ -56,16 +57,16 @@ class ModelMetadata:
     receptive_radius: int
     """LR pixels to each side that an output pixel depends on: the halo of exact tiling."""
     config: str
-    """Shape of the network as JSON, like `agsr.model.generator.GeneratorConfig`."""
+    """Shape of the network as JSON: a `agsr.model.generator.GeneratorConfig`."""
     weights_hash: str
-    """`agsr.model.checkpoint.Checkpoint.weights_hash` of the weights inside."""
+    """`agsr.model.checkpoint.Checkpoint.weights_hash` of the exported weights."""
     version: str
-    """Version of this package that wrote the file."""
+    """Version of agsr that wrote the file."""
     scale: int = SCALE
     """Upscaling factor."""
 
     def to_properties(self) -> dict[str, str]:
-        """Key-value pairs for ONNX ``metadata_props``."""
+        """Return the key-value pairs for ONNX ``metadata_props``."""
         return {PREFIX + name: str(value) for name, value in asdict(self).items()}
 
     @classmethod
@@ -77,22 +78,20 @@ class ModelMetadata:
             source: Name of the file, for messages.
 
         Raises:
-            ModelError: A property is missing or can't be what this version runs.
+            ModelError: A property is missing, invalid, or not supported by this version.
         """
         names = [field.name for field in fields(cls)]
         missing = [PREFIX + name for name in names if PREFIX + name not in properties]
         if missing:
             raise ModelError(
-                f"{source}: not a model of this project, it lacks {', '.join(missing)}; "
-                "make one with: agsr export. Foreign networks are measured: agsr bench --model"
+                f"{source}: not exported by agsr: {', '.join(missing)} missing; make one with: "
+                "agsr export. To measure another project's network: agsr bench --model"
             )
         text = {name: properties[PREFIX + name] for name in names}
         try:
             numbers = {name: int(text[name]) for name in ("steps", "receptive_radius", "scale")}
         except ValueError as error:
-            raise ModelError(
-                f"{source}: its metadata can't be understood: {in_words(error)}"
-            ) from None
+            raise ModelError(f"{source}: invalid metadata: {in_words(error)}") from None
         if not 1 <= numbers["steps"] <= MAX_STEPS or numbers["receptive_radius"] < 1:
             raise ModelError(
                 f"{source}: {numbers['steps']} steps, receptive radius "
@@ -106,6 +105,10 @@ class ModelMetadata:
         return cls(**{**text, **numbers})  # type: ignore[arg-type]  # checked just above
 
 
-def told_steps(steps: int) -> str:
-    """A number of steps in words: ``1 step``, ``4 steps``."""
+def format_steps(steps: int) -> str:
+    """Format a number of steps.
+
+    >>> format_steps(1), format_steps(4)
+    ('1 step', '4 steps')
+    """
     return f"{steps} step{'s' * (steps > 1)}"

@@ -1,49 +1,88 @@
-"""Every error this project raises on purpose.
+"""Exceptions of this package.
 
 ::
 
-    AgsrError                       a clear message is all the user needs; the CLI exits 1
-    ├── RequestError                the request itself is wrong, like an unknown name; exits 2
-    ├── MissingDependencyError      an optional package is not installed
-    ├── ImageError                  a file can't be read or written as an image
-    ├── VideoError                  a file can't be read or written as a video
-    ├── CheckpointError             a weights or training-state file is not what it should be
-    ├── ModelError                  an ONNX file does not keep the contract
-    ├── ExportError                 an export failed its own verification
-    ├── BuildError                  a TensorRT engine can't be built
-    ├── BackendError                a backend can't run what it was asked to
-    ├── DatasetError                a data set is missing or incomplete
-    ├── TrainingError               training can't start or go on
-    └── LimitError                  something is larger than a limit; has both numbers
+    AgsrError                           message suffices for the user; exit code 1
+    ├── RequestError                    invalid request, whatever the files hold; exit code 2
+    │   ├── UnknownWeightsError         also CheckpointError and ModelError
+    │   ├── UnshippedError              also ModelError
+    │   ├── UnknownSetError             also DatasetError
+    │   │   └── UnfetchedSetError
+    │   ├── BackendRequestError         also BackendError
+    │   ├── EncodingRequestError        also VideoError
+    │   ├── ImageRequestError           also ImageError
+    │   ├── ExportRequestError          also ExportError
+    │   ├── HintsError                  also ModelError
+    │   ├── BuildRequestError           also BuildError
+    │   └── ConfigurationError          also TrainingError
+    ├── MissingDependencyError          optional package not installed
+    ├── ImageError                      file can't be read or written as an image
+    ├── VideoError                      file can't be read or written as a video
+    ├── CheckpointError                 weights or training state missing or damaged
+    ├── ModelError                      ONNX file violates `agsr.contract`
+    ├── ExportError                     export failed its verification
+    ├── BuildError                      TensorRT engine can't be built
+    ├── BackendError                    backend can't run the request
+    ├── DatasetError                    data set missing or incomplete
+    ├── TrainingError                   training can't start or continue
+    └── LimitError                      larger than a limit; carries path, limit and found
+        ├── ImageTooLargeError          also ImageError
+        └── VideoTooLargeError          also VideoError
 
-The subclasses of `RequestError` are also errors of their subject: an unknown name of weights is a
-`ModelError`, too. A request is wrong if no content of any file could make it right. So is one that
-names a model, a folder or another resource that isn't there; a missing input costs only itself, and
-is no `RequestError`.
+A request is invalid if no file content could make it valid, or if it names a model, folder or other
+resource that doesn't exist. A missing input file affects only itself and is not a `RequestError`.
 
-Each message says what was found, what was expected, and what to type next.
+Each message gives what was found, what was expected, and what to type next.
+
+>>> try:
+...     raise UnknownWeightsError("no weights named 'psnrr'; shipped: psnr")
+... except AgsrError as error:
+...     print(f"Error: {error}")
+Error: no weights named 'psnrr'; shipped: psnr
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterable
-from json import JSONDecodeError
 
-_JOINERS = "\u200c\u200d"
-"""Without width, between letters of some scripts and in emoji."""
+__all__ = [
+    "AgsrError",
+    "BackendError",
+    "BackendRequestError",
+    "BuildError",
+    "BuildRequestError",
+    "CheckpointError",
+    "ConfigurationError",
+    "DatasetError",
+    "EncodingRequestError",
+    "ExportError",
+    "ExportRequestError",
+    "HintsError",
+    "ImageError",
+    "ImageRequestError",
+    "MissingDependencyError",
+    "ModelError",
+    "RequestError",
+    "TrainingError",
+    "UnfetchedSetError",
+    "UnknownSetError",
+    "UnknownWeightsError",
+    "UnshippedError",
+    "VideoError",
+    "check_any",
+]
 
 
 class AgsrError(Exception):
-    """Base of all errors a user can act on."""
+    """Base class of all errors that a user can act on."""
 
 
 class RequestError(AgsrError):
-    """The request is wrong, whatever the files hold: an unknown name, or options in conflict."""
+    """The request is invalid, whatever the files hold: an unknown name or conflicting options."""
 
 
 class MissingDependencyError(AgsrError):
-    """An optional package is needed but not installed."""
+    """A required optional package is not installed."""
 
 
 class ImageError(AgsrError):
@@ -59,7 +98,7 @@ class CheckpointError(AgsrError):
 
 
 class ModelError(AgsrError):
-    """An ONNX file does not keep the contract of `agsr.contract`."""
+    """An ONNX file violates `agsr.contract`."""
 
 
 class ExportError(AgsrError):
@@ -67,11 +106,11 @@ class ExportError(AgsrError):
 
 
 class BuildError(AgsrError):
-    """A TensorRT engine can't be built from what was given."""
+    """A TensorRT engine can't be built from the given file and options."""
 
 
 class BackendError(AgsrError):
-    """A backend can't run what it was asked to run."""
+    """A backend can't run the request."""
 
 
 class DatasetError(AgsrError):
@@ -79,7 +118,7 @@ class DatasetError(AgsrError):
 
 
 class TrainingError(AgsrError):
-    """Training can't start or can't go on."""
+    """Training can't start or continue."""
 
 
 class LimitError(AgsrError):
@@ -110,113 +149,68 @@ class VideoTooLargeError(LimitError, VideoError):
 
 
 class UnknownWeightsError(RequestError, CheckpointError, ModelError):
-    """No shipped weights and no file have this name, or it is that of another kind of file."""
+    """No shipped weights and no file have this name, or the file is of another kind."""
 
 
 class UnshippedError(RequestError, ModelError):
-    """Weights do not ship in this form: for so many steps, or in this precision."""
+    """Weights are not shipped in this form: for this step count, or in this precision."""
 
 
 class UnknownSetError(RequestError, DatasetError):
-    """No image set has this name, or no data is where it was said to be."""
+    """No image set has this name, or the data folder doesn't exist."""
 
 
 class UnfetchedSetError(UnknownSetError):
-    """An image set is not here, and can be fetched."""
+    """An image set is missing, but can be fetched."""
 
 
 class BackendRequestError(RequestError, BackendError):
-    """No backend or precision has this name, or an option doesn't belong to it."""
+    """No backend or precision has this name, or it doesn't support an option."""
 
 
 class EncodingRequestError(RequestError, VideoError):
-    """A codec, its quality or its preset do not exist, or the container can't hold the codec."""
+    """A codec, quality or preset doesn't exist, or the container doesn't support the codec."""
 
 
 class ImageRequestError(RequestError, ImageError):
-    """The names of results make no sense, or a format does not exist or has no such option."""
+    """Names of results are invalid, or a format doesn't exist or lacks an option."""
 
 
 class ExportRequestError(RequestError, ExportError):
-    """The options of an export make no sense, or lack something."""
+    """The options of an export are invalid or incomplete."""
 
 
 class HintsError(RequestError, ModelError):
-    """Hints on a foreign network can't be understood."""
+    """Hints about a foreign network are invalid."""
 
 
 class BuildRequestError(RequestError, BuildError):
-    """The sizes or the target of a build make no sense."""
+    """The sizes or the target of a build are invalid."""
 
 
 class ConfigurationError(RequestError, TrainingError):
-    """The configuration of a training run makes no sense."""
+    """The configuration of a training run is invalid."""
 
 
 def check_any(checks: Iterable[Callable[[], object]]) -> None:
-    """Run checks until one passes; none at all is fine, too.
+    """Run checks until one passes; without checks, pass.
 
     Raises:
-        RequestError: Each of them raised one; the first.
+        RequestError: The first error, if every check raised one.
     """
     first = None
     for check in checks:
-        refusal = _refusal(check)
-        if refusal is None:
+        error = _request_error(check)
+        if error is None:
             return
-        first = first or refusal
+        first = first or error
     if first is not None:
         raise first
 
 
-def _refusal(check: Callable[[], object]) -> RequestError | None:
+def _request_error(check: Callable[[], object]) -> RequestError | None:
     try:
         check()
     except RequestError as error:
         return error
     return None
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, without the pages that some libraries add; its type if it is silent."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def in_words(error: BaseException) -> str:
-    """What an error of reading a record says, without the names of Python's types."""
-    if isinstance(error, KeyError):
-        return f"lacks {error.args[0]!r}" if error.args else "lacks an entry"
-    if isinstance(error, JSONDecodeError):
-        return f"not JSON: {error.msg} in line {error.lineno}"
-    if isinstance(error, UnicodeDecodeError):
-        return "not text"
-    return first_line(error)
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: ``1 byte``, ``2 bytes``."""
-    return f"{number} {noun}" + "s" * (number != 1)
-
-
-def printable(text: str) -> str:
-    """Text as one line that a terminal can show: what would steer it, or is no text, is escaped.
-
-    Names of files may hold anything, and messages repeat them.
-    """
-    return "".join(char if _is_shown(char) else ascii(char)[1:-1] for char in text)
-
-
-def without_controls(text: str) -> str:
-    """Text in which control characters and line breaks are escaped; all else stays as it is.
-
-    For programs that read a name a line: any other character is part of the name.
-    """
-    return "".join(ascii(c)[1:-1] if _controls(c) else c for c in text)
-
-
-def _controls(char: str) -> bool:
-    return unicodedata.category(char) in ("Cc", "Zl", "Zp")
-
-
-def _is_shown(char: str) -> bool:
-    return char.isprintable() or unicodedata.category(char) == "Zs" or char in _JOINERS

@@ -1,7 +1,7 @@
-"""The weights that ship with the package, found by name and checked by SHA-256.
+"""Shipped weights, found by name and verified by SHA-256.
 
 ``weights/manifest.json`` maps each shipped file to its hash; ``scripts/ship_weights.py`` writes it.
-A name like ``psnr`` stands for ``psnr.safetensors`` (torch) and ``psnr-STEPS.onnx`` (ONNX Runtime).
+A name like ``psnr`` resolves to ``psnr.safetensors`` (torch) or ``psnr-STEPS.onnx`` (ONNX Runtime).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from agsr.contract import DEFAULT_STEPS, Precision
 from agsr.errors import CheckpointError, UnknownWeightsError, UnshippedError
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
-"""Where the shipped files lie."""
+"""Folder of the shipped files."""
 
 DEFAULT_WEIGHTS = "psnr"
-"""Weights where nothing else is asked for."""
+"""Default weights."""
 
 WEIGHTS_FOR_FAULTS = "photo"
-"""Weights that were trained on compressed, noisy and soft inputs, which others take as they are."""
+"""Weights trained on compressed, noisy and soft inputs, whose faults others reproduce."""
 
 ONNX_SUFFIX = ".onnx"
 CHECKPOINT_SUFFIX = ".safetensors"
@@ -41,24 +41,24 @@ def _manifest() -> dict[str, str]:
 
 
 def shipped_names() -> list[str]:
-    """Names of the shipped weights."""
+    """Return the names of the shipped weights."""
     return sorted(Path(f).stem for f in _manifest() if f.endswith(CHECKPOINT_SUFFIX))
 
 
 def shipped_steps(name: str, precision: Precision = "fp32") -> list[int]:
-    """Step counts for which a shipped ONNX file of this precision exists."""
+    """Return the step counts of shipped ONNX files in this precision."""
     pattern = re.compile(re.escape(name) + r"-(\d+)" + re.escape(_ENDING[precision] + ONNX_SUFFIX))
     return sorted(int(match[1]) for match in map(pattern.fullmatch, _manifest()) if match)
 
 
 def find_checkpoint(weights: str) -> Path:
-    """Path of a weights file for torch.
+    """Return the path of a weights file for torch.
 
     Args:
         weights: A shipped name, or the path of a ``.safetensors`` file.
 
     Raises:
-        UnknownWeightsError: No such name or file, or one with another ending.
+        UnknownWeightsError: The name is unknown, or the file is missing or of another kind.
         CheckpointError: A shipped file is damaged.
     """
     if is_path(weights):
@@ -73,27 +73,31 @@ def find_checkpoint(weights: str) -> Path:
 
 
 def onnx_name(weights: str, steps: int, precision: Precision) -> str:
-    """File name of an export: ``psnr-4.onnx``, ``psnr-4-fp16.onnx``."""
+    """Return the file name of an export.
+
+    >>> onnx_name("psnr", 4, "fp32"), onnx_name("psnr", 4, "fp16")
+    ('psnr-4.onnx', 'psnr-4-fp16.onnx')
+    """
     return f"{weights}-{steps}{_ENDING[precision]}{ONNX_SUFFIX}"
 
 
 def default_steps(name: str) -> int:
-    """Step count of shipped weights where nothing else is asked for: 4, or the most there are."""
+    """Return the default step count of shipped weights: 4, or the largest one available."""
     known = shipped_steps(name)
     return DEFAULT_STEPS if DEFAULT_STEPS in known or not known else max(known)
 
 
 def find_onnx(weights: str, steps: int | None = None, precision: Precision = "fp32") -> Path:
-    """Path of an ONNX file.
+    """Return the path of an ONNX file.
 
     Args:
         weights: A shipped name, or the path of an ``.onnx`` file.
-        steps: Time steps; for a shipped name they choose the file. None means `default_steps`.
-        precision: Arithmetic inside the graph; for a shipped name it chooses the file.
+        steps: Time steps, which select the file of a shipped name; None means `default_steps`.
+        precision: Arithmetic inside the graph, which selects the file of a shipped name.
 
     Raises:
-        UnknownWeightsError: No such name or file.
-        UnshippedError: The shipped weights have no file for these steps in this precision.
+        UnknownWeightsError: The name is unknown, or the file is missing or of another kind.
+        UnshippedError: The weights are not shipped for these steps in this precision.
         CheckpointError: A shipped file is damaged.
     """
     steps = default_steps(weights) if steps is None else steps
@@ -122,18 +126,22 @@ def find_onnx(weights: str, steps: int | None = None, precision: Precision = "fp
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, hexadecimal."""
+    """Return the SHA-256 of a file's content, hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def is_path(weights: str) -> bool:
-    """Whether these words name a file, and not shipped weights."""
+    """Return True if ``weights`` is a path, not the name of shipped weights.
+
+    >>> is_path("psnr"), is_path("runs/psnr"), is_path("psnr-4.onnx")
+    (False, True, True)
+    """
     endings = (ONNX_SUFFIX, CHECKPOINT_SUFFIX, ENGINE_SUFFIX)
     return Path(weights).suffix in endings or "/" in weights or os.sep in weights
 
 
 def unknown_weights(weights: str) -> str:
-    """What to say of a name that no shipped weights have."""
+    """Return the error message for an unknown name of weights."""
     known = ", ".join(shipped_names()) or "none"
     endings = f"{ONNX_SUFFIX} or {CHECKPOINT_SUFFIX}"
     names = f"shipped: {known}; or give the path of an {endings} file"
@@ -145,7 +153,7 @@ def unknown_weights(weights: str) -> str:
 
 
 def missing_file(path: str | Path) -> str:
-    """What to say of a model's or checkpoint's path that leads to no file."""
+    """Return the error message for the path of a model or checkpoint that is not a file."""
     return f"{path}: {'not a file' if Path(path).exists() else 'no such file'}"
 
 

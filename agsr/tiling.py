@@ -1,9 +1,9 @@
-"""Cutting a large image into overlapping windows whose results join without a seam.
+"""Tiling: overlapping windows of a large image whose results join without a seam.
 
-A window is a core, which is kept, and a halo around it, which only feeds the core's border. With a
-halo of the network's receptive radius the joined result is the whole image's, up to float rounding.
-Windows of one image have one shape wherever the image is large enough: those at the far border are
-moved inwards rather than cut, so that runtimes plan one shape only.
+A window is a core, which becomes part of the result, and a halo around it, which only provides
+context. With a halo of the network's receptive radius, the joined result equals the untiled one up
+to float rounding. All windows of a large enough image have the same shape: those at the far border
+are moved inwards instead of cut, so that runtimes plan one shape only.
 
 All coordinates are LR pixels.
 """
@@ -15,35 +15,35 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 DEFAULT_HALO = 16
-"""Halo of tiles where nothing else is asked for; its error is measured in ``docs/tiling.md``."""
+"""Default halo of tiles; ``docs/tiling.md`` gives its error."""
 
 AUTO_AREA = 284**2
-"""Pixels of the largest tile that ``--tile auto`` cuts: larger are slower, see ``docs/memory.md``.
-The window of a square one, with its halo, is the largest window."""
+"""Pixels of the largest tile of ``--tile auto``; larger ones are slower (``docs/memory.md``). The
+largest window is that of a square tile with its halo."""
 
 AUTO_AREA_BF16 = 414**2
-"""The same for OpenVINO in bf16: of twice the window, as much lies in the processor's cache."""
+"""The same for OpenVINO in bf16: a window twice as large needs the same amount of CPU cache."""
 
 AUTO_SMALLEST = 32
-"""Least side of a tile that it cuts, however little memory is free."""
+"""Shortest side of a tile of ``--tile auto``, however little memory is free."""
 
 Tile = tuple[int, int]
-"""Largest height and width of what is kept of a window; 0 leaves an axis uncut."""
+"""Largest height and width of a window's core; 0 does not cut an axis."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """One axis of a window: ``[start, stop)`` is read, ``[keep_start, keep_stop)`` is kept."""
+    """One axis of a window: it reads ``[start, stop)``, its core is ``[core_start, core_stop)``."""
 
     start: int
     stop: int
-    keep_start: int
-    keep_stop: int
+    core_start: int
+    core_stop: int
 
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle to upscale and the part of it to keep."""
+    """A rectangle to upscale, with its core."""
 
     rows: Span
     columns: Span
@@ -51,29 +51,29 @@ class Window:
 
 @dataclass(frozen=True)
 class MemoryBudget:
-    """Memory for the work at an image."""
+    """Memory available for upscaling an image."""
 
     free: int
-    """Bytes that may be taken."""
+    """Available bytes."""
     pixel: int
-    """Bytes at work per pixel of a window."""
+    """Bytes of working memory per pixel of a window."""
     row: int
-    """Bytes that a row of the image becomes, as often as it is in memory."""
+    """Bytes of results per row of the image, including copies."""
 
     def widest(self, height: int) -> int:
-        """Width of the widest window of this height that there is room for, with its rows."""
+        """Return the width of the widest window of this height that fits, with its results."""
         return (self.free - height * self.row) // (height * self.pixel)
 
 
 def windows(height: int, width: int, tile: Tile, halo: int, top: int = 0) -> Iterator[Window]:
-    """Cut an image, row by row; the kept parts cover every pixel exactly once.
+    """Cut an image, row by row; the cores cover every pixel exactly once.
 
     Args:
         height: Image height.
         width: Image width.
-        tile: Largest window without its halos.
-        halo: Pixels read around a kept part, where the image has them.
-        top: First row to keep.
+        tile: Largest core.
+        halo: Pixels read around a core, within the image.
+        top: First row of the cores.
 
     Raises:
         ValueError: A size is negative, or the image is empty.
@@ -82,25 +82,29 @@ def windows(height: int, width: int, tile: Tile, halo: int, top: int = 0) -> Ite
         raise ValueError(f"image {height}x{width}, tile {tile}, halo {halo}: out of range")
     columns = list(spans(width, tile[1], halo))
     for rows in spans(height, tile[0], halo):
-        if rows.keep_stop > top:
-            kept = replace(rows, keep_start=max(rows.keep_start, top))
+        if rows.core_stop > top:
+            below_top = replace(rows, core_start=max(rows.core_start, top))
             for column in columns:
-                yield Window(kept, column)
+                yield Window(below_top, column)
 
 
 def spans(length: int, tile: int, halo: int) -> Iterator[Span]:
-    """Cut one axis; see `windows`."""
+    """Cut one axis; see `windows`.
+
+    >>> [(span.start, span.stop) for span in spans(100, tile=42, halo=8)]
+    [(0, 58), (42, 100)]
+    """
     window = _window(length, _count(length, tile, halo), halo)
     if window == length:
         yield Span(0, length, 0, length)
         return
-    kept = 0
-    while kept < length:
-        start = min(max(kept - halo, 0), length - window)
+    core_start = 0
+    while core_start < length:
+        start = min(max(core_start - halo, 0), length - window)
         stop = start + window
-        keep_stop = length if stop == length else stop - halo
-        yield Span(start, stop, kept, keep_stop)
-        kept = keep_stop
+        core_stop = length if stop == length else stop - halo
+        yield Span(start, stop, core_start, core_stop)
+        core_start = core_stop
 
 
 def auto_tile(
@@ -110,12 +114,12 @@ def auto_tile(
     halo: int = DEFAULT_HALO,
     area: int = AUTO_AREA,
 ) -> Tile:
-    """The tile for ``--tile auto``: of those that may be, the one that computes the fewest pixels.
+    """Choose the tile for ``--tile auto``: the one that fits and computes the fewest pixels.
 
     Args:
         height: Image height.
         width: Image width.
-        budget: What the windows have to fit into; None if nobody can tell.
+        budget: Memory that the windows must fit into; None if unknown.
         halo: Pixels read around a tile.
         area: Pixels of the largest tile.
     """
@@ -137,12 +141,12 @@ def auto_tile(
 
 
 def _count(length: int, tile: int, halo: int) -> int:
-    """Windows of an axis that is cut into tiles of at most this side."""
+    """Return the number of windows along an axis, for tiles of at most this side."""
     return max(1, -(-(length - 2 * halo) // tile)) if tile else 1
 
 
 def _window(length: int, count: int, halo: int) -> int:
-    """Side of each of so many windows: equal shares, so that there is no sliver at the border."""
+    """Return the side of each of ``count`` windows: equal shares, no sliver at the border."""
     return length if count == 1 else -(-(length - 2 * halo) // count) + 2 * halo
 
 

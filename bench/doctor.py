@@ -130,7 +130,11 @@ def caches() -> Iterator[Check]:
         yield Check(name="cache folder", found=str(error), ok=False)
         return
     found = f"{cache_folder()}" if writable else f"{cache_folder()} can't be written"
-    advice = "" if writable else f"name another by {CACHE_VARIABLE}; without one, starts are slower"
+    advice = (
+        ""
+        if writable
+        else f"set {CACHE_VARIABLE} to another folder; without one, starts are slower"
+    )
     yield Check(name="cache folder", found=found, ok=writable, advice=advice)
     timings = Timings.load()
     yield Check(

@@ -1,7 +1,7 @@
-"""Timing what is here against each other, so that ``--backend auto`` can follow it.
+"""Times the installed backends, so that ``--backend auto`` can choose by measurement.
 
-Data flow: what is present (`agsr.engines.ranking`) → contenders → `agsr.bench.runner.run`, twice,
-since the first start compiles what later ones find → `agsr.engines.timings.Timings`.
+Data flow: available places (`agsr.engines.ranking`) → entries → `agsr.bench.runner.run`, twice,
+since the first start fills compilation caches → `agsr.engines.timings.Timings`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 
-from agsr.bench.runner.entries import Contender
+from agsr.bench.runner.entries import Entry
 from agsr.bench.runner.plan import BenchPlan
 from agsr.bench.runner.results import BenchResult, Row
 from agsr.bench.runner.run import Notify, run
@@ -20,48 +20,48 @@ from agsr.errors import BackendError
 from agsr.pretrained import DEFAULT_WEIGHTS
 
 SIZE = (180, 320)
-"""Height and width that are timed, LR pixels."""
+"""Height and width of the timed input, LR pixels."""
 
 ROUNDS = 5
-"""Turns of each."""
+"""Rounds per entry."""
 
 LARGEST_NOISE = 0.25
-"""Results noisier than this are not kept: half the range of the rounds, of their median."""
+"""Largest noise that is saved: half the range of the rounds, as a share of their median."""
 
 
 def measure(notify: Notify | None = None, size: tuple[int, int] = SIZE) -> BenchResult:
-    """Time every backend that is here in what it computes in by itself, and in fp32."""
-    contenders = tuple(_contenders())
-    loaded = run(BenchPlan(contenders=contenders, rounds=0), notify)
+    """Time every installed backend in its default precision and in fp32."""
+    entries = tuple(_entries())
+    loaded = run(BenchPlan(entries=entries, rounds=0), notify)
     if not loaded.complete:
         return loaded
-    return run(BenchPlan(contenders=contenders, sizes=(size,), rounds=ROUNDS), notify)
+    return run(BenchPlan(entries=entries, sizes=(size,), rounds=ROUNDS), notify)
 
 
 def timings(result: BenchResult) -> Timings:
-    """The times of what has run.
+    """Return the times of all backends that ran.
 
     Raises:
-        BackendError: Nothing ran, or the machine was too busy for the times to mean anything.
+        BackendError: None ran, or the times are too noisy because the machine was busy.
     """
     times = {_name(row): _time(row) for row in result.rows if row.timings}
     if not times:
-        raise BackendError("nothing could run here; agsr doctor says what is missing")
+        raise BackendError("no backend runs here; agsr doctor lists what is missing")
     noise = max(row.timings[0].noise for row in result.rows if row.timings)
     if noise > LARGEST_NOISE:
         raise BackendError(
-            f"not kept: the rounds differ by ±{noise:.0%}, more than {LARGEST_NOISE:.0%}; "
-            "try again while nothing else runs"
+            f"not saved: the rounds differ by ±{noise:.0%}, more than {LARGEST_NOISE:.0%}; "
+            "try again while no other programs run"
         )
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     return Timings(times=times, measured=today, identity=machine_identity())
 
 
-def _contenders() -> Iterator[Contender]:
+def _entries() -> Iterator[Entry]:
     for place in available_places():
         for precision in dict.fromkeys((default_precision(place, DEFAULT_WEIGHTS), "fp32")):
             if place.runtime != "trt" or precision != "fp32":  # an engine takes minutes to build
-                yield Contender(
+                yield Entry(
                     backend=str(place),
                     weights=DEFAULT_WEIGHTS,
                     steps=DEFAULT_STEPS,
@@ -70,7 +70,7 @@ def _contenders() -> Iterator[Contender]:
 
 
 def _name(row: Row) -> str:
-    return f"{row.contender.backend} {row.contender.precision}"
+    return f"{row.entry.backend} {row.entry.precision}"
 
 
 def _time(row: Row) -> BackendTiming:

@@ -1,4 +1,4 @@
-"""JSON as the standard has it, without infinity: there it is the string ``"inf"``."""
+"""Standard JSON, in which infinity is the string ``"inf"``, and checks of values read from it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,31 @@ _PLAIN = {str, int, float, bool, type(None)}
 
 
 def to_json(record: Mapping[str, Any], indent: int | None = None) -> str:
-    """A record as JSON; the PSNR of equal images becomes ``"inf"``."""
+    """Convert a record to JSON; infinity, the PSNR of equal images, becomes ``"inf"``.
+
+    >>> to_json({"psnr": float("inf")})
+    '{"psnr": "inf"}'
+    """
     return json.dumps(_finite(record), indent=indent, allow_nan=False)
 
 
 def numbers(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers of a record that was read, infinities included.
+    """Convert the values of a record to floats, including ``"inf"``; None stays.
 
     Raises:
-        ValueError: One is no number.
+        ValueError: A value is not a number.
+
+    >>> numbers({"psnr": "inf", "lpips": None})
+    {'psnr': inf, 'lpips': None}
     """
     return {name: None if value is None else float(value) for name, value in record.items()}
 
 
 def seconds(values: Iterable[Any]) -> tuple[float, ...]:
-    """Durations that were read.
+    """Convert durations to floats.
 
     Raises:
-        ValueError: There is none, or one isn't positive.
+        ValueError: There are none, or one isn't positive and finite.
     """
     found = tuple(map(float, filled(values)))
     if not all(0 < value < math.inf for value in found):
@@ -40,26 +47,26 @@ def seconds(values: Iterable[Any]) -> tuple[float, ...]:
 
 
 def check_types(kind: type, record: Mapping[str, Any]) -> None:
-    """Compare values that were read with the types of a dataclass's fields, where these are plain.
+    """Check values against the types of a dataclass's fields, where these are plain.
 
     Raises:
-        ValueError: One is of another type.
+        ValueError: A value is of another type.
     """
     for name, hint in get_type_hints(kind).items():
         allowed = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
-        if allowed <= _PLAIN and type(record[name]) not in allowed | _also(allowed):
+        if allowed <= _PLAIN and type(record[name]) not in allowed | _accepted_too(allowed):
             raise ValueError(f"{name} is {record[name]!r}")
 
 
-def _also(allowed: set[Any]) -> set[Any]:
+def _accepted_too(allowed: set[Any]) -> set[Any]:
     return {int} if float in allowed else set()
 
 
 def filled(values: Iterable[_T]) -> list[_T]:
-    """A list that was read.
+    """Return the values as a list.
 
     Raises:
-        ValueError: It is empty.
+        ValueError: There are none.
     """
     found = list(values)
     if not found:

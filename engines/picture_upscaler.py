@@ -20,7 +20,7 @@ from agsr.engines.tiled import Array, Progress, upscaled_bands
 from agsr.image.ops.alpha import bounded, without_hidden_colour
 from agsr.image.ops.neutral import is_neutral
 from agsr.image.ops.normal_map import normalised, points_outwards, usable
-from agsr.image.ops.output_size import Sizing, halfway
+from agsr.image.ops.output_size import OutputSize, halfway
 from agsr.image.ops.padding import Border, extended
 from agsr.image.ops.resample import shrunk_stripes
 from agsr.image.picture import Picture, Stripes, gathered, in_stripes
@@ -69,7 +69,7 @@ class PictureUpscaler:
         return (*self._policy.requested, self._border)
 
     def picture(
-        self, picture: Picture, progress: Progress | None = None, sizing: Sizing | None = None
+        self, picture: Picture, progress: Progress | None = None, sizing: OutputSize | None = None
     ) -> Picture:
         """Upscale a decoded file: its pixels, and its alpha unless that is constant.
 
@@ -86,7 +86,7 @@ class PictureUpscaler:
         return gathered(self.stripes(picture, progress, sizing))
 
     def stripes(
-        self, picture: Picture, progress: Progress | None = None, sizing: Sizing | None = None
+        self, picture: Picture, progress: Progress | None = None, sizing: OutputSize | None = None
     ) -> Stripes:
         """Upscale like `picture`, band by band, for results that are too large for memory.
 
@@ -94,7 +94,7 @@ class PictureUpscaler:
         exhausted or closed.
         """
         height, width = picture.pixels.shape[:2]
-        target = (sizing or Sizing()).result(height, width)
+        target = (sizing or OutputSize()).result(height, width)
         if target[0] > SCALE * height or target[1] > SCALE * width:
             return self._two_passes(picture, progress, target)
         return self._one_pass(picture, progress, target)

@@ -79,7 +79,7 @@ class TilePolicy:
 
     def _note_cut(self, window: Window, size: tuple[int, int], tile: Tile, halo: int) -> None:
         """Note whether an image is cut; warn once if tiles are mostly halo."""
-        if (window.rows.keep_stop, window.columns.keep_stop) == size:
+        if (window.rows.core_stop, window.columns.core_stop) == size:
             return
         self.has_cut = True
         rows, columns = (min(a or b, b) for a, b in zip(tile, size, strict=True))

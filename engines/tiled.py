@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from agsr.backend import Backend, Batch
 from agsr.contract import SCALE
-from agsr.metrics import GREY_WEIGHTS
+from agsr.metrics.luma import FULL_RANGE_WEIGHTS
 from agsr.tiling import Span, Tile, Window, windows
 
 WHITE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
@@ -87,7 +87,7 @@ def _bands(
     with closing(backend.upscale_many(batches)) as outputs:
         results = _reporting(outputs, len(order), tiling[2] / height, progress)
         for row in plan:
-            yield row[0].rows.keep_stop, [_joined(array, row, results) for array in arrays]
+            yield row[0].rows.core_stop, [_joined(array, row, results) for array in arrays]
 
 
 def _reporting(
@@ -110,7 +110,7 @@ def _joined(array: Array, row: Sequence[Window], results: Iterator[Batch]) -> Ar
     if len(row) == 1:
         return next(parts)
     rows, width = row[0].rows, array.shape[1]
-    core_rows = (rows.keep_stop - rows.keep_start) * SCALE
+    core_rows = (rows.core_stop - rows.core_start) * SCALE
     planes = np.empty((*array.shape[2:], core_rows, width * SCALE), array.dtype)
     band = planes.transpose(1, 2, 0) if planes.ndim == 3 else planes
     for window, part in zip(row, parts, strict=True):
@@ -133,7 +133,7 @@ def _read(image: Array, window: Window) -> Array:
 
 def _output_slice(span: Span, origin: int) -> slice:
     """Return a span's core in output pixels, counted from ``origin``."""
-    return slice((span.keep_start - origin) * SCALE, (span.keep_stop - origin) * SCALE)
+    return slice((span.core_start - origin) * SCALE, (span.core_stop - origin) * SCALE)
 
 
 def _to_batch(image: Array) -> Batch:
@@ -147,7 +147,7 @@ def _to_batch(image: Array) -> Batch:
 def _from_planes(planes: NDArray[np.float32], like: Array) -> Array:
     """``(3, H, W)`` float32 → ``(H, W[, 3])`` of the type and layout of ``like``, half-up."""
     if like.ndim == 2:
-        values: Array = np.tensordot(GREY_WEIGHTS, planes, axes=1)
+        values: Array = np.tensordot(FULL_RANGE_WEIGHTS, planes, axes=1)
     else:
         values = planes.transpose(1, 2, 0)
     if like.dtype == np.float32:

@@ -21,7 +21,7 @@ from agsr.engines.picture_upscaler import PictureUpscaler
 from agsr.engines.tile_policy import TilePolicy
 from agsr.engines.tiled import Array, Progress
 from agsr.image.arrays import upscaled_array
-from agsr.image.ops.output_size import Sizing
+from agsr.image.ops.output_size import OutputSize
 from agsr.image.ops.padding import BORDERS, Border
 from agsr.image.picture import Picture
 from agsr.image.pillow_io import upscaled_pillow
@@ -178,7 +178,7 @@ class Upscaler(PictureUpscaler):
         """
         if scale is not None and size is not None:
             raise ValueError(f"scale is {scale!r} and size {size!r}; expected one of them")
-        sizing = Sizing(scale=SCALE if scale is None else scale, box=size)
+        sizing = OutputSize(scale=SCALE if scale is None else scale, box=size)
 
         def upscale(picture: Picture) -> Picture:
             return self.picture(picture, progress, sizing)

@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
-from agsr.bench.report.crops import as_greys, attention_maps
+from agsr.bench.report.crops import attention_maps, to_grey_images
 from agsr.bicubic import crop_to_multiple, downscale, upscale
 from agsr.datasets.degradation import through_jpeg
 from agsr.engines.upscaler import Upscaler
@@ -80,7 +80,7 @@ def attention(photos: tuple[Path, ...], weights: str) -> None:
         lr = downscale(crop_to_multiple(read_rgb(photo)))
         maps = attention_maps(weights, lr, STEPS)
         tiles = [_titled(_zoom(lr, ZOOM), "input")]
-        for step, (plane, grey) in enumerate(zip(maps, as_greys(maps), strict=True), 1):
+        for step, (plane, grey) in enumerate(zip(maps, to_grey_images(maps), strict=True), 1):
             title = f"A{step}  {plane.min():.2f} to {plane.max():.2f}"
             shown = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
             tiles.append(_titled(_zoom(shown, ZOOM), title))

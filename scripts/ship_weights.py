@@ -46,7 +46,7 @@ def main(source: Path, name: str, precisions: tuple[Any, ...], calibrate: Path |
     checkpoint = load_checkpoint(source)
     if calibrate is None and "int8" in precisions:
         calibrate = find_set("Kodak24").files[0].parent
-    most = checkpoint.network_type.most_steps
+    most = checkpoint.network_type.max_steps
     with tempfile.TemporaryDirectory(dir=WEIGHTS_FOLDER.parent) as folder:
         new = Path(folder)
         save_checkpoint(checkpoint, new / f"{name}{CHECKPOINT_SUFFIX}")

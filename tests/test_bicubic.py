@@ -39,13 +39,13 @@ def test_pixels_outside_are_the_nearest_inside() -> None:
     assert downscale(column).tolist() == [[128]]  # symmetric kernel: the mean, rounded half-up
 
 
-def test_upscale_keeps_a_linear_ramp_linear_inside() -> None:
+def test_upscale_preserves_a_linear_ramp_inside() -> None:
     ramp = np.tile(np.arange(0, 200, 8, dtype=np.uint8), (8, 1))
     inside = upscale(ramp)[16, 16:-16].astype(int)
     assert set(np.diff(inside)) == {2}
 
 
-def test_planes_are_enlarged_like_images_but_not_rounded() -> None:
+def test_planes_are_upscaled_like_images_but_not_rounded() -> None:
     soft = np.add.outer(np.arange(10) ** 2, 3 * np.arange(7)).astype(np.uint8) + 20
     planes = np.stack([soft, soft.T[:, ::-1].T]).astype(np.float32)
     enlarged = upscale_planes(planes)
@@ -55,11 +55,11 @@ def test_planes_are_enlarged_like_images_but_not_rounded() -> None:
     assert upscale_planes(planes * 1000 - 9).max() > 1000
 
 
-def test_sizes_that_are_no_multiple_of_four_are_refused() -> None:
+def test_sizes_that_are_no_multiple_of_four_are_rejected() -> None:
     with pytest.raises(ValueError, match="multiples of 4"):
         downscale(np.zeros((8, 9, 3), np.uint8))
 
 
-def test_crop_keeps_the_top_left() -> None:
+def test_crop_starts_at_the_top_left() -> None:
     image = np.arange(7 * 9).reshape(7, 9).astype(np.uint8)
     assert (crop_to_multiple(image) == image[:4, :8]).all()

@@ -1,4 +1,4 @@
-"""The package as a whole: its layout, what importing it costs, how fast it answers."""
+"""The package as a whole: layout, import cost, start-up time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_every_data_file_is_listed_for_the_wheel() -> None:
                 assert f'"{name}"' in listed[package], f"{package}: {name}"
 
 
-def test_the_doctor_names_the_extras_that_bring_a_package() -> None:
+def test_the_doctor_names_the_extras_that_install_a_package() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     section = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
     parts = re.split(r"^(\w+) = ", section, flags=re.M)[1:]
@@ -66,6 +66,7 @@ def test_links_make_the_checkout_importable() -> None:
 def test_importing_loads_nothing_heavy() -> None:
     code = (
         "import sys, agsr, agsr.cli;"
+        "agsr.AgsrError, agsr.OutputSize(scale=2);"
         "heavy = {'torch', 'onnxruntime', 'onnx', 'cv2', 'numpy', 'rich'};"
         "print(sorted(heavy & sys.modules.keys()))"
     )
@@ -73,7 +74,7 @@ def test_importing_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_small_photo_loads_nothing_that_others_need(tmp_path: Path) -> None:
+def test_a_small_photo_loads_only_what_it_needs(tmp_path: Path) -> None:
     words = ["infer", str(PHOTO), "-o", str(tmp_path / "x.png"), "--steps", "1", "-b", "ort"]
     code = (
         "import sys; from agsr.cli import main\n"

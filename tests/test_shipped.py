@@ -1,4 +1,4 @@
-"""What the shipped weights promise, measured on the real test sets."""
+"""Quality of the shipped weights, measured on the real test sets."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_more_steps_never_lose_quality(data: Path, name: str, nth: int) -> None:
     assert min(np.diff(scores)) >= -0.02, scores
 
 
-def test_the_recurrence_earns_its_cost(data: Path) -> None:
+def test_the_recurrence_is_worth_its_cost(data: Path) -> None:
     one, four = (_psnr(data, "Kodak24", steps, nth=6) for steps in (1, 4))
     assert four - one >= 0.15
 
@@ -80,7 +80,7 @@ def test_gan_weights_look_as_promised(data: Path, name: str, nth: int) -> None:
     assert lpips <= most
 
 
-def test_gan_weights_keep_colours(data: Path) -> None:
+def test_gan_weights_preserve_colours(data: Path) -> None:
     """The mean colour over Set14 stays within half a level of the input's."""
     with Upscaler("gan", backend="ort", steps=4, tile=0) as upscaler:
         coloured = [image for image in find_set("Set14", data) if image.lr.ndim == 3]

@@ -21,16 +21,14 @@ LENGTH, TILE, HALO = st.integers(1, 400), st.integers(0, 90), st.integers(0, 50)
 
 
 @given(LENGTH, TILE, HALO)
-def test_kept_parts_cover_every_pixel_once_with_a_full_halo(
-    length: int, tile: int, halo: int
-) -> None:
+def test_cores_cover_every_pixel_once_with_a_full_halo(length: int, tile: int, halo: int) -> None:
     parts = list(spans(length, tile, halo))
-    kept = [i for part in parts for i in range(part.keep_start, part.keep_stop)]
+    kept = [i for part in parts for i in range(part.core_start, part.core_stop)]
     assert kept == list(range(length))
     for part in parts:
-        assert 0 <= part.start <= part.keep_start < part.keep_stop <= part.stop <= length
-        assert part.start == 0 or part.keep_start - part.start >= halo
-        assert part.stop == length or part.stop - part.keep_stop >= halo
+        assert 0 <= part.start <= part.core_start < part.core_stop <= part.stop <= length
+        assert part.start == 0 or part.core_start - part.start >= halo
+        assert part.stop == length or part.stop - part.core_stop >= halo
 
 
 @given(LENGTH, TILE, HALO)
@@ -46,7 +44,7 @@ def test_windows_are_all_pairs_of_spans() -> None:
     covered = np.zeros((100, 70), int)
     for w in windows(100, 70, (30, 20), 4):
         covered[
-            w.rows.keep_start : w.rows.keep_stop, w.columns.keep_start : w.columns.keep_stop
+            w.rows.core_start : w.rows.core_stop, w.columns.core_start : w.columns.core_stop
         ] += 1
     assert (covered == 1).all()
 
@@ -64,7 +62,7 @@ def test_auto_leaves_a_short_axis_whole() -> None:
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 160), st.integers(2, 200_000))
-def test_auto_keeps_within_its_area_and_the_room(
+def test_auto_stays_within_its_area_and_the_budget(
     height: int, width: int, halo: int, pixels: int
 ) -> None:
     budget = MemoryBudget(free=pixels * 1000, pixel=1000, row=0)
@@ -90,7 +88,7 @@ def test_auto_computes_no_more_than_square_tiles_would(height: int, width: int, 
 
 
 @pytest.mark.parametrize("bad", [(0, 5, 4, 1), (5, 0, 4, 1), (5, 5, -1, 1), (5, 5, 4, -1)])
-def test_impossible_sizes_are_refused(bad: tuple[int, int, int, int]) -> None:
+def test_impossible_sizes_are_rejected(bad: tuple[int, int, int, int]) -> None:
     height, width, tile, halo = bad
     with pytest.raises(ValueError, match="out of range"):
         list(windows(height, width, (tile, tile), halo))

@@ -65,7 +65,7 @@ def _never(*_: object, **__: object) -> None:
     raise AssertionError("it was loaded unchecked")
 
 
-def test_unknown_operators_are_refused_before_anything_loads_them(
+def test_unknown_operators_are_rejected_before_anything_loads_them(
     tmp_path: Path, claim: Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     custom = node("Run", ["picture"], ["enlarged"], domain="acme.magic")
@@ -74,7 +74,7 @@ def test_unknown_operators_are_refused_before_anything_loads_them(
 
 
 @pytest.mark.parametrize("hidden", [False, True])
-def test_compiled_code_is_refused_even_in_a_branch(
+def test_compiled_code_is_rejected_even_in_a_branch(
     tmp_path: Path, claim: Claim, monkeypatch: pytest.MonkeyPatch, hidden: bool
 ) -> None:
     blob = node("EPContext", ["picture"], ["enlarged"], domain="com.microsoft", embed_mode=0,
@@ -89,7 +89,7 @@ def test_compiled_code_is_refused_even_in_a_branch(
 
 @pytest.mark.parametrize("location", ["../weights", "/etc/passwd", "*/_ORT_MEM_ADDR_/*", "a\0b"])
 @pytest.mark.parametrize("place", ["initializer", "attribute", "empty branch", "sparse"])
-def test_values_from_elsewhere_are_refused_wherever_they_are(
+def test_values_from_elsewhere_are_rejected_wherever_they_are(
     tmp_path: Path, claim: Claim, monkeypatch: pytest.MonkeyPatch, location: str, place: str
 ) -> None:
     (tmp_path / "in").mkdir()

@@ -28,9 +28,10 @@ from agsr.cli.params import (
 )
 from agsr.cli.train import train
 from agsr.contract import MAX_STEPS, PRECISIONS, Precision
-from agsr.errors import ExportRequestError, printable
+from agsr.errors import ExportRequestError
 from agsr.pretrained import ONNX_SUFFIX
 from agsr.system.signals import interruptible
+from agsr.system.text import printable
 
 if TYPE_CHECKING:
     from agsr.bench.data.sets import ImageSet, Skipped

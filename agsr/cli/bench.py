@@ -14,13 +14,14 @@ from agsr.cli.commands import Commands
 from agsr.cli.constraints import BENCH, check_options
 from agsr.cli.params import CommaList, FilePath, SizeList, lr_option, threads_at_most
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS, PRECISIONS
-from agsr.errors import UnknownWeightsError, printable
+from agsr.errors import UnknownWeightsError
 from agsr.pretrained import DEFAULT_WEIGHTS, is_path, missing_file
 from agsr.system.signals import interruptible
+from agsr.system.text import printable
 
 if TYPE_CHECKING:
     from agsr.bench.data.sets import ImageSet
-    from agsr.bench.report.crops import Gallery
+    from agsr.bench.report.crops import CropCollector
     from agsr.bench.runner.plan import BenchPlan
     from agsr.bench.runner.results import BenchResult
 
@@ -202,7 +203,7 @@ def _measure(
     as_table1: bool,
     **options: Any,
 ) -> None:
-    from agsr.bench.report.crops import Gallery
+    from agsr.bench.report.crops import CropCollector
     from agsr.bench.report.outputs import PLOT_SUFFIXES, Outputs
     from agsr.bench.runner.run import run
     from agsr.cli.output.bench import bench_progress, show_result, show_table1
@@ -215,12 +216,12 @@ def _measure(
     if plot and plot.suffix not in PLOT_SUFFIXES:
         raise click.UsageError(f"{plot}: expected a name in {', '.join(PLOT_SUFFIXES)}")
     outputs.check()
-    gallery = Gallery()
-    plan = _plan(observer=gallery if html else None, plain=as_table1, **options)
+    crops = CropCollector()
+    plan = _plan(observer=crops if html else None, plain=as_table1, **options)
     with interruptible() as ending:
         with bench_progress() as notify:
             result = run(plan, notify)
-        notes = outputs.write(result, gallery)
+        notes = outputs.write(result, crops)
         for note in notes:
             click.echo(f"note: {note}", err=True)
         if as_table1:
@@ -240,10 +241,10 @@ def _measure(
 
 def _for_table1(options: dict[str, Any]) -> dict[str, Any]:
     """The options of the paper's comparison, where the user names no others."""
-    from agsr.bench.report.table1 import SETS
+    from agsr.bench.report.tables import TABLE1_SETS
 
     backends, steps = options["backends"] or ("auto",), options["steps"] or (DEFAULT_STEPS,)
-    return {**options, "sets": SETS, "rounds": 0, "backends": backends, "steps": steps}
+    return {**options, "sets": TABLE1_SETS, "rounds": 0, "backends": backends, "steps": steps}
 
 
 def _plan(
@@ -263,7 +264,7 @@ def _plan(
     threads: int | None,
     batch: int,
     rounds: int,
-    observer: Gallery | None,
+    observer: CropCollector | None,
     plain: bool,
 ) -> BenchPlan:
     from agsr.bench.runner import entries
@@ -290,7 +291,7 @@ def _plan(
     _check_sets(found, sizes, rounds)
     perceptual = lpips or (default_lpips(data) if found and not plain else None)
     return BenchPlan(
-        contenders=chosen,
+        entries=chosen,
         sets=found,
         sizes=tuple(size for size in sizes if size != "set"),
         timed_sets=found if "set" in sizes else (),
@@ -327,9 +328,9 @@ def _check_files(weights: Sequence[str], models: Sequence[str]) -> None:
 
 def _check_ran(result: BenchResult) -> None:
     """Fail if no network ran, or one of those named nowhere."""
-    rows = [row for row in result.rows if row.contender.is_network]
-    ran = {row.contender.weights for row in rows if not row.error or row.quality or row.timings}
+    rows = [row for row in result.rows if row.entry.is_network]
+    ran = {row.entry.weights for row in rows if not row.error or row.quality or row.timings}
     if not ran:
         raise click.ClickException("nothing could run here")
-    if unable := dict.fromkeys(r.contender.weights for r in rows if r.contender.weights not in ran):
+    if unable := dict.fromkeys(r.entry.weights for r in rows if r.entry.weights not in ran):
         raise click.ClickException(printable(f"{', '.join(unable)}: could not run here"))

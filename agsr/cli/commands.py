@@ -11,9 +11,10 @@ from typing import Any
 
 import click
 
-from agsr.errors import AgsrError, RequestError, UnfetchedSetError, printable
-from agsr.system.process_settings import own_process
+from agsr.errors import AgsrError, RequestError, UnfetchedSetError
+from agsr.system.process_settings import command_process
 from agsr.system.signals import INTERRUPTED, TERMINATED, Terminated, terminable
+from agsr.system.text import printable
 
 STDOUT = "stdout"
 """Its name in messages."""
@@ -60,7 +61,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; errors a user can act on become a `click.ClickException`."""
         try:
-            with own_process(), terminable():
+            with command_process(), terminable():
                 return super().invoke(ctx)
         except click.UsageError as error:
             message = _told(error, ctx.meta.get(_ARGUMENTS, []))

@@ -23,8 +23,9 @@ from agsr.cli.infer_run import (
 from agsr.cli.infer_video import SECTION as VIDEO_SECTION
 from agsr.cli.infer_video import check_encodings, video_options
 from agsr.cli.params import AliasChoice, FilePath, Sectioned, running_options
-from agsr.errors import ImageError, VideoError, printable
-from agsr.image.ops.output_size import MAX_SCALE, Sizing
+from agsr.errors import ImageError, VideoError
+from agsr.image.ops.output_size import MAX_SCALE, OutputSize
+from agsr.system.text import printable
 from agsr.video.formats import WRITABLE
 
 if TYPE_CHECKING:
@@ -288,13 +289,13 @@ def _checked_inputs(inputs: tuple[Path, ...]) -> tuple[Path, ...]:
     return inputs
 
 
-def _sizing(scale: float | None, max_size: int | None, fit: tuple[int, int] | None) -> Sizing:
+def _sizing(scale: float | None, max_size: int | None, fit: tuple[int, int] | None) -> OutputSize:
     if scale is not None:
         try:
-            return Sizing(scale=scale)
+            return OutputSize(scale=scale)
         except ValueError as error:  # not a number
             raise click.BadParameter(str(error), param_hint="--scale") from None
-    return Sizing(box=(max_size, max_size) if max_size else fit)
+    return OutputSize(box=(max_size, max_size) if max_size else fit)
 
 
 def _reads_videos() -> bool:

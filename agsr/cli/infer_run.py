@@ -20,9 +20,9 @@ import click
 
 from agsr.cli.infer_video import run_videos
 from agsr.cli.params import echo_error, echo_path, open_upscaler
-from agsr.errors import printable
-from agsr.image.ops.output_size import MAX_SCALE, Sizing
+from agsr.image.ops.output_size import MAX_SCALE, OutputSize
 from agsr.pretrained import WEIGHTS_FOR_FAULTS, shipped_names
+from agsr.system.text import printable
 
 if TYPE_CHECKING:
     from agsr.cli.output.infer import Tally
@@ -234,7 +234,7 @@ def _run_images(
     tally.seconds = time.monotonic() - began
 
 
-def _note_size(size: tuple[int, int], sizing: Sizing) -> None:
+def _note_size(size: tuple[int, int], sizing: OutputSize) -> None:
     """Print a result's size where it is not the one that was asked for."""
     (height, width), box = size, sizing.box
     if box is None or box == (width, height):

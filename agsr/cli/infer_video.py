@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agsr.cli.params import AliasChoice, echo_error, echo_path
-from agsr.errors import VideoError, check_any, printable
+from agsr.errors import VideoError, check_any
 from agsr.pretrained import WEIGHTS_FOR_FAULTS
+from agsr.system.text import printable
 from agsr.video.formats import CODECS, WRITABLE
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import click
 from agsr.cli.commands import STDOUT
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS, PRECISIONS
 from agsr.engines.places import BACKENDS, RUNTIMES, Place
-from agsr.errors import counted, printable, without_controls
 from agsr.pretrained import DEFAULT_WEIGHTS
 from agsr.system.control_groups import usable_cpus
+from agsr.system.text import counted, printable, without_controls
 from agsr.tiling import DEFAULT_HALO
 
 if TYPE_CHECKING:

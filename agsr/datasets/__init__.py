@@ -1,1 +1,1 @@
-"""Training images: where they lie, how they are read, and the LR images made of them."""
+"""Training data: images from tar files and folders, and the LR images made from them."""

@@ -1,9 +1,8 @@
-"""LR images as they are found: blurred, resized by whatever filter, sharpened, noisy, compressed.
+"""Realistic LR images: blurred, resized by random filters, sharpened, noisy, compressed.
 
-A lighter form of the second-order degradation of Real-ESRGAN (Wang et al., 2021): a picture may
-have been resized and saved once before. What it draws is what photographs from cameras and web
-pages show, not the ruins that blind restoration is often trained on, so that a good input is
-not smoothed for the sake of a bad one.
+A mild form of the second-order degradation of Real-ESRGAN (Wang et al., 2021): an image may have
+been resized and saved once before. The faults are those of photographs from cameras and web pages.
+They are weaker than in most blind restoration, so that clean inputs are not smoothed.
 """
 
 from __future__ import annotations
@@ -15,29 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from agsr.bicubic import downscale, small_size
+from agsr.bicubic import downscale, lr_size
 from agsr.contract import SCALE
 
 Degradation = Literal["bicubic", "photo"]
-"""How LR images are made of HR images: by the field's bicubic alone, or by `degrade`."""
+"""Method of making LR images: the field's bicubic alone, or `degrade`."""
 
 Image8 = NDArray[np.uint8]
 
 CLEAN = 0.1
-"""Chance that nothing but the field's bicubic happens."""
+"""Probability of the field's bicubic alone."""
 SAVED_BEFORE = 0.3
-"""Chance that the picture was resized and saved once before."""
+"""Probability that the image was resized and saved once before."""
 BLUR, SHARPENING, NOISE, COMPRESSION = 0.5, 0.25, 0.4, 0.8
-"""Chances, each time that a picture is resized and saved."""
+"""Probabilities, each time that an image is resized and saved."""
 
-WIDEST_BLUR = 0.6
-"""Largest standard deviation of the blur, in pixels of what is saved."""
-STRONGEST_SHARPENING = 1.0
-"""Largest share of what an unsharp mask of one pixel finds."""
-STRONGEST_NOISE = 12.0
+MAX_BLUR = 0.6
+"""Largest standard deviation of the blur, in pixels of the saved image."""
+MAX_SHARPENING = 1.0
+"""Largest amount of an unsharp mask with a radius of one pixel."""
+MAX_NOISE = 12.0
 """Largest standard deviation of noise, in 8-bit levels."""
-WORST_QUALITY, BEST_QUALITY = 30, 95
-"""Of JPEG and WebP."""
+MIN_QUALITY, MAX_QUALITY = 30, 95
+"""Range of JPEG and WebP quality."""
 
 _FILTERS = (
     Image.Resampling.BOX,
@@ -48,19 +47,22 @@ _FILTERS = (
 
 
 def degrade(hr: Image8, random: np.random.Generator) -> Image8:
-    """Make an LR image of an HR image, with faults drawn by chance.
+    """Make an LR image from an HR image, with random faults.
 
     Args:
         hr: ``(4H, 4W, 3)`` RGB uint8.
-        random: What is drawn from; equal states give equal images.
+        random: Random generator; equal states give equal images.
 
     Returns:
-        ``(H, W, 3)`` RGB uint8, aligned with ``hr`` as the field's bicubic is.
+        ``(H, W, 3)`` RGB uint8, aligned with ``hr`` like the field's bicubic.
 
     Raises:
         ValueError: A side is not a positive multiple of 4.
+
+    >>> degrade(np.zeros((32, 48, 3), np.uint8), np.random.default_rng(0)).shape
+    (8, 12, 3)
     """
-    height, width = small_size(hr)
+    height, width = lr_size(hr)
     if random.random() < CLEAN:
         return downscale(hr)
     image = hr
@@ -85,8 +87,8 @@ def _resize_and_save(image: Image8, height: int, width: int, random: np.random.G
 
 
 def _blurred(image: Image8, pixel: float, random: np.random.Generator) -> Image8:
-    """By a Gaussian, wider along one direction; ``pixel`` is the side of a pixel to come."""
-    widths = random.uniform(0.1, WIDEST_BLUR, 2) * pixel
+    """Blur by an anisotropic Gaussian; ``pixel`` is the side of a pixel after resizing."""
+    widths = random.uniform(0.1, MAX_BLUR, 2) * pixel
     angle = random.uniform(0, np.pi)
     radius = int(np.ceil(3 * widths.max()))
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
@@ -96,29 +98,29 @@ def _blurred(image: Image8, pixel: float, random: np.random.Generator) -> Image8
 
 
 def _sharpened(image: Image8, random: np.random.Generator) -> Image8:
-    """By an unsharp mask, as cameras and editors do."""
-    amount = random.uniform(0.2, STRONGEST_SHARPENING)
+    """Sharpen by an unsharp mask, as cameras and editors do."""
+    amount = random.uniform(0.2, MAX_SHARPENING)
     soft = cv2.GaussianBlur(image, (0, 0), 1.0)
     return _levels(cv2.addWeighted(image, 1 + amount, soft, -amount, 0))
 
 
 def _noisy(image: Image8, random: np.random.Generator) -> Image8:
-    """With noise of one level or of the light's (Poisson), in colour or grey, at times softened."""
-    strength = random.uniform(1, STRONGEST_NOISE)
+    """Add uniform or Poisson-like noise, in colour or grey, sometimes smoothed."""
+    strength = random.uniform(1, MAX_NOISE)
     channels = 1 if random.random() < 0.4 else 3
     shape = (*image.shape[:2], channels)
     noise: NDArray[np.floating] = random.normal(0, strength, shape).astype(np.float32)
     if random.random() < 0.3:
         soft = cv2.GaussianBlur(noise, (0, 0), random.uniform(0.4, 0.8))
-        noise = np.asarray(soft, np.float32).reshape(shape)  # OpenCV drops an axis of one
+        noise = np.asarray(soft, np.float32).reshape(shape)  # OpenCV drops an axis of length one
     if random.random() < 0.5:
         noise = noise * np.sqrt(image.astype(np.float32) / 255)
     return _levels(np.clip(np.rint(image + noise), 0, 255))
 
 
 def _compressed(image: Image8, random: np.random.Generator) -> Image8:
-    """By JPEG, mostly with halved chroma, or by lossy WebP."""
-    quality = int(random.integers(WORST_QUALITY, BEST_QUALITY + 1))
+    """Compress by JPEG, mostly with halved chroma, or by lossy WebP."""
+    quality = int(random.integers(MIN_QUALITY, MAX_QUALITY + 1))
     halved = bool(random.random() < 0.7)
     if random.random() < 0.15:
         return _saved(image, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
@@ -126,12 +128,12 @@ def _compressed(image: Image8, random: np.random.Generator) -> Image8:
 
 
 def through_jpeg(image: Image8, quality: int, *, halved: bool = True) -> Image8:
-    """What a JPEG file leaves of an image.
+    """Compress an image as JPEG and decompress it.
 
     Args:
         image: ``(H, W, 3)`` RGB uint8.
         quality: 1 to 100.
-        halved: Whether chroma has half the resolution (4:2:0), as usual.
+        halved: Store chroma at half the resolution (4:2:0), as usual.
     """
     sampling = (
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if halved else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
@@ -141,11 +143,11 @@ def through_jpeg(image: Image8, quality: int, *, halved: bool = True) -> Image8:
 
 
 def _saved(image: Image8, suffix: str, options: list[int]) -> Image8:
-    """Written by OpenCV with these options, and read again."""
+    """Encode by OpenCV with these options, and decode."""
     _, content = cv2.imencode(suffix, np.ascontiguousarray(image[..., ::-1]), options)
     return _levels(np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR))[..., ::-1])
 
 
 def _levels(image: NDArray[np.generic]) -> Image8:
-    """Whole levels as what they are: contiguous uint8."""
+    """Convert integral levels to contiguous uint8."""
     return np.ascontiguousarray(image, dtype=np.uint8)

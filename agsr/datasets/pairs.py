@@ -1,7 +1,7 @@
-"""Training data: images from tar shards or folders, each decoded once and shrunk once.
+"""Training images from tar shards or folders, each decoded and downscaled once.
 
-The LR images are made by the field's bicubic (`agsr.bicubic`); `agsr.training.patch_sampler` cuts
-batches.
+LR images are made by the field's bicubic (`agsr.bicubic`); `agsr.training.patch_sampler` cuts
+patches.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from agsr.system.cpu import thread_count
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".tif", ".tiff"}
 )
-"""File name endings that count as images, in lower case."""
+"""Suffixes of image files, in lower case."""
 
 Image8 = NDArray[np.uint8]
 
@@ -44,22 +44,26 @@ class Pair:
 
 
 def is_image_name(name: str) -> bool:
-    """Return True if a file is an image by its name; hidden and AppleDouble files are not."""
+    """Return True if a file name is that of an image; hidden and AppleDouble files are excluded.
+
+    >>> is_image_name("photo.JPG"), is_image_name("._photo.jpg")
+    (True, False)
+    """
     return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def load_pairs(sources: Sequence[Path], *, min_side: int, workers: int | None = None) -> list[Pair]:
     """Decode every image of the sources and make its LR image, in a fixed order.
 
-    A file that can't be used is skipped with a warning that names it; a last one counts them.
+    Unusable files are skipped, each with a warning; a last warning gives their number.
 
     Args:
-        sources: Tar files of images and folders of images (searched in depth).
-        min_side: Images with a shorter side than this many HR pixels are left out.
-        workers: Threads that decode; None means one per core.
+        sources: Tar files and folders of images; folders are searched recursively.
+        min_side: Images with a side shorter than this, in HR pixels, are skipped.
+        workers: Decoding threads; None means one per core.
 
     Raises:
-        DatasetError: A source is missing, or no image is left.
+        DatasetError: A source is missing, or no usable image remains.
     """
     encoded = (item for source in sources for item in _encoded_images(source))
     pairs, files, bad = list[Pair](), 0, 0
@@ -69,7 +73,7 @@ def load_pairs(sources: Sequence[Path], *, min_side: int, workers: int | None = 
         if pair is not None and _side(pair) >= min_side:
             pairs.append(pair)
     if bad:
-        _log.warning("%d of %d image files can't be used and are skipped", bad, files)
+        _log.warning("%d of %d image files are unusable; skipped", bad, files)
     if not pairs:
         names = ", ".join(map(str, sources)) or "no source"
         raise DatasetError(f"no image of at least {min_side} pixels a side in {names}")
@@ -77,7 +81,7 @@ def load_pairs(sources: Sequence[Path], *, min_side: int, workers: int | None = 
 
 
 def degrade_pairs(pairs: Sequence[Pair]) -> list[Pair]:
-    """The same HR images, with LR images by `agsr.datasets.degradation`; repeatable."""
+    """Replace LR images by those of `agsr.datasets.degradation`, reproducibly."""
     return [
         Pair(hr=pair.hr, lr=degrade(pair.hr, np.random.default_rng(index)))
         for index, pair in enumerate(pairs)
@@ -85,7 +89,7 @@ def degrade_pairs(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def fingerprint(pairs: Sequence[Pair]) -> str:
-    """SHA-256 over the LR images, in order: the identity of a training set."""
+    """Return the SHA-256 over the LR images, in order, which identifies a training set."""
     digest = hashlib.sha256()
     for pair in pairs:
         digest.update(repr(pair.lr.shape).encode())
@@ -108,7 +112,7 @@ def _decode_all(
 
 
 def _encoded_images(source: Path) -> Iterator[tuple[str, bytes | OSError]]:
-    """Name and content, or what went wrong, of every image in a tar file or folder, by name."""
+    """Yield name and content, or the error, of every image in a tar file or folder, by name."""
     try:
         if source.is_dir():
             yield from _folder_images(source)
@@ -119,11 +123,11 @@ def _encoded_images(source: Path) -> Iterator[tuple[str, bytes | OSError]]:
         else:
             raise DatasetError(f"{source}: expected a folder of images or a tar file of images")
     except (OSError, tarfile.TarError) as error:
-        raise DatasetError(f"{source}: can't be read to its end: {error}") from None
+        raise DatasetError(f"{source}: reading failed: {error}") from None
 
 
 def missing_source(source: Path) -> str:
-    """What to say of a path of images that leads nowhere."""
+    """Return the error message for a source of images that doesn't exist."""
     return f"{source}: no such file; expected a folder of images or a tar file of images"
 
 
@@ -150,10 +154,10 @@ def _tar_images(source: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _decoded_or_none(name: str, content: bytes | OSError) -> Pair | None:
-    """`_decode`, with a warning and None for a file that can't be used."""
+    """Decode a file; log a warning and return None if it is unusable."""
     try:
         if isinstance(content, OSError):
-            raise DatasetError(f"{name}: can't be read: {content.strerror}")
+            raise DatasetError(f"{name}: reading failed: {content.strerror}")
         return _decode(name, content)
     except DatasetError as error:
         _log.warning("%s; skipped", error)

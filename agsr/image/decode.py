@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from agsr.errors import AgsrError, ImageError, ImageTooLargeError, counted
+from agsr.errors import AgsrError, ImageError, ImageTooLargeError
 from agsr.image.formats.dds import FORMAT as DIRECT_DRAW
 from agsr.image.formats.dds import is_direct_draw, read_direct_draw
 from agsr.image.formats.heif import ENDINGS as HEIF_ENDINGS
@@ -42,6 +42,7 @@ from agsr.image.picture import Picture
 from agsr.image.pillow_io import from_pillow
 from agsr.image.unsupported import is_raw, what_it_is
 from agsr.system.quiet_stderr import decoding
+from agsr.system.text import counted
 
 _TOLD_BY_CONTENT: Final = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", DIRECT_DRAW)
 FORMATS: Final = (*_TOLD_BY_CONTENT, TARGA)

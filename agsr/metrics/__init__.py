@@ -1,5 +1,5 @@
-"""Quality of a result: PSNR and SSIM on luma; LPIPS in `agsr.metrics.lpips`, by torch."""
+"""Quality metrics: PSNR and SSIM on luma; LPIPS is in `agsr.metrics.lpips` and needs torch."""
 
-from agsr.metrics.psnr_ssim import BORDER, BT601, GREY_WEIGHTS, luma, psnr_y, ssim_y
+from agsr.metrics.psnr_ssim import BORDER, psnr_y, ssim_y
 
-__all__ = ["BORDER", "BT601", "GREY_WEIGHTS", "luma", "psnr_y", "ssim_y"]
+__all__ = ["BORDER", "psnr_y", "ssim_y"]

@@ -1,8 +1,9 @@
 """Perceptual distance: LPIPS v0.1 (Zhang et al. 2018) on AlexNet or VGG16 features.
 
-The networks are rebuilt from plain arrays, ``alexnet.npz`` or ``vgg16.npz``: ``conv{i}.weight``
+The networks are rebuilt from the arrays of ``alexnet.npz`` or ``vgg16.npz``: ``conv{i}.weight``
 (OIHW) and ``.bias`` of the ImageNet networks, ``lin{j}.weight`` of the LPIPS heads. AlexNet is the
-field's evaluation metric (`agsr.bench.scoring`).
+field's evaluation metric (`agsr.bench.scoring`); VGG16 features are for training
+(`agsr.training.objectives`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _EPSILON = 1e-10
 
 @dataclass(frozen=True)
 class _Stage:
-    """Convolutions with ReLU up to a tap, after an optional pooling."""
+    """Convolutions with ReLU up to an extracted feature map, after optional pooling."""
 
     convolutions: int
     pool: int
@@ -44,10 +45,10 @@ _STAGES: dict[FeatureNet, tuple[_Stage, ...]] = {
 
 
 class Lpips(nn.Module):
-    """LPIPS distance of image batches; smaller is more alike, 0 for equal images.
+    """LPIPS distance of image batches; 0 for equal images, larger for less similar ones.
 
     Args:
-        network: Which features.
+        network: Feature network.
         path: The ``.npz`` file with its weights.
 
     Raises:
@@ -64,12 +65,14 @@ class Lpips(nn.Module):
             self._biases = _buffers(arrays, [f"conv{i}.bias" for i in range(total)])
             self._heads = _buffers(arrays, [f"lin{j}.weight" for j in range(len(self._stages))])
         except KeyError as error:
-            raise CheckpointError(f"{path}: not the weights of {network}, lacks {error}") from None
+            raise CheckpointError(
+                f"{path}: not the weights of {network}; {error} is missing"
+            ) from None
         self.register_buffer("_shift", torch.tensor(_SHIFT).view(1, 3, 1, 1))
         self.register_buffer("_scale", torch.tensor(_SCALE).view(1, 3, 1, 1))
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Distances of two ``(B, 3, H, W)`` batches in [0, 1], as ``(B,)``."""
+        """Return the distances ``(B,)`` of two ``(B, 3, H, W)`` batches in [0, 1]."""
         distances = [
             (_unit(a).sub(_unit(b)).square() * head.view(1, -1, 1, 1)).sum(1).mean((1, 2))
             for a, b, head in zip(
@@ -79,7 +82,7 @@ class Lpips(nn.Module):
         return torch.stack(distances).sum(0)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """The five feature maps of a ``(B, 3, H, W)`` batch in [0, 1]."""
+        """Return the five feature maps of a ``(B, 3, H, W)`` batch in [0, 1]."""
         x = (image * 2 - 1 - self.get_buffer("_shift")) / self.get_buffer("_scale")
         maps, index = [], 0
         for stage in self._stages:
@@ -94,7 +97,7 @@ class Lpips(nn.Module):
 
 
 def lpips_images(metric: Lpips, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """LPIPS of two uint8 images ``(H, W, 3)`` RGB or ``(H, W)`` grey."""
+    """Compute the LPIPS distance of two uint8 images, ``(H, W, 3)`` RGB or ``(H, W)`` grey."""
     with torch.inference_mode():
         return float(metric(_tensor(first), _tensor(second)))
 
@@ -105,7 +108,7 @@ def _tensor(image: NDArray[np.uint8]) -> Tensor:
 
 
 def _unit(features: Tensor) -> Tensor:
-    """Features scaled to unit length over the channels."""
+    """Normalize features to unit length over the channels."""
     length: Tensor = features.square().sum(1, keepdim=True).sqrt()
     return features / (length + _EPSILON)
 

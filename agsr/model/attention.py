@@ -1,8 +1,8 @@
 """One time step of the attentive recurrent network (paper, section on the generator, eq. 3-7).
 
-A step takes the features and the attention map of the step before, refines them by three residual
-dense blocks, updates the hidden state by a convolutional GRU and emits a new attention map. The
-same step, with the same weights, runs ``n`` times; `agsr.model.generator` owns the loop.
+A step refines the features and the attention map of the previous step in three residual dense
+blocks, updates the hidden state in a convolutional GRU and emits a new attention map. The same
+step, with the same weights, runs ``n`` times; the loop is in `agsr.model.generator`.
 
 Shape suffixes: B batch, C feature width, H and W low-resolution height and width.
 """
@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEAK = 0.1
-"""Negative slope inside the dense blocks: keeps every unit trainable at high learning rates."""
+"""Negative slope inside the dense blocks, so that units stay trainable at high learning rates."""
 
 
 class ResidualDenseBlock(nn.Module):
-    """Densely connected 3x3 convolutions, 1x1 local fusion, local skip; no batch norm.
+    """Densely connected 3x3 convolutions, 1x1 local fusion and a local skip; no batch norm.
 
     Args:
         width: Channels C in and out.
@@ -34,7 +34,7 @@ class ResidualDenseBlock(nn.Module):
         self.fusion = nn.Conv2d(width + layers * growth, width, 1)
 
     def forward(self, features_BCHW: Tensor) -> Tensor:
-        """Refine ``(B, C, H, W)`` features; the shape stays."""
+        """Refine ``(B, C, H, W)`` features; the shape is unchanged."""
         known = features_BCHW
         for layer in self.dense:
             known = torch.cat([known, F.leaky_relu(layer(known), LEAK)], dim=1)
@@ -47,7 +47,7 @@ class ConvGRU(nn.Module):
 
     Args:
         width: Channels C of the hidden state and of the input.
-        kernel: Odd kernel size of the gates; 1 lets the dense blocks do all the spatial work.
+        kernel: Odd kernel size of the gates; with 1, only the dense blocks mix pixels.
     """
 
     def __init__(self, width: int, kernel: int) -> None:
@@ -56,7 +56,7 @@ class ConvGRU(nn.Module):
         self.candidate = nn.Conv2d(2 * width, width, kernel, padding=kernel // 2)
 
     def forward(self, hidden_BCHW: Tensor, input_BCHW: Tensor) -> Tensor:
-        """``h_{t-1}``, ``x_t`` → ``h_t``, all ``(B, C, H, W)``."""
+        """Update ``h_{t-1}`` with ``x_t`` to ``h_t``, all ``(B, C, H, W)``."""
         gates = torch.sigmoid(self.gates(torch.cat([hidden_BCHW, input_BCHW], dim=1)))  # eq. 3, 4
         update, reset = gates.chunk(2, dim=1)
         candidate = torch.tanh(  # eq. 5

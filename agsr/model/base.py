@@ -1,7 +1,7 @@
-"""What every network that enlarges by four has in common: ours, and those it is compared with.
+"""Base classes of all ×4 networks: the attentive generator, and the baselines.
 
 `agsr.model.checkpoint` stores them, `agsr.training.trainer` trains them, `agsr.export` and
-`agsr.engines` run them, all through `Network`; `agsr.model.registry` finds them by name.
+`agsr.engines` run them, all through `Network`. `agsr.model.registry` maps names to classes.
 
 Shape suffixes: B batch, H and W low-resolution height and width.
 """
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig(ABC):
-    """Positive integers that fix a network's shape; those named after a kernel are odd."""
+    """Positive integers that define a network's shape; kernel sizes are odd."""
 
     def __post_init__(self) -> None:
         kind = type(self).__name__
@@ -31,50 +31,53 @@ class NetworkConfig(ABC):
 
     @abstractmethod
     def receptive_radius(self, steps: int) -> int:
-        """LR pixels that can influence an output pixel, to each side, after ``steps`` steps.
+        """Return the number of LR pixels to each side that influence an output pixel.
 
-        A halo this wide around a tile makes the tiled result equal to the whole one.
+        A halo this wide around a tile makes the tiled result equal to the untiled one.
+
+        Args:
+            steps: Time steps.
         """
 
 
 class Network(nn.Module, ABC):
-    """LR images → SR images, four times as large.
+    """Base class of networks that map LR images to SR images, four times as large.
 
     Args:
-        config: Shape of the network; None means the defaults of `config_type`.
+        config: Shape of the network; None uses the defaults of `config_type`.
     """
 
     name: ClassVar[str]
-    """What ``agsr train --model`` calls it."""
+    """Name of the network in ``agsr train --model``."""
     config_type: ClassVar[type[NetworkConfig]]
-    """Class of its configuration."""
-    most_steps: ClassVar[int] = 1
-    """Time steps that may be asked for; 1 for a network without a loop."""
+    """Class of the configuration."""
+    max_steps: ClassVar[int] = 1
+    """Largest number of time steps; 1 for a network without a loop."""
     default_steps: ClassVar[int] = 1
-    """Time steps where nothing else is asked for."""
+    """Default number of time steps."""
     regions: ClassVar[tuple[str, ...]] = ("after_steps",)
-    """Methods and modules that `torch.compile` makes kernels for, each by itself."""
+    """Methods and modules that `torch.compile` compiles separately."""
     config: NetworkConfig
 
     @abstractmethod
     def after_steps(self, lr_B3HW: Tensor, chosen: Sequence[int]) -> list[Tensor]:
-        """SR images ``(B, 3, 4H, 4W)`` after each of the chosen steps.
+        """Return SR images ``(B, 3, 4H, 4W)`` after each of the chosen steps.
 
         Args:
             lr_B3HW: As for `forward`.
-            chosen: Numbers of steps, from 1, ascending.
+            chosen: Step numbers, from 1, ascending.
         """
 
     def every_step(self, lr_B3HW: Tensor, steps: int) -> list[Tensor]:
-        """SR images ``(B, 3, 4H, 4W)`` after step 1, 2, ... ``steps``."""
+        """Return SR images ``(B, 3, 4H, 4W)`` after step 1, 2, ... ``steps``."""
         return self.after_steps(lr_B3HW, range(1, steps + 1))
 
     def forward(self, lr_B3HW: Tensor, steps: int) -> Tensor:
-        """Upscale.
+        """Upscale a batch.
 
         Args:
             lr_B3HW: ``(B, 3, H, W)`` RGB in [0, 1], any H and W from 1.
-            steps: Time steps, 1 to `most_steps`.
+            steps: Time steps, 1 to `max_steps`.
 
         Returns:
             ``(B, 3, 4H, 4W)`` RGB, nominal range [0, 1], not clipped.
@@ -83,19 +86,19 @@ class Network(nn.Module, ABC):
 
     @classmethod
     def check_steps(cls, steps: int) -> None:
-        """Refuse a step count that this network doesn't have.
+        """Reject a step count that this network doesn't support.
 
         Raises:
-            ValueError: It is below 1 or above `most_steps`.
+            ValueError: It is below 1 or above `max_steps`.
         """
-        if not 1 <= steps <= cls.most_steps:
-            expected = f"1 to {cls.most_steps}" if cls.most_steps > 1 else "1: it has no loop"
-            raise ValueError(f"steps is {steps}; {cls.name} takes {expected}")
+        if not 1 <= steps <= cls.max_steps:
+            expected = f"1 to {cls.max_steps}" if cls.max_steps > 1 else "1: it has no loop"
+            raise ValueError(f"steps is {steps}; {cls.name} supports {expected}")
 
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 def place(module: AnyModule, device: torch.device) -> AnyModule:
-    """Move a module to a device, channels last: the layout its convolutions are fastest in."""
+    """Move a module to a device, channels last in memory: the fastest layout of convolutions."""
     return module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -1,7 +1,7 @@
-"""The networks of the paper's Table 1: SRCNN and SRGAN's generator, in the same harness as ours.
+"""Baselines of the paper's Table 1: SRCNN and SRGAN's generator, on the same interface.
 
-Both are built as published, but for what this project fixes: RGB in and out, ×4, and the LR image
-as the input (SRCNN enlarges it itself, by the field's bicubic).
+Both follow their publications except for this project's contract: RGB input and output, ×4, and
+the LR image as input (SRCNN upscales it internally, by the field's bicubic).
 
 Shape suffixes: B batch, C feature width, H and W low-resolution height and width.
 """
@@ -23,12 +23,12 @@ from agsr.contract import CHANNELS, SCALE
 from agsr.model.base import Network, NetworkConfig
 
 BICUBIC_RADIUS = 2
-"""LR pixels to each side that bicubic enlargement reads."""
+"""LR pixels to each side that bicubic upscaling reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SrcnnConfig(NetworkConfig):
-    """Shape of SRCNN; the defaults are the paper's best, 9-5-5 with 64 and 32 filters."""
+    """Shape of SRCNN; the defaults are its paper's best, 9-5-5 with 64 and 32 filters."""
 
     kernel1: int = 9
     """Kernel of the patch extraction."""
@@ -42,14 +42,14 @@ class SrcnnConfig(NetworkConfig):
     """Filters of the mapping."""
 
     def receptive_radius(self, steps: int) -> int:  # noqa: ARG002  # no loop
-        """LR pixels to each side that an output pixel depends on."""
+        """Return the number of LR pixels to each side that influence an output pixel."""
         hr = self.kernel1 // 2 + self.kernel2 // 2 + self.kernel3 // 2
         return -(-hr // SCALE) + BICUBIC_RADIUS
 
 
 @dataclass(frozen=True, kw_only=True)
 class SrResNetConfig(NetworkConfig):
-    """Shape of SRGAN's generator; the defaults are the paper's."""
+    """Shape of SRGAN's generator; the defaults are its paper's."""
 
     width: int = 64
     """Feature channels."""
@@ -59,13 +59,13 @@ class SrResNetConfig(NetworkConfig):
     """Kernel of the first and the last convolution."""
 
     def receptive_radius(self, steps: int) -> int:  # noqa: ARG002  # no loop
-        """LR pixels to each side that an output pixel depends on."""
+        """Return the number of LR pixels to each side that influence an output pixel."""
         last = -(-(self.kernel // 2) // SCALE)
         return self.kernel // 2 + 2 * self.blocks + 1 + 1 + 1 + last
 
 
 class Srcnn(Network):
-    """SRCNN (Dong et al. 2014): bicubic enlargement, then three convolutions."""
+    """SRCNN (Dong et al. 2014): bicubic upscaling, then three convolutions."""
 
     name = "srcnn"
     config_type = SrcnnConfig
@@ -84,20 +84,20 @@ class Srcnn(Network):
         self.register_buffer("bicubic", filters.repeat(CHANNELS, 1, 1, 1), persistent=False)
 
     def after_steps(self, lr_B3HW: Tensor, chosen: Sequence[int]) -> list[Tensor]:
-        """The SR image, as a list of one."""
+        """Return the SR image as a list of one."""
         self.check_steps(max(chosen))
-        enlarged = self.enlarge(lr_B3HW)
-        features = enlarged
+        upscaled = self.upscale(lr_B3HW)
+        features = upscaled
         for layer in self.layers[:-1]:
             features = F.relu(layer(features))
-        # The enlarged image is added, as VDSR and all after it do: it makes training feasible.
-        return [enlarged + self.layers[-1](features).to(enlarged.dtype)]
+        # A global skip, as in VDSR and later networks: it makes training feasible.
+        return [upscaled + self.layers[-1](features).to(upscaled.dtype)]
 
-    def enlarge(self, lr_B3HW: Tensor) -> Tensor:
-        """Bicubic enlargement by four, edges clamped, not rounded: 16 phases of one 5x5 filter."""
+    def upscale(self, lr_B3HW: Tensor) -> Tensor:
+        """Upscale ×4 by bicubic, edges clamped, not rounded: 16 phases of one 5x5 filter."""
         padded = F.pad(lr_B3HW, (BICUBIC_RADIUS,) * 4, mode="replicate")
         filters = self.get_buffer("bicubic").to(padded.dtype)
-        # The result is added to the output, so bfloat16 would cost it a quarter of a level.
+        # The result is added to the output: bfloat16 would cost a quarter of a level.
         with torch.autocast(padded.device.type, enabled=False):
             phases = F.conv2d(padded, filters, groups=CHANNELS)
         return F.pixel_shuffle(phases, SCALE)
@@ -122,7 +122,7 @@ class SrResNet(Network):
         self.tail = nn.Conv2d(width, CHANNELS, kernel, padding=kernel // 2)
 
     def after_steps(self, lr_B3HW: Tensor, chosen: Sequence[int]) -> list[Tensor]:
-        """The SR image, as a list of one."""
+        """Return the SR image as a list of one."""
         self.check_steps(max(chosen))
         shallow = self.head(lr_B3HW)
         features = shallow + self.trunk(self.blocks(shallow))
@@ -145,7 +145,7 @@ class _ResidualBlock(nn.Module):
 
 
 class _Double(nn.Sequential):
-    """Sub-pixel convolution: twice as high and wide."""
+    """Sub-pixel convolution that doubles height and width."""
 
     def __init__(self, width: int) -> None:
         convolution = nn.Conv2d(width, 4 * width, 3, padding=1)

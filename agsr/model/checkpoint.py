@@ -1,7 +1,7 @@
-"""Weights as safetensors that describe themselves: network, training record and scores inside.
+"""Self-describing weights files: safetensors with network shape, training record and scores.
 
-`agsr.training.trainer` writes them, `agsr.export` and the torch backend read them; a network is
-rebuilt with no flags. Pickle is never loaded.
+`agsr.training.trainer` writes them, `agsr.export` and the torch backend read them. A network is
+rebuilt without flags. Pickle is never loaded.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from agsr.errors import CheckpointError, in_words
+from agsr.errors import CheckpointError
 from agsr.model.base import Network, NetworkConfig
 from agsr.model.registry import DEFAULT_NETWORK, NETWORKS, build, make_config
 from agsr.system.atomic_file import complete_file
+from agsr.system.text import in_words
 
 FORMAT = "agsr-generator-1"
-"""Value of the ``format`` entry in a weights file's header."""
+"""Value of ``format`` in a weights file's header."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A trained network's weights and everything known about them."""
+    """Weights of a trained network, with shape, training record and scores."""
 
     model: str = DEFAULT_NETWORK
     """Name of the network, a key of `agsr.model.registry.NETWORKS`."""
@@ -39,17 +40,21 @@ class Checkpoint:
     weights: Mapping[str, Tensor]
     """State dict of the network, float32."""
     record: Mapping[str, Any] = field(default_factory=dict)
-    """How it was trained: configuration, iterations, data, versions."""
+    """Training record: configuration, iterations, data, versions."""
     scores: Mapping[str, Any] = field(default_factory=dict)
     """Validation scores: ``{"psnr_y": {"1": 28.2, ...}}``, dB by step count."""
 
     def build(self) -> Network:
-        """The network in evaluation mode, on the CPU, float32."""
+        """Build the network in evaluation mode, on the CPU, float32.
+
+        Raises:
+            CheckpointError: The weights don't fit the configuration.
+        """
         network = build(self.model, self.config)
         try:
             network.load_state_dict(dict(self.weights))
         except RuntimeError as error:
-            raise CheckpointError(f"the weights don't fit their own config: {error}") from None
+            raise CheckpointError(f"the weights don't fit their configuration: {error}") from None
         return network.eval().requires_grad_(False)
 
     @property
@@ -59,7 +64,7 @@ class Checkpoint:
 
     @property
     def weights_hash(self) -> str:
-        """SHA-256 over names, shapes and values: the identity of the weights, whatever the file."""
+        """SHA-256 over names, shapes and values: identifies weights regardless of the file."""
         digest = hashlib.sha256()
         for name in sorted(self.weights):
             tensor = self.weights[name].detach().cpu().contiguous()
@@ -69,7 +74,7 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a weights file; an existing one is replaced only once the new one is complete."""
+    """Write a weights file; an existing one is replaced only when the new one is complete."""
     header = {
         "format": FORMAT,
         "model": checkpoint.model,
@@ -84,22 +89,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a weights file.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or not a generator's weights.
+        CheckpointError: The file is missing or damaged, or not a weights file.
     """
     weights, header = read_tensors(path)
     if header.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path}: found format {header.get('format')!r}, expected {FORMAT!r}; "
-            "weights come from 'agsr train'"
+            f"{path}: found format {header.get('format')!r}, expected {FORMAT!r}, as written by "
+            "'agsr train'"
         )
     try:
-        model = header.get("model", DEFAULT_NETWORK)  # absent in the first version's files
+        model = header.get("model", DEFAULT_NETWORK)  # absent from files of the first version
         config = make_config(model, json.loads(header["config"]))
         record, scores = json.loads(header["record"]), json.loads(header["scores"])
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: its header can't be understood: {in_words(error)}"
-        ) from None
+        raise CheckpointError(f"{path}: invalid header: {in_words(error)}") from None
     return Checkpoint(model=model, config=config, weights=weights, record=record, scores=scores)
 
 
@@ -107,19 +110,19 @@ def blend(first: Checkpoint, second: Checkpoint, share: float) -> Checkpoint:
     """Interpolate the weights of two checkpoints of the same network (as ESRGAN does).
 
     Args:
-        first: What a share of 0 gives.
-        second: What a share of 1 gives; trained on from ``first``, or the result is noise.
+        first: Checkpoint at a share of 0.
+        second: Checkpoint at a share of 1; fine-tuned from ``first``, or the result is noise.
         share: 0 to 1.
 
     Raises:
-        CheckpointError: The two are networks of different shapes.
+        CheckpointError: The networks differ in shape.
         ValueError: The share is out of range.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share is {share}; expected 0 to 1")
     if (first.model, first.config) != (second.model, second.config):
         raise CheckpointError("only weights of networks with the same shape can be blended")
-    first.build(), second.build()  # each has all weights, of the right shapes
+    first.build(), second.build()  # raises unless each has all weights in the right shapes
     weights = {
         name: torch.lerp(value.float(), second.weights[name].float(), share)
         for name, value in first.weights.items()
@@ -152,5 +155,5 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def to_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A detached float32 copy of a state dict, on the CPU."""
+    """Return a detached float32 copy of a state dict, on the CPU."""
     return {name: tensor.detach().cpu().to(torch.float32).clone() for name, tensor in state.items()}

@@ -1,4 +1,4 @@
-"""The attentive generator (paper, Fig. 3-5, eq. 1-9): LR image → SR image, four times as large.
+"""The attentive generator (paper, Fig. 3-5, eq. 1-9), from LR image to ×4 SR image.
 
 Data flow: shallow features → ``steps`` × `agsr.model.attention.AttentiveStep` with shared weights →
 non-linear mapping → one convolution and a pixel shuffle. Trained by `agsr.training.launch`, stored
@@ -21,12 +21,16 @@ from agsr.model.attention import AttentiveStep
 from agsr.model.base import Network, NetworkConfig
 
 GREY = 0.5
-"""Subtracted from the input, so that zero padding means mid-grey; also the first map ``A_0``."""
+"""Subtracted from the input, so that zero padding is mid-grey; also the first map ``A_0``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig(NetworkConfig):
-    """Everything that fixes the generator's shape. The step count is not part of it."""
+    """Shape of the generator, which is independent of the step count.
+
+    >>> GeneratorConfig().receptive_radius(steps=4)
+    39
+    """
 
     width: int = 64
     """Feature channels."""
@@ -44,11 +48,11 @@ class GeneratorConfig(NetworkConfig):
     """Convolution pairs of the mapping network (four pairs are the paper's eight convolutions)."""
 
     def receptive_radius(self, steps: int) -> int:
-        """LR pixels that can influence an output pixel, to each side."""
+        """Return the number of LR pixels to each side that influence an output pixel."""
         shallow = 2
         step = self.dense_blocks * self.dense_layers + 2 * (self.gru_kernel // 2)
         attend = 1
-        # A step's map and its hidden state both enter the next step, so the map's 3x3 adds up too.
+        # A step's map and hidden state both enter the next step, so the map's 3x3 accumulates.
         return shallow + steps * (step + attend) + 2 * self.mapping_pairs + 1
 
 
@@ -61,18 +65,23 @@ class MappingPair(nn.Module):
         self.widen = nn.Conv2d(inner, width, 3, padding=1)
 
     def forward(self, features_BCHW: Tensor) -> Tensor:
-        """Refine ``(B, C, H, W)`` features; the shape stays."""
+        """Refine ``(B, C, H, W)`` features; the shape is unchanged."""
         return features_BCHW + F.relu(self.widen(F.relu(self.narrow(features_BCHW))))
 
 
 class Generator(Network):
-    """The network of the paper. Any input size; one set of weights for any number of steps."""
+    """The paper's network: any input size, and one set of weights for any number of steps.
+
+    >>> tiny = Generator(GeneratorConfig(width=8, growth=4, mapping_width=4))
+    >>> tiny(torch.zeros(1, 3, 5, 7), steps=2).shape
+    torch.Size([1, 3, 20, 28])
+    """
 
     name = "agsr"
     config_type = GeneratorConfig
-    most_steps = MAX_STEPS
+    max_steps = MAX_STEPS
     default_steps = DEFAULT_STEPS
-    regions = ("step", "reconstruct")  # the loop around them takes ten times as long to compile
+    regions = ("step", "reconstruct")  # compiling the loop around them would take ten times as long
 
     def __init__(self, config: GeneratorConfig | None = None) -> None:
         super().__init__()
@@ -103,7 +112,7 @@ class Generator(Network):
         return [self.reconstruct(f, lr_B3HW) for step, (f, _) in unrolled if step in chosen]
 
     def attention_maps(self, lr_B3HW: Tensor, steps: int = DEFAULT_STEPS) -> list[Tensor]:
-        """Attention maps ``A_1 ... A_steps``, each ``(B, 1, H, W)`` in [0, 1] (paper, Fig. 4)."""
+        """Return the maps ``A_1 ... A_steps``, each ``(B, 1, H, W)`` in [0, 1] (paper, Fig. 4)."""
         return [attention for _, attention in self.unroll(lr_B3HW, steps)]
 
     def unroll(self, lr_B3HW: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -126,6 +135,6 @@ class Generator(Network):
         return F.pixel_shuffle(residual + lr_B3HW.repeat_interleave(SCALE**2, dim=1), SCALE)
 
     def refine(self, features_BCHW: Tensor) -> Tensor:
-        """The input of the last convolution (eq. 8); the shape stays."""
+        """Compute the input of the last convolution (eq. 8); the shape is unchanged."""
         refined: Tensor = features_BCHW + self.mapping(features_BCHW)
         return refined

@@ -1,4 +1,4 @@
-"""The networks by name: what ``agsr train --model`` and a weights file's header can say."""
+"""The networks by name, as in ``agsr train --model`` and the header of a weights file."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ NETWORKS: dict[str, type[Network]] = {kind.name: kind for kind in (Generator, Sr
 """Network classes by name."""
 
 DEFAULT_NETWORK = Generator.name
-"""The network where nothing else is asked for."""
+"""Name of the default network."""
 
 
 def make_config(name: str, values: Mapping[str, Any] | None = None) -> NetworkConfig:
-    """The configuration of a network.
+    """Make the configuration of a network.
 
     Args:
         name: A key of `NETWORKS`.
         values: Fields that differ from the defaults.
 
     Raises:
-        ValueError: No such network or field, or a value out of range.
+        ValueError: A network or field is unknown, or a value is out of range.
+
+    >>> make_config("srcnn", {"width1": 8})
+    SrcnnConfig(kernel1=9, kernel2=5, kernel3=5, width1=8, width2=32)
     """
     if name not in NETWORKS:
         raise ValueError(f"no network named '{name}'; known: {', '.join(NETWORKS)}")
@@ -39,7 +42,7 @@ def make_config(name: str, values: Mapping[str, Any] | None = None) -> NetworkCo
 
 
 def build(name: str, config: NetworkConfig) -> Network:
-    """A network with fresh weights."""
+    """Make a network with random weights."""
     make: Any = NETWORKS[name]
     network: Network = make(config)
     return network

@@ -1,1 +1,1 @@
-"""The operating system: files, signals, memory, processors and cache folders."""
+"""Operating-system services: files, signals, memory, processors and cache folders."""

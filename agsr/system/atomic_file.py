@@ -1,9 +1,9 @@
-"""Files and folders that appear under their name only when they are complete.
+"""Atomic files and folders: they appear under their name only when they are complete.
 
-Until then they are ``.agsr-*.part`` (folders ``.agsr-*.folder``) beside it, locked by the process
-that writes them. The lock ends with the process, so the next process that writes into the folder
-can distinguish what a killed one left, which it removes, from what another one is writing. What a
-new file takes over from the one it replaces is decided by `agsr.system.destination`.
+Until then they are ``.agsr-*.part`` (folders ``.agsr-*.folder``) beside it, locked by the writing
+process. The lock ends with the process, so the next process that writes to the folder can remove
+the leftovers of a killed one without touching files that are being written.
+`agsr.system.destination` decides which attributes of a replaced file the new one gets.
 """
 
 from __future__ import annotations
@@ -31,15 +31,19 @@ _DAY = 86_400  # seconds
 def complete_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
 
-    An existing file is replaced only then. If the block or the rename fails, nothing is left.
-    Missing parent folders are made. A link is followed, so the file it points to is replaced, and
-    the new file has the mode and owner of the old one. What is no regular file, such as
-    ``/dev/null`` or a pipe, is not replaced but written to.
+    An existing file is replaced only then. If the block or the rename fails, no file remains.
+    Missing parent folders are created. Links are followed, so the file that a link points to is
+    replaced, and the new file gets the mode and owner of the old one. A path that is not a regular
+    file, such as ``/dev/null`` or a pipe, is written to instead of replaced.
 
     Raises:
-        OSError: The folder can't be written, ``path`` is a folder or write-protected, a link leads
-            nowhere or is not trusted, or the disk is full. It names ``path`` where the system
-            names no file.
+        OSError: The folder can't be written, ``path`` is a folder or write-protected, a link is
+            broken or untrusted, or the disk is full. It names ``path`` if the system names no file.
+
+    >>> with tempfile.TemporaryDirectory() as folder, complete_file(Path(folder, "a.txt")) as part:
+    ...     _ = part.write_text("complete")
+    ...     Path(folder, "a.txt").exists()
+    False
     """
     _check_no_folder(path)
     check_links(path)
@@ -52,17 +56,17 @@ def complete_file(path: Path) -> Iterator[Path]:
     replaced = Replaced.at(final)
     with _named(path), _part(final.parent) as temporary:
         if replaced is not None:
-            temporary.chmod(0o600)  # nobody may read it who could not read the old file
+            temporary.chmod(0o600)  # readable only by those who could read the old file
         yield temporary
         _flush(temporary)
         if replaced is not None:
-            replaced.hand_over(temporary)
+            replaced.transfer_to(temporary)
         temporary.replace(final)
 
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Put a result's name into errors that the system raises without one, or for a temporary."""
+    """Add a result's name to system errors that have none, or that of a temporary file."""
     try:
         yield
     except OSError as error:
@@ -77,14 +81,14 @@ def _named(path: Path) -> Iterator[None]:
 def complete_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; rename it to ``path`` if the block succeeds.
 
-    If the block or the rename fails, nothing is left. Missing parent folders are made.
+    If the block or the rename fails, no folder remains. Missing parent folders are created.
 
     Raises:
         OSError: The parent can't be written, or ``path`` exists and is not an empty folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(path.parent)
-    temporary, descriptor = _begin_folder(path.parent)
+    temporary, descriptor = _create_folder(path.parent)
     try:
         yield temporary
         for file in temporary.rglob("*"):
@@ -98,11 +102,11 @@ def complete_folder(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """Find out before long work whether `complete_file` will be able to begin; makes no folder.
+    """Check before long work that `complete_file` can start, without creating folders.
 
     Raises:
         OSError: The folder can't be written, ``path`` is a folder, write-protected or too long, or
-            a link leads nowhere or is not trusted.
+            a link is broken or untrusted.
     """
     _check_no_folder(path)
     with suppress(FileNotFoundError, NotADirectoryError):
@@ -120,7 +124,7 @@ def check_writable(path: Path) -> None:
 
 
 def check_new_folder(path: Path) -> None:
-    """Find out before long work whether `complete_folder` will be able to begin; makes no folder.
+    """Check before long work that `complete_folder` can start, without creating folders.
 
     Raises:
         OSError: The parent can't be written, or ``path`` exists.
@@ -134,7 +138,7 @@ def existing_folder(path: Path) -> Path:
     """Return the lowest existing folder above a path, links followed; it may be a file.
 
     Raises:
-        OSError: A link leads nowhere.
+        OSError: A link is broken.
     """
     return next(parent for parent in final_path(path).parents if parent.exists())
 
@@ -145,19 +149,19 @@ def _check_no_folder(path: Path) -> None:
 
 
 _OPEN_FILES = re.compile(r"/dev/[^/]+|/dev/fd/\d+|/proc/(self|\d+)/fd/\d+")
-"""Devices, and names that Linux has for the files that a process holds open."""
+"""Devices, and Linux's names for a process's open files."""
 
 
 def _is_stream(path: Path) -> bool:
-    """Return True for what can be written to, but not replaced: devices and pipes."""
+    """Return True for devices and pipes, which can be written to but not replaced."""
     if _OPEN_FILES.fullmatch(str(path.absolute())):
-        return path.exists()  # it may be a file, which the caller's shell has opened
+        return path.exists()  # may be a file opened by the caller's shell
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
 @contextmanager
 def _streamed(path: Path) -> Iterator[Path]:
-    """Yield a temporary file whose content is copied to a device or a pipe at the end."""
+    """Yield a temporary file; copy its content to a device or pipe at the end."""
     with tempfile.TemporaryDirectory(prefix="agsr-") as folder:
         temporary = Path(folder) / path.name
         yield temporary
@@ -166,15 +170,15 @@ def _streamed(path: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what killed processes left in a folder; a process does so once."""
+    """Remove leftovers of killed processes from a folder, once per process."""
     _remove_abandoned(folder.absolute())
 
 
 @cache
 def _remove_abandoned(folder: Path) -> None:
-    with suppress(OSError):  # it can't be listed
+    with suppress(OSError):  # the folder can't be listed
         for path in list(folder.iterdir()):
-            with suppress(OSError):  # gone meanwhile, or somebody else's
+            with suppress(OSError):  # already removed, or another user's
                 if _PART.fullmatch(path.name):
                     _remove_if_abandoned(path)
                 elif _FOLDER.fullmatch(path.name):
@@ -183,9 +187,9 @@ def _remove_abandoned(folder: Path) -> None:
 
 @contextmanager
 def _part(folder: Path) -> Iterator[Path]:
-    """A temporary file in a folder, locked; at the end it is gone, unless it was renamed."""
+    """Yield a locked temporary file in a folder; remove it at the end unless it was renamed."""
     remove_abandoned(folder)
-    temporary, descriptor = _begin(folder)
+    temporary, descriptor = _create(folder)
     try:
         yield temporary
     finally:
@@ -194,14 +198,14 @@ def _part(folder: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-if sys.platform == "win32":  # an open file can't be renamed there, so the age has to do
+if sys.platform == "win32":  # open files can't be renamed there, so age decides
 
-    def _begin(folder: Path) -> tuple[Path, int | None]:
+    def _create(folder: Path) -> tuple[Path, int | None]:
         temporary = _name(folder, "part")
         temporary.touch(exist_ok=False)
         return temporary, None
 
-    def _begin_folder(parent: Path) -> tuple[Path, int | None]:
+    def _create_folder(parent: Path) -> tuple[Path, int | None]:
         temporary = _name(parent, "folder")
         temporary.mkdir()
         return temporary, None
@@ -217,16 +221,16 @@ if sys.platform == "win32":  # an open file can't be renamed there, so the age h
 else:
     import fcntl
 
-    def _begin(folder: Path) -> tuple[Path, int | None]:
-        """A new file, and the descriptor that holds its lock."""
+    def _create(folder: Path) -> tuple[Path, int | None]:
+        """Create a file; return it with the descriptor that holds its lock."""
         while True:
             temporary = _name(folder, "part")
             descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-            with suppress(OSError):  # some network drives know no locks
+            with suppress(OSError):  # some network drives have no locks
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             if os.fstat(descriptor).st_nlink:
                 return temporary, descriptor
-            os.close(descriptor)  # it was taken for abandoned just before it was locked
+            os.close(descriptor)  # another process removed it just before it was locked
 
     def _remove_if_abandoned(path: Path) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
@@ -236,16 +240,16 @@ else:
         finally:
             os.close(descriptor)
 
-    def _begin_folder(parent: Path) -> tuple[Path, int | None]:
-        """A new folder, and the descriptor that holds its lock."""
+    def _create_folder(parent: Path) -> tuple[Path, int | None]:
+        """Create a folder; return it with the descriptor that holds its lock."""
         while True:
             temporary = _name(parent, "folder")
             temporary.mkdir()
             try:
                 descriptor = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             except FileNotFoundError:
-                continue  # it was taken for abandoned before it was locked
-            with suppress(OSError):  # some network drives know no locks
+                continue  # another process removed it before it was locked
+            with suppress(OSError):  # some network drives have no locks
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             with suppress(FileNotFoundError):
                 if os.path.samestat(temporary.stat(), os.fstat(descriptor)):
@@ -266,6 +270,6 @@ def _name(folder: Path, kind: str) -> Path:
 
 
 def _flush(path: Path) -> None:
-    """Force the content to disk, so that a crash can't leave a renamed but empty file."""
+    """Flush the content to disk, so that a crash can't leave a renamed but empty file."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())

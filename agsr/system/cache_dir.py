@@ -1,4 +1,4 @@
-"""Where files that can be made or fetched again are kept: one folder per user."""
+"""The user's cache folder, for files that can be regenerated or downloaded again."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ CACHE_VARIABLE = "AGSR_CACHE"
 
 
 def cache_folder() -> Path:
-    """Return the folder that ``$AGSR_CACHE`` names, else the platform's; it may not exist yet.
+    """Return ``$AGSR_CACHE``, else the platform's cache folder; it may not exist yet.
 
-    A user without a home folder, as in containers, gets one among the temporary files.
+    Without a home folder, as in containers, it is a folder per user among the temporary files.
     """
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named)
-    import platformdirs  # not needed where the variable is set
+    import platformdirs  # not needed if the variable is set
 
     try:
         return Path(platformdirs.user_cache_dir("agsr", appauthor=False))
@@ -31,31 +31,31 @@ def cache_folder() -> Path:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder for compiled code, which nobody else may write to.
+    """Create a folder for compiled code that only this user can write to.
 
     Raises:
-        BackendError: It can't be made, or see `check_private`.
+        BackendError: It can't be created, or is not private; see `check_private`.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise BackendError(
-            f"{folder}: can't be made: {error.strerror}; name another by {CACHE_VARIABLE}"
+            f"{folder}: can't be created: {error.strerror}; set {CACHE_VARIABLE} to another folder"
         ) from None
     check_private(folder)
 
 
 def check_private(folder: Path) -> None:
-    """Make sure that nobody else has written what is in a folder, if it is there.
+    """Check that no other user can write to a folder; one that doesn't exist passes.
 
     Raises:
-        BackendError: It is somebody else's, or others can write into it.
+        BackendError: It belongs to another user, or others can write to it.
     """
     if os.name != "posix" or not folder.exists():
         return
     state = folder.stat()
     if state.st_uid != os.getuid() or state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise BackendError(
-            f"{folder} belongs to, or can be written by, somebody else; what is compiled is code "
-            f"and is run from a private folder only: name another by {CACHE_VARIABLE}"
+            f"{folder} belongs to or is writable by another user; compiled code is loaded only "
+            f"from a private folder: set {CACHE_VARIABLE} to another one"
         )

@@ -1,7 +1,7 @@
-"""What this process may use of the machine: its control groups (containers, systemd), its CPUs.
+"""Control groups of this process (containers, systemd), and the CPUs it may use.
 
-Files below ``/proc`` and ``/sys/fs/cgroup`` → `usable_cpus` and, for `agsr.system.memory`, the
-folders of the groups.
+Reads ``/proc`` and ``/sys/fs/cgroup`` for `usable_cpus` and, in `agsr.system.memory`, for memory
+limits.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ _MOUNT = "sys/fs/cgroup"
 
 
 def usable_cpus() -> int:
-    """Return how many CPUs this process may use at once, from 1.
+    """Return the number of CPUs that this process may use at once, at least 1.
 
-    That is the least of the machine's CPUs, those that the process is bound to (``taskset``, batch
-    systems, cpusets) and the quotas of its control groups (``docker --cpus``), rounded up.
+    This is the minimum of the machine's CPUs, the process's affinity (``taskset``, batch systems,
+    cpusets) and the quotas of its control groups (``docker --cpus``), rounded up.
+
+    >>> usable_cpus() >= 1
+    True
     """
-    return max(1, min([_bound_to(), *cpu_quotas()]))
+    return max(1, min([_affinity_count(), *cpu_quotas()]))
 
 
 def cpu_quotas(root: Path = ROOT) -> Iterator[int]:
-    """CPUs by every quota of this process's control groups, rounded up.
+    """Yield the CPUs of every quota of this process's control groups, rounded up.
 
     Args:
-        root: Of the file system.
+        root: Root of the file system.
     """
     for folder, second in group_folders("cpu", root):
         with suppress(OSError, ValueError):  # no such group, or "max"
@@ -43,14 +46,14 @@ def cpu_quotas(root: Path = ROOT) -> Iterator[int]:
 
 
 def group_folders(controller: str, root: Path = ROOT) -> Iterator[tuple[Path, bool]]:
-    """Folders of this process's control groups and of those above.
+    """Yield the folders of this process's control groups and their parents.
 
     Args:
         controller: ``"cpu"`` or ``"memory"``.
-        root: Of the file system.
+        root: Root of the file system.
 
-    Returns:
-        Folders that may not exist, and whether they belong to the second version of control groups.
+    Yields:
+        A folder, which may not exist, and True for version 2 of control groups.
     """
     try:
         lines = (root / _GROUPS).read_text().splitlines()
@@ -62,13 +65,13 @@ def group_folders(controller: str, root: Path = ROOT) -> Iterator[tuple[Path, bo
             continue
         top = root / _MOUNT / controller if kinds else root / _MOUNT
         parts = [part for part in name.split("/") if part not in ("", "..")]
-        for depth in range(len(parts) + 1):  # in a container, the top is often all that is there
+        for depth in range(len(parts) + 1):  # in a container, often only the top exists
             yield top.joinpath(*parts[:depth]), not kinds
 
 
-def _bound_to() -> int:
-    """CPUs that the scheduler may choose for this process."""
-    if hasattr(os, "process_cpu_count"):  # Python 3.13; obeys PYTHON_CPU_COUNT, too
+def _affinity_count() -> int:
+    """Return the number of CPUs in this process's affinity."""
+    if hasattr(os, "process_cpu_count"):  # Python 3.13; also respects PYTHON_CPU_COUNT
         return os.process_cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -1,8 +1,7 @@
-"""Where a result really goes, and what it takes over from the file that it replaces.
+"""The final path of a result, and the attributes it inherits from the file that it replaces.
 
-A link is followed to the file that it names, so it stays a link; the new file gets the mode, owner,
-group, access list and user attributes of the old one. `agsr.system.atomic_file` writes the file in
-between.
+Links are followed, so a link stays a link. The new file gets the mode, owner, group, access list
+and user attributes of the old one. `agsr.system.atomic_file` writes the file.
 """
 
 from __future__ import annotations
@@ -19,23 +18,23 @@ from pathlib import Path
 
 _ACCESS_LIST = "system.posix_acl_access"
 _USER = "user."
-_MOST_LINKS = 40
-"""As many as Linux follows."""
+_MAX_LINKS = 40
+"""Linux's limit for following links."""
 
 _log = logging.getLogger(__name__)
 
 
 def final_path(path: Path) -> Path:
-    """Return the file that a path names once all links are followed; it may not exist yet.
+    """Return the file that a path refers to after following links; it may not exist yet.
 
     Raises:
         OSError: The links form a loop, the last one points into a folder that does not exist, or
-            one is not trusted; see `check_links`.
+            one is untrusted; see `check_links`.
     """
     if not path.is_symlink():
         return path
     check_links(path)
-    final = Path(os.path.realpath(path))  # noqa: PTH118, RUF100  # of a loop it returns a link
+    final = Path(os.path.realpath(path))  # noqa: PTH118, RUF100  # returns a link for a loop
     if final.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     if not final.parent.is_dir():
@@ -44,22 +43,22 @@ def final_path(path: Path) -> Path:
 
 
 def check_links(path: Path) -> None:
-    """Refuse links that another user may have planted, as Linux does by `protected_symlinks`.
+    """Reject links that another user may have planted, like Linux's `protected_symlinks`.
 
-    In a folder that everyone can write to and that is sticky, like ``/tmp``, a link counts only if
-    it belongs to this user or to the folder's owner. The system's own rule is for opening files,
-    which doesn't cover a file that is replaced behind the link.
+    In a sticky, world-writable folder like ``/tmp``, a link is trusted only if it belongs to this
+    user or to the folder's owner. Linux applies its rule when a file is opened, which doesn't cover
+    replacing the file that a link points to.
 
     Raises:
-        PermissionError: A link at the end of the path does not count.
+        PermissionError: A link at the end of the path is untrusted.
     """
     if sys.platform == "win32":
         return
-    for _ in range(_MOST_LINKS):
+    for _ in range(_MAX_LINKS):
         if not path.is_symlink():
             return
         if not _may_follow(path.lstat(), path.parent.stat(), os.geteuid()):
-            reason = "a link of another user, in a folder that everyone can write to; remove it"
+            reason = "a link of another user in a world-writable folder; remove it"
             raise PermissionError(errno.EACCES, reason, str(path))
         path = path.parent / path.readlink()
 
@@ -71,19 +70,19 @@ def _may_follow(link: os.stat_result, folder: os.stat_result, user: int) -> bool
 
 @dataclass(frozen=True)
 class Replaced:
-    """A regular file that is about to be replaced."""
+    """A regular file that will be replaced."""
 
     path: Path
-    """The file, no link."""
+    """Path of the file, not a link."""
     state: os.stat_result
-    """What the system knows about it."""
+    """Its status."""
 
     @classmethod
     def at(cls, path: Path) -> Replaced | None:
-        """Return the file at a path; None if there is no regular file.
+        """Return the regular file at a path; None if there is none.
 
         Raises:
-            PermissionError: It is write-protected.
+            PermissionError: The file is write-protected.
         """
         try:
             state = path.stat()
@@ -95,20 +94,24 @@ class Replaced:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         return cls(path, state)
 
-    def hand_over(self, new: Path) -> None:
-        """Give a new file what the replaced one has; log a warning for what is not permitted."""
+    def transfer_to(self, new: Path) -> None:
+        """Copy the attributes to a new file; log a warning for those that are not permitted."""
         lost = []
         if sys.platform != "win32":
-            lost = _hand_over_owner(self.state, new)
+            lost = _copy_owner(self.state, new)
         if sys.platform == "linux":
-            lost += _hand_over_attributes(self.path, new)
+            lost += _copy_attributes(self.path, new)
         if not _permitted(new.chmod, stat.S_IMODE(self.state.st_mode) & 0o777):
-            lost.append("mode")  # some network drives have none
+            lost.append("mode")  # some network drives have no modes
         if lost:
-            _log.warning("%s: replaced, but its %s can't be set", self.path, " and ".join(lost))
+            _log.warning(
+                "%s: replaced, but its %s can't be restored", self.path, " and ".join(lost)
+            )
         if self.state.st_nlink > 1:
             others = self.state.st_nlink - 1
-            _log.info("%s: replaced; %d other hard links have the old content", self.path, others)
+            _log.info(
+                "%s: replaced; %d other hard links still have the old content", self.path, others
+            )
 
 
 def _permitted(call: Callable[..., object], *arguments: object) -> bool:
@@ -121,8 +124,8 @@ def _permitted(call: Callable[..., object], *arguments: object) -> bool:
 
 if sys.platform != "win32":
 
-    def _hand_over_owner(old: os.stat_result, new: Path) -> list[str]:
-        """Set owner and group; returns those that the system refuses."""
+    def _copy_owner(old: os.stat_result, new: Path) -> list[str]:
+        """Set owner and group; return those that the system rejects."""
         now, lost = new.stat(), list[str]()
         if old.st_gid != now.st_gid and not _permitted(os.chown, new, -1, old.st_gid):
             lost.append("group")
@@ -133,14 +136,14 @@ if sys.platform != "win32":
 
 if sys.platform == "linux":
 
-    def _hand_over_attributes(old: Path, new: Path) -> list[str]:
-        """Copy the access list and user attributes; returns those that the system refuses."""
+    def _copy_attributes(old: Path, new: Path) -> list[str]:
+        """Copy the access list and user attributes; return those that the system rejects."""
         names, lost = list[str](), list[str]()
-        with suppress(OSError):  # the file system has none
+        with suppress(OSError):  # the file system has no attributes
             names = os.listxattr(old)
         for name in names:
             if name != _ACCESS_LIST and not name.startswith(_USER):
-                continue  # the system sets those of other kinds itself
+                continue  # the system sets the others itself
             if not _permitted(_copy_attribute, old, new, name):
                 lost.append("access list" if name == _ACCESS_LIST else name)
         return lost

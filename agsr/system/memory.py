@@ -1,7 +1,7 @@
-"""How much main memory this process may still take.
+"""Main memory that this process may still allocate.
 
-The least of what the machine has free, what the control groups of the process leave (containers,
-systemd) and what its address space may grow by (``ulimit -v``).
+This is the minimum of the machine's available memory, the rest of the process's control-group
+limits (containers, systemd) and the rest of its address space (``ulimit -v``).
 """
 
 from __future__ import annotations
@@ -15,30 +15,34 @@ from agsr.system.control_groups import ROOT, group_folders
 _MACHINE = "proc/meminfo"
 _FREE = "MemAvailable:"
 _UNLIMITED = 1 << 60
-"""Limits of the first version of control groups are never absent, but absurd."""
+"""Version 1 of control groups has no unlimited value, but absurdly large ones."""
 
 
 def free_memory() -> int:
-    """Bytes of main memory that may still be taken."""
+    """Return the bytes of main memory that this process may still allocate.
+
+    >>> free_memory() > 0
+    True
+    """
     return max(0, min([_available(), *group_limits(), *_address_space()]))
 
 
 def _available() -> int:
-    """Bytes that the machine has free, or can free at once."""
+    """Return the bytes that the machine has free, or can free at once."""
     try:
         lines = (ROOT / _MACHINE).read_text().splitlines()
         return next(int(line.split()[1]) << 10 for line in lines if line.startswith(_FREE))
     except (OSError, StopIteration):  # not Linux
-        import psutil  # does the same there, but is slow to load
+        import psutil  # does the same there, but is slow to import
 
         return int(psutil.virtual_memory().available)
 
 
 def group_limits(root: Path = ROOT) -> Iterator[int]:
-    """Bytes that are left of every memory limit of this process's control groups.
+    """Yield the remaining bytes of every memory limit of this process's control groups.
 
     Args:
-        root: Of the file system.
+        root: Root of the file system.
     """
     for folder, limit, usage, cache in _groups(root):
         try:
@@ -51,7 +55,7 @@ def group_limits(root: Path = ROOT) -> Iterator[int]:
 
 
 def _groups(root: Path) -> Iterator[tuple[Path, str, str, str]]:
-    """Folders of the groups, and the names of the files with their limit, use and cache."""
+    """Yield folders of groups, and the names of their limit, usage and cache entries."""
     for folder, second in group_folders("memory", root):
         if second:
             yield folder, "memory.max", "memory.current", "inactive_file"
@@ -61,7 +65,7 @@ def _groups(root: Path) -> Iterator[tuple[Path, str, str, str]]:
 
 
 def _cached(statistics: Path, name: str) -> int:
-    """Bytes of files in memory that the kernel would give up, which count as used."""
+    """Return the bytes of reclaimable file cache, which count as used."""
     lines = (line.split() for line in statistics.read_text().splitlines())
     return next((int(value) for key, value in lines if key == name), 0)
 

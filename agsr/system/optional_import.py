@@ -1,4 +1,4 @@
-"""Optional packages, imported through one helper that says how to get what is missing."""
+"""Imports of optional packages, with an error that gives the command to install them."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ from types import ModuleType
 from typing import Literal
 
 from agsr.errors import MissingDependencyError
-from agsr.system.telemetry import load_quietly
+from agsr.system.telemetry import import_without_telemetry
 
 Extra = Literal["cpu", "gpu", "rtx", "pycuda", "train", "bench", "heif", "video", "dev"]
 """Names of the extras in ``pyproject.toml``."""
 
 
 def require(module: str, *, extra: Extra, purpose: str) -> ModuleType:
-    """Import ``module``, or report what needs it and which extra brings it.
+    """Import ``module``, or raise an error with its purpose and the command to install it.
 
-    Runtimes that report their use to their makers are loaded by `agsr.system.telemetry`, so they
-    don't.
+    Runtimes with telemetry are imported by `agsr.system.telemetry`, with telemetry off.
 
     Args:
         module: Import name, for example ``"onnxruntime"``.
         extra: The extra of this package that installs it.
-        purpose: What the caller wanted to do, as a phrase that starts a sentence.
+        purpose: Feature that needs the module, as the subject of a sentence.
 
     Raises:
-        MissingDependencyError: The module (not one it imports) is not installed.
+        MissingDependencyError: The module itself, not one it imports, is missing.
+
+    >>> require("missing_module", extra="bench", purpose="Plotting")
+    Traceback (most recent call last):
+    agsr.errors.MissingDependencyError: Plotting needs the package 'missing_module', which ...
     """
     try:
-        return load_quietly(module)
+        return import_without_telemetry(module)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
             raise
@@ -38,5 +41,9 @@ def require(module: str, *, extra: Extra, purpose: str) -> ModuleType:
 
 
 def install_command(extra: str) -> str:
-    """The command that adds an extra, for an installed package and for a checkout."""
+    """Return the command that installs an extra, for an installed package and a checkout.
+
+    >>> install_command("train")
+    "pip install 'agsr[train]' (in a checkout: '.[train]')"
+    """
     return f"pip install 'agsr[{extra}]' (in a checkout: '.[{extra}]')"

@@ -1,7 +1,6 @@
-"""What a command may change in its process and a library may not; undone when the command ends.
+"""Process-wide settings that a command may change and a library must not; undone at the end.
 
-The environment that is set here is inherited by the processes that a command starts, such as those
-of ``agsr bench``.
+Processes that a command starts, such as the workers of ``agsr bench``, inherit the environment.
 """
 
 from __future__ import annotations
@@ -12,32 +11,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agsr.errors import printable
 from agsr.system.cache_dir import cache_folder
 from agsr.system.cpu import is_limited, thread_count
 from agsr.system.telemetry import ORT_VARIABLE
+from agsr.system.text import printable
 
 _THREADS = ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
-"""Variables by which torch, numpy's BLAS and OpenCV choose their threads when they are loaded."""
+"""Variables from which torch, numpy's BLAS and OpenCV read their thread count on import."""
 
 
 class _OneLine(logging.Formatter):
-    """Messages that repeat names of files, as a terminal can show them."""
+    """Escapes messages, which may contain any file name, for terminals."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The message alone."""
+        """Return the escaped message."""
         return printable(record.getMessage())
 
 
 @contextmanager
-def own_process() -> Iterator[None]:
-    """Set up the process for a command: telemetry off, usable CPUs only, warnings in one line."""
+def command_process() -> Iterator[None]:
+    """Set up the process of a command: telemetry off, usable CPUs only, one line per warning."""
     environment = dict(os.environ)
     logger, handler = logging.getLogger("agsr"), logging.lastResort
     levels = logger.level, handler.level if handler else logging.NOTSET
     for name, value in _settings().items():
         os.environ.setdefault(name, value)
-    if handler is not None:  # it prints warnings where nobody asked for more
+    if handler is not None:  # prints warnings if no logging is configured
         formatter = handler.formatter
         handler.setFormatter(_OneLine())
     try:
@@ -52,11 +51,11 @@ def own_process() -> Iterator[None]:
 
 
 def _settings() -> dict[str, str]:
-    """Environment variables, for where the user has set none."""
+    """Return defaults for environment variables that the user hasn't set."""
     settings = {ORT_VARIABLE: "1", "TORCHINDUCTOR_CACHE_DIR": str(cache_folder() / "inductor")}
-    home = os.path.expanduser("~")  # noqa: PTH111  # pathlib fails where there is no home folder
+    home = os.path.expanduser("~")  # noqa: PTH111  # pathlib fails without a home folder
     config = Path(os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config")
-    if not (config / "matplotlib").exists():  # matplotlib would make it, empty
+    if not (config / "matplotlib").exists():  # matplotlib would create it, empty
         settings["MPLCONFIGDIR"] = str(cache_folder() / "matplotlib")
     if is_limited():
         settings |= dict.fromkeys(_THREADS, str(thread_count(None)))

@@ -1,8 +1,8 @@
-"""Silence for what image libraries print to the process's stderr by themselves.
+"""Suppresses messages that image libraries print to the process's stderr.
 
-They print about damaged files, which are reported here in other words. What the libraries that run
-networks print has to be seen, the last words before a crash above all, so file descriptor 2 is
-silenced only while an image is decoded or encoded.
+They print about damaged files, which agsr reports itself. Output of the libraries that run networks
+must stay visible, above all before a crash, so file descriptor 2 is silenced only while an image is
+decoded or encoded.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from typing import TextIO
 
 @dataclass
 class _Switch:
-    """Where file descriptor 2 leads; shared by all threads."""
+    """Target of file descriptor 2; shared by all threads."""
 
     real: int | None = None
-    """A copy of the descriptor while silence is wanted."""
+    """A copy of the descriptor while `quiet_decoders` is on."""
     sink: int = -1
     users: int = 0
-    """How many wish silence now."""
+    """Number of current requests for silence."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def change(self, users: int) -> None:
-        """Begin or end the silence with the first or last user."""
+        """Start or end the silence with the first or last user."""
         with self.lock:
             before, self.users = self.users, self.users + users
             if self.real is not None and bool(before) != bool(self.users):
@@ -57,19 +57,19 @@ def decoding() -> Iterator[None]:
 
 @contextmanager
 def quiet_decoders(*, throughout: bool = False) -> Iterator[None]:
-    """Silence image libraries until the end.
+    """Suppress the messages of image libraries within the block.
 
-    For programs that own their process, such as the command line. ``sys.stderr`` writes to where it
-    did, from any thread; Python's warnings are not seen. A crash of the process is reported by
-    Python's fault handler even in the silence.
+    For programs that own their process, such as the command line. ``sys.stderr`` still writes to
+    its target, from any thread; Python's warnings are suppressed. Python's fault handler reports a
+    crash of the process even while silenced.
 
     Args:
-        throughout: Silence file descriptor 2 all the time, for encoders of videos, which print
-            whenever they like.
+        throughout: Silence file descriptor 2 for the whole block, for video encoders, which may
+            print at any time.
     """
     saved, python = _duplicate(2), sys.stderr
     if saved is None or python is None or _switch.real is not None:
-        yield  # stderr is closed, and nothing can be seen; or it is silent already
+        yield  # stderr is closed, or already silenced
         return
     with Path(os.devnull).open("wb") as sink, _like(python, saved) as ours, _faults(ours):
         try:
@@ -92,7 +92,7 @@ def quiet_decoders(*, throughout: bool = False) -> Iterator[None]:
 
 @contextmanager
 def _faults(stream: TextIO) -> Iterator[None]:
-    """Report crashes to a stream, unless the program has them reported already."""
+    """Report crashes to a stream, unless the fault handler is already enabled."""
     if faulthandler.is_enabled():
         yield
         return
@@ -104,7 +104,7 @@ def _faults(stream: TextIO) -> Iterator[None]:
 
 
 def _like(stream: TextIO, descriptor: int) -> TextIO:
-    """A stream to a descriptor, in the encoding of another, that no name of a file can stop."""
+    """Open a descriptor as text in the encoding of a stream; unencodable characters are escaped."""
     encoding = getattr(stream, "encoding", None)
     return os.fdopen(
         descriptor, "w", 1, closefd=False, encoding=encoding, errors="backslashreplace"

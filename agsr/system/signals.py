@@ -1,4 +1,4 @@
-"""How signals end a command: what is complete is told, nothing half-written stays."""
+"""Signal handling: report finished work, leave no partial files."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from dataclasses import dataclass
 from typing import Any
 
 INTERRUPTED = 128 + 2
-"""Exit status after Ctrl-C (SIGINT), as shells have it."""
+"""Exit status after Ctrl-C (SIGINT), as in shells."""
 TERMINATED = 128 + 15
-"""Exit status after SIGTERM, as shells have it."""
+"""Exit status after SIGTERM, as in shells."""
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
-"""What ends a command from outside."""
+"""Signals that end a command."""
 
 GRACE = 5.0
-"""Seconds from SIGTERM to the end, whatever still runs: half of what containers wait."""
+"""Seconds from SIGTERM to a forced exit: half of what containers wait."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came, as from ``kill``, ``timeout``, a container or a batch system that stops."""
+    """SIGTERM arrived, as from ``kill``, ``timeout``, a container or a batch system."""
 
 
 @contextmanager
 def handled(by: Callable[[int, Any], object], *numbers: signal.Signals) -> Iterator[None]:
-    """Signals are handled by a function, and as before afterwards."""
+    """Handle signals by a function within the block; restore the handlers afterwards."""
     previous = [signal.signal(number, by) for number in numbers]
     try:
         yield
@@ -39,13 +39,13 @@ def handled(by: Callable[[int, Any], object], *numbers: signal.Signals) -> Itera
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does, once: cleaning up is not disturbed by another.
+    """Make SIGTERM end a command like Ctrl-C, once: a second one doesn't interrupt the cleanup.
 
-    After `GRACE` seconds the process ends nevertheless: it may be writing to a pipe that nobody
-    reads. Nothing changes where SIGTERM is ignored already, or in a thread, which can't hear it.
+    After `GRACE` seconds the process exits in any case, as it may be writing to a pipe without a
+    reader. Does nothing if SIGTERM is already ignored, or outside the main thread.
 
     Raises:
-        Terminated: It came.
+        Terminated: SIGTERM arrived.
     """
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
@@ -67,27 +67,27 @@ def terminable() -> Iterator[None]:
 
 
 @dataclass
-class Ending:
-    """How a command that `interruptible` guards was interrupted."""
+class Interruption:
+    """Result of `interruptible`."""
 
     status: int = INTERRUPTED
-    """Exit status: that of the signal."""
+    """Exit status of the signal."""
 
 
 @contextmanager
-def interruptible() -> Iterator[Ending]:
-    """Ctrl-C or SIGTERM interrupts once; after that, what is finished is written undisturbed.
+def interruptible() -> Iterator[Interruption]:
+    """Let Ctrl-C or SIGTERM interrupt once; ignore both while finished work is written.
 
     Raises:
-        KeyboardInterrupt: One of them came.
+        KeyboardInterrupt: One of them arrived.
     """
-    ending = Ending()
+    interruption = Interruption()
 
     def interrupt(number: int, _: object) -> None:
         for each in BOTH:
             signal.signal(each, signal.SIG_IGN)
-        ending.status = 128 + number
+        interruption.status = 128 + number
         raise KeyboardInterrupt
 
     with handled(interrupt, *BOTH):
-        yield ending
+        yield interruption

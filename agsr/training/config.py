@@ -1,4 +1,4 @@
-"""The configuration of a training run: in its state file, and in the weights it makes."""
+"""The configuration of a training run, stored in its state file and in its weights."""
 
 from __future__ import annotations
 
@@ -14,36 +14,41 @@ from agsr.model.registry import DEFAULT_NETWORK, make_config
 from agsr.training.schedule import Schedule
 
 Stage = Literal["psnr", "gan"]
-"""What is minimised: pixels, or pixels, features and a discriminator's verdict."""
+"""Training objective: pixel loss, or pixel, perceptual and adversarial loss."""
 
 PixelLoss = Literal["l1", "l2"]
-"""Distance of pixels: a function of `agsr.training.losses`."""
+"""Pixel loss: a function of `agsr.training.losses`."""
 
 OptimizerName = Literal["muon", "adam"]
-"""Which optimizer (`agsr.training.step.optimizer`): Muon for hidden convolutions, or Adam."""
+"""Optimizer (`agsr.training.step.optimizer`): Muon for hidden convolutions, or Adam."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """What a run does. Stored in its state file and in the weights it makes."""
+    """Configuration of a run. Stored in its state file and in its weights.
+
+    >>> config = TrainConfig().changed({"steps_typo": 4})
+    Traceback (most recent call last):
+    ValueError: agsr has no steps_typo; known: width, growth, dense_layers, dense_blocks, ...
+    """
 
     model: str = DEFAULT_NETWORK
     """Name of the network, a key of `agsr.model.registry.NETWORKS`."""
     network: NetworkConfig = field(default_factory=lambda: make_config(DEFAULT_NETWORK))
     """Shape of the network."""
     stage: Stage = "psnr"
-    """What is minimised."""
+    """Training objective."""
     degradation: Degradation = "bicubic"
-    """How LR images are made, of training and of validation images."""
+    """Method of making LR images, for training and validation."""
     init: str = ""
-    """`Checkpoint.weights_hash` of the weights the run began with; empty means random ones."""
+    """`Checkpoint.weights_hash` of the initial weights; empty means random weights."""
     schedule: str = "1x4000@32/16,2x2600@32/16,4x12000@32/8,4x7000@48/8"
-    """Phases, as `agsr.training.schedule.Schedule.parse` reads them."""
+    """Phases, in the form of `agsr.training.schedule.Schedule.parse`."""
     budget: float = 0.0
-    """Minutes that the run may take; its phases then divide the time as their iterations would.
-    0 means that iterations count."""
+    """Length of the run in minutes, divided among phases in proportion to their cost. 0 means that
+    the schedule's iterations determine the length."""
     optimizer: OptimizerName = "muon"
-    """What steps the network."""
+    """Optimizer of the network."""
     peak_rate: float = 3e-3
     """Learning rate after warm-up."""
     final_rate: float = 2e-5
@@ -53,11 +58,11 @@ class TrainConfig:
     clip_norm: float = 1.0
     """Largest norm of the gradient."""
     ema_decay: float = 0.999
-    """Decay of the averaged weights per iteration."""
+    """Decay per iteration of the averaged weights."""
     pixel_loss: PixelLoss = "l1"
-    """Distance of pixels: the paper's L1, or L2 to end with where PSNR is what counts."""
+    """Pixel loss: the paper's L1, or L2 for a last phase that maximizes PSNR."""
     step_decay: float = 0.4
-    """Weight of the earlier step's pixel loss relative to the last one's; 1 weighs both alike."""
+    """Weight of the earlier step's pixel loss relative to the last one's; 1 weights both alike."""
     adversarial_weight: float = 0.0
     """``λ_adv``: weight of the discriminator's reconstruction error in the generator's loss."""
     perceptual_weight: float = 0.0
@@ -65,15 +70,15 @@ class TrainConfig:
     colour_weight: float = 0.0
     """Weight of `agsr.training.losses.colour_shift` in the stage ``gan``."""
     phase_weight: float = 0.0
-    """Weight of `agsr.training.losses.phase_shift` in the stage ``gan``. It has to cost more than
-    the perceptual loss gains by a grid: 24 where ``perceptual_weight`` is 1 (docs/training.md)."""
+    """Weight of `agsr.training.losses.phase_shift` in the stage ``gan``. It must cost more than the
+    perceptual loss gains from a grid: 24 for a ``perceptual_weight`` of 1 (docs/training.md)."""
     probability_weight: float = 0.0
-    """Weight of ``-log D(G(z))``, the sigmoid of Fig. 6; 0 lets it only watch."""
+    """Weight of ``-log D(G(z))``, the sigmoid of Fig. 6; with 0 it is only logged."""
     critic_rate: float = 4e-4
-    """Learning rate of the discriminator after warm-up; it falls as the generator's does."""
+    """Learning rate of the discriminator after warm-up; it decays like the generator's."""
     gamma: float = 1.0
-    """``γ`` of eq. (15), the ratio of the discriminator's errors that is held. SR images are
-    smoother than real ones and easier to rebuild: below their natural ratio ``k`` stays 0."""
+    """``γ`` of eq. (15), the target ratio of the discriminator's errors. SR images are smoother and
+    easier to reconstruct than real ones: below their natural ratio ``k`` stays 0."""
     balance_rate: float = 1e-2
     """``λ_k`` of eq. (11)."""
     seed: int = 0
@@ -81,7 +86,7 @@ class TrainConfig:
     validate_every: int = 1000
     """Iterations between validations."""
     bf16: bool = True
-    """Autocast to bfloat16 (AMX, tensor cores); weights and optimizer stay float32."""
+    """Autocast to bfloat16 (AMX, tensor cores); weights and optimizer state stay float32."""
 
     def __post_init__(self) -> None:
         Schedule.parse(self.schedule)
@@ -95,7 +100,7 @@ class TrainConfig:
             if (value := getattr(self, name)) not in get_args(choices):
                 raise ValueError(f"{name} is {value!r}; expected {' or '.join(get_args(choices))}")
         if self.stage == "gan" and self.pixel_loss != "l1":
-            raise ValueError("pixel_loss is for the stage psnr; gan has the paper's L1")
+            raise ValueError("pixel_loss is for the stage psnr; gan always uses the paper's L1")
         for field_ in dataclasses.fields(self):
             value = getattr(self, field_.name)
             if isinstance(value, int | float) and not 0 <= value < float("inf"):
@@ -105,28 +110,28 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, text: str) -> TrainConfig:
-        """Rebuild a configuration from `to_json`.
+        """Rebuild a configuration from the text of `to_json`.
 
         Raises:
-            ValueError: The text is of another version, or a value is out of range.
+            ValueError: The text is from another version, or a value is out of range.
         """
         values = json.loads(text)
         network = make_config(values["model"], values["network"])
         return cls(**{**values, "network": network})
 
     def to_json(self) -> str:
-        """The configuration as JSON, for `from_json`."""
+        """Return the configuration as JSON, for `from_json`."""
         return json.dumps(self.to_record())
 
     def to_record(self) -> dict[str, Any]:
-        """The configuration as plain values."""
+        """Return the configuration as plain values."""
         return dataclasses.asdict(self)
 
     def changed(self, changes: Mapping[str, object]) -> TrainConfig:
-        """A copy with other values; names that only the network has change its shape.
+        """Return a copy with changed values, also of fields of the network's configuration.
 
         Raises:
-            ValueError: No such field, or a value of another type or out of range.
+            ValueError: A field is unknown, or a value has the wrong type or is out of range.
         """
         own = {f.name: f for f in dataclasses.fields(self)}
         config = self
@@ -143,7 +148,7 @@ class TrainConfig:
             if isinstance(present, float) and isinstance(value, int):
                 given[name] = float(value)
             elif type(value) is not type(present):
-                raise ValueError(f"{name} is {value!r}; expected something like {present!r}")
+                raise ValueError(f"{name} is {value!r}; expected a value like {present!r}")
         return dataclasses.replace(config, **given)  # type: ignore[arg-type]  # checked just above
 
 
@@ -177,4 +182,4 @@ STAGE_DEFAULTS: dict[tuple[str, Stage], dict[str, object]] = {
         "validate_every": 250,
     },
 }
-"""What a run of a model's stage does where the user says nothing else."""
+"""Default settings by model and stage."""

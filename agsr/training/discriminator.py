@@ -1,7 +1,7 @@
-"""The discriminators: the paper's (Fig. 6), and SRGAN's for the comparison.
+"""Discriminators: the paper's (Fig. 6), and SRGAN's for the comparison.
 
-Trained beside a generator by `agsr.training.objectives`; part of a training state, never of shipped
-weights.
+`agsr.training.objectives` trains them beside a generator. They are part of the training state, not
+of shipped weights.
 
 Shape suffixes: B batch, S side of the HR patches that a discriminator is made for.
 """
@@ -18,32 +18,32 @@ from torch import Tensor, nn
 from agsr.contract import CHANNELS
 
 SLOPE = 0.2
-"""Negative slope of the activations, as in DCGAN, BEGAN's and SRGAN's ancestor."""
+"""Negative slope of the activations, as in DCGAN, on which BEGAN and SRGAN build."""
 
 REDUCTION = 16
-"""How often the encoder's features are smaller than its input, along each axis."""
+"""Factor by which the encoder's features are smaller than its input, along each axis."""
 
 
-class Verdict(NamedTuple):
-    """What the paper's discriminator says of a batch of images."""
+class DiscriminatorOutput(NamedTuple):
+    """Output of the paper's discriminator for a batch of images."""
 
     reconstruction: Tensor
     """``D(x)`` of eq. (12) and (13): ``(B, 3, S, S)``."""
     logit: Tensor
-    """Before the sigmoid of Fig. 6, ``(B, 1)``: above 0 means real."""
+    """Input of the sigmoid of Fig. 6, ``(B, 1)``: above 0 means real."""
 
 
 class Discriminator(nn.Module):
     """Seven convolutions with two heads.
 
-    Fig. 6's flatten → fully connected → sigmoid gives a probability; eq. (12) and (13) need an
+    Fig. 6's flatten → fully connected → sigmoid gives a probability. Eq. (12) and (13) need an
     image, which a small decoder makes from the same features.
 
     Args:
         side: Side S of the square HR patches, a multiple of `REDUCTION`.
         width: Channels of the first convolution; they double at each second reduction.
-        joint: Whether the probability's gradient reaches the seven convolutions. If not, the
-            probability only watches, and the encoder is trained by eq. (11) alone.
+        joint: Let the probability's gradient reach the seven convolutions. Otherwise the
+            probability is only observed, and eq. (11) alone trains the encoder.
 
     Raises:
         ValueError: ``side`` is not a multiple of `REDUCTION`.
@@ -72,21 +72,21 @@ class Discriminator(nn.Module):
             nn.PixelShuffle(4),
         )
         for module in (*self.encoder, *self.decoder):
-            if isinstance(module, nn.Conv2d):  # torch's default would shrink the signal by layers
+            if isinstance(module, nn.Conv2d):  # torch's default would attenuate the signal
                 nn.init.kaiming_normal_(module.weight, SLOPE)
 
-    def forward(self, image_B3SS: Tensor) -> Verdict:
+    def forward(self, image_B3SS: Tensor) -> DiscriminatorOutput:
         """Judge images ``(B, 3, S, S)`` in [0, 1]."""
         features = self.encoder(image_B3SS - 0.5)
-        watched = features if self._joint else features.detach()
-        return Verdict(self.decoder(features) + 0.5, self.probability(watched.flatten(1)))
+        seen = features if self._joint else features.detach()
+        return DiscriminatorOutput(self.decoder(features) + 0.5, self.probability(seen.flatten(1)))
 
 
 class SrganDiscriminator(nn.Module):
     """SRGAN's eight convolutions with batch norm, then two dense layers.
 
-    The features are averaged over the image before the dense layers, so that any patch size fits
-    (published: flattened 96x96 patches).
+    Features are averaged over the image before the dense layers, so that any patch size fits (the
+    published network flattens 96x96 patches).
     """
 
     def __init__(self, width: int = 64) -> None:
@@ -104,6 +104,6 @@ class SrganDiscriminator(nn.Module):
         )
 
     def forward(self, image_B3SS: Tensor) -> Tensor:
-        """Logits ``(B, 1)`` of images ``(B, 3, S, S)`` in [0, 1]; above 0 means real."""
+        """Return logits ``(B, 1)`` of images ``(B, 3, S, S)`` in [0, 1]; above 0 means real."""
         features = self.layers(F.leaky_relu(self.first(image_B3SS * 2 - 1), SLOPE))
         return cast("Tensor", self.dense(torch.mean(features, dim=(2, 3))))

@@ -1,8 +1,7 @@
-"""Training on several devices and machines: who this process is among those of ``torchrun``.
+"""Distributed training under ``torchrun``, on several devices and machines.
 
-A batch is divided among the ranks, gradients are averaged by torch's DistributedDataParallel, and
-rank 0 alone validates, reports and writes. Without ``torchrun`` there is one rank, and nothing
-here costs anything.
+A batch is divided among the ranks, torch's DistributedDataParallel averages gradients, and only
+rank 0 validates, reports and writes. Without ``torchrun`` there is one rank and no overhead.
 """
 
 from __future__ import annotations
@@ -20,38 +19,43 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from agsr.errors import ConfigurationError, TrainingError, first_line
+from agsr.errors import ConfigurationError, TrainingError
+from agsr.system.text import first_line
 
 PATIENCE = timedelta(hours=1)
-"""How long ranks wait for another, for example while the first validates."""
+"""Longest wait for another rank, for example while rank 0 validates."""
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among its peers."""
+    """This process's place among the ranks.
+
+    >>> World(torch.device("cpu")).is_main
+    True
+    """
 
     device: torch.device
-    """Where this process computes."""
+    """Device of this process."""
     rank: int = 0
-    """Its number, from 0."""
+    """Rank of this process, from 0."""
     size: int = 1
-    """Number of processes."""
+    """Number of ranks."""
 
     @property
-    def leads(self) -> bool:
-        """Whether this process validates, reports and writes."""
+    def is_main(self) -> bool:
+        """True for rank 0, which validates, reports and writes."""
         return self.rank == 0
 
     def parallel(self, module: nn.Module) -> nn.Module:
-        """The module as it is called in training: with several ranks, gradients are averaged."""
+        """Wrap a module for training, so that several ranks average their gradients."""
         if self.size == 1:
             return module
         devices = [self.device] if self.device.type == "cuda" else None
-        # Every rank sees other patches, so the statistics of batch norm stay each rank's own.
+        # Ranks see different patches, so each has its own batch-norm statistics.
         return DistributedDataParallel(module, device_ids=devices, forward_sync_buffers=False)
 
     def mean(self, value: Tensor) -> Tensor:
-        """Mean of a tensor over the ranks."""
+        """Return the mean of a tensor over all ranks."""
         if self.size > 1:
             value = value.detach().clone()
             dist.all_reduce(value)
@@ -59,7 +63,7 @@ class World:
         return value
 
     def agree(self, decision: bool) -> bool:
-        """The decision of rank 0, for all."""
+        """Return rank 0's decision on every rank."""
         if self.size == 1:
             return decision
         answer = torch.tensor(int(decision), device=self.device)
@@ -67,7 +71,7 @@ class World:
         return bool(answer)
 
     def agree_on(self, number: float) -> float:
-        """The number of rank 0, for all."""
+        """Return rank 0's number on every rank."""
         if self.size == 1:
             return number
         answer = torch.tensor(number, dtype=torch.float64, device=self.device)
@@ -93,13 +97,13 @@ def _unusable(device: str, error: Exception) -> str:
 
 @contextmanager
 def join_world(device: str) -> Iterator[World]:
-    """Take this process's place among those that ``torchrun`` started, or stand alone.
+    """Join the process group of ``torchrun``, or yield a single-rank world without one.
 
     Args:
-        device: torch device; with several ranks ``"cuda"`` becomes each rank's own GPU.
+        device: torch device; with several ranks, ``"cuda"`` is each rank's local GPU.
 
     Raises:
-        ConfigurationError: torch knows no such device.
+        ConfigurationError: The name of the device is invalid.
         TrainingError: torch can't use the device.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -113,17 +117,17 @@ def join_world(device: str) -> Iterator[World]:
         torch.cuda.set_device(place)
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
     yield World(place, dist.get_rank(), size)
-    # Not after an error: it would wait for ranks that wait for this one, and hide the message.
+    # Not after an error: this rank would wait for ranks that wait for it, and hide the message.
     dist.barrier()
     dist.destroy_process_group()
 
 
 def end_rank(world: World, status: int = 0) -> None:
-    """End the process of one of several ranks with a status, without taking Python down.
+    """Exit the process of one of several ranks without finalizing the Python interpreter.
 
-    The threads of gloo live as long as anything refers to the process group, as DDP does. Python
-    ends a thread that wants to let go of a tensor while the interpreter is taken down, and C++
-    answers that by aborting the process.
+    gloo's threads live as long as anything refers to the process group, as DDP does. If such a
+    thread releases a tensor while the interpreter shuts down, Python ends the thread, and C++ then
+    aborts the process.
     """
     if world.size > 1:
         logging.shutdown()

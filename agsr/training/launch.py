@@ -1,4 +1,4 @@
-"""Starting or resuming a training run: data, configuration and trainer put together."""
+"""Starts or resumes a training run: loads data, resolves the configuration, makes the trainer."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from agsr.training.trainer import Trainer, check_schedule
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """The files a run reads."""
+    """Input files of a run."""
 
     data: Sequence[Path]
     """Tar files and folders of training images."""
     validation: Sequence[Path] = ()
-    """Tar files and folders of images that choose the best checkpoint."""
+    """Tar files and folders of images for choosing the best checkpoint."""
     init: str | None = None
-    """Weights to begin with: a shipped name or a file; None means random ones."""
+    """Initial weights: a shipped name or a file; None means random weights."""
     features: Path | None = None
-    """``vgg16.npz``: the features of the perceptual loss."""
+    """``vgg16.npz``: feature network of the perceptual loss."""
     lpips: Path | None = None
-    """``alexnet.npz``: the metric by which the ``gan`` stage chooses."""
+    """``alexnet.npz``: LPIPS, by which the ``gan`` stage chooses its best checkpoint."""
 
 
 def start_training(
@@ -56,35 +56,35 @@ def start_training(
     kernels: Kernels = "eager",
     changes: Mapping[str, object] | None = None,
 ) -> Trainer:
-    """Load the data and make a trainer, fresh or as the folder's state file left it.
+    """Load the data and make a trainer, new or resumed from the folder's state file.
 
     Args:
-        sources: The files to read.
-        folder: Where the run's files go.
+        sources: Input files.
+        folder: Folder of the run.
         world: The ranks that train together.
-        resume: Go on from the state file in the folder; its configuration holds where ``changes``
-            says nothing.
-        kernels: How an iteration's kernels are made and launched; see `agsr.training.step.kernels`.
+        resume: Continue from the state file in the folder, with its configuration except for
+            ``changes``.
+        kernels: How kernels are compiled and launched; see `agsr.training.step.kernels`.
         changes: Fields of `TrainConfig`, or of the network's configuration, to set.
 
     Raises:
-        TrainingError: The configuration makes no sense, the folder already holds a run or weights
-            or can't be written, or the run to go on with had other images or other features.
+        TrainingError: The configuration is invalid, the folder already holds a run or weights or
+            can't be written, or the run to resume used other images or features.
         DatasetError: An image source is missing or empty.
-        CheckpointError: The state to go on from or the weights to begin with are missing, damaged
-            or of another network.
+        CheckpointError: The state to resume or the initial weights are missing, damaged or of
+            another network.
     """
     _check_sources(sources)
-    if world.leads:
+    if world.is_main:
         _check_folder(folder, resume)
     init = (
         None if resume or sources.init is None else load_checkpoint(find_checkpoint(sources.init))
     )
-    begun = read_state(folder)[0].config if resume else None
+    resumed = read_state(folder)[0].config if resume else None
     try:
-        config = _configure(begun, init, sources, world, dict(changes or {}))
+        config = _configure(resumed, init, sources, world, dict(changes or {}))
     except ValueError as error:
-        raise ConfigurationError(f"the configuration makes no sense: {error}") from None
+        raise ConfigurationError(f"invalid configuration: {error}") from None
     schedule = Schedule.parse(config.schedule)
     check_schedule(schedule, NETWORKS[config.model], world)
     smallest = smallest_side(config.degradation, schedule.largest_crop)
@@ -107,11 +107,11 @@ def start_training(
 
 
 def _check_sources(sources: Sources) -> None:
-    """Find out before images are read whether all that was named is there.
+    """Check before images are read that all given paths exist.
 
     Raises:
-        UnknownSetError: A source of images isn't.
-        UnknownWeightsError: A file of features isn't.
+        UnknownSetError: A source of images is missing.
+        UnknownWeightsError: A file of features is missing.
     """
     for source in (*sources.data, *sources.validation):
         if not source.exists():
@@ -122,33 +122,35 @@ def _check_sources(sources: Sources) -> None:
 
 
 def _check_folder(folder: Path, resume: bool) -> None:
-    """Find out before long work whether a run's files can be written and replace no others.
+    """Check before long work that a run's files can be written and replace no other run's.
 
     Raises:
-        TrainingError: They can't, or would.
-        CheckpointError: There is no state to resume from.
+        TrainingError: They can't be written, or would replace another run's.
+        CheckpointError: There is no state to resume.
     """
     has_state = (folder / STATE_FILE).exists()
     if has_state and not resume:
-        raise TrainingError(f"{folder} holds a run: go on with --resume, or choose another -o")
+        raise TrainingError(
+            f"{folder} already holds a run; continue it with --resume, or choose another -o"
+        )
     weights = [name for name in (LAST_FILE, BEST_FILE) if (folder / name).exists()]
     if resume and not has_state:
         found = f"only {' and '.join(weights)}" if weights else "no run"
         raise CheckpointError(
             f"{folder / STATE_FILE}: no such file; found {found} in {folder}, expected a training "
-            "state; start a run without --resume and with another -o"
-            + (f", --init {folder / weights[-1]} to begin with its weights" if weights else "")
+            "state; start a new run with another -o and no --resume"
+            + (f"; --init {folder / weights[-1]} starts from its weights" if weights else "")
         )
     if weights and not resume:
         raise TrainingError(
             f"{folder} holds {' and '.join(weights)} of a run without its state, which would be "
-            "replaced; choose another -o"
+            "overwritten; choose another -o"
         )
     for name in (STATE_FILE, LAST_FILE, BEST_FILE):
-        _check_place(folder / name)
+        _check_writable(folder / name)
 
 
-def _check_place(path: Path) -> None:
+def _check_writable(path: Path) -> None:
     try:
         check_writable(path)
     except OSError as error:
@@ -163,28 +165,30 @@ def _validation(sources: Sources, config: TrainConfig) -> list[Pair]:
 
 
 def _configure(
-    begun: TrainConfig | None,
+    resumed: TrainConfig | None,
     init: Checkpoint | None,
     sources: Sources,
     world: World,
     changes: dict[str, object],
 ) -> TrainConfig:
-    """The configuration of a fresh run, or of one to go on with."""
-    if begun is not None:
+    """Return the configuration of a new or a resumed run."""
+    if resumed is not None:
         fixed = [
             name
             for name in ("model", "stage", "degradation")
-            if changes.get(name, getattr(begun, name)) != getattr(begun, name)
+            if changes.get(name, getattr(resumed, name)) != getattr(resumed, name)
         ]
         if fixed:
-            raise ValueError(f"a run keeps its {fixed[0]}: {getattr(begun, fixed[0])}")
-        config = begun.changed(changes)
+            raise ValueError(
+                f"the {fixed[0]} of a run can't change; this one uses {getattr(resumed, fixed[0])}"
+            )
+        config = resumed.changed(changes)
         if config.perceptual_weight and not sources.features:
-            raise ValueError("this run has a perceptual loss: name vgg16.npz with --features")
+            raise ValueError("this run uses a perceptual loss; give vgg16.npz with --features")
         return config
     if init is not None:
         if changes.setdefault("model", init.model) != init.model:
-            raise ValueError(f"the weights to begin with are of the model {init.model}")
+            raise ValueError(f"the weights of --init belong to the model {init.model}")
         changes = {**vars(init.config), **changes}
     model, stage = changes.get("model", DEFAULT_NETWORK), changes.get("stage", "psnr")
     if model in NETWORKS and stage in get_args(Stage) and (model, stage) not in STAGE_DEFAULTS:
@@ -194,10 +198,10 @@ def _configure(
         {"model": model, "bf16": has_fast_bf16(world.device), **defaults, **changes}
     )
     if stage == "gan" and init is None:
-        raise ValueError("the stage 'gan' begins with trained weights: name them with --init")
+        raise ValueError("the stage 'gan' starts from trained weights; give them with --init")
     if init is not None:
         if config.network != init.config:
-            raise ValueError("the weights to begin with have another shape")
+            raise ValueError("the weights of --init have another shape")
         config = config.changed({"init": init.weights_hash})
     if config.perceptual_weight and not sources.features:
         config = config.changed({"perceptual_weight": 0.0})

@@ -1,6 +1,6 @@
-"""Batches of training patches: `PatchBank` where LR images are bicubic, else `DegradingPatchBank`.
+"""Batches of training patches: `PatchBank` for bicubic LR images, else `DegradingPatchBank`.
 
-The same batch comes from the same (seed, iteration) on any device and any number of ranks.
+A batch is determined by (seed, iteration), on any device and with any number of ranks.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ from agsr.system.cpu import thread_count
 from agsr.training.distributed import World
 
 SYMMETRIES = 8
-"""Turns and mirrorings of the square."""
-
+"""Number of rotations and reflections of a square."""
 
 DEGRADED_MARGIN = 8
-"""LR pixels by which a degraded patch is larger before it is cut: its corner is not always one of
-JPEG's blocks."""
+"""Extra LR pixels of a degraded patch before it is cropped, so that patches are not aligned with
+JPEG blocks."""
 
 
 @dataclass(frozen=True)
 class _Cuts:
-    """Where the patches of a batch come from; arrays with an entry per patch."""
+    """Positions of a batch's patches; arrays with one element per patch."""
 
     image: NDArray[np.int64]
     """Index of the pair."""
@@ -41,11 +40,11 @@ class _Cuts:
     """Upper left corner in LR pixels."""
     x: NDArray[np.int64]
     symmetry: NDArray[np.int64]
-    """Bits: 1 transposed, 2 upside down, 4 mirrored."""
+    """Bits: 1 transposed, 2 flipped vertically, 4 flipped horizontally."""
 
 
 class _Draw:
-    """Draws patches: an image with a chance proportional to its detail, a corner, a symmetry."""
+    """Draws patches: an image with probability proportional to its detail, a corner, a symmetry."""
 
     def __init__(self, pairs: Sequence[Pair], seed: int) -> None:
         self._seed = seed
@@ -54,9 +53,11 @@ class _Draw:
         self._cumulative = np.cumsum(chances / chances.sum())
 
     def cuts(self, iteration: int, size: int, side: int) -> _Cuts:
-        """``size`` patches of ``side`` LR pixels, which no image may be smaller than."""
+        """Draw ``size`` patches of ``side`` LR pixels; no image may be smaller."""
         if self.sizes.min() < side:
-            raise ValueError(f"an image has {self.sizes.min()} LR pixels a side; expected {side}")
+            raise ValueError(
+                f"the smallest image has {self.sizes.min()} LR pixels a side; expected {side}"
+            )
         chance = self.stream(iteration).random((size, 4))
         image = np.searchsorted(self._cumulative, chance[:, 0], side="right")
         image = image.clip(max=len(self.sizes) - 1)
@@ -69,24 +70,24 @@ class _Draw:
         )
 
     def stream(self, iteration: int, part: int = 0) -> np.random.Generator:
-        """Random numbers of an iteration; ``part`` chooses one of many streams."""
-        # In the counter's top words: consecutive values of the lowest give overlapping streams.
+        """Return the random generator of an iteration; ``part`` selects one of many streams."""
+        # In the counter's top words: consecutive values of the lowest word would overlap.
         return np.random.Generator(
             np.random.Philox(key=self._seed, counter=[0, 0, part, iteration])
         )
 
 
 class PatchBank:
-    """Aligned, augmented LR/HR patches from images held on the device that trains.
+    """Aligned, augmented LR/HR patches from images in the training device's memory.
 
-    All images lie in the device's memory as uint8 (LR images too: shrunk once, whole, by the
-    field's bicubic). A batch is a gather by computed indices: nothing but a few integers per patch
-    is sent to the device, and nothing waits.
+    All images are stored on the device as uint8, including LR images, which were downscaled once as
+    a whole by the field's bicubic. A batch is a gather by computed indices: only a few integers per
+    patch are sent to the device, without synchronization.
 
     Args:
-        pairs: Images to cut from; one is drawn with a chance proportional to its detail.
+        pairs: Source images, drawn with probability proportional to their detail.
         seed: Seed of the whole run.
-        world: The ranks that share a batch; each gets its part.
+        world: The ranks that share a batch; each gets its share.
     """
 
     def __init__(self, pairs: Sequence[Pair], seed: int, world: World) -> None:
@@ -98,11 +99,11 @@ class PatchBank:
         self._hr = _flat([pair.hr for pair in pairs], world.device)
 
     def batch(self, iteration: int, size: int, crop: int) -> tuple[Tensor, Tensor]:
-        """Patches for one iteration.
+        """Return the patches of one iteration.
 
         Args:
             iteration: Index of the iteration; with the seed it determines the batch.
-            size: Number of patches over all ranks, which must be able to share them equally.
+            size: Number of patches over all ranks, a multiple of their number.
             crop: Side of an LR patch in pixels.
 
         Returns:
@@ -113,22 +114,22 @@ class PatchBank:
         return self.cut([part.to(self._world.device) for part in staged], crop)
 
     def stage(self, iteration: int, size: int, crop: int) -> list[Tensor]:
-        """What an iteration has to send to the device, in pinned memory if that is a GPU."""
+        """Return the host data of an iteration, in pinned memory if the device is a GPU."""
         cuts = self._draw.cuts(iteration, size, crop)
         width = self._draw.sizes[cuts.image, 1]
         rows = np.stack([self._starts[cuts.image], cuts.y, cuts.x, width, cuts.symmetry], axis=1)
         return [_pinned(torch.from_numpy(_share(rows, self._world).copy()), self._world)]
 
     def cut(self, staged: Sequence[Tensor], crop: int) -> tuple[Tensor, Tensor]:
-        """The patches of `batch`, by what `stage` gave, now on the device; nothing else is read."""
+        """Return the patches of `batch` from the data of `stage`, now on the device."""
         start, y, x, width, symmetry = staged[0].unbind(1)
         lr = _gather(self._lr, start + y * width + x, width, symmetry, crop)
         hr_start = SCALE**2 * start + SCALE * y * SCALE * width + SCALE * x
         return lr, _gather(self._hr, hr_start, SCALE * width, symmetry, SCALE * crop)
 
 
-class _Wanted(NamedTuple):
-    """The arguments of ``batch``."""
+class _BatchKey(NamedTuple):
+    """Arguments of ``batch``."""
 
     iteration: int
     size: int
@@ -136,15 +137,15 @@ class _Wanted(NamedTuple):
 
 
 class DegradingPatchBank:
-    """Patches like `PatchBank`'s; `agsr.datasets.degradation` makes the LR side of each of them.
+    """Patches like those of `PatchBank`, with LR sides by `agsr.datasets.degradation`.
 
-    Threads make them from images in the host's memory; the next batch is begun when one is asked
-    for, so that they are ready when a fast device wants them.
+    Threads make them from images in host memory. Each request also starts the next batch, so that
+    it is ready when a fast device needs it.
 
     Args:
-        pairs: Images to cut from; see `smallest_side`.
+        pairs: Source images; see `smallest_side`.
         seed: Seed of the whole run.
-        world: The ranks that share a batch; each gets its part.
+        world: The ranks that share a batch; each gets its share.
     """
 
     def __init__(self, pairs: Sequence[Pair], seed: int, world: World) -> None:
@@ -152,20 +153,20 @@ class DegradingPatchBank:
         self._images = [pair.hr for pair in pairs]
         self._world = world
         self._threads = ThreadPoolExecutor(_threads())
-        self._begun: tuple[_Wanted, list[Future[Pair]]] | None = None
+        self._prefetched: tuple[_BatchKey, list[Future[Pair]]] | None = None
 
     def batch(self, iteration: int, size: int, crop: int) -> tuple[Tensor, Tensor]:
-        """Patches for one iteration, as `PatchBank.batch` gives them."""
+        """Return the patches of one iteration; see `PatchBank.batch`."""
         staged = self.stage(iteration, size, crop)
         return self.cut([part.to(self._world.device) for part in staged], crop)
 
     def stage(self, iteration: int, size: int, crop: int) -> list[Tensor]:
-        """The LR and HR patches, uint8; see `PatchBank.stage`."""
-        wanted = _Wanted(iteration, size, crop)
-        following = wanted._replace(iteration=iteration + 1)
-        begun = self._taken(wanted)
-        self._begun = following, self._begin(following)
-        patches = [future.result() for future in begun]
+        """Return the LR and HR patches, uint8; see `PatchBank.stage`."""
+        key = _BatchKey(iteration, size, crop)
+        next_key = key._replace(iteration=iteration + 1)
+        futures = self._take_prefetched(key)
+        self._prefetched = next_key, self._submit(next_key)
+        patches = [future.result() for future in futures]
         stacked = (
             np.stack(images) for images in zip(*[(p.lr, p.hr) for p in patches], strict=True)
         )
@@ -176,17 +177,17 @@ class DegradingPatchBank:
         lr, hr = (part.permute(0, 3, 1, 2).float() / 255 for part in staged)
         return lr, hr
 
-    def _taken(self, wanted: _Wanted) -> list[Future[Pair]]:
-        """What was begun before, if it is what is wanted."""
-        begun, self._begun = self._begun, None
-        if begun is not None and begun[0] == wanted:
-            return begun[1]
-        for unwanted in begun[1] if begun else ():
-            unwanted.cancel()
-        return self._begin(wanted)
+    def _take_prefetched(self, key: _BatchKey) -> list[Future[Pair]]:
+        """Return the prefetched batch if it is the requested one; otherwise start that one."""
+        prefetched, self._prefetched = self._prefetched, None
+        if prefetched is not None and prefetched[0] == key:
+            return prefetched[1]
+        for stale in prefetched[1] if prefetched else ():
+            stale.cancel()
+        return self._submit(key)
 
-    def _begin(self, wanted: _Wanted) -> list[Future[Pair]]:
-        iteration, size, crop = wanted
+    def _submit(self, key: _BatchKey) -> list[Future[Pair]]:
+        iteration, size, crop = key
         cuts = self._draw.cuts(iteration, size, crop + DEGRADED_MARGIN)
         rows = np.stack([np.arange(size), cuts.image, cuts.y, cuts.x, cuts.symmetry], axis=1)
         return [
@@ -200,7 +201,7 @@ class DegradingPatchBank:
         random = self._draw.stream(iteration, 1 + index)
         side = SCALE * (crop + DEGRADED_MARGIN)
         hr = self._images[image][SCALE * y :, SCALE * x :][:side, :side]
-        hr = np.ascontiguousarray(_turned(hr, symmetry))
+        hr = np.ascontiguousarray(_transformed(hr, symmetry))
         lr = degrade(hr, random)
         y, x = random.integers(DEGRADED_MARGIN + 1, size=2)
         hr = hr[SCALE * y :, SCALE * x :][: SCALE * crop, : SCALE * crop]
@@ -210,21 +211,25 @@ class DegradingPatchBank:
 def make_bank(
     degradation: Degradation, pairs: Sequence[Pair], seed: int, world: World
 ) -> PatchBank | DegradingPatchBank:
-    """The bank whose LR patches are made so."""
+    """Make the patch bank for a degradation."""
     kind = PatchBank if degradation == "bicubic" else DegradingPatchBank
     return kind(pairs, seed, world)
 
 
 def smallest_side(degradation: Degradation, crop: int) -> int:
-    """Shortest side in HR pixels of an image that patches of ``crop`` LR pixels are cut from."""
+    """Return the shortest side, in HR pixels, of an image for patches of ``crop`` LR pixels.
+
+    >>> smallest_side("bicubic", 32)
+    128
+    """
     return SCALE * (crop if degradation == "bicubic" else crop + DEGRADED_MARGIN)
 
 
 def detail(image: Image8) -> float:
-    """How much there is to learn from an image: its size and its texture.
+    """Measure how much can be learnt from an image, by its size and texture.
 
-    The sum of the absolute differences between neighbouring pixels, at least a hundredth of a level
-    per pixel, so that no image is left out. Skies and walls teach next to nothing.
+    This is the sum of absolute differences between neighbouring pixels, at least a hundredth of a
+    level per pixel, so that no image is excluded. Skies and walls teach next to nothing.
 
     Args:
         image: ``(H, W, 3)``.
@@ -235,22 +240,22 @@ def detail(image: Image8) -> float:
 
 
 def _threads() -> int:
-    """This rank's share of the machine's cores."""
+    """Return this rank's share of the machine's cores."""
     return max(1, thread_count(None) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _pinned(values: Tensor, world: World) -> Tensor:
-    """In memory from which a copy to the world's device waits for nothing."""
+    """Pin memory for asynchronous copies if the device is a GPU."""
     return values.pin_memory() if world.device.type == "cuda" else values
 
 
 def _share(rows: NDArray[np.int64], world: World) -> NDArray[np.int64]:
-    """The rows of a batch that are this rank's."""
+    """Return this rank's rows of a batch."""
     return rows[world.rank :: world.size]
 
 
-def _turned(image: Image8, symmetry: int) -> Image8:
-    """A square image ``(S, S, 3)`` in another position, by the bits of `_Cuts.symmetry`."""
+def _transformed(image: Image8, symmetry: int) -> Image8:
+    """Transform a square image ``(S, S, 3)`` by the bits of `_Cuts.symmetry`."""
     if symmetry & 2:
         image = image[::-1]
     if symmetry & 4:
@@ -259,7 +264,7 @@ def _turned(image: Image8, symmetry: int) -> Image8:
 
 
 def _flat(images: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor:
-    """All pixels of all images as ``(pixels, 3)`` uint8, image after image."""
+    """Concatenate the pixels of all images to ``(pixels, 3)`` uint8."""
     total = sum(image.shape[0] * image.shape[1] for image in images)
     pixels = torch.empty(total, CHANNELS, dtype=torch.uint8, device=device)
     start = 0
@@ -271,7 +276,7 @@ def _flat(images: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor:
 
 
 def _gather(pixels: Tensor, start: Tensor, width: Tensor, symmetry: Tensor, side: int) -> Tensor:
-    """Square patches by the index of their first pixel, as float32 ``(B, 3, side, side)``."""
+    """Gather square patches by their first pixel's index, as float32 ``(B, 3, side, side)``."""
     line = torch.arange(side, device=pixels.device)
     first, second = line[:, None], line[None, :]
     transposed, upside_down, mirrored = ((symmetry & bit > 0)[:, None, None] for bit in (1, 2, 4))

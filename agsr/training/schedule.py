@@ -1,8 +1,8 @@
-"""Progressive unrolling and the learning rate: what iteration ``i`` of a training run does.
+"""Schedule of a training run: progressive unrolling, and the learning rate.
 
-One step costs a fraction of four and learns most of what four need, so a run begins at one step and
-unrolls later. The learning rate follows the share of the run's *cost* (iterations x steps x patch
-area), not of its iterations, so the expensive late phases get a useful rate too.
+One step costs a fraction of four and learns most of what four need, so a run starts with one step
+and unrolls later. The learning rate follows the share of the run's *cost* (iterations x steps x
+patch area), not of its iterations, so that the expensive late phases get a useful rate, too.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ _PHASE = re.compile(r"(?P<steps>\d+)x(?P<iterations>\d+)(@(?P<crop>\d+))?(/(?P<b
 
 @dataclass(frozen=True)
 class Phase:
-    """A run of iterations with the same step count and patch size."""
+    """Consecutive iterations with the same step count and patch size.
+
+    >>> str(Phase(steps=4, iterations=1000, crop=48, batch=8))
+    '4x1000@48/8'
+    """
 
     steps: int
     """Unrolled steps."""
     iterations: int
-    """Length of the phase."""
+    """Number of iterations."""
     crop: int = 32
     """Side of an LR patch, pixels."""
     batch: int = 16
@@ -44,7 +48,12 @@ class Phase:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Phases one after another."""
+    """A sequence of phases.
+
+    >>> schedule = Schedule.parse("1x200@32/16,4x100@32/16")
+    >>> schedule.iterations, schedule.phase(250).steps, schedule.progress(200)
+    (300, 4, 0.3333333333333333)
+    """
 
     phases: tuple[Phase, ...]
 
@@ -54,10 +63,10 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
-        """Read ``STEPSxITERATIONS[@CROP][/BATCH]``, comma-separated: ``1x20000@32/16,4x5000@48/8``.
+        """Parse comma-separated ``STEPSxITERATIONS[@CROP][/BATCH]``, like ``1x200@32/16,4x50@48``.
 
         Raises:
-            ValueError: The text does not have this form.
+            ValueError: The text has another form.
         """
         return cls(tuple(_parse_phase(part.strip()) for part in text.split(",")))
 
@@ -66,7 +75,7 @@ class Schedule:
 
     @property
     def iterations(self) -> int:
-        """Iterations of all phases."""
+        """Number of iterations of all phases."""
         return sum(phase.iterations for phase in self.phases)
 
     @property
@@ -75,11 +84,11 @@ class Schedule:
         return max(phase.crop for phase in self.phases)
 
     def cost_left(self, iteration: int) -> int:
-        """Cost, in the unit of `Phase.cost`, that lies behind ``iteration``."""
+        """Return the cost after ``iteration``, in the unit of `Phase.cost`."""
         return _cost(self.phases, self.iterations) - _cost(self.phases, iteration)
 
     def patches(self, iteration: int) -> int:
-        """Patches seen before ``iteration``."""
+        """Return the number of patches before ``iteration``."""
         seen = 0
         for phase in self.phases:
             done = min(iteration, phase.iterations)
@@ -88,7 +97,7 @@ class Schedule:
         return seen
 
     def phase(self, iteration: int) -> Phase:
-        """The phase that iteration (from 0) belongs to; the last one for any later iteration."""
+        """Return the phase of an iteration (from 0); the last one for any later iteration."""
         for phase in self.phases:
             if iteration < phase.iterations:
                 return phase
@@ -96,7 +105,7 @@ class Schedule:
         return self.phases[-1]
 
     def phase_at(self, progress: float) -> Phase:
-        """The phase behind a share of the run's cost, 0 to 1."""
+        """Return the phase at a share of the run's cost, 0 to 1."""
         left = progress * _cost(self.phases, self.iterations)
         for phase in self.phases:
             left -= phase.iterations * phase.cost
@@ -105,17 +114,20 @@ class Schedule:
         return self.phases[-1]
 
     def progress(self, iteration: int) -> float:
-        """Share of the run's cost that lies before ``iteration``, 0 to 1."""
+        """Return the share of the run's cost before ``iteration``, 0 to 1."""
         total = _cost(self.phases, self.iterations)
         return min(_cost(self.phases, iteration) / total, 1.0)
 
 
 def supervised_steps(steps: int, iteration: int) -> list[int]:
-    """The steps whose outputs iteration (from 0) supervises, ascending.
+    """Return the steps whose outputs iteration (from 0) supervises, ascending.
 
-    The last one always, and one of the earlier ones, so that every step count is trained. They take
-    turns of two iterations: to map every step's features to an image would cost as much as to make
-    them.
+    These are the last step and one of the earlier ones, so that every step count is trained. The
+    earlier steps alternate every two iterations: reconstructing the image of every step would cost
+    as much as computing their features.
+
+    >>> [supervised_steps(4, iteration) for iteration in (0, 2, 4, 6)]
+    [[1, 4], [2, 4], [3, 4], [1, 4]]
     """
     if steps == 1:
         return [1]
@@ -125,7 +137,7 @@ def supervised_steps(steps: int, iteration: int) -> list[int]:
 def learning_rate(
     progress: float, iteration: int, *, peak: float, final: float, warmup: int
 ) -> float:
-    """Linear warm-up over the first ``warmup`` iterations, then cosine decay over the progress."""
+    """Return the rate: linear warm-up over ``warmup`` iterations, then cosine decay by progress."""
     decayed = final + (peak - final) * (1 + math.cos(math.pi * progress)) / 2
     return decayed * min(1.0, (iteration + 1) / max(warmup, 1))
 
@@ -142,6 +154,8 @@ def _cost(phases: Sequence[Phase], iterations: int) -> int:
 def _parse_phase(text: str) -> Phase:
     match = _PHASE.fullmatch(text)
     if not match:
-        raise ValueError(f"{text!r} is not STEPSxITERATIONS[@CROP][/BATCH], like 4x5000@48/8")
+        raise ValueError(
+            f"{text!r} is not of the form STEPSxITERATIONS[@CROP][/BATCH], like 4x5000@48/8"
+        )
     given = {name: int(value) for name, value in match.groupdict().items() if value}
     return Phase(**given)

@@ -1,7 +1,7 @@
-"""Tensors of a training state: checked before they are written, and read back into a run's own.
+"""Tensors of a training state: checked before they are written, and restored in place.
 
 `agsr.training.trainer`, `agsr.training.step.optimized_module`, `agsr.training.step.optimizer` and
-`agsr.training.objectives` restore themselves by `fill`.
+`agsr.training.objectives` restore their tensors with `fill`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,21 @@ from agsr.errors import CheckpointError
 
 @torch.no_grad()
 def fill(own: Mapping[str, Tensor], found: Mapping[str, Tensor], prefix: str = "") -> None:
-    """Copy tensors that were read from a file into those of a program, in place.
+    """Copy tensors read from a file into existing ones, in place.
 
     Args:
-        own: What is written to, by name.
-        found: What a file holds; each name is a name of ``own`` behind ``prefix``.
-        prefix: What the names of ``found`` begin with.
+        own: Destination tensors by name.
+        found: Tensors of the file; their names are those of ``own`` after ``prefix``.
+        prefix: Prefix of the names in ``found``.
 
     Raises:
-        CheckpointError: A tensor is missing, has another shape or holds no numbers like those of
-            ``own``; nothing is copied then.
+        CheckpointError: A tensor is missing, or has another shape or kind of type; nothing is
+            copied then.
+
+    >>> value = torch.zeros(2)
+    >>> fill({"w": value}, {"model.w": torch.ones(2)}, "model.")
+    >>> value
+    tensor([1., 1.])
     """
     for name, value in own.items():
         other = found.get(prefix + name)
@@ -41,5 +46,5 @@ def fill(own: Mapping[str, Tensor], found: Mapping[str, Tensor], prefix: str = "
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether all values are finite; waits for the device once."""
+    """Return True if all values are finite; synchronizes with the device once."""
     return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())

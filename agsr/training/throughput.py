@@ -1,4 +1,8 @@
-"""How fast a device can multiply, and how much of that an iteration of training uses."""
+"""Training throughput as model FLOPs utilization (MFU), and timers of a run.
+
+MFU is the arithmetic of an iteration divided by what the device does in a large matrix product in
+the same time; `Progress.matmul_share` reports it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from agsr.training.distributed import World
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32 there: tensor cores, AMX or AVX-512 BF16."""
+    """Return True if the device has bfloat16 units: tensor cores, AMX or AVX-512 BF16."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -23,7 +27,7 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 @cache
 def matmul_rate(device: torch.device, bf16: bool) -> float:
-    """Floating-point operations per second of a large matrix product, the best of three runs."""
+    """Return the FLOP/s of a large matrix product, the best of three runs."""
     side = 8192 if device.type == "cuda" else 2048
     kind = torch.bfloat16 if bf16 else torch.float32
     a, b = (torch.randn(side, side, dtype=kind, device=device) for _ in range(2))
@@ -33,21 +37,21 @@ def matmul_rate(device: torch.device, bf16: bool) -> float:
 
 
 def count_flops(work: Callable[[], object]) -> int:
-    """Floating-point operations of the convolutions and products that a call does.
+    """Count the floating-point operations of convolutions and matrix products in a call.
 
-    A multiplication and the addition behind it count as two; the backward pass is counted too.
+    A multiply-add counts as two; the backward pass is included.
     """
-    # Under a counter nothing can be compiled, and what was tried there never would be again.
+    # Compilation fails under a counter, and torch would never retry it.
     with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         work()
     return int(counter.get_total_flops())
 
 
-class Clock:
-    """When a slice of a run is over and when a save is due.
+class SliceTimer:
+    """Checks when a slice of a run is over and when a save is due.
 
     Args:
-        minutes: Length of the slice; None means without end.
+        minutes: Length of the slice; None means unlimited.
         save_every: Seconds between saves.
     """
 
@@ -56,37 +60,37 @@ class Clock:
         self._save_every, self._saved = save_every, time.monotonic()
 
     def over(self) -> bool:
-        """Whether the slice is over."""
+        """Return True if the slice is over."""
         return self._end is not None and time.monotonic() > self._end
 
     def save_is_due(self) -> bool:
-        """Whether it is time to save; true once, then the time runs anew."""
+        """Return True if a save is due, and then restart the interval."""
         due = time.monotonic() - self._saved > self._save_every
         if due:
             self._saved = time.monotonic()
         return due
 
 
-class Meter:
-    """The speed between two reports.
+class ThroughputMeter:
+    """Measures time and MFU between two reports.
 
     Args:
         world: The ranks that train together.
-        bf16: Whether they compute in bfloat16.
+        bf16: Compare with a bfloat16 product instead of a float32 one.
     """
 
     def __init__(self, world: World, bf16: bool) -> None:
-        self._limit = matmul_rate(world.device, bf16)
+        self._peak = matmul_rate(world.device, bf16)
         self._flops: dict[object, int] = {}
         self.start()
 
     def start(self) -> None:
-        """Forget what came before."""
+        """Start a new measurement."""
         self._work = 0
         self._began = time.monotonic()
 
     def time(self, phase: object, work: Callable[[], object]) -> None:
-        """Do an iteration; the first of each phase is done counting its operations."""
+        """Run an iteration; the first of each phase also counts its operations."""
         if phase not in self._flops:
             self._flops[phase] = count_flops(work)
         else:
@@ -94,9 +98,9 @@ class Meter:
         self._work += self._flops[phase]
 
     def read(self) -> tuple[float, float]:
-        """Seconds since the start, and the share of the device's matrix product."""
+        """Return the seconds since the start, and the MFU."""
         seconds = time.monotonic() - self._began
-        return seconds, self._work / seconds / self._limit
+        return seconds, self._work / seconds / self._peak
 
 
 def _time(work: Callable[[], object], device: torch.device) -> float:

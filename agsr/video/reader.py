@@ -13,9 +13,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agsr.errors import VideoError, VideoTooLargeError, first_line
+from agsr.errors import VideoError, VideoTooLargeError
 from agsr.system.cpu import is_limited, thread_count
 from agsr.system.optional_import import require
+from agsr.system.text import first_line
 from agsr.video.boxes import Crop, stored_crop
 from agsr.video.formats import Y4M_MAGIC
 from agsr.video.properties import VideoFacts, Watch, facts_of

@@ -12,7 +12,8 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 
-from agsr.errors import EncodingRequestError, VideoError, check_any, first_line
+from agsr.errors import EncodingRequestError, VideoError, check_any
+from agsr.system.text import first_line
 from agsr.video.encoder import ENCODERS, Encoding, available, choose, default_codec
 from agsr.video.formats import WRITABLE
 from agsr.video.properties import VideoFacts

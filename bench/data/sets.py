@@ -15,7 +15,7 @@ import numpy as np
 
 from agsr.bench.data.fetch import Progress, fetch_set, kept_set, sources
 from agsr.bench.data.layouts import read_layout
-from agsr.bicubic import crop_to_multiple, downscale, small_size
+from agsr.bicubic import crop_to_multiple, downscale, lr_size
 from agsr.contract import SCALE
 from agsr.datasets.pairs import Image8
 from agsr.errors import AgsrError, DatasetError, UnfetchedSetError, UnknownSetError
@@ -124,7 +124,7 @@ def _belonging(given: Path, path: Path, whole: Image8, hr: Image8) -> Image8:
     covers what `crop_to_multiple` removes, and is removed likewise.
     """
     lr = read_rgb(given)
-    height, width = small_size(hr)
+    height, width = lr_size(hr)
     fits = (
         found in (cropped, -(-stored // SCALE))
         for found, cropped, stored in zip(lr.shape, (height, width), whole.shape, strict=False)

@@ -1,9 +1,9 @@
-"""Two benchmark results side by side: what became slower or worse, beyond the noise.
+"""Comparison of two benchmark results: what became slower or worse, beyond the noise.
 
-Times are divided by those of a matrix product that both runs measured in the same rounds: a machine
-that is slower today is so for both. How much slower a row is, and within what limits, is told by
-the rounds' ranks (Hodges and Lehmann): nothing is assumed of how noise is distributed, and a few
-disturbed rounds change little.
+Times are divided by those of a matrix product that both runs measured in the same rounds, so that a
+machine that is slower today slows both. The ratio and its confidence interval come from the ranks
+of the rounds (Hodges and Lehmann), which assumes no distribution of the noise and is robust to a
+few disturbed rounds.
 """
 
 from __future__ import annotations
@@ -14,44 +14,52 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from agsr.bench.runner.results import BenchResult, Limit, Row, SetScore, Timing, device_kind
+from agsr.bench.runner.measurements import PeakThroughput, SetScore, Timing, device_kind
+from agsr.bench.runner.results import BenchResult, Row
 from agsr.bench.scoring import change
 
 _T = TypeVar("_T")
 
 CONFIDENCE = 0.95
-"""Of the interval in which a ratio lies."""
+"""Confidence level of the interval of a ratio."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedChange:
-    """One timing in both runs."""
+    """One timing in both runs.
+
+    >>> change = SpeedChange(
+    ...     label="", ratio=1.1, low=1.02, high=1.2, raw_ratio=1.1, normalized=True
+    ... )
+    >>> change.regressed(0.05), change.regressed(0.2)
+    (True, False)
+    """
 
     label: str
     """Row and workload."""
     ratio: float
-    """Time in the new run over time in the old one."""
+    """Time in the new run divided by time in the old one."""
     low: float
-    """The ratio is at least this, at `CONFIDENCE`; 0 if there are too few rounds to tell."""
+    """Lower bound of the ratio at `CONFIDENCE`; 0 with too few rounds."""
     high: float
-    """The ratio is at most this, at `CONFIDENCE`; infinite if there are too few rounds to tell."""
+    """Upper bound of the ratio at `CONFIDENCE`; infinite with too few rounds."""
     raw_ratio: float
     """The ratio of the times themselves."""
-    normalised: bool
-    """Whether all but ``raw_ratio`` are of times relative to a matrix product of both runs."""
+    normalized: bool
+    """True if all but ``raw_ratio`` are relative to a matrix product that both runs measured."""
 
     def regressed(self, largest: float) -> bool:
-        """Whether it is slower by more than ``largest`` (0.05 is 5 %), and that isn't noise."""
+        """Return True if it is slower by more than ``largest`` (0.05 is 5 %), beyond the noise."""
         return self.ratio > 1 + largest and self.low > 1
 
     def doubtful(self, largest: float) -> bool:
-        """Whether it looks slower by more than ``largest``, but that may be noise."""
+        """Return True if it looks slower by more than ``largest``, which may be noise."""
         return self.ratio > 1 + largest and not self.regressed(largest)
 
 
 @dataclass(frozen=True, kw_only=True)
 class QualityChange:
-    """One set's mean scores in both runs."""
+    """Mean scores of one set in both runs."""
 
     label: str
     """Row and set."""
@@ -61,32 +69,32 @@ class QualityChange:
     """Change of SSIM-Y."""
 
     def regressed(self, largest: float) -> bool:
-        """Whether PSNR fell by more than ``largest`` dB."""
+        """Return True if PSNR fell by more than ``largest`` dB."""
         return self.psnr < -largest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What changed between two runs."""
+    """Changes between two runs."""
 
     speed: tuple[SpeedChange, ...]
-    """Timings that both have."""
+    """Timings in both runs."""
     quality: tuple[QualityChange, ...]
-    """Scores that both have."""
+    """Scores in both runs."""
     missing: tuple[str, ...]
-    """What the old run has and the new one lacks."""
+    """Timings and scores of the old run that the new one lacks."""
     different: tuple[str, ...]
-    """Rows that ran in another way, which are not compared, and in what they differ."""
+    """Rows that are not compared because they ran differently, with the differences."""
 
 
 def compare_results(old: BenchResult, new: BenchResult) -> Comparison:
-    """Compare what both runs measured in the same way, by row, workload and set."""
+    """Compare what both runs measured under the same conditions, by row, workload and set."""
     differences = _differences(old, new)
-    alike = (row for row in old.rows if row.contender.label not in differences)
+    alike = (row for row in old.rows if row.entry.label not in differences)
     old = replace(old, rows=tuple(alike))
     times, scores = _shared(_timings(old), _timings(new)), _shared(_scores(old), _scores(new))
     other_images = {
-        label: f"images were {_told(before)}, are {_told(after)}"
+        label: f"images were {_format_images(before)}, are {_format_images(after)}"
         for label, (before, after) in scores.items()
         if _names(before) != _names(after)
     }
@@ -113,29 +121,36 @@ def compare_results(old: BenchResult, new: BenchResult) -> Comparison:
 
 
 def shift(old: list[float], new: list[float]) -> tuple[float, float, float]:
-    """How many times larger the new values are, and the least and most that this may be.
+    """Estimate the ratio of new to old values; return it with its lower and upper bound.
 
-    The median of all quotients of a new and an old value (Hodges and Lehmann), and the quotients
-    that the Mann-Whitney test at `CONFIDENCE` leaves; 0 and infinity where there are too few
-    values: with as many old as new ones, less than four.
+    The ratio is the median of all quotients of a new and an old value (Hodges and Lehmann). The
+    bounds are those of the Mann-Whitney test at `CONFIDENCE`; 0 and infinity with too few values:
+    fewer than four on each side.
+
+    >>> shift([1.0, 1.0, 1.0, 1.0], [2.0, 2.0, 2.0, 2.0])
+    (2.0, 2.0, 2.0)
+    >>> shift([1.0], [2.0])
+    (2.0, 0.0, inf)
     """
     quotients = sorted(after / before for before in old for after in new)
     pairs, values = len(quotients), len(old) + len(new)
     quantile = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     spread = math.sqrt(pairs * (values + 1) / 12)
-    left_out = math.floor(pairs / 2 - quantile * spread + 0.5)
-    bounds = (quotients[left_out - 1], quotients[-left_out]) if left_out > 0 else (0.0, math.inf)
+    rank = math.floor(pairs / 2 - quantile * spread + 0.5)
+    bounds = (quotients[rank - 1], quotients[-rank]) if rank > 0 else (0.0, math.inf)
     return statistics.median(quotients), *bounds
 
 
 def _differences(old: BenchResult, new: BenchResult) -> dict[str, str]:
-    """Rows that ran in both, but not in the same way: in what they differ, by label."""
-    present = {row.contender.label: row for row in new.rows if row.device}
-    pairs = [(row, present.get(row.contender.label)) for row in old.rows if row.device]
+    """Return the differences of rows that ran in both results, but differently, by label."""
+    present = {row.entry.label: row for row in new.rows if row.device}
+    pairs = [(row, present.get(row.entry.label)) for row in old.rows if row.device]
     found = {
-        before.contender.label: "; ".join(
+        before.entry.label: "; ".join(
             f"{name} was {was}, is {now}"
-            for (name, was), now in zip(_way(before).items(), _way(after).values(), strict=True)
+            for (name, was), now in zip(
+                _conditions(before).items(), _conditions(after).values(), strict=True
+            )
             if was != now
         )
         for before, after in pairs
@@ -144,12 +159,12 @@ def _differences(old: BenchResult, new: BenchResult) -> dict[str, str]:
     return {label: text for label, text in found.items() if text}
 
 
-def _way(row: Row) -> dict[str, str]:
-    """What a row's label leaves open, but its figures depend on."""
-    threads = row.contender.threads
+def _conditions(row: Row) -> dict[str, str]:
+    """Return conditions that affect a row's figures but are missing from its label."""
+    threads = row.entry.threads
     return {
         "threads": "one per core" if threads is None else str(threads),
-        "hints": row.contender.hints or "none",
+        "hints": row.entry.hints or "none",
         "device": row.device.partition(" (")[0],  # without the library's version
         "precision": row.precision,
     }
@@ -164,7 +179,7 @@ def _timings(result: BenchResult) -> dict[str, tuple[Row, Timing]]:
         for row in result.rows:
             for timing in row.timings:
                 where = "" if timing.boundary == "host" else f", {timing.boundary}"
-                yield f"{row.contender.label} on {timing.workload}{where}", (row, timing)
+                yield f"{row.entry.label} on {timing.workload}{where}", (row, timing)
 
     return dict(found())
 
@@ -173,21 +188,19 @@ def _names(score: SetScore) -> list[str]:
     return [image.image for image in score.images]
 
 
-def _told(score: SetScore) -> str:
-    """The images of a score, short enough for a message."""
+def _format_images(score: SetScore) -> str:
+    """Format the images of a score, short enough for a message."""
     return f"{len(score.images)} ({', '.join(_names(score)[:3])}{', …' * (len(score.images) > 3)})"
 
 
 def _scores(result: BenchResult) -> dict[str, SetScore]:
     return {
-        f"{row.contender.label} on {score.set}": score
-        for row in result.rows
-        for score in row.quality
+        f"{row.entry.label} on {score.set}": score for row in result.rows for score in row.quality
     }
 
 
 def _speed_change(
-    label: str, yardstick: tuple[Limit, Limit] | None, old: Timing, new: Timing
+    label: str, yardstick: tuple[PeakThroughput, PeakThroughput] | None, old: Timing, new: Timing
 ) -> SpeedChange:
     before, after = old.medians, new.medians
     if yardstick is not None:
@@ -199,32 +212,33 @@ def _speed_change(
         low=low,
         high=high,
         raw_ratio=new.median / old.median,
-        normalised=yardstick is not None,
+        normalized=yardstick is not None,
     )
 
 
-def _yardstick(old: BenchResult, new: BenchResult, row: Row) -> tuple[Limit, Limit] | None:
-    """A matrix product that both runs measured where the row ran, the most similar one."""
+def _yardstick(
+    old: BenchResult, new: BenchResult, row: Row
+) -> tuple[PeakThroughput, PeakThroughput] | None:
+    """Return the most similar matrix product that both runs measured on the row's hardware."""
     kind = device_kind(row.device)
-    known = {(limit.library, limit.device, limit.precision): limit for limit in new.limits}
+    known = {(peak.library, peak.device, peak.precision): peak for peak in new.peaks}
     pairs = [
-        (limit, known[limit.library, limit.device, limit.precision])
-        for limit in old.limits
-        if device_kind(limit.device) == kind
-        and (limit.library, limit.device, limit.precision) in known
+        (peak, known[peak.library, peak.device, peak.precision])
+        for peak in old.peaks
+        if device_kind(peak.device) == kind and (peak.library, peak.device, peak.precision) in known
     ]
 
-    def likeness(pair: tuple[Limit, Limit]) -> tuple[bool, bool, float]:
-        limit = pair[0]
-        return limit.precision == row.precision, limit.device == row.device, limit.rate
+    def similarity(pair: tuple[PeakThroughput, PeakThroughput]) -> tuple[bool, bool, float]:
+        peak = pair[0]
+        return peak.precision == row.precision, peak.device == row.device, peak.rate
 
-    return max(pairs, key=likeness, default=None)
+    return max(pairs, key=similarity, default=None)
 
 
-def _relative(medians: list[float], limit: Limit) -> list[float]:
-    """Each round's time by that of an operation of the product in the same round.
+def _relative(medians: list[float], peak: PeakThroughput) -> list[float]:
+    """Divide each round's time by that of one operation of the product in the same round.
 
-    The run may have been interrupted between them, so the product may lack the last round.
+    The product may lack the last round if the run was interrupted between the two.
     """
-    pairs = zip(medians, limit.rounds, strict=False)
-    return [median / (product / limit.flops) for median, product in pairs]
+    pairs = zip(medians, peak.rounds, strict=False)
+    return [median / (product / peak.flops) for median, product in pairs]

@@ -1,4 +1,4 @@
-"""A benchmark's result as one HTML file that holds all it shows and fetches nothing."""
+"""Renders a result as one self-contained HTML file, by ``report.html.j2``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from agsr.bench.report.crops import Gallery, Part, Scene, as_greys, attention_maps, closer, data_uri
+from agsr.bench.report.crops import (
+    Crop,
+    CropCollector,
+    Scene,
+    attention_maps,
+    close_ups,
+    data_uri,
+    to_grey_images,
+)
 from agsr.bench.report.plot import inline_svg, points
 from agsr.bench.report.tables import failures, tables, warnings
 from agsr.bench.runner.results import BenchResult
@@ -15,39 +23,39 @@ from agsr.pretrained import shipped_names
 from agsr.system.optional_import import install_command, require
 
 TEMPLATE = "report.html.j2"
-"""Beside this file."""
+"""Jinja template beside this file."""
 
-MOST_MAPS = 2
-"""Images whose attention maps are shown."""
+MAX_MAPS = 2
+"""Number of images whose attention maps are shown."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """An image and what stands under it."""
+    """An image and its caption."""
 
     title: str
     uri: str
 
     @classmethod
-    def of(cls, part: Part, kind: str) -> Figure:
-        """A part of a scene, as a file of a kind that `data_uri` knows."""
-        return cls(part.label, data_uri(part.pixels, kind))
+    def of(cls, crop: Crop, kind: str) -> Figure:
+        """Make a figure of a crop, in a format of `data_uri`."""
+        return cls(crop.label, data_uri(crop.pixels, kind))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A scene for the slider, its methods, and the same closer."""
+    """A scene for the slider, with its methods and close-ups."""
 
     image: str
     where: str
     width: int
     height: int
     methods: tuple[Figure, ...]
-    closer: tuple[Figure, ...]
+    close_ups: tuple[Figure, ...]
 
 
-def to_html(result: BenchResult, gallery: Gallery) -> str:
-    """The report.
+def to_html(result: BenchResult, crops: CropCollector) -> str:
+    """Render the report.
 
     Raises:
         MissingDependencyError: jinja2 or matplotlib is not installed.
@@ -65,13 +73,13 @@ def to_html(result: BenchResult, gallery: Gallery) -> str:
     )
     return environment.get_template(TEMPLATE).render(
         result=result,
-        plot=Markup(inline_svg(result)) if points(result) else "",  # our own SVG
+        plot=Markup(inline_svg(result)) if points(result) else "",  # trusted: our SVG
         tables=tables(result),
         failures=failures(result),
         warnings=warnings(result),
         maps_need="" if _can_show_maps() else install_command("train"),
-        comparisons=list(map(_comparison, gallery.scenes)),
-        attention=_attention(result, gallery),
+        comparisons=list(map(_comparison, crops.scenes)),
+        attention=_attention(result, crops),
     )
 
 
@@ -82,19 +90,19 @@ def _comparison(scene: Scene) -> Comparison:
         where=f"{width}x{height} at {scene.box.left}, {scene.box.top}",
         width=width,
         height=height,
-        methods=tuple(Figure.of(part, "webp") for part in scene.parts),
-        closer=tuple(Figure.of(part, "png") for part in closer(scene)),
+        methods=tuple(Figure.of(crop, "webp") for crop in scene.crops),
+        close_ups=tuple(Figure.of(crop, "png") for crop in close_ups(scene)),
     )
 
 
-def _attention(result: BenchResult, gallery: Gallery) -> list[list[Figure]]:
-    """A row of pictures per image: the input, then its maps step by step."""
-    ran = {row.contender.weights for row in result.rows if row.quality}
+def _attention(result: BenchResult, crops: CropCollector) -> list[list[Figure]]:
+    """Make one row of figures per image: the input, then its maps by step."""
+    ran = {row.entry.weights for row in result.rows if row.quality}
     weights = next((name for name in shipped_names() if name in ran), None)
     if weights is None or not _can_show_maps():
         return []
-    colour = [scene for scene in gallery.scenes if scene.lr.ndim == 3]
-    return [_maps(scene, weights) for scene in colour[:MOST_MAPS]]
+    colour = [scene for scene in crops.scenes if scene.lr.ndim == 3]
+    return [_maps(scene, weights) for scene in colour[:MAX_MAPS]]
 
 
 def _can_show_maps() -> bool:
@@ -104,5 +112,7 @@ def _can_show_maps() -> bool:
 def _maps(scene: Scene, weights: str) -> list[Figure]:
     maps = attention_maps(weights, scene.lr, DEFAULT_STEPS)
     names = (f"A{n}: {plane.min():.2f} to {plane.max():.2f}" for n, plane in enumerate(maps, 1))
-    greys = [Figure(n, data_uri(x, "png")) for n, x in zip(names, as_greys(maps), strict=True)]
+    greys = [
+        Figure(n, data_uri(x, "png")) for n, x in zip(names, to_grey_images(maps), strict=True)
+    ]
     return [Figure(f"{scene.title}, input", data_uri(scene.lr, "png")), *greys]

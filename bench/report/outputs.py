@@ -1,4 +1,4 @@
-"""The files a benchmark writes: what would fail is told before the run, not after it."""
+"""Output files of a benchmark, checked before the run and written after it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agsr.bench.report.crops import Gallery
+from agsr.bench.report.crops import CropCollector
 from agsr.bench.report.tables import to_markdown
 from agsr.bench.runner.results import BenchResult
 from agsr.errors import ImageRequestError
@@ -14,29 +14,29 @@ from agsr.system.atomic_file import check_writable, complete_file
 from agsr.system.optional_import import require
 
 PLOT_SUFFIXES = (".svg", ".png", ".pdf")
-"""Formats of a plot."""
+"""Supported plot formats."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Where to write a result; None for nowhere."""
+    """Paths of the output files; None skips one."""
 
     json: Path | None = None
-    """Everything, raw samples too."""
+    """The whole result, including raw samples."""
     markdown: Path | None = None
     """The tables."""
     html: Path | None = None
     """The report."""
     plot: Path | None = None
-    """Quality against time."""
+    """The plot of quality against time."""
 
     def check(self) -> None:
-        """Find out whether `write` will be able to begin.
+        """Check before the run that `write` can succeed.
 
         Raises:
-            ImageRequestError: The plot's name has another suffix than `PLOT_SUFFIXES`.
-            MissingDependencyError: What draws is not installed.
-            OSError: A folder can't be written.
+            ImageRequestError: The suffix of the plot is not in `PLOT_SUFFIXES`.
+            MissingDependencyError: jinja2 or matplotlib is needed and not installed.
+            OSError: A file can't be written.
         """
         if self.plot and self.plot.suffix not in PLOT_SUFFIXES:
             raise ImageRequestError(f"{self.plot}: expected a name in {', '.join(PLOT_SUFFIXES)}")
@@ -49,29 +49,29 @@ class Outputs:
 
     @property
     def paths(self) -> list[Path]:
-        """All files that are wanted."""
+        """Paths of all requested files."""
         return [p for p in (self.json, self.markdown, self.html, self.plot) if p]
 
-    def write(self, result: BenchResult, gallery: Gallery) -> list[str]:
-        """Write all, the raw figures first.
+    def write(self, result: BenchResult, crops: CropCollector) -> list[str]:
+        """Write all files, the JSON first.
 
         Returns:
-            What an interrupted run has too little for, and why.
+            Warnings about files that an interrupted run has too little data for.
 
         Raises:
-            DatasetError: A complete run has nothing to plot.
+            DatasetError: A complete run has no data to plot.
         """
         _write(self.json, result.to_json)
         _write(self.markdown, lambda: to_markdown(result))
         if self.html:
             from agsr.bench.report.html import to_html
 
-            _write(self.html, lambda: to_html(result, gallery))
+            _write(self.html, lambda: to_html(result, crops))
         if self.plot:
             from agsr.bench.report.plot import points, save_plot
 
             if not result.complete and not points(result):
-                return [f"{self.plot} is left out: nothing to plot yet"]
+                return [f"{self.plot}: not written, nothing to plot yet"]
             save_plot(result, self.plot)
         return []
 

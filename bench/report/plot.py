@@ -1,6 +1,6 @@
-"""The dial as a picture: quality against time, a line per backend and a point per step count.
+"""Plot of quality against time: a line per backend, a point per step count.
 
-Weights are trained for different aims, so best choices are marked for each of them.
+Weights are trained for different aims, so the Pareto front is drawn for each of them.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agsr.bench.runner.results import BenchResult, Row, Timing
+from agsr.bench.runner.measurements import Timing
+from agsr.bench.runner.results import BenchResult, Row
 from agsr.errors import DatasetError
 from agsr.system.atomic_file import complete_file
 from agsr.system.optional_import import require
 
 INK = "#010203"
-"""Colour of text and axes: no other element has it, so that a page can put its own in its place."""
+"""Colour of text and axes, used for nothing else: a page can replace it with its text colour."""
 
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": INK,
@@ -32,7 +33,7 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "agsr",
     "text.color": INK,
-    "text.parse_math": False,  # a file's name may hold dollars
+    "text.parse_math": False,  # a file name may contain dollars
     "xtick.color": INK,
     "ytick.color": INK,
 }
@@ -40,25 +41,30 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Point:
-    """One row in the plane of time and quality."""
+    """One row in the plane of time and quality.
+
+    >>> fast, slow = Point("a", 1, 10.0, 28.0), Point("a", 4, 30.0, 28.5)
+    >>> pareto([slow, fast, Point("b", 4, 60.0, 28.2)]) == {"": [fast, slow]}
+    True
+    """
 
     line: str
-    """Backend, weights and precision: points of one line differ in steps."""
+    """Backend, weights and precision; points of one line differ in steps."""
     steps: int | None
-    """Time steps; None for a network that has none."""
+    """Time steps; None for a network without steps."""
     milliseconds: float
     """Median time of the workload."""
     psnr: float
     """Mean PSNR-Y, dB."""
     weights: str = ""
-    """What was trained for one aim: other weights are no other choice of speed."""
+    """Weights; fronts are drawn for each, as different weights have different aims."""
     noise: float = 0.0
-    """Of the time, as a share of it to each side."""
+    """Noise of the time to each side, as a share of it."""
 
 
 def points(result: BenchResult) -> list[Point]:
-    """The networks that have both a score and a time, on the first set and workload of the first of
-    them: what failed on either has no point."""
+    """Return the networks with both a score and a time, on the first set and workload of the first
+    of them. A row that failed on either has no point."""
     rows = _scored_and_timed(result)
     return [
         Point(
@@ -66,7 +72,7 @@ def points(result: BenchResult) -> list[Point]:
             steps=row.steps,
             milliseconds=timing.median * 1e3,
             psnr=score.mean.psnr,
-            weights=row.contender.weights,
+            weights=row.entry.weights,
             noise=timing.noise,
         )
         for row in rows
@@ -77,7 +83,7 @@ def points(result: BenchResult) -> list[Point]:
 
 
 def _scored_and_timed(result: BenchResult) -> list[Row]:
-    return [row for row in result.rows if row.quality and row.timings and row.contender.is_network]
+    return [row for row in result.rows if row.quality and row.timings and row.entry.is_network]
 
 
 def _job(timing: Timing) -> tuple[str, str]:
@@ -85,20 +91,20 @@ def _job(timing: Timing) -> tuple[str, str]:
 
 
 EQUAL = 0.001
-"""Differences of PSNR up to this, in dB, are rounding, not quality."""
+"""PSNR differences up to this, in dB, are rounding."""
 
 
 def pareto(found: Sequence[Point]) -> dict[str, list[Point]]:
-    """The best choices by weights: what no other point of these weights beats, the fastest first.
+    """Return the Pareto front for each weights, fastest first.
 
-    Points whose times can't be told apart for noise are equally fast, and scores that differ by
-    rounding only are equal; see `Dominance`.
+    Points whose times can't be distinguished beyond the noise are equally fast, and scores that
+    differ by rounding only are equal; see `Dominance`.
     """
     fronts: dict[str, list[Point]] = {}
     for weights in dict.fromkeys(point.weights for point in found):
         points = sorted((p for p in found if p.weights == weights), key=_by_time)
         order = Dominance(points)
-        fronts[weights] = [p for p in points if not any(order.beats(q, p) for q in points)]
+        fronts[weights] = [p for p in points if not any(order.dominates(q, p) for q in points)]
     return fronts
 
 
@@ -109,7 +115,7 @@ class Dominance:
     best one. That makes equality transitive, which "within the noise of each other" is not.
 
     Args:
-        points: All that are compared.
+        points: All points to compare.
     """
 
     def __init__(self, points: Sequence[Point]) -> None:
@@ -117,8 +123,8 @@ class Dominance:
         self._slowness = _ranks(sorted(points, key=_by_time), _is_as_fast)
         self._loss = _ranks(by_quality, lambda best, other: best.psnr - other.psnr <= EQUAL)
 
-    def beats(self, one: Point, other: Point) -> bool:
-        """Whether one point is the better choice; of those equal in both ranks, the faster."""
+    def dominates(self, one: Point, other: Point) -> bool:
+        """Return True if one point is the better choice; with equal ranks, the faster one is."""
         mine = self._slowness[one], self._loss[one]
         theirs = self._slowness[other], self._loss[other]
         if mine == theirs:
@@ -127,7 +133,7 @@ class Dominance:
 
 
 def _ranks(points: Sequence[Point], is_equal: Callable[[Point, Point], bool]) -> dict[Point, int]:
-    """Rank of each point, from 0; a new one begins where a point is not equal to a rank's first.
+    """Return the rank of each point, from 0; one that differs from a rank's first starts a rank.
 
     Args:
         points: The best first.
@@ -147,13 +153,13 @@ def _by_time(point: Point) -> tuple[float, float]:
 
 
 def _is_as_fast(first: Point, other: Point) -> bool:
-    """Whether the noise of two times overlaps; ``first`` has the shorter one."""
+    """Return True if the noise of two times overlaps; ``first`` has the shorter one."""
     fastest = other.milliseconds * (1 - min(other.noise, 1.0))
     return fastest <= first.milliseconds * (1 + first.noise)
 
 
 def save_plot(result: BenchResult, path: Path) -> None:
-    """Write the plot as the file's suffix says: ``.svg``, ``.png``, ``.pdf``; black on white.
+    """Write the plot in the format of the suffix, ``.svg``, ``.png`` or ``.pdf``; black on white.
 
     Raises:
         DatasetError: No row has both a score and a time.
@@ -164,7 +170,7 @@ def save_plot(result: BenchResult, path: Path) -> None:
 
 
 def inline_svg(result: BenchResult) -> str:
-    """The plot as an SVG element whose ink is the page's text colour; otherwise as `save_plot`."""
+    """Return the plot as an SVG element in the page's text colour; raises like `save_plot`."""
     file = io.StringIO()
     _draw(result, file, "svg", facecolor="none")
     text = file.getvalue()
@@ -186,12 +192,12 @@ def _draw(result: BenchResult, file: Path | io.StringIO, kind: str, facecolor: s
             _draw_line(axes, [point for point in found if point.line == name])
         _draw_fronts(axes, found)
         _label(axes, result)
-        metadata = {"Date": None} if kind == "svg" else None  # equal input, equal file
+        metadata = {"Date": None} if kind == "svg" else None  # reproducible files
         figure.savefig(file, format=kind, dpi=160, facecolor=facecolor, metadata=metadata)
 
 
 def _draw_fronts(axes: Any, found: Sequence[Point]) -> None:
-    """A broad line through the best choices of each weights."""
+    """Draw a broad line along the Pareto front of each weights."""
     label: str | None = "best choices of each weights"
     for front in pareto(found).values():
         times, scores = [p.milliseconds for p in front], [p.psnr for p in front]
@@ -227,5 +233,5 @@ def _label(axes: Any, result: BenchResult) -> None:
 
 
 def _line(row: Row) -> str:
-    """Files keep their folder, which may be all that tells two of them apart."""
-    return " ".join((row.contender.backend, row.contender.weights, row.precision))
+    """Name a line; paths include their folder, which may be the only difference between files."""
+    return " ".join((row.entry.backend, row.entry.weights, row.precision))

@@ -1,4 +1,4 @@
-"""A benchmark's result as tables of text, for the terminal, Markdown and HTML alike."""
+"""Text tables of a result, for the terminal, Markdown and HTML, and the paper's Table 1."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import itertools
 from dataclasses import dataclass
 
 from agsr.bench.report.comparison import CONFIDENCE, Comparison, SpeedChange
-from agsr.bench.runner.results import BenchResult, Row, SetScore, Timing
+from agsr.bench.runner.measurements import SetScore, Timing
+from agsr.bench.runner.results import BenchResult, Row
+from agsr.bench.scoring import Scores
 
 NOTHING = "–"
-"""Where there is no figure."""
+"""Cell without a figure."""
 
-_BICUBIC = "Bicubic is MATLAB's, bit for bit, in numpy: a yardstick of quality, not of speed."
+_BICUBIC = "Bicubic is MATLAB's, bit for bit, in numpy: a baseline of quality, not of speed."
 
 _BOUNDARIES = {
     "host": "from numpy array to numpy array",
@@ -21,13 +23,21 @@ _BOUNDARIES = {
 
 _YARDSTICKS = {
     True: "Times are relative to a matrix product that both runs measured in the same rounds.",
-    False: "* The runs share no product: a slower machine looks like a slower program.",
+    False: "* The runs have no product in common: a slower machine looks like a slower program.",
 }
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text. The first column holds names, the others figures."""
+    """A table of text: names in the first column, figures in the others.
+
+    >>> print(Table("Sizes", ("", "MB"), (("psnr", "1.4"),)).to_markdown())
+    **Sizes**
+    <BLANKLINE>
+    |  | MB |
+    | --- | ---: |
+    | psnr | 1.4 |
+    """
 
     title: str
     columns: tuple[str, ...]
@@ -35,7 +45,7 @@ class Table:
     caption: str = ""
 
     def to_markdown(self) -> str:
-        """GitHub's Markdown."""
+        """Format the table as GitHub-flavoured Markdown."""
         cells = [tuple(_escaped(cell) for cell in row) for row in (self.columns, *self.rows)]
         rule = ("---", *(["---:"] * (len(self.columns) - 1)))
         lines = [f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:])]
@@ -44,7 +54,7 @@ class Table:
 
 
 def tables(result: BenchResult) -> list[Table]:
-    """All tables of a result: quality by set, speed by workload, what it costs to start."""
+    """Return all tables of a result: quality by set, speed by workload, start-up cost."""
     sets = dict.fromkeys(score.set for row in result.rows for score in row.quality)
     jobs = dict.fromkeys((t.workload, t.boundary) for row in result.rows for t in row.timings)
     return [
@@ -55,20 +65,20 @@ def tables(result: BenchResult) -> list[Table]:
 
 
 def failures(result: BenchResult) -> list[str]:
-    """A line per reason why something didn't run, with all it kept from running."""
+    """Return one line per reason for a failure, with all rows that failed for it."""
     failed = sorted((row for row in result.rows if row.error), key=lambda row: row.error)
     return [
-        f"{', '.join(row.contender.label for row in rows)}: {error}"
+        f"{', '.join(row.entry.label for row in rows)}: {error}"
         for error, rows in itertools.groupby(failed, key=lambda row: row.error)
     ]
 
 
 LARGEST_NOISE = 0.1
-"""Noise up to this needs no warning."""
+"""Noise above this is reported."""
 
 
 def warnings(result: BenchResult) -> list[str]:
-    """A line per reason to doubt the times."""
+    """Return one line per reason to doubt the times."""
     timings = [(row, timing) for row in result.rows for timing in row.timings]
     noisy = [(timing.noise, row, timing) for row, timing in timings if len(timing.rounds) > 1]
     noisy = [found for found in noisy if found[0] > LARGEST_NOISE]
@@ -77,25 +87,25 @@ def warnings(result: BenchResult) -> list[str]:
         noise, row, timing = max(noisy, key=lambda found: found[0])
         lines.append(
             f"{len(noisy)} of {len(timings)} times have noise above {LARGEST_NOISE:.0%}, up to "
-            f"±{noise:.0%} ({row.contender.label} on {timing.workload}): other programs ran, or "
+            f"±{noise:.0%} ({row.entry.label} on {timing.workload}): other programs ran, or "
             "the times are too short; close them, or use a larger --size and more --rounds"
         )
     shares = [result.share(row, timing) or 0.0 for row, timing in timings]
     if max(shares, default=0.0) > 1:
         lines.append(
-            f"{max(shares):.0%} of the limit: the matrix product was disturbed, or a library's "
-            "convolutions need fewer operations than are counted; shares are no measure here"
+            f"{max(shares):.0%} of peak: the matrix product was disturbed, or a library's "
+            "convolutions need fewer operations than are counted; the shares are meaningless here"
         )
     return lines
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
-    """What changed, as text."""
+    """Return the tables of a comparison."""
     speed = tuple(
         (x.label, _ratio(x), _interval(x), f"{x.raw_ratio:.3f}") for x in comparison.speed
     )
     quality = tuple((x.label, f"{x.psnr:+.4f}", f"{x.ssim:+.5f}") for x in comparison.quality)
-    columns = ("", "time, new / old", f"{CONFIDENCE:.0%} interval", "not normalised")
+    columns = ("", "time, new / old", f"{CONFIDENCE:.0%} interval", "not normalized")
     return [
         *([Table("Speed", columns, speed, _yardsticks(comparison))] if speed else []),
         *([Table("Quality", ("", "PSNR-Y dB", "SSIM-Y"), quality)] if quality else []),
@@ -103,13 +113,13 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
 
 
 def _yardsticks(comparison: Comparison) -> str:
-    """What the times are relative to."""
-    kinds = {change.normalised for change in comparison.speed}
+    """Explain what the times are relative to."""
+    kinds = {change.normalized for change in comparison.speed}
     return " ".join(text for kind, text in _YARDSTICKS.items() if kind in kinds)
 
 
 def _ratio(change: SpeedChange) -> str:
-    return f"{change.ratio:.3f}" + " *" * (not change.normalised)
+    return f"{change.ratio:.3f}" + " *" * (not change.normalized)
 
 
 def _interval(change: SpeedChange) -> str:
@@ -117,10 +127,10 @@ def _interval(change: SpeedChange) -> str:
 
 
 def to_markdown(result: BenchResult) -> str:
-    """The whole result as Markdown."""
+    """Format the whole result as Markdown."""
     facts = "\n".join(f"- {name}: {found}" for name, found in result.environment.items())
     parts = [f"`{result.command}`, {result.created}"]
-    parts += [] if result.complete else ["Interrupted: what was finished by then."]
+    parts += [] if result.complete else ["Interrupted: only what was finished."]
     parts += [table.to_markdown() for table in tables(result)]
     remarks = (*failures(result), *warnings(result), *result.notes)
     parts += ["\n".join(f"- {line}" for line in remarks)]
@@ -134,7 +144,7 @@ def _quality(result: BenchResult, name: str) -> Table:
     columns = ["PSNR-Y dB", "SSIM-Y", *(["LPIPS"] if perceptual else [])]
     columns += ["mean level off", "largest", "PSNR off"] if compared else []
     rows = tuple(
-        (row.contender.label, *_scores(score, perceptual), *(_parity(score) if compared else ()))
+        (row.entry.label, *_scores(score, perceptual), *(_parity(score) if compared else ()))
         for row, score in found
     )
     reference = f". Levels of 255 off {result.reference}." if compared else "."
@@ -143,7 +153,7 @@ def _quality(result: BenchResult, name: str) -> Table:
 
 
 def _share_used(score: SetScore) -> str:
-    """How many images a mean is over, where some of the set can't be used."""
+    """Return the number of images in a mean if some of the set are unusable."""
     if not score.skipped:
         return ""
     count = len(score.images)
@@ -160,20 +170,20 @@ def _parity(score: SetScore) -> tuple[str, ...]:
     parity = score.parity
     if parity is None:
         return (NOTHING,) * 3
-    # Not "-0.0000": adding 0 takes the sign of what is rounded to nothing.
+    # Adding 0 avoids "-0.0000".
     change = round(parity.psnr_change, 4) + 0.0
     return f"{parity.mean:.1e}", f"{parity.largest:.1e}", f"{change:+.4f}" if change else "0"
 
 
 def _speed(result: BenchResult, workload: str, boundary: str) -> Table:
     rows = tuple(
-        (row.contender.label, *_times(timing), _figure(result.share(row, timing), "{:.0%}"))
+        (row.entry.label, *_times(timing), _figure(result.share(row, timing), "{:.0%}"))
         for row in result.rows
         for timing in row.timings
         if (timing.workload, timing.boundary) == (workload, boundary)
     )
-    columns = ("", "median ms", "p95", "p99", "noise ±", "images/s", "output MP/s", "of the limit")
-    caption = f"Timed {_BOUNDARIES[boundary]}. {_BICUBIC} {_limits(result)}"
+    columns = ("", "median ms", "p95", "p99", "noise ±", "images/s", "output MP/s", "of peak")
+    caption = f"Timed {_BOUNDARIES[boundary]}. {_BICUBIC} {_peaks(result)}"
     return Table(f"{workload}, speed", columns, rows, caption.strip())
 
 
@@ -185,29 +195,29 @@ def _times(timing: Timing) -> list[str]:
     return [*times, noise, *rates]
 
 
-def _limits(result: BenchResult) -> str:
-    """The fastest product of each kind of arithmetic."""
-    best = {id(limit): limit for limit in map(result.limit, result.rows) if limit}
+def _peaks(result: BenchResult) -> str:
+    """Describe the fastest product of each precision."""
+    best = {id(peak): peak for peak in map(result.peak, result.rows) if peak}
     found = (
-        f"{limit.rate / 1e12:.2f} TFLOP/s in {limit.precision} ({limit.library})"
-        for limit in best.values()
+        f"{peak.rate / 1e12:.2f} TFLOP/s in {peak.precision} ({peak.library})"
+        for peak in best.values()
     )
     text = ", ".join(found)
-    return f"The limit is that of a large matrix product in the same rounds: {text}." * bool(text)
+    return f"Peak is that of a large matrix product in the same rounds: {text}." * bool(text)
 
 
 def _costs(result: BenchResult) -> Table:
     rows = tuple(
-        (row.contender.label, row.device, row.precision, *_cost(row))
+        (row.entry.label, row.device, row.precision, *_cost(row))
         for row in result.rows
         if row.device
     )
     columns = ("", "runs on", "precision", "load ms", "first call ms", "memory MB", "device MB")
     caption = (
-        "Load includes the imports; the first call is on the first image that is scored, or "
-        "without sets on the first workload; memory is the largest of each row's own process."
+        "Load includes imports; the first call runs on the first scored image, or without sets on "
+        "the first workload; memory is the peak of each row's process."
     )
-    return Table("What a start costs", columns, rows, caption)
+    return Table("Start-up cost", columns, rows, caption)
 
 
 def _cost(row: Row) -> list[str]:
@@ -228,3 +238,48 @@ def _figure(value: float | None, form: str) -> str:
 
 def _escaped(cell: str) -> str:
     return cell.replace("|", "\\|")
+
+
+TABLE1_SETS = ("Set5", "Set14", "BSD100")
+"""Columns of the paper's Table 1."""
+
+TABLE1_PRINTED: dict[str, tuple[tuple[float, float], ...]] = {
+    "Bicubic": ((24.72, 0.695), (22.56, 0.613), (24.99, 0.704)),
+    "SRCNN": ((25.83, 0.811), (23.16, 0.726), (25.49, 0.785)),
+    "SRGAN": ((29.24, 0.841), (27.46, 0.822), (28.81, 0.836)),
+    "the paper's": ((31.62, 0.903), (29.37, 0.865), (30.19, 0.872)),
+}
+"""Rows of Table 1 as printed: PSNR in dB and SSIM, by set."""
+
+TABLE1_CAPTION = (
+    "PSNR in dB / SSIM. Rows marked * are as printed in the paper. Its protocol can't be "
+    "identified (no common pair of filters reproduces its Bicubic row), so they can't be compared "
+    "with the measured ones. Measured: "
+)
+
+
+def table1(result: BenchResult) -> Table:
+    """Return the paper's Table 1: measured rows first, then the printed ones, marked."""
+    measured = [
+        (_table1_name(row), *(_table1_cell(_mean(row, name)) for name in TABLE1_SETS))
+        for row in result.rows
+        if row.quality
+    ]
+    printed = [
+        (f"{name} *", *(f"{psnr:.2f} / {ssim:.3f}" for psnr, ssim in scores))
+        for name, scores in TABLE1_PRINTED.items()
+    ]
+    caption = TABLE1_CAPTION + result.protocol
+    return Table("Table 1", ("", *TABLE1_SETS), (*measured, *printed), caption)
+
+
+def _table1_name(row: Row) -> str:
+    return row.entry.label if row.entry.is_network else "Bicubic"
+
+
+def _mean(row: Row, name: str) -> Scores | None:
+    return next((score.mean for score in row.quality if score.set == name), None)
+
+
+def _table1_cell(scores: Scores | None) -> str:
+    return f"{scores.psnr:.2f} / {scores.ssim:.3f}" if scores else NOTHING

@@ -1,4 +1,4 @@
-"""What a benchmark compares: one `Contender` per row, from the lists a user gives."""
+"""Entries of a benchmark: one `Entry` per row, expanded from the user's lists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.bicubic import upscale
-from agsr.contract import told_steps
+from agsr.contract import format_steps
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.foreign.io_spec import Hints
 from agsr.engines.open import check_request, open_backend
@@ -23,46 +23,50 @@ from agsr.errors import BackendRequestError, UnknownWeightsError, check_any
 from agsr.pretrained import CHECKPOINT_SUFFIX, is_path, shipped_names, unknown_weights
 
 BICUBIC = "bicubic"
-"""Name of the baseline among the backends."""
+"""Name of the baseline, in place of a backend."""
 
 DEFAULT_BACKENDS = tuple(RUNTIMES)
-"""Backends of a benchmark where none is named. ``BACKEND[:PROVIDER_OR_DEVICE]``."""
+"""Default backends, as ``BACKEND[:PROVIDER_OR_DEVICE]``."""
 
 DEFAULT_STEPS = (1, 2, 4)
-"""Step counts where none is named."""
+"""Default step counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contender:
-    """A network on a backend, not yet loaded."""
+class Entry:
+    """A network on a backend, not yet loaded.
+
+    >>> Entry(backend="ort:cuda", weights="psnr", steps=4).label
+    'ort:cuda psnr 4 steps'
+    """
 
     backend: str
     """``BACKEND[:PROVIDER_OR_DEVICE]``, like ``ort``, ``ort:cuda``, ``openvino``,
     ``torch:cuda``; or ``bicubic``."""
     weights: str = ""
-    """A shipped name, or a file's path; empty for Bicubic."""
+    """A shipped name or the path of a file; empty for Bicubic."""
     steps: int | None = None
-    """Time steps; None means those of the file."""
+    """Time steps; None uses those of the file."""
     precision: str | None = None
-    """Arithmetic; None means the backend's own choice."""
+    """Arithmetic; None lets the backend choose."""
     threads: int | None = None
-    """Threads of CPU code; None means one per core."""
+    """CPU threads; None means one per core."""
     foreign: bool = False
-    """Whether ``weights`` is another project's ONNX file."""
+    """True if ``weights`` is another project's ONNX file."""
     hints: str = ""
-    """What is known of a foreign file, as `agsr.engines.foreign.io_spec.Hints.parse` reads it."""
+    """Facts about a foreign file, in the form of `agsr.engines.foreign.io_spec.Hints.parse`."""
 
     @property
     def label(self) -> str:
-        """A name that is unique within a benchmark: files keep their folder, which may be all that
-        tells two of them apart."""
-        steps = told_steps(self.steps) if self.steps else ""
+        """Name, unique within a benchmark. Paths include their folder, which may be the only
+        difference between two files."""
+        steps = format_steps(self.steps) if self.steps else ""
         parts = (self.backend, self.weights, steps, self.precision or "")
         return " ".join(filter(None, parts))
 
     @property
     def is_network(self) -> bool:
-        """Whether this is a network, and not the baseline."""
+        """True for a network, False for the baseline."""
         return self.backend != BICUBIC
 
     @property
@@ -72,11 +76,11 @@ class Contender:
 
     @property
     def cpu_threads(self) -> int | None:
-        """`threads`, where they can be set for this place."""
+        """`threads` if this place runs on CPU threads, else None."""
         return self.threads if self.place.takes_threads else None
 
     def check_request(self) -> None:
-        """Reject what can't run anywhere, as far as the words alone tell; nothing is loaded.
+        """Reject a request that can't run anywhere, without loading anything.
 
         Raises:
             RequestError: See `agsr.engines.open.check_request`.
@@ -85,10 +89,10 @@ class Contender:
             check_request(self.place.runtime, self.weights, **self._options())
 
     def open(self) -> Backend:
-        """Load it.
+        """Load the network.
 
         Raises:
-            AgsrError: It can't run here; the message says why.
+            AgsrError: It can't run here; the message gives the reason.
         """
         if not self.is_network:
             return Bicubic()
@@ -103,26 +107,26 @@ class Contender:
         return open_backend(self.place.runtime, self.weights, **self._options())
 
     def _options(self) -> dict[str, Any]:
-        """Arguments of `open_backend`."""
-        place, named = self.place, ":" in self.backend
+        """Return the arguments of `open_backend`."""
+        place, has_device = self.place, ":" in self.backend
         return {
             "steps": self.steps,
             "precision": self.precision,
             "provider": place.kind if place.runtime == "ort" else None,
-            "device": _device(place) if named else None,
+            "device": _device(place) if has_device else None,
             "threads": self.cpu_threads,
         }
 
 
 def _device(place: Place) -> str | None:
-    """A place's device, as `open_backend` has it beside a provider."""
+    """Return a place's device in the form that `open_backend` expects beside a provider."""
     if place.runtime != "ort":
         return place.device
     return f"cuda:{place.index}" if place.on_gpu else None
 
 
 class Bicubic(Backend):
-    """The baseline: MATLAB's bicubic enlargement of the image as uint8."""
+    """The baseline: MATLAB's bicubic upscaling of the uint8 image."""
 
     def __init__(self) -> None:
         self.info = BackendInfo(
@@ -150,26 +154,30 @@ def expand(
     threads: int | None = None,
     models: Sequence[str] = (),
     hints: str = "",
-) -> list[Contender]:
-    """Every combination, Bicubic first, other people's ``models`` last.
+) -> list[Entry]:
+    """Return every combination: Bicubic first, foreign ``models`` last.
 
-    Step counts apply to shipped names and ``.safetensors`` files; an ``.onnx`` file has its own.
-    Foreign models run on ONNX Runtime and OpenVINO alone.
+    Step counts apply to shipped names and ``.safetensors`` files; an ``.onnx`` file has one.
+    Foreign models run on ONNX Runtime and OpenVINO only.
 
     Raises:
         BackendError: A backend, or its provider, is unknown.
-        ModelError: A name of weights is unknown, or the hints can't be understood.
+        ModelError: A name of weights is unknown, or the hints are invalid.
+
+    >>> entries = expand(backends=["torch"], weights=["psnr"], steps=[1, 4])
+    >>> [entry.label for entry in entries]
+    ['bicubic', 'torch psnr 1 step', 'torch psnr 4 steps']
     """
     Hints.parse(hints)
     _check_names(backends, weights)
     networks = [
-        Contender(backend=backend, weights=name, steps=count, precision=precision, threads=threads)
+        Entry(backend=backend, weights=name, steps=count, precision=precision, threads=threads)
         for name in weights
         for backend, precision in itertools.product(backends, precisions)
         for count in (steps if has_checkpoint(name) else (None,))
     ]
     foreign = [
-        Contender(
+        Entry(
             backend=backend,
             weights=path,
             precision=precision,
@@ -180,40 +188,37 @@ def expand(
         for path, backend, precision in itertools.product(models, backends, precisions)
         if Place.parse(backend).runtime in ("ort", "openvino")
     ]
-    return [Contender(backend=BICUBIC), *dict.fromkeys((*networks, *foreign))]
+    return [Entry(backend=BICUBIC), *dict.fromkeys((*networks, *foreign))]
 
 
 def _check_names(backends: Sequence[str], weights: Sequence[str]) -> None:
-    """Typing mistakes are told before anything is measured."""
+    """Raise for unknown names before anything is measured."""
     for backend in backends:
         if backend != AUTO and not Place.parse(backend).is_known:
             places = ", ".join(f"ort:{provider}" for provider in PROVIDERS)
             raise BackendRequestError(
-                f"no backend '{backend}'; known: {', '.join(BACKENDS)}, {places}, trt:cuda:N, "
-                "ort:cuda:N, torch:DEVICE"
+                f"no backend '{backend}'; known: {', '.join(BACKENDS)}, {places}, "
+                "trt:cuda:N, ort:cuda:N, torch:DEVICE"
             )
     for name in weights:
         if not is_path(name) and name not in shipped_names():
             raise UnknownWeightsError(unknown_weights(name))
 
 
-def check_all(contenders: Sequence[Contender]) -> None:
-    """Reject weights, step counts and precisions that none of the contenders can run.
+def check_all(entries: Sequence[Entry]) -> None:
+    """Reject weights, step counts and precisions that no entry can run.
 
-    What only some of them can't run becomes a row that says so.
+    A combination that only some entries can't run becomes a row with the reason.
 
     Raises:
         RequestError: The first reason.
     """
-    networks = [contender for contender in contenders if contender.is_network]
-    for value in (_WEIGHTS, _STEPS, _PRECISION):
+    networks = [entry for entry in entries if entry.is_network]
+    for value in map(attrgetter, ("weights", "steps", "precision")):
         for each in dict.fromkeys(map(value, networks)):
-            check_any(c.check_request for c in networks if value(c) == each)
-
-
-_WEIGHTS, _STEPS, _PRECISION = map(attrgetter, ("weights", "steps", "precision"))
+            check_any(entry.check_request for entry in networks if value(entry) == each)
 
 
 def has_checkpoint(weights: str) -> bool:
-    """Whether these weights run at any step count: a shipped name, or a ``.safetensors`` file."""
+    """Return True if the weights run at any step count: a shipped name or ``.safetensors`` file."""
     return weights in shipped_names() or Path(weights).suffix == CHECKPOINT_SUFFIX

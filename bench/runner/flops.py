@@ -1,13 +1,17 @@
-"""How much work a network is: the operations of an ONNX graph at a given input size."""
+"""FLOP counts: floating-point operations of an ONNX graph at a given input size."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from agsr.errors import ModelError
+from agsr.bench.runner.entries import Entry
+from agsr.bench.runner.plan import Workload
+from agsr.errors import AgsrError, ModelError
+from agsr.pretrained import find_onnx
 from agsr.system.optional_import import require
 
 Shape = tuple[int, ...]
@@ -15,21 +19,20 @@ Shapes = Mapping[str, Shape]
 
 
 def count_flops(path: Path, shape: Shape) -> float:
-    """Floating-point operations of a graph's convolutions and products.
+    """Count the floating-point operations of a graph's convolutions and matrix products.
 
-    A multiplication and the addition behind it are two. Element-wise operators are left out, as is
-    usual: they are few beside these.
+    A multiply-add counts as two. Element-wise operators are excluded, as is usual: they add little.
 
     Args:
         path: ONNX file with one input.
         shape: The input's shape, ``(B, C, H, W)``.
 
     Raises:
-        ModelError: The file is no ONNX graph, doesn't take this shape, or holds what can't be
-            counted: a shape that depends on the data, a loop, a recurrent operator.
+        ModelError: The file is not an ONNX graph, rejects this shape, or contains what can't be
+            counted: a data-dependent shape, a loop or a recurrent operator.
         MissingDependencyError: onnx is not installed.
     """
-    require("onnx", extra="bench", purpose="Counting a graph's operations")
+    require("onnx", extra="bench", purpose="Counting FLOPs")
     graph = _inferred(_load(path), path, shape)
     shapes = _shapes(graph)
     _check(graph, path)
@@ -40,8 +43,35 @@ def count_flops(path: Path, shape: Shape) -> float:
     return float(sum(counts))
 
 
+class FlopCounter:
+    """Counts FLOPs of entries, once per graph and size.
+
+    Attributes:
+        notes: Why some couldn't be counted, each reason once.
+    """
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self._count = cache(count_flops)
+
+    def count(self, entry: Entry, workload: Workload) -> float | None:
+        """Return the floating-point operations of a workload; None if they can't be counted."""
+        if not entry.is_network:
+            return None
+        try:
+            path = find_onnx(entry.weights, entry.steps)
+            return sum(self._count(path, lr.shape) for lr in workload.batches)
+        except AgsrError as error:
+            self._add_note(f"FLOPs not counted: {error}")
+            return None
+
+    def _add_note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+
 def _load(path: Path) -> Any:
-    """The model without weights that lie in other files: shapes are all that is needed."""
+    """Load the model without external weight files: only shapes are needed."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -52,12 +82,12 @@ def _load(path: Path) -> Any:
 
 
 def _inferred(model: Any, path: Path, shape: Shape) -> Any:
-    """The graph with every shape that follows from the input's."""
+    """Return the graph with every shape that follows from the input's."""
     import onnx
     from onnx import inliner
 
     _fix_input(model.graph, path, shape)
-    del model.graph.value_info[:]  # what the exporter noted for sizes of any number
+    del model.graph.value_info[:]  # the exporter's symbolic shapes
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
     flat = inliner.inline_local_functions(model)
@@ -65,7 +95,7 @@ def _inferred(model: Any, path: Path, shape: Shape) -> Any:
         return onnx.shape_inference.infer_shapes(flat, strict_mode=True, data_prop=True).graph
     except onnx.shape_inference.InferenceError as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f"{path}: its shapes can't be inferred: {reason}") from None
+        raise ModelError(f"{path}: shape inference failed: {reason}") from None
 
 
 def _fix_input(graph: Any, path: Path, shape: Shape) -> None:
@@ -75,13 +105,13 @@ def _fix_input(graph: Any, path: Path, shape: Shape) -> None:
     given = _as_declared(dims, shape) if len(dims) == len(shape) == 4 else ()
     if not given or any(dim.dim_value not in (0, x) for dim, x in zip(dims, given, strict=True)):
         found = [[dim.dim_value or dim.dim_param for dim in _dims(each)] for each in inputs]
-        raise ModelError(f"{path}: its inputs are {found}; expected one that takes {list(shape)}")
+        raise ModelError(f"{path}: its inputs are {found}; expected one that accepts {list(shape)}")
     for dim, size in zip(dims, given, strict=True):
         dim.dim_value = size
 
 
 def _as_declared(dims: Any, shape: Shape) -> Shape:
-    """The input's shape in the file's own layout: channels last, or one channel, if it says so."""
+    """Return the shape in the layout that the file declares: channels last, or one channel."""
     batch, channels, height, width = shape
     if dims[3].dim_value in (1, channels) and dims[1].dim_value != channels:
         return batch, height, width, dims[3].dim_value
@@ -93,14 +123,14 @@ def _dims(info: Any) -> Any:
 
 
 def _check(graph: Any, path: Path) -> None:
-    """Rather no figure than one that leaves out most of the work."""
+    """Raise if uncounted operators may do most of the work: no figure beats a wrong one."""
     unknown = sorted({node.op_type for node in graph.node} & _UNCOUNTED)
     if unknown:
-        raise ModelError(f"{path}: its operations of {', '.join(unknown)} can't be counted")
+        raise ModelError(f"{path}: operations of {', '.join(unknown)} can't be counted")
 
 
 def _shapes(graph: Any) -> dict[str, Shape]:
-    """Every shape that is known in full, by the tensor's name."""
+    """Return every fully known shape by tensor name."""
     found = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for info in (*graph.input, *graph.value_info, *graph.output):
         known = info.type.tensor_type.HasField("shape")
@@ -141,4 +171,4 @@ _UNCOUNTED = frozenset(
         *("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul", "FusedConv"),
     )
 )
-"""Operators that hold work of the same kind, but are not among `_OPERATIONS`."""
+"""Operators that multiply too, but are missing from `_OPERATIONS`."""

@@ -1,4 +1,4 @@
-"""How much memory a process has used, and how much of the GPUs' is in use."""
+"""Peak memory of this process, and GPU memory in use."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _USED = ("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits
 
 
 def peak_memory(status: Path = _STATUS) -> int | None:
-    """Largest resident memory of this process so far, bytes; None where the system doesn't tell.
+    """Return the peak resident memory of this process in bytes; None if unknown.
 
-    On Linux the kernel's own high-water mark: `resource.getrusage` would count the memory of the
-    process that started this one, too.
+    On Linux this is the kernel's high-water mark: `resource.getrusage` would also count the memory
+    of the parent process.
     """
     if status.is_file():
         lines = (line.split() for line in status.read_text().splitlines())
@@ -30,9 +30,9 @@ def peak_memory(status: Path = _STATUS) -> int | None:
 
 
 def device_memory() -> int | None:
-    """Memory in use on all NVIDIA GPUs, by all processes, bytes; None where none tells.
+    """Return the memory in use on all NVIDIA GPUs, by all processes, in bytes; None if unknown.
 
-    It asks NVIDIA's tool, since asking CUDA would take memory itself.
+    Calls ``nvidia-smi``, since a CUDA context would allocate memory itself.
     """
     lines = output_of(*_USED).splitlines()
     if not lines or not all(line.strip().isdecimal() for line in lines):

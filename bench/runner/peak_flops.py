@@ -1,4 +1,7 @@
-"""The machine's limit: a large matrix product on a contender's library, device and precision."""
+"""Peak throughput: a large matrix product by an entry's library, on its device, in its precision.
+
+`agsr.bench.runner.worker` times it; `PeakThroughput` holds the result.
+"""
 
 from __future__ import annotations
 
@@ -10,61 +13,61 @@ from typing import Any
 import numpy as np
 
 from agsr.backend import BackendInfo
-from agsr.bench.runner.clock import seconds
-from agsr.bench.runner.entries import Contender
+from agsr.bench.runner.entries import Entry
+from agsr.bench.runner.worker import elapsed
 from agsr.engines.places import RUNTIMES
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
 from agsr.engines.runtimes.openvino_session import open_compiled
 from agsr.errors import BackendError
 
 Product = tuple[str, float, Callable[[], object]]
-"""Name of the library, floating-point operations, and a call that does them."""
+"""Name of the library, floating-point operations, and a call that performs them."""
 
 Multiplier = Callable[[int], Callable[[], object]]
-"""From the matrices' side to a call that multiplies them."""
+"""Maps the side of the matrices to a call that multiplies them."""
 
 SIDE = 2048
-"""Side of the matrices on a CPU, where one product takes no longer than `LONGEST`."""
+"""Side of the matrices on a CPU, unless one product then takes longer than `LONGEST`."""
 
 DEVICE_SIDE = 8192
 """Side of the matrices on a GPU."""
 
 LONGEST = 1.0
-"""Seconds a product may take: where a precision is emulated, the matrices are smaller."""
+"""Longest time of a product in seconds: if a precision is emulated, matrices are smaller."""
 
 _PROBE = 256
 
 GRAPH = Path(__file__).parent / "matmul.onnx"
-"""A graph with nothing but ``c = a @ b``; a test holds the code that makes it."""
+"""A graph of ``c = a @ b`` alone; the code that generates it is in a test."""
 
 
-def matrix_product(contender: Contender, info: BackendInfo) -> Product:
-    """A large product with what the contender computes with.
+def matrix_product(entry: Entry, info: BackendInfo) -> Product:
+    """Return a large product by the library, device and precision that an entry runs on.
 
     Args:
-        contender: What was asked for.
-        info: What was got.
+        entry: The request.
+        info: The backend that runs it.
 
     Raises:
-        BackendError: Its library can't multiply alone, or not in this precision.
+        BackendError: The library offers no bare product, or not in this precision.
     """
     if info.name == "torch":
         return _sized("torch", _torch(info), DEVICE_SIDE if "cuda" in info.device else SIDE)
     if info.name == "openvino" and info.precision in RUNTIMES["openvino"].precisions:
-        session = open_compiled(GRAPH, info.precision, contender.cpu_threads)
+        session = open_compiled(GRAPH, info.precision, entry.cpu_threads)
         return _sized("openvino", _of_session(session), SIDE)
     if info.name == "ort" and "CUDA" not in info.device and info.precision == "fp32":
         place = _provider(info)
-        session = open_session(GRAPH, place, contender.cpu_threads)
+        session = open_session(GRAPH, place, entry.cpu_threads)
         return _sized(f"onnxruntime {place}", _of_session(session), SIDE)
     raise BackendError(f"no matrix product for {info.name} on {info.device} in {info.precision}")
 
 
 def _sized(library: str, multiplier: Multiplier, side: int) -> Product:
-    """The largest product that is not too slow; emulated fp16 is a thousand times slower."""
-    run = multiplier(_PROBE)
-    run()
-    shortest = min(seconds(run) for _ in range(3))
+    """Return the largest product within `LONGEST`; emulated fp16 is a thousand times slower."""
+    call = multiplier(_PROBE)
+    call()
+    shortest = min(elapsed(call) for _ in range(3))
     while side > _PROBE and shortest * (side / _PROBE) ** 3 > LONGEST:
         side //= 2
     return library, 2.0 * side**3, multiplier(side)
@@ -93,7 +96,7 @@ def _torch(info: BackendInfo) -> Multiplier:
 
 
 def _provider(info: BackendInfo) -> str:
-    """The provider that was got: ``auto`` names none."""
+    """Return the provider that runs; ``auto`` names none."""
     return next(name for name, known in PROVIDERS.items() if known.ort_name in info.device)
 
 

@@ -1,4 +1,7 @@
-"""What a benchmark will do: contenders, sets, workloads and how often."""
+"""The plan of a benchmark: entries, test sets, workloads and the number of rounds.
+
+The command line makes a `BenchPlan`; `agsr.bench.runner.run` carries it out.
+"""
 
 from __future__ import annotations
 
@@ -10,52 +13,52 @@ import numpy as np
 
 from agsr.backend import Batch
 from agsr.bench.data.sets import ImageSet, TestImage
-from agsr.bench.runner.entries import Contender
+from agsr.bench.runner.entries import Entry
 from agsr.bench.scoring import Distance
 from agsr.contract import CHANNELS, SCALE
 from agsr.datasets.pairs import Image8
 
 Boundary = Literal["host", "device"]
-"""What is timed: from numpy array to numpy array, or without the copies to and from a device."""
+"""Timed part: from numpy array to numpy array, or without the copies to and from a device."""
 
 Size = tuple[int, int]
 """Height and width, LR pixels."""
 
-Observer = Callable[[str, TestImage, Contender, Image8], None]
-"""Shown every SR image that is scored: the set's name, its image, what upscaled it, the result."""
+Observer = Callable[[str, TestImage, Entry, Image8], None]
+"""Called with every scored SR image: the set's name, the image, the entry, the result."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchPlan:
-    """What a benchmark will do."""
+    """The plan of a benchmark."""
 
-    contenders: tuple[Contender, ...]
-    """What is compared."""
+    entries: tuple[Entry, ...]
+    """Entries to compare."""
     sets: tuple[ImageSet, ...] = ()
     """Sets to score on."""
     sizes: tuple[Size, ...] = ((180, 320),)
     """Input sizes to time."""
     timed_sets: tuple[ImageSet, ...] = ()
-    """Sets whose images are timed, one after the other, as one workload."""
+    """Sets to time; the images of a set, one after the other, are one workload."""
     batch: int = 1
-    """Images per call of the input sizes."""
+    """Images per call for the input sizes."""
     boundaries: tuple[Boundary, ...] = ("host",)
-    """What is timed."""
+    """Timed parts."""
     parity: bool = True
-    """Whether pixels are compared with the reference's: `agsr.bench.runner.run.reference_of`."""
+    """Compare pixels with the reference's: `agsr.bench.runner.run.reference_of`."""
     rounds: int = 5
-    """Turns of each contender on each workload; 0 leaves speed out."""
+    """Turns of each entry on each workload; 0 skips timing."""
     turn_seconds: float = 0.5
-    """Time a turn should take at least: short calls are repeated in it."""
+    """Shortest time of a turn in seconds: short calls are repeated."""
     distance: Distance | None = None
-    """Perceptual distance, for LPIPS."""
+    """Perceptual distance for LPIPS; None skips it."""
     command: str = ""
-    """What the user typed, for the record."""
+    """The command line, for the record."""
     observer: Observer | None = None
-    """Shown the results."""
+    """Called with every scored image."""
 
     def workloads(self) -> list[Workload]:
-        """What is timed, in order."""
+        """Return the workloads to time, in order."""
         sets = map(Workload.of_set, self.timed_sets)
         return [
             *(Workload.of_size(size, self.batch) for size in self.sizes),
@@ -65,7 +68,12 @@ class BenchPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """Inputs that are upscaled one after the other, and timed together."""
+    """Inputs that are upscaled one after the other and timed together.
+
+    >>> workload = Workload.of_size((90, 160), batch=2)
+    >>> workload.name, workload.images, workload.output_pixels
+    ('2x160x90', 2, 460800)
+    """
 
     name: str
     """``WIDTHxHEIGHT``, ``BATCHxWIDTHxHEIGHT``, or a set's name."""
@@ -74,7 +82,7 @@ class Workload:
 
     @classmethod
     def of_size(cls, size: Size, batch: int = 1) -> Workload:
-        """Noise of one size: no network here is faster on some pixels than on others."""
+        """Make a workload of noise: no network here is faster on some pixels than on others."""
         height, width = size
         noise = np.random.default_rng(0).random((batch, CHANNELS, height, width), np.float32)
         name = f"{width}x{height}"
@@ -82,7 +90,7 @@ class Workload:
 
     @classmethod
     def of_set(cls, images: ImageSet) -> Workload:
-        """The LR images of a set, without those that can't be used."""
+        """Make a workload of a set's LR images, without unusable ones."""
         return cls(name=images.name, batches=tuple(_batch(image) for image in images.usable()))
 
     @property

@@ -1,8 +1,8 @@
-"""A benchmark from its plan to its result: load all, score all, time all in turns.
+"""Runs a benchmark, from its plan to its result: load all, score all, time all in turns.
 
-Each contender lives in a process of its own (`agsr.bench.runner.worker`) and only one computes at a
-time. Quality comes first, image by image; then the rounds, in which every contender takes its turn
-on every workload, so that drift of the machine hits all alike.
+Each entry has a worker process (`agsr.bench.runner.worker`), and only one computes at a time.
+Quality is scored first, image by image. Then come the rounds, in which every entry takes its turn
+on every workload, so that drift of the machine affects all alike.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from numpy.typing import NDArray
 
 from agsr.bench.data.sets import ImageSet, Skipped, TestImage
 from agsr.bench.doctor import describe
-from agsr.bench.runner.entries import Contender, has_checkpoint
-from agsr.bench.runner.entry_run import Lane
-from agsr.bench.runner.flop_cache import Work
+from agsr.bench.runner.entries import Entry, has_checkpoint
+from agsr.bench.runner.entry_run import EntryRun
+from agsr.bench.runner.flops import FlopCounter
+from agsr.bench.runner.measurements import ImageScore, Parity, PeakThroughput, SetScore
 from agsr.bench.runner.plan import BenchPlan
-from agsr.bench.runner.results import BenchResult, ImageScore, Limit, Parity, Row, SetScore
+from agsr.bench.runner.results import BenchResult, Row
 from agsr.bench.scoring import PROTOCOL, change, compare, protocol_of
 from agsr.datasets.pairs import Image8
 from agsr.errors import BackendError
 from agsr.metrics import psnr_y
 
 Notify = Callable[[str, float], None]
-"""Told what runs, and the share of everything that is done."""
+"""Called with the current activity and the completed share of the run, 0 to 1."""
 
 Levels = NDArray[np.float32]
 
@@ -37,8 +38,8 @@ Levels = NDArray[np.float32]
 def run(plan: BenchPlan, notify: Notify | None = None) -> BenchResult:
     """Run a benchmark.
 
-    A contender that fails becomes a row that says why. Ctrl-C ends the run; what was finished by
-    then is in the result, whose `BenchResult.complete` is false.
+    An entry that fails becomes a row with the reason. Ctrl-C ends the run: the result then holds
+    what was finished, and `BenchResult.complete` is False.
     """
     bench = _Bench(plan, notify)
     complete = True
@@ -54,60 +55,60 @@ def run(plan: BenchPlan, notify: Notify | None = None) -> BenchResult:
 
 
 class _Bench:
-    """The run's state."""
+    """State of a run."""
 
     def __init__(self, plan: BenchPlan, notify: Notify | None) -> None:
         self._plan, self._notify = plan, notify
-        self._lanes = {contender: Lane(contender) for contender in plan.contenders}
+        self._runs = {entry: EntryRun(entry) for entry in plan.entries}
         self._references = _references(plan)
-        self._hidden = {c: Lane(c) for c in self._references if c not in self._lanes}
-        self._everyone = {**self._lanes, **self._hidden}
+        self._hidden = {c: EntryRun(c) for c in self._references if c not in self._runs}
+        self._all_runs = {**self._runs, **self._hidden}
         self._notes: list[str] = []
         self._skipped = 0
-        self._limits: dict[tuple[str, str, str], Limit] = {}
-        self._work = Work()
+        self._peaks: dict[tuple[str, str, str], PeakThroughput] = {}
+        self._flops = FlopCounter()
         workloads = plan.workloads() if plan.rounds else []
         self._jobs = [(w, b) for w in workloads for b in plan.boundaries]
-        self._done, self._all = 0, self._count()
+        self._done, self._total = 0, self._count()
 
     def load(self) -> None:
-        for lane in self._everyone.values():
-            self._tell(f"loading {lane.row.contender.label}")
-            with lane.attempt():
-                lane.load()
-        for contender in sorted(self._references, key=lambda c: c.label):
-            self._check_reference(contender)
+        for entry_run in self._all_runs.values():
+            self._report(f"loading {entry_run.row.entry.label}")
+            with entry_run.attempt():
+                entry_run.load()
+        for entry in sorted(self._references, key=lambda c: c.label):
+            self._check_reference(entry)
 
-    def _check_reference(self, contender: Contender) -> None:
-        """Drop a reference that does not run, or in less than fp32, as some graphs do."""
-        lane = self._everyone[contender]
-        if lane.row.precision == "fp32":
+    def _check_reference(self, entry: Entry) -> None:
+        """Drop a reference that fails, or runs in less than fp32, as some graphs do."""
+        entry_run = self._all_runs[entry]
+        if entry_run.row.precision == "fp32":
             return
-        self._references.discard(contender)
-        if not lane.row.error:
-            found = f"{contender.weights} has no fp32 to compare with, only {lane.row.precision}"
+        self._references.discard(entry)
+        if not entry_run.row.error:
+            found = f"{entry.weights} runs in {entry_run.row.precision} only, not in fp32"
             self._notes.append(f"no parity: {found}")
-        if contender in self._hidden:
-            lane.close()
+        if entry in self._hidden:
+            entry_run.close()
 
     def score(self) -> None:
         for images in self._plan.sets:
-            scored: dict[Contender, list[ImageScore]] = {c: [] for c in self._lanes}
+            scored: dict[Entry, list[ImageScore]] = {c: [] for c in self._runs}
             skipped: list[Skipped] = []
             for image in images.usable(skipped.append):
                 self._score_image(images, image, scored)
             self._note_set(images, skipped)
             usable = len(images.files) - len(skipped)
-            for contender, scores in scored.items():
-                lane = self._lanes[contender]
+            for entry, scores in scored.items():
+                entry_run = self._runs[entry]
                 if usable and len(scores) == usable:
                     found = SetScore(set=images.name, images=tuple(scores), skipped=tuple(skipped))
-                    lane.row = replace(lane.row, quality=(*lane.row.quality, found))
-        for lane in self._hidden.values():
-            lane.close()
+                    entry_run.row = replace(entry_run.row, quality=(*entry_run.row.quality, found))
+        for entry_run in self._hidden.values():
+            entry_run.close()
 
     def _note_set(self, images: ImageSet, skipped: list[Skipped]) -> None:
-        """Record which files of a set were used."""
+        """Note which files of a set were used."""
         self._notes += [f"{images.name}: {note}" for note in images.notes]
         if skipped:
             count, total = len(skipped), len(images.files)
@@ -116,24 +117,24 @@ class _Bench:
             self._notes.append(f"{images.name}: {count} of {total} images skipped: {reasons}")
 
     def _score_image(
-        self, images: ImageSet, image: TestImage, scored: Mapping[Contender, list[ImageScore]]
+        self, images: ImageSet, image: TestImage, scored: Mapping[Entry, list[ImageScore]]
     ) -> None:
-        """One image by all; those that others are compared with come first."""
-        results: dict[Contender, Levels] = {}
-        for contender in sorted(self._everyone, key=lambda c: c not in self._references):
-            lane = self._everyone[contender]
-            self._tell(f"{images.name} {image.name}: {contender.label}")
-            if lane.worker is None:
+        """Score one image by all entries; references come first."""
+        results: dict[Entry, Levels] = {}
+        for entry in sorted(self._all_runs, key=lambda c: c not in self._references):
+            entry_run = self._all_runs[entry]
+            self._report(f"{images.name} {image.name}: {entry.label}")
+            if entry_run.worker is None:
                 continue
-            with lane.attempt(f"{images.name} {image.name}"):
-                results[contender] = _levels(lane.upscale(_unit_range(image.lr)))
-                if contender in scored:
-                    basis = reference_of(contender)
+            with entry_run.attempt(f"{images.name} {image.name}"):
+                results[entry] = _levels(entry_run.upscale(_unit_range(image.lr)))
+                if entry in scored:
+                    basis = reference_of(entry)
                     reference = results.get(basis) if basis in self._references else None
-                    sr, found = self._judge(image, results[contender], reference)
-                    scored[contender].append(found)
+                    sr, found = self._judge(image, results[entry], reference)
+                    scored[entry].append(found)
                     if self._plan.observer:
-                        self._plan.observer(images.name, image, contender, sr)
+                        self._plan.observer(images.name, image, entry, sr)
 
     def _judge(
         self, image: TestImage, levels: Levels, reference: Levels | None
@@ -151,107 +152,107 @@ class _Bench:
         return sr, ImageScore(image=image.name, scores=scores, parity=parity)
 
     def time(self) -> None:
-        for lane in self._lanes.values():
+        for entry_run in self._runs.values():
             for workload, boundary in self._jobs:
-                self._tell(f"first call on {workload.name}: {lane.row.contender.label}")
-                lane.prepare(workload, boundary, self._plan.turn_seconds)
-            lane.weigh()  # before the products, which take memory in some processes only
+                self._report(f"first call on {workload.name}: {entry_run.row.entry.label}")
+                entry_run.prepare(workload, boundary, self._plan.turn_seconds)
+            entry_run.note_peak_memory()  # before the products, which only some processes compute
         for number in range(self._plan.rounds):
-            for lane in _rotated(list(self._lanes.values()), number):
+            for entry_run in _rotated(list(self._runs.values()), number):
                 for workload, boundary in self._jobs:
-                    label = lane.row.contender.label
-                    self._tell(f"round {number + 1} on {workload.name}: {label}")
-                    lane.take_turn(workload, boundary)
-            self._measure_limits()
+                    label = entry_run.row.entry.label
+                    self._report(f"round {number + 1} on {workload.name}: {label}")
+                    entry_run.take_turn(workload, boundary)
+            self._measure_peaks()
 
-    def _measure_limits(self) -> None:
-        """A matrix product by one contender of each library, device and precision."""
+    def _measure_peaks(self) -> None:
+        """Time a matrix product by one entry of each library, device and precision."""
         seen = set()
-        for lane in self._lanes.values():
-            key = lane.row.contender.backend, lane.row.device, lane.row.precision
-            if lane.worker is None or key in seen:
+        for entry_run in self._runs.values():
+            key = entry_run.row.entry.backend, entry_run.row.device, entry_run.row.precision
+            if entry_run.worker is None or key in seen:
                 continue
             seen.add(key)
-            with suppress(BackendError):  # it can't multiply alone: no limit from it
-                library, flops, seconds = lane.worker.product()
-                rounds = (*(self._limits[key].rounds if key in self._limits else ()), seconds)
-                self._limits[key] = Limit(
-                    device=lane.row.device,
-                    precision=lane.row.precision,
+            with suppress(BackendError):  # its library offers no bare product
+                library, flops, seconds = entry_run.worker.matrix_product()
+                rounds = (*(self._peaks[key].rounds if key in self._peaks else ()), seconds)
+                self._peaks[key] = PeakThroughput(
+                    device=entry_run.row.device,
+                    precision=entry_run.row.precision,
                     library=library,
                     flops=flops,
                     rounds=rounds,
                 )
 
-    def _row(self, lane: Lane) -> Row:
-        """A contender's row with its timings."""
-        found = ((w, lane.timing(w, boundary)) for w, boundary in self._jobs)
+    def _row(self, entry_run: EntryRun) -> Row:
+        """Return an entry's row with its timings."""
+        found = ((w, entry_run.timing(w, boundary)) for w, boundary in self._jobs)
         timings = (
-            replace(timing, flops=self._work.flops(lane.row.contender, workload))
+            replace(timing, flops=self._flops.count(entry_run.row.entry, workload))
             for workload, timing in found
             if timing is not None
         )
-        return replace(lane.row, timings=tuple(timings))
+        return replace(entry_run.row, timings=tuple(timings))
 
     def close(self) -> None:
-        for lane in self._everyone.values():
-            lane.hang_up()  # all can end at the same time
-        for lane in self._everyone.values():
-            lane.close()
+        for entry_run in self._all_runs.values():
+            entry_run.hang_up()  # so that all exit at the same time
+        for entry_run in self._all_runs.values():
+            entry_run.close()
 
     def result(self, complete: bool) -> BenchResult:
-        kinds = sorted({contender.backend for contender in self._references})
+        kinds = sorted({entry.backend for entry in self._references})
         return BenchResult(
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             command=self._plan.command,
             environment=describe(),
-            rows=tuple(map(self._row, self._lanes.values())),
-            limits=tuple(self._limits.values()),
+            rows=tuple(map(self._row, self._runs.values())),
+            peaks=tuple(self._peaks.values()),
             reference=" or ".join(f"{kind} cpu fp32" for kind in kinds),
-            notes=(*self._missing_references(), *self._notes, *self._work.notes),
+            notes=(*self._missing_references(), *self._notes, *self._flops.notes),
             complete=complete,
             skipped=self._skipped,
             protocol="; ".join(dict.fromkeys(map(protocol_of, self._plan.sets))) or PROTOCOL,
         )
 
     def _missing_references(self) -> list[str]:
-        """What could not be compared, though its own row may be fine."""
-        failed = {lane.row.error for lane in self._hidden.values() if lane.row.error}
+        """Note references that failed; the rows they were for may be fine."""
+        failed = {entry_run.row.error for entry_run in self._hidden.values() if entry_run.row.error}
         return [f"no parity: {error}" for error in sorted(failed)]
 
     def _count(self) -> int:
         images = sum(len(images.files) for images in self._plan.sets)
-        turns = len(self._lanes) * len(self._jobs) * (self._plan.rounds + 1)
-        return len(self._everyone) * (1 + images) + turns
+        turns = len(self._runs) * len(self._jobs) * (self._plan.rounds + 1)
+        return len(self._all_runs) * (1 + images) + turns
 
-    def _tell(self, what: str) -> None:
+    def _report(self, what: str) -> None:
         if self._notify is not None:
-            self._notify(what, self._done / self._all)
+            self._notify(what, self._done / self._total)
         self._done += 1
 
 
-def reference_of(contender: Contender) -> Contender | None:
-    """What a contender's pixels are compared with: fp32 on torch, or on ONNX Runtime without it.
+def reference_of(entry: Entry) -> Entry | None:
+    """Return the entry whose pixels are the reference: fp32 on torch, else on ONNX Runtime.
 
-    None for the baseline and for other people's networks.
+    None for the baseline and for foreign networks.
     """
-    if not contender.is_network or contender.foreign:
+    if not entry.is_network or entry.foreign:
         return None
-    backend = "torch" if has_checkpoint(contender.weights) and find_spec("torch") else "ort"
-    return replace(contender, backend=backend, precision=contender.precision and "fp32")
+    backend = "torch" if has_checkpoint(entry.weights) and find_spec("torch") else "ort"
+    return replace(entry, backend=backend, precision=entry.precision and "fp32")
 
 
-def _references(plan: BenchPlan) -> set[Contender]:
-    """What the plan's contenders are compared with."""
+def _references(plan: BenchPlan) -> set[Entry]:
+    """Return the reference entries of a plan."""
     if not (plan.sets and plan.parity):
         return set()
-    return set(filter(None, map(reference_of, plan.contenders)))
+    return set(filter(None, map(reference_of, plan.entries)))
 
 
-def _rotated(lanes: list[Lane], number: int) -> list[Lane]:
-    """The order of a round: each goes first in turn, so that nobody always has that place."""
-    start = number % len(lanes)
-    return lanes[start:] + lanes[:start]
+def _rotated(runs: list[EntryRun], number: int) -> list[EntryRun]:
+    """Return the order of a round: each entry goes first in turn, so none always does."""
+    start = number % len(runs)
+    return runs[start:] + runs[:start]
 
 
 def _unit_range(image: Image8) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
-"""A contender in a process of its own: a crash ends that process only, and its memory is its own.
+"""Worker processes: one per entry, so that a crash ends one entry and memory is counted apart.
 
-`Worker` is the parent's handle; it sends a method's name and arguments through a pipe to a
-`_Station` in the child and waits for the answer, so of all workers only one ever computes.
+`Worker` is the parent's handle. It sends a method name and arguments through a pipe to a
+`WorkerServer` in the child and waits for the answer, so only one worker computes at a time.
 """
 
 from __future__ import annotations
@@ -20,85 +20,88 @@ from typing import Any
 from numpy.typing import NDArray
 
 from agsr.backend import Backend, BackendInfo, Batch
-from agsr.bench.runner.clock import seconds
-from agsr.bench.runner.entries import Contender
-from agsr.errors import AgsrError, BackendError, first_line
+from agsr.bench.runner.entries import Entry
+from agsr.errors import AgsrError, BackendError
+from agsr.system.text import first_line
 
 PATIENCE = 900.0
-"""Seconds to wait for an answer: a TensorRT engine may be built meanwhile."""
+"""Seconds to wait for an answer; long enough to build a TensorRT engine."""
 
 GRACE = 2.0
-"""Seconds that a process has to end by itself."""
+"""Seconds for a process to exit by itself before it is killed."""
 
 PRODUCTS = 3
-"""Matrix products a round; their median counts, as it scales the times of all."""
+"""Matrix products per round. The median is used, since it scales all other times."""
 
-_KILLED = "its process was killed: out of memory? Try a smaller --size or fewer contenders"
+_KILLED = (
+    "the worker process was killed, probably out of memory; use a smaller --size or fewer entries"
+)
 
 
 class Worker:
-    """A contender's process.
+    """Handle of an entry's process.
+
+    Every method raises `BackendError` if the entry fails, or its process dies or doesn't answer.
 
     Args:
-        contender: What it runs.
+        entry: Entry to run.
         patience: Seconds to wait for an answer.
-
-    Its methods raise `BackendError` if the contender fails, its process dies or doesn't answer.
     """
 
-    def __init__(self, contender: Contender, patience: float = PATIENCE) -> None:
-        self.contender = contender
+    def __init__(self, entry: Entry, patience: float = PATIENCE) -> None:
+        self.entry = entry
         self._patience = patience
         context = multiprocessing.get_context("spawn")
-        self._pipe, far = context.Pipe()
-        self._process = context.Process(target=_serve, args=(far, contender), daemon=True)
-        with _ctrl_c_is_ours():
+        self._pipe, child_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(child_end, entry), daemon=True)
+        with _ctrl_c_ignored_by_children():
             self._process.start()
-        far.close()
+        child_end.close()
 
     @property
     def alive(self) -> bool:
-        """Whether the process still runs."""
+        """True while the process runs."""
         return self._process.is_alive()
 
     def load(self) -> tuple[BackendInfo, float]:
-        """Load the network: what it is, and seconds, its library's import included."""
+        """Load the network; return its info and the seconds, including its library's import."""
         return self._ask("load")  # type: ignore[no-any-return]
 
     def upscale(self, image: NDArray[Any]) -> tuple[NDArray[Any], float]:
-        """Upscale an image: the result, and seconds.
+        """Upscale an image; return the result and the seconds.
 
         Args:
-            image: ``(H, W, 3)`` RGB or ``(H, W)``, as `agsr.engines.upscaler.Upscaler` takes it.
-                Networks of a fixed size get tiles of it, all others the whole.
+            image: ``(H, W, 3)`` RGB or ``(H, W)``, of any type that
+                `agsr.engines.upscaler.Upscaler` accepts. Networks of a fixed size process it in
+                tiles, all others as a whole.
 
         Returns:
-            An image four times as high and as wide, of the same kind, and the time it took.
+            An image of the same type, ``(4H, 4W, 3)`` or ``(4H, 4W)``, and the seconds.
         """
         return self._ask("upscale", image)  # type: ignore[no-any-return]
 
     def prepare(self, workload: str, batches: Sequence[Batch], boundary: str) -> float:
-        """Get a workload ready and run it for the first time: seconds of that call."""
+        """Prepare a workload and run it for the first time; return the seconds of that call."""
         return self._ask("prepare", workload, batches, boundary)  # type: ignore[no-any-return]
 
     def time(self, workload: str, boundary: str, calls: int, warm_up: int) -> list[float]:
-        """Seconds of each of so many calls, after some that are not counted."""
+        """Return the seconds of each of ``calls`` calls, after ``warm_up`` untimed ones."""
         return self._ask("time", workload, boundary, calls, warm_up)  # type: ignore[no-any-return]
 
-    def product(self) -> tuple[str, float, float]:
-        """A large matrix product in the contender's precision: library, operations, seconds."""
-        return self._ask("product")  # type: ignore[no-any-return]
+    def matrix_product(self) -> tuple[str, float, float]:
+        """Time a large matrix product in the entry's precision; return library, FLOPs, seconds."""
+        return self._ask("matrix_product")  # type: ignore[no-any-return]
 
-    def memory(self) -> int | None:
-        """Largest resident memory of the process, bytes; None where the system doesn't tell."""
-        return self._ask("memory")  # type: ignore[no-any-return]
+    def peak_memory(self) -> int | None:
+        """Return the peak resident memory of the process in bytes; None if unknown."""
+        return self._ask("peak_memory")  # type: ignore[no-any-return]
 
     def hang_up(self) -> None:
-        """Let the process end by itself, without waiting for it."""
+        """Ask the process to exit, without waiting for it."""
         self._pipe.close()
 
     def close(self) -> None:
-        """End the process, by force if it is still computing."""
+        """End the process; kill it if it is still computing."""
         self.hang_up()
         self._process.join(timeout=GRACE)
         if self._process.is_alive():
@@ -111,29 +114,29 @@ class Worker:
             if not self._pipe.poll(self._patience):
                 self._process.kill()
                 self._process.join()
-                raise BackendError(f"no answer within {self._patience:g} s; it was ended")
+                raise BackendError(f"no answer within {self._patience:g} s; the worker was killed")
             done, value = self._pipe.recv()
         except (EOFError, OSError):
-            raise BackendError(self._obituary()) from None
+            raise BackendError(self._exit_reason()) from None
         if not done:
             raise BackendError(value)
         return value
 
-    def _obituary(self) -> str:
+    def _exit_reason(self) -> str:
         self._process.join(timeout=GRACE)
         code = self._process.exitcode
         if code is None or code >= 0:
-            return f"its process ended (exit status {code})"
+            return f"the worker process exited with status {code}"
         if -code == signal.SIGKILL:
             return _KILLED
-        return f"its process crashed ({signal.Signals(-code).name})"
+        return f"the worker process crashed ({signal.Signals(-code).name})"
 
 
 @contextmanager
-def _ctrl_c_is_ours() -> Iterator[None]:
-    """A process that is started in here ignores Ctrl-C from its first moment: it inherits that."""
+def _ctrl_c_ignored_by_children() -> Iterator[None]:
+    """Make processes started in the block ignore Ctrl-C from the start: they inherit it."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may; `_serve` does it a little later
+        yield  # only the main thread may set handlers; `_serve` does so a little later
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -142,16 +145,16 @@ def _ctrl_c_is_ours() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _serve(pipe: Connection, contender: Contender) -> None:
-    """The child: answer until the parent hangs up."""
+def _serve(pipe: Connection, entry: Entry) -> None:
+    """Run in the child: answer requests until the parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if contender.threads is not None:
-        os.environ["OMP_NUM_THREADS"] = str(contender.threads)  # read when torch is imported
-    station = _Station(contender)
-    with suppress(EOFError, OSError):  # the parent hung up, or is gone
+    if entry.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(entry.threads)  # torch reads it on import
+    server = WorkerServer(entry)
+    with suppress(EOFError, OSError):  # the pipe was closed, or the parent is gone
         while True:
             method, arguments = pipe.recv()
-            pipe.send(_answer(getattr(station, method), arguments))
+            pipe.send(_answer(getattr(server, method), arguments))
 
 
 def _answer(method: Callable[..., Any], arguments: Sequence[Any]) -> tuple[bool, Any]:
@@ -159,30 +162,30 @@ def _answer(method: Callable[..., Any], arguments: Sequence[Any]) -> tuple[bool,
         return True, method(*arguments)
     except AgsrError as error:
         return False, str(error)
-    except Exception as error:  # a foreign library's failure is a row of the report, not the end
+    except Exception as error:  # a library's failure is reported in its row and ends no run
         return False, f"{type(error).__name__}: {first_line(error)}"
 
 
-class _Station:
-    """What the child does."""
+class WorkerServer:
+    """The child's side of `Worker`: one method per request."""
 
-    def __init__(self, contender: Contender) -> None:
-        self._contender = contender
+    def __init__(self, entry: Entry) -> None:
+        self._entry = entry
         self._backend: Backend | None = None
-        self._runs: dict[tuple[str, str], Callable[[], object]] = {}
+        self._calls: dict[tuple[str, str], Callable[[], object]] = {}
         self._product: tuple[str, float, Callable[[], object]] | None = None
 
     @property
     def backend(self) -> Backend:
         """The loaded network."""
         if self._backend is None:
-            raise BackendError("not loaded")
+            raise BackendError("the network is not loaded")
         return self._backend
 
     def load(self) -> tuple[BackendInfo, float]:
         """See `Worker.load`."""
         started = time.perf_counter()
-        self._backend = self._contender.open()
+        self._backend = self._entry.open()
         return self._backend.info, time.perf_counter() - started
 
     def upscale(self, image: NDArray[Any]) -> tuple[NDArray[Any], float]:
@@ -196,36 +199,45 @@ class _Station:
 
     def prepare(self, workload: str, batches: Sequence[Batch], boundary: str) -> float:
         """See `Worker.prepare`."""
-        run = _workload(self.backend, batches, boundary)
-        self._runs[workload, boundary] = run
-        return seconds(run)
+        call = _workload_call(self.backend, batches, boundary)
+        self._calls[workload, boundary] = call
+        return elapsed(call)
 
     def time(self, workload: str, boundary: str, calls: int, warm_up: int) -> list[float]:
         """See `Worker.time`."""
-        run = self._runs[workload, boundary]
+        call = self._calls[workload, boundary]
         for _ in range(warm_up):
-            run()
-        return [seconds(run) for _ in range(calls)]
+            call()
+        return [elapsed(call) for _ in range(calls)]
 
-    def product(self) -> tuple[str, float, float]:
-        """See `Worker.product`."""
+    def matrix_product(self) -> tuple[str, float, float]:
+        """See `Worker.matrix_product`."""
         from agsr.bench.runner.peak_flops import matrix_product
 
         if self._product is None:
-            self._product = matrix_product(self._contender, self.backend.info)
+            self._product = matrix_product(self._entry, self.backend.info)
             self._product[2]()
-        library, flops, run = self._product
-        return library, flops, statistics.median(seconds(run) for _ in range(PRODUCTS))
+        library, flops, call = self._product
+        return library, flops, statistics.median(elapsed(call) for _ in range(PRODUCTS))
 
-    def memory(self) -> int | None:
-        """See `Worker.memory`."""
+    def peak_memory(self) -> int | None:
+        """See `Worker.peak_memory`."""
         from agsr.bench.runner.memory import peak_memory
 
         return peak_memory()
 
 
-def _workload(backend: Backend, batches: Sequence[Batch], boundary: str) -> Callable[[], object]:
+def _workload_call(
+    backend: Backend, batches: Sequence[Batch], boundary: str
+) -> Callable[[], object]:
     if boundary == "host":
         return lambda: [backend.upscale(lr) for lr in batches]
-    runs = [backend.bound_call(lr) for lr in batches]
-    return lambda: [run() for run in runs]
+    calls = [backend.bound_call(lr) for lr in batches]
+    return lambda: [call() for call in calls]
+
+
+def elapsed(call: Callable[[], object]) -> float:
+    """Return the wall time of one call in seconds; all timings of a benchmark use this clock."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started

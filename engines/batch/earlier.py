@@ -27,7 +27,7 @@ from agsr.video.formats import READABLE as MEDIA
 from agsr.video.formats import WRITABLE, is_video
 
 _NAMED_BY_SIZE = re.compile(r"(.+)_(?:x(\d+(?:\.\d+)?)|(?:fit)?\d+x\d+|max\d+)")
-"""Stem of a result, by `agsr.image.ops.output_size.Sizing.suffix`; earlier ones had no ``fit``."""
+"""Stem of a result, by `OutputSize.suffix`; earlier versions wrote no ``fit``."""
 
 _SOURCES = READABLE | MEDIA
 """Endings of files that can have a result."""

@@ -24,13 +24,14 @@ from agsr.engines.batch.stdio import Stdin
 from agsr.engines.concurrency import Channel
 from agsr.engines.preflight import check_disk, check_memory, check_target
 from agsr.engines.upscaler import Upscaler
-from agsr.errors import AgsrError, ImageError, first_line
+from agsr.errors import AgsrError, ImageError
 from agsr.image import read_picture, write_stripes
 from agsr.image.decode import MAX_PIXELS, decode
 from agsr.image.encode import check_alpha, check_size, write_encoded
 from agsr.image.ops.normal_map import doubt
-from agsr.image.ops.output_size import Sizing
+from agsr.image.ops.output_size import OutputSize
 from agsr.image.picture import Picture, Stripes
+from agsr.system.text import first_line
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ _PIPED = 1 << 20
 class InferOptions:
     """What is the same for all files of a batch."""
 
-    sizing: Sizing = field(default_factory=Sizing)
+    sizing: OutputSize = field(default_factory=OutputSize)
     """Size of the results."""
     quality: int | None = None
     """Of lossy formats, 1 to 100."""

@@ -21,7 +21,8 @@ from agsr.engines.onnx_file.inspect import read_content
 from agsr.engines.places import Place
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
 from agsr.engines.runtimes.openvino_session import open_compiled
-from agsr.errors import BackendError, BackendRequestError, ModelError, first_line
+from agsr.errors import BackendError, BackendRequestError, ModelError
+from agsr.system.text import first_line
 
 
 class ForeignBackend(Backend):

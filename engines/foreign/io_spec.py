@@ -18,7 +18,7 @@ from agsr.backend import Batch
 from agsr.bicubic import upscale_planes
 from agsr.contract import CHANNELS
 from agsr.errors import HintsError
-from agsr.metrics import GREY_WEIGHTS
+from agsr.metrics.luma import full_range_luma
 
 Layout = Literal["NCHW", "NHWC"]
 Order = Literal["rgb", "bgr"]
@@ -170,7 +170,7 @@ class IoSpec:
 
     def encode(self, lr: Batch) -> Array:
         """``(B, 3, H, W)`` float32 RGB in [0, 1] → the network's input."""
-        planes = luma(lr) if self.channels == 1 else self._ordered(lr)
+        planes = full_range_luma(lr) if self.channels == 1 else self._ordered(lr)
         return _to_type(
             _to_layout(planes * np.float32(self.input_peak), self.input_layout), self.input_type
         )
@@ -184,18 +184,13 @@ class IoSpec:
         planes: Batch = _from_layout(values, self.output_layout)
         if self.channels == CHANNELS:
             return np.ascontiguousarray(self._ordered(planes))
-        return np.asarray(planes + upscale_planes(lr - luma(lr)))
+        return np.asarray(planes + upscale_planes(lr - full_range_luma(lr)))
 
     def _ordered(self, planes: Batch) -> Batch:
         return planes[:, ::-1] if self.order == "bgr" else planes
 
     def _rounded(self, side: int) -> int:
         return -(-side // self.multiple) * self.multiple
-
-
-def luma(rgb: Batch) -> Batch:
-    """``(B, 3, H, W)`` RGB → ``(B, 1, H, W)``: BT.601 in full range, as in JPEG."""
-    return np.asarray(np.tensordot(GREY_WEIGHTS, rgb, axes=(0, 1))[:, None], np.float32)
 
 
 def _to_layout(planes: Array, layout: Layout) -> Array:

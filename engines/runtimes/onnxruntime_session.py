@@ -22,16 +22,11 @@ from weakref import WeakSet
 
 from agsr.engines.places import Place
 from agsr.engines.tensorrt.cuda_errors import explain
-from agsr.errors import (
-    BackendError,
-    BackendRequestError,
-    ModelError,
-    UnknownWeightsError,
-    first_line,
-)
+from agsr.errors import BackendError, BackendRequestError, ModelError, UnknownWeightsError
 from agsr.pretrained import missing_file
 from agsr.system.cpu import thread_count
 from agsr.system.optional_import import install_command, require
+from agsr.system.text import first_line
 
 _NO_KERNEL = "a bf16 graph runs on --backend openvino or trt"
 _log = logging.getLogger(__name__)

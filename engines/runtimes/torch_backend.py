@@ -14,9 +14,10 @@ import numpy as np
 from agsr.backend import Backend, BackendInfo, Batch, is_out_of_memory
 from agsr.engines.places import RUNTIMES
 from agsr.engines.tensorrt.cuda_errors import explain
-from agsr.errors import BackendError, BackendRequestError, first_line
+from agsr.errors import BackendError, BackendRequestError
 from agsr.system.cpu import features_known, multiplies_bf16, multiplies_fp16, thread_count
 from agsr.system.optional_import import require
+from agsr.system.text import first_line
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,8 +19,9 @@ from agsr.engines.tensorrt.engine_source import load_plan
 from agsr.engines.tensorrt.options import BuildOptions
 from agsr.engines.tensorrt.progress import Report
 from agsr.engines.tensorrt.stream_pipeline import Pipeline
-from agsr.errors import BackendError, UnknownWeightsError, first_line
+from agsr.errors import BackendError, UnknownWeightsError
 from agsr.pretrained import missing_file
+from agsr.system.text import first_line
 
 _log = logging.getLogger(__name__)
 

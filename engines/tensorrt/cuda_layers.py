@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from agsr.engines.tensorrt.cuda import Address, Graphs
 from agsr.engines.tensorrt.cuda_errors import NO_GPU, explain
-from agsr.errors import BackendError, first_line
+from agsr.errors import BackendError
+from agsr.system.text import first_line
 
 _FLOAT = 4
 

@@ -18,9 +18,10 @@ from agsr.engines.tensorrt.builder import build_engine
 from agsr.engines.tensorrt.cuda import check_driver, current, open_cuda
 from agsr.engines.tensorrt.options import BuildOptions, BuildReport
 from agsr.engines.tensorrt.progress import Report
-from agsr.errors import BackendError, BuildError, ModelError, UnknownWeightsError, in_words
+from agsr.errors import BackendError, BuildError, ModelError, UnknownWeightsError
 from agsr.pretrained import missing_file
 from agsr.system.atomic_file import check_writable, complete_file
+from agsr.system.text import in_words
 
 FORMAT = "agsr-engine-file-1"
 """Value of the ``format`` key in a sidecar."""

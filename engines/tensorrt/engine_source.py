@@ -23,8 +23,9 @@ from agsr.engines.tensorrt.executor import Plan
 from agsr.engines.tensorrt.kernel_cache import KernelFile
 from agsr.engines.tensorrt.options import BuildOptions, BuildReport, Profile
 from agsr.engines.tensorrt.progress import Report
-from agsr.errors import BuildError, ModelError, in_words
+from agsr.errors import BuildError, ModelError
 from agsr.pretrained import ENGINE_SUFFIX
+from agsr.system.text import in_words
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.engines.upscaler import Upscaler
-from agsr.image.ops.output_size import Sizing
+from agsr.image.ops.output_size import OutputSize
 from agsr.image.picture import Picture
 from agsr.video.colour import ToRgb
 from agsr.video.reader import VideoSource
@@ -53,7 +53,7 @@ def read_frames(
 
 
 def upscaled(
-    upscaler: Upscaler, pixels: NDArray[Any], progress: Callable[[float], None], sizing: Sizing
+    upscaler: Upscaler, pixels: NDArray[Any], progress: Callable[[float], None], sizing: OutputSize
 ) -> NDArray[Any]:
     """Upscale a frame ``(H, W, 3)``, or ``(H, W, 4)`` with alpha as the fourth channel."""
     if pixels.shape[2] == 3:

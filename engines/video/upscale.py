@@ -36,7 +36,7 @@ from agsr.engines.video.segments import (
 from agsr.engines.video.xmp import with_xmp
 from agsr.errors import ImageError, VideoError
 from agsr.image.decode import MAX_PIXELS
-from agsr.image.ops.output_size import Sizing
+from agsr.image.ops.output_size import OutputSize
 from agsr.system.atomic_file import complete_file
 from agsr.video.compression import is_strongly_compressed
 from agsr.video.encoder import Encoding, choose
@@ -62,7 +62,7 @@ _log = logging.getLogger(__name__)
 class VideoOptions:
     """How a video is made."""
 
-    sizing: Sizing = field(default_factory=Sizing)
+    sizing: OutputSize = field(default_factory=OutputSize)
     """Size of the result; sides are made even."""
     codec: str | None = None
     """One of `agsr.video.formats.CODECS`; None for what suits the container and the depth."""

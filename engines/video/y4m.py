@@ -19,8 +19,9 @@ from agsr.engines.concurrency import BackgroundWriter, prefetch
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, check_upscaler, shares
 from agsr.engines.video.frames import Item, read_frames
-from agsr.errors import VideoError, counted
+from agsr.errors import VideoError
 from agsr.image.picture import Picture
+from agsr.system.text import counted
 from agsr.video.colour import FromRgb
 from agsr.video.compression import is_strongly_compressed
 from agsr.video.formats import Y4M_MAGIC

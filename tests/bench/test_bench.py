@@ -84,7 +84,7 @@ def _commit_all(folder: Path) -> None:
         subprocess.run([*git, *command], check=True)
 
 
-def test_only_a_checkout_of_its_own_tells_the_commit(tmp_path: Path) -> None:
+def test_only_a_checkout_of_this_project_names_the_commit(tmp_path: Path) -> None:
     """An installation may lie in another project's repository, as in its virtual environment."""
     installed = tmp_path / "venv" / "agsr"
     installed.mkdir(parents=True)
@@ -124,9 +124,7 @@ def test_doctor_says_what_auto_would_take_and_what_would_add_the_rest(
     assert all(check.advice.startswith("pip install") for check in checks.values())
 
 
-def test_doctor_tells_of_a_cache_that_cannot_be_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor_reports_an_unusable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGSR_CACHE", str(tmp_path))
     folder, times = environment.caches()
     assert folder.ok

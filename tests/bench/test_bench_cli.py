@@ -13,7 +13,7 @@ from conftest import PHOTO
 from test_comparison import simulate
 
 from agsr.bench.runner import run as bench_run
-from agsr.bench.runner.entries import Contender
+from agsr.bench.runner.entries import Entry
 from agsr.bench.runner.plan import BenchPlan
 from agsr.bench.runner.results import BenchResult, Row
 from agsr.cli import main
@@ -42,7 +42,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[BenchPlan]:
 
     def stand_in(plan: BenchPlan, _: object) -> BenchResult:
         seen.append(plan)
-        rows = (Row(contender=Contender(backend="ort", weights="psnr"), device="cpu"),)
+        rows = (Row(entry=Entry(backend="ort", weights="psnr"), device="cpu"),)
         return BenchResult(created="", command=plan.command, environment={}, rows=rows)
 
     monkeypatch.setattr(bench_run, "run", stand_in)
@@ -118,7 +118,7 @@ def test_wrong_usage_exits_2_with_a_hint(
         (["--markdown", "file/x.md"], "Error: file: Not a directory"),
         (["--html", "Mini"], "Error: Mini: Is a directory"),
         (["--set", "Mini", "--plot", "file/x.svg"], "Error: file: Not a directory"),
-        (["compare", "file", "file"], "Error: file: not a benchmark's result"),
+        (["compare", "file", "file"], "Error: file: not a benchmark result"),
     ],
 )
 def test_failures_exit_1_with_one_line_before_anything_runs(
@@ -138,13 +138,13 @@ def test_options_become_a_plan(plans: list[BenchPlan]) -> None:
     assert plans[0].sizes == ((18, 32), (6, 8))
     assert plans[0].boundaries == ("host", "device")
     assert [x.name for x in plans[0].workloads()] == ["2x32x18", "2x8x6"]
-    assert len(plans[0].contenders) == 1 + 4 * 3
+    assert len(plans[0].entries) == 1 + 4 * 3
     options = ("--size", "set", "--set", "Mini", "--set", "./Mini", "--rounds", "7", "-s", "2,2")
     assert _agsr(*options, "-b", "ort,ort", "-j", "1").exit_code == 0
     assert (plans[1].sizes, plans[1].rounds, len(plans[1].sets)) == ((), 7, 1)
     assert plans[1].timed_sets == plans[1].sets
-    assert [c.label for c in plans[1].contenders] == ["bicubic", "ort psnr 2 steps"]
-    assert plans[1].contenders[1].threads == 1
+    assert [c.label for c in plans[1].entries] == ["bicubic", "ort psnr 2 steps"]
+    assert plans[1].entries[1].threads == 1
 
 
 @pytest.mark.usefixtures("folder", "plans")
@@ -160,15 +160,15 @@ def test_quality_alone_needs_no_rounds(plans: list[BenchPlan]) -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_an_interrupted_run_with_too_little_for_a_plot_leaves_it_out(
+def test_an_interrupted_run_without_data_skips_its_plot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rows = (Row(contender=Contender(backend="ort", weights="psnr"), device="cpu"),)
+    rows = (Row(entry=Entry(backend="ort", weights="psnr"), device="cpu"),)
     found = BenchResult(created="", command="", environment={}, rows=rows, complete=False)
     monkeypatch.setattr(bench_run, "run", lambda *_: found)
     result = _agsr("--set", "Mini", "--plot", "x.svg", "--json", "x.json")
     assert result.exit_code == 130
-    assert "x.svg is left out: nothing to plot" in result.stderr
+    assert "x.svg: not written, nothing to plot" in result.stderr
     assert Path("x.json").exists()
     assert not Path("x.svg").exists()
 
@@ -178,8 +178,8 @@ def test_names_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Brackets are no markup, and words between colons no emoji."""
     rng = np.random.default_rng(0)
     old = simulate(rng)
-    named = replace(old.rows[1].contender, weights="set:smile:/model[v2].onnx")
-    rows = (replace(old.rows[1], contender=named),)
+    named = replace(old.rows[1].entry, weights="set:smile:/model[v2].onnx")
+    rows = (replace(old.rows[1], entry=named),)
     found = replace(old, rows=rows)
     monkeypatch.setattr(bench_run, "run", lambda *_: found)
     assert "ort set:smile:/model[v2].onnx " in _agsr("--set", "Mini").stdout
@@ -217,7 +217,7 @@ def test_compare_fails_where_something_became_worse() -> None:
 @pytest.mark.usefixtures("folder")
 def test_compare_fails_where_a_row_ran_in_another_way() -> None:
     before = simulate(np.random.default_rng(0))
-    alone = tuple(replace(x, contender=replace(x.contender, threads=1)) for x in before.rows)
+    alone = tuple(replace(x, entry=replace(x.entry, threads=1)) for x in before.rows)
     found = _compare(before, replace(before, rows=alone))
     assert found.exit_code == 1
     assert "not compared: ort: threads was one per core, is 1" in found.stdout
@@ -225,7 +225,7 @@ def test_compare_fails_where_a_row_ran_in_another_way() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_compare_says_when_more_rounds_would_tell() -> None:
+def test_compare_suggests_more_rounds_when_in_doubt() -> None:
     rng = np.random.default_rng(0)
     found = _compare(simulate(rng, rounds=2), simulate(rng, rounds=2, slowdown=1.3))
     assert found.exit_code == 0

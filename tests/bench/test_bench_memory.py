@@ -45,7 +45,7 @@ def test_device_memory_is_that_of_all_gpus(tool: Path) -> None:
 
 
 @pytest.mark.parametrize("answer", ["", "[N/A]\n", "512\n[Insufficient Permissions]\n"])
-def test_device_memory_that_is_not_told_is_none(tool: Path, answer: str) -> None:
+def test_unknown_device_memory_is_none(tool: Path, answer: str) -> None:
     tool.write_text(answer)
     assert device_memory() is None
 

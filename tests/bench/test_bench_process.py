@@ -1,4 +1,4 @@
-"""``agsr bench`` in processes of its own: whole, failing, and interrupted by Ctrl-C."""
+"""``agsr bench`` in separate processes: complete, failing, and interrupted by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 PROGRAM = """
 import sys
 from contextlib import contextmanager
-from agsr.cli.output import bench
 from agsr.bench.runner import peak_flops
 from agsr.cli import main
+from agsr.cli.output import bench as console_bench
 
 peak_flops.SIDE = 256  # the workers import this file, too
 
 @contextmanager
-def told():
+def print_progress():
     yield lambda what, share: print(what, file=sys.stderr, flush=True)
 
 if __name__ == "__main__":
-    bench.bench_progress = told
+    console_bench.bench_progress = print_progress
     try:
         main()
     finally:
         print("loaded:", sorted({"torch", "onnxruntime"} & sys.modules.keys()), file=sys.stderr)
 """
-"""``agsr`` that tells its progress without a terminal, and at the end what it has imported."""
+"""``agsr`` that reports progress without a terminal, and at the end its imports."""
 
 
 @pytest.fixture
 def start(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts `PROGRAM` in a group of processes of its own, of which nothing may be left."""
+    """Starts `PROGRAM` in its own process group, of which no process may remain."""
     program = folder / "program.py"
     program.write_text(PROGRAM)
     started: list[subprocess.Popen[str]] = []
@@ -81,7 +81,7 @@ def start(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 def _group(leader: int, patience: float = 5.0) -> dict[int, str]:
-    """What still runs of a group of processes, after a while to end."""
+    """Processes of a group that still run after a grace period."""
     left: dict[int, str] = {}
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
@@ -111,20 +111,18 @@ def test_a_whole_benchmark(
         *("-w", f"{checkpoint_file},{graph}", "-b", "ort,torch", "-s", "1", "--set", "Mini"),
         *("--size", "8x6,set", "--rounds", "1", "--json", "out/x.json", "--markdown", "x.md"),
     )
-    shown, told = process.communicate(timeout=120)
-    assert process.returncode == 0, told
-    assert told.splitlines()[-1] == "loaded: []"
+    shown, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert stderr.splitlines()[-1] == "loaded: []"
     record = json.loads((folder / "out" / "x.json").read_text())
     validate(record)
     result = BenchResult.load(folder / "out" / "x.json")
-    errors = {
-        (row.contender.backend, Path(row.contender.weights).name): row.error for row in result.rows
-    }
+    errors = {(row.entry.backend, Path(row.entry.weights).name): row.error for row in result.rows}
     assert "ONNX Runtime needs an .onnx file" in errors["ort", "tiny.safetensors"]
     assert "torch runs .safetensors files, not" in errors["torch", "psnr-1.onnx"]
     for ran in (("bicubic", ""), ("torch", "tiny.safetensors"), ("ort", "psnr-1.onnx")):
         assert errors[ran] == ""
-    assert {limit.library for limit in result.limits} == {"torch", "onnxruntime cpu"}
+    assert {peak.library for peak in result.peaks} == {"torch", "onnxruntime cpu"}
     for text in (shown, (folder / "x.md").read_text()):
         assert "Mini, quality" in text
         assert "8x6, speed" in text
@@ -137,10 +135,10 @@ def test_nothing_that_runs_is_a_failure(
     (folder / "page.onnx").write_text("<!DOCTYPE html>")
     options = ("--size", "8x6", "--rounds", "1", "--json", "x.json")
     process = start("-b", "ort", "-w", "page.onnx", *options)
-    shown, told = process.communicate(timeout=60)
+    shown, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "page.onnx" in shown
-    assert "Error: nothing could run here" in told
+    assert "Error: nothing could run here" in stderr
     assert BenchResult.load(folder / "x.json").rows[1].error
 
 
@@ -151,13 +149,13 @@ def test_a_file_that_runs_nowhere_is_a_failure_beside_what_runs(
     process = start(
         *("-b", "ort", "-s", "1", "--model", "page.onnx", "--size", "8x6", "--rounds", "1"),
     )
-    shown, told = process.communicate(timeout=60)
+    shown, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "8x6, speed" in shown
-    assert told.splitlines()[-2:] == ["Error: page.onnx: could not run here", "loaded: []"]
+    assert stderr.splitlines()[-2:] == ["Error: page.onnx: could not run here", "loaded: []"]
 
 
-def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(
+def test_ctrl_c_saves_finished_work_and_leaves_no_process(
     start: Callable[..., subprocess.Popen[str]], folder: Path
 ) -> None:
     # An fp16 graph: there is no product in its precision that would take time here.
@@ -169,10 +167,10 @@ def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)  # impatience loses nothing
-    shown, told = process.communicate(timeout=60)
+    shown, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted" in told
-    assert "Traceback" not in told
+    assert "interrupted" in stderr
+    assert "Traceback" not in stderr
     assert "8x6, speed" in shown
     record = json.loads((folder / "x.json").read_text())
     validate(record)
@@ -197,8 +195,8 @@ def test_a_signal_while_processes_start_is_quiet(
     next(line for line in process.stderr if line.startswith("loading torch"))
     time.sleep(0.1)  # it is importing now
     send(process.pid, number)
-    _, told = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == status
-    assert "Traceback" not in told
-    assert "interrupted" in told
+    assert "Traceback" not in stderr
+    assert "interrupted" in stderr
     assert BenchResult.load(folder / "x.json").rows[1].timings == ()

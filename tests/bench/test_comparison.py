@@ -1,4 +1,4 @@
-"""Two runs compared: what is found, and what is not taken for a change."""
+"""Comparison of two runs: changes that are found, and noise that is not reported."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 
 from agsr.bench.report.comparison import Comparison, compare_results, shift
 from agsr.bench.report.tables import comparison_tables
-from agsr.bench.runner.entries import Contender
-from agsr.bench.runner.results import BenchResult, ImageScore, Limit, Row, SetScore, Timing
+from agsr.bench.runner.entries import Entry
+from agsr.bench.runner.measurements import ImageScore, PeakThroughput, SetScore, Timing
+from agsr.bench.runner.results import BenchResult, Row
 from agsr.bench.scoring import Scores
 
 LIMIT = 0.05
@@ -52,14 +53,14 @@ def simulate(
         )
         score = ImageScore(image="a", scores=Scores(psnr=psnr, ssim=0.9))
         return Row(
-            contender=Contender(backend=backend),
+            entry=Entry(backend=backend),
             device=device,
             precision=precision,
             quality=(SetScore(set="Mini", images=(score,)),),
             timings=(timing,),
         )
 
-    product = Limit(
+    product = PeakThroughput(
         device="cpu",
         precision="fp32",
         library="torch",
@@ -67,7 +68,7 @@ def simulate(
         rounds=tuple(measured(0.02, noise / 2)),
     )
     rows = tuple(map(row, CONTENDERS))
-    return BenchResult(created="", command="", environment={}, rows=rows, limits=(product,))
+    return BenchResult(created="", command="", environment={}, rows=rows, peaks=(product,))
 
 
 def slower(comparison: Comparison) -> list[str]:
@@ -122,7 +123,7 @@ def disturbed(result: BenchResult) -> BenchResult:
     return replace(result, rows=tuple(rows))
 
 
-def test_two_rounds_are_too_few_to_alarm_and_that_is_told() -> None:
+def test_two_rounds_are_too_few_to_alarm_and_the_tables_show_it() -> None:
     rng = np.random.default_rng(5)
     comparison = compare_results(simulate(rng, rounds=2), simulate(rng, rounds=2, slowdown=2))
     change = comparison.speed[2]
@@ -145,7 +146,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"threads": 1}, "torch: threads was 8, is 1"),
         ({"threads": None}, "torch: threads was 8, is one per core"),
@@ -157,19 +158,21 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
         ),
     ],
 )
-def test_rows_that_ran_in_another_way_are_not_compared(changes: dict[str, Any], told: str) -> None:
+def test_rows_that_ran_in_another_way_are_not_compared(
+    changes: dict[str, Any], message: str
+) -> None:
     rng = np.random.default_rng(14)
     *others, torch = simulate(rng).rows
     asked = {"threads", "hints"}
-    eight = replace(torch, contender=replace(torch.contender, threads=8))
-    contender = replace(
-        eight.contender, **{name: value for name, value in changes.items() if name in asked}
+    eight = replace(torch, entry=replace(torch.entry, threads=8))
+    entry = replace(
+        eight.entry, **{name: value for name, value in changes.items() if name in asked}
     )
     got = {name: value for name, value in changes.items() if name not in asked}
     old = replace(simulate(rng), rows=(*others, eight))
-    new = replace(old, rows=(*others, replace(eight, contender=contender, **got)))
+    new = replace(old, rows=(*others, replace(eight, entry=entry, **got)))
     comparison = compare_results(old, new)
-    assert comparison.different == (told,)
+    assert comparison.different == (message,)
     assert comparison.missing == ()
     assert [x.label for x in comparison.speed] == ["bicubic on Mini", "ort on Mini"]
     assert [x.label for x in comparison.quality] == ["bicubic on Mini", "ort on Mini"]
@@ -186,7 +189,7 @@ def test_another_release_of_tensorrt_on_the_same_gpu_is_compared() -> None:
 
 def test_a_row_that_no_longer_starts_is_missing_and_not_different() -> None:
     old = simulate(np.random.default_rng(16))
-    failed = Row(contender=old.rows[2].contender, error="no driver")
+    failed = Row(entry=old.rows[2].entry, error="no driver")
     comparison = compare_results(old, replace(old, rows=(*old.rows[:2], failed)))
     assert comparison.different == ()
     assert comparison.missing == ("quality of torch on Mini", "speed of torch on Mini")
@@ -220,7 +223,7 @@ def test_equal_images_in_both_runs_are_no_change() -> None:
     assert compare_results(perfect, simulate(rng)).quality[0].regressed(0.01)
 
 
-def test_what_the_new_run_lacks_is_told_for_speed_and_quality_apart() -> None:
+def test_missing_timings_and_scores_are_listed_apart() -> None:
     rng = np.random.default_rng(10)
     old, new = simulate(rng), simulate(rng)
     bicubic, ort, torch = new.rows
@@ -234,15 +237,15 @@ def test_what_the_new_run_lacks_is_told_for_speed_and_quality_apart() -> None:
     assert compare_results(partly, old).missing == ()
 
 
-def test_both_runs_are_set_against_the_same_product() -> None:
+def test_both_runs_are_compared_with_the_same_product() -> None:
     rng = np.random.default_rng(11)
     old, new = simulate(rng, noise=1e-6), simulate(rng, noise=1e-6)
-    (product,) = new.limits
+    (product,) = new.peaks
     faster = replace(product, library="onnxruntime cpu", rounds=(0.001,) * 5)
-    assert slower(compare_results(old, replace(new, limits=(faster, product)))) == []
-    assert slower(compare_results(replace(old, limits=(faster, product)), new)) == []
+    assert slower(compare_results(old, replace(new, peaks=(faster, product)))) == []
+    assert slower(compare_results(replace(old, peaks=(faster, product)), new)) == []
     # Without a common one the times themselves are compared, in both runs.
-    without = compare_results(old, replace(new, limits=(faster,)))
+    without = compare_results(old, replace(new, peaks=(faster,)))
     assert all(x.ratio == pytest.approx(x.raw_ratio, rel=1e-4) for x in without.speed)
 
 
@@ -253,10 +256,11 @@ def test_the_table_says_which_times_are_relative_to_a_product() -> None:
     assert {row[1] for row in relative.rows} == {"1.000"}
     assert relative.caption.startswith("Times are relative to a matrix product")
     assert "no product" not in relative.caption
-    (raw,) = comparison_tables(compare_results(old, replace(old, limits=())))[:1]
+    (raw,) = comparison_tables(compare_results(old, replace(old, peaks=())))[:1]
     assert {row[1] for row in raw.rows} == {"1.000 *"}
     assert (
-        raw.caption == "* The runs share no product: a slower machine looks like a slower program."
+        raw.caption
+        == "* The runs have no product in common: a slower machine looks like a slower program."
     )
     away = replace(old.rows[2], device="cuda:0")
     both = replace(old, rows=(*old.rows[:2], away))
@@ -265,12 +269,12 @@ def test_the_table_says_which_times_are_relative_to_a_product() -> None:
     assert mixed.caption == f"{relative.caption} {raw.caption}"
 
 
-def test_a_product_of_another_size_is_taken_by_its_rate() -> None:
+def test_products_of_different_sizes_compare_by_rate() -> None:
     rng = np.random.default_rng(12)
     old, new = simulate(rng, noise=1e-6), simulate(rng, noise=1e-6)
-    (product,) = new.limits
+    (product,) = new.peaks
     larger = replace(product, flops=8e9, rounds=tuple(8 * x for x in product.rounds))
-    comparison = compare_results(old, replace(new, limits=(larger,)))
+    comparison = compare_results(old, replace(new, peaks=(larger,)))
     assert all(x.ratio == pytest.approx(1, rel=1e-4) for x in comparison.speed)
 
 
@@ -278,8 +282,8 @@ def test_an_interrupted_run_can_be_compared() -> None:
     """Its last round may lack the product."""
     rng = np.random.default_rng(13)
     old, new = simulate(rng), simulate(rng)
-    (product,) = new.limits
-    cut = replace(new, limits=(replace(product, rounds=product.rounds[:4]),), complete=False)
+    (product,) = new.peaks
+    cut = replace(new, peaks=(replace(product, rounds=product.rounds[:4]),), complete=False)
     assert slower(compare_results(old, cut)) == []
     assert compare_results(old, cut).speed[0].low > 0
 

@@ -10,7 +10,7 @@ import pytest
 
 from agsr.bench.data.sets import find_set
 from agsr.bench.runner import entries
-from agsr.bench.runner.entries import BICUBIC, Bicubic, Contender, expand
+from agsr.bench.runner.entries import BICUBIC, Bicubic, Entry, expand
 from agsr.bench.runner.plan import Workload
 from agsr.bench.runner.run import reference_of
 from agsr.bicubic import upscale
@@ -23,7 +23,7 @@ def test_every_combination_is_there_once_and_bicubic_first() -> None:
     found = expand(
         backends=["ort", "torch"], weights=["psnr", "gan"], steps=[1, 4], precisions=["fp32"]
     )
-    assert found[0] == Contender(backend=BICUBIC)
+    assert found[0] == Entry(backend=BICUBIC)
     assert len(found) == 1 + 2 * 2 * 2
     assert {(c.backend, c.weights, c.steps) for c in found[1:]} == {
         (backend, weights, steps)
@@ -55,7 +55,7 @@ def test_labels_are_unique() -> None:
         steps=[1, 2],
         precisions=["fp32", "bf16"],
     )
-    labels = [contender.label for contender in found]
+    labels = [entry.label for entry in found]
     assert len(set(labels)) == len(labels)
     assert labels[0] == "bicubic"
     assert "openvino psnr 2 steps bf16" in labels
@@ -63,7 +63,7 @@ def test_labels_are_unique() -> None:
 
 
 def test_threads_reach_onnx_runtime() -> None:
-    assert Contender(backend="ort", weights="psnr", steps=1, threads=1).open().info.steps == 1
+    assert Entry(backend="ort", weights="psnr", steps=1, threads=1).open().info.steps == 1
 
 
 @pytest.mark.parametrize(
@@ -85,26 +85,26 @@ def test_threads_are_for_the_cpu_and_devices_are_passed_on(
 ) -> None:
     asked: dict[str, Any] = {}
     monkeypatch.setattr(entries, "open_backend", lambda *_, **options: asked.update(options))
-    (contender,) = expand(backends=[backend], weights=["psnr"], steps=[1], threads=3)[1:]
-    contender.open()
+    (entry,) = expand(backends=[backend], weights=["psnr"], steps=[1], threads=3)[1:]
+    entry.open()
     assert (asked["threads"], asked["device"]) == (threads, device)
     assert asked["provider"] == (Place.parse(backend).kind if "ort" in backend else None)
     with monkeypatch.context() as patch:
         given: dict[str, Any] = {}
         patch.setattr(entries, "ForeignBackend", lambda *_, **options: given.update(options))
-        replace(contender, foreign=True).open()
+        replace(entry, foreign=True).open()
         assert given["threads"] == threads
 
 
 def test_what_cannot_be_opened_says_why(checkpoint_file: Path) -> None:
     with pytest.raises(BackendError, match="no backend named 'magic'"):
-        Contender(backend="magic", weights="psnr", steps=1).open()
+        Entry(backend="magic", weights="psnr", steps=1).open()
     with pytest.raises(ModelError, match=r"needs an \.onnx file; make one with: agsr export"):
-        Contender(backend="ort", weights=str(checkpoint_file), steps=1).open()
+        Entry(backend="ort", weights=str(checkpoint_file), steps=1).open()
 
 
 @pytest.mark.parametrize("backend", ["openvino:GPU", "trt:0", "auto:cpu", "ort:tpu"])
-def test_a_place_that_a_backend_lacks_is_refused(backend: str) -> None:
+def test_a_place_that_a_backend_lacks_is_rejected(backend: str) -> None:
     with pytest.raises(BackendError, match=f"no backend '{backend}'"):
         expand(backends=[backend], weights=["psnr"])
 
@@ -119,15 +119,15 @@ def test_bicubic_is_that_of_every_table(channels: int) -> None:
 
 
 def test_reference_is_fp32_of_the_same_weights_and_steps() -> None:
-    assert reference_of(Contender(backend=BICUBIC)) is None
-    listed = Contender(backend="torch", weights="psnr", steps=2, precision="fp32")
+    assert reference_of(Entry(backend=BICUBIC)) is None
+    listed = Entry(backend="torch", weights="psnr", steps=2, precision="fp32")
     for backend, precision in (("trt", "fp16"), ("openvino", "bf16"), ("torch", "fp32")):
-        other = Contender(backend=backend, weights="psnr", steps=2, precision=precision)
+        other = Entry(backend=backend, weights="psnr", steps=2, precision=precision)
         assert reference_of(other) == listed
-    plain = Contender(backend="ort", weights="psnr", steps=2)
-    assert reference_of(plain) == Contender(backend="torch", weights="psnr", steps=2)
-    graph = Contender(backend="openvino", weights="own.onnx", precision="bf16")
-    assert reference_of(graph) == Contender(backend="ort", weights="own.onnx", precision="fp32")
+    plain = Entry(backend="ort", weights="psnr", steps=2)
+    assert reference_of(plain) == Entry(backend="torch", weights="psnr", steps=2)
+    graph = Entry(backend="openvino", weights="own.onnx", precision="bf16")
+    assert reference_of(graph) == Entry(backend="ort", weights="own.onnx", precision="fp32")
 
 
 def test_workloads_are_named_by_width_first_and_grey_images_have_three_planes(

@@ -98,18 +98,18 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     gc.collect()  # what pooch leaves open of a broken download is closed here, not in other tests
 
 
-def _kept(tmp_path: Path) -> dict[str, bytes]:
+def _cached(tmp_path: Path) -> dict[str, bytes]:
     folder = tmp_path / "cache" / "datasets" / "Mini" / "HR"
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def test_a_set_is_fetched_once_and_then_found(server: Server, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    images = find_set("Mini", fetch=True, progress=lambda *counts: told.append(counts))
+    counts_seen: list[tuple[int, int]] = []
+    images = find_set("Mini", fetch=True, progress=lambda *counts: counts_seen.append(counts))
     assert images.name == "Mini"
     assert [path.name for path in images.files] == list(NAMES)
-    assert _kept(tmp_path) == FILES
-    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert _cached(tmp_path) == FILES
+    assert counts_seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert find_set("Mini").files == images.files
     assert find_set("Mini", fetch=True).files == images.files
     assert server.asked == Counter(NAMES)
@@ -137,33 +137,33 @@ def test_a_fault_that_passes_is_tried_again(server: Server, tmp_path: Path, faul
     server.faults["b.png"] = [fault] * 2
     fetch_set("Mini")
     assert server.asked["b.png"] == 3
-    assert _kept(tmp_path) == FILES
+    assert _cached(tmp_path) == FILES
 
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [("corrupt", "not the published file"), ("cut", "broke off"), ("gone", "HTTP status 404")],
 )
-def test_what_stays_bad_is_never_kept_and_the_rest_goes_on_later(
+def test_bad_files_are_never_cached_and_the_rest_continues_later(
     server: Server, tmp_path: Path, fault: str, reason: str
 ) -> None:
     server.faults["b.png"] = [fault] * 3
     with pytest.raises(DatasetError, match=rf"b\.png: {reason}.*; 1 of 3 files are in ") as failed:
         fetch_set("Mini")
     assert "\n" not in str(failed.value)
-    assert _kept(tmp_path) == {"a.png": FILES["a.png"]}
+    assert _cached(tmp_path) == {"a.png": FILES["a.png"]}
     with pytest.raises(DatasetError, match="--fetch"):  # a part of a set is not the set
         find_set("Mini")
     fetch_set("Mini")
     assert server.asked == Counter({"a.png": 1, "b.png": 4, "c.png": 1})
-    assert _kept(tmp_path) == FILES
+    assert _cached(tmp_path) == FILES
 
 
 def test_a_file_damaged_later_is_fetched_again(server: Server, tmp_path: Path) -> None:
     folder = fetch_set("Mini")
     (folder / "HR" / "c.png").write_bytes(b"damaged")
     fetch_set("Mini")
-    assert _kept(tmp_path) == FILES
+    assert _cached(tmp_path) == FILES
     assert server.asked["c.png"] == 2
 
 
@@ -200,12 +200,12 @@ def test_unknown_sets_and_missing_packages_are_explained(monkeypatch: pytest.Mon
     def absent(name: str) -> None:
         raise ModuleNotFoundError(name=name)
 
-    monkeypatch.setattr(optional_import, "load_quietly", absent)
+    monkeypatch.setattr(optional_import, "import_without_telemetry", absent)
     with pytest.raises(MissingDependencyError, match=r"'pooch'.*pip install 'agsr\[bench\]'"):
         fetch_set("Mini")
 
 
-def test_eval_fetches_where_it_is_told_to(server: Server) -> None:
+def test_eval_fetches_if_asked(server: Server) -> None:
     arguments = ["eval", "--set", "Mini", "--steps", "1", "--json"]
     refused = CliRunner().invoke(main, arguments)
     assert refused.exit_code == 2

@@ -1,4 +1,4 @@
-"""Operations counted in small graphs whose work is known by hand."""
+"""FLOPs of small graphs, counted by hand."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from agsr.bench.runner.entries import Contender
-from agsr.bench.runner.flop_cache import Work
-from agsr.bench.runner.flops import count_flops
+from agsr.bench.runner.entries import Entry
+from agsr.bench.runner.flops import FlopCounter, count_flops
 from agsr.bench.runner.plan import Workload
 from agsr.errors import ModelError
 from agsr.pretrained import find_onnx
@@ -129,21 +128,21 @@ def test_shapes_that_depend_on_the_data_are_an_error(tmp_path: Path) -> None:
         count_flops(path, SHAPE)
 
 
-def test_work_that_is_not_counted_is_an_error_and_no_smaller_figure(tmp_path: Path) -> None:
+def test_uncounted_operators_are_an_error_and_no_smaller_figure(tmp_path: Path) -> None:
     node = helper.make_node("Einsum", ["lr", "w"], ["sr"], equation="bchw,wd->bchd")
     path = _save(tmp_path, [node], [_weights("w", 8, 5)])
-    with pytest.raises(ModelError, match=r"its operations of Einsum can't be counted"):
+    with pytest.raises(ModelError, match=r"operations of Einsum can't be counted"):
         count_flops(path, SHAPE)
 
 
-def test_sizes_that_a_graph_does_not_take_are_an_error(tmp_path: Path) -> None:
+def test_sizes_that_a_graph_rejects_are_an_error(tmp_path: Path) -> None:
     path = _save(tmp_path, [helper.make_node("Relu", ["lr"], ["sr"])], [], shape=[1, 4, 6, "w"])
     assert count_flops(path, (1, 4, 6, 9)) == 0
     with pytest.raises(
-        ModelError, match=r"\[1, 4, 6, 'w'\].*expected one that takes \[1, 4, 7, 9\]"
+        ModelError, match=r"\[1, 4, 6, 'w'\].*expected one that accepts \[1, 4, 7, 9\]"
     ):
         count_flops(path, (1, 4, 7, 9))
-    with pytest.raises(ModelError, match="expected one that takes"):
+    with pytest.raises(ModelError, match="expected one that accepts"):
         count_flops(path, (4, 6, 9))
 
 
@@ -160,21 +159,21 @@ def test_shipped_graphs_are_as_large_as_the_readme_says(steps: int, giga_macs: f
     assert flops / 2e9 == pytest.approx(giga_macs, abs=0.05)
 
 
-def test_what_cannot_be_counted_is_noted_once_and_is_no_failure(tmp_path: Path) -> None:
-    work, workload = Work(), Workload.of_size((6, 8))
+def test_uncountable_graphs_are_noted_once_and_are_no_failure(tmp_path: Path) -> None:
+    counter, workload = FlopCounter(), Workload.of_size((6, 8))
     (tmp_path / "bad.onnx").write_text("")
-    missing = Contender(backend="torch", weights="psnr", steps=9)
-    own = Contender(backend="torch", weights=str(tmp_path / "bad.onnx"))
-    for contender in (missing, missing, own, Contender(backend="bicubic")):
-        assert work.flops(contender, workload) is None
-    assert [note.partition(":")[0] for note in work.notes] == ["operations not counted"] * 2
-    assert "ship as fp32 ONNX for 1, 2, 3, 4, 5, 6 steps, not for 9" in work.notes[0]
+    missing = Entry(backend="torch", weights="psnr", steps=9)
+    own = Entry(backend="torch", weights=str(tmp_path / "bad.onnx"))
+    for entry in (missing, missing, own, Entry(backend="bicubic")):
+        assert counter.count(entry, workload) is None
+    assert [note.partition(":")[0] for note in counter.notes] == ["FLOPs not counted"] * 2
+    assert "ship as fp32 ONNX for 1, 2, 3, 4, 5, 6 steps, not for 9" in counter.notes[0]
 
 
-def test_a_set_s_work_is_that_of_all_its_images(tmp_path: Path) -> None:
+def test_a_sets_flops_are_those_of_all_its_images(tmp_path: Path) -> None:
     node = helper.make_node("Conv", ["lr", "w"], ["sr"])
     path = _save(tmp_path, [node], [_weights("w", 1, 3, 1, 1)], shape=["b", 3, "h", "w"])
     small, large = (np.zeros((1, 3, 4, side), np.float32) for side in (5, 7))
     workload = Workload(name="two", batches=(small, large))
-    contender = Contender(backend="ort", weights=str(path))
-    assert Work().flops(contender, workload) == 2 * 3 * (4 * 5 + 4 * 7)
+    entry = Entry(backend="ort", weights=str(path))
+    assert FlopCounter().count(entry, workload) == 2 * 3 * (4 * 5 + 4 * 7)

@@ -121,7 +121,7 @@ def test_names_that_only_look_scaled_are_images(tmp_path: Path) -> None:
         (["A_train_HR/a.png", "A_valid_HR/a.png"], "several folders of HR images"),
     ],
 )
-def test_what_can_be_understood_in_two_ways_is_refused(
+def test_what_can_be_understood_in_two_ways_is_rejected(
     tmp_path: Path, files: list[str], message: str
 ) -> None:
     for path in files:
@@ -226,7 +226,7 @@ def test_lr_images_of_sizes_rounded_up_are_scored(tmp_path: Path, size: tuple[in
     assert np.array_equal(image.lr, expected)
 
 
-def test_lr_images_of_any_other_size_are_refused(tmp_path: Path) -> None:
+def test_lr_images_of_any_other_size_are_rejected(tmp_path: Path) -> None:
     _uncropped(tmp_path, (48, 60))
     cv2.imwrite(str(tmp_path / "LRx4/a.png"), np.zeros((13, 16, 3), np.uint8))
     with pytest.raises(
@@ -283,7 +283,7 @@ def test_eval_makes_the_lr_images_if_it_is_asked_to(tmp_path: Path) -> None:
     assert scores[0] < 15 < scores[1]  # the given one is of one colour
 
 
-def test_lr_without_a_set_is_refused_by_bench() -> None:
+def test_lr_without_a_set_is_rejected_by_bench() -> None:
     found = CliRunner().invoke(main, ["bench", "--lr", "bicubic"])
     assert found.exit_code == 2
     assert "--lr is for a --set, and there is none" in found.stderr

@@ -1,4 +1,4 @@
-"""`agsr doctor --measure`: from a benchmark to the times that `auto` follows."""
+"""`agsr doctor --measure`: from a benchmark to the times that `auto` uses."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from click.testing import CliRunner
 from conftest import Processor
 
 from agsr.bench import measure
-from agsr.bench.runner.entries import Contender
+from agsr.bench.runner.entries import Entry
+from agsr.bench.runner.measurements import Timing
 from agsr.bench.runner.plan import BenchPlan
-from agsr.bench.runner.results import BenchResult, Row, Timing
+from agsr.bench.runner.results import BenchResult, Row
 from agsr.cli import main
 from agsr.engines import ranking
 from agsr.engines.timings import BackendTiming, Timings
@@ -21,7 +22,7 @@ from agsr.errors import BackendError
 SAMPLES = {"openvino bf16": 0.144, "openvino fp32": 0.576, "ort:cpu fp32": 0.72}
 
 
-def _row(contender: Contender, rounds: tuple[float, ...]) -> Row:
+def _row(entry: Entry, rounds: tuple[float, ...]) -> Row:
     timing = Timing(
         workload="320x180",
         boundary="host",
@@ -31,7 +32,7 @@ def _row(contender: Contender, rounds: tuple[float, ...]) -> Row:
         rounds=tuple((seconds,) for seconds in rounds),
     )
     return Row(
-        contender=contender,
+        entry=entry,
         load_seconds=0.25,
         first_call_seconds=rounds[0] + 0.5,
         timings=(timing,),
@@ -48,10 +49,10 @@ def plans(
     def run(plan: BenchPlan, *_: Any) -> BenchResult:
         seen.append(plan)
         rows = []
-        for contender in plan.contenders:
-            name = f"{contender.backend} {contender.precision}"
-            failed = Row(contender=contender, error="it is broken")
-            rows.append(_row(contender, (SAMPLES[name],) * 3) if name in SAMPLES else failed)
+        for entry in plan.entries:
+            name = f"{entry.backend} {entry.precision}"
+            failed = Row(entry=entry, error="it is broken")
+            rows.append(_row(entry, (SAMPLES[name],) * 3) if name in SAMPLES else failed)
         return BenchResult(created="", command="", environment={}, rows=tuple(rows))
 
     here = ("openvino", "ort:cpu", "torch")
@@ -68,7 +69,7 @@ def plans(
 def test_everything_here_is_timed_after_a_first_start(plans: list[BenchPlan]) -> None:
     found = measure.timings(measure.measure())
     assert [plan.rounds for plan in plans] == [0, 5]
-    names = [f"{c.backend} {c.precision}" for c in plans[1].contenders]
+    names = [f"{c.backend} {c.precision}" for c in plans[1].entries]
     assert names == [*SAMPLES, "torch bf16", "torch fp32"]
     assert found.times.keys() == SAMPLES.keys()
     assert found.times["ort:cpu fp32"] == BackendTiming(
@@ -76,7 +77,7 @@ def test_everything_here_is_timed_after_a_first_start(plans: list[BenchPlan]) ->
     )  # type: ignore[arg-type]
 
 
-def test_the_command_shows_and_keeps_what_auto_follows(plans: list[BenchPlan]) -> None:
+def test_the_command_shows_and_saves_what_auto_uses(plans: list[BenchPlan]) -> None:
     done = CliRunner().invoke(main, ["doctor", "--measure"])
     assert done.exit_code == 0, done.output
     lines = [line.split() for line in done.stdout.splitlines()]
@@ -88,19 +89,19 @@ def test_the_command_shows_and_keeps_what_auto_follows(plans: list[BenchPlan]) -
     ]
     assert "it is broken" in done.stdout
     assert "auto follows it" in done.stdout
-    kept = Timings.load()
-    assert kept is not None
-    assert ranking.candidates("psnr")[0].reason.endswith(kept.measured)
+    saved = Timings.load()
+    assert saved is not None
+    assert ranking.candidates("psnr")[0].reason.endswith(saved.measured)
     assert len(plans) == 2
 
 
-def test_noise_is_not_kept() -> None:
-    contender = Contender(backend="ort:cpu", weights="psnr", steps=4, precision="fp32")
+def test_noisy_times_are_not_saved() -> None:
+    entry = Entry(backend="ort:cpu", weights="psnr", steps=4, precision="fp32")
     for rounds, sound in (((1.0, 1.2, 1.1), True), ((1.0, 1.9, 1.1), False), ((), False)):
-        rows = (_row(contender, rounds),) if rounds else (Row(contender=contender, error="no"),)
+        rows = (_row(entry, rounds),) if rounds else (Row(entry=entry, error="no"),)
         result = BenchResult(created="", command="", environment={}, rows=rows)
         if sound:
             assert measure.timings(result).times
             continue
-        with pytest.raises(BackendError, match=r"±41%|nothing could run"):
+        with pytest.raises(BackendError, match=r"±41%|no backend runs"):
             measure.timings(result)

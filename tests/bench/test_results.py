@@ -11,12 +11,13 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from bench_results import INFINITE, image, limit, row, timing, validate
+from bench_results import INFINITE, image, peak, row, timing, validate
 from stubs import Repeat
 
-from agsr.bench.report.tables import failures, tables, to_markdown
-from agsr.bench.runner.entries import Contender
-from agsr.bench.runner.results import BenchResult, Parity, Row, SetScore
+from agsr.bench.report.tables import TABLE1_PRINTED, failures, table1, tables, to_markdown
+from agsr.bench.runner.entries import Entry
+from agsr.bench.runner.measurements import ImageScore, Parity, SetScore
+from agsr.bench.runner.results import BenchResult, Row
 from agsr.bench.scoring import QualityReport, QualityRow, Scores
 from agsr.errors import DatasetError
 
@@ -29,7 +30,7 @@ def result() -> BenchResult:
         command="agsr bench",
         environment={"cores": "2"},
         rows=(
-            Row(contender=Contender(backend="bicubic"), device="numpy", precision="uint8"),
+            Row(entry=Entry(backend="bicubic"), device="numpy", precision="uint8"),
             row(
                 load_seconds=1.5,
                 first_call_seconds=0.1,
@@ -37,22 +38,22 @@ def result() -> BenchResult:
                 quality=(SetScore(set="Mini", images=(image(INFINITE), image(30.0, parity=off))),),
                 timings=(timing((0.1, 0.2), (0.3,)),),
             ),
-            Row(contender=Contender(backend="trt", weights="psnr"), error="not | here"),
+            Row(entry=Entry(backend="trt", weights="psnr"), error="not | here"),
         ),
-        limits=(limit("cpu", "fp32", 0.01, 0.02),),
+        peaks=(peak("cpu", "fp32", 0.01, 0.02),),
         reference="torch cpu fp32",
         notes=("a note",),
         complete=False,
     )
 
 
-def test_json_round_trip_keeps_everything(result: BenchResult, tmp_path: Path) -> None:
+def test_json_round_trip_preserves_everything(result: BenchResult, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text(result.to_json(), encoding="utf-8")
     assert BenchResult.load(path) == result
 
 
-def test_json_is_strict_and_keeps_the_schema(result: BenchResult) -> None:
+def test_json_is_strict_and_matches_the_schema(result: BenchResult) -> None:
     record = json.loads(result.to_json(), parse_constant=pytest.fail)
     assert record["rows"][1]["quality"][0]["images"][0]["scores"]["psnr"] == "inf"
     assert record["rows"][1]["quality"][0]["mean"]["psnr"] == "inf"
@@ -76,7 +77,7 @@ def test_json_is_strict_and_keeps_the_schema(result: BenchResult) -> None:
         (("notes",), None),
     ],
 )
-def test_damaged_json_is_refused(
+def test_damaged_json_is_rejected(
     result: BenchResult, tmp_path: Path, where: tuple[Any, ...], value: Any
 ) -> None:
     record = json.loads(result.to_json())
@@ -86,7 +87,7 @@ def test_damaged_json_is_refused(
     inner[where[-1]] = value
     path = tmp_path / "result.json"
     path.write_text(json.dumps(record))
-    with pytest.raises(DatasetError, match=r"result\.json: not a benchmark's result"):
+    with pytest.raises(DatasetError, match=r"result\.json: not a benchmark result"):
         BenchResult.load(path)
     with pytest.raises(jsonschema.ValidationError):
         validate(record)
@@ -95,15 +96,15 @@ def test_damaged_json_is_refused(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"not a benchmark's result \(not JSON: Expecting value in line 1\); expected a file "),
-        ("\x00\x01", r"not a benchmark's result \(not JSON: "),
-        ("\ud800", r"not a benchmark's result \(not text\)"),
-        ("[1, 2]", "schema is None; expected 'agsr-bench-1', as agsr bench --json writes it"),
+        ("", r"not a benchmark result \(not JSON: Expecting value in line 1\); expected a file "),
+        ("\x00\x01", r"not a benchmark result \(not JSON: "),
+        ("\ud800", r"not a benchmark result \(not text\)"),
+        ("[1, 2]", "schema is None; expected 'agsr-bench-1', as written by agsr bench --json"),
         ('{"schema": "agsr-bench-0"}', "schema is 'agsr-bench-0'; expected 'agsr-bench-1'"),
         ('{"schema": "agsr-bench-1"}', r"\(lacks 'limits'\)"),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_other_files_are_rejected(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "x.json").write_bytes(text.encode(errors="surrogatepass"))
     with pytest.raises(DatasetError, match=message):
         BenchResult.load(tmp_path / "x.json")
@@ -152,14 +153,14 @@ def test_timing_is_summed_up_by_rounds_and_by_samples() -> None:
 def test_share_is_of_the_fastest_product_of_the_same_kind_and_precision(
     result: BenchResult,
 ) -> None:
-    limits = (
-        limit("cpu", "fp32", 0.2, 0.2),
-        limit("CPUExecutionProvider", "fp32", 0.1, 0.1),
-        limit("CPU", "bf16", 0.02),
-        limit("cuda:0", "fp32", 0.001),
-        limit("cuda:0", "fp16", 0.0001),
+    peaks = (
+        peak("cpu", "fp32", 0.2, 0.2),
+        peak("CPUExecutionProvider", "fp32", 0.1, 0.1),
+        peak("CPU", "bf16", 0.02),
+        peak("cuda:0", "fp32", 0.001),
+        peak("cuda:0", "fp16", 0.0001),
     )
-    found = replace(result, limits=limits)
+    found = replace(result, peaks=peaks)
     half_second = timing((0.5,))
     expected = {
         ("cpu", "fp32"): 0.1,
@@ -184,5 +185,27 @@ def test_tables_hold_the_figures_and_failures_their_reasons(result: BenchResult)
     assert costs.rows[1][3:] == ("1500", "100", "0", "–")
     assert failures(result) == ["trt psnr: not | here"]
     shown = to_markdown(result)
-    assert "Interrupted: what was finished by then." in shown
+    assert "Interrupted: only what was finished." in shown
     assert "- a note" in shown
+
+
+def scored(entry: Entry, **psnr: float) -> Row:
+    sets = tuple(
+        SetScore(set=name, images=(ImageScore(image="a", scores=Scores(psnr=x, ssim=0.5)),))
+        for name, x in psnr.items()
+    )
+    return Row(entry=entry, quality=sets)
+
+
+def test_measured_rows_precede_the_printed_ones_and_are_not_marked() -> None:
+    bicubic = scored(Entry(backend="bicubic"), Set5=28.43, Set14=26.0, BSD100=25.96)
+    ours = scored(Entry(backend="auto", weights="psnr", steps=4), Set5=31.5, BSD100=27.35)
+    failed = Row(entry=Entry(backend="trt", weights="psnr"), error="no GPU")
+    result = BenchResult(created="", command="", environment={}, rows=(bicubic, ours, failed))
+    table = table1(result)
+    assert table.columns == ("", "Set5", "Set14", "BSD100")
+    assert table.rows[0] == ("Bicubic", "28.43 / 0.500", "26.00 / 0.500", "25.96 / 0.500")
+    assert table.rows[1] == ("auto psnr 4 steps", "31.50 / 0.500", "–", "27.35 / 0.500")
+    assert [row[0] for row in table.rows[2:]] == [f"{name} *" for name in TABLE1_PRINTED]
+    assert table.rows[-1][1:] == ("31.62 / 0.903", "29.37 / 0.865", "30.19 / 0.872")
+    assert "can't be identified" in table.caption

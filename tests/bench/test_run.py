@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from bench_results import validate
 from conftest import PHOTO
-from stubs import FIRST_CALL, Desk, Stub
+from stubs import FIRST_CALL, InProcessWorker, Stub
 from test_worker import _children
 
 from agsr.bench.data.sets import ImageSet, find_set
 from agsr.bench.report.tables import tables
 from agsr.bench.runner import entry_run, peak_flops
-from agsr.bench.runner.entries import Contender, expand
+from agsr.bench.runner.entries import Entry, expand
 from agsr.bench.runner.entry_run import MAX_CALLS
 from agsr.bench.runner.plan import BenchPlan
 from agsr.bench.runner.results import BenchResult, Row
@@ -43,22 +43,22 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
 
 
 @contextmanager
-def desks() -> Iterator[None]:
-    """Contenders without processes of their own, and small products."""
+def in_process_workers() -> Iterator[None]:
+    """Entries without worker processes, and small products."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(entry_run, "Worker", Desk)
+        patch.setattr(entry_run, "Worker", InProcessWorker)
         patch.setattr(peak_flops, "SIDE", 256)
         yield
 
 
 @pytest.fixture
-def at_desks() -> Iterator[None]:
-    with desks():
+def workers_in_process() -> Iterator[None]:
+    with in_process_workers():
         yield
 
 
-def _plan(*contenders: Contender, **options: Any) -> BenchPlan:
-    return BenchPlan(contenders=contenders, **{"sizes": ((6, 8),), "turn_seconds": 0.0, **options})
+def _plan(*entries: Entry, **options: Any) -> BenchPlan:
+    return BenchPlan(entries=entries, **{"sizes": ((6, 8),), "turn_seconds": 0.0, **options})
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +72,10 @@ def measured(mini: ImageSet, checkpoint_file: Path) -> BenchResult:
             steps=[2],
             precisions=["fp32", "bf16"],
         ),
-        Contender(backend="ort", weights=graph, precision="fp32"),
+        Entry(backend="ort", weights=graph, precision="fp32"),
     ]
     options = {"sets": (mini,), "timed_sets": (mini,), "boundaries": ("host", "device")}
-    with desks():
+    with in_process_workers():
         return run(_plan(*found, rounds=3, turn_seconds=0.01, **options))
 
 
@@ -83,7 +83,7 @@ def _row(result: BenchResult, backend: str, precision: str | None = None) -> Row
     (found,) = (
         row
         for row in result.rows
-        if (row.contender.backend, row.contender.precision) == (backend, precision)
+        if (row.entry.backend, row.entry.precision) == (backend, precision)
     )
     return found
 
@@ -91,7 +91,7 @@ def _row(result: BenchResult, backend: str, precision: str | None = None) -> Row
 def test_scores_are_those_of_an_evaluation(measured: BenchResult, mini: ImageSet) -> None:
     for row in measured.rows[1:]:
         assert row.error == ""
-        upscaler = Upscaler(backend=row.contender.open())
+        upscaler = Upscaler(backend=row.entry.open())
         expected = [(x.image, x.psnr, x.ssim) for x in evaluate(upscaler, mini)]
         (score,) = row.quality
         assert [(x.image, x.scores.psnr, x.scores.ssim) for x in score.images] == expected
@@ -129,15 +129,15 @@ def test_every_row_has_all_rounds_of_every_workload(measured: BenchResult) -> No
 
 
 def test_products_are_measured_in_the_same_rounds(measured: BenchResult) -> None:
-    kinds = {(x.library, x.precision): x for x in measured.limits}
+    kinds = {(x.library, x.precision): x for x in measured.peaks}
     assert set(kinds) == {("torch", "fp32"), ("torch", "bf16"), ("onnxruntime cpu", "fp32")}
     assert all(len(x.rounds) == 3 and x.flops == 2 * 256**3 for x in kinds.values())
     network, bicubic = _row(measured, "ort", "fp32"), _row(measured, "bicubic")
     assert measured.share(network, network.timings[0]) > 0  # type: ignore[operator]
-    assert measured.limit(bicubic) is None
+    assert measured.peak(bicubic) is None
 
 
-def test_the_record_says_what_ran_and_keeps_the_schema(
+def test_the_record_names_what_ran_and_matches_the_schema(
     measured: BenchResult, tmp_path: Path
 ) -> None:
     for row in measured.rows:
@@ -157,18 +157,18 @@ def test_the_record_says_what_ran_and_keeps_the_schema(
     assert BenchResult.load(tmp_path / "x.json") == measured
 
 
-@pytest.mark.usefixtures("at_desks")
+@pytest.mark.usefixtures("workers_in_process")
 def test_a_reference_that_is_not_listed_is_compared_with_all_the_same(
     measured: BenchResult, mini: ImageSet
 ) -> None:
     alone = _row(measured, "torch", "bf16")
-    result = run(_plan(alone.contender, sets=(mini,), rounds=0))
+    result = run(_plan(alone.entry, sets=(mini,), rounds=0))
     (row,) = result.rows
     assert row.quality == alone.quality
     assert row.timings == ()
 
 
-@pytest.mark.usefixtures("at_desks")
+@pytest.mark.usefixtures("workers_in_process")
 def test_a_reference_that_cannot_run_is_noted(mini: ImageSet, tmp_path: Path) -> None:
     result = run(
         _plan(Stub(backend="good", weights=str(tmp_path / "x.onnx")), sets=(mini,), rounds=0)
@@ -181,7 +181,7 @@ def test_a_reference_that_cannot_run_is_noted(mini: ImageSet, tmp_path: Path) ->
     assert result.rows[0].error == ""
 
 
-@pytest.mark.usefixtures("at_desks")
+@pytest.mark.usefixtures("workers_in_process")
 @pytest.mark.parametrize("backend", ["ort", "openvino"])
 def test_a_graph_of_another_precision_is_no_reference(mini: ImageSet, backend: str) -> None:
     graph = Stub(backend=backend, weights="x-fp16.onnx", arithmetic="fp16")
@@ -189,17 +189,17 @@ def test_a_graph_of_another_precision_is_no_reference(mini: ImageSet, backend: s
     half, single = (row.quality[0].parity for row in result.rows)
     assert half is None
     assert single is not None
-    assert result.notes == ("no parity: x-fp16.onnx has no fp32 to compare with, only fp16",)
+    assert result.notes == ("no parity: x-fp16.onnx runs in fp16 only, not in fp32",)
     assert result.reference == "ort cpu fp32"
     alone = run(_plan(graph, sets=(mini,), rounds=0))
     assert alone.reference == ""
 
 
-@pytest.mark.usefixtures("at_desks")
-def test_what_is_too_large_for_one_costs_it_nothing_else(mini: ImageSet) -> None:
-    contender = Stub(backend="small", weights="x.onnx")
+@pytest.mark.usefixtures("workers_in_process")
+def test_a_size_that_is_too_large_for_one_entry_costs_it_nothing_else(mini: ImageSet) -> None:
+    entry = Stub(backend="small", weights="x.onnx")
     plan = _plan(
-        contender,
+        entry,
         sets=(mini,),
         sizes=((6, 8), (20, 20), (9, 9)),
         boundaries=("host", "device"),
@@ -211,29 +211,29 @@ def test_what_is_too_large_for_one_costs_it_nothing_else(mini: ImageSet) -> None
     assert row.quality == ()
 
 
-@pytest.mark.usefixtures("at_desks")
+@pytest.mark.usefixtures("workers_in_process")
 def test_each_goes_first_in_turn() -> None:
-    Desk.asked = ()
+    InProcessWorker.calls = ()
     run(_plan(*(Stub(backend=name, weights="x") for name in "abc"), rounds=4))
-    labels = [label.split()[0] for method, label in Desk.asked if method == "time"]
+    labels = [label.split()[0] for method, label in InProcessWorker.calls if method == "time"]
     assert "".join(labels) == "abc" + "abc" + "bca" + "cab" + "abc"  # first calls, then rounds
-    methods = [method for method, _ in Desk.asked]
-    assert methods.index("product") > methods.index("time")
-    assert methods.count("product") == 4 * 3
+    methods = [method for method, _ in InProcessWorker.calls]
+    assert methods.index("matrix_product") > methods.index("time")
+    assert methods.count("matrix_product") == 4 * 3
 
 
-@pytest.mark.usefixtures("at_desks")
-def test_memory_is_weighed_before_any_product(mini: ImageSet) -> None:
+@pytest.mark.usefixtures("workers_in_process")
+def test_memory_is_read_before_any_product(mini: ImageSet) -> None:
     """The product's matrices are in one process of each kind only."""
-    Desk.asked = ()
+    InProcessWorker.calls = ()
     run(_plan(*(Stub(backend=name, weights="x.onnx") for name in "ab"), sets=(mini,), rounds=2))
-    methods = [method for method, label in Desk.asked if not label.startswith("ort")]
-    assert methods.count("memory") == 2
-    last_weighed = max(i for i, method in enumerate(methods) if method == "memory")
-    assert last_weighed < methods.index("product")
+    methods = [method for method, label in InProcessWorker.calls if not label.startswith("ort")]
+    assert methods.count("peak_memory") == 2
+    last_read = max(i for i, method in enumerate(methods) if method == "peak_memory")
+    assert last_read < methods.index("matrix_product")
 
 
-@pytest.mark.usefixtures("at_desks")
+@pytest.mark.usefixtures("workers_in_process")
 def test_the_first_call_is_the_first_of_all(mini: ImageSet) -> None:
     slow = Stub(backend="slow at first", weights="x.onnx")
     for sets in ((mini,), ()):
@@ -244,11 +244,11 @@ def test_the_first_call_is_the_first_of_all(mini: ImageSet) -> None:
     assert row.first_call_seconds is not None
 
 
-@pytest.mark.usefixtures("at_desks")
+@pytest.mark.usefixtures("workers_in_process")
 def test_progress_grows_to_the_end(mini: ImageSet) -> None:
     shares: list[float] = []
-    contenders = [Stub(backend=name, weights="x.onnx") for name in ("a", "absent", "b")]
-    plan = _plan(*contenders, sets=(mini,), rounds=2)
+    entries = [Stub(backend=name, weights="x.onnx") for name in ("a", "absent", "b")]
+    plan = _plan(*entries, sets=(mini,), rounds=2)
     run(plan, lambda _, share: shares.append(share))
     assert shares == sorted(shares)
     assert shares[0] == 0
@@ -266,29 +266,29 @@ def _interrupt_at(text: str, times: int = 1) -> Callable[[str, float], None]:
     return notify
 
 
-@pytest.mark.usefixtures("at_desks")
-def test_ctrl_c_keeps_finished_rounds_and_sets(mini: ImageSet) -> None:
-    contenders = [Stub(backend=name, weights="x.onnx") for name in "ab"]
-    result = run(_plan(*contenders, sets=(mini,), rounds=5), _interrupt_at("round 3", times=2))
+@pytest.mark.usefixtures("workers_in_process")
+def test_ctrl_c_saves_finished_rounds_and_sets(mini: ImageSet) -> None:
+    entries = [Stub(backend=name, weights="x.onnx") for name in "ab"]
+    result = run(_plan(*entries, sets=(mini,), rounds=5), _interrupt_at("round 3", times=2))
     assert not result.complete
     assert [len(row.timings[0].rounds) for row in result.rows] == [3, 2]
     assert all(row.quality[0].set == "Mini" and not row.error for row in result.rows)
-    result = run(_plan(*contenders, sets=(mini,), rounds=5), _interrupt_at("Mini grey"))
+    result = run(_plan(*entries, sets=(mini,), rounds=5), _interrupt_at("Mini grey"))
     assert [(row.quality, row.timings) for row in result.rows] == [((), ())] * 2
     assert not result.complete
 
 
-@pytest.mark.usefixtures("at_desks")
+@pytest.mark.usefixtures("workers_in_process")
 def test_the_observer_sees_every_scored_image(mini: ImageSet) -> None:
     seen = []
     plan = _plan(
-        Contender(backend="bicubic"),
+        Entry(backend="bicubic"),
         sets=(mini,),
         rounds=0,
-        observer=lambda name, image, contender, sr: seen.append((name, image.name, contender, sr)),
+        observer=lambda name, image, entry, sr: seen.append((name, image.name, entry, sr)),
     )
     run(plan)
-    assert [(name, image, contender.label) for name, image, contender, _ in seen] == [
+    assert [(name, image, entry.label) for name, image, entry, _ in seen] == [
         ("Mini", "colour", "bicubic"),
         ("Mini", "grey", "bicubic"),
     ]
@@ -296,7 +296,7 @@ def test_the_observer_sees_every_scored_image(mini: ImageSet) -> None:
         assert np.array_equal(sr, upscale(image.lr))
 
 
-@pytest.mark.usefixtures("at_desks")
+@pytest.mark.usefixtures("workers_in_process")
 def test_gpu_memory_is_what_each_added(monkeypatch: pytest.MonkeyPatch) -> None:
     used = iter([100, 150, 150, 180, 180, 200, 200, 207])
     monkeypatch.setattr(entry_run, "device_memory", lambda: next(used))
@@ -304,20 +304,22 @@ def test_gpu_memory_is_what_each_added(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row.device_memory for row in result.rows] == [50 + 20, 30 + 7]
 
 
-def test_what_fails_is_a_row_with_its_reason_and_the_others_go_on(mini: ImageSet) -> None:
+def test_a_failure_is_a_row_with_its_reason_and_the_others_continue(mini: ImageSet) -> None:
     """In real processes: one can't start, one dies at the second image, one in the rounds."""
     before = _children()
-    contenders = (
+    entries = (
         Stub(backend="absent", weights="a.onnx"),
         Stub(backend="killed", weights="b.onnx", good_calls=1),
         Stub(backend="aborts", weights="c.onnx", good_calls=2 + 2 + 2),
         Stub(backend="good", weights="d.onnx"),
     )
-    result = run(_plan(*contenders, sets=(mini,), rounds=3))
+    result = run(_plan(*entries, sets=(mini,), rounds=3))
     absent, killed, aborts, good = result.rows
     assert (absent.error, absent.device) == ("it is not here; get it somewhere else", "")
-    assert killed.error.startswith("Mini grey: its process was killed: out of memory?")
-    assert aborts.error == "its process crashed (SIGABRT)"
+    assert killed.error.startswith(
+        "Mini grey: the worker process was killed, probably out of memory"
+    )
+    assert aborts.error == "the worker process crashed (SIGABRT)"
     assert (killed.quality, killed.timings) == ((), ())  # its set was not finished
     assert len(aborts.timings[0].rounds) == 2
     assert good.error == ""
@@ -328,13 +330,11 @@ def test_what_fails_is_a_row_with_its_reason_and_the_others_go_on(mini: ImageSet
     assert _children() == before
 
 
-@pytest.mark.usefixtures("at_desks")
+@pytest.mark.usefixtures("workers_in_process")
 def test_a_bad_image_costs_itself_only_and_the_result_says_so(mini: ImageSet) -> None:
     bad = mini.files[0].with_name("bad.png")
     images = replace(mini, files=(*mini.files, bad), notes=("used like this",))
-    result = run(
-        _plan(Contender(backend="bicubic"), sets=(images,), timed_sets=(images,), rounds=1)
-    )
+    result = run(_plan(Entry(backend="bicubic"), sets=(images,), timed_sets=(images,), rounds=1))
     (row,) = result.rows
     (score,) = row.quality
     assert [image.image for image in score.images] == ["colour", "grey"]
@@ -346,5 +346,5 @@ def test_a_bad_image_costs_itself_only_and_the_result_says_so(mini: ImageSet) ->
     assert tables(result)[0].title == "Mini, quality, mean of 2 of 3 images"
     validate(json.loads(result.to_json()))
     empty = (ImageSet("Bad", (bad,)),)
-    only_bad = run(_plan(Contender(backend="bicubic"), sets=empty, timed_sets=empty, sizes=()))
+    only_bad = run(_plan(Entry(backend="bicubic"), sets=empty, timed_sets=empty, sizes=()))
     assert (only_bad.skipped, only_bad.rows[0].quality, only_bad.rows[0].timings) == (1, (), ())

@@ -1,4 +1,4 @@
-"""A contender's process: whatever happens in it, the parent goes on and nothing is left."""
+"""Worker processes: whatever happens in one, the parent continues and no process remains."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ def test_results_and_times_come_back(good: Worker) -> None:
         assert min(times) > 0
 
 
-def test_asking_before_loading_or_for_the_unprepared_is_told(good: Worker) -> None:
+def test_requests_before_loading_or_preparing_are_reported(good: Worker) -> None:
     with pytest.raises(BackendError, match="KeyError"):
         good.time("never prepared", "host", calls=1, warm_up=0)
     with pytest.raises(BackendError, match="no matrix product for repeat"):
-        good.product()
+        good.matrix_product()
     assert good.upscale(LR[0, 0])[0].shape == (20, 28)
 
 
-def test_memory_is_the_worker_s_own(good: Worker) -> None:
+def test_peak_memory_is_that_of_the_worker(good: Worker) -> None:
     mine = np.ones(300 * 2**20, np.uint8)
     worker = Worker(Stub(backend="good", weights="x"))
     worker.load()
-    peak, before = worker.memory(), good.memory()
+    peak, before = worker.peak_memory(), good.peak_memory()
     worker.close()
     assert peak is not None
     assert before is not None
@@ -73,10 +73,10 @@ def test_memory_is_the_worker_s_own(good: Worker) -> None:
 @pytest.mark.parametrize(
     ("backend", "message"),
     [
-        ("killed", r"^its process was killed: out of memory\? Try a smaller --size"),
-        ("aborts", r"^its process crashed \(SIGABRT\)$"),
-        ("segfaults", r"^its process crashed \(SIGSEGV\)$"),
-        ("exits", r"^its process ended \(exit status 3\)$"),
+        ("killed", r"^the worker process was killed, probably out of memory; use a smaller --size"),
+        ("aborts", r"^the worker process crashed \(SIGABRT\)$"),
+        ("segfaults", r"^the worker process crashed \(SIGSEGV\)$"),
+        ("exits", r"^the worker process exited with status 3$"),
     ],
 )
 def test_a_process_that_dies_is_an_error_and_leaves_nothing(
@@ -88,14 +88,14 @@ def test_a_process_that_dies_is_an_error_and_leaves_nothing(
     worker.upscale(LR[0, 0])
     with pytest.raises(BackendError, match=message):
         worker.upscale(LR[0, 0])
-    with pytest.raises(BackendError, match="its process"):
-        worker.memory()  # and again, without waiting
+    with pytest.raises(BackendError, match="the worker process"):
+        worker.peak_memory()  # and again, without waiting
     worker.close()
     assert _children() == before
     assert good.upscale(LR[0, 0])[0].shape == (20, 28)
 
 
-def test_errors_are_told_in_a_line_and_the_process_goes_on() -> None:
+def test_errors_are_one_line_and_the_process_continues() -> None:
     failing = Worker(Stub(backend="fails", weights="x"))
     failing.load()
     for _ in range(2):
@@ -105,12 +105,12 @@ def test_errors_are_told_in_a_line_and_the_process_goes_on() -> None:
     absent = Worker(Stub(backend="absent", weights="x"))
     with pytest.raises(BackendError, match=r"^it is not here; get it somewhere else$"):
         absent.load()
-    with pytest.raises(BackendError, match="not loaded"):
+    with pytest.raises(BackendError, match="the network is not loaded"):
         absent.upscale(LR[0, 0])
     absent.close()
 
 
-def test_an_answer_that_never_comes_ends_the_process() -> None:
+def test_a_missing_answer_ends_the_process() -> None:
     before = _children()
     worker = Worker(Stub(backend="hangs", weights="x"))
     worker.load()
@@ -121,7 +121,7 @@ def test_an_answer_that_never_comes_ends_the_process() -> None:
     worker.close()
 
 
-def test_a_busy_process_is_ended_by_force(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_process_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agsr.bench.runner.worker.GRACE", 0.1)
     before = _children()
     worker = Worker(Stub(backend="hangs", weights="x"))

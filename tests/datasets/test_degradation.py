@@ -21,7 +21,7 @@ FAULTS = ("SAVED_BEFORE", "BLUR", "SHARPENING", "NOISE", "COMPRESSION")
 
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> Only:
-    """Lets one fault happen always, and all others never."""
+    """Applies one fault always, and no other."""
 
     def choose(fault: str) -> None:
         monkeypatch.setattr(degradation, "CLEAN", 0)
@@ -53,7 +53,7 @@ def test_a_state_of_chance_gives_one_image() -> None:
     assert (hr == _photo()).all()  # untouched
 
 
-def test_sides_that_would_be_squeezed_are_refused() -> None:
+def test_sides_that_would_be_squeezed_are_rejected() -> None:
     for seed in range(5):
         with pytest.raises(ValueError, match=r"\(97, 96\); crop it to multiples of 4"):
             degrade(np.zeros((97, 96, 3), np.uint8), np.random.default_rng(seed))
@@ -92,13 +92,13 @@ def test_blur_softens_and_sharpening_sharpens(only: Only) -> None:
     assert np.mean([_sharpness(lr) for lr in _many(_photo())]) > 1.3 * plain
 
 
-def test_noise_is_of_the_strengths_that_are_told(only: Only) -> None:
+def test_noise_has_the_documented_strengths(only: Only) -> None:
     only("NOISE")
     flat = np.full((128, 128, 3), 128, np.uint8)
     noises = [lr.astype(float) - 128 for lr in _many(flat, 100)]
     strengths = np.array([noise.std() for noise in noises])
     assert 0.3 < strengths.min() < 2
-    assert 8 < strengths.max() < 1.1 * degradation.STRONGEST_NOISE
+    assert 8 < strengths.max() < 1.1 * degradation.MAX_NOISE
     grey = np.array([np.ptp(noise, axis=2).max() == 0 for noise in noises])
     assert 0.2 < grey.mean() < 0.6
 
@@ -113,7 +113,7 @@ def test_compression_leaves_blocks_and_spares_flat_grey(only: Only) -> None:
     assert max(losses) > 3 * min(losses)  # qualities differ
 
 
-def test_a_picture_that_was_saved_before_went_through_another_size(
+def test_an_image_saved_before_passes_through_another_size(
     only: Only, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []

@@ -70,7 +70,7 @@ def test_a_bad_file_costs_itself_only(folder: Path, caplog: pytest.LogCaptureFix
     assert len(load_pairs([folder], min_side=64)) == len(whole)
     *named, count = (message.partition(": ")[0] for message in caplog.messages)
     assert set(named) == {str(folder / "bad.png"), str(folder / "dot.png")}  # read in parallel
-    assert count == "2 of 5 image files can't be used and are skipped"
+    assert count == "2 of 5 image files are unusable; skipped"
 
 
 @pytest.mark.parametrize("name", ["._a.png", ".thumbnails/a.png", "__MACOSX/._a.png", "Thumbs.db"])

@@ -248,7 +248,7 @@ def test_models_of_others_are_refused(tmp_path: Path, onnx_file: Callable[[int],
     del model.metadata_props[:]
     onnx.save(model, path)
     for backend in (OrtBackend, *OPENVINO):
-        with pytest.raises(ModelError, match="not a model of this project"):
+        with pytest.raises(ModelError, match="not exported by agsr"):
             backend(path)
     renamed = onnx.load(onnx_file(1))
     renamed.graph.input[0].name = "image"

@@ -22,7 +22,7 @@ from agsr.errors import BackendError, ImageError
 from agsr.image import write_stripes
 from agsr.image.decode import decode
 from agsr.image.encode import encode, write_encoded
-from agsr.image.ops.output_size import Sizing
+from agsr.image.ops.output_size import OutputSize
 from agsr.image.ops.resample import shrunk, shrunk_stripes
 from agsr.image.picture import Picture, Pixels, gathered, in_stripes
 
@@ -92,7 +92,7 @@ def test_bands_are_the_whole_result(
     shape: tuple[int, int], colour: bool, dtype: type, scale: float
 ) -> None:
     picture = _picture(*shape, colour, True, dtype)
-    sizing = Sizing(scale=scale)
+    sizing = OutputSize(scale=scale)
     whole = Upscaler(backend=Repeat(), tile=0).picture(picture, sizing=sizing)
     upscaler = Upscaler(backend=Repeat(), tile=16, halo=4)
     stripes = upscaler.stripes(picture, sizing=sizing)
@@ -149,7 +149,7 @@ def test_memory_that_runs_out_half_way_costs_only_the_rows_below() -> None:
 
 def test_abandoned_bands_unlock_the_network() -> None:
     upscaler = Upscaler(backend=Repeat(), tile=8, halo=1)
-    stripes = upscaler.stripes(Picture(_random((40, 40, 3))), sizing=Sizing(scale=3))
+    stripes = upscaler.stripes(Picture(_random((40, 40, 3))), sizing=OutputSize(scale=3))
     next(stripes.bands)
     stripes.close()
     assert upscaler(_random((9, 9, 3))).shape == (36, 36, 3)

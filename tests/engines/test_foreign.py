@@ -30,13 +30,14 @@ from agsr.bench.data.sets import find_set
 from agsr.bench.scoring import compare
 from agsr.bicubic import upscale_planes
 from agsr.engines.foreign import ForeignBackend
-from agsr.engines.foreign.io_spec import Hints, luma
+from agsr.engines.foreign.io_spec import Hints
 from agsr.engines.places import Place
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ModelError
 from agsr.export import export_onnx
 from agsr.export.verify import sample_batch
+from agsr.metrics.luma import full_range_luma
 from agsr.pretrained import find_onnx
 
 pytestmark = pytest.mark.processor
@@ -115,9 +116,11 @@ def test_luma_networks_keep_the_colours_by_bicubic(path: Path, lr: Batch, layout
     backend = ForeignBackend(repeating(path, channels=1, layout=layout))
     assert backend.io_spec.channels == 1
     sr = backend.upscale(lr)
-    np.testing.assert_allclose(luma(sr), repeated(luma(lr)), atol=1e-6)
-    np.testing.assert_allclose(sr - luma(sr), upscale_planes(lr - luma(lr)), atol=1e-6)
-    grey = np.repeat(luma(lr), 3, axis=1)
+    np.testing.assert_allclose(full_range_luma(sr), repeated(full_range_luma(lr)), atol=1e-6)
+    np.testing.assert_allclose(
+        sr - full_range_luma(sr), upscale_planes(lr - full_range_luma(lr)), atol=1e-6
+    )
+    grey = np.repeat(full_range_luma(lr), 3, axis=1)
     np.testing.assert_allclose(backend.upscale(grey), repeated(grey), atol=1e-6)
 
 

@@ -19,8 +19,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from agsr.bench.runner.clock import seconds
 from agsr.bench.runner.flops import count_flops
+from agsr.bench.runner.worker import elapsed
 from agsr.pretrained import find_onnx
 
 SHAPE = (1, 3, 72, 96)
@@ -90,7 +90,7 @@ def test_the_shipped_graph_is_nearly_as_fast_as_convolutions_alone() -> None:
     runs = [_runner(model) for model in (stack, one.read_bytes(), two.read_bytes())]
     for run in runs:
         run()
-    times = np.array([[seconds(run) for run in runs] for _ in range(ROUNDS)])
+    times = np.array([[elapsed(run) for run in runs] for _ in range(ROUNDS)])
     graph, longer = (times[:, [1, 2]] / times[:, [0]]).T
     verdict = _verdict(graph.tolist(), longer.tolist())
     if verdict == "unclear":

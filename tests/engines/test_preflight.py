@@ -63,7 +63,7 @@ def test_train_ends_before_the_work(folder: Path, monkeypatch: pytest.MonkeyPatc
     (folder / "run").mkdir()
     save_checkpoint(tiny_checkpoint(), folder / "run" / "best.safetensors")
     before = (folder / "run" / "best.safetensors").read_bytes()
-    reason = "run holds best.safetensors of a run without its state, which would be replaced"
+    reason = "run holds best.safetensors of a run without its state, which would be overwritten"
     _fails([*arguments, "run", "--init", "run/best.safetensors"], reason)
     assert (folder / "run" / "best.safetensors").read_bytes() == before
 

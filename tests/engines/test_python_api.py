@@ -371,4 +371,6 @@ def test_limits_are_attributes_of_the_error_so_that_callers_can_raise_them(tmp_p
 
 
 def test_the_package_lists_what_it_offers() -> None:
-    assert dir(agsr) == ["Upscaler", "__version__"]
+    names = ["AgsrError", "OutputSize", "Upscaler", "__version__", "read_picture", "write_picture"]
+    assert dir(agsr) == names
+    assert all(getattr(agsr, name) for name in names)

@@ -24,7 +24,7 @@ from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError
 from agsr.image import read_picture, write_picture, write_stripes
 from agsr.image.decode import decode
-from agsr.image.ops.output_size import Sizing
+from agsr.image.ops.output_size import OutputSize
 from agsr.image.picture import Picture, Stripes
 from agsr.system.quiet_stderr import quiet_decoders
 
@@ -126,7 +126,10 @@ def test_wishes_hold_for_every_file(folder: Path) -> None:
     exif = Image.Exif()
     exif[271] = "Maker"
     Image.open(PHOTO).crop((0, 0, 20, 16)).save(source, exif=exif, dpi=(300, 300))
-    for options in (InferOptions(), InferOptions(sizing=Sizing(scale=2), quality=50, strip=True)):
+    for options in (
+        InferOptions(),
+        InferOptions(sizing=OutputSize(scale=2), quality=50, strip=True),
+    ):
         jobs = plan([source], folder / "out.jpg")
         size = (32, 40) if options.strip else (64, 80)
         assert list(process(Upscaler(backend=Repeat()), jobs, options)) == [
@@ -203,7 +206,7 @@ def test_errors_of_the_network_name_the_file(folder: Path) -> None:
     source = folder / "in" / "a.png"
     (outcome,) = process(Upscaler(backend=Mad()), plan([source]), InferOptions())
     assert outcome.error is not None
-    assert outcome.error.startswith(f"{source}: none on cpu gave NaN")
+    assert outcome.error.startswith(f"{source}: none on cpu returned NaN")
 
 
 def test_an_error_of_any_kind_costs_one_file_only(
@@ -243,7 +246,9 @@ def test_results_too_large_for_their_format_are_not_computed(
     assert outcome.error is not None
     assert f"wide.png: the result would have {4 * side}x4 pixels, and" in outcome.error
     assert not backend.shapes
-    (outcome,) = process(Upscaler(backend=backend), jobs, InferOptions(sizing=Sizing(scale=3.9)))
+    (outcome,) = process(
+        Upscaler(backend=backend), jobs, InferOptions(sizing=OutputSize(scale=3.9))
+    )
     assert outcome.error is None
 
 

@@ -19,7 +19,7 @@ from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError
 from agsr.image.encode import on_white
 from agsr.image.metadata import Metadata
-from agsr.image.ops.output_size import Sizing
+from agsr.image.ops.output_size import OutputSize
 from agsr.image.ops.padding import Border
 from agsr.image.picture import Picture
 
@@ -280,7 +280,7 @@ def test_separate_alpha_is_as_two_pictures(
     alpha[:, :8] = 0
     upscaler = Upscaler(backend=Overshooting(), border=border, separate_alpha=True)
     both, of_colour, of_alpha = (
-        upscaler.picture(picture, sizing=Sizing(scale=scale))
+        upscaler.picture(picture, sizing=OutputSize(scale=scale))
         for picture in (Picture(colour, alpha), Picture(colour), Picture(alpha))
     )
     assert np.array_equal(both.pixels, of_colour.pixels)

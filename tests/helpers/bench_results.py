@@ -9,8 +9,9 @@ from typing import Any
 import jsonschema
 
 from agsr.bench.runner import results
-from agsr.bench.runner.entries import Contender
-from agsr.bench.runner.results import ImageScore, Limit, Parity, Row, Timing
+from agsr.bench.runner.entries import Entry
+from agsr.bench.runner.measurements import ImageScore, Parity, PeakThroughput, SetScore, Timing
+from agsr.bench.runner.results import BenchResult, Row
 from agsr.bench.scoring import Scores
 
 INFINITE = float("inf")
@@ -28,16 +29,54 @@ def timing(*rounds: tuple[float, ...], flops: float | None = 1e9) -> Timing:
     )  # fmt: skip
 
 
-def limit(device: str, precision: str, *rounds: float) -> Limit:
-    return Limit(device=device, precision=precision, library="torch", flops=2e9, rounds=rounds)
+def peak(device: str, precision: str, *rounds: float) -> PeakThroughput:
+    return PeakThroughput(
+        device=device, precision=precision, library="torch", flops=2e9, rounds=rounds
+    )
 
 
 def row(device: str = "cpu", precision: str = "fp32", **found: Any) -> Row:
-    contender = Contender(backend="torch", weights="psnr", steps=1, precision=precision)
-    return Row(contender=contender, device=device, precision=precision, steps=1, **found)
+    entry = Entry(backend="torch", weights="psnr", steps=1, precision=precision)
+    return Row(entry=entry, device=device, precision=precision, steps=1, **found)
 
 
 def validate(record: dict[str, Any]) -> None:
     schema = json.loads((Path(results.__file__).parent / "schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.Draft202012Validator(schema).validate(record)
+
+
+def plotted_row(weights: str, steps: int, psnr: float, seconds: float) -> Row:
+    scores = ImageScore(image="photo", scores=Scores(psnr=psnr, ssim=0.9))
+    return Row(
+        entry=Entry(backend="ort", weights=weights, steps=steps),
+        device="CPUExecutionProvider",
+        precision="fp32",
+        steps=steps,
+        quality=(SetScore(set="Mini", images=(scores,)),),
+        timings=(
+            Timing(
+                workload="320x180",
+                boundary="host",
+                images=1,
+                output_pixels=1280 * 720,
+                flops=1e9,
+                rounds=((seconds,), (seconds * 1.1,)),
+            ),
+        ),
+    )
+
+
+def plotted_result() -> BenchResult:
+    """Three networks with scores and times, and one that failed."""
+    return BenchResult(
+        created="2026-01-01T00:00:00+00:00",
+        command="agsr bench --set <Mini>",
+        environment={"processor": "a <fast> one", "cores": "2"},
+        rows=(
+            plotted_row("psnr", 1, 30.0, 0.1),
+            plotted_row("psnr", 4, 31.0, 0.3),
+            plotted_row("gan", 4, 29.0, 0.2),
+            Row(entry=Entry(backend="trt", weights="psnr"), error="no driver & no GPU"),
+        ),
+    )

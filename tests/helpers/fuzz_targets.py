@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from av.error import FFmpegError
-from bench_results import image, limit, row, timing
+from bench_results import image, peak, row, timing
 from clips import Clip, make
 from conftest import ROOT, tiny_checkpoint
 from engine_samples import IDENTITY, REPORT
@@ -27,7 +27,8 @@ from PIL import Image
 from safetensors.numpy import save
 
 from agsr.bench.report.comparison import compare_results
-from agsr.bench.runner.results import BenchResult, SetScore
+from agsr.bench.runner.measurements import SetScore
+from agsr.bench.runner.results import BenchResult
 from agsr.cli.output.bench import show_comparison
 from agsr.cli.output.tables import show_cache
 from agsr.contract import ModelMetadata
@@ -336,8 +337,8 @@ def _results() -> Iterator[bytes]:
     scores = (SetScore(set="Mini", images=(image(float("inf")), image(30.0))),)
     rows = (row(quality=scores, timings=(timing((0.1, 0.2)),)),)
     given = {"created": "2026-01-01", "command": "agsr bench", "environment": {"cores": "2"}}
-    limits = (limit("cpu", "fp32", 0.1),)
-    yield BenchResult(**given, rows=rows, limits=limits).to_json().encode()  # type: ignore[arg-type]
+    peaks = (peak("cpu", "fp32", 0.1),)
+    yield BenchResult(**given, rows=rows, peaks=peaks).to_json().encode()  # type: ignore[arg-type]
 
 
 _EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

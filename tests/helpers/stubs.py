@@ -1,4 +1,4 @@
-"""Backends and contenders that stand in for real ones.
+"""Stub backends and entries.
 
 Without torch, so that a process that runs one starts fast.
 """
@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agsr.backend import Backend, BackendInfo, Batch
-from agsr.bench.runner.entries import Contender
-from agsr.bench.runner.worker import _answer, _Station
+from agsr.bench.runner.entries import Entry
+from agsr.bench.runner.worker import WorkerServer, _answer
 from agsr.errors import BackendError
 
 
 class Repeat(Backend):
-    """Enlarges by repeating pixels: every expected value is known exactly."""
+    """Upscales by repeating pixels: every expected value is known exactly."""
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []
@@ -43,7 +43,7 @@ class Repeat(Backend):
 
 
 class Misbehaving(Repeat):
-    """Does something else instead, but for the first so many calls."""
+    """Misbehaves after ``good_calls`` calls."""
 
     def __init__(self, act: Callable[[], object], good_calls: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Misbehaving(Repeat):
 
 
 class Small(Repeat):
-    """Takes images of at most 12 pixels a side."""
+    """Accepts images of at most 12 pixels a side."""
 
     def _run(self, lr: Batch) -> Batch:
         if max(lr.shape[2:]) > 12:
@@ -70,7 +70,7 @@ FIRST_CALL = 0.05
 
 
 class SlowAtFirst(Repeat):
-    """Takes its time in the first call, as what chooses kernels does."""
+    """Has a slow first call, like a runtime that selects kernels."""
 
     def _run(self, lr: Batch) -> Batch:
         if not self.shapes:
@@ -93,13 +93,13 @@ ACTS: dict[str, Callable[[], object]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stub(Contender):
-    """A contender whose backend is named by what it does, and repeats pixels until then."""
+class Stub(Entry):
+    """An entry whose backend is named after its misbehaviour, and repeats pixels until then."""
 
     good_calls: int = 0
-    """-1: as a reference (``ort``) it is not there."""
+    """-1: it is missing as a reference (``ort``)."""
     arithmetic: str = "fp32"
-    """What it computes in."""
+    """Reported precision."""
 
     def open(self) -> Backend:
         if self.backend == "ort" and self.good_calls < 0:
@@ -117,19 +117,19 @@ class Stub(Contender):
         return backend
 
 
-class Desk:
-    """A `agsr.bench.runner.worker.Worker` without a process; it notes what it is asked."""
+class InProcessWorker:
+    """A `agsr.bench.runner.worker.Worker` without a process, which records its calls."""
 
-    asked: Sequence[tuple[str, str]] = ()
-    """Method and contender's label, of all desks."""
+    calls: Sequence[tuple[str, str]] = ()
+    """Method and entry's label, of all instances."""
 
-    def __init__(self, contender: Contender) -> None:
-        self._contender, self._station = contender, _Station(contender)
+    def __init__(self, entry: Entry) -> None:
+        self._entry, self._server = entry, WorkerServer(entry)
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         def ask(*arguments: Any, **named: Any) -> Any:
-            Desk.asked = (*Desk.asked, (method, self._contender.label))
-            answer = getattr(self._station, method)
+            InProcessWorker.calls = (*InProcessWorker.calls, (method, self._entry.label))
+            answer = getattr(self._server, method)
             done, value = _answer(lambda *given: answer(*given, **named), arguments)
             if not done:
                 raise BackendError(value)

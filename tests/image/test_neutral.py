@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from agsr.engines.upscaler import Upscaler
 from agsr.image import read_picture
-from agsr.image.ops.output_size import Sizing
+from agsr.image.ops.output_size import OutputSize
 from agsr.image.picture import Picture
 
 GREY_RGB = ROOT / "tests/stills/greyrgb.png"
@@ -50,7 +50,7 @@ def test_no_tint_in_any_type_size_or_with_alpha(dtype: Any, scale: float, opacit
         alpha[:10] = 0
         pixels[:10, :, 0] = 0  # hidden colour decides nothing
     upscaler = Upscaler(backend=Tinting(), tile=16, halo=4)
-    result = upscaler.picture(Picture(pixels, alpha), sizing=Sizing(scale=scale))
+    result = upscaler.picture(Picture(pixels, alpha), sizing=OutputSize(scale=scale))
     assert result.pixels.dtype == dtype
     if scale > 1:
         assert _neutral(result.pixels)

@@ -17,7 +17,7 @@ from agsr.engines.upscaler import Upscaler
 from agsr.errors import ImageError
 from agsr.image.files import read_rgb
 from agsr.image.ops.normal_map import doubt
-from agsr.image.ops.output_size import Sizing
+from agsr.image.ops.output_size import OutputSize
 from agsr.image.picture import Picture
 
 
@@ -94,7 +94,7 @@ def test_shrunk_maps_have_unit_length() -> None:
     pixels = np.full((8, 8, 3), (0, 128, 128), np.uint8)
     pixels[:, 4:] = (255, 128, 128)
     upscaler = Upscaler(backend=Repeat(), normal_map=True)
-    result = upscaler.picture(Picture(pixels.astype(np.uint16) * 257), sizing=Sizing(scale=0.3))
+    result = upscaler.picture(Picture(pixels.astype(np.uint16) * 257), sizing=OutputSize(scale=0.3))
     assert abs(np.linalg.norm(_vectors(result.pixels), axis=2) - 1).max() < 1e-3
 
 

@@ -14,7 +14,7 @@ from agsr.engines.preflight import memory_needed
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import ImageError
 from agsr.image.encode import FORMATS, on_white
-from agsr.image.ops.output_size import Sizing
+from agsr.image.ops.output_size import OutputSize
 from agsr.image.ops.resample import shrunk
 from agsr.image.picture import Picture
 
@@ -24,20 +24,22 @@ SIDES = st.integers(1, 5000)
 @pytest.mark.parametrize(
     ("sizing", "size"),
     [
-        (Sizing(), (400, 600)),
-        (Sizing(scale=3), (300, 450)),
-        (Sizing(scale=2), (200, 300)),
-        (Sizing(scale=1.5), (150, 225)),
-        (Sizing(scale=0.01), (1, 2)),
-        (Sizing(box=(300, 300)), (200, 300)),  # --max-size 300
-        (Sizing(scale=8), (800, 1200)),
-        (Sizing(scale=4.1), (410, 615)),
-        (Sizing(box=(700, 900)), (467, 700)),
-        (Sizing(box=(99999, 99999)), (1600, 2400)),  # no more than 16 times
-        (Sizing(box=(500, 160)), (160, 240)),
+        (OutputSize(), (400, 600)),
+        (OutputSize(scale=3), (300, 450)),
+        (OutputSize(scale=2), (200, 300)),
+        (OutputSize(scale=1.5), (150, 225)),
+        (OutputSize(scale=0.01), (1, 2)),
+        (OutputSize(box=(300, 300)), (200, 300)),  # --max-size 300
+        (OutputSize(scale=8), (800, 1200)),
+        (OutputSize(scale=4.1), (410, 615)),
+        (OutputSize(box=(700, 900)), (467, 700)),
+        (OutputSize(box=(99999, 99999)), (1600, 2400)),  # no more than 16 times
+        (OutputSize(box=(500, 160)), (160, 240)),
     ],
 )
-def test_results_have_the_size_that_was_asked_for(sizing: Sizing, size: tuple[int, int]) -> None:
+def test_results_have_the_size_that_was_asked_for(
+    sizing: OutputSize, size: tuple[int, int]
+) -> None:
     assert sizing.result(100, 150) == size
     picture = Picture(np.zeros((100, 150, 3), np.uint8), np.zeros((100, 150), np.uint8))
     result = Upscaler(backend=Repeat()).picture(picture, sizing=sizing)
@@ -50,7 +52,7 @@ def test_results_have_the_size_that_was_asked_for(sizing: Sizing, size: tuple[in
 def test_a_box_is_never_exceeded_and_always_filled(
     height: int, width: int, box: tuple[int, int]
 ) -> None:
-    found = Sizing(box=box).result(height, width)
+    found = OutputSize(box=box).result(height, width)
     assert 1 <= found[0] <= box[1]
     assert 1 <= found[1] <= box[0]
     largest = (16 * height, 16 * width)
@@ -60,20 +62,20 @@ def test_a_box_is_never_exceeded_and_always_filled(
 @pytest.mark.parametrize(
     ("sizing", "suffix"),
     [
-        (Sizing(), "_x4"),
-        (Sizing(scale=1.5), "_x1.5"),
-        (Sizing(box=(640, 480)), "_fit640x480"),
-        (Sizing(box=(640, 640)), "_max640"),
+        (OutputSize(), "_x4"),
+        (OutputSize(scale=1.5), "_x1.5"),
+        (OutputSize(box=(640, 480)), "_fit640x480"),
+        (OutputSize(box=(640, 640)), "_max640"),
     ],
 )
-def test_the_size_names_the_file(sizing: Sizing, suffix: str) -> None:
+def test_the_size_names_the_file(sizing: OutputSize, suffix: str) -> None:
     assert sizing.suffix == suffix
 
 
 def test_what_needs_no_enlarging_is_not_enlarged_first() -> None:
     backend = Repeat()
     Upscaler(backend=backend).picture(
-        Picture(np.zeros((8, 8, 3), np.uint8)), sizing=Sizing(scale=1)
+        Picture(np.zeros((8, 8, 3), np.uint8)), sizing=OutputSize(scale=1)
     )
     assert backend.shapes == []
 
@@ -118,13 +120,13 @@ def test_beyond_four_times_the_result_is_that_of_two_runs(
     picture = Picture(pixels, rng.integers(0, 256, (7, 9), np.uint8))
     backend, shares = Repeat(), list[float]()
     upscaler = Upscaler(backend=backend, **options)
-    found = upscaler.picture(picture, shares.append, Sizing(scale=scale))
-    height, width = Sizing(scale=scale).result(7, 9)
+    found = upscaler.picture(picture, shares.append, OutputSize(scale=scale))
+    height, width = OutputSize(scale=scale).result(7, 9)
     assert found.pixels.shape == (height, width, 3)
     between = (-(-width // 4), -(-height // 4))
-    first = upscaler.picture(picture, sizing=Sizing(box=between))
+    first = upscaler.picture(picture, sizing=OutputSize(box=between))
     assert first.pixels.shape[:2] == between[::-1]
-    second = upscaler.picture(first, sizing=Sizing(box=(width, height)))
+    second = upscaler.picture(first, sizing=OutputSize(box=(width, height)))
     assert (found.pixels == second.pixels).all()
     assert found.alpha is not None
     assert second.alpha is not None
@@ -135,7 +137,7 @@ def test_beyond_four_times_the_result_is_that_of_two_runs(
 
 def test_a_result_of_two_passes_counts_the_picture_between_them() -> None:
     picture = Picture(np.zeros((10, 20, 3), np.uint8))
-    stripes = Upscaler(backend=Repeat()).stripes(picture, sizing=Sizing(scale=8))
+    stripes = Upscaler(backend=Repeat()).stripes(picture, sizing=OutputSize(scale=8))
     assert (stripes.height, stripes.width, stripes.held) == (80, 160, 20 * 40 * 3)
     once = Upscaler(backend=Repeat()).stripes(picture)
     assert memory_needed(FORMATS[".png"], stripes) > memory_needed(FORMATS[".png"], once)
@@ -203,8 +205,8 @@ def test_barely_visible_float_colour_survives_shrinking() -> None:
 def test_a_scale_that_leaves_no_pixel_is_rejected() -> None:
     told = "the result would have 0x0 pixels: 150x100 by a scale of 0.001; use 0.0067 or more"
     with pytest.raises(ImageError, match=told):
-        Sizing(scale=0.001).result(100, 150)
-    assert Sizing(scale=0.0067).result(100, 150) == (1, 1)
-    assert Sizing(scale=0.01).result(1, 150) == (1, 2)
+        OutputSize(scale=0.001).result(100, 150)
+    assert OutputSize(scale=0.0067).result(100, 150) == (1, 1)
+    assert OutputSize(scale=0.01).result(1, 150) == (1, 2)
     with pytest.raises(ImageError, match="0x0 pixels"):
         Upscaler(backend=Repeat())(np.zeros((9, 9, 3), np.uint8), scale=0.01)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from agsr.cli import main
 from agsr.engines.upscaler import Upscaler
-from agsr.image.ops.output_size import Sizing
+from agsr.image.ops.output_size import OutputSize
 from agsr.image.ops.padding import BORDERS, Border, extended
 from agsr.image.picture import Picture
 
@@ -53,7 +53,7 @@ def test_a_texture_that_tiles_still_does(
     texture: NDArray[np.uint8], scale: float, tile: int
 ) -> None:
     """Its result is that of the middle of nine, to a level."""
-    sizing = Sizing(scale=scale)
+    sizing = OutputSize(scale=scale)
     options = {"backend": "ort", "steps": 1, "tile": tile, "halo": "exact"}
     with Upscaler("psnr", border="wrap", **options) as upscaler:
         single = upscaler.picture(Picture(texture), sizing=sizing).pixels
@@ -81,7 +81,7 @@ def test_alpha_tiles_too(texture: NDArray[np.uint8]) -> None:
 def test_flat_colours_stay_flat_up_to_the_border(scale: float) -> None:
     flat = Picture(np.full((32, 32, 3), (255, 0, 255), np.uint8))
     with Upscaler("psnr", backend="ort", border="mirror") as upscaler:
-        result = upscaler.picture(flat, sizing=Sizing(scale=scale)).pixels
+        result = upscaler.picture(flat, sizing=OutputSize(scale=scale)).pixels
     assert np.abs(result - flat.pixels[0, 0].astype(int)).max() <= 2
 
 

@@ -36,7 +36,7 @@ def test_vgg_distance_grows_with_the_error_and_has_a_gradient(data: Path) -> Non
     assert changed.grad.abs().sum() > 0
 
 
-def test_wrong_weights_are_refused(tmp_path: Path) -> None:
+def test_wrong_weights_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "net.npz"
     with pytest.raises(CheckpointError, match="no such file"):
         Lpips("alexnet", path)
@@ -44,5 +44,7 @@ def test_wrong_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not a readable"):
         Lpips("alexnet", path)
     np.savez(path, x=np.zeros(1))
-    with pytest.raises(CheckpointError, match=r"not the weights of alexnet, lacks 'conv0\.weight'"):
+    with pytest.raises(
+        CheckpointError, match=r"not the weights of alexnet; 'conv0\.weight' is missing"
+    ):
         Lpips("alexnet", path)

@@ -29,8 +29,8 @@ def test_published_sizes() -> None:
 def test_srcnn_begins_with_the_fields_bicubic(photo: NDArray[np.uint8]) -> None:
     soft = (photo[:40, :50] * 0.6 + 40).round().astype(np.uint8)  # no clipping between the passes
     lr = torch.from_numpy(soft).permute(2, 0, 1)[None].float() / 255
-    enlarged = Srcnn().enlarge(lr)[0].permute(1, 2, 0).numpy() * 255
-    difference = np.abs(enlarged - upscale(soft))  # which rounds after each pass
+    upscaled = Srcnn().upscale(lr)[0].permute(1, 2, 0).numpy() * 255
+    difference = np.abs(upscaled - upscale(soft))  # which rounds after each pass
     assert difference.max() < 1.2
     assert difference.mean() < 0.5
 
@@ -78,7 +78,7 @@ def _agree(backend: Backend, lr: NDArray[np.float32], expected: NDArray[np.float
 @pytest.mark.parametrize("name", SMALL)
 def test_a_network_without_a_loop_has_one_step(name: str, tmp_path: Path) -> None:
     checkpoint = small_baseline(name)
-    with pytest.raises(ExportError, match=f"{name} takes 1: it has no loop"):
+    with pytest.raises(ExportError, match=f"{name} supports 1: it has no loop"):
         export_onnx(checkpoint, tmp_path / "x.onnx", steps=4)
     save_checkpoint(checkpoint, tmp_path / "x.safetensors")
     with pytest.raises(BackendError, match="it has no loop"):

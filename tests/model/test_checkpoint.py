@@ -18,7 +18,7 @@ from agsr.model.checkpoint import (
 )
 
 
-def test_round_trip_keeps_everything(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_round_trip_preserves_everything(checkpoint: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "new" / "weights.safetensors"
     full = dataclasses.replace(
         checkpoint, record={"iteration": 7, "schedule": "1x7"}, scores={"psnr_y": {"1": 28.5}}
@@ -37,7 +37,7 @@ def test_hash_follows_the_values(checkpoint: Checkpoint) -> None:
     assert dataclasses.replace(checkpoint, weights=weights).weights_hash != checkpoint.weights_hash
 
 
-def test_damaged_and_foreign_files_are_refused(checkpoint_file: Path, tmp_path: Path) -> None:
+def test_damaged_and_foreign_files_are_rejected(checkpoint_file: Path, tmp_path: Path) -> None:
     content = checkpoint_file.read_bytes()
     bad = tmp_path / "bad.safetensors"
     for damaged in (b"", content[:100], content[:-1], b"\xff" * 1000, b"PK\x03\x04" + content):
@@ -51,7 +51,7 @@ def test_damaged_and_foreign_files_are_refused(checkpoint_file: Path, tmp_path: 
         load_checkpoint(bad)
 
 
-def test_weights_that_do_not_fit_their_config_are_refused(checkpoint: Checkpoint) -> None:
+def test_weights_that_do_not_fit_their_config_are_rejected(checkpoint: Checkpoint) -> None:
     other = dataclasses.replace(checkpoint.config, width=16)
     with pytest.raises(CheckpointError, match="don't fit"):
         dataclasses.replace(checkpoint, config=other).build()

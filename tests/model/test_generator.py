@@ -9,7 +9,7 @@ from agsr.model.checkpoint import Checkpoint
 from agsr.model.generator import Generator, GeneratorConfig
 
 
-def test_default_network_keeps_its_budget() -> None:
+def test_default_network_stays_within_its_budget() -> None:
     generator = Generator().eval()
     assert sum(p.numel() for p in generator.parameters()) <= 700_000
     counter = FlopCounterMode(display=False)
@@ -74,7 +74,7 @@ def test_a_pixel_reaches_as_far_as_the_receptive_radius(steps: int, gru_kernel: 
     assert reach == radius if gru_kernel == 1 else 0 < reach <= radius
 
 
-def test_bad_configurations_and_step_counts_are_refused(checkpoint: Checkpoint) -> None:
+def test_bad_configurations_and_step_counts_are_rejected(checkpoint: Checkpoint) -> None:
     with pytest.raises(ValueError, match=r"GeneratorConfig\.width is 0"):
         GeneratorConfig(width=0)
     with pytest.raises(ValueError, match="expected odd"):

@@ -1,4 +1,4 @@
-"""Files that appear when they are complete, and what killed processes leave of them."""
+"""Files that appear when they are complete, and leftovers of killed processes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next_that_writes(folder: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed_by_the_next_writer(folder: Path) -> None:
     with _writer() as killed:
         killed.kill()
     (part,) = _names(folder)
@@ -60,7 +60,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_that_writes(folder: P
     assert _names(folder) == ["other"]
 
 
-def test_what_another_process_is_writing_stays(folder: Path) -> None:
+def test_files_being_written_by_another_process_stay(folder: Path) -> None:
     with _writer() as living:
         remove_abandoned(folder)
         with complete_file(folder / "other") as temporary:
@@ -83,7 +83,7 @@ def test_files_of_other_names_and_links_stay(folder: Path) -> None:
     assert _names(folder) == sorted([*names, "precious", link.name, directory.name])
 
 
-def test_a_file_that_is_taken_away_before_it_is_locked_is_made_anew(
+def test_a_file_removed_before_it_is_locked_is_created_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock, taken = fcntl.flock, []
@@ -119,7 +119,7 @@ def test_threads_of_one_process_leave_one_another_alone(folder: Path) -> None:
     assert all(path.read_text() == "complete" for path in folder.iterdir())
 
 
-def test_a_full_disk_is_told_with_the_results_name(folder: Path) -> None:
+def test_a_full_disk_is_reported_with_the_results_name(folder: Path) -> None:
     target = folder / "result.json"
 
     def write(error: OSError) -> None:

@@ -1,4 +1,4 @@
-"""What the processor can do, whatever this one can: its features, and what hides some of them."""
+"""Processor features, on simulated processors, and the variable that hides some of them."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_an_unknown_level_is_rejected(
 
 
 @pytest.mark.parametrize("offered", [True, False])
-def test_openvino_is_asked_where_the_system_lists_no_features(
+def test_openvino_decides_if_the_system_lists_no_features(
     play_processor: Processor, monkeypatch: pytest.MonkeyPatch, offered: bool
 ) -> None:
     """As on Windows; on Linux its offer may be an emulation, and the list decides."""
@@ -142,7 +142,7 @@ class _Core:
 
 
 @pytest.mark.parametrize(("level", "found"), [("avx2", False), ("avx512", True), ("", True)])
-def test_what_openvino_offers_is_hidden_too(
+def test_openvino_capabilities_are_hidden_too(
     monkeypatch: pytest.MonkeyPatch, level: str, found: bool
 ) -> None:
     monkeypatch.setenv(cpu.ISA_VARIABLE, level)

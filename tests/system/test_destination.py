@@ -1,4 +1,4 @@
-"""What a written file does to links, modes and owners; no privilege is needed."""
+"""Links, modes and owners of written files; no privilege is needed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_link_stays_and_the_file_behind_it_is_replaced(tmp_path: Path) -> None
     assert existing_folder(link) == (tmp_path / "far").resolve()
 
 
-def test_a_dangling_link_makes_the_file_that_it_names(tmp_path: Path) -> None:
+def test_a_dangling_link_creates_its_target(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to("later")
     _write(link)
@@ -118,7 +118,7 @@ def test_the_owner_stays_and_without_the_privilege_a_warning_names_what_is_lost(
     theirs = os.stat_result((0o100644, 0, 0, 1, 4321, 1234, 0, 0, 0, 0))
     old = destination.Replaced(path, theirs)
     monkeypatch.setattr(os, "chown", lambda _, user, group: changed.append((user, group)))
-    old.hand_over(path)
+    old.transfer_to(path)
     assert changed == [(-1, 1234), (4321, -1)]
     assert not caplog.records
 
@@ -126,8 +126,8 @@ def test_the_owner_stays_and_without_the_privilege_a_warning_names_what_is_lost(
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "chown", refused)
-    old.hand_over(path)
-    assert "its group and owner can't be set" in caplog.text
+    old.transfer_to(path)
+    assert "its group and owner can't be restored" in caplog.text
 
 
 @pytest.mark.skipif(not hasattr(os, "setxattr"), reason="Linux's attributes")
@@ -161,7 +161,7 @@ def test_an_attribute_that_cannot_be_read_is_lost_with_a_warning_and_the_others_
     path.write_text("old")
     _write(path)
     assert copied == {"user.a": b"user.a", "user.z": b"user.z"}
-    assert caplog.messages == [f"{path}: replaced, but its user.locked can't be set"]
+    assert caplog.messages == [f"{path}: replaced, but its user.locked can't be restored"]
 
 
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1  # linux/prctl.h, linux/capability.h

@@ -1,4 +1,4 @@
-"""Bounded memory: what is free is found out, and what there is no room for is refused."""
+"""Bounded memory: free memory is measured, and results that don't fit are rejected."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from agsr.image.picture import Picture, in_stripes
 from agsr.system.memory import free_memory, group_limits
 
 
-def test_free_memory_is_what_psutil_and_the_control_groups_leave() -> None:
+def test_free_memory_is_the_minimum_of_psutil_and_the_control_groups() -> None:
     expected = min([psutil.virtual_memory().available, *group_limits()])
     assert free_memory() == pytest.approx(expected, rel=0.2)
 
@@ -81,7 +81,7 @@ def test_the_limit_of_the_address_space_counts() -> None:
     assert free_memory() > 0
 
 
-def test_results_without_room_are_refused_before_they_are_computed(
+def test_results_without_room_are_rejected_before_they_are_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("RGB", (2000, 2000)).save(tmp_path / "a.png")
@@ -109,7 +109,7 @@ def test_memory_is_asked_for_again_once_the_last_results_are_written(
     preflight.check_memory("a", ".webp", in_stripes(Picture(np.zeros((99, 99), np.uint8))))
 
 
-def test_full_disks_are_told_before_the_work(
+def test_full_disks_are_reported_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     stripes = in_stripes(Picture(np.zeros((1000, 1000, 3), np.uint16)))

@@ -26,7 +26,7 @@ from agsr.system.signals import Terminated, terminable
 ROOT = Path(__file__).parents[1]
 
 
-def test_sigterm_interrupts_once_and_is_as_before_afterwards() -> None:
+def test_sigterm_interrupts_once_and_its_handler_is_restored() -> None:
     cleaned: list[bool] = []
 
     def interrupted() -> None:
@@ -43,7 +43,7 @@ def test_sigterm_interrupts_once_and_is_as_before_afterwards() -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_what_a_caller_does_about_sigterm_stays() -> None:
+def test_a_callers_sigterm_handler_stays() -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
     try:
@@ -67,7 +67,9 @@ def test_a_thread_is_left_alone() -> None:
     assert entered == [True]
 
 
-def test_how_far_a_batch_came_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_progress_of_an_interrupted_batch_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def process(_: object, jobs: list[Job], *__: object) -> Iterator[Outcome]:
         yield Outcome(jobs[0], size=(32, 32))
         raise KeyboardInterrupt
@@ -79,8 +81,8 @@ def test_how_far_a_batch_came_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     command = ["infer", "a.png", "b.png", "c.png", "-s", "1"]
     result = CliRunner().invoke(main, command)
     assert (result.exit_code, result.stdout) == (130, "a_x4.png\n")
-    told = "1 of 3 upscaled; --skip-existing goes on with the rest\ninterrupted\n"
-    assert result.stderr == told
+    stderr = "1 of 3 upscaled; --skip-existing goes on with the rest\ninterrupted\n"
+    assert result.stderr == stderr
     assert CliRunner().invoke(main, [*command, "-q"]).stderr == "interrupted\n"
 
 
@@ -96,7 +98,7 @@ def _running(program: str, folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_a_terminated_command_exits_143_with_one_line_and_nothing_half_written(
+def test_a_terminated_command_exits_143_with_one_line_and_no_partial_file(
     tmp_path: Path,
 ) -> None:
     program = "from agsr.cli import main; main(['infer', '-', '-o', 'a.png', '-s', '1', '-v'])"
@@ -114,7 +116,7 @@ def test_a_terminated_command_exits_143_with_one_line_and_nothing_half_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_pipe_that_nobody_reads_does_not_keep_a_command_from_its_end(tmp_path: Path) -> None:
+def test_a_pipe_without_a_reader_does_not_block_termination(tmp_path: Path) -> None:
     Image.new("RGB", (120, 120)).save(tmp_path / "a.png")
     program = (
         "from agsr.system import signals\n"
@@ -161,15 +163,15 @@ _COMMANDS = {
     "eval": ("agsr.bench.scoring", "compare", 1, "eval --set set -w tiny.onnx"),
     "bench": (
         "agsr.bench.runner.entry_run",
-        "Lane.load",
+        "EntryRun.load",
         1,
         "bench -b ort -w tiny.onnx --json b.json",
     ),
-    "doctor": ("agsr.bench.runner.entry_run", "Lane.load", 1, "doctor --measure"),
+    "doctor": ("agsr.bench.runner.entry_run", "EntryRun.load", 1, "doctor --measure"),
     "export": ("agsr.export.exporter", "verify", 0, "export -w tiny.safetensors -s 1"),
     "train": (
         "agsr.training.step.optimized_module",
-        "Learner.step",
+        "OptimizedModule.step",
         2,
         f"train --data set --val set -o run {_TINY}",
     ),
@@ -186,7 +188,7 @@ _COMMANDS = {
         ("doctor", signal.SIGINT),
     ],
 )
-def test_signals_end_every_command_with_their_status_and_nothing_half_written(
+def test_signals_end_every_command_with_their_status_and_no_partial_file(
     name: str,
     number: signal.Signals,
     tmp_path: Path,
@@ -215,11 +217,11 @@ def test_signals_end_every_command_with_their_status_and_nothing_half_written(
             assert line, running.communicate()
         running.send_signal(number)
         (tmp_path / "go").touch()
-        _, told = running.communicate(timeout=120)
+        _, stderr = running.communicate(timeout=120)
     finally:
         running.kill()
-    assert running.returncode == 128 + number, told
-    assert "Traceback" not in told
+    assert running.returncode == 128 + number, stderr
+    assert "Traceback" not in stderr
     _check_that_no_child_is_left(running.pid)
     left = {file for file in _files(tmp_path) - before if not file.startswith("cache/")} - {"go"}
     assert not [file for file in left if ".part" in file or ".agsr-" in file]

@@ -17,7 +17,7 @@ from agsr.system import control_groups
 from agsr.system import cpu as processor
 from agsr.system.control_groups import cpu_quotas, usable_cpus
 from agsr.system.cpu import thread_count
-from agsr.system.process_settings import own_process
+from agsr.system.process_settings import command_process
 
 pytestmark = pytest.mark.usefixtures("all_cpus")
 
@@ -64,12 +64,12 @@ def test_quotas_of_control_groups_are_found(
     assert list(cpu_quotas(root)) == cpus
 
 
-def test_the_least_of_binding_and_quotas_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control_groups, "_bound_to", lambda: 64)
+def test_the_minimum_of_affinity_and_quotas_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_groups, "_affinity_count", lambda: 64)
     monkeypatch.setattr(control_groups, "cpu_quotas", lambda: iter([8, 3]))
     assert usable_cpus() == 3
     assert [thread_count(asked) for asked in (None, 1, 2, 99)] == [3, 1, 2, 3]
-    monkeypatch.setattr(control_groups, "_bound_to", lambda: 2)
+    monkeypatch.setattr(control_groups, "_affinity_count", lambda: 2)
     assert usable_cpus() == 2
 
 
@@ -79,11 +79,11 @@ def test_commands_limit_libraries_that_count_the_machine(monkeypatch: pytest.Mon
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(processor, "usable_cpus", lambda: 3)
-    with own_process():
+    with command_process():
         assert [os.environ[name] for name in names] == ["3", "3"]
     assert not set(names) & os.environ.keys()
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    with own_process():
+    with command_process():
         assert os.environ["OMP_NUM_THREADS"] == "2"  # the user's
     assert os.environ["OMP_NUM_THREADS"] == "2"
 
@@ -162,7 +162,7 @@ print(usable_cpus(), session.get_session_options().intra_op_num_threads)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux's call")
-def test_a_process_that_is_bound_to_one_cpu_runs_one_thread(onnx_file: Any) -> None:
+def test_a_process_bound_to_one_cpu_runs_one_thread(onnx_file: Any) -> None:
     done = subprocess.run(
         [sys.executable, "-c", BOUND, str(onnx_file(1))],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -78,7 +78,7 @@ def test_discriminator_is_seven_convolutions_with_a_probability_and_an_image() -
 
 
 @pytest.mark.parametrize("joint", [False, True])
-def test_a_watching_probability_leaves_the_encoder_alone(joint: bool) -> None:
+def test_a_detached_probability_leaves_the_encoder_alone(joint: bool) -> None:
     discriminator = Discriminator(16, width=4, joint=joint)
     discriminator(torch.rand(2, 3, 16, 16)).logit.sum().backward()
     reached = [p.grad is not None for p in discriminator.encoder.parameters()]
@@ -123,11 +123,11 @@ def test_the_generators_step_leaves_the_discriminator_alone() -> None:
     outputs = [torch.rand(2, 3, 32, 32, requires_grad=True) for _ in range(2)]
     objective.loss(outputs, torch.rand(2, 3, 32, 32), 0).backward()
     assert outputs[-1].grad is not None
-    critic = objective.critic.module
-    assert all(p.grad is None and p.requires_grad for p in critic.parameters())
+    discriminator = objective.discriminator.module
+    assert all(p.grad is None and p.requires_grad for p in discriminator.parameters())
 
 
-def test_the_discriminator_learns_to_tell_and_to_rebuild() -> None:
+def test_the_discriminator_learns_to_distinguish_and_to_reconstruct() -> None:
     torch.manual_seed(0)
     objective = AttentiveGanObjective(GAN.changed({"schedule": "1x9@16/4"}), ALONE, None)
     lines = torch.arange(64) // 8 % 2
@@ -150,7 +150,7 @@ def test_the_costly_terms_see_every_step_in_turn() -> None:
     seen = []
     for iteration in range(8):
         outputs = [torch.full((1, 3, 32, 32), float(n)) for n in supervised_steps(4, iteration)]
-        seen.append(int(objective._look_at(outputs, outputs[0], iteration)[0, 0, 0, 0]))
+        seen.append(int(objective._choose_output(outputs, outputs[0], iteration)[0, 0, 0, 0]))
     assert seen == [4, 1, 4, 2, 4, 3, 4, 1]
 
 
@@ -186,7 +186,7 @@ def test_without_vgg16_the_stage_runs(tmp_path: Path, checkpoint_file: Path) -> 
     assert load_checkpoint(tmp_path / "best.safetensors").record["perceptual_weight"] == 0
 
 
-def test_a_missing_perceptual_loss_is_told(
+def test_a_missing_perceptual_loss_is_reported(
     tmp_path: Path, checkpoint_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sources = Sources(data=[PHOTO.parent], init=str(checkpoint_file))

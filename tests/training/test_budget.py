@@ -1,4 +1,4 @@
-"""Runs that a budget of time ends, by a clock that the test moves."""
+"""Runs with a time budget, on a simulated clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agsr.training.config import TrainConfig
 from agsr.training.distributed import World
 from agsr.training.pace import Pace
 from agsr.training.schedule import Schedule
-from agsr.training.state import RunState, read_state
+from agsr.training.state import TrainingState, read_state
 from agsr.training.trainer import Trainer
 
 ALONE = World(torch.device("cpu"))
@@ -24,7 +24,7 @@ TIMED = TrainConfig(
 
 
 class Time:
-    """A clock that goes on by itself with each look, and by hand."""
+    """A clock that advances with each reading, and by hand."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -54,7 +54,7 @@ def test_phases_divide_a_run_by_their_cost() -> None:
 
 
 def test_progress_is_the_share_of_time(time: Time) -> None:
-    state = RunState(TIMED, "")
+    state = TrainingState(TIMED, "")
     pace = Pace(state, ALONE)
     seen = []
     for second in (0, 6, 30, 60):
@@ -67,8 +67,8 @@ def test_progress_is_the_share_of_time(time: Time) -> None:
     assert [finished for *_, finished in seen] == [False, False, False, True]
 
 
-def test_a_resumed_run_goes_on_at_its_share_and_ends_in_the_time_left(time: Time) -> None:
-    state = RunState(TIMED, "", progress=0.4)
+def test_a_resumed_run_continues_at_its_share_and_ends_in_the_remaining_time(time: Time) -> None:
+    state = TrainingState(TIMED, "", progress=0.4)
     pace = Pace(state, ALONE)
     time.now += 18  # half of the 36 seconds left
     pace.update()
@@ -80,22 +80,22 @@ def test_a_resumed_run_goes_on_at_its_share_and_ends_in_the_time_left(time: Time
 
 
 def test_validation_comes_once_a_minute(time: Time) -> None:
-    state = RunState(TIMED.changed({"budget": 10.0}), "", iteration=1)
+    state = TrainingState(TIMED.changed({"budget": 10.0}), "", iteration=1)
     pace = Pace(state, ALONE)
     time.now += 59
-    assert not pace.wants_validation()
+    assert not pace.validation_is_due()
     time.now += 2
-    assert pace.wants_validation()
-    pace.validated()
-    assert not pace.wants_validation()
+    assert pace.validation_is_due()
+    pace.note_validation()
+    assert not pace.validation_is_due()
 
 
-def test_several_ranks_go_by_the_clock_of_the_first(time: Time) -> None:
+def test_several_ranks_use_the_clock_of_the_first(time: Time) -> None:
     class Second(World):
         def agree_on(self, number: float) -> float:  # noqa: ARG002
             return 0.25
 
-    state = RunState(TIMED, "", iteration=20)
+    state = TrainingState(TIMED, "", iteration=20)
     pace = Pace(state, Second(torch.device("cpu"), 1, 2))
     time.now += 59
     pace.update()
@@ -122,7 +122,7 @@ def test_a_run_ends_with_its_time_whatever_its_iterations(
     assert state.history[-1]["iteration"] == state.iteration
 
 
-def test_a_run_whose_time_went_by_before_it_began_can_be_resumed(
+def test_a_run_whose_time_passed_before_its_start_can_be_resumed(
     tmp_path: Path, pairs: list[Pair]
 ) -> None:
     trainer = Trainer(TIMED, pairs, pairs, tmp_path)

@@ -68,7 +68,7 @@ def test_local_colours_stay() -> None:
     assert colour_shift(after, before) < 1e-5
 
 
-def test_a_dear_texture_is_changed_less() -> None:
+def test_a_large_ridge_changes_texture_less() -> None:
     lr = _patches(0)
     hr = _repeated(lr)
     before = _upscale(_with_a_grid(), lr)
@@ -88,7 +88,7 @@ def test_only_the_last_convolution_changes_and_the_scores_go() -> None:
     assert not balanced.scores
 
 
-def test_what_cannot_be_balanced_is_refused() -> None:
+def test_what_cannot_be_balanced_is_rejected() -> None:
     lr = _patches(0)
     hr = torch.zeros(16, 3, 96, 96)
     with pytest.raises(ValueError, match="expected 16 or more"):

@@ -1,4 +1,4 @@
-"""Two ranks on this machine, talking by gloo, against one.
+"""Two ranks on this machine, connected by gloo, against one.
 
 One rank trains in this process. Two are processes: once by ``torchrun``, otherwise by its variables
 alone, since the launcher loads torch, too.
@@ -101,7 +101,7 @@ def test_two_ranks_train_as_one_with_the_doubled_batch(one: Path, tmp_path: Path
         assert a["psnr_y"] == pytest.approx(b["psnr_y"], abs=1e-3)
 
 
-def test_a_run_goes_on_with_another_number_of_ranks(one: Path, tmp_path: Path) -> None:
+def test_a_run_continues_with_another_number_of_ranks(one: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     _fresh(folder, "--minutes", "0", ranks=2)
     begun = read_state(folder)[0].iteration
@@ -132,6 +132,6 @@ def test_the_gan_stage_trains_on_two_ranks_as_on_one(one: Path, tmp_path: Path) 
     torch.testing.assert_close(one_rank["critic.k"], two_ranks["critic.k"], atol=1e-4, rtol=0)
 
 
-def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="3 patches can't be shared by 2 ranks"):
+def test_a_batch_that_ranks_cannot_share_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="2 ranks can't share 3 patches"):
         _train(tmp_path, "--schedule", "1x5@8/3", ranks=2)

@@ -1,4 +1,4 @@
-"""Training on a GPU: nothing waits for the device, and graphs do what single launches do."""
+"""Training on a GPU: no synchronization, and graphs equal single launches."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def gpu() -> torch.device:
 
 @pytest.fixture
 def errors_at_synchronisation() -> Iterator[None]:
-    """What waits for the device raises an error."""
+    """Synchronization with the device raises an error."""
     torch.cuda.set_sync_debug_mode("error")
     yield
     torch.cuda.set_sync_debug_mode("default")
@@ -57,7 +57,7 @@ def _trainer(
 
 
 @pytest.mark.parametrize("config", [PSNR, ADVERSARIAL], ids=["psnr", "gan"])
-def test_an_iteration_waits_for_nothing(
+def test_an_iteration_never_synchronizes(
     tmp_path: Path,
     pairs: list[Pair],
     gpu: torch.device,
@@ -79,7 +79,7 @@ def test_an_iteration_waits_for_nothing(
 
 @pytest.mark.parametrize("kernels", ["graph", "compiled", "compiled-graph"])
 @pytest.mark.parametrize("config", [PSNR, ADVERSARIAL], ids=["psnr", "gan"])
-def test_every_way_trains_as_single_launches_do(
+def test_every_mode_trains_like_single_launches(
     tmp_path: Path, pairs: list[Pair], gpu: torch.device, config: TrainConfig, kernels: Kernels
 ) -> None:
     """Convolutions sum in other orders, so weights differ by rounding that Adam enlarges."""

@@ -27,11 +27,11 @@ from agsr.model.generator import Generator
 from agsr.model.registry import build
 from agsr.training.config import STAGE_DEFAULTS, TrainConfig
 from agsr.training.step.kernels import Kernels, Launcher
-from agsr.training.step.optimizer import FEWEST_CHANNELS, Optimizer
+from agsr.training.step.optimizer import MIN_CHANNELS, Optimizer
 from agsr.training.trainer import Trainer
 
 CPU = torch.device("cpu")
-WIDE = replace(TINY, width=FEWEST_CHANNELS, growth=FEWEST_CHANNELS)  # for Muon to have a part
+WIDE = replace(TINY, width=MIN_CHANNELS, growth=MIN_CHANNELS)  # for Muon to have a part
 SHORT = TrainConfig(network=WIDE, schedule="1x5@8/2,3x14@8/4", warmup=2, bf16=False)
 ADVERSARIAL = SHORT.changed(
     {**STAGE_DEFAULTS["agsr", "gan"], "schedule": "2x12@8/2", "perceptual_weight": 0.0}
@@ -103,7 +103,7 @@ def test_replayed_iterations_of_the_gan_stage_look_at_the_outputs_in_turn(
     assert recorder.replayed == 12 - 2 * 2
 
 
-def test_the_fastest_way_is_chosen_and_a_broken_one_dropped(
+def test_the_fastest_mode_is_chosen_and_a_broken_one_dropped(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
@@ -124,8 +124,10 @@ def test_the_fastest_way_is_chosen_and_a_broken_one_dropped(
             launcher.run("phase", "kind", work, period=2)
     assert done == 60  # whatever failed was done another way
     messages = [record.getMessage() for record in caplog.records]
-    assert messages[0].startswith("kernels: no graph here: operation not permitted when stream")
-    assert messages[1].startswith("kernels: no compiled-graph here")
+    assert messages[0].startswith(
+        "kernels: graph does not work here: operation not permitted when stream"
+    )
+    assert messages[1].startswith("kernels: compiled-graph does not work here")
     assert messages[2].startswith(("kernels: eager (", "kernels: compiled ("))
     assert len(messages) == 3
 
@@ -147,10 +149,10 @@ def test_regions_are_compiled_once_for_all_pairs_of_steps(
     assert names == build("agsr", WIDE).state_dict().keys()
 
 
-def test_ways_that_a_device_does_not_have_are_refused() -> None:
-    with pytest.raises(TrainingError, match="needs CUDA graphs: choose a GPU with --device cuda"):
+def test_modes_that_a_device_lacks_are_rejected() -> None:
+    with pytest.raises(TrainingError, match="needs CUDA graphs; choose a GPU with --device cuda"):
         Launcher("compiled-graph", Generator(WIDE), CPU)
-    with pytest.raises(TrainingError, match="several ranks can't compare kernels"):
+    with pytest.raises(TrainingError, match="--kernels auto is for one rank"):
         Launcher("auto", Generator(WIDE), CPU, ranks=2)
     with pytest.raises(TrainingError, match="is for one rank, found 2"):
         Launcher("graph", Generator(WIDE), CPU, ranks=2, recorder=Again())
@@ -166,7 +168,7 @@ class _Calls(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_an_optimizers_step_takes_few_calls() -> None:
+def test_an_optimizer_step_makes_few_calls() -> None:
     """torch's own Muon takes 491 for the default network."""
     network = place(Generator(), CPU)
     parameters = dict(network.named_parameters())

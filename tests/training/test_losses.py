@@ -55,7 +55,7 @@ def test_phase_shift_sees_a_grid_and_neither_texture_nor_colour() -> None:
     assert losses.phase_shift(shuffled, texture).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_phase_shift_takes_patches_smaller_than_its_squares() -> None:
+def test_phase_shift_accepts_patches_smaller_than_its_squares() -> None:
     grid = torch.eye(4).tile(1, 3, 1, 2)
     assert losses.phase_shift(grid, torch.zeros_like(grid)).item() == pytest.approx(0.375)
 

@@ -7,7 +7,7 @@ from torch import nn
 from agsr.errors import CheckpointError
 from agsr.model.base import place
 from agsr.training.step.muon import Muon
-from agsr.training.step.optimizer import ADAM_SHARE, FEWEST_CHANNELS, Optimizer
+from agsr.training.step.optimizer import ADAM_SHARE, MIN_CHANNELS, Optimizer
 
 CPU = torch.device("cpu")
 BETAS = (0.9, 0.999)
@@ -49,7 +49,7 @@ def test_muon_moves_every_direction_of_a_hidden_layer_alike() -> None:
 
 
 def test_muon_steps_are_of_the_size_of_adams() -> None:
-    """To them belongs a root mean square of 0.2 of the rate."""
+    """Their root mean square is 0.2 of the rate."""
     network = _network()
     optimizer = Optimizer(dict(network.named_parameters()), muon=True, betas=BETAS)
     changes = _step(network, optimizer, 1e-2)
@@ -69,21 +69,21 @@ def test_images_maps_and_biases_are_adams() -> None:
 
 
 def test_narrow_layers_are_adams() -> None:
-    layers = (nn.Conv2d(FEWEST_CHANNELS - 1, 64, 3), nn.Conv2d(64, 64, 3), nn.Conv2d(64, 64, 3))
+    layers = (nn.Conv2d(MIN_CHANNELS - 1, 64, 3), nn.Conv2d(64, 64, 3), nn.Conv2d(64, 64, 3))
     network = place(nn.Sequential(*layers), CPU)
     optimizer = Optimizer(dict(network.named_parameters()), muon=True, betas=BETAS)
     kinds = {name.partition(".")[2]: name.partition(".")[0] for name in optimizer.state()}
     assert {name for name, kind in kinds.items() if kind == "momentum"} == {"1.weight"}
 
 
-def test_weights_that_lie_otherwise_are_refused() -> None:
+def test_weights_in_another_memory_layout_are_rejected() -> None:
     """Muon would step a copy of them."""
     network = nn.Sequential(nn.Conv2d(32, 32, 3), nn.Conv2d(32, 32, 3))
-    with pytest.raises(ValueError, match=r"0\.weight does not lie channels last"):
+    with pytest.raises(ValueError, match=r"0\.weight is not channels last"):
         Optimizer(dict(network.named_parameters()), muon=True, betas=BETAS)
 
 
-def test_it_goes_on_from_its_state() -> None:
+def test_it_continues_from_its_state() -> None:
     first, second = _network(), _network()
     one, two = (
         Optimizer(dict(network.named_parameters()), muon=True, betas=BETAS)
@@ -98,7 +98,7 @@ def test_it_goes_on_from_its_state() -> None:
     assert all(torch.equal(changes[0][name], changes[1][name]) for name in changes[0])
 
 
-def test_a_state_of_another_network_is_refused() -> None:
+def test_a_state_of_another_network_is_rejected() -> None:
     optimizer = Optimizer(dict(_network().named_parameters()), muon=True, betas=BETAS)
     state = optimizer.state()
     with pytest.raises(CheckpointError, match=r"'momentum\.1\.weight' is missing"):

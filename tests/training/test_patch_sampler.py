@@ -139,7 +139,7 @@ def test_degraded_patches_reach_every_edge_and_start_anywhere_in_a_block() -> No
     }
 
 
-def test_each_patch_has_faults_of_its_own() -> None:
+def test_each_patch_has_its_own_faults() -> None:
     flat = Pair(hr=np.full((96, 96, 3), 90, np.uint8), lr=np.full((24, 24, 3), 90, np.uint8))
     lr, hr = make_bank("photo", [flat], 0, ALONE).batch(0, 64, 8)
     assert torch.equal(hr, torch.full_like(hr, 90 / 255))
@@ -149,7 +149,7 @@ def test_each_patch_has_faults_of_its_own() -> None:
     assert isinstance(make_bank("bicubic", [flat], 0, ALONE), PatchBank)
 
 
-def test_faults_are_others_in_the_next_iteration() -> None:
+def test_faults_differ_in_the_next_iteration() -> None:
     flat = Pair(hr=np.full((96, 96, 3), 90, np.uint8), lr=np.full((24, 24, 3), 90, np.uint8))
     bank = make_bank("photo", [flat], 0, ALONE)
     first, second = (bank.batch(iteration, 32, 8)[0] for iteration in (0, 1))
@@ -159,11 +159,11 @@ def test_faults_are_others_in_the_next_iteration() -> None:
 
 
 @BANKS
-def test_images_that_are_too_small_are_told(
+def test_images_that_are_too_small_are_rejected(
     bank_type: type[PatchBank | DegradingPatchBank],
 ) -> None:
     bank = bank_type([_coordinates(30, 5)], 0, ALONE)
-    with pytest.raises(ValueError, match="an image has 5 LR pixels a side; expected"):
+    with pytest.raises(ValueError, match="the smallest image has 5 LR pixels a side; expected"):
         bank.batch(0, 1, 6)
 
 

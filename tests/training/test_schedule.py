@@ -14,7 +14,7 @@ def test_text_form_round_trips_and_has_defaults() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "4", "4x", "x5", "4x5@", "4x5,", "0x5", "-1x5", "4x5/0", "a"])
-def test_other_texts_are_refused(text: str) -> None:
+def test_other_texts_are_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"STEPSxITERATIONS|expected 1 or more"):
         Schedule.parse(text)
 

@@ -13,7 +13,7 @@ from conftest import Repeat
 
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, upscale_video
-from agsr.image.ops.output_size import Sizing
+from agsr.image.ops.output_size import OutputSize
 from agsr.video.properties import upright
 
 
@@ -77,14 +77,16 @@ def test_mirrored_and_turned_pictures_become_upright() -> None:
 @pytest.mark.parametrize(
     ("sizing", "size"),
     [
-        (Sizing(scale=2), (64, 48)),
-        (Sizing(scale=1.47), (46, 34)),
-        (Sizing(box=(101, 101)), (100, 76)),
-        (Sizing(box=(101, 75)), (100, 74)),
-        (Sizing(scale=0.05), (2, 2)),
+        (OutputSize(scale=2), (64, 48)),
+        (OutputSize(scale=1.47), (46, 34)),
+        (OutputSize(box=(101, 101)), (100, 76)),
+        (OutputSize(box=(101, 75)), (100, 74)),
+        (OutputSize(scale=0.05), (2, 2)),
     ],
 )
-def test_sides_are_even_at_any_size(tmp_path: Path, sizing: Sizing, size: tuple[int, int]) -> None:
+def test_sides_are_even_at_any_size(
+    tmp_path: Path, sizing: OutputSize, size: tuple[int, int]
+) -> None:
     upscale(
         make(tmp_path / "a.mp4", Clip(frames=1)), tmp_path / "b.mp4", replace(FAST, sizing=sizing)
     )

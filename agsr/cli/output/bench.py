@@ -12,8 +12,7 @@ from rich.markup import escape
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from agsr.bench.report.table1 import table1
-from agsr.bench.report.tables import failures, tables, warnings
+from agsr.bench.report.tables import failures, table1, tables, warnings
 from agsr.cli.output.tables import bar_columns, stderr, stdout
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ def show_measured(result: BenchResult) -> None:
     )
     table = Table("", "start s", "320x180 ms", "noise ±", "ratio", box=None)
     for seconds, row in done:
-        name = f"{row.contender.backend} {row.contender.precision}"
+        name = f"{row.entry.backend} {row.entry.precision}"
         noise = f"{row.timings[0].noise:.0%}"
         start = f"{row.load_seconds or 0:.2f}"
         table.add_row(name, start, f"{seconds * 1e3:.0f}", noise, f"{seconds / done[0][0]:.2f}")
@@ -125,4 +124,4 @@ def show_measured(result: BenchResult) -> None:
     console.print(table)
     for row in result.rows:
         if row.error:
-            console.print(f"{row.contender.label}: {row.error}")
+            console.print(f"{row.entry.label}: {row.error}")

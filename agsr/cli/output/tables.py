@@ -16,9 +16,10 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Column, Table
 
-from agsr.contract import told_steps
-from agsr.errors import AgsrError, counted
+from agsr.contract import format_steps
+from agsr.errors import AgsrError
 from agsr.system.signals import BOTH, Terminated, handled
+from agsr.system.text import counted
 
 if TYPE_CHECKING:
     from agsr.bench.data.sets import ImageSet
@@ -100,7 +101,7 @@ def show_export(report: ExportReport) -> None:
         table.add_row(f"{batch}x3x{height}x{width}", f"{row.largest:.1e}", f"{row.mean:.1e}")
     console = stdout()
     console.print(
-        f"{report.path}  {report.size / 1e6:.2f} MB, {told_steps(meta.steps)}, {meta.precision}, "
+        f"{report.path}  {report.size / 1e6:.2f} MB, {format_steps(meta.steps)}, {meta.precision}, "
         f"opset {report.opset}, {sum(report.operators.values())} nodes"
     )
     console.print(table)
@@ -213,7 +214,7 @@ def show_build(path: str, report: BuildReport) -> None:
     console.print(table)
     products = ", ".join(f"{n} in {t}" for t, n in report.products().items())
     console.print(
-        f"{path}  {report.size / 1e6:.2f} MB, {told_steps(report.metadata.steps)}, "
+        f"{path}  {report.size / 1e6:.2f} MB, {format_steps(report.metadata.steps)}, "
         f"{report.metadata.precision}, {report.flavour} {report.version}"
     )
     console.print(f"convolutions: {products}")

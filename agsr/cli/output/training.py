@@ -50,10 +50,10 @@ def follow_training(trainer: Trainer, limits: Limits, *, tensorboard: bool = Tru
     Returns:
         Exit status: 0, or that of the signal that ended the run early.
     """
-    console = stderr(quiet=not trainer.world.leads)
+    console = stderr(quiet=not trainer.world.is_main)
     if trainer.config.stage == "gan" and not trainer.config.perceptual_weight:
         console.print("no perceptual loss: its weight is 0, or vgg16.npz is not there (--features)")
-    writer = _tensorboard(trainer) if tensorboard and trainer.world.leads else None
+    writer = _tensorboard(trainer) if tensorboard and trainer.world.is_main else None
     slice_seconds = limits.seconds_left(limits.minutes)
     progresses = trainer.run(
         minutes=None if slice_seconds is None else slice_seconds / 60,

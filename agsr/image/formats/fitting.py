@@ -6,7 +6,6 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from agsr.errors import counted
 from agsr.image.formats.writable import Format
 from agsr.image.metadata import Metadata, listed
 from agsr.image.metadata.colour import Colour
@@ -14,6 +13,7 @@ from agsr.image.metadata.exif import parse_exif
 from agsr.image.metadata.exif_changes import with_text
 from agsr.image.metadata.found import COMMENT, Text
 from agsr.image.metadata.iptc import LARGEST_SEGMENT
+from agsr.system.text import counted
 
 _LONGEST_COMMENT = 65_000
 """Bytes of a segment of a JPEG file."""

@@ -15,12 +15,13 @@ from typing import Final
 
 from zlib_ng import zlib_ng
 
-from agsr.errors import ImageError, counted
+from agsr.errors import ImageError
 from agsr.image.metadata.colour import Colour, usable_chromaticities
 from agsr.image.metadata.exif import HEADER
 from agsr.image.metadata.exif_changes import usable_dpi
 from agsr.image.metadata.found import Found, Text
 from agsr.image.metadata.iptc import from_hexadecimal, iptc_of
+from agsr.system.text import counted
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD: Final = "XML:com.adobe.xmp"

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from agsr.errors import ImageError, first_line
+from agsr.errors import ImageError
 from agsr.image.formats.tiff_pages import Tiff
 from agsr.image.high_bit_depth import warn_of_unused_range
 from agsr.image.metadata import Metadata
 from agsr.image.picture import Picture
 from agsr.image.pillow_io import from_pillow
+from agsr.system.text import first_line
 
 Samples = NDArray[Any]
 """``(H, W, C)``."""

@@ -14,7 +14,7 @@ MAX_SCALE = SCALE**2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizing:
+class OutputSize:
     """The size of a result: a factor, or a box to fit inside."""
 
     scale: float = SCALE

@@ -1,9 +1,9 @@
-"""One iteration of training, from the numbers of its patches to the averaged weights.
+"""One iteration of training, from patch indices to averaged weights.
 
 Data flow: `agsr.training.patch_sampler` → network → `agsr.training.objectives` →
-`agsr.training.step.optimized_module` → averaged weights. All that changes from one iteration to the
-next is written into tensors on the device first (`Iteration.prepare`); the work behind it reads
-nothing else and waits for nothing, so `agsr.training.step.kernels` can replay it from a CUDA graph.
+`agsr.training.step.optimized_module` → averaged weights. `Iteration.prepare` writes everything that
+changes between iterations into tensors on the device. The work after it reads only those and never
+synchronizes, so `agsr.training.step.kernels` can replay it from a CUDA graph.
 """
 
 from __future__ import annotations
@@ -20,17 +20,21 @@ from agsr.training.objectives import Objective
 from agsr.training.patch_sampler import DegradingPatchBank, PatchBank
 from agsr.training.schedule import Phase, supervised_steps
 from agsr.training.step.kernels import Launcher
-from agsr.training.step.optimized_module import Learner, autocast
+from agsr.training.step.optimized_module import OptimizedModule, autocast
 
 
 class Iteration:
     """Runs iterations.
 
     Args:
-        config: What the run does. world: The ranks that train together. bank: Gives the patches.
-        forward: The network as `agsr.training.step.optimized_module.AfterSteps`, as it is called in
-        training. learner: Trains the network. objective: Gives the loss. launcher: Launches the
-        kernels.
+        config: Configuration of the run.
+        world: The ranks that train together.
+        bank: Source of patches.
+        forward: The network as `agsr.training.step.optimized_module.AfterSteps`, wrapped for
+            training.
+        optimized: The network with its optimizer.
+        objective: The loss.
+        launcher: Launches the kernels.
 
     Attributes:
         average: The averaged weights, float32, by name.
@@ -43,33 +47,33 @@ class Iteration:
         *,
         bank: PatchBank | DegradingPatchBank,
         forward: nn.Module,
-        learner: Learner,
+        optimized: OptimizedModule,
         objective: Objective,
         launcher: Launcher,
     ) -> None:
         self._config, self._world = config, world
         self._bank, self._forward = bank, forward
-        self._learner, self._objective, self._launcher = learner, objective, launcher
-        self.average = {k: v.clone().float() for k, v in learner.values.items()}
+        self._optimized, self._objective, self._launcher = optimized, objective, launcher
+        self.average = {k: v.clone().float() for k, v in optimized.values.items()}
         self._pull = torch.zeros((), device=world.device)
         self._inputs: dict[tuple[int, int], list[Tensor]] = {}
         self._sums: Tensor | None = None
         self._count = 0
 
     def run(self, index: int, phase: Phase, rate: float) -> None:
-        """Do iteration ``index`` (from 0), at a learning rate."""
+        """Run iteration ``index`` (from 0) at a learning rate."""
         self.prepare(index, phase, rate)
         chosen = supervised_steps(phase.steps, index)
         turn = index % self._objective.turns
         work = partial(self.work, phase, chosen, turn)
         shape = (phase.steps, phase.batch, phase.crop)
-        period = 2 * max(1, phase.steps - 1)  # of the supervised steps, and of turns
+        period = 2 * max(1, phase.steps - 1)  # of the supervised steps and of the turns
         self._launcher.run(shape, (*shape, *chosen, turn), work, period=period)
         self._count += 1
 
     def prepare(self, index: int, phase: Phase, rate: float) -> None:
-        """Send to the device what an iteration reads; waits for nothing."""
-        self._learner.set_rate(rate)
+        """Send the inputs of an iteration to the device, without synchronization."""
+        self._optimized.set_rate(rate)
         self._objective.set_rate(rate * self._config.critic_rate / self._config.peak_rate)
         done = index + 1
         self._pull.fill_(1 - min(self._config.ema_decay, (1 + done) / (10 + done)))
@@ -77,23 +81,23 @@ class Iteration:
         key = phase.batch, phase.crop
         if key not in self._inputs:
             self._inputs[key] = [torch.empty_like(s, device=self._world.device) for s in staged]
-        for own, value in zip(self._inputs[key], staged, strict=True):
-            own.copy_(value, non_blocking=True)
+        for target, value in zip(self._inputs[key], staged, strict=True):
+            target.copy_(value, non_blocking=True)
 
     def work(self, phase: Phase, chosen: Sequence[int], turn: int) -> None:
-        """The device's part: the same whenever the arguments are; waits for nothing."""
+        """Launch the device's work: the same for equal arguments, without synchronization."""
         lr, hr = self._bank.cut(self._inputs[phase.batch, phase.crop], phase.crop)
         with autocast(self._world.device, self._config.bf16):
             outputs = self._forward(lr, chosen)
-        self._learner.step(self._objective.loss(outputs, hr, turn))
+        self._optimized.step(self._objective.loss(outputs, hr, turn))
         self._objective.update()
         self._update_average()
         self._add_terms()
 
     def read_terms(self) -> tuple[dict[str, float], int]:
-        """Means of the loss's terms over all ranks, and iterations, since the last call."""
+        """Return means of the loss's terms over all ranks, and iterations, since the last call."""
         if self._sums is None:
-            raise RuntimeError("no iteration was run yet")
+            raise RuntimeError("no iteration has run yet")
         means = (self._world.mean(self._sums) / self._count).tolist()
         count, self._count = self._count, 0
         self._sums.zero_()
@@ -102,7 +106,7 @@ class Iteration:
     @torch.no_grad()
     def _update_average(self) -> None:
         average = list(self.average.values())
-        values = [self._learner.values[name].float() for name in self.average]
+        values = [self._optimized.values[name].float() for name in self.average]
         steps = torch._foreach_sub(values, average)
         torch._foreach_mul_(steps, self._pull)
         torch._foreach_add_(average, steps)

@@ -1,7 +1,7 @@
-"""How the kernels of a training iteration are made and launched: eager, compiled, from CUDA graphs.
+"""Compilation and launch of a training iteration's kernels: eager, compiled, from CUDA graphs.
 
-`agsr.training.step.iteration` hands over its work with a name for everything that is constant in
-it; a `Launcher` runs it one way, or tries all ways on a run's own iterations and keeps the fastest.
+`agsr.training.step.iteration` passes its work with a key for everything that is constant in it. A
+`Launcher` runs it in one mode, or times all modes on the run's iterations and selects the fastest.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import nn
 
-from agsr.errors import ConfigurationError, first_line
+from agsr.errors import ConfigurationError
 from agsr.model.base import Network
+from agsr.system.text import first_line
 
-Way = Literal["eager", "compiled", "graph", "compiled-graph"]
-"""Kernels of torch's operators, or fused ones of regions of the network; launched one by one, or
-all of an iteration from a CUDA graph."""
+LaunchMode = Literal["eager", "compiled", "graph", "compiled-graph"]
+"""torch's operators or compiled regions of the network; launched one by one, or as one CUDA graph
+per iteration."""
 
 Kernels = Literal["eager", "compiled", "graph", "compiled-graph", "auto"]
-"""A way, or the fastest one."""
+"""A launch mode, or ``auto`` for the fastest one."""
 
 WARM_UP = 2
 """Iterations of a kind that run before their graph is captured."""
 
 TRIAL_SECONDS = 40.0
-"""No other way is tried after so long."""
+"""No further mode is tried after this time."""
 
 Work = Callable[[], None]
 
@@ -38,17 +39,17 @@ _log = logging.getLogger(__name__)
 
 
 class Recorder(Protocol):
-    """Captures work that a device does."""
+    """Captures the work of a device."""
 
     def warm_up(self, work: Work) -> None:
-        """Do the work where it will be captured."""
+        """Run the work where it will be captured."""
 
     def record(self, work: Work) -> Work:
-        """Capture the work without doing it; what comes back does it, with the same tensors."""
+        """Capture the work without running it; return a call that replays it in place."""
 
 
 class CudaRecorder:
-    """Captures CUDA graphs; all share a pool of memory, since one at a time runs."""
+    """Captures CUDA graphs; all share a memory pool, since only one runs at a time."""
 
     def __init__(self) -> None:
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -56,11 +57,11 @@ class CudaRecorder:
 
     def warm_up(self, work: Work) -> None:
         """See `Recorder.warm_up`."""
-        present = torch.cuda.current_stream()
-        self._stream.wait_stream(present)
+        current = torch.cuda.current_stream()
+        self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
             work()
-        present.wait_stream(self._stream)
+        current.wait_stream(self._stream)
 
     def record(self, work: Work) -> Work:
         """See `Recorder.record`."""
@@ -72,7 +73,7 @@ class CudaRecorder:
 
 
 class _Graphs:
-    """A graph for each kind of iteration, captured after its warm-up."""
+    """One graph per kind of iteration, captured after its warm-up."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -90,41 +91,41 @@ class _Graphs:
 
 
 class _Trial:
-    """Times the ways on one phase's iterations, one way after another."""
+    """Times the modes on one phase's iterations, one after the other."""
 
-    def __init__(self, ways: list[Way], device: torch.device, period: int) -> None:
-        self._ways, self._device = list(ways), device
+    def __init__(self, modes: list[LaunchMode], device: torch.device, period: int) -> None:
+        self._modes, self._device = list(modes), device
         self._settle, self._timed = (WARM_UP + 2) * period, max(2 * period, 8)
-        self._seconds: dict[Way, float] = {}
+        self._seconds: dict[LaunchMode, float] = {}
         self._began = time.monotonic()
         self._count, self._start = 0, 0.0
-        self.way = self._ways.pop(0)
+        self.mode = self._modes.pop(0)
 
     def note(self) -> None:
-        """An iteration was launched."""
-        if not self._ways and not self._count:
-            return  # decided
+        """Count a launched iteration."""
+        if not self._modes and not self._count:
+            return  # the mode is selected
         self._count += 1
         if self._count == self._settle:
             self._start = self._now()
         elif self._count == self._settle + self._timed:
-            self._seconds[self.way] = (self._now() - self._start) / self._timed
+            self._seconds[self.mode] = (self._now() - self._start) / self._timed
             self._next()
 
     def drop(self) -> None:
-        """The way in use doesn't work: go on with another."""
+        """Drop the current mode, which failed, and try the next."""
         self._next()
 
     def _next(self) -> None:
         self._count = 0
         late = time.monotonic() - self._began > TRIAL_SECONDS
-        if self._ways and not late:
-            self.way, self._count = self._ways.pop(0), 1
+        if self._modes and not late:
+            self.mode, self._count = self._modes.pop(0), 1
             return
-        self._ways.clear()
-        self.way = min(self._seconds, key=self._seconds.__getitem__, default="eager")
-        told = ", ".join(f"{way} {1000 * s:.1f} ms" for way, s in self._seconds.items())
-        _log.warning("kernels: %s (per iteration: %s)", self.way, told or "none timed")
+        self._modes.clear()
+        self.mode = min(self._seconds, key=self._seconds.__getitem__, default="eager")
+        times = ", ".join(f"{mode} {1000 * s:.1f} ms" for mode, s in self._seconds.items())
+        _log.warning("kernels: %s (per iteration: %s)", self.mode, times or "none timed")
 
     def _now(self) -> float:
         if self._device.type == "cuda":
@@ -136,14 +137,14 @@ class Launcher:
     """Runs a network's iterations.
 
     Args:
-        kernels: One way, or ``auto``.
-        network: Its regions are compiled, in place, if a way needs that.
-        device: Where it is.
-        ranks: Processes that train together; several can neither capture nor compare.
-        recorder: What captures; None means CUDA graphs.
+        kernels: A launch mode, or ``auto``.
+        network: Network; its regions are compiled in place if a mode needs that.
+        device: Device of the network.
+        ranks: Number of ranks; several can neither capture graphs nor compare modes.
+        recorder: Captures work; None means CUDA graphs.
 
     Raises:
-        ConfigurationError: The way is not possible there.
+        ConfigurationError: The mode is not possible on this device.
     """
 
     def __init__(
@@ -156,64 +157,68 @@ class Launcher:
         recorder: Recorder | None = None,
     ) -> None:
         captures = recorder is not None or device.type == "cuda"
-        self._ways = _ways(kernels, captures, ranks)
+        self._modes = _modes(kernels, captures, ranks)
         self._device = device
-        self._compiles = any(_is_compiled(way) for way in self._ways)
+        self._compiles = any(_is_compiled(mode) for mode in self._modes)
         if self._compiles:
             compile_regions(network)
-        recorder = recorder or (CudaRecorder() if any(map(_is_graph, self._ways)) else None)
+        recorder = recorder or (CudaRecorder() if any(map(_is_graph, self._modes)) else None)
         self._graphs = {
-            way: _Graphs(recorder) for way in self._ways if _is_graph(way) and recorder is not None
+            mode: _Graphs(recorder)
+            for mode in self._modes
+            if _is_graph(mode) and recorder is not None
         }
         self._trials: dict[Hashable, _Trial] = {}
 
     def run(self, phase: Hashable, kind: Hashable, work: Work, *, period: int) -> None:
-        """Do an iteration's work.
+        """Run the work of an iteration.
 
         Args:
-            phase: What has one fastest way.
-            kind: What is the same whenever the work does the same to the same tensors.
-            work: Launches kernels; waits for nothing, reads nothing else that changes.
-            period: Iterations after which the kinds of a phase repeat.
+            phase: Key of iterations that share one fastest mode.
+            kind: Key that is equal if the work does the same to the same tensors.
+            work: Launches kernels; never synchronizes, and reads no other changing values.
+            period: Number of iterations after which the kinds of a phase repeat.
         """
         trial = self._trials.get(phase)
         if trial is None:
-            trial = self._trials[phase] = _Trial(self._ways, self._device, period)
+            trial = self._trials[phase] = _Trial(self._modes, self._device, period)
         try:
-            self._launch(trial.way, kind, work)
-        except Exception as error:  # of whatever kind; if the way isn't at fault, it comes again
-            if len(self._ways) == 1 or trial.way == "eager":
+            self._launch(trial.mode, kind, work)
+        except (
+            Exception
+        ) as error:  # of any type; if the mode isn't the cause, eager raises it again
+            if len(self._modes) == 1 or trial.mode == "eager":
                 raise
-            _log.warning("kernels: no %s here: %s", trial.way, first_line(error))
+            _log.warning("kernels: %s does not work here: %s", trial.mode, first_line(error))
             trial.drop()
             self._launch("eager", kind, work)
             return
         trial.note()
 
-    def _launch(self, way: Way, kind: Hashable, work: Work) -> None:
-        with self._stance(way):
-            if way in self._graphs:
-                self._graphs[way].run(kind, work)
+    def _launch(self, mode: LaunchMode, kind: Hashable, work: Work) -> None:
+        with self._stance(mode):
+            if mode in self._graphs:
+                self._graphs[mode].run(kind, work)
             else:
                 work()
 
-    def _stance(self, way: Way) -> AbstractContextManager[object]:
-        if not self._compiles or _is_compiled(way):
+    def _stance(self, mode: LaunchMode) -> AbstractContextManager[object]:
+        if not self._compiles or _is_compiled(mode):
             return nullcontext()
         eager: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
         return eager
 
 
-def _ways(kernels: Kernels, captures: bool, ranks: int) -> list[Way]:
+def _modes(kernels: Kernels, captures: bool, ranks: int) -> list[LaunchMode]:
     if kernels == "auto" and ranks > 1:
         raise ConfigurationError(
-            "several ranks can't compare kernels; choose --kernels eager or compiled"
+            "--kernels auto is for one rank; choose --kernels eager or compiled"
         )
     if kernels == "auto":
-        return [way for way in get_args(Way) if captures or not _is_graph(way)]
+        return [mode for mode in get_args(LaunchMode) if captures or not _is_graph(mode)]
     if _is_graph(kernels) and not captures:
         raise ConfigurationError(
-            f"--kernels {kernels} needs CUDA graphs: choose a GPU with --device cuda, "
+            f"--kernels {kernels} needs CUDA graphs; choose a GPU with --device cuda, "
             "or --kernels eager or compiled"
         )
     if _is_graph(kernels) and ranks > 1:
@@ -224,19 +229,19 @@ def _ways(kernels: Kernels, captures: bool, ranks: int) -> list[Way]:
     return [kernels]
 
 
-def _is_graph(way: Kernels) -> bool:
-    return way in ("graph", "compiled-graph")
+def _is_graph(mode: Kernels) -> bool:
+    return mode in ("graph", "compiled-graph")
 
 
-def _is_compiled(way: Kernels) -> bool:
-    return way in ("compiled", "compiled-graph")
+def _is_compiled(mode: Kernels) -> bool:
+    return mode in ("compiled", "compiled-graph")
 
 
 def compile_regions(network: Network) -> None:
-    """Compile what `Network.regions` names, for each shape it is used with."""
+    """Compile the regions of `Network.regions`, once per input shape."""
     for name in network.regions:
         region = getattr(network, name)
         if isinstance(region, nn.Module):
-            region.compile(dynamic=False)  # in place: the names of its parameters stay
+            region.compile(dynamic=False)  # in place, so that parameter names are unchanged
         else:
             setattr(network, name, torch.compile(region, dynamic=False))

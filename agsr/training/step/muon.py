@@ -1,8 +1,8 @@
-"""Muon for many matrices at once, used by `agsr.training.step.optimizer` for hidden convolutions.
+"""Batched Muon, used by `agsr.training.step.optimizer` for hidden convolutions.
 
-The same steps as `torch.optim.Muon` with ``adjust_lr_fn="match_rms_adamw"``, to the rounding of
-bfloat16. Matrices of one shape go through the Newton-Schulz iteration as one batch, so a step
-launches a third of the kernels, and the learning rate is a tensor, so a CUDA graph can replay it.
+Takes the same steps as `torch.optim.Muon` with ``adjust_lr_fn="match_rms_adamw"``, up to bfloat16
+rounding. Matrices of one shape go through the Newton-Schulz iteration as one batch, which launches
+a third of the kernels. The learning rate is a tensor, so that a CUDA graph can replay the step.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor
 
 MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.775, 2.0315)
-"""Of the Newton-Schulz polynomial ``a x + b x³ + c x⁵``."""
+"""Coefficients of the Newton-Schulz polynomial ``a x + b x³ + c x⁵``."""
 ITERATIONS = 5
 EPSILON = 1e-7
 RMS = 0.2
-"""Root mean square of Adam's usual step, as a share of its learning rate."""
+"""Root mean square of a typical Adam step, as a share of its learning rate."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class _Group:
     """Matrices of one shape."""
 
     indices: Sequence[int]
-    """Their places in the list of all matrices."""
+    """Their indices in the list of all matrices."""
     momenta: Tensor
     """``(matrices, rows, columns)``."""
 
 
 class Muon:
-    """Steps matrices by their orthogonalised momentum, without weight decay.
+    """Steps matrices by their orthogonalized momentum, without weight decay.
 
     Args:
         matrices: ``(rows, columns)`` each; they are stepped in place.
@@ -61,7 +61,7 @@ class Muon:
 
         Args:
             gradients: One per matrix.
-            rate: Learning rate by Adam's measure, a scalar on the matrices' device.
+            rate: Learning rate on Adam's scale, a scalar on the matrices' device.
         """
         for group in self._groups:
             stacked = torch.stack([gradients[i] for i in group.indices])
@@ -72,9 +72,10 @@ class Muon:
 
 
 def orthogonal(batch: Tensor) -> Tensor:
-    """Nearly orthogonal matrices with the singular vectors of ``(B, rows, columns)``, bfloat16.
+    """Orthogonalize matrices ``(B, rows, columns)`` approximately, in bfloat16.
 
-    Singular values end between about 0.7 and 1.2 instead of at 1, which costs nothing in training.
+    Singular vectors are preserved. Singular values end between about 0.7 and 1.2 instead of at 1,
+    which makes no difference in training.
     """
     a, b, c = COEFFICIENTS
     tall = batch.shape[1] > batch.shape[2]

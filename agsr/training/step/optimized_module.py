@@ -1,4 +1,4 @@
-"""A module in training: its parameters, its optimizer, and its part of a state file."""
+"""A module with its optimizer, and its part of a state file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from agsr.training.state_tensors import fill
 from agsr.training.step.optimizer import Optimizer
 
 
-class Learner:
-    """Trains one module.
+class OptimizedModule:
+    """A module with its optimizer.
 
     Args:
-        module: What is trained; it is moved to the world's device.
+        module: Module to train; it is moved to the world's device.
         world: The ranks that train it together.
         clip_norm: Largest norm of the gradient.
-        muon: Whether Muon trains the hidden convolutions; see `agsr.training.step.optimizer`.
+        muon: Train hidden convolutions with Muon; see `agsr.training.step.optimizer`.
         betas: Adam's decay rates.
 
     Attributes:
@@ -47,53 +47,53 @@ class Learner:
         self._optimizer = Optimizer(self.parameters, muon=muon, betas=betas)
 
     def set_rate(self, rate: float) -> None:
-        """Set the learning rate of the steps to come."""
+        """Set the learning rate of the next steps."""
         self._optimizer.set_rate(rate)
 
     def step(self, loss: Tensor) -> None:
-        """One optimizer step down the gradient of a loss; nothing in it waits for the device."""
+        """Take one step down the gradient of a loss, without synchronization with the device."""
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), self._clip_norm)
         self._optimizer.step()
 
     def state(self, prefix: str) -> dict[str, Tensor]:
-        """The module's values and the optimizer's, by names that start with ``prefix``."""
+        """Return the tensors of module and optimizer, by names that start with ``prefix``."""
         tensors = {f"model.{name}": value for name, value in self.values.items()}
         return {prefix + n: value for n, value in (tensors | self._optimizer.state()).items()}
 
     def load(self, tensors: Mapping[str, Tensor], prefix: str, iteration: int) -> None:
-        """Take over what `state` gave after ``iteration`` steps.
+        """Restore the tensors of `state`, saved after ``iteration`` steps.
 
         Raises:
             CheckpointError: A tensor is missing or has another shape.
         """
-        own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        found = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         try:
-            fill(self.values, own, "model.")
-            self._optimizer.load(own, iteration)
+            fill(self.values, found, "model.")
+            self._optimizer.load(found, iteration)
         except CheckpointError as error:
             raise CheckpointError(
-                f"the training state does not fit this network and optimizer: {error}; "
-                "resume with the settings of its run, or start a new one with another -o"
+                f"the training state doesn't fit this network and optimizer: {error}; "
+                "resume with the settings of its run, or start a new run with another -o"
             ) from None
 
 
 class AfterSteps(nn.Module):
-    """A network's `after_steps` as the ``forward`` that torch's wrappers hook into."""
+    """A network's `after_steps` as ``forward``, for torch's wrappers."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, lr: Tensor, chosen: Sequence[int]) -> list[Tensor]:
-        """SR images after the chosen steps."""
+        """Return the SR images after the chosen steps."""
         return self.network.after_steps(lr, chosen)
 
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Let gradients flow through a module, but not into its parameters."""
+    """Let gradients flow through a module but not into its parameters."""
     module.requires_grad_(False)
     try:
         yield
@@ -102,5 +102,5 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 def autocast(device: torch.device, bf16: bool) -> torch.autocast:
-    """The arithmetic of a forward pass: bfloat16 where it is wanted, else float32."""
+    """Return the context of a forward pass: bfloat16 if requested, else float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)

@@ -1,10 +1,10 @@
-"""What turns gradients into steps: Muon for the matrices of hidden layers, Adam for all else.
+"""The optimizer: Muon for the matrices of hidden layers, Adam for all other parameters.
 
-Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon) makes the momentum of a weight
-matrix orthogonal before it is added, so that all directions of a layer learn at one pace. Its steps
-are scaled to the root mean square of Adam's (Liu et al., 2025, arXiv:2502.16982), so their learning
-rates compare. `agsr.training.step.muon` computes the steps; what it gains is in
-``docs/training.md``.
+Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon) orthogonalizes the momentum of
+a weight matrix before each step, so that all directions of a layer learn at the same rate. Its
+steps are scaled to the root mean square of Adam's (Liu et al., 2025, arXiv:2502.16982), which makes
+learning rates comparable. `agsr.training.step.muon` computes the steps; ``docs/training.md`` shows
+the gain.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from agsr.training.state_tensors import fill
 from agsr.training.step.muon import Muon
 
-FEWEST_CHANNELS = 16
-"""Muon takes convolutions of at least so many channels in and out: between fewer there is hardly a
-matrix. The last one, which makes the image, is Adam's, too."""
+MIN_CHANNELS = 16
+"""Fewest input and output channels of a convolution for Muon: smaller ones are hardly matrices.
+Adam also trains the last convolution, which makes the image."""
 
 ADAM_SHARE = 0.5
 """Adam's learning rate beside Muon, as a share of Muon's."""
@@ -29,12 +29,13 @@ class Optimizer:
     """Steps a module's parameters.
 
     Args:
-        parameters: By name; convolution weights lie channels last in memory
-        (`agsr.model.base.place`). muon: Whether Muon takes the hidden convolutions; otherwise Adam
-        takes everything. betas: Adam's decay rates.
+        parameters: Parameters by name, with convolution weights channels last in memory
+            (`agsr.model.base.place`).
+        muon: Train hidden convolutions with Muon; otherwise Adam trains everything.
+        betas: Adam's decay rates.
 
     Raises:
-        ValueError: A weight lies otherwise.
+        ValueError: A weight has another memory layout.
     """
 
     def __init__(
@@ -42,13 +43,13 @@ class Optimizer:
     ) -> None:
         self._hidden = _hidden(parameters) if muon else {}
         self._others = {n: p for n, p in parameters.items() if n not in self._hidden}
-        # Muon takes matrices: these share the weights' memory.
+        # Views as matrices, which share the weights' memory.
         self._matrices = {n: _matrix(p.detach()) for n, p in self._hidden.items()}
         for name, parameter in self._hidden.items():
             if self._matrices[name].data_ptr() != parameter.data_ptr():
-                raise ValueError(f"{name} does not lie channels last in memory")
+                raise ValueError(f"{name} is not channels last in memory")
         device = next(iter(parameters.values())).device
-        # Scalars on the device: a captured CUDA graph reads them at each replay.
+        # Scalars on the device, which a CUDA graph reads at each replay.
         self._rate, self._adam_rate = (torch.zeros((), device=device) for _ in range(2))
         self._adam = torch.optim.Adam(
             self._others.values(),
@@ -60,23 +61,23 @@ class Optimizer:
         self._muon = Muon(list(self._matrices.values()))
 
     def set_rate(self, rate: float) -> None:
-        """Set the learning rate, by Adam's measure, of the steps to come."""
+        """Set the learning rate of the next steps, on Adam's scale."""
         self._rate.fill_(rate)
         self._adam_rate.fill_(rate * (ADAM_SHARE if self._matrices else 1))
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Drop the gradients."""
         for parameter in (*self._hidden.values(), *self._others.values()):
             parameter.grad = None
 
     def step(self) -> None:
-        """Step down the gradients that the parameters hold; nothing here waits for the device."""
+        """Step down the parameters' gradients, without synchronization with the device."""
         self._adam.step()
         gradients = [p.grad for p in self._hidden.values() if p.grad is not None]
         self._muon.step([_matrix(gradient) for gradient in gradients], self._rate)
 
     def state(self) -> dict[str, Tensor]:
-        """Adam's moments and Muon's momenta; zeros before the first step."""
+        """Return Adam's moments and Muon's momenta; zeros before the first step."""
         tensors = {}
         for name, parameter in self._others.items():
             moments = self._adam.state[parameter]
@@ -87,7 +88,7 @@ class Optimizer:
         return {name: tensor.detach() for name, tensor in tensors.items()}
 
     def load(self, tensors: Mapping[str, Tensor], iteration: int) -> None:
-        """Take over what `state` gave after ``iteration`` steps.
+        """Restore the tensors of `state`, saved after ``iteration`` steps.
 
         Raises:
             CheckpointError: A tensor is missing or has another shape.
@@ -105,11 +106,11 @@ class Optimizer:
 
 
 def _hidden(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """Weights between features and features."""
+    """Return the convolution weights between feature maps, for Muon."""
     *convolutions, _ = [(n, p) for n, p in parameters.items() if p.ndim == 4]
-    return {n: p for n, p in convolutions if min(p.shape[:2]) >= FEWEST_CHANNELS}
+    return {n: p for n, p in convolutions if min(p.shape[:2]) >= MIN_CHANNELS}
 
 
 def _matrix(weight: Tensor) -> Tensor:
-    """``(out, in, y, x)``, channels last in memory → ``(out, y * x * in)``, the same memory."""
+    """View ``(out, in, y, x)``, channels last in memory, as ``(out, y * x * in)``."""
     return weight.permute(0, 2, 3, 1).flatten(1)

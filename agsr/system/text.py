@@ -1,0 +1,74 @@
+"""Text of messages: errors in words, counts with their noun, and untrusted text escaped."""
+
+from __future__ import annotations
+
+import unicodedata
+from json import JSONDecodeError
+
+_JOINERS = "\u200c\u200d"
+"""Zero-width joiners, used between letters of some scripts and inside emoji."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; its type if the message is empty.
+
+    Some libraries add pages of explanation or a stack trace.
+
+    >>> first_line(ValueError("bad shape\\nStack: ..."))
+    'bad shape'
+    >>> first_line(KeyboardInterrupt())
+    'KeyboardInterrupt'
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def in_words(error: BaseException) -> str:
+    """Describe an error from reading a record, without the names of Python's types.
+
+    >>> in_words(KeyError("limits"))
+    "lacks 'limits'"
+    """
+    if isinstance(error, KeyError):
+        return f"lacks {error.args[0]!r}" if error.args else "lacks an entry"
+    if isinstance(error, JSONDecodeError):
+        return f"not JSON: {error.msg} in line {error.lineno}"
+    if isinstance(error, UnicodeDecodeError):
+        return "not text"
+    return first_line(error)
+
+
+def counted(number: int, noun: str) -> str:
+    """Format a number with its noun.
+
+    >>> counted(1, "byte"), counted(2, "byte")
+    ('1 byte', '2 bytes')
+    """
+    return f"{number} {noun}" + "s" * (number != 1)
+
+
+def printable(text: str) -> str:
+    r"""Escape control characters and line breaks so that the text prints safely on one line.
+
+    File names may contain anything, and messages repeat them.
+
+    >>> printable("photo\x1b[2J.png")
+    'photo\\x1b[2J.png'
+    """
+    return "".join(char if _is_shown(char) else ascii(char)[1:-1] for char in text)
+
+
+def without_controls(text: str) -> str:
+    r"""Escape control characters and line breaks only, for programs that read one name per line.
+
+    >>> without_controls("two\nlines, caf\u00e9")
+    'two\\nlines, café'
+    """
+    return "".join(ascii(c)[1:-1] if _is_control(c) else c for c in text)
+
+
+def _is_control(char: str) -> bool:
+    return unicodedata.category(char) in ("Cc", "Zl", "Zp")
+
+
+def _is_shown(char: str) -> bool:
+    return char.isprintable() or unicodedata.category(char) == "Zs" or char in _JOINERS
