@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from agsr.cli.bench_run import measure
 from agsr.cli.commands import Commands
 from agsr.cli.constraints import BENCH, check_options
 from agsr.cli.params import CommaList, FilePath, SizeList, lr_option, threads_at_most
-from agsr.contract import DEFAULT_STEPS, MAX_STEPS, PRECISIONS
-from agsr.errors import UnknownWeightsError
-from agsr.pretrained import DEFAULT_WEIGHTS, is_path, missing_file
-from agsr.system.signals import interruptible
-from agsr.system.text import printable
+from agsr.contract import MAX_STEPS, PRECISIONS
+from agsr.pretrained import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
-    from agsr.bench.data.sets import ImageSet
-    from agsr.bench.report.crops import CropCollector
-    from agsr.bench.runner.plan import BenchPlan
-    from agsr.bench.runner.results import BenchResult
+    pass
 
 
 @click.group(
@@ -146,7 +138,7 @@ def bench(context: click.Context, /, **options: Any) -> None:
     """
     if context.invoked_subcommand is None:
         check_options(context, BENCH)
-        _measure(**options)
+        measure(**options)
 
 
 _RESULT = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -193,144 +185,3 @@ def _share(text: str) -> float:
     if not 0 <= share <= 1:
         raise click.BadParameter(f"{text!r} is not a share like 5% or 0.05") from None
     return share
-
-
-def _measure(
-    json_path: Path | None,
-    markdown: Path | None,
-    html: Path | None,
-    plot: Path | None,
-    as_table1: bool,
-    **options: Any,
-) -> None:
-    from agsr.bench.report.crops import CropCollector
-    from agsr.bench.report.outputs import PLOT_SUFFIXES, Outputs
-    from agsr.bench.runner.run import run
-    from agsr.cli.output.bench import bench_progress, show_result, show_table1
-
-    if as_table1:
-        options = _for_table1(options)
-    if plot:
-        _check_plot(**options)
-    outputs = Outputs(json=json_path, markdown=markdown, html=html, plot=plot)
-    if plot and plot.suffix not in PLOT_SUFFIXES:
-        raise click.UsageError(f"{plot}: expected a name in {', '.join(PLOT_SUFFIXES)}")
-    outputs.check()
-    crops = CropCollector()
-    plan = _plan(observer=crops if html else None, plain=as_table1, **options)
-    with interruptible() as ending:
-        with bench_progress() as notify:
-            result = run(plan, notify)
-        notes = outputs.write(result, crops)
-        for note in notes:
-            click.echo(f"note: {note}", err=True)
-        if as_table1:
-            show_table1(result)
-        else:
-            show_result(result)
-        for path in outputs.paths:
-            if path.exists() and not (notes and path == plot):
-                click.echo(printable(f"written: {path}"), err=True)
-    if not result.complete:
-        raise SystemExit(ending.status)
-    _check_ran(result)
-    if result.skipped:
-        count = "1 image" if result.skipped == 1 else f"{result.skipped} images"
-        raise click.ClickException(f"{count} can't be used; the means are over the others")
-
-
-def _for_table1(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of the paper's comparison, where the user names no others."""
-    from agsr.bench.report.tables import TABLE1_SETS
-
-    backends, steps = options["backends"] or ("auto",), options["steps"] or (DEFAULT_STEPS,)
-    return {**options, "sets": TABLE1_SETS, "rounds": 0, "backends": backends, "steps": steps}
-
-
-def _plan(
-    sets: tuple[str, ...],
-    data: Path | None,
-    fetch: bool,
-    lr: str,
-    sizes: tuple[Any, ...],
-    lpips: Path | None,
-    boundary: str,
-    weights: tuple[str, ...],
-    models: tuple[str, ...],
-    hints: str,
-    backends: tuple[str, ...] | None,
-    steps: tuple[int, ...] | None,
-    precisions: tuple[str, ...] | None,
-    threads: int | None,
-    batch: int,
-    rounds: int,
-    observer: CropCollector | None,
-    plain: bool,
-) -> BenchPlan:
-    from agsr.bench.runner import entries
-    from agsr.bench.runner.plan import BenchPlan
-    from agsr.bench.scoring import default_lpips, lpips_alex
-    from agsr.cli.output.tables import open_sets
-    from agsr.engines.foreign.io_spec import Hints
-
-    Hints.parse(hints)
-    _check_files(weights, models)
-    chosen = tuple(
-        entries.expand(
-            backends=backends or entries.DEFAULT_BACKENDS,
-            weights=weights,
-            steps=steps or entries.DEFAULT_STEPS,
-            precisions=precisions or (None,),
-            threads=threads,
-            models=models,
-            hints=hints,
-        )
-    )
-    entries.check_all(chosen)
-    found = tuple(open_sets(sets, data, fetch=fetch, use_lr=lr == "given"))
-    _check_sets(found, sizes, rounds)
-    perceptual = lpips or (default_lpips(data) if found and not plain else None)
-    return BenchPlan(
-        entries=chosen,
-        sets=found,
-        sizes=tuple(size for size in sizes if size != "set"),
-        timed_sets=found if "set" in sizes else (),
-        batch=batch,
-        boundaries=("host", "device") if boundary == "both" else (boundary,),  # type: ignore[arg-type]
-        rounds=rounds,
-        parity=not plain,
-        distance=lpips_alex(perceptual) if perceptual else None,
-        observer=observer,
-        command=shlex.join(["agsr", *sys.argv[1:]]),
-    )
-
-
-def _check_plot(sets: tuple[str, ...], rounds: int, **_: Any) -> None:
-    if not sets or not rounds:
-        raise click.UsageError("--plot needs scores and times: a --set, and --rounds of 1 or more")
-
-
-def _check_sets(sets: tuple[ImageSet, ...], sizes: tuple[Any, ...], rounds: int) -> None:
-    names = [found.name for found in sets]
-    if len(set(names)) < len(names):
-        raise click.UsageError(f"two sets of one name: {', '.join(names)}; rename a folder")
-    if "set" in sizes and not sets:
-        raise click.UsageError("--size set needs a --set, whose images are timed")
-    if not rounds and not sets:
-        raise click.UsageError("--rounds 0 leaves speed out, and there is no --set to score")
-
-
-def _check_files(weights: Sequence[str], models: Sequence[str]) -> None:
-    for name in (*weights, *models):
-        if (is_path(name) or name in models) and not Path(name).is_file():
-            raise UnknownWeightsError(missing_file(name))
-
-
-def _check_ran(result: BenchResult) -> None:
-    """Fail if no network ran, or one of those named nowhere."""
-    rows = [row for row in result.rows if row.entry.is_network]
-    ran = {row.entry.weights for row in rows if not row.error or row.quality or row.timings}
-    if not ran:
-        raise click.ClickException("nothing could run here")
-    if unable := dict.fromkeys(r.entry.weights for r in rows if r.entry.weights not in ran):
-        raise click.ClickException(printable(f"{', '.join(unable)}: could not run here"))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agsr.cli.constraints import INFER, check_kinds, check_options, is_folder, is_given
+from agsr.cli.infer_request import (
+    can_read_videos,
+    check_inputs,
+    image_ending,
+    output_size,
+    plan_jobs,
+)
 from agsr.cli.infer_run import (
     count_left_out,
     count_skipped,
@@ -23,13 +28,12 @@ from agsr.cli.infer_run import (
 from agsr.cli.infer_video import SECTION as VIDEO_SECTION
 from agsr.cli.infer_video import check_encodings, video_options
 from agsr.cli.params import AliasChoice, FilePath, Sectioned, running_options
-from agsr.errors import ImageError, VideoError
-from agsr.image.ops.output_size import MAX_SCALE, OutputSize
+from agsr.image.ops.output_size import MAX_SCALE
 from agsr.system.text import printable
 from agsr.video.formats import WRITABLE
 
 if TYPE_CHECKING:
-    from agsr.engines.batch.plan import Job
+    pass
 
 FORMAT_ALIASES = {
     **{"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif", "targa": "tga", "dib": "bmp"},
@@ -208,25 +212,25 @@ def infer(
 
     check_options(context, INFER)
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels takes its place
-    sizing, tally = _sizing(scale, max_size, fit), Tally()
-    jobs = _planned(
+    sizing, tally = output_size(scale, max_size, fit), Tally()
+    jobs = plan_jobs(
         plan,
-        _checked_inputs(inputs + more),
+        check_inputs(inputs + more),
         None if output is None else Path(output),
         suffix=sizing.suffix if suffix is None else suffix,
-        extension=_image_ending(ext),
+        extension=image_ending(ext),
         recursive=recursive,
         quality=quality,
         folder=output is not None and is_folder(output),
         video_extension=f".{ext}" if f".{ext}" in WRITABLE else None,
-        videos=_reads_videos(),
+        videos=can_read_videos(),
         left_out=lambda path, source: count_left_out(path, source, tally, verbose),
         unread=lambda path: count_unread(path, tally, verbose),
         skipped=lambda file: count_skipped(file, tally, verbose),
     )
     check_kinds(context, jobs)
     encoding = {"codec": codec, "crf": crf, "preset": preset}
-    if any(value is not None for value in encoding.values()) and _reads_videos():
+    if any(value is not None for value in encoding.values()) and can_read_videos():
         check_encodings(jobs, encoding)
     todo = to_do(jobs, skip_existing, tally)
     options = InferOptions(
@@ -258,48 +262,3 @@ def infer(
         click.echo(tally.summary("to upscale" if dry_run else "upscaled"), err=True)
     if tally.failed:
         raise SystemExit(1)
-
-
-def _planned(plan: Callable[..., list[Job]], *arguments: Any, **options: Any) -> list[Job]:
-    """The jobs of a run.
-
-    Raises:
-        click.UsageError: The names of results make no sense, or a format can't be written.
-    """
-    try:
-        return plan(*arguments, **options)
-    except (ImageError, VideoError) as error:
-        raise click.UsageError(printable(str(error))) from None
-
-
-def _image_ending(ext: str | None) -> str | None:
-    """Of results that are images; None for each input's own."""
-    if ext == "same":
-        return None
-    return f".{ext}" if ext and f".{ext}" not in WRITABLE else ".png"
-
-
-def _checked_inputs(inputs: tuple[Path, ...]) -> tuple[Path, ...]:
-    from agsr.engines.batch.plan import STREAM
-
-    if not inputs:
-        raise click.UsageError("Missing argument 'IN...': files, folders with -r, or '-' for stdin")
-    if STREAM in inputs and sys.stdin is not None and sys.stdin.isatty():
-        raise click.UsageError("'-' reads an image from stdin, which is the terminal; redirect it")
-    return inputs
-
-
-def _sizing(scale: float | None, max_size: int | None, fit: tuple[int, int] | None) -> OutputSize:
-    if scale is not None:
-        try:
-            return OutputSize(scale=scale)
-        except ValueError as error:  # not a number
-            raise click.BadParameter(str(error), param_hint="--scale") from None
-    return OutputSize(box=(max_size, max_size) if max_size else fit)
-
-
-def _reads_videos() -> bool:
-    """Whether videos in folders are taken: where what reads them is installed."""
-    from importlib.util import find_spec
-
-    return find_spec("av") is not None

@@ -1,0 +1,138 @@
+"""``agsr export``: a checkpoint written as a verified ONNX file, and as a Triton model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from agsr.cli.params import (
+    FilePath,
+    check_ending,
+    weights_option,
+)
+from agsr.contract import MAX_STEPS, PRECISIONS, Precision
+from agsr.errors import ExportRequestError
+from agsr.pretrained import ONNX_SUFFIX
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command(short_help="Write a network as ONNX, verified against torch.")
+@weights_option
+@click.option(
+    "-s",
+    "--steps",
+    type=click.IntRange(1, MAX_STEPS),
+    help="Time steps to unroll. [default: 4, or 1 for a network without a loop]",
+)
+@click.option(
+    "--blend",
+    type=click.FloatRange(0, 1),
+    help="Interpolate the weights: 0 gives --weights, 1 gives --with, like 0.5 what lies between.",
+)
+@click.option(
+    "--with",
+    "other",
+    help="Weights to blend with: trained on from --weights. [default: gan]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp32",
+    show_default=True,
+    help="Arithmetic inside the graph; lr and sr stay float32.",
+)
+@click.option(
+    "--calibrate",
+    type=FilePath,
+    help="Folder of photographs, for int8. [default: $AGSR_DATA/val/Kodak24]",
+)
+@click.option("--opset", type=click.IntRange(18, 24), help="ONNX opset. [default: 20, 22 for bf16]")
+@click.option(
+    "--atol",
+    type=click.FloatRange(0, min_open=True),
+    help="Largest difference from torch, of the range. [default: 1e-4 for fp32, 4e-3 for fp16, "
+    "0.05 for bf16, 0.4 for int8]",
+)
+@click.option(
+    "-o", "--output", type=FilePath, help="A name in .onnx. [default: NAME-STEPS[-PRECISION].onnx]"
+)
+@click.option("--triton", type=FilePath, help="Put the file into this Triton model repository too.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def export(
+    weights: str,
+    steps: int | None,
+    blend: float | None,
+    other: str | None,
+    precision: Precision,
+    calibrate: Path | None,
+    opset: int | None,
+    atol: float | None,
+    output: Path | None,
+    triton: Path | None,
+    as_json: bool,
+) -> None:
+    """Write the network as ONNX: unrolled, dynamic batch, height and width, verified."""
+    if other is not None and blend is None:
+        raise click.UsageError("--with needs --blend, the share of its weights")
+    if calibrate is not None and precision != "int8":
+        raise click.UsageError("--calibrate is for --precision int8")
+    if output is not None:
+        check_ending(output, ONNX_SUFFIX)
+    from agsr.system.optional_import import require
+
+    for module in ("torch", "onnx", "onnxscript", "safetensors"):
+        require(module, extra="train", purpose="Exporting")
+    require("onnxruntime", extra="cpu", purpose="Verifying an export")
+    from agsr.cli.output.tables import show_export
+    from agsr.export import export_onnx
+    from agsr.export.triton import check_repository, write_repository
+    from agsr.model.checkpoint import blend as interpolate
+    from agsr.model.checkpoint import load_checkpoint
+    from agsr.pretrained import find_checkpoint, onnx_name
+
+    source = find_checkpoint(weights)
+    checkpoint, name = load_checkpoint(source), source.stem
+    if blend is not None:
+        second = find_checkpoint(other or "gan")
+        checkpoint = interpolate(checkpoint, load_checkpoint(second), blend)
+        name = f"{name}-{second.stem}-{blend:g}"
+    steps = checkpoint.network_type.default_steps if steps is None else steps
+    path = output or Path(onnx_name(name, steps, precision))
+    if triton is not None:
+        check_repository(triton, path.stem)
+    report = export_onnx(
+        checkpoint,
+        path,
+        steps=steps,
+        precision=precision,
+        opset=opset,
+        tolerance=atol,
+        calibrate=calibrate or (_calibration_photos() if precision == "int8" else None),
+    )
+    if as_json:
+        click.echo(report.to_json())
+    else:
+        show_export(report)
+    if triton is not None:
+        served = write_repository(triton, path.stem, path)
+        click.echo(f"{served}  for tritonserver --model-repository {triton}", err=as_json)
+
+
+def _calibration_photos() -> Path:
+    """Where int8 takes its photographs from if the user names none."""
+    from agsr.bench.data.sets import DATA_VARIABLE, data_folder
+
+    root = data_folder()
+    folder = root / "val" / "Kodak24" if root else None
+    if folder is None or not folder.is_dir():
+        raise ExportRequestError(
+            "int8 is calibrated on photographs like those it is for, twenty or more, without "
+            "traces of compression: agsr export --precision int8 --calibrate FOLDER (there is no "
+            f"val/Kodak24 under {DATA_VARIABLE}={root or 'unset'}). Shipped weights need no "
+            "export: agsr infer --precision int8"
+        )
+    return folder
