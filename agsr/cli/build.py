@@ -5,27 +5,16 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.cli.params import FilePath, check_ending
+from agsr.cli.params import FilePath, Size, check_ending
+from agsr.errors import BuildRequestError
 from agsr.pretrained import ENGINE_SUFFIX
 
-
-class Size(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """``HEIGHTxWIDTH`` in LR pixels."""
-
-    name = "hxw"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """``(height, width)``."""
-        if isinstance(value, tuple):
-            return value
-        height, separator, width = str(value).lower().partition("x")
-        if not (separator and height.isdecimal() and width.isdecimal()):
-            self.fail(f"{value!r} is not HEIGHTxWIDTH, like 180x320", param, ctx)
-        return int(height), int(width)
+if TYPE_CHECKING:
+    from agsr.engines.tensorrt.options import Profile
 
 
 _GPUS = {
@@ -64,22 +53,22 @@ class Target(click.ParamType):  # type: ignore[type-arg]  # not generic before c
     "smallest",
     multiple=True,
     type=Size(),
-    help="Smallest input, in pixels. [default: 16x16]",
+    help="Smallest input, WIDTHxHEIGHT in pixels. [default: 16x16]",
 )
 @click.option(
     "--opt",
     "best",
     multiple=True,
     type=Size(),
-    help="Input to be fastest for, in pixels. [default: 180x320]",
+    help="Input to be fastest for. [default: 320x180]",
 )
 @click.option(
     "--max",
     "largest",
     multiple=True,
     type=Size(),
-    help="Largest input, in pixels; --min --opt --max repeated together make several profiles. "
-    "[default: 540x960]",
+    help="Largest input; --min --opt --max repeated together make several profiles. "
+    "[default: 960x540]",
 )
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Most images.")
 @click.option("--workspace", type=click.IntRange(1), help="Scratch memory in MiB.")
@@ -119,7 +108,7 @@ def build(
     \b
     agsr export --steps 4 --precision fp16
     agsr build psnr-4-fp16.onnx --target sm89
-    agsr build psnr-4-fp16.onnx --max 1080x1920 --opt 1080x1920
+    agsr build psnr-4-fp16.onnx --max 1920x1080 --opt 1920x1080
     """
     if device is not None and flags["targets"]:
         raise click.UsageError(
@@ -128,18 +117,13 @@ def build(
     from agsr.cli.output.tables import build_progress, show_build
     from agsr.engines.places import place_from_options
     from agsr.engines.tensorrt.engine_file import build_engine_file
-    from agsr.engines.tensorrt.options import BuildOptions, Profile
+    from agsr.engines.tensorrt.options import BuildOptions
 
     counts = {len(sizes) for sizes in (smallest, best, largest) if sizes}
     if len(counts) > 1:
         raise click.UsageError("--min, --opt and --max must be given equally often")
-    usual = Profile()
     profiles = tuple(
-        Profile(
-            (1, *(smallest[i] if smallest else usual.smallest[1:])),
-            (1, *(best[i] if best else usual.best[1:])),
-            (batch, *(largest[i] if largest else usual.largest[1:])),
-        )
+        _profile(batch, *(sizes[i] if sizes else None for sizes in (smallest, best, largest)))
         for i in range(max(counts, default=1))
     )
     options = BuildOptions(
@@ -156,6 +140,36 @@ def build(
         click.echo(json.dumps({"path": str(path), **made.to_dict()}, indent=2))
     else:
         show_build(str(path), made)
+
+
+def _profile(batch: int, *sizes: tuple[int, int] | None) -> Profile:
+    """Return the profile of a smallest, a best and a largest ``(width, height)``.
+
+    Raises:
+        BuildRequestError: They don't rise. If they do with height first, the message says so.
+    """
+    from agsr.engines.tensorrt.options import Profile
+
+    def made(order: int) -> Profile:
+        usual = Profile()
+        chosen = (
+            size[::order] if size else default[1:]
+            for size, default in zip(
+                sizes, (usual.smallest, usual.best, usual.largest), strict=True
+            )
+        )
+        shapes = zip((1, 1, batch), chosen, strict=True)
+        return Profile(*((count, height, width) for count, (height, width) in shapes))
+
+    try:
+        return made(-1)
+    except BuildRequestError as error:
+        try:
+            made(1)
+        except BuildRequestError:
+            raise error from None
+        given = ", ".join("x".join(map(str, size[::-1])) for size in sizes if size)
+        raise BuildRequestError(f"{error}; sizes are WIDTHxHEIGHT: {given}?") from None
 
 
 @click.group(short_help="List or clear what is kept to start faster.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -27,13 +27,10 @@ from agsr.cli.infer_run import (
 )
 from agsr.cli.infer_video import SECTION as VIDEO_SECTION
 from agsr.cli.infer_video import check_encodings, video_options
-from agsr.cli.params import AliasChoice, FilePath, Sectioned, running_options
+from agsr.cli.params import AliasChoice, FilePath, Sectioned, Size, running_options
 from agsr.image.ops.output_size import MAX_SCALE
 from agsr.system.text import printable
 from agsr.video.formats import WRITABLE
-
-if TYPE_CHECKING:
-    pass
 
 FORMAT_ALIASES = {
     **{"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif", "targa": "tga", "dib": "bmp"},
@@ -53,21 +50,6 @@ SECTIONS = {
     "Messages": ("quiet", "verbose"),
 }
 """Options as the help groups them; those of the network follow."""
-
-
-class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """``WIDTHxHEIGHT`` in pixels."""
-
-    name = "wxh"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """``(width, height)``."""
-        if isinstance(value, tuple):
-            return value
-        sides = str(value).lower().split("x")
-        if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
-            self.fail(f"{value!r} is not WIDTHxHEIGHT, like 3840x2160", param, ctx)
-        return int(sides[0]), int(sides[1])
 
 
 @click.command(
@@ -126,7 +108,7 @@ class Box(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
     metavar="PIXELS",
     help="Longest side of a result; at most 16 times the input, above 4 in two passes.",
 )
-@click.option("--to", "fit", type=Box(), help="Fit inside, like 3840x2160; limits likewise.")
+@click.option("--to", "fit", type=Size(), help="Fit inside, like 3840x2160; limits likewise.")
 @click.option(
     "-i",
     "--input",

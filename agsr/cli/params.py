@@ -121,8 +121,23 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # not generic befor
         return tuple(dict.fromkeys(self._item.convert(part, param, ctx) for part in parts))
 
 
+class Size(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
+    """``WIDTHxHEIGHT`` in pixels, the order of every option."""
+
+    name = "WxH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """``(width, height)``."""
+        if isinstance(value, tuple):
+            return value
+        width, _, height = str(value).lower().partition("x")
+        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+            self.fail(f"{value!r} is not WIDTHxHEIGHT, like 1920x1080", param, ctx)
+        return int(width), int(height)
+
+
 class SizeList(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """Sizes like ``320x180``, width first; kept as height and width. ``set`` stays a word."""
+    """Sizes like ``320x180``, or the word ``set``, separated by commas."""
 
     name = "WxH|set,…"
 
@@ -134,10 +149,11 @@ class SizeList(click.ParamType):  # type: ignore[type-arg]  # not generic before
     def _size(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if text == "set":
             return text
-        width, _, height = text.lower().partition("x")
-        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        try:
+            width, height = Size().convert(text, param, ctx)
+        except click.BadParameter:
             self.fail(f"{text!r} is neither WIDTHxHEIGHT nor 'set'", param, ctx)
-        return int(height), int(width)
+        return height, width
 
 
 def echo_path(path: Path) -> None:

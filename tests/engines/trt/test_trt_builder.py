@@ -182,8 +182,8 @@ def test_without_tensorrt_both_ways_to_get_it_are_named(monkeypatch: pytest.Monk
 
 def test_the_command_builds_and_reports(half: Path, tmp_path: Path) -> None:
     output = tmp_path / "made.engine"
-    arguments = ["build", str(half), "--target", "sm89", "-o", str(output), "--max", "64x96"]
-    arguments += ["--min", "8x8", "--opt", "32x48", "--batch", "2", "--workspace", "64"]
+    arguments = ["build", str(half), "--target", "sm89", "-o", str(output), "--max", "96x64"]
+    arguments += ["--min", "8x8", "--opt", "48x32", "--batch", "2", "--workspace", "64"]
     shown = CliRunner().invoke(main, arguments)
     assert shown.exit_code == 0, shown.output
     assert "in HALF" in shown.stdout
@@ -197,7 +197,8 @@ def test_the_command_builds_and_reports(half: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
-        (["--max", "64"], 2, "'64' is not HEIGHTxWIDTH"),
+        (["--max", "64"], 2, "'64' is not WIDTHxHEIGHT"),
+        (["--opt", "540x960"], 2, "sizes are WIDTHxHEIGHT: 960x540?"),
         (["--max", "64x64", "--max", "99x99", "--min", "8x8"], 2, "given equally often"),
         (["--max", "8x8", "--target", "sm89"], 2, "expected min ≤ opt ≤ max"),
         (["--target", "sm1"], 2, "'sm1' is no target: expected sm89 or a GPU like rtx4090"),
