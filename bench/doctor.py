@@ -121,7 +121,7 @@ def _cores() -> str:
 
 
 def caches() -> Iterator[Check]:
-    """The cache folder, and whether what is compiled can be kept in it."""
+    """Return the cache folder, and whether compiled networks can be stored in it."""
     compiled = CompiledCache()
     try:
         make_private(compiled.folder)
@@ -230,7 +230,7 @@ def describe() -> dict[str, str]:
 def commit_of(root: Path) -> str:
     """The commit of the repository whose top folder this is; empty for any other folder.
 
-    An installed package may lie deep in someone else's repository, which tells nothing about it.
+    An installed package may lie deep in someone else's repository, which says nothing about it.
     """
     git = ("git", "-C", str(root))
     top = output_of(*git, "rev-parse", "--show-toplevel")

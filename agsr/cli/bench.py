@@ -165,7 +165,7 @@ def compare(old: Path, new: Path, max_regression: str, max_psnr_loss: float) -> 
 
     Times are taken relative to a matrix product that both runs measured, so that a slower day of
     the machine is not taken for a slower program. Both need four --rounds at least. Rows that ran
-    in another way (threads, hints, device, precision) are told and not compared.
+    in another way (threads, hints, device, precision) are reported and not compared.
     """
     from agsr.bench.report.comparison import compare_results
     from agsr.bench.runner.results import BenchResult

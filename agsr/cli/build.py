@@ -1,4 +1,4 @@
-"""``agsr build`` and ``agsr cache``: TensorRT engines, made by hand and kept by the tool."""
+"""``agsr build`` and ``agsr cache``: TensorRT engines built ahead of time, and cached files."""
 
 from __future__ import annotations
 
@@ -172,15 +172,15 @@ def _profile(batch: int, *sizes: tuple[int, int] | None) -> Profile:
         raise BuildRequestError(f"{error}; sizes are WIDTHxHEIGHT: {given}?") from None
 
 
-@click.group(short_help="List or clear what is kept to start faster.")
+@click.group(short_help="List or clear what is cached for faster starts.")
 def cache() -> None:
-    """What is kept to start faster: engines, compiled networks, measured times."""
+    """What is cached for faster starts: engines, compiled networks, measured times."""
 
 
 @cache.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def list_kept(as_json: bool) -> None:
-    """Show what is kept: what it is for, how large, and whether it is sound."""
+def list_cached(as_json: bool) -> None:
+    """Show what is cached: its purpose, size and state."""
     from dataclasses import asdict
 
     from agsr.cli.output.tables import show_cache, show_compiled
@@ -200,11 +200,11 @@ def list_kept(as_json: bool) -> None:
 
 @cache.command()
 def clear() -> None:
-    """Remove all that is kept; it is made again when it is needed, but for measured times."""
+    """Clear the cache. All but measured times is rebuilt when needed."""
     from agsr.engines.runtimes.compiled_cache import CompiledCache
     from agsr.engines.tensorrt.engine_cache import EngineCache
     from agsr.engines.timings import timings_file
 
-    for kept in (EngineCache(), CompiledCache()):
-        click.echo(f"{kept.folder}: {kept.clear() / 1e6:.1f} MB freed")
+    for folder in (EngineCache(), CompiledCache()):
+        click.echo(f"{folder.folder}: {folder.clear() / 1e6:.1f} MB freed")
     timings_file().unlink(missing_ok=True)

@@ -26,7 +26,7 @@ _ARGUMENTS = "agsr.arguments"
 """Key of what was typed, in the context's `click.Context.meta`."""
 
 
-def _told(error: click.UsageError, arguments: Sequence[str]) -> str:
+def _with_hint(error: click.UsageError, arguments: Sequence[str]) -> str:
     """The message, with the names that may have been meant, the closest first."""
     message = error.format_message()
     meant = getattr(error, "possibilities", None)
@@ -64,7 +64,7 @@ class Commands(click.Group):
             with command_process(), terminable():
                 return super().invoke(ctx)
         except click.UsageError as error:
-            message = _told(error, ctx.meta.get(_ARGUMENTS, []))
+            message = _with_hint(error, ctx.meta.get(_ARGUMENTS, []))
             lines = [printable(line) for line in message.expandtabs(2).split("\n")]
             if "\n".join(lines) == error.format_message().expandtabs(2):
                 raise

@@ -1,4 +1,4 @@
-"""Options that contradict one another, or would have no effect: told, instead of ignored.
+"""Options that contradict one another, or would have no effect: rejected instead of ignored.
 
 A command has a table of `Rule` here, and calls `check_options` before it begins.
 """
@@ -91,18 +91,21 @@ INFER = (
     Rule(("max_size", "fit"), _EXCLUSIVE),
     Rule(("quiet", "verbose"), _EXCLUSIVE),
     Rule(("fp32", "half"), _EXCLUSIVE),
-    Rule(("precision", "fp32"), "name the arithmetic twice; leave out one"),
-    Rule(("precision", "half"), "name the arithmetic twice; leave out one"),
-    Rule(("output", "ext"), "name two formats; leave out --ext", _is_of_other_format),
-    Rule(("output", "suffix"), "both name the result; leave out --suffix", _is_file),
+    Rule(("precision", "fp32"), "both set the precision; remove one of them"),
+    Rule(("precision", "half"), "both set the precision; remove one of them"),
+    Rule(("output", "ext"), "name two formats; remove --ext", _is_of_other_format),
+    Rule(("output", "suffix"), "both name the result; remove --suffix", _is_file),
     Rule(("normal_map", "quality"), "contradict one another: lossy vectors are of any length"),
-    Rule(("normal_map", "separate_alpha"), "say one thing twice; leave out --separate-alpha"),
+    Rule(
+        ("normal_map", "separate_alpha"),
+        "overlap: --normal-map implies --separate-alpha; remove it",
+    ),
     *RUNNING,
 )
 """Of ``agsr infer``."""
 
 BENCH = (
-    Rule(("hints",), "tell of a --model, and there is none", _without("models")),
+    Rule(("hints",), "describe a --model, and there is none", _without("models")),
     Rule(("fetch",), "gets a --set, and there is none", _scores_nothing),
     Rule(("lr",), "is for a --set, and there is none", _scores_nothing),
     Rule(("data",), "is where a --set lies, and there is none", _scores_nothing),
@@ -123,7 +126,7 @@ def check_options(context: click.Context, rules: Sequence[Rule]) -> None:
     """Refuse what contradicts itself.
 
     Raises:
-        click.UsageError: A rule is broken; the first one is told.
+        click.UsageError: A rule is broken; the message is of the first.
     """
     for rule in rules:
         if all(is_given(context, name) for name in rule.options) and rule.when(context.params):

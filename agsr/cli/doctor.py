@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def doctor(measure: bool) -> None:
     """Show versions, what really runs here, and the commands that add what is missing.
 
-    With --measure, the backends take turns on one size, each in a process of its own; the times are
-    kept in the cache folder, for this processor, these versions and these weights.
+    With --measure, the backends take turns on one size, each in its own process; the times are
+    cached for this processor, these versions and these weights.
     """
     if measure:
         return _measure()
@@ -49,4 +49,4 @@ def _measure() -> None:
     show_measured(result)
     if not result.complete:
         raise SystemExit(ending.status)
-    click.echo(f"kept in {timings(result).save()}: --backend auto follows it from now on")
+    click.echo(f"saved to {timings(result).save()}: --backend auto uses it from now on")

@@ -22,8 +22,8 @@ from agsr.cli.infer_run import (
     note_no_effect,
     opened,
     run_all,
+    summary_if_interrupted,
     to_do,
-    told_if_interrupted,
 )
 from agsr.cli.infer_video import SECTION as VIDEO_SECTION
 from agsr.cli.infer_video import check_encodings, video_options
@@ -83,12 +83,12 @@ SECTIONS = {
 @click.option(
     "--strip",
     is_flag=True,
-    help="Leave out EXIF, XMP and DPI; the ICC profile stays. Of videos, titles and places.",
+    help="Write no EXIF, XMP and DPI, but the ICC profile; of videos, no titles and places.",
 )
 @click.option(
     "--separate-alpha",
     is_flag=True,
-    help="Alpha is no opacity but data, like gloss or height: colours under 0 are kept.",
+    help="Alpha is data like gloss or height, not opacity: colours under 0 are preserved.",
 )
 @click.option(
     "--normal-map",
@@ -131,7 +131,7 @@ SECTIONS = {
 )
 @click.option("-q", "--quiet", is_flag=True, help="Only errors and warnings on stderr.")
 @click.option(
-    "-v", "--verbose", is_flag=True, help="Say what runs and why, and name what is left out."
+    "-v", "--verbose", is_flag=True, help="Print what runs and why, and the names of skipped files."
 )
 @video_options
 @running_options
@@ -233,7 +233,7 @@ def infer(
         running["precision"] = "fp16" if half else "fp32" if fp32 else running["precision"]
         running |= {"separate_alpha": separate_alpha, "normal_map": normal_map}
         files = 0 if quiet else len(todo)
-        with opened(jobs, verbose, **running) as upscaler, told_if_interrupted(tally, files):
+        with opened(jobs, verbose, **running) as upscaler, summary_if_interrupted(tally, files):
             chosen = separate_alpha or normal_map or is_given(context, "weights")
             weights = "" if chosen else running["weights"]
             run_all(upscaler, todo, options, encoding, tally, quiet, weights)

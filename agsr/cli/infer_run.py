@@ -39,14 +39,14 @@ def count_left_out(path: Path, source: Path, tally: Tally, verbose: bool) -> Non
     """Count an input that is a result of ``source``; with ``verbose``, name it on stderr."""
     tally.left_out += 1
     if verbose:
-        click.echo(printable(f"{path}: left out as a result of {source}"), err=True)
+        click.echo(printable(f"{path}: skipped as a result of {source}"), err=True)
 
 
 def count_unread(path: Path, tally: Tally, verbose: bool) -> None:
     """Count a picture of a kind that can't be read; with ``verbose``, name it on stderr."""
     tally.unread += 1
     if verbose:
-        click.echo(printable(f"{path}: left out, since {path.suffix} is not read"), err=True)
+        click.echo(printable(f"{path}: skipped, {path.suffix} is not supported"), err=True)
 
 
 def count_skipped(file: Skipped, tally: Tally, verbose: bool) -> None:
@@ -60,7 +60,7 @@ def count_skipped(file: Skipped, tally: Tally, verbose: bool) -> None:
 
 
 def to_do(jobs: Sequence[Job], skip_existing: bool, tally: Tally) -> list[Job]:
-    """The jobs that can be done and have to; the others are told or counted.
+    """Return the jobs to do; the others are reported or counted.
 
     Raises:
         click.UsageError: An image would go to the terminal, or nothing was asked for that could be
@@ -103,7 +103,7 @@ def _is_there(path: Path) -> bool:
 
 
 def opened(jobs: Sequence[Job], verbose: bool, **running: Any) -> Upscaler:
-    """The upscaler for a plan's jobs; with ``verbose``, stderr tells what it is.
+    """Open the upscaler for a plan's jobs; with ``verbose``, print what it is to stderr.
 
     For all of them, done before or not: a run that goes on takes what the first one took.
     """
@@ -115,13 +115,13 @@ def opened(jobs: Sequence[Job], verbose: bool, **running: Any) -> Upscaler:
     started = time.perf_counter()
     upscaler = open_upscaler(work=count_pixels([job.source for job in jobs]), **running)
     if verbose:
-        told = f"{upscaler.info.summary}, in {time.perf_counter() - started:.2f} s"
-        click.echo(f"{told}: {upscaler.info.reason}", err=True)
+        text = f"{upscaler.info.summary}, in {time.perf_counter() - started:.2f} s"
+        click.echo(f"{text}: {upscaler.info.reason}", err=True)
     return upscaler
 
 
 @contextmanager
-def told_if_interrupted(tally: Tally, files: int) -> Iterator[None]:
+def summary_if_interrupted(tally: Tally, files: int) -> Iterator[None]:
     """Report how far a batch came and how to go on, when a signal or stdout's reader ends it.
 
     Raises:
@@ -184,7 +184,7 @@ def run_all(
 
 
 def note_no_effect(upscaler: Upscaler, given: Collection[str], tally: Tally) -> None:
-    """Print which options changed nothing, as far as only the images told.
+    """Print which options changed nothing, where only the images could show it.
 
     Args:
         upscaler: After its work.
@@ -289,8 +289,8 @@ def _note_stream(content: bytes, weights: str) -> None:
 
 
 def _note(which: str, weights: str) -> None:
-    told = (
+    note = (
         f"note: {which}, which {weights} enlarges, too; -w {WEIGHTS_FOR_FAULTS} was trained to "
         "remove them"
     )
-    click.echo(printable(told), err=True)
+    click.echo(printable(note), err=True)

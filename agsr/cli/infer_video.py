@@ -200,8 +200,8 @@ def _progress(name: str, quiet: bool) -> Iterator[Callable[[Progress], None]]:
         pace = Pace()
 
         def update(progress: Progress) -> None:
-            told = pace.told(progress)
-            bar.update(bar.task_ids[0], completed=progress.done, total=progress.total, told=told)
+            text = pace.describe(progress)
+            bar.update(bar.task_ids[0], completed=progress.done, total=progress.total, text=text)
 
         yield update
 
@@ -216,15 +216,15 @@ class Lines:
 
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._name, self._clock, self._pace = name, clock, Pace(clock)
-        self._told = clock()
+        self._printed = clock()
 
     def update(self, progress: Progress) -> None:
-        """Tell of it, if the last line was long ago."""
+        """Print a line, if the last one was long ago."""
         from agsr.cli.output.infer import LINE_EVERY
 
-        line, now = self._pace.told(progress), self._clock()
-        if now - self._told >= LINE_EVERY:
-            self._told = now
+        line, now = self._pace.describe(progress), self._clock()
+        if now - self._printed >= LINE_EVERY:
+            self._printed = now
             click.echo(printable(f"{self._name}: {line}"), err=True)
 
 
@@ -239,7 +239,7 @@ class Pace:
         self._clock = clock
         self._began: float | None = None
 
-    def told(self, progress: Progress) -> str:
+    def describe(self, progress: Progress) -> str:
         """Frames, rate and the time that is left: ``48/250 frames  1.20 frames/s  3 min left``."""
         from agsr.cli.output.infer import duration
 

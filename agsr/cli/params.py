@@ -169,8 +169,8 @@ def echo_path(path: Path) -> None:
         else:
             click.echo(os.fsencode(without_controls(str(path))))
     except OSError as error:
-        told = f"{error.strerror}; {path} is complete"
-        raise OSError(error.errno, told, STDOUT) from None
+        message = f"{error.strerror}; {path} is complete"
+        raise OSError(error.errno, message, STDOUT) from None
 
 
 def echo_error(message: str) -> None:

@@ -1,4 +1,4 @@
-"""Test sets from their public homes: every file checked by its SHA-256, fetched once, kept.
+"""Test sets from their public homes: each file fetched once, checked by its SHA-256, cached.
 
 Data flow: ``sources.json`` (repository, commit, folder and hashes) → pooch → the user's cache
 folder, ``datasets/NAME/HR`` → `agsr.bench.data.sets`. A file appears under its name only when it is
@@ -30,7 +30,7 @@ ATTEMPTS = 3
 """How often a file is tried before giving up, with growing pauses."""
 
 Progress = Callable[[int, int], None]
-"""Told the number of files that are there, and of all files."""
+"""Called with the number of files that are there, and of all files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ def fetch_set(name: str, *, base_url: str | None = None, progress: Progress | No
 
     Raises:
         DatasetError: The set is unknown, its server can't be reached, or what it sends is not what
-            was published. What has arrived by then is kept.
+            was published. What has arrived by then stays.
         MissingDependencyError: pooch is not installed.
     """
     source = sources().get(name)
@@ -155,7 +155,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, RequestException):
         return f"broke off, {ATTEMPTS} times"
     if isinstance(error, OSError):
-        return f"can't be kept: {error.strerror or error} ({CACHE_VARIABLE} names another folder)"
+        return f"can't be cached: {error.strerror or error} ({CACHE_VARIABLE} names another folder)"
     return f"not the published file, its SHA-256 differs, {ATTEMPTS} times"
 
 

@@ -69,7 +69,7 @@ class ImageSet:
 
     @property
     def lr_is_given(self) -> bool:
-        """Whether the set has LR images of its own."""
+        """Whether the set includes LR images."""
         return any(self.given)
 
     def __iter__(self) -> Iterator[TestImage]:
@@ -168,7 +168,7 @@ def find_set(
         name: Name or path; see `agsr.bench.data.layouts` for the layouts that are known.
         data: Folder that holds named sets.
         fetch: Fetch a set that is nowhere here; see `agsr.bench.data.fetch`.
-        progress: Told the number of files fetched, and of all.
+        progress: Called with the number of files fetched, and of all.
         use_lr: Use LR images that lie in the set; otherwise all are made of the HR images.
 
     Raises:

@@ -77,7 +77,7 @@ def test_help_of_both_commands() -> None:
         (["--plot", "x.svg"], "--plot needs scores and times: a --set"),
         (["--plot", "x.svg", "--set", "Mini", "--rounds", "0"], "and --rounds of 1 or more"),
         (["--plot", "x.svg", "--table1"], "--plot needs scores and times"),
-        (["--hints", "order=bgr"], "--hints tell of a --model, and there is none"),
+        (["--hints", "order=bgr"], "--hints describe a --model, and there is none"),
         (["--fetch"], "--fetch gets a --set, and there is none"),
         (["--data", "."], "--data is where a --set lies, and there is none"),
         (["--lpips", "x.npz"], "--lpips scores a --set, and there is none"),
@@ -229,4 +229,4 @@ def test_compare_suggests_more_rounds_when_in_doubt() -> None:
     rng = np.random.default_rng(0)
     found = _compare(simulate(rng, rounds=2), simulate(rng, rounds=2, slowdown=1.3))
     assert found.exit_code == 0
-    assert "perhaps slower, more --rounds would tell: torch on Mini" in found.stdout
+    assert "perhaps slower; use more --rounds to find out: torch on Mini" in found.stdout

@@ -186,7 +186,7 @@ def test_offline_says_what_was_tried_and_what_to_do(monkeypatch: pytest.MonkeyPa
 @pytest.mark.usefixtures("server")
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file, not a folder")
-    with pytest.raises(DatasetError, match=r"can't be kept: .* \(AGSR_CACHE names another"):
+    with pytest.raises(DatasetError, match=r"can't be cached: .* \(AGSR_CACHE names another"):
         fetch_set("Mini")
 
 

@@ -52,13 +52,13 @@ def test_the_same_command_again_has_the_same_results(photos: Path) -> None:
     shell_lists = sorted(path.name for path in photos.iterdir())
     again = _infer(*shell_lists)
     assert (again.exit_code, again.stdout) == (0, first.stdout)
-    assert again.stderr.startswith("2 upscaled, 2 left out as results of earlier runs; ")
+    assert again.stderr.startswith("2 upscaled, 2 skipped as results of earlier runs; ")
     skipping = _infer(*shell_lists, "--skip-existing", "-v")
     assert (skipping.exit_code, skipping.stdout) == (0, "")
     assert skipping.stderr.splitlines() == [
-        "a_x4.png: left out as a result of a.png",
-        "b_x4.png: left out as a result of b.jpg",
-        "2 already there, 2 left out as results of earlier runs",
+        "a_x4.png: skipped as a result of a.png",
+        "b_x4.png: skipped as a result of b.jpg",
+        "2 already there, 2 skipped as results of earlier runs",
     ]
     assert len(_sizes(photos)) == 4
     larger = _infer("a_x4.png")  # on purpose
@@ -96,12 +96,12 @@ def test_pictures_in_folders_that_are_not_read_are_told(photos: Path) -> None:
         Path(name).write_bytes(b"8BPS")
     usual = _infer("-r", "in", "-o", "out")
     assert (usual.exit_code, usual.stdout) == (0, "out/a_x4.png\n")
-    assert usual.stderr.startswith("1 upscaled, 2 left out since their kind is not read; ")
+    assert usual.stderr.startswith("1 upscaled, 2 skipped as unsupported; ")
     told = _infer("-r", "in", "-o", "out", "--dry-run", "-v")
     assert told.stderr.splitlines() == [
-        "in/scan.psd: left out, since .psd is not read",
-        "in/below/Wall.EXR: left out, since .EXR is not read",
-        "1 to upscale, 2 left out since their kind is not read",
+        "in/scan.psd: skipped, .psd is not supported",
+        "in/below/Wall.EXR: skipped, .EXR is not supported",
+        "1 to upscale, 2 skipped as unsupported",
     ]
 
 
@@ -110,7 +110,7 @@ def test_a_dry_run_counts_what_it_does_not_do() -> None:
     _infer("a.png")
     result = _infer("*.*", "--skip-existing", "--dry-run")
     assert result.stdout == "b.jpg → b_x4.png\n"
-    assert result.stderr == "1 to upscale, 1 already there, 1 left out as results of earlier runs\n"
+    assert result.stderr == "1 to upscale, 1 already there, 1 skipped as results of earlier runs\n"
 
 
 @pytest.mark.parametrize(
@@ -184,8 +184,8 @@ def test_an_output_that_is_neither_says_how_to_name_a_folder() -> None:
         (["--scale", "2", "--to", "9x9"], "--scale and --to exclude one another"),
         (["-q", "-v"], "--quiet and --verbose exclude one another"),
         (["--half", "--fp32"], "--fp32 and --half exclude one another"),
-        (["--half", "--precision", "fp16"], "name the arithmetic twice"),
-        (["-o", "x.jpg", "--ext", "png"], "--output and --ext name two formats; leave out --ext"),
+        (["--half", "--precision", "fp16"], "both set the precision"),
+        (["-o", "x.jpg", "--ext", "png"], "--output and --ext name two formats; remove --ext"),
         (["-o", "x.jpg", "--suffix", "-b"], "--output and --suffix both name the result"),
         (["-o", "-", "--suffix", "-b"], "--output and --suffix both name the result"),
         (["--tile", "0", "--halo", "8"], "--tile and --halo contradict one another: --tile 0 cuts"),

@@ -54,7 +54,7 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_summary_tells_counts_and_rates() -> None:
     tally = Tally(done=30, existing=2, failed=1, left_out=4, pixels=30_000_000, seconds=90)
     assert tally.summary() == (
-        "30 upscaled, 2 already there, 1 failed, 4 left out as results of earlier runs; "
+        "30 upscaled, 2 already there, 1 failed, 4 skipped as results of earlier runs; "
         "90 s, 20 files/min, 0.33 MP/s of results"
     )
     assert Tally(existing=3).summary() == "3 already there"

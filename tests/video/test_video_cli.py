@@ -142,10 +142,10 @@ def test_codecs_have_their_other_names(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_pace_leaves_out_what_was_kept() -> None:
     now = [0.0]
     pace = Pace(lambda: now[0])
-    assert pace.told(Progress(48, 148, 48)) == "48/148 frames"
+    assert pace.describe(Progress(48, 148, 48)) == "48/148 frames"
     now[0] = 10.0
-    assert pace.told(Progress(68, 148, 48)) == "68/148 frames  2.00 frames/s  40 s left"
-    assert pace.told(Progress(68, None, 48)) == "68/? frames  2.00 frames/s"
+    assert pace.describe(Progress(68, 148, 48)) == "68/148 frames  2.00 frames/s  40 s left"
+    assert pace.describe(Progress(68, None, 48)) == "68/? frames  2.00 frames/s"
 
 
 def test_without_a_terminal_a_line_now_and_then_tells_how_far_a_video_is(

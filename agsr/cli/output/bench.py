@@ -64,7 +64,7 @@ def show_table1(result: BenchResult) -> None:
 
 
 def _console() -> Console:
-    """stdout; wide where nobody's terminal limits it."""
+    """stdout; wide unless a terminal limits it."""
     console = stdout()
     if not console.is_terminal:
         console.width = PIPE_WIDTH
@@ -100,7 +100,7 @@ def show_comparison(comparison: Comparison, largest: float, largest_loss: float)
         console.print(f"PSNR fell by more than {largest_loss} dB: {label}")
     for change in comparison.speed:
         if change.doubtful(largest):
-            console.print(f"perhaps slower, more --rounds would tell: {change.label}")
+            console.print(f"perhaps slower; use more --rounds to find out: {change.label}")
     nothing = not (comparison.speed or comparison.quality)
     if nothing:
         console.print("the two runs have nothing in common that could be compared")

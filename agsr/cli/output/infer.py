@@ -60,7 +60,7 @@ class BatchProgress:
         self._before = [0.0, *accumulate(work)]
         self.left = TimeLeft(self._before[-1], clock)
         self._bar = _files_bar(self._before[-1], self.text) if shows_bars() and not quiet else None
-        self._began = self._told = clock()
+        self._began = self._printed = clock()
         self._files = 0.0
         self._in_lines = self._bar is None and not quiet
 
@@ -72,8 +72,8 @@ class BatchProgress:
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=pixels)
         now = self._clock()
-        if self._in_lines and done and now - self._told >= LINE_EVERY:
-            self._told = now
+        if self._in_lines and done and now - self._printed >= LINE_EVERY:
+            self._printed = now
             _tell(self._line(pixels))
 
     def _pixels(self, done: float) -> float:
@@ -127,10 +127,10 @@ def _tell(line: str) -> None:
     stderr().print(line)
 
 
-def _files_bar(total: float, told: Callable[[bool], str]) -> Bar:
+def _files_bar(total: float, describe: Callable[[bool], str]) -> Bar:
     from agsr.cli.output.bars import files_bar  # rich is slow to load, and needed on terminals only
 
-    return files_bar(total, told)
+    return files_bar(total, describe)
 
 
 def duration(seconds: float) -> str:
@@ -179,18 +179,18 @@ class Tally:
             doing: self.done,
             "already there": self.existing,
             "failed": self.failed,
-            "left out as results of earlier runs": self.left_out,
-            "left out since their kind is not read": self.unread,
+            "skipped as results of earlier runs": self.left_out,
+            "skipped as unsupported": self.unread,
             "skipped as hidden": self.hidden,
             "skipped as other names of inputs": self.links,
         }
-        told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        text = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         images = self.done - self.videos
         if not images or not self.seconds:
-            return told
+            return text
         files, pixels = 60 * images / self.seconds, self.pixels / 1e6 / self.seconds
         took = duration(self.seconds) + (f" for {images} images" if self.videos else "")
-        return f"{told}; {took}, {_figure(files)} files/min, {_figure(pixels)} MP/s of results"
+        return f"{text}; {took}, {_figure(files)} files/min, {_figure(pixels)} MP/s of results"
 
 
 def _figure(value: float) -> str:

@@ -229,7 +229,7 @@ def show_cache(folder: str, entries: Sequence[CacheEntry]) -> None:
     """A line per engine, and where they are."""
     console = stdout()
     for entry in entries:
-        facts = _engine_facts(entry.sidecar) if entry.sound else ["damaged: built anew when needed"]
+        facts = _engine_facts(entry.sidecar) if entry.sound else ["damaged: rebuilt when needed"]
         console.print(f"{entry.name[:12]}  {entry.size / 1e6:7.1f} MB  {', '.join(facts)}")
     console.print(
         f"{folder}: {counted(len(entries), 'engine')}, {sum(e.size for e in entries) / 1e6:.1f} MB"
@@ -242,8 +242,8 @@ def show_compiled(folder: str, entries: Sequence[CompiledEntry]) -> None:
     for entry in entries:
         names = ("runtime", "processor", "options")
         facts = [str(entry.facts.get(name, "?")) for name in names]
-        told = ", ".join(facts) if entry.sound else "damaged: compiled anew when needed"
-        console.print(f"{entry.name[:12]}  {entry.size / 1e6:7.1f} MB  {told}")
+        text = ", ".join(facts) if entry.sound else "damaged: recompiled when needed"
+        console.print(f"{entry.name[:12]}  {entry.size / 1e6:7.1f} MB  {text}")
     total = sum(entry.size for entry in entries) / 1e6
     console.print(f"{folder}: {counted(len(entries), 'compiled network')}, {total:.1f} MB")
 
@@ -264,4 +264,4 @@ def _engine_facts(sidecar: Mapping[str, Any]) -> list[str]:
             f"built {sidecar['built']}",
         ]
     except (KeyError, TypeError, ValueError):
-        return ["of another version: built anew when needed"]
+        return ["of another version: rebuilt when needed"]
