@@ -22,10 +22,10 @@ from agsr.engines.batch.plan import Job, plan
 from agsr.engines.batch.runner import InferOptions, Outcome, process
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError
-from agsr.image import read_picture, write_picture, write_stripes
+from agsr.image import read_picture, write_picture, write_row_bands
 from agsr.image.decode import decode
 from agsr.image.ops.output_size import OutputSize
-from agsr.image.picture import Picture, Stripes
+from agsr.image.picture import Picture, RowBands
 from agsr.system.quiet_stderr import quiet_decoders
 
 
@@ -164,13 +164,13 @@ def test_results_before_an_interruption_are_told(folder: Path) -> None:
 def test_a_result_being_written_when_interrupted_is_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(stripes: Stripes, path: Path, quality: int | None) -> None:
+    def write(row_bands: RowBands, path: Path, quality: int | None) -> None:
         time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.2)
-        write_stripes(stripes, path, quality)
+        write_row_bands(row_bands, path, quality)
 
-    monkeypatch.setattr("agsr.engines.batch.runner.write_stripes", write)
+    monkeypatch.setattr("agsr.engines.batch.runner.write_row_bands", write)
     jobs = plan([folder / "in" / "a.png"])
     outcomes = process(Upscaler(backend=Repeat()), jobs, InferOptions())
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells may have it ignored
@@ -219,12 +219,12 @@ def test_an_error_of_any_kind_costs_one_file_only(
                 raise ZeroDivisionError("a driver's\nbug")
             return super()._run(lr)
 
-    def write(stripes: Stripes, path: Path, quality: int | None) -> None:
+    def write(row_bands: RowBands, path: Path, quality: int | None) -> None:
         if path.name.startswith("b"):
             raise KeyError("odd")
-        write_stripes(stripes, path, quality)
+        write_row_bands(row_bands, path, quality)
 
-    monkeypatch.setattr("agsr.engines.batch.runner.write_stripes", write)
+    monkeypatch.setattr("agsr.engines.batch.runner.write_row_bands", write)
     names = ("a.png", "b.jpg", "e.bmp")
     jobs = plan([folder / "in" / name for name in names], folder / "out")
     errors = [outcome.error for outcome in process(Upscaler(backend=Odd()), jobs, InferOptions())]

@@ -143,7 +143,7 @@ def test_a_profile_of_other_pixels_is_not_carried_over(caplog: pytest.LogCapture
     stream = io.BytesIO()
     Image.fromarray(MARKED[..., 0]).save(stream, "PNG", icc_profile=SRGB)
     assert decode(stream.getvalue(), "a.png").metadata.icc is None
-    assert "a.png: its ICC profile is for RGB, and left out" in caplog.text
+    assert "a.png: its ICC profile is for RGB and is dropped" in caplog.text
 
 
 def test_a_damaged_profile_costs_the_profile_only(caplog: pytest.LogCaptureFixture) -> None:

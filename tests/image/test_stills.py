@@ -165,7 +165,7 @@ def test_xmp_of_what_stays_behind_is_removed(
     xmp = _read(name).metadata.xmp
     assert xmp is not None
     assert not any(word in xmp for word in gone)
-    assert caplog.messages == [f"{name}: the result is without its {lost}"]
+    assert caplog.messages == [f"{name}: the result lacks its {lost}"]
 
 
 @pytest.mark.parametrize(
@@ -425,7 +425,7 @@ def test_a_jpeg_without_its_end_is_read(caplog: pytest.LogCaptureFixture) -> Non
     picture = _read("jpg-noeoi.jpg")
     whole = Image.open(io.BytesIO(_content("jpg-noeoi.jpg") + b"\xff\xd9"))
     assert np.array_equal(picture.pixels, np.asarray(whole))
-    assert caplog.messages == ["jpg-noeoi.jpg: has no end marker; all its pixels are there"]
+    assert caplog.messages == ["jpg-noeoi.jpg: the end marker is missing; all pixels are present"]
 
 
 @pytest.mark.parametrize(

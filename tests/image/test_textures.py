@@ -88,13 +88,13 @@ def test_more_than_one_picture_is_told(
     content: bytes, count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert decode(content, "sky.dds").pixels.shape == (4, 4, 3)
-    assert caplog.messages == [f"sky.dds: holds {count} pictures; only the first is taken"]
+    assert caplog.messages == [f"sky.dds: holds {count} pictures; only the first is used"]
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (_dds(bytes(16), b"DX10", more=_dx10(95)), "of floating-point light"),
+        (_dds(bytes(16), b"DX10", more=_dx10(95)), "floating-point HDR"),
         (_dds(bytes(16), b"DX10", more=_dx10(2)), "a texture of a kind .*, DXGI_FORMAT 2; tex"),
         (_dds(bytes(16), b"DXT2"), "a texture of a kind .*, 'DXT2'; texconv"),
         (_dds(bytes(16), b"\x6f\0\0\0"), "a texture of a kind .*, D3DFORMAT 111; texconv"),

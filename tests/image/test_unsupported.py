@@ -29,7 +29,7 @@ def test_heic_of_several_pictures_comes_with_a_warning(caplog: pytest.LogCapture
     file.add_from_pillow(Image.new("RGB", (16, 16), "white"))
     file.save(stream)
     assert decode(stream.getvalue(), "a.heic").pixels.max() < 9
-    assert caplog.messages == ["a.heic: holds 2 pictures; only the first is taken"]
+    assert caplog.messages == ["a.heic: holds 2 pictures; only the first is used"]
 
 
 @pytest.mark.parametrize("orientation", [1, 6, 3])

@@ -62,7 +62,7 @@ def test_options_of_textures_cost_videos_only(
     make(Path("b.mp4"), Clip(frames=2))
     done = CliRunner().invoke(main, ["infer", "a.png", "b.mp4", option, "--steps", "1"])
     assert (done.exit_code, done.stdout) == (1, "a_x4.png\n")
-    told = f"Error: b.mp4: {option} is for images, and this is a video; leave it out"
+    told = f"Error: b.mp4: {option} is for images, and this is a video; remove the option"
     assert told in done.stderr.splitlines()
     upscaler = Upscaler(backend=Repeat(), normal_map=True)
     with pytest.raises(VideoError, match="is for images"):
@@ -89,13 +89,13 @@ def test_images_and_videos_do_not_become_one_another(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("-o x.mp4 --crf 60", "--crf 60: h264 takes 0 to 51; smaller is better"),
-        ("-o x.mov --codec av1 --crf 0", "--crf 0: av1 takes 1 to 63; smaller is better"),
+        ("-o x.mp4 --crf 60", "--crf 60: h264 accepts 0 to 51; smaller is better"),
+        ("-o x.mov --codec av1 --crf 0", "--crf 0: av1 accepts 1 to 63; smaller is better"),
         ("-o x.mov --codec prores --crf 5", "--crf 5: prores has none; remove it, or use h264"),
         ("-o x.mkv --codec ffv1 --preset fast", "--preset fast: ffv1 has none; remove it"),
-        ("--preset fastest", "--preset fastest: h264 has none of this name (Invalid argument); "),
+        ("--preset fastest", "--preset fastest: h264 has no such preset (Invalid argument); "),
         ("-o x.mkv --codec hevc --preset 1x", "expected ultrafast, superfast, veryfast, faster"),
-        ("-o x.webm --preset fast", "--preset fast: vp9 has none of this name (Invalid argument)"),
+        ("-o x.webm --preset fast", "--preset fast: vp9 has no such preset (Invalid argument)"),
         ("-o x.mkv --codec av1 --preset 99", "expected 0 (slow) to 13 (fast)"),
         ("-o x.webm --codec h264", "x.webm: WebM can't hold h264; use --codec av1 or vp9, or a n"),
         ("-o x.mp4 --codec prores", "x.mp4: MP4 can't hold prores; use --codec h264, hevc, av1"),

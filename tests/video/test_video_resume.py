@@ -187,7 +187,7 @@ def test_writing_computed_frames_costs_a_small_share_of_the_time(tmp_path: Path)
     now = iter(range(10_000))  # each call of the clock is a second later
     source = make(tmp_path / "a.mp4", Clip(frames=9))
     with closing(open_video(source, "a", 10_000)) as video:
-        encoding, _ = choose(video.facts, (96, 128), "mp4")
+        encoding, _ = choose(video.properties, (96, 128), "mp4")
     spool = Spool(tmp_path, encoding, lambda: float(next(now)))
     frame = av.VideoFrame(128, 96, "yuv420p")
     for number in range(30):
@@ -287,7 +287,9 @@ def test_a_damaged_segment_is_made_anew(tmp_path: Path) -> None:
     _break_off(source, target)
     (segment,) = (tmp_path / "b.mp4.agsr-segments").glob("frames*")
     segment.write_bytes(segment.read_bytes()[:2000])
-    with pytest.raises(VideoError, match="it was removed, and the same command makes it anew"):
+    with pytest.raises(
+        VideoError, match="it was removed; run the same command again to rebuild it"
+    ):
         upscale_video(Upscaler(backend=Repeat()), source, target, FAST)
     backend = Repeat()
     upscale_video(Upscaler(backend=backend), source, target, FAST)
@@ -331,7 +333,7 @@ def test_a_full_disk_keeps_finished_segments(tmp_path: Path) -> None:
             path.unlink()
     told, made = _said(_process(source, target, limit=segment.stat().st_size // 2))
     assert told.startswith(f"VideoError {target}: can't be written: File too large")
-    assert "; 48 frames are saved, the same command goes on from there" in told
+    assert "; 48 frames are saved; the same command continues there" in told
     assert _finished(target) == 1
     told, made = _said(_process(source, target, limit=int(segment.stat().st_size * 1.5)))
     assert told.startswith(f"VideoError {target}: can't be written: File too large")

@@ -22,9 +22,9 @@ from agsr.image.metadata.exif_changes import (
     numbers,
     orientation_of,
 )
-from agsr.image.metadata.found import Found
 from agsr.image.metadata.ifd import Directory, read_directory, rows_at
 from agsr.image.metadata.iptc import iptc_of, resources
+from agsr.image.metadata.stored import StoredMetadata
 
 _SUBTYPE, _OLD_SUBTYPE, _SUB_DIRECTORIES = 254, 255, 330
 _TELLING: Final = frozenset({_SUBTYPE, _OLD_SUBTYPE, _SUB_DIRECTORIES, 256, 257})
@@ -127,27 +127,27 @@ def _pieces_of_plane(tiff: Tiff, tiled: bool) -> int:
     return int(-(-width // across) * -(-height // down))  # of damaged files, ZeroDivisionError
 
 
-def facts_of_tiff(tiff: Tiff) -> Found:
+def stored_metadata_of_tiff(tiff: Tiff) -> StoredMetadata:
     """What the directory says beside the layout of the pixels."""
     block = read_exif(tiff.content, tiff.offset, tiff.order, big=tiff.big)
-    found = Found(orientation=orientation_of(block) or 1)
+    stored = StoredMetadata(orientation=orientation_of(block) or 1)
     data = {tag: entry.data for tag, entry in block.main.items()}
-    found.icc, found.xmp, found.iptc = data.get(_ICC), data.get(_XMP), data.get(_IPTC)
+    stored.icc, stored.xmp, stored.iptc = data.get(_ICC), data.get(_XMP), data.get(_IPTC)
     if _RESOURCES in data:
-        found.iptc = found.iptc or iptc_of(data[_RESOURCES])
-        found.lost += ["clipping paths"] * any(
+        stored.iptc = stored.iptc or iptc_of(data[_RESOURCES])
+        stored.lost += ["clipping paths"] * any(
             2000 <= n < 2999 for n, _ in resources(data[_RESOURCES])
         )
     if RESOLUTION_UNIT in block.main and numbers(block, block.main, RESOLUTION_UNIT) == (NO_UNIT,):
         density = densities_of(block)
-        found.aspect = density if density and density[0] != density[1] else None
+        stored.aspect = density if density and density[0] != density[1] else None
     else:
-        found.dpi = dpi_of(block)
-    found.colour = _colour(block)
-    found.lost += _unknown(block.main)
-    kept = _describing(block)
-    found.exif = None if kept.empty else kept.to_bytes()
-    return found
+        stored.dpi = dpi_of(block)
+    stored.colour = _colour(block)
+    stored.lost += _unknown(block.main)
+    described = _describing(block)
+    stored.exif = None if described.empty else described.to_bytes()
+    return stored
 
 
 def _describing(block: Exif) -> Exif:

@@ -36,7 +36,7 @@ class Box:
 
 
 @dataclass(frozen=True)
-class BoxFacts:
+class BoxProperties:
     """What the boxes say of the primary picture."""
 
     codes: tuple[int, int] | None = None
@@ -58,7 +58,7 @@ class BoxFacts:
     """Left, top, width and height of what is to be shown, if that is not all."""
 
 
-def read_boxes(data: bytes) -> BoxFacts:
+def read_boxes(data: bytes) -> BoxProperties:
     """Read the boxes of a file; of damaged ones, what can be understood.
 
     Raises:
@@ -78,7 +78,7 @@ def read_boxes(data: bytes) -> BoxFacts:
         elif kind == b"irot" and content:
             quarters += content[0] & 3
     by_kind = dict(properties)
-    return BoxFacts(
+    return BoxProperties(
         *(codes, depth, _exif(data, boxes), aspect, tuple(levels), _beside(data, boxes)),
         *(quarters % 4, b"imir" in by_kind, _crop(by_kind)),
     )

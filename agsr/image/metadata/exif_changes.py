@@ -7,8 +7,8 @@ from fractions import Fraction
 from typing import Final
 
 from agsr.image.metadata.exif import ORIENTATION, Exif
-from agsr.image.metadata.found import COMMENT, Text
 from agsr.image.metadata.ifd import ASCII, LONG, RATIONAL, SHORT, UNDEFINED, Directory, Entry
+from agsr.image.metadata.stored import COMMENT, Text
 
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
 NO_UNIT, INCH = 1, 2
