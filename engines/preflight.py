@@ -65,7 +65,7 @@ def check_memory(
     if needed <= free:
         return
     size = f"{row_bands.width}x{row_bands.height}"
-    way = "PNG or TIFF, which are written in row_bands; or " if form.memory else ""
+    way = "PNG or TIFF, which are written in bands; or " if form.memory else ""
     way += "two commands, like --scale 4 and then the rest; or " if row_bands.held else ""
     raise ImageTooLargeError(
         f"{name}: a result of {size} pixels takes {needed} bytes of memory as {form.name}, and "
