@@ -85,7 +85,7 @@ def test_an_input_is_never_replaced_and_costs_its_own_result_only() -> None:
     assert "would replace an input" in problem
 
 
-def test_names_that_collide_are_told_apart_by_their_folders_in_any_order() -> None:
+def test_names_that_collide_are_distinguished_by_their_folders_in_any_order() -> None:
     pairs = [
         ("x/a.png", "out/x/a_x4.png"),
         ("y/a.png", "out/y/a_x4.png"),
@@ -119,7 +119,7 @@ def test_the_same_input_twice_is_one_result() -> None:
     assert _targets("a.png", "./x/../a.png") == ["a_x4.png"]
 
 
-def test_paths_in_suffixes_are_refused() -> None:
+def test_paths_in_suffixes_are_rejected() -> None:
     with pytest.raises(ImageError, match="part of a file name"):
         _targets("a.png", suffix="/../evil")
 
@@ -160,7 +160,7 @@ def test_a_folder_among_files_costs_itself_only() -> None:
 
 
 @pytest.mark.usefixtures("tree")
-def test_trees_with_the_same_names_are_told_apart() -> None:
+def test_trees_with_the_same_names_are_distinguished() -> None:
     _image("also/x/b.png")
     assert _targets("in/x", "also", output=Path("out"), recursive=True) == [
         "out/b_x4.png",
@@ -201,7 +201,7 @@ def test_the_same_command_again_plans_the_same(options: dict[str, object]) -> No
     assert sorted(results) == ([] if inside else sorted(job.target for job in first))
 
 
-def test_unread_pictures_are_told_once(tmp_path: Path) -> None:
+def test_unsupported_pictures_are_reported_once(tmp_path: Path) -> None:
     (tmp_path / "in" / "below").mkdir(parents=True)
     unsupported = [tmp_path / "in" / "a.jxl", tmp_path / "in" / "below" / "b.psd"]
     for path in (*unsupported, tmp_path / "in" / "notes.txt"):
@@ -214,7 +214,7 @@ def test_unread_pictures_are_told_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("tree")
-def test_results_of_other_sizes_and_places_are_left_out_too() -> None:
+def test_results_of_other_sizes_and_places_are_dropped_too() -> None:
     first = _jobs("in", recursive=True)
     _made(_jobs("in", recursive=True, suffix="_x1.5"), 1)
     _made(_jobs("in", recursive=True, suffix="_3840x2160"), 3)
@@ -352,7 +352,7 @@ def test_linked_folders_are_not_followed() -> None:
 
 
 @pytest.mark.usefixtures("tree")
-def test_a_folder_that_cannot_be_listed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = os.scandir
 
     def scandir(path: str) -> object:
@@ -417,7 +417,7 @@ def test_each_input_may_keep_its_format() -> None:
         _targets("a.png", "b.tga", extension=None, quality=80)
 
 
-def test_a_quality_that_the_format_lacks_is_told_at_once() -> None:
+def test_a_quality_that_the_format_lacks_is_reported_at_once() -> None:
     assert _targets("a.png", extension=".jpg", quality=80) == ["a_x4.jpg"]
     with pytest.raises(ImageError, match="PNG has no quality"):
         _targets("a.png", quality=80)

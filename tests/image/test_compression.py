@@ -112,7 +112,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (
             ["bad.jpg"],
@@ -136,16 +136,16 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 @pytest.mark.usefixtures("photos")
 def test_a_note_names_the_weights_for_it_once_before_the_work(
-    arguments: list[str], told: str | None
+    arguments: list[str], reported: str | None
 ) -> None:
     result = CliRunner().invoke(main, ["infer", "--steps", "1", *arguments])
     assert result.exit_code == ("gone.png" in arguments)
     notes = [
         line for line in result.output.splitlines() if "traces of" in line or "-w photo" in line
     ]
-    assert len(notes) == (told is not None)
-    assert told is None or told in notes[0]
-    assert told is None or result.output.splitlines()[0] == notes[0]  # before the first result
+    assert len(notes) == (reported is not None)
+    assert reported is None or reported in notes[0]
+    assert reported is None or result.output.splitlines()[0] == notes[0]  # before the first result
 
 
 @pytest.mark.usefixtures("photos")

@@ -183,7 +183,7 @@ def test_a_long_row_of_png_is_cut_into_chunks(
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tif"])
-def test_of_several_pictures_the_first_is_taken_aloud(
+def test_of_several_pictures_the_first_is_used_with_a_warning(
     tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
@@ -203,7 +203,7 @@ def test_a_jpeg_with_extras_is_a_jpeg(tmp_path: Path, caplog: pytest.LogCaptureF
     assert caplog.messages == [f"{tmp_path}/a.jpg: the result lacks its 1 other picture"]
 
 
-def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path) -> None:
+def test_too_many_pixels_are_rejected_before_decoding(tmp_path: Path) -> None:
     write_picture(Picture(smooth((20, 31, 3))), tmp_path / "a.png")
     with pytest.raises(ImageError, match=r"31x20 is 620 pixels, more than 619.*--max-pixels 620"):
         read_picture(tmp_path / "a.png", max_pixels=619)
@@ -233,7 +233,7 @@ def test_noise_at_any_quality_can_be_written(tmp_path: Path) -> None:
         assert read_picture(tmp_path / "a.jpg").pixels.shape == noise.shape
 
 
-def test_quality_of_what_has_none_is_refused(tmp_path: Path) -> None:
+def test_quality_of_what_has_none_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="PNG has no quality setting"):
         write_picture(Picture(smooth((4, 4, 3))), tmp_path / "a.png", 80)
 
@@ -257,7 +257,7 @@ def test_unreadable_files_are_named_with_the_reason(
 
 @pytest.mark.parametrize("suffix", [*LOSSLESS, ".jpg"])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
-def test_truncated_files_are_refused_silently(
+def test_truncated_files_are_rejected_silently(
     tmp_path: Path, suffix: str, share: float, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / f"a{suffix}"
@@ -269,13 +269,13 @@ def test_truncated_files_are_refused_silently(
     assert capfd.readouterr().err == ""
 
 
-def test_deep_files_are_refused_where_eight_bits_are_needed(tmp_path: Path) -> None:
+def test_deep_files_are_rejected_where_eight_bits_are_needed(tmp_path: Path) -> None:
     write_picture(Picture(smooth((8, 8, 3), np.uint16)), tmp_path / "a.png")
     with pytest.raises(ImageError, match="16 bits per channel, expected 8"):
         read_rgb(tmp_path / "a.png")
 
 
-def test_unknown_formats_are_refused_with_the_known_ones(tmp_path: Path) -> None:
+def test_unknown_formats_are_rejected_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"can't write \.xyz; expected one of \.png"):
         write_picture(Picture(smooth((4, 4, 3))), tmp_path / "a.xyz")
     assert ".avif" in FORMATS

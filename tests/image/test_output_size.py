@@ -171,7 +171,7 @@ def test_pillow_images_take_a_size_and_impossible_ones_are_rejected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "told"),
+    ("arguments", "error", "reported"),
     [
         ({"scale": "2"}, TypeError, "scale is '2'; expected a number"),
         ({"scale": (2, 2)}, TypeError, r"scale is \(2, 2\); expected a number"),
@@ -186,9 +186,9 @@ def test_pillow_images_take_a_size_and_impossible_ones_are_rejected() -> None:
     ],
 )
 def test_sizes_of_other_types_are_rejected_with_what_to_write(
-    arguments: dict[str, Any], error: type[Exception], told: str
+    arguments: dict[str, Any], error: type[Exception], reported: str
 ) -> None:
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=reported):
         Upscaler(backend=Repeat())(np.zeros((4, 4, 3), np.uint8), **arguments)
 
 
@@ -203,8 +203,8 @@ def test_barely_visible_float_colour_survives_shrinking() -> None:
 
 
 def test_a_scale_that_leaves_no_pixel_is_rejected() -> None:
-    told = "the result would have 0x0 pixels: 150x100 by a scale of 0.001; use 0.0067 or more"
-    with pytest.raises(ImageError, match=told):
+    reported = "the result would have 0x0 pixels: 150x100 by a scale of 0.001; use 0.0067 or more"
+    with pytest.raises(ImageError, match=reported):
         OutputSize(scale=0.001).result(100, 150)
     assert OutputSize(scale=0.0067).result(100, 150) == (1, 1)
     assert OutputSize(scale=0.01).result(1, 150) == (1, 2)

@@ -183,7 +183,7 @@ def test_sizes_in_xmp_are_those_of_the_result(name: str, expected: tuple[bytes, 
 
 
 @pytest.mark.parametrize("name", ["png8-badcrc-idat.png", "png16-badcrc-idat.png"])
-def test_pixels_with_a_wrong_checksum_are_refused_in_any_depth(name: str) -> None:
+def test_pixels_with_a_wrong_checksum_are_rejected_in_any_depth(name: str) -> None:
     with pytest.raises(ImageError, match="damaged: its chunk IDAT has a wrong checksum"):
         _read(name)
 
@@ -244,7 +244,7 @@ def test_a_missing_end_costs_a_warning_in_any_depth(
 
 @pytest.mark.parametrize("interlaced", [False, True])
 @pytest.mark.parametrize(("kind", "depth"), _PNG_KINDS)
-def test_a_file_cut_within_its_pixels_is_refused_in_any_depth(
+def test_a_file_cut_within_its_pixels_is_rejected_in_any_depth(
     kind: int, depth: int, interlaced: bool
 ) -> None:
     """The last four bytes of pixels are their checksum."""
@@ -388,7 +388,7 @@ def test_deep_tiffs_are_read_in_every_layout(
     assert np.abs(pixels / 65535 - samples.astype(float) / white).max() <= 1.1 / 65535
 
 
-def test_truncated_deep_tiffs_are_refused() -> None:
+def test_truncated_deep_tiffs_are_rejected() -> None:
     stream = io.BytesIO()
     tifffile.imwrite(stream, np.full((40, 30, 3), 0.5, np.float32), photometric="rgb")
     whole = stream.getvalue()
@@ -431,7 +431,7 @@ def test_a_jpeg_without_its_end_is_read(caplog: pytest.LogCaptureFixture) -> Non
 @pytest.mark.parametrize(
     "options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}, {"subsampling": "4:2:0"}]
 )
-def test_a_jpeg_without_some_pixels_is_refused(options: dict[str, Any]) -> None:
+def test_a_jpeg_without_some_pixels_is_rejected(options: dict[str, Any]) -> None:
     random = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     stream = io.BytesIO()
     Image.fromarray(random).save(stream, "JPEG", **options)

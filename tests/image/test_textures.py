@@ -1,4 +1,4 @@
-"""Targa and DirectDraw files, made by the book, and what is told of them."""
+"""TGA and DDS files, built by the specification, and the warnings about them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_four_bits_of_alpha_are_decoded_by_the_book() -> None:
         (_dds(RED_AND_BLUE * 3, b"DX10", more=_dx10(71, dimension=4), depth=3), 3),
     ],
 )
-def test_more_than_one_picture_is_told(
+def test_more_than_one_picture_is_reported(
     content: bytes, count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert decode(content, "sky.dds").pixels.shape == (4, 4, 3)
@@ -92,7 +92,7 @@ def test_more_than_one_picture_is_told(
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         (_dds(bytes(16), b"DX10", more=_dx10(95)), "floating-point HDR"),
         (_dds(bytes(16), b"DX10", more=_dx10(2)), "a texture of a kind .*, DXGI_FORMAT 2; tex"),
@@ -104,8 +104,8 @@ def test_more_than_one_picture_is_told(
         (b"DDS " + bytes(9), "damaged or truncated"),
     ],
 )
-def test_what_can_not_be_read_is_told(content: bytes, told: str) -> None:
-    with pytest.raises(ImageError, match=f"^a.dds: {told}"):
+def test_what_can_not_be_read_is_reported(content: bytes, reported: str) -> None:
+    with pytest.raises(ImageError, match=f"^a.dds: {reported}"):
         decode(content, "a.dds")
 
 
@@ -231,7 +231,7 @@ def test_height_maps_keep_their_16_bits(newer: bool) -> None:
         (8, (255, 255), True),
     ],
 )
-def test_alpha_that_only_fills_up_pixels_is_left_out(
+def test_alpha_that_only_fills_up_pixels_is_dropped(
     descriptor: int, levels: tuple[int, int], kept: bool
 ) -> None:
     samples = noise(4)

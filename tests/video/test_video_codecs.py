@@ -62,7 +62,7 @@ def test_a_last_segment_of_one_or_two_frames_needs_no_luck(
     assert times(tmp_path / "b.mkv") == times(given)
 
 
-def test_wishes_that_no_encoder_fulfils_are_told_before_anything_is_computed(
+def test_options_that_no_encoder_supports_are_reported_before_anything_is_computed(
     tmp_path: Path,
 ) -> None:
     given, backend = make(tmp_path / "a.mp4"), Repeat()
@@ -87,7 +87,7 @@ def test_wishes_that_no_encoder_fulfils_are_told_before_anything_is_computed(
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_an_encoder_that_is_not_there_is_told_with_those_that_are(
+def test_an_encoder_that_is_not_there_is_reported_with_those_that_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = av.codec.Codec

@@ -95,9 +95,9 @@ def test_results_of_these_containers_are_mkv_and_programs_are_not_taken_for_vide
 
 def test_other_containers_are_named_with_the_command_that_helps() -> None:
     for ending in UNSUPPORTED:
-        told = describe_unsupported(b"\0" * 300, f"a{ending}")
-        assert told is not None
-        assert "ffmpeg -i in -map 0 -c copy out.mkv" in told
+        reported = describe_unsupported(b"\0" * 300, f"a{ending}")
+        assert reported is not None
+        assert "ffmpeg -i in -map 0 -c copy out.mkv" in reported
     packets = (b"G" + bytes(187)) * 3
     for content in (packets, b"\0\0\1\xba" + bytes(90), b"FLV\1" + bytes(90), b"OggS" + bytes(90)):
         assert "a video" in (describe_unsupported(content, "-") or "")

@@ -63,7 +63,7 @@ def test_a_timecode_track_is_written_again(
     assert not caplog.records
 
 
-def test_a_container_that_refuses_a_stream_is_found_before_any_frame(
+def test_a_container_that_rejects_a_stream_is_found_before_any_frame(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """WebM holds neither AAC nor chapters' text nor covers; what it refuses costs no frame."""

@@ -132,10 +132,10 @@ def test_a_full_pipe_that_does_not_block_gets_every_frame(
         assert (Stdin().read(9), Stdin().read(9)) == (b"late", b"")
 
 
-def test_closed_streams_are_told(tmp_path: Path) -> None:
+def test_closed_streams_are_reported(tmp_path: Path) -> None:
     make(tmp_path / "a.mp4", Clip(frames=3))
     command = f"{sys.executable} -m agsr infer"
-    for arguments, told in (
+    for arguments, reported in (
         ("- -o - <&-", "-: stdin is empty (0 bytes)"),
         ("- -o b.mp4 <&-", "-: stdin is empty (0 bytes)"),
         ("a.mp4 -o - >&-", "-: stdout is closed"),
@@ -147,7 +147,7 @@ def test_closed_streams_are_told(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
         )
-        assert (done.returncode, done.stderr) == (1, f"Error: {told}\n")
+        assert (done.returncode, done.stderr) == (1, f"Error: {reported}\n")
 
 
 def test_odd_names_cost_their_own_result_only_and_steer_no_terminal(tmp_path: Path) -> None:
