@@ -1,7 +1,7 @@
 """Upscale decoded pictures: padding, alpha, grey, normal maps, passes and output size.
 
 Data flow: `Picture` → arrays of colour and alpha → bands of upscaled rows (`agsr.engines.tiled`) →
-`Stripes` → downsampled to the requested size → a picture, or on to the encoder.
+`RowBands` → downsampled to the requested size → a picture, or on to the encoder.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from agsr.image.ops.neutral import is_neutral
 from agsr.image.ops.normal_map import normalised, points_outwards, usable
 from agsr.image.ops.output_size import OutputSize, halfway
 from agsr.image.ops.padding import Border, extended
-from agsr.image.ops.resample import shrunk_stripes
-from agsr.image.picture import Picture, Stripes, gathered, in_stripes
+from agsr.image.ops.resample import downsample_bands
+from agsr.image.picture import Picture, RowBands, as_row_bands, materialize
 
 
 class PictureUpscaler:
@@ -83,11 +83,11 @@ class PictureUpscaler:
         Raises:
             ImageError, BackendError, MemoryError: As for arrays.
         """
-        return gathered(self.stripes(picture, progress, sizing))
+        return materialize(self.row_bands(picture, progress, sizing))
 
-    def stripes(
+    def row_bands(
         self, picture: Picture, progress: Progress | None = None, sizing: OutputSize | None = None
-    ) -> Stripes:
+    ) -> RowBands:
         """Upscale like `picture`, band by band, for results that are too large for memory.
 
         The network runs while the bands are read, and is locked for other calls until they are
@@ -101,24 +101,24 @@ class PictureUpscaler:
 
     def _two_passes(
         self, picture: Picture, progress: Progress | None, target: tuple[int, int]
-    ) -> Stripes:
+    ) -> RowBands:
         between = halfway(*target)
         first = picture.pixels.shape[0] * picture.pixels.shape[1]
         share = first / (first + between[0] * between[1])  # of the work
 
         def bands() -> Iterator[Picture]:
-            smaller = gathered(self._one_pass(picture, _part(progress, 0, share), between))
+            smaller = materialize(self._one_pass(picture, _part(progress, 0, share), between))
             second = self._one_pass(smaller, _part(progress, share, 1 - share), target)
             with closing(second):
                 yield from second.bands
 
-        like = replace(in_stripes(picture), height=target[0], width=target[1], bands=bands())
+        like = replace(as_row_bands(picture), height=target[0], width=target[1], bands=bands())
         held = between[0] * between[1] * like.samples * like.dtype.itemsize
         return replace(like, separate_alpha=self.separate_alpha, held=held)
 
     def _one_pass(
         self, picture: Picture, progress: Progress | None, target: tuple[int, int]
-    ) -> Stripes:
+    ) -> RowBands:
         height, width = picture.pixels.shape[:2]
         is_larger = target[0] > height or target[1] > width
         if self.normal_map:
@@ -128,16 +128,16 @@ class PictureUpscaler:
         if self._border is not None:
             margin = self._policy.margin
             picture = extended(picture, self._border, margin)
-        stripes = self._upscaled(picture, progress) if is_larger else in_stripes(picture)
+        row_bands = self._upscaled(picture, progress) if is_larger else as_row_bands(picture)
         margin *= SCALE if is_larger else 1
-        stripes = replace(stripes, separate_alpha=self.separate_alpha)
-        stripes = shrunk_stripes(stripes, *target, margin)
-        return normalised(stripes, outwards=outwards) if self.normal_map else stripes
+        row_bands = replace(row_bands, separate_alpha=self.separate_alpha)
+        row_bands = downsample_bands(row_bands, *target, margin)
+        return normalised(row_bands, outwards=outwards) if self.normal_map else row_bands
 
-    def _upscaled(self, picture: Picture, progress: Progress | None) -> Stripes:
+    def _upscaled(self, picture: Picture, progress: Progress | None) -> RowBands:
         height, width = (side * SCALE for side in picture.pixels.shape[:2])
         bands = self._picture_bands(picture.pixels, picture.alpha, progress)
-        return replace(in_stripes(picture), height=height, width=width, bands=bands)
+        return replace(as_row_bands(picture), height=height, width=width, bands=bands)
 
     def _picture_bands(
         self, pixels: Array, alpha: Array | None, progress: Progress | None

@@ -11,7 +11,7 @@ from agsr.contract import SCALE
 from agsr.engines.tile_policy import BANDS_HELD
 from agsr.errors import ImageError, ImageTooLargeError
 from agsr.image.encode import FORMATS, Format
-from agsr.image.picture import Stripes
+from agsr.image.picture import RowBands
 from agsr.system.atomic_file import check_writable, existing_folder
 from agsr.system.memory import free_memory
 from agsr.tiling import AUTO_SMALLEST
@@ -43,30 +43,30 @@ def check_target(source: Path | None, target: Path) -> None:
 
 
 def check_memory(
-    name: str, suffix: str, stripes: Stripes, wait: Callable[[], object] = lambda: None
+    name: str, suffix: str, row_bands: RowBands, wait: Callable[[], object] = lambda: None
 ) -> None:
     """Reject a result that does not fit into the memory.
 
     Args:
         name: Name of the file, for messages.
         suffix: Suffix of the format.
-        stripes: The result.
+        row_bands: The result.
         wait: Called if there is too little memory; waits for other work to free some.
 
     Raises:
         ImageTooLargeError: There is too little even then.
     """
     form = FORMATS[suffix.lower()]
-    needed = memory_needed(form, stripes)
+    needed = memory_needed(form, row_bands)
     if needed < _ALWAYS or needed <= free_memory():
         return
     wait()
     free = free_memory()
     if needed <= free:
         return
-    size = f"{stripes.width}x{stripes.height}"
-    way = "PNG or TIFF, which are written in stripes; or " if form.memory else ""
-    way += "two commands, like --scale 4 and then the rest; or " if stripes.held else ""
+    size = f"{row_bands.width}x{row_bands.height}"
+    way = "PNG or TIFF, which are written in bands; or " if form.memory else ""
+    way += "two commands, like --scale 4 and then the rest; or " if row_bands.held else ""
     raise ImageTooLargeError(
         f"{name}: a result of {size} pixels takes {needed} bytes of memory as {form.name}, and "
         f"{free} are free; use {way}a smaller result (--max-size)",
@@ -76,11 +76,11 @@ def check_memory(
     )
 
 
-def memory_needed(form: Format, stripes: Stripes) -> int:
+def memory_needed(form: Format, row_bands: RowBands) -> int:
     """Return the bytes of main memory that a result needs, beside its input and the network."""
     rows = AUTO_SMALLEST * SCALE * BANDS_HELD
-    bands = stripes.nbytes * min(rows, stripes.height) // stripes.height
-    return bands + (form.memory or 0) * stripes.height * stripes.width + stripes.held
+    bands = row_bands.nbytes * min(rows, row_bands.height) // row_bands.height
+    return bands + (form.memory or 0) * row_bands.height * row_bands.width + row_bands.held
 
 
 def check_disk_of_video(source: Path, target: Path) -> None:
@@ -95,7 +95,7 @@ def check_disk_of_video(source: Path, target: Path) -> None:
         )
 
 
-def check_disk(target: Path, suffix: str, stripes: Stripes) -> None:
+def check_disk(target: Path, suffix: str, row_bands: RowBands) -> None:
     """Raise or warn if the disk is too full; a replaced file needs its space until the end.
 
     Raises:
@@ -103,7 +103,7 @@ def check_disk(target: Path, suffix: str, stripes: Stripes) -> None:
     """
     form = FORMATS[suffix.lower()]
     free = shutil.disk_usage(existing_folder(target)).free
-    raw = form.stored_bytes(stripes)
+    raw = form.stored_bytes(row_bands)
     if raw * form.least_share > free:
         least = int(raw * form.least_share)
         raise ImageTooLargeError(

@@ -20,11 +20,11 @@ from agsr.engines.open import open_backend
 from agsr.engines.picture_upscaler import PictureUpscaler
 from agsr.engines.tile_policy import TilePolicy
 from agsr.engines.tiled import Array, Progress
-from agsr.image.arrays import upscaled_array
+from agsr.image.arrays import upscale_array
 from agsr.image.ops.output_size import OutputSize
 from agsr.image.ops.padding import BORDERS, Border
 from agsr.image.picture import Picture
-from agsr.image.pillow_io import upscaled_pillow
+from agsr.image.pillow_io import upscale_pillow
 from agsr.pretrained import DEFAULT_WEIGHTS
 from agsr.tiling import DEFAULT_HALO
 
@@ -184,8 +184,8 @@ class Upscaler(PictureUpscaler):
             return self.picture(picture, progress, sizing)
 
         if isinstance(image, Image.Image):
-            return upscaled_pillow(image, upscale)
-        return upscaled_array(image, upscale)
+            return upscale_pillow(image, upscale)
+        return upscale_array(image, upscale)
 
     def close(self) -> None:
         """Release the backend, if it was opened here."""

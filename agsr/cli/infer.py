@@ -206,9 +206,9 @@ def infer(
         folder=output is not None and is_folder(output),
         video_extension=f".{ext}" if f".{ext}" in WRITABLE else None,
         videos=can_read_videos(),
-        left_out=lambda path, source: count_left_out(path, source, tally, verbose),
-        unread=lambda path: count_unread(path, tally, verbose),
-        skipped=lambda file: count_skipped(file, tally, verbose),
+        on_result=lambda path, source: count_left_out(path, source, tally, verbose),
+        on_unsupported=lambda path: count_unread(path, tally, verbose),
+        on_skipped=lambda file: count_skipped(file, tally, verbose),
     )
     check_kinds(context, jobs)
     encoding = {"codec": codec, "crf": crf, "preset": preset}

@@ -210,13 +210,13 @@ def _run_images(
 ) -> None:
     """Upscale files; prints their results and errors, and counts them."""
     from agsr.cli.output.infer import BatchProgress
-    from agsr.engines.batch.headers import work_of
+    from agsr.engines.batch.headers import estimate_work
     from agsr.engines.batch.plan import STREAM
     from agsr.engines.batch.runner import process
     from agsr.system.quiet_stderr import quiet_decoders
 
     began = time.monotonic()
-    work = [1.0] * len(jobs) if quiet else work_of([job.source for job in jobs])
+    work = [1.0] * len(jobs) if quiet else estimate_work([job.source for job in jobs])
     with quiet_decoders(), BatchProgress(work, quiet) as progress:
         for outcome in process(upscaler, jobs, options, progress.update):
             if outcome.size is not None:
@@ -281,9 +281,9 @@ def _note_compression(jobs: Sequence[Job], weights: str) -> None:
 
 def _note_stream(content: bytes, weights: str) -> None:
     """`_note_compression` for an image from stdin."""
-    from agsr.image.compression import compression_of
+    from agsr.image.compression import detect_compression
 
-    kind = compression_of(io.BytesIO(content))
+    kind = detect_compression(io.BytesIO(content))
     if kind is not None and kind.strong:
         _note(f"the input has traces of compression ({kind})", weights)
 

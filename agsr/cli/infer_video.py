@@ -152,7 +152,7 @@ def _run_one(
 
     try:
         if isinstance(source, Stdin) and not source.begins_y4m() and not source.head:
-            raise VideoError("-: nothing came from stdin (0 bytes)")
+            raise VideoError("-: stdin is empty (0 bytes)")
         with _progress(str(job.source), quiet) as update:
             if job.target == STREAM:
                 size = stream_video(upscaler, source, Stdout(), options, update, note)
@@ -244,7 +244,7 @@ class Pace:
         from agsr.cli.output.infer import duration
 
         frames = f"{int(progress.done)}/{progress.total or '?'} frames"
-        made = progress.done - progress.kept
+        made = progress.done - progress.reused
         if self._began is None or made <= 0:
             self._began = self._clock()
             return frames

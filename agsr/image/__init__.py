@@ -1,4 +1,4 @@
-"""Image files: read, written, and their metadata; operations on pixels.
+"""Read and write image files with their metadata; pixel operations.
 
 >>> from agsr.image import read_picture, write_picture
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agsr.image.files import read_picture, read_rgb, write_picture, write_stripes
+    from agsr.image.files import read_picture, read_rgb, write_picture, write_row_bands
 
-__all__ = ["read_picture", "read_rgb", "write_picture", "write_stripes"]
+__all__ = ["read_picture", "read_rgb", "write_picture", "write_row_bands"]
 
 
 def __getattr__(name: str) -> Any:

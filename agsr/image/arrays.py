@@ -1,4 +1,4 @@
-"""Arrays ↔ `Picture`: what Python hands to the `Upscaler`, checked before anything is computed."""
+"""Validate numpy arrays for the `Upscaler`, and convert them to and from `Picture`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agsr.image.picture import Picture
 Array = NDArray[Any]
 
 _LOWEST, _HIGHEST = -0.5, 1.5
-"""Floats beyond these are no overshoot of values in [0, 1], but of another range."""
+"""Floats beyond these are not overshoot of [0, 1] but another range."""
 
 _EXPECTED: Final = (
     "expected (H, W, 3) RGB, (H, W, 4) RGBA, (H, W) grey or (H, W, 2) grey with alpha; uint8, "
@@ -22,17 +22,20 @@ _EXPECTED: Final = (
 )
 
 
-def upscaled_array(image: Array, upscale: Callable[[Picture], Picture]) -> Array:
-    """What ``upscale`` makes of an array, in the array's kind and type.
+def upscale_array(image: Array, upscale: Callable[[Picture], Picture]) -> Array:
+    """Upscale an array and return the result in the same layout and type.
 
     Args:
         image: ``(H, W)`` or ``(H, W, C)`` of 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA)
-            channels; uint8, uint16, or floats of any size in [0, 1], which are computed in float32.
-            Any strides and byte order.
-        upscale: Called with native uint8, uint16 or float32.
+            channels; uint8, uint16, or floats of any width in [0, 1], computed in float32. Any
+            strides and byte order.
+        upscale: Called with a picture of native uint8, uint16 or float32.
 
     Raises:
-        ImageError: It is something else; the message says what, and what to write instead.
+        ImageError: Any other input; the message names it and suggests a fix.
+
+    >>> upscale_array(np.zeros((2, 3), np.uint8), lambda picture: picture).shape
+    (2, 3)
     """
     pixels = _usable(image)
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
@@ -49,9 +52,9 @@ def _joined(result: Picture, dimensions: int) -> Array:
 
 
 def _usable(image: Any) -> Array:
-    """The array in a native type that is computed with."""
+    """Return the array in a native type, or raise."""
     if not isinstance(image, np.ndarray):
-        raise ImageError(_no_array(image))
+        raise ImageError(_not_an_array(image))
     kind, size = image.dtype.kind, image.dtype.itemsize
     if 0 in image.shape or ((kind, size) not in (("u", 1), ("u", 2)) and kind != "f"):
         raise ImageError(f"array is {image.dtype} {image.shape}; {_EXPECTED}{_other_type(image)}")
@@ -64,15 +67,13 @@ def _usable(image: Any) -> Array:
 
 
 def _check_range(image: Array) -> None:
-    """Floats of 0 to 255 would be taken for blinding light, and NaN would spread."""
+    """Reject floats outside [0, 1], like 0 to 255, and NaN, which would spread."""
     low, high = float(image.min()), float(image.max())  # NaN if any is
     if low >= _LOWEST and high <= _HIGHEST:
         return
     if not np.isfinite([low, high]).all():
         count = image.size - np.count_nonzero(np.isfinite(image))
-        raise ImageError(
-            f"array holds NaN or infinity in {count} places; expected floats in [0, 1]"
-        )
+        raise ImageError(f"array has NaN or infinity in {count} places; expected floats in [0, 1]")
     cause = ""
     if low >= 0:
         peak = next((peak for peak in (255, 65535) if high <= peak), None)
@@ -84,10 +85,10 @@ def _check_range(image: Array) -> None:
     )
 
 
-def _no_array(image: object) -> str:
+def _not_an_array(image: object) -> str:
     kind = type(image).__name__
     hint = {
-        "Tensor": "tensor.permute(1, 2, 0).cpu().numpy() makes (H, W, 3) of (3, H, W)",
+        "Tensor": "tensor.permute(1, 2, 0).cpu().numpy() turns (3, H, W) into (H, W, 3)",
         "str": "PIL.Image.open opens a file",
         "PosixPath": "PIL.Image.open opens a file",
         "WindowsPath": "PIL.Image.open opens a file",
@@ -101,8 +102,8 @@ def _no_array(image: object) -> str:
 
 def _other_type(image: Array) -> str:
     if image.dtype.kind in "iu":
-        return "; .astype(np.uint8) makes it of values from 0 to 255"
-    return "; .astype(np.float32) makes it" if image.dtype.kind == "b" else ""
+        return "; use .astype(np.uint8) if the values are from 0 to 255"
+    return "; use .astype(np.float32)" if image.dtype.kind == "b" else ""
 
 
 def _other_shape(image: Array) -> str:

@@ -1,9 +1,8 @@
-"""Bytes of an image file → `Picture`: real bit depth, grey as grey, alpha apart, upright.
+"""Decode the bytes of an image file to a `Picture`: true bit depth, grey as grey, upright.
 
-Pillow opens most files and decodes up to 8 bits per channel. It would reduce more bits to 8, so PNG
-and AVIF files that have them are decoded by OpenCV; TIFF files are read by
-`agsr.image.formats.tiff_reader`. The depth is what the file's header says, never guessed. What a
-file says about its picture comes from `agsr.image.metadata.collect`,
+Pillow decodes files of up to 8 bits per channel. Because it reduces deeper ones to 8 bits, OpenCV
+decodes 16-bit PNG and AVIF, and `agsr.image.formats.tiff_reader` reads TIFF. The header determines
+the depth; it is never guessed. Metadata comes from `agsr.image.metadata.collect`,
 `agsr.image.formats.png_chunks` and `agsr.image.formats.tiff_pages`.
 """
 
@@ -22,42 +21,41 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from agsr.errors import AgsrError, ImageError, ImageTooLargeError
-from agsr.image.formats.dds import FORMAT as DIRECT_DRAW
-from agsr.image.formats.dds import is_direct_draw, read_direct_draw
+from agsr.image.formats.dds import FORMAT as DDS
+from agsr.image.formats.dds import is_dds, read_dds
 from agsr.image.formats.heif import ENDINGS as HEIF_ENDINGS
 from agsr.image.formats.heif import is_heif, read_heif
 from agsr.image.formats.jpeg_end import completed
 from agsr.image.formats.png_chunks import SIGNATURE, split_png
-from agsr.image.formats.tga import ENDING as TARGA_ENDING
-from agsr.image.formats.tga import FORMAT as TARGA
-from agsr.image.formats.tga import is_targa, read_targa
+from agsr.image.formats.tga import ENDING as TGA_ENDING
+from agsr.image.formats.tga import FORMAT as TGA
+from agsr.image.formats.tga import is_tga, read_tga
 from agsr.image.formats.tiff_pages import open_tiff
 from agsr.image.formats.tiff_reader import read_tiff
-from agsr.image.high_bit_depth import by_opencv, stretched, warn_of_unused_range
-from agsr.image.metadata import Metadata, described, usable_profile, warn_of_pages
+from agsr.image.high_bit_depth import decode_by_opencv, scale_to_16_bits, warn_of_unused_range
+from agsr.image.metadata import Metadata, resolve_metadata, usable_profile, warn_of_pages
 from agsr.image.metadata.boxes import read_boxes
-from agsr.image.metadata.collect import facts_of
-from agsr.image.metadata.found import Found
+from agsr.image.metadata.collect import stored_metadata
+from agsr.image.metadata.stored import StoredMetadata
 from agsr.image.picture import Picture
 from agsr.image.pillow_io import from_pillow
-from agsr.image.unsupported import is_raw, what_it_is
+from agsr.image.unsupported import describe_unsupported, is_raw
 from agsr.system.quiet_stderr import decoding
 from agsr.system.text import counted
 
-_TOLD_BY_CONTENT: Final = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", DIRECT_DRAW)
-FORMATS: Final = (*_TOLD_BY_CONTENT, TARGA)
-"""What is read, by Pillow's names; JPEG includes MPO, the JPEG with extras of phones."""
+_TOLD_BY_CONTENT: Final = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", DDS)
+FORMATS: Final = (*_TOLD_BY_CONTENT, TGA)
+"""Readable formats by Pillow's names; JPEG includes MPO, the multi-picture JPEG of phones."""
 
 READABLE: Final = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
-    | {".avif", ".dds", TARGA_ENDING}
+    | {".avif", ".dds", TGA_ENDING}
     | HEIF_ENDINGS
 )
-"""File name endings that are picked from folders. Those of HEIC need an extra, which is told."""
+"""File name endings that are read from folders. HEIC requires an extra; the error names it."""
 
 MAX_PIXELS: Final = 1 << 27
-"""Larger inputs (134 megapixels) are refused where nothing else is asked for: four times as high
-and as wide, they are more than 6 GB."""
+"""Default limit for inputs, 134 megapixels: upscaled four times, they exceed 6 GB."""
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -71,31 +69,36 @@ _UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
     8: lambda a: a[:, ::-1].swapaxes(0, 1),
 }
-"""By EXIF orientation: how stored rows and columns become those that are shown."""
+"""By EXIF orientation: the turn from stored to shown rows and columns."""
 
 _log = logging.getLogger(__name__)
 
 
 def formats_of(name: str, content: bytes = b"") -> tuple[str, ...]:
-    """Those of `FORMATS` that a file may have: nearly any bytes could be Targa."""
-    return FORMATS if is_targa(name, content) else _TOLD_BY_CONTENT
+    """Return the formats to try: TGA has no signature, so only if name or content suggests it."""
+    return FORMATS if is_tga(name, content) else _TOLD_BY_CONTENT
 
 
 def decode(
     content: bytes, name: str, max_pixels: int = MAX_PIXELS, *, unknown_as_alpha: bool = False
 ) -> Picture:
-    """Decode the bytes of an image file; of several pictures, the first.
+    """Decode the bytes of an image file; only its first frame or page is used.
 
     Args:
         content: The whole file.
-        name: Of the file, for messages.
-        max_pixels: Files with more are refused before they are decoded.
-        unknown_as_alpha: Take the channel of a TIFF file whose meaning it doesn't tell for alpha,
-            as it is where painting programs save masks. Otherwise it is left out, which is told.
+        name: File name for messages.
+        max_pixels: Larger files are rejected before they are decoded.
+        unknown_as_alpha: Treat a TIFF channel of unspecified meaning as alpha, which it is in files
+            where painting programs save masks. Otherwise it is dropped with a warning.
 
     Raises:
         ImageError: Not an image, damaged, truncated, too large, or of an unsupported pixel type.
-        MissingDependencyError: It is HEIC, whose reader is not installed.
+        MissingDependencyError: HEIC, and its reader is not installed.
+
+    >>> from agsr.image.encode import encode
+    >>> content = encode(Picture(np.zeros((2, 3), np.uint8)), ".png", "a.png")
+    >>> decode(content, "a.png").pixels.shape
+    (2, 3)
     """
     size = counted(len(content), "byte")
     try:
@@ -103,62 +106,64 @@ def decode(
             return _decode(content, name, max_pixels, unknown_as_alpha)
     except (AgsrError, MemoryError):
         raise
-    except Image.DecompressionBombError as error:  # Pillow's own limit, which programs can lift
+    except Image.DecompressionBombError as error:  # Pillow's own limit; programs can raise it
         raise ImageError(f"{name}: {error}") from None
     except UnidentifiedImageError:
-        if known := what_it_is(content, name):
+        if known := describe_unsupported(content, name):
             raise ImageError(f"{name}: {known}") from None
         if content.startswith(_TIFF):
             raise ImageError(
-                f"{name}: a TIFF file that is damaged or truncated ({size}), or not read; "
+                f"{name}: a TIFF file that is damaged or truncated ({size}), or not supported; "
                 "expected 8, 16 or 32 bits per channel, grey, RGB or CMYK, with or without alpha"
             ) from None
         raise ImageError(
             f"{name}: not an image, or truncated ({size}); expected 8 or 16 bits per channel in "
-            f"one of {' '.join(_TOLD_BY_CONTENT)}, or {TARGA} named {TARGA_ENDING}"
+            f"one of {' '.join(_TOLD_BY_CONTENT)}, or {TGA} named {TGA_ENDING}"
         ) from None
     except Exception as error:  # damaged files make decoders raise nearly anything
         raise ImageError(f"{name}: damaged or truncated ({size})") from error
 
 
 def _decode(content: bytes, name: str, max_pixels: int, unknown_as_alpha: bool) -> Picture:
-    if is_raw(name):  # else its preview would be taken for it
+    if is_raw(name):  # otherwise its preview would be decoded
         raise UnidentifiedImageError
     check = partial(_check_size, name=name, max_pixels=max_pixels)
-    if is_direct_draw(content):
-        return read_direct_draw(content, name, check)
+    if is_dds(content):
+        return read_dds(content, name, check)
     if is_heif(content):
         return _upright(read_heif(content, name, check), 1, name)
     if content.startswith(_TIFF) and (tiff := open_tiff(content)) is not None:
         warn_of_pages(tiff.pages, name)
         return _upright(*read_tiff(tiff, name, check, unknown_as_alpha), name)
-    found: Found | None = None
+    stored: StoredMetadata | None = None
     if content.startswith(SIGNATURE):
-        content, found = split_png(content, name)
+        content, stored = split_png(content, name)
     with Image.open(io.BytesIO(content), formats=formats_of(name, content)) as image:
         check(image.size)
         warn_of_pages(1 if image.format == "MPO" else getattr(image, "n_frames", 1), name)
-        metadata, orientation = described(found or facts_of(image, content), image.size, name)
+        metadata, orientation = resolve_metadata(
+            stored or stored_metadata(image, content), image.size, name
+        )
         return _upright(_pixels(image, content, metadata, name), orientation, name)
 
 
 def _pixels(image: Image.Image, content: bytes, metadata: Metadata, name: str) -> Picture:
     """Decode an opened file of any format but TIFF."""
     if image.format == "PNG" and content[24] == 16:  # IHDR begins at byte 16: width, height, depth
-        picture = Picture(*by_opencv(image, content), metadata)
+        picture = Picture(*decode_by_opencv(image, content), metadata)
         warn_of_unused_range(picture.pixels, 16, name)
         return picture
     if image.format == "AVIF" and (depth := _depth_of_avif(content)) > 8:
         return _deep_avif(image, content, metadata, depth)
-    if image.format == TARGA:
-        return read_targa(image, content, metadata, name)
+    if image.format == TGA:
+        return read_tga(image, content, metadata, name)
     try:
         image.load()
     except OSError:
         if image.format not in ("JPEG", "MPO"):
             raise
         image = completed(content)
-        _log.warning("%s: has no end marker; all its pixels are there", name)
+        _log.warning("%s: the end marker is missing; all pixels are present", name)
     return from_pillow(image, metadata, name)
 
 
@@ -170,13 +175,15 @@ def _depth_of_avif(content: bytes) -> int:
 
 
 def _deep_avif(image: Image.Image, content: bytes, metadata: Metadata, depth: int) -> Picture:
-    """Decode AVIF of 10 or 12 bits; they become 16."""
-    pixels, alpha = by_opencv(image, content)
+    """Decode AVIF of 10 or 12 bits, scaled to 16."""
+    pixels, alpha = decode_by_opencv(image, content)
     white = (1 << depth) - 1
     if pixels.max() > white:
         raise ValueError("samples of another depth")
     return Picture(
-        stretched(pixels, depth), None if alpha is None else stretched(alpha, depth), metadata
+        scale_to_16_bits(pixels, depth),
+        None if alpha is None else scale_to_16_bits(alpha, depth),
+        metadata,
     )
 
 

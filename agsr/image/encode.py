@@ -1,8 +1,9 @@
-"""`Stripes` or a `Picture` → bytes of an image file, by the ending of its name.
+"""Encode `RowBands` or a `Picture`; the file name ending selects the format.
 
-What a format can't hold is reduced, never refused: 16 bits to 8, transparency to the picture on
-white. `agsr.image.formats.png_writer` and `agsr.image.formats.tiff_writer` write while the bands
-arrive; Pillow writes the other formats, and wants the whole picture.
+What a format can't hold is reduced with a warning, never rejected: 16 bits become 8, transparent
+pixels are composited on white. `agsr.image.formats.png_writer` and
+`agsr.image.formats.tiff_writer` write bands as they arrive; Pillow writes the other
+formats and needs the whole picture.
 """
 
 from __future__ import annotations
@@ -26,24 +27,27 @@ from agsr.image.metadata import Metadata, usable_profile
 from agsr.image.metadata.boxes import place_of_codes
 from agsr.image.metadata.exif import ORIENTATION, parse_exif
 from agsr.image.metadata.exif_changes import INCH, with_density
-from agsr.image.metadata.found import whole_density
 from agsr.image.metadata.iptc import jpeg_segment
-from agsr.image.picture import Picture, Pixels, Stripes, in_stripes, samples_of
+from agsr.image.metadata.stored import whole_density
+from agsr.image.picture import Picture, Pixels, RowBands, as_row_bands, samples_of
 from agsr.system.quiet_stderr import decoding
 
 _log = logging.getLogger(__name__)
 
 
 def check_format(name: str, suffix: str, quality: int | None = None) -> Format:
-    """The format of a suffix.
+    """Return the format for a suffix.
 
     Args:
-        name: Of the file, for messages.
+        name: File name for messages.
         suffix: With its dot, in any case.
-        quality: 1 to 100, for formats that have such a thing.
+        quality: 1 to 100, for formats that have a quality setting.
 
     Raises:
-        ImageError: Such files can't be written, or have no quality to choose.
+        ImageError: The format can't be written, or has no quality setting.
+
+    >>> check_format("a.jpg", ".jpg").name
+    'JPEG'
     """
     form = FORMATS.get(suffix.lower())
     if form is None:
@@ -54,21 +58,21 @@ def check_format(name: str, suffix: str, quality: int | None = None) -> Format:
     if form.name == "AVIF" and not features.check("avif"):
         raise ImageError(f"{name}: the Pillow installed here can't write AVIF; use WebP")
     if quality is not None and form.quality is None:
-        raise ImageError(f"{name}: {form.name} has no quality to choose; jpg, webp and avif have")
+        raise ImageError(f"{name}: {form.name} has no quality setting; jpg, webp and avif have one")
     return form
 
 
 def check_size(name: str, suffix: str, height: int, width: int) -> None:
-    """Find out before anything is computed whether a format can hold a result.
+    """Check before anything is computed that a format can hold a result's size.
 
     Args:
-        name: Of the file, for messages.
+        name: File name for messages.
         suffix: One of `FORMATS`.
         height: Of the result, pixels.
         width: Of the result, pixels.
 
     Raises:
-        ImageError: It can't.
+        ImageError: The format's sides are too short.
     """
     form = FORMATS[suffix.lower()]
     if form.largest_side is not None and max(height, width) > form.largest_side:
@@ -78,51 +82,55 @@ def check_size(name: str, suffix: str, height: int, width: int) -> None:
         )
 
 
-def check_alpha(name: str, suffix: str, stripes: Stripes) -> None:
-    """Find out before anything is computed whether a format can hold alpha that is data.
+def check_alpha(name: str, suffix: str, row_bands: RowBands) -> None:
+    """Check before anything is computed that a format can hold alpha that is data.
 
     Args:
-        name: Of the file, for messages.
+        name: File name for messages.
         suffix: One of `FORMATS`.
-        stripes: The result.
+        row_bands: The result.
 
     Raises:
-        ImageError: It has no alpha, and would get the picture on white.
+        ImageError: The format has no alpha, so the picture would be composited on white.
     """
     form = FORMATS[suffix.lower()]
-    if stripes.opacity and stripes.separate_alpha and not form.alpha:
+    if row_bands.opacity and row_bands.separate_alpha and not form.alpha:
         raise ImageError(f"{name}: its alpha is data, and {form.name} holds none; use PNG")
 
 
 def encode(picture: Picture, suffix: str, name: str, quality: int | None = None) -> bytes:
-    """The bytes of an image file; see `write_encoded`."""
+    """Encode a picture to bytes; see `write_encoded`.
+
+    >>> encode(Picture(np.zeros((2, 3), np.uint8)), ".png", "a.png")[:4]
+    b'\x89PNG'
+    """
     stream = io.BytesIO()
-    write_encoded(in_stripes(picture), stream, suffix, name, quality)
+    write_encoded(as_row_bands(picture), stream, suffix, name, quality)
     return stream.getvalue()
 
 
 def write_encoded(
-    stripes: Stripes, stream: BinaryIO, suffix: str, name: str, quality: int | None = None
+    row_bands: RowBands, stream: BinaryIO, suffix: str, name: str, quality: int | None = None
 ) -> None:
     """Write an image file.
 
     Args:
-        stripes: Any; what the format can't hold is reduced.
-        stream: At its beginning, and able to return there.
+        row_bands: The picture; what the format can't hold is reduced.
+        stream: Seekable, at its beginning.
         suffix: One of `FORMATS`.
-        name: Of the file, for messages.
-        quality: 1 to 100; None for 95 in JPEG, 90 in AVIF, and WebP without loss.
+        name: File name for messages.
+        quality: 1 to 100; None means 95 for JPEG, 90 for AVIF, lossless for WebP.
 
     Raises:
         ImageError: The suffix is unknown, or the picture is larger than the format can hold.
         OSError: The stream can't be written.
     """
     form = check_format(name, suffix, quality)
-    fitted = _fitted(stripes, form, name)
+    fitted = _fitted(row_bands, form, name)
     if form.name == "PNG":
         write_png(fitted, stream)
     elif form.name == "TIFF":
-        from agsr.image.formats.tiff_writer import write_tiff  # slow to load, and needed here only
+        from agsr.image.formats.tiff_writer import write_tiff  # slow to load, needed only here
 
         write_tiff(fitted, stream)
     else:
@@ -130,27 +138,27 @@ def write_encoded(
 
 
 def on_white(pixels: Pixels, alpha: Pixels) -> NDArray[np.uint8]:
-    """What is seen of 8-bit pixels before a white page."""
+    """Composite 8-bit pixels on white."""
     share = alpha.astype(np.float32) / 255
     if pixels.ndim == 3:
         share = share[..., None]
     return np.rint(pixels * share + 255 * (1 - share)).astype(np.uint8)
 
 
-def _fitted(stripes: Stripes, form: Format, name: str) -> Stripes:
-    """The picture within what the format can hold."""
-    metadata = stripes.metadata.for_size(stripes.height, stripes.width)
-    if stripes.dtype.itemsize > 1 and not form.deep:
-        _log.warning("%s: 16 bits become 8, the most of %s", name, form.name)
-    if stripes.opacity and not form.alpha:
-        _log.warning("%s: is laid on white, since %s has no alpha", name, form.name)
-    if stripes.channels == 1 and not form.grey:
+def _fitted(row_bands: RowBands, form: Format, name: str) -> RowBands:
+    """Reduce a picture to what the format can hold, with warnings."""
+    metadata = row_bands.metadata.for_size(row_bands.height, row_bands.width)
+    if row_bands.dtype.itemsize > 1 and not form.deep:
+        _log.warning("%s: 16 bits per channel become 8, the maximum of %s", name, form.name)
+    if row_bands.opacity and not form.alpha:
+        _log.warning("%s: composited on white, since %s has no alpha", name, form.name)
+    if row_bands.channels == 1 and not form.grey:
         metadata = replace(metadata, icc=usable_profile(metadata.icc, 3, name))
-    channels = stripes.channels if form.grey else 3
-    return stripes.mapped(
+    channels = row_bands.channels if form.grey else 3
+    return row_bands.mapped(
         lambda band: _fitted_band(band, form),
-        dtype=stripes.dtype if form.deep else np.dtype(np.uint8),
-        opacity=stripes.opacity and form.alpha,
+        dtype=row_bands.dtype if form.deep else np.dtype(np.uint8),
+        opacity=row_bands.opacity and form.alpha,
         channels=channels,
         metadata=fitted_metadata(metadata, form, channels, name),
     )
@@ -169,42 +177,44 @@ def _fitted_band(band: Picture, form: Format) -> Picture:
 
 
 def _by_pillow(
-    stripes: Stripes, stream: BinaryIO, form: Format, quality: int | None, name: str
+    row_bands: RowBands, stream: BinaryIO, form: Format, quality: int | None, name: str
 ) -> None:
-    options = _pillow_metadata(stripes.metadata, form)
+    options = _pillow_metadata(row_bands.metadata, form)
     if form.name in ("JPEG", "AVIF"):
         options["subsampling"] = "4:4:4"  # colour as sharp as brightness
     if form.quality is not None:
         options["quality"] = form.quality if quality is None else quality
-        options["lossless"] = quality is None  # heeded by WebP only, like the next
-        options["exact"] = stripes.separate_alpha  # or colour under 0 would become black
+        options["lossless"] = quality is None  # WebP only, like the next
+        options["exact"] = row_bands.separate_alpha  # otherwise colour under alpha 0 becomes black
     given = {key: value for key, value in options.items() if value is not None}
-    image, changed = _in_pillow(stripes), _changed_afterwards(stripes.metadata, form)
+    image, changed = _in_pillow(row_bands), _changed_afterwards(row_bands.metadata, form)
     target = io.BytesIO() if changed else stream
     try:
         with decoding():
             image.save(target, form.name, **given)
     except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # not of the encoder's own
+        if (
+            isinstance(error, OSError) and error.errno is not None
+        ):  # from the file, not from the encoder
             raise
-        size = f"{stripes.width}x{stripes.height}"
+        size = f"{row_bands.width}x{row_bands.height}"
         raise ImageError(f"{name}: can't encode {size} as {form.name}: {error}") from None
     if isinstance(target, io.BytesIO) and changed:
-        stream.write(_with_changes(target.getbuffer(), stripes.metadata, form))
+        stream.write(_with_changes(target.getbuffer(), row_bands.metadata, form))
 
 
 def _pillow_metadata(metadata: Metadata, form: Format) -> dict[str, Any]:
-    """What Pillow is given for a format; None for nothing."""
+    """Return Pillow's save options; None values are dropped."""
     exif, dpi = metadata.exif, metadata.dpi
     if not form.dpi and dpi is not None and form.profile:
         exif = with_density(parse_exif(exif or b""), dpi, INCH).to_bytes()
-    if form.name == "AVIF" and exif is not None:  # else Pillow would write the block again
+    if form.name == "AVIF" and exif is not None:  # otherwise Pillow writes the block again
         block = parse_exif(exif)
         block.main.pop(ORIENTATION, None)
         exif = None if block.empty else block.to_bytes()
     options = {"icc_profile": metadata.icc, "exif": exif, "dpi": dpi, "xmp": metadata.xmp}
     if form.name == "BMP" and dpi is None:
-        options["dpi"] = 0, 0  # else Pillow would make one up
+        options["dpi"] = 0, 0  # otherwise Pillow invents one
     if form.name == "JPEG":
         options["comment"] = metadata.text[0].text.encode() if metadata.text else None
         options["extra"] = jpeg_segment(metadata.iptc) if metadata.iptc else None
@@ -214,7 +224,7 @@ def _pillow_metadata(metadata: Metadata, form: Format) -> dict[str, Any]:
 
 
 def _changed_afterwards(metadata: Metadata, form: Format) -> bool:
-    """Whether a file holds something that Pillow can't be asked for."""
+    """Return True if the file needs a field that Pillow can't write."""
     aspect = form.name == "JPEG" and metadata.aspect is not None
     return aspect or (form.name == "AVIF" and metadata.colour is not None)
 
@@ -222,7 +232,7 @@ def _changed_afterwards(metadata: Metadata, form: Format) -> bool:
 def _with_changes(content: memoryview, metadata: Metadata, form: Format) -> bytearray:
     changed = bytearray(content)
     if form.name == "JPEG" and changed[6:11] == b"JFIF\0":
-        changed[13] = 0  # the densities are a ratio, in no unit
+        changed[13] = 0  # no unit: the densities are a ratio
     elif metadata.colour is not None and (codes := metadata.colour.code_points):
         place = place_of_codes(bytes(changed[:4096]))
         if place is not None:
@@ -230,13 +240,18 @@ def _with_changes(content: memoryview, metadata: Metadata, form: Format) -> byte
     return changed
 
 
-def _in_pillow(stripes: Stripes) -> Image.Image:
-    """The whole picture, pasted together in Pillow's memory alone."""
-    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[stripes.samples]
-    image, top = Image.new(mode, (stripes.width, stripes.height), None), 0  # None: not initialised
-    for band in stripes.bands:
+def _in_pillow(row_bands: RowBands) -> Image.Image:
+    """Paste all bands into one Pillow image, the only copy in memory."""
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[row_bands.samples]
+    image, top = (
+        Image.new(mode, (row_bands.width, row_bands.height), None),
+        0,
+    )  # None: not initialised
+    for band in row_bands.bands:
         samples = samples_of(band)
-        image.paste(Image.fromarray(samples[..., 0] if stripes.samples == 1 else samples), (0, top))
+        image.paste(
+            Image.fromarray(samples[..., 0] if row_bands.samples == 1 else samples), (0, top)
+        )
         top += len(samples)
     return image
 

@@ -1,7 +1,7 @@
-"""Image files ↔ `Picture`: whole files, by `agsr.image.decode` and `agsr.image.encode`.
+"""Read and write whole image files as `Picture`.
 
-Files are read and written as bytes, so any path Python can open will do. Results appear under their
-name only when complete.
+Bytes go through `agsr.image.decode` and `agsr.image.encode`, so any path Python can open works.
+A written file appears under its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -15,28 +15,39 @@ from numpy.typing import NDArray
 from agsr.errors import ImageError
 from agsr.image.decode import MAX_PIXELS, decode
 from agsr.image.encode import check_format, write_encoded
-from agsr.image.picture import Picture, Stripes, in_stripes
+from agsr.image.picture import Picture, RowBands, as_row_bands
 from agsr.system.atomic_file import complete_file
 
 
 def read_picture(
     path: str | Path, max_pixels: int = MAX_PIXELS, *, unknown_as_alpha: bool = False
 ) -> Picture:
-    """Decode an image file by `agsr.image.decode.decode`; of several pictures in it, the first.
+    """Decode an image file; only its first frame or page is used.
+
+    Args:
+        path: The file.
+        max_pixels: Larger files are rejected before they are decoded.
+        unknown_as_alpha: Treat an unspecified extra TIFF channel as alpha; see
+            `agsr.image.decode.decode`.
 
     Raises:
-        ImageError: The file is missing, empty, truncated, not an image, has more than
-            ``max_pixels``, or pixels of an unsupported type.
+        ImageError: The file is missing, empty, truncated, not an image, larger than
+            ``max_pixels``, or of an unsupported pixel type.
+
+    Example::
+
+        picture = read_picture("photo.png")
+        print(picture.pixels.shape, picture.pixels.dtype)
     """
     content = _read_bytes(Path(path))
     return decode(content, str(path), max_pixels, unknown_as_alpha=unknown_as_alpha)
 
 
 def read_rgb(path: str | Path) -> NDArray[np.uint8]:
-    """Decode an image file to RGB ``(H, W, 3)`` uint8, or grey ``(H, W)`` uint8; no alpha.
+    """Decode an image file to uint8 RGB ``(H, W, 3)`` or grey ``(H, W)``, without alpha.
 
     Raises:
-        ImageError: As `read_picture`, or the file has 16 bits per channel.
+        ImageError: As for `read_picture`, or the file has 16 bits per channel.
     """
     pixels = read_picture(path).pixels
     if pixels.dtype != np.uint8:
@@ -45,32 +56,42 @@ def read_rgb(path: str | Path) -> NDArray[np.uint8]:
 
 
 def write_picture(picture: Picture, path: str | Path, quality: int | None = None) -> None:
-    """Encode a picture by the suffix of ``path``; a file of that name is replaced at the end only.
+    """Encode a picture; the suffix of ``path`` selects the format.
+
+    An existing file is replaced only when the new one is complete.
 
     Args:
-        picture: What the format can't hold of it is reduced; see `agsr.image.encode`.
+        picture: Reduced to what the format can hold; see `agsr.image.encode`.
         path: The file.
-        quality: 1 to 100, for JPEG, WebP and AVIF; None for 95, lossless and 90.
+        quality: 1 to 100 for JPEG, WebP and AVIF; None means 95, lossless and 90.
 
     Raises:
         ImageError: The suffix is unknown, or the file can't be written.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from agsr.image.picture import Picture
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_picture(Picture(np.zeros((2, 3), np.uint8)), f"{folder}/a.png")
+    ...     read_rgb(f"{folder}/a.png").shape
+    (2, 3)
     """
-    write_stripes(in_stripes(picture), Path(path), quality)
+    write_row_bands(as_row_bands(picture), Path(path), quality)
 
 
-def write_stripes(stripes: Stripes, path: Path, quality: int | None = None) -> None:
-    """`write_picture` for what is made band by band; PNG and TIFF are written meanwhile.
+def write_row_bands(row_bands: RowBands, path: Path, quality: int | None = None) -> None:
+    """Write a picture that is produced band by band; PNG and TIFF are written as bands arrive.
 
-    The stripes are closed then, also where that fails.
+    Closes the bands afterwards, on failure too. Arguments and errors as for `write_picture`.
     """
     check_format(str(path), path.suffix, quality)
     try:
         with (
-            closing(stripes),
+            closing(row_bands),
             complete_file(path) as temporary,
             temporary.open("wb") as stream,
         ):
-            write_encoded(stripes, stream, path.suffix, str(path), quality)
+            write_encoded(row_bands, stream, path.suffix, str(path), quality)
     except OSError as error:
         raise ImageError(f"{path}: can't be written: {error.strerror}") from None
 

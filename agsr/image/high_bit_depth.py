@@ -1,4 +1,4 @@
-"""Pixels of more than 8 bits per channel: decoded by OpenCV, stretched to the scale of 16 bits."""
+"""Decode more than 8 bits per channel with OpenCV, and scale samples to 16 bits."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from PIL import Image
 _log = logging.getLogger(__name__)
 
 
-def by_opencv(
+def decode_by_opencv(
     image: Image.Image, content: bytes, dtype: Any = np.uint16
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Pixels and alpha of a file, by default of 16 bits."""
-    import cv2  # slow to load, and needed here only
+    """Decode a file to pixels and alpha of ``dtype``, by default 16 bits."""
+    import cv2  # slow to load, needed only here
 
     decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None or decoded.dtype != dtype or sorted(decoded.shape[:2]) != sorted(image.size):
@@ -24,33 +24,41 @@ def by_opencv(
     planes = np.asarray(decoded, dtype).reshape(*decoded.shape[:2], -1)
     alpha = np.ascontiguousarray(planes[..., -1]) if planes.shape[2] in (2, 4) else None
     if planes.shape[2] < 3 or (image.format == "PNG" and content[25] in (0, 4)):
-        pixels = np.ascontiguousarray(planes[..., 0])  # grey, of which OpenCV may have made three
+        pixels = np.ascontiguousarray(
+            planes[..., 0]
+        )  # grey, which OpenCV may have expanded to three channels
         transparent = image.info.get("transparency")
-        if alpha is None and isinstance(transparent, int):  # a level, which OpenCV does not know
+        if alpha is None and isinstance(
+            transparent, int
+        ):  # a transparent level, which OpenCV ignores
             alpha = np.where(pixels == transparent, 0, 65535).astype(np.uint16)
     else:
         pixels = np.ascontiguousarray(planes[..., 2::-1])
     return pixels, alpha
 
 
-def stretched(samples: NDArray[Any], bits: int) -> NDArray[np.uint16]:
-    """Return samples of some bits, as a decoder left them, on the scale of 16 bits."""
+def scale_to_16_bits(samples: NDArray[Any], bits: int) -> NDArray[np.uint16]:
+    """Scale integer samples of ``bits`` bits to 16 bits.
+
+    >>> scale_to_16_bits(np.array([0, 1023]), 10).tolist()
+    [0, 65535]
+    """
     white = (1 << bits) - 1
     levels = (samples.astype(np.uint32).clip(0, white) * 65535 + white // 2) // white
     return levels.astype(np.uint16)
 
 
 def warn_of_unused_range(samples: NDArray[Any], bits: int, name: str) -> None:
-    """Warn if the values leave so much of their range unused that the picture looks black.
+    """Warn if so much of the range is unused that the picture looks black.
 
-    Cameras and instruments store 12 bits in samples of 16, or 8 in 32. Values stay what they are,
-    as in other programs: TIFF 6.0 forbids to show them brighter even where MaxSampleValue is given.
-    A sixteenth of the range is darker than any photograph: level 15 of 255.
+    Cameras and instruments store 12 bits in 16-bit samples, or 8 in 32. The values are not changed,
+    as in other programs: TIFF 6.0 forbids brightening them even where MaxSampleValue is given.
+    The threshold, a sixteenth of the range (level 15 of 255), is darker than any photograph.
 
     Args:
-        samples: Integers as they are stored, or as they were decoded.
-        bits: Of the range that the file declares; 8 and fewer are never warned of.
-        name: Of the file.
+        samples: Integers as stored or decoded.
+        bits: Bit depth that the file declares; 8 and fewer never warn.
+        name: File name for the warning.
     """
     largest, white = int(samples.max()), (1 << bits) - 1
     if bits < 16 or not 0 < largest <= white >> 4:

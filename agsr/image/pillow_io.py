@@ -1,4 +1,7 @@
-"""`Picture` ↔ Pillow images: grey as grey, alpha apart, palettes and CMYK as colours, upright."""
+"""Convert between `Picture` and Pillow images.
+
+Grey stays grey, alpha is separated, palettes and CMYK become RGB, and the orientation is applied.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
 from agsr.errors import ImageError
-from agsr.image.metadata import Metadata, described, usable_profile
-from agsr.image.metadata.collect import facts_of
-from agsr.image.metadata.found import COMMENT
+from agsr.image.metadata import Metadata, resolve_metadata, usable_profile
+from agsr.image.metadata.collect import stored_metadata
+from agsr.image.metadata.stored import COMMENT
 from agsr.image.picture import Picture, samples_of
 
 _UPRIGHT: Final = {
@@ -26,14 +29,14 @@ _UPRIGHT: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""By EXIF orientation: how stored pixels become those that are shown."""
+"""By EXIF orientation: the turn from stored to shown pixels."""
 
 _OTHERWISE: Final = {
     "F": "np.asarray(image) / white makes an array in [0, 1]",
     "I": "if white is 65535: image.convert('I;16')",
     "HSV": "image.convert('RGB')",
 }
-"""Modes that are not read, and what to do about it."""
+"""Unsupported modes, and what to do about them."""
 
 _KEYWORDS: Final = {COMMENT: "comment"}
 _RESERVED: Final = frozenset(
@@ -43,20 +46,20 @@ _RESERVED: Final = frozenset(
     | {"progression", "progressive", "mpoffset", "default_image", "duration", "loop", "bbox"}
     | {"disposal", "blend", "timestamp", "version", "extension", "lossless", "quality"}
 )
-"""Names in Pillow's ``info`` that have another meaning than a text of a PNG file."""
+"""Keys of Pillow's ``info`` that don't hold a PNG text."""
 
 _OF_PIXELS: Final = ("interlace", "bbox")
 _INTERLACED = 28
-"""Place in a PNG file of the byte that is 1 for interlaced pixels."""
+"""Offset in a PNG file of the interlace flag."""
 
 _log = logging.getLogger(__name__)
 
 
 def from_pillow(image: Image.Image, metadata: Metadata, name: str) -> Picture:
-    """Pixels and alpha of a loaded Pillow image of at most 8 bits per channel.
+    """Return pixels and alpha of a loaded Pillow image of at most 8 bits per channel.
 
     Raises:
-        ImageError: Its mode is none of those.
+        ImageError: The mode has more bits or is unknown.
     """
     if image.mode in ("CMYK", "LAB"):
         return Picture(
@@ -73,40 +76,46 @@ def from_pillow(image: Image.Image, metadata: Metadata, name: str) -> Picture:
 
 
 def to_pillow(picture: Picture) -> Image.Image:
-    """An image of mode L, LA, RGB, RGBA or I;16; 16 bits of other kinds Pillow doesn't have."""
+    """Return a Pillow image of mode L, LA, RGB, RGBA or I;16.
+
+    Pillow has no mode for 16-bit colour or 16-bit alpha.
+    """
     pixels = samples_of(picture)
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
-def upscaled_pillow(image: Image.Image, upscale: Callable[[Picture], Picture]) -> Image.Image:
-    """What ``upscale`` makes of an image, upright, with what the image says of itself.
+def upscale_pillow(image: Image.Image, upscale: Callable[[Picture], Picture]) -> Image.Image:
+    """Upscale an image; the result is upright and has the image's metadata.
 
     Raises:
-        ImageError: The image's mode has more than 8 bits per channel, and is not I;16.
+        ImageError: The mode has more than 8 bits per channel and is not I;16, or the
+            image is empty.
     """
     if 0 in image.size:
-        raise ImageError(f"image is {image.width}x{image.height}; expected a pixel at least")
+        raise ImageError(f"image is {image.width}x{image.height}; expected at least one pixel")
     if image.format != "TIFF":
-        _load(image)  # of PNG files, metadata may come last
-    metadata, orientation = described(facts_of(_card(image)), image.size, "image")
+        _load(image)  # PNG metadata may follow the pixels
+    metadata, orientation = resolve_metadata(
+        stored_metadata(_metadata_copy(image)), image.size, "image"
+    )
     if image.format == "TIFF":
-        image.load()  # which turns these
+        image.load()  # this applies the orientation
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    if isinstance(image.info.get("transparency"), str):  # a text of a PNG file, no colour
+    if isinstance(image.info.get("transparency"), str):  # a PNG text, not a colour
         image = image.copy()
         del image.info["transparency"]
     if orientation != 1:
         image = image.transpose(_UPRIGHT[orientation])
     picture = upscale(_from_image(image, metadata))
-    result, found = to_pillow(picture), picture.metadata
+    result, resulting = to_pillow(picture), picture.metadata
     channels = 3 if picture.pixels.ndim == 3 else 1
-    described_size = found.for_size(*picture.pixels.shape[:2])
-    result.info = _info(replace(described_size, icc=usable_profile(found.icc, channels, "image")))
+    resized = resulting.for_size(*picture.pixels.shape[:2])
+    result.info = _info(replace(resized, icc=usable_profile(resulting.icc, channels, "image")))
     return result
 
 
 def _load(image: Image.Image) -> None:
-    """Load an image; Pillow takes some texts of PNG files for what it noted of the pixels."""
+    """Load an image, although some PNG texts overwrite Pillow's notes about the pixels."""
     texts = {key: image.info[key] for key in _OF_PIXELS if isinstance(image.info.get(key), str)}
     file, tiles = getattr(image, "fp", None), getattr(image, "tile", None)
     if not texts or not file or not tiles or image.format != "PNG":
@@ -125,7 +134,7 @@ def _load(image: Image.Image) -> None:
 
 
 def _info(metadata: Metadata) -> dict[str | tuple[int, int], Any]:
-    """What Pillow keeps with an image, in its words."""
+    """Return metadata as Pillow's ``info``."""
     colour = metadata.colour
     found = {
         "icc_profile": metadata.icc,
@@ -143,7 +152,7 @@ def _info(metadata: Metadata) -> dict[str | tuple[int, int], Any]:
 
 
 def _texts(metadata: Metadata) -> dict[str, str]:
-    """Texts by keyword, but for those that Pillow would take for something else."""
+    """Return texts by keyword, except reserved ones, which are reported."""
     texts = dict[str, str]()
     for text in metadata.text:
         if text.keyword in _RESERVED:
@@ -164,21 +173,21 @@ def _from_image(image: Image.Image, metadata: Metadata) -> Picture:
     return from_pillow(image, metadata, "image")
 
 
-def _card(image: Image.Image) -> Image.Image:
-    """A small image that says of itself what another does, since reading EXIF changes it."""
+def _metadata_copy(image: Image.Image) -> Image.Image:
+    """Return a 1x1 image with the same metadata, because reading EXIF changes an image."""
     card = Image.new("L", (1, 1))
     card.format, card.info = image.format, dict(image.info)
     if (texts := getattr(image, "text", None)) is not None:
         card.text = texts  # type: ignore[attr-defined]  # as PNG files have it
     try:
         card.info["exif"] = _exif_bytes(image)
-    except Exception:  # damaged, so the program can't have changed it
+    except Exception:  # damaged, so unchanged by the program
         _log.debug("EXIF can't be read", exc_info=True)
     return card
 
 
 def _exif_bytes(image: Image.Image) -> bytes | None:
-    """The block as the file has it, unless a program has changed it; Pillow's own loses letters."""
+    """Return the EXIF block as stored, unless it was changed; Pillow's rewrite loses characters."""
     exif, stored = image.getexif(), image.info.get("exif")
     written = exif.tobytes() if exif else None
     if not isinstance(stored, bytes):
@@ -189,13 +198,13 @@ def _exif_bytes(image: Image.Image) -> bytes | None:
 
 
 def _with_alpha(image: Image.Image, grey: bool) -> Image.Image:
-    if grey:  # of 1, Pillow makes no LA; of La, only RGBA's pendant
+    if grey:  # Pillow can't convert mode 1 to LA
         return image.convert("L" if image.mode == "1" else image.mode).convert("LA")
     return image.convert("RGBA")
 
 
 def _converted(image: Image.Image, icc: bytes | None) -> Image.Image:
-    """CMYK or LAB as sRGB, by its profile where it has a usable one."""
+    """Convert CMYK or LAB to sRGB, using the profile if it is usable."""
     try:
         if image.mode == "LAB":
             source: Any = ImageCms.createProfile("LAB")
@@ -205,5 +214,5 @@ def _converted(image: Image.Image, icc: bytes | None) -> Image.Image:
         done = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
     except (OSError, ImageCms.PyCMSError):
         return image.convert("RGB")
-    assert done is not None  # it is None only where the work is done in place
+    assert done is not None  # None only for in-place conversion
     return done

@@ -1,29 +1,29 @@
-"""Files that people take for images here, and that are not read: what they are, what to do."""
+"""Detect unsupported image formats, and suggest conversions."""
 
 from __future__ import annotations
 
 from pathlib import PurePath
 from typing import Final
 
-from agsr.video.formats import UNREAD
+from agsr.video.formats import UNSUPPORTED
 
 _RAW: Final = frozenset(
     {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf"}
     | {".raw", ".rw2", ".rwl", ".srw", ".x3f"}
 )
-"""Endings of cameras' raw files. Many are TIFF files outside, with a small preview as picture."""
+"""Endings of camera raw files. Many are TIFF containers with a small preview."""
 
 _PNM: Final = "magick in.pnm out.png"
 
 _BY_CONTENT: Final = (
-    (b"%PDF", "a PDF", "pdftoppm -r 300 -png makes pictures of its pages"),
+    (b"%PDF", "a PDF", "pdftoppm -r 300 -png converts its pages to images"),
     (b"8BPS", "a Photoshop file", "export it as PNG or TIFF, or: magick 'in.psd[0]' out.png"),
     (b"\xff\x0a", "JPEG XL", "djxl in.jxl out.png"),
     (b"\0\0\0\x0cJXL ", "JPEG XL", "djxl in.jxl out.png"),
     (b"\0\0\0\x0cjP  ", "JPEG 2000", "magick in.jp2 out.png"),
     (b"\xff\x4f\xff\x51", "JPEG 2000", "magick in.j2k out.png"),
-    (b"v/1\x01", "OpenEXR, of floating-point light", "tone-map it to 16-bit PNG or TIFF"),
-    (b"#?RADIANCE", "Radiance HDR, of floating-point light", "tone-map it to 16-bit PNG or TIFF"),
+    (b"v/1\x01", "OpenEXR, a floating-point HDR format", "tone-map it to 16-bit PNG or TIFF"),
+    (b"#?RADIANCE", "Radiance HDR, a floating-point format", "tone-map it to 16-bit PNG or TIFF"),
     (b"\0\0\x01\0", "an icon", "magick 'in.ico[0]' out.png"),
     *((b"P%d" % n, "a portable map (PBM, PGM, PPM)", _PNM) for n in range(1, 7)),
     (b"P7\n", "a portable map (PAM)", "magick in.pam out.png"),
@@ -35,13 +35,13 @@ _BY_CONTENT: Final = (
     (b"/* XPM */", "an X pixmap (XPM)", "magick in.xpm out.png"),
     (b"\x59\xa6\x6a\x95", "a Sun raster picture", "magick in.ras out.png"),
     (b"icns", "icons of macOS", "magick 'in.icns[0]' out.png"),
-    (b"SIMPLE  =", "FITS, of astronomy", "scale it to 16-bit PNG or TIFF"),
+    (b"SIMPLE  =", "FITS, an astronomy format", "scale it to 16-bit PNG or TIFF"),
     (b"BPG\xfb", "BPG", "bpgdec -o out.png in.bpg"),
     (b"gimp xcf", "a GIMP file", "export it as PNG or TIFF"),
 )
 
 _STILL_BRANDS: Final = (b"avi", b"crx ", b"hei", b"hev", b"jp", b"mif", b"msf")
-"""Beginnings of brands of files that are built like MP4 and hold pictures."""
+"""Prefixes of the brands of ISO-BMFF files that hold still pictures."""
 
 _VIDEO_MAGIC: Final = (
     b"\x1a\x45\xdf\xa3",  # Matroska
@@ -58,20 +58,28 @@ ENDINGS: Final = _RAW | {
     *(".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pfm", ".qoi", ".svg", ".pcx", ".sgi", ".rgb"),
     *(".xpm", ".ras", ".icns", ".fits", ".bpg", ".xcf"),
 }
-"""Of files in a folder that were meant, too, when all images in it are to be taken."""
+"""Endings of unsupported images, which are reported when found in a folder."""
 
 
 def is_raw(name: str) -> bool:
-    """Whether a file is a camera's raw file, by its name."""
+    """Return True if the name is that of a camera raw file.
+
+    >>> is_raw("DSC01.ARW")
+    True
+    """
     return PurePath(name).suffix.lower() in _RAW
 
 
-def what_it_is(content: bytes, name: str) -> str | None:
-    """What a file is and how to make an image of it, in words; None if that is not known."""
+def describe_unsupported(content: bytes, name: str) -> str | None:
+    """Describe an unsupported file and how to convert it; None if unknown.
+
+    >>> describe_unsupported(b"%PDF-1.7", "a.pdf")
+    'a PDF; pdftoppm -r 300 -png converts its pages to images'
+    """
     if is_raw(name):
         return "a camera's raw file; develop it to TIFF or PNG first, in darktable for instance"
-    if PurePath(name).suffix.lower() in UNREAD:
-        return "a video in a container that is not read; ffmpeg -i in -map 0 -c copy out.mkv"
+    if PurePath(name).suffix.lower() in UNSUPPORTED:
+        return "a video in an unsupported container; ffmpeg -i in -map 0 -c copy out.mkv"
     for start, kind, advice in _BY_CONTENT:
         if content.startswith(start):
             return f"{kind}; {advice}"
@@ -83,11 +91,11 @@ def what_it_is(content: bytes, name: str) -> str | None:
 
 
 def _is_video(content: bytes) -> bool:
-    """Return True for the first bytes of the containers that are read as videos."""
+    """Return True if content starts like a supported video container."""
     if content[4:8] == b"ftyp":
         return not content[8:12].startswith(_STILL_BRANDS)
     if content[:1] == b"G" == content[188:189] or content[4:5] == b"G" == content[196:197]:
-        return True  # MPEG transport stream, its packets as such or with four bytes of time
+        return True  # MPEG transport stream, plain or with 4-byte timestamps
     return content.startswith(_VIDEO_MAGIC) or (
         content.startswith(b"RIFF") and content[8:12] == b"AVI "
     )

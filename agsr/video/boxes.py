@@ -1,6 +1,6 @@
-"""What a video file says that FFmpeg or PyAV does not pass on: its crop, and its XMP.
+"""Read the crop and XMP of a video file, which FFmpeg or PyAV doesn't report.
 
-A file → boxes of MP4 and MOV, elements of MKV, chunks of AVI, found by seeking → `stored_crop` and
+Boxes of MP4 and MOV, elements of MKV and chunks of AVI are found by seeking → `stored_crop` and
 `stored_xmp`. Sources: ISO/IEC 14496-12, QuickTime File Format, RFC 9559, XMP Specification Part 3.
 """
 
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 XMP_BOX: Final = b"uuid" + bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
-"""Kind and identifier of the box that holds XMP at the top level of an MP4 file."""
+"""Type and UUID of the top-level XMP box of MP4."""
 
 _MOST = 1 << 14
-"""Boxes, elements or chunks that are visited in one place of a file."""
+"""Maximum number of boxes, elements or chunks visited per level."""
 _MOST_XMP = 64 << 20
 _VISUAL_ENTRY = 78
-"""Bytes of a sample entry of video before the boxes inside it."""
+"""Bytes of a visual sample entry before its child boxes."""
 _EBML, _SEGMENT, _TRACKS, _ENTRY, _VIDEO = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0xAE, 0xE0
 _TYPE, _WIDTH, _HEIGHT, _BOTTOM, _TOP, _LEFT, _RIGHT = (
     *(0x83, 0xB0, 0xBA),
@@ -28,14 +28,14 @@ _TYPE, _WIDTH, _HEIGHT, _BOTTOM, _TOP, _LEFT, _RIGHT = (
 
 
 class Crop(NamedTuple):
-    """What is to be shown of the stored pixels."""
+    """The visible part of the stored pixels."""
 
     left: int
     top: int
     width: int
     height: int
     whole: tuple[int, int]
-    """Width and height of what it is a part of."""
+    """Width and height of the stored picture."""
 
 
 class _Part(NamedTuple):
@@ -43,26 +43,27 @@ class _Part(NamedTuple):
 
     kind: bytes
     start: int
-    """Of its content."""
+    """Offset of its content."""
     stop: int
 
 
 def crop_by(clap: bytes, whole: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """What a ``clap`` box shows of a picture; encoders write it for their padding, too.
+    """Parse a ``clap`` box, which encoders also write for their padding.
+
 
     Args:
         clap: The content of the box.
         whole: Width and height of the picture.
 
     Returns:
-        Left, top, width and height; None if it is all of the picture.
+        Left, top, width and height; None if the whole picture is visible.
 
     Raises:
         ValueError, struct.error: The box contradicts itself or ends early.
     """
     numbers = struct.unpack_from(">IIIIiIiI", clap)
     if not all(numbers[1::2]):
-        raise ValueError("a crop by a fraction of nothing")
+        raise ValueError("a crop with denominator 0")
     width, height, right, down = map(Fraction, numbers[::2], numbers[1::2])
     if width == whole[0] and height == whole[1]:
         return None
@@ -71,7 +72,7 @@ def crop_by(clap: bytes, whole: tuple[int, int]) -> tuple[int, int, int, int] | 
 
 
 def stored_crop(path: Path) -> Crop | None:
-    """Return the crop of the first video track that the container names, if it isn't all."""
+    """Return the container's crop of the first video track; None for the whole picture."""
     with path.open("rb") as file:
         try:
             head = file.read(12)
@@ -80,7 +81,7 @@ def stored_crop(path: Path) -> Crop | None:
             if head.startswith(_EBML.to_bytes(4, "big")):
                 return _crop_of_matroska(file)
         except (struct.error, ValueError, IndexError):
-            return None  # damaged in a way that FFmpeg judges
+            return None  # damaged; FFmpeg reports it
     return None
 
 
@@ -127,7 +128,7 @@ def _boxes(file: BinaryIO, place: int, stop: int) -> Iterator[_Part]:
 def _inside(
     file: BinaryIO, kinds: tuple[bytes, ...], place: int = 0, stop: int | None = None
 ) -> Iterator[_Part]:
-    """The boxes at a path of kinds."""
+    """Yield the boxes at a path of types."""
     for part in _boxes(file, place, _end(file) if stop is None else stop):
         if part.kind == kinds[0] and len(kinds) == 1:
             yield part
@@ -156,7 +157,7 @@ def _crop_of_mp4(file: BinaryIO) -> Crop | None:
 
 
 def _usable(crop: tuple[int, int, int, int] | None, whole: tuple[int, int]) -> Crop | None:
-    """The crop, if it lies in the picture and is not all of it."""
+    """Return the crop if it is inside the picture and smaller than it."""
     if crop is None:
         return None
     left, top, width, height = crop
@@ -165,7 +166,7 @@ def _usable(crop: tuple[int, int, int, int] | None, whole: tuple[int, int]) -> C
 
 
 def _elements(file: BinaryIO, place: int, stop: int) -> Iterator[tuple[int, _Part]]:
-    """Numbers of EBML elements, and where they are; one of unknown size ends with its parent."""
+    """Yield IDs and extents of EBML elements; one of unknown size ends with its parent."""
     for _ in range(_MOST):
         if place + 2 > stop:
             return

@@ -1,12 +1,12 @@
-"""Whether a video is compressed so strongly that the traces show once they are enlarged.
+"""Detect videos whose compression artifacts become visible when upscaled.
 
-The sizes of its packets (`agsr.video.packet_survey`) and its facts → bits per pixel and frame.
+Packet sizes (`agsr.video.packet_survey`) and properties → bits per pixel and frame.
 """
 
 from __future__ import annotations
 
 from agsr.video.packet_survey import Survey
-from agsr.video.properties import VideoFacts
+from agsr.video.properties import VideoProperties
 
 STRONG = {
     "mpeg1video": 0.25,
@@ -27,17 +27,18 @@ STRONG = {
     "vp9": 0.05,
     "av1": 0.04,
 }
-"""Bits per pixel and frame, by FFmpeg's name of the codec: less leaves blocks, rings or smears in
-most material. 1080p at 25 frames/s in H.264 is below at 4.1 Mbit/s, DVDs often are at 2 Mbit/s."""
+"""Thresholds in bits per pixel and frame, by FFmpeg's codec name. Below them, most material shows
+blocks, ringing or smearing. For 1080p H.264 at 25 frames/s this is 4.1 Mbit/s; DVDs are often below
+it, at 2 Mbit/s."""
 
 
-def bits_per_pixel(survey: Survey, facts: VideoFacts) -> float:
-    """Bits that a pixel of one frame has, on average."""
-    pixels = survey.frames * facts.width * facts.height
+def bits_per_pixel(survey: Survey, properties: VideoProperties) -> float:
+    """Return the mean number of bits per pixel and frame."""
+    pixels = survey.frames * properties.width * properties.height
     return 8 * survey.bytes / pixels if pixels else 0.0
 
 
-def is_strongly_compressed(survey: Survey, facts: VideoFacts) -> bool:
-    """Return True if a codec of `STRONG` got fewer bits than the traces need to stay invisible."""
-    limit = STRONG.get(facts.codec)
-    return limit is not None and 0 < bits_per_pixel(survey, facts) < limit
+def is_strongly_compressed(survey: Survey, properties: VideoProperties) -> bool:
+    """Return True if the bits per pixel are below the codec's threshold in `STRONG`."""
+    limit = STRONG.get(properties.codec)
+    return limit is not None and 0 < bits_per_pixel(survey, properties) < limit

@@ -1,7 +1,7 @@
-"""How a result is encoded: the codec, its options and what they make of the source's colours.
+"""Choose how a result is encoded: codec, options, pixel layout and colour tags.
 
-An `Encoding` is decided once; every segment and the complete file are opened by it, so that their
-packets fit together.
+An `Encoding` is chosen once and configures every segment and the complete file, so that their
+packets are compatible.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from agsr.errors import EncodingRequestError, VideoError
 from agsr.system.cpu import is_limited, thread_count
 from agsr.video.hdr_metadata import light_options
-from agsr.video.properties import VideoFacts, has_alpha
+from agsr.video.properties import VideoProperties, has_alpha
 from agsr.video.reader import av
 
 if TYPE_CHECKING:
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Codec:
-    """An encoder of FFmpeg, and how it is asked for quality."""
+    """An FFmpeg encoder and its quality options."""
 
     encoder: str
     crf: int | None = None
-    """Visually lossless; None for an encoder without such a thing."""
+    """Visually lossless CRF; None for an encoder without CRF."""
     crf_range: tuple[int, int] = (0, 51)
     preset: str = ""
-    """The name of its option for speed."""
+    """Name of the speed option."""
     presets: str = ""
-    """The values of that option, for messages."""
+    """Values of that option, for messages."""
     options: Mapping[str, str]
     chroma: tuple[str, ...] = ()
-    """Where it differs from all three."""
+    """Chroma layouts, if not all three are supported."""
 
 
 _X26_PRESETS = (
@@ -71,10 +71,10 @@ ENCODERS: Mapping[str, Codec] = {
     "prores": Codec(encoder="prores_ks", options={"vendor": "apl0"}),
     "ffv1": Codec(encoder="ffv1", options={"level": "3", "slicecrc": "1"}),
 }
-"""By the names of `agsr.video.formats.CODECS`."""
+"""Encoders by their name in `agsr.video.formats.CODECS`."""
 
 _THREADS = {"libx265": ("x265-params", "pools"), "libsvtav1": ("svtav1-params", "lp")}
-"""Option that limits the threads of encoders to which FFmpeg does not pass its own."""
+"""Thread options of encoders to which FFmpeg doesn't pass its own."""
 
 
 _ALPHA: Mapping[str, tuple[str, ...]] = {
@@ -82,12 +82,12 @@ _ALPHA: Mapping[str, tuple[str, ...]] = {
     "prores": ("mov", "matroska"),
     "ffv1": ("mov", "matroska"),
 }
-"""The containers in which a codec has alpha."""
+"""Containers in which a codec supports alpha."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """All that decides the bytes of an encoder, but for the pictures."""
+    """Everything but the pictures that determines an encoder's output."""
 
     encoder: str
     options: tuple[tuple[str, str], ...]
@@ -95,7 +95,7 @@ class Encoding:
     height: int
     pix_fmt: str
     depth: int
-    """Of the pictures it is given: 8, or more for uint16."""
+    """Bit depth of the input pictures: 8, or more for uint16."""
     matrix: int
     full_range: bool
     primaries: int
@@ -110,7 +110,7 @@ class Encoding:
         return has_alpha(self.pix_fmt)
 
     def add_to(self, container: OutputContainer) -> VideoStream:
-        """The video stream of an output, configured but not yet opened."""
+        """Add a configured, unopened video stream to an output."""
         stream: Any = container.add_stream(
             self.encoder,
             rate=self.rate,
@@ -128,11 +128,11 @@ class Encoding:
         if self.aspect:
             context.sample_aspect_ratio = self.aspect
         if self.encoder == "libx265" and container.format.name in ("mp4", "mov"):
-            context.codec_tag = "hvc1"  # what Apple's players want
+            context.codec_tag = "hvc1"  # required by Apple's players
         return stream  # type: ignore[no-any-return]
 
     def _limits(self) -> dict[str, str]:
-        """Options of encoders that choose their number of threads themselves."""
+        """Return thread limits for encoders that choose their own number of threads."""
         name, limit = _THREADS.get(self.encoder, ("", ""))
         if not name or not is_limited():
             return {}
@@ -141,7 +141,7 @@ class Encoding:
 
 
 def choose(
-    facts: VideoFacts,
+    properties: VideoProperties,
     size: tuple[int, int],
     form: str,
     *,
@@ -149,32 +149,32 @@ def choose(
     crf: int | None = None,
     preset: str | None = None,
 ) -> tuple[Encoding, list[str]]:
-    """Decide how a result is encoded.
+    """Choose how a result is encoded.
 
     Args:
-        facts: Of the source.
+        properties: Properties of the source.
         size: Height and width of the result.
         form: FFmpeg's name of the container.
-        codec: One of `ENCODERS`; None for what suits the container and the depth.
-        crf: Quality, smaller is better; None for visually lossless.
-        preset: Of the encoder: how much time it takes.
+        codec: One of `ENCODERS`; None selects by container and depth.
+        crf: Quality, smaller is better; None means visually lossless.
+        preset: The encoder's trade-off between time and size.
 
     Returns:
-        The encoding, and what of the source it can't keep.
+        The encoding, and messages about losses.
 
     Raises:
-        EncodingRequestError: The codec has no such option.
+        EncodingRequestError: The codec has no such option or value.
         VideoError: This build of FFmpeg lacks the encoder.
     """
-    name = codec or default_codec(form, facts.depth, facts.alpha)
+    name = codec or default_codec(form, properties.depth, properties.alpha)
     known = ENCODERS[name]
-    alpha = facts.alpha and form in _ALPHA.get(name, ())
-    pix_fmt = _pix_fmt(known.encoder, facts, alpha)
+    alpha = properties.alpha and form in _ALPHA.get(name, ())
+    pix_fmt = _pix_fmt(known.encoder, properties, alpha)
     options = dict(known.options) | _quality(name, known, crf, preset)
     if name == "vp9" and alpha:
-        options["auto-alt-ref"] = "0"  # with it, libvpx refuses alpha
-    lost = _depth_lost(pix_fmt, facts, name) + light_options(options, name, facts.hdr)
-    lost += _alpha_lost(facts, alpha, name, form)
+        options["auto-alt-ref"] = "0"  # libvpx rejects alpha otherwise
+    lost = _depth_lost(pix_fmt, properties, name) + light_options(options, name, properties.hdr)
+    lost += _alpha_lost(properties, alpha, name, form)
     if name == "prores":
         options["profile"] = "4" if "444" in pix_fmt else "3"
     encoding = Encoding(
@@ -183,20 +183,24 @@ def choose(
         width=size[1],
         height=size[0],
         pix_fmt=pix_fmt,
-        depth=facts.depth,
-        matrix=facts.matrix,
-        full_range=facts.full_range and not facts.rgb,
-        primaries=facts.primaries,
-        transfer=facts.transfer,
-        aspect=facts.shown_aspect,
-        time_base=facts.time_base,
-        rate=facts.rate,
+        depth=properties.depth,
+        matrix=properties.matrix,
+        full_range=properties.full_range and not properties.rgb,
+        primaries=properties.primaries,
+        transfer=properties.transfer,
+        aspect=properties.shown_aspect,
+        time_base=properties.time_base,
+        rate=properties.rate,
     )
     return encoding, lost
 
 
 def default_codec(form: str, depth: int, alpha: bool = False) -> str:
-    """What plays everywhere, and above 8 bits, what plays at all; with alpha, what holds it."""
+    """Return the default codec: the most compatible for the container, depth and alpha.
+
+    >>> default_codec("mp4", 8), default_codec("mp4", 10), default_codec("mov", 8, alpha=True)
+    ('h264', 'hevc', 'prores')
+    """
     if alpha and form in ("matroska", "webm"):
         return "vp9" if form == "webm" or depth <= 8 else "ffv1"
     if alpha and form == "mov":
@@ -207,11 +211,11 @@ def default_codec(form: str, depth: int, alpha: bool = False) -> str:
 
 
 def available() -> list[str]:
-    """The codecs whose encoders are in this build of FFmpeg."""
-    return [name for name, codec in ENCODERS.items() if _is_there(codec.encoder)]
+    """Return the codecs whose encoders are in this build of FFmpeg."""
+    return [name for name, codec in ENCODERS.items() if _is_available(codec.encoder)]
 
 
-def _is_there(encoder: str) -> bool:
+def _is_available(encoder: str) -> bool:
     library = av()
     try:
         library.codec.Codec(encoder, "w")
@@ -226,7 +230,9 @@ def _quality(name: str, codec: Codec, crf: int | None, preset: str | None) -> di
         raise EncodingRequestError(f"--crf {crf}: {name} has none; remove it, or use h264 or hevc")
     if crf is not None and not codec.crf_range[0] <= crf <= codec.crf_range[1]:
         low, high = codec.crf_range
-        raise EncodingRequestError(f"--crf {crf}: {name} takes {low} to {high}; smaller is better")
+        raise EncodingRequestError(
+            f"--crf {crf}: {name} accepts {low} to {high}; smaller is better"
+        )
     if codec.crf is not None:
         options["crf"] = str(codec.crf if crf is None else crf)
     if preset is not None and not codec.preset:
@@ -236,50 +242,54 @@ def _quality(name: str, codec: Codec, crf: int | None, preset: str | None) -> di
     return options
 
 
-def _alpha_lost(facts: VideoFacts, alpha: bool, name: str, form: str) -> list[str]:
-    if facts.alpha_unread:
-        return ["its transparency is lost: nothing here decodes it"]
-    if not facts.alpha or alpha:
+def _alpha_lost(properties: VideoProperties, alpha: bool, name: str, form: str) -> list[str]:
+    if properties.alpha_unread:
+        return ["its transparency is lost: no installed decoder supports it"]
+    if not properties.alpha or alpha:
         return []
     return [
-        f"its transparency is lost: {name} in {form} has none here; use .webm, or --codec prores "
-        "with .mov, or --codec ffv1 with .mkv"
+        f"its transparency is lost: {name} in {form} doesn't support it; use .webm, or --codec "
+        "prores with .mov, or --codec ffv1 with .mkv"
     ]
 
 
-def _pix_fmt(encoder: str, facts: VideoFacts, alpha: bool) -> str:
-    """The encoder's layout nearest to the source's: what holds all, else what loses least."""
-    if not _is_there(encoder):
+def _pix_fmt(encoder: str, properties: VideoProperties, alpha: bool) -> str:
+    """Return the encoder's pixel layout closest to the source's, with the least loss."""
+    if not _is_available(encoder):
         raise VideoError(
-            f"this build of FFmpeg lacks the encoder {encoder}; there are: {', '.join(available())}"
+            f"this build of FFmpeg lacks the encoder {encoder}; available: {', '.join(available())}"
         )
     formats = av().codec.Codec(encoder, "w").video_formats or ()
     known = {form.name for form in formats}
-    for chroma, depth in _wishes(facts):
+    for chroma, depth in _layouts_by_preference(properties):
         name = f"yuv{'a' * alpha}{chroma}p" + ("" if depth == 8 else f"{depth}le")
         if name in known:
             return name
-    raise VideoError(f"{encoder} takes none of the usual layouts: {' '.join(sorted(known))}")
+    raise VideoError(f"{encoder} supports none of the usual layouts: {' '.join(sorted(known))}")
 
 
-def _wishes(facts: VideoFacts) -> Iterator[tuple[str, int]]:
-    """Chroma and depth, the best first: nothing lost, then depth, then colour."""
+def _layouts_by_preference(properties: VideoProperties) -> Iterator[tuple[str, int]]:
+    """Yield chroma and depth, best first: lossless, then less depth, then less chroma."""
     chromas, depths = ["420", "422", "444"], [8, 10, 12]
-    depth = next((bits for bits in depths if bits >= facts.depth), depths[-1])
+    depth = next((bits for bits in depths if bits >= properties.depth), depths[-1])
     higher = [bits for bits in depths if bits >= depth]
     lower = [bits for bits in reversed(depths) if bits < depth]
-    at = chromas.index(facts.chroma)
+    at = chromas.index(properties.chroma)
     for chroma in (*chromas[at:], *reversed(chromas[:at])):
         for bits in (*higher, *lower):
-            if bits in higher or chroma == facts.chroma or chroma == "420":
+            if bits in higher or chroma == properties.chroma or chroma == "420":
                 yield chroma, bits
 
 
-def _depth_lost(pix_fmt: str, facts: VideoFacts, name: str) -> list[str]:
-    kept = next((bits for bits in (10, 12) if pix_fmt.endswith(f"{bits}le")), 8)
+def _depth_lost(pix_fmt: str, properties: VideoProperties, name: str) -> list[str]:
+    depth = next((bits for bits in (10, 12) if pix_fmt.endswith(f"{bits}le")), 8)
     lost = []
-    if kept < min(facts.depth, 16):
-        lost.append(f"{facts.depth} bits a component become {kept}, the most of {name} here")
-    if facts.chroma not in pix_fmt and facts.chroma > pix_fmt.replace("a", "")[3:6]:
-        lost.append(f"colour of 4:{facts.chroma[1]}:{facts.chroma[2]} becomes that of {pix_fmt}")
+    if depth < min(properties.depth, 16):
+        lost.append(
+            f"{properties.depth} bits per component become {depth}, the maximum of {name} here"
+        )
+    if properties.chroma not in pix_fmt and properties.chroma > pix_fmt.replace("a", "")[3:6]:
+        lost.append(
+            f"colour of 4:{properties.chroma[1]}:{properties.chroma[2]} becomes that of {pix_fmt}"
+        )
     return lost

@@ -1,4 +1,4 @@
-"""Which video files are read and written, by the endings of their names."""
+"""Video formats that are read and written, by file name ending."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ READABLE: Final = frozenset(
 """File name endings of videos."""
 
 IN_FOLDERS: Final = READABLE - {".ts"}
-"""Those that are looked for in folders, where ``.ts`` is mostly a program's source."""
+"""Endings that are read from folders, where ``.ts`` is usually TypeScript."""
 
-UNREAD: Final = frozenset({".mxf", ".gxf", ".rm", ".rmvb", ".dv", ".nut", ".wtv", ".m2v", ".ivf"})
-"""File name endings of videos in other containers."""
+UNSUPPORTED: Final = frozenset(
+    {".mxf", ".gxf", ".rm", ".rmvb", ".dv", ".nut", ".wtv", ".m2v", ".ivf"}
+)
+"""File name endings of videos in unsupported containers."""
 
 WRITABLE: Final = {
     ".mp4": "mp4",
@@ -23,27 +25,35 @@ WRITABLE: Final = {
     ".mkv": "matroska",
     ".webm": "webm",
 }
-"""Endings of results, with FFmpeg's names of the formats."""
+"""Endings of results, and FFmpeg's names of their formats."""
 
 RAW: Final = ".y4m"
-"""Ending that stands for frames to stdout: each uncompressed, with a header (YUV4MPEG2)."""
+"""Ending that selects uncompressed frames to stdout (YUV4MPEG2)."""
 
 Y4M_MAGIC: Final = b"YUV4MPEG2 "
-"""The first bytes of such a stream."""
+"""The first bytes of a YUV4MPEG2 stream."""
 
 SEGMENTS_ENDING: Final = ".agsr-segments"
-"""Put behind a result's name: the folder of its finished parts."""
+"""Suffix of the folder for a result's finished segments."""
 
 CODECS: Final = ("h264", "hevc", "av1", "vp9", "prores", "ffv1")
-"""What a result can be encoded as."""
+"""Codecs for results."""
 
 
 def is_video(suffix: str) -> bool:
-    """Whether a file name ending is that of a video."""
+    """Return True if a file name ending is that of a video.
+
+    >>> is_video(".MP4")
+    True
+    """
     return suffix.lower() in READABLE
 
 
 def result_ending(source_suffix: str) -> str:
-    """The ending of a result where none is asked for: the source's, or the one that holds most."""
+    """Return the default ending of a result: the source's if writable, else the most capable.
+
+    >>> result_ending(".mp4"), result_ending(".avi")
+    ('.mp4', '.mkv')
+    """
     suffix = source_suffix.lower()
     return suffix if suffix in WRITABLE else ".mkv"

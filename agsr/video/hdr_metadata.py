@@ -1,4 +1,4 @@
-"""HDR10's static metadata of a source → the options of encoders that write it."""
+"""Translate HDR10 static metadata to encoder options."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from agsr.video.properties import HdrLight
 
 
 def light_options(options: dict[str, str], name: str, hdr: HdrLight) -> list[str]:
-    """Add HDR10's static metadata to an encoder's options.
+    """Add HDR10 static metadata to an encoder's options.
 
     Args:
-        options: Of the encoder; changed.
+        options: Options of the encoder; modified in place.
         name: One of `agsr.video.formats.CODECS`.
-        hdr: Of the source.
+        hdr: Metadata of the source.
 
     Returns:
-        What is lost, for a warning.
+        Messages about losses.
     """
     if hdr == HdrLight():
         return []
     if name not in ("hevc", "av1"):
-        return [f"HDR10's mastering display and light levels are lost: {name} has no place here"]
+        return [
+            f"HDR10's mastering display and light levels are lost: {name} can't store them here"
+        ]
     parts = _x265_light(hdr) if name == "hevc" else _svt_light(hdr)
     key = "x265-params" if name == "hevc" else "svtav1-params"
     options[key] = ":".join(filter(None, (options.get(key, ""), *parts)))
@@ -49,6 +51,6 @@ def _svt_light(hdr: HdrLight) -> list[str]:
 
 
 def _points(values: tuple[float, ...]) -> list[str]:
-    """Eight numbers as four points in brackets."""
+    """Format eight numbers as four bracketed points."""
     texts = [str(value) if isinstance(value, int) else f"{value:.5f}" for value in values]
     return [f"({x},{y})" for x, y in zip(texts[::2], texts[1::2], strict=True)]

@@ -1,4 +1,4 @@
-"""Encoded segments + what else is in the source → the complete file; nothing is encoded again."""
+"""Join encoded segments and the source's other streams into the result, without re-encoding."""
 
 from __future__ import annotations
 
@@ -21,43 +21,49 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 SEGMENT_FORMATS = ("nut", "mov", "webm")
-"""Formats of segments; the others are for what the first can't hold."""
+"""Formats of segments; the later ones are for codecs that NUT can't hold."""
 
 _log = logging.getLogger(__name__)
 
 
 def segment_format(encoding: Encoding) -> str:
-    """Format, and ending, of the segments of an encoding."""
+    """Return the format of an encoding's segments, which is also their ending."""
     if encoding.encoder == "libvpx-vp9" and encoding.alpha:
-        return "webm"  # alpha is in a packet's side data
+        return "webm"  # alpha is in packet side data
     return "mov" if encoding.encoder.startswith("prores") else "nut"
 
 
 class SegmentError(VideoError):
-    """A segment is not what its name says."""
+    """A segment is damaged or doesn't match its name."""
 
     def __init__(self, path: Path, found: str) -> None:
-        super().__init__(f"{path}: {found}; it was removed, and the same command makes it anew")
+        super().__init__(
+            f"{path}: {found}; it was removed; run the same command again to rebuild it"
+        )
         self.path = path
 
 
 @dataclass(frozen=True)
 class Timing:
-    """When the frames of a result are shown."""
+    """Presentation times of a result's frames."""
 
     times: array[int]
-    """Of each frame, in units of the encoding's time base, growing."""
+    """Time of each frame in time-base units, increasing."""
     last: int
     """Duration of the last frame."""
 
     def of(self, number: int) -> tuple[int, int]:
-        """When a frame is shown, and for how long."""
+        """Return time and duration of a frame.
+
+        >>> Timing(array("q", [0, 2]), 3).of(1)
+        (2, 3)
+        """
         time, after = self.times[number], number + 1
         return time, self.times[after] - time if after < len(self.times) else self.last
 
 
 def other_videos(source: Path, max_pixels: int) -> list[int]:
-    """Indices of further video streams, which stay as small as they are."""
+    """Return indices of further video streams, which are copied without upscaling."""
     with open_container(source, str(source), max_pixels) as container:
         main = picture_stream(container, str(source)).index
         return [
@@ -79,21 +85,21 @@ def join(
     """Write the complete file.
 
     Args:
-        segments: Files and the numbers of frames in them, in order.
-        timing: Of all frames.
-        encoding: What the segments were made with.
-        output: Where to.
-        plan: Container, and what is copied from the source.
-        source: What all other streams, chapters and metadata are copied from, if anything.
-        max_pixels: As for the source before.
+        segments: Files and their frame counts, in order.
+        timing: Times of all frames.
+        encoding: Encoding of the segments.
+        output: File to write.
+        plan: Container, and the streams to copy.
+        source: File from which other streams, chapters and metadata are copied, if any.
+        max_pixels: Pixel limit for the source.
 
     Raises:
         SegmentError: A segment is damaged.
-        VideoError: The source can't be read to its end again.
+        VideoError: The source can't be read completely.
         OSError: The file can't be written.
     """
     pictures = _pictures(segments, timing, encoding)
-    # Players of the web want the index at the file's beginning.
+    # For web playback the index must be at the beginning.
     options = {"movflags": "+faststart"} if plan.form in ("mp4", "mov") else {}
     with av().open(f"file:{output}", "w", format=plan.form, container_options=options) as out:
         if source is None:
@@ -130,11 +136,11 @@ def _copy_into(
 def _pictures(
     segments: Sequence[tuple[Path, int]], timing: Timing, encoding: Encoding
 ) -> Iterator[Packet[Any]]:
-    """The packets of all segments, in decoding order, with times to decode that grow."""
-    orders = _orders(segments)
-    delay = max(at - place for order in orders for at, place in enumerate(order))
+    """Yield the packets of all segments in decoding order, with increasing decode times."""
+    display_orders = _display_orders(segments)
+    delay = max(at - place for order in display_orders for at, place in enumerate(order))
     first, step = 0, max(1, round(1 / encoding.rate / encoding.time_base))
-    for (path, _), order in zip(segments, orders, strict=True):
+    for (path, _), order in zip(segments, display_orders, strict=True):
         with _opened(path) as container:
             packets = (packet for packet in container.demux(video=0) if packet.size)
             for at, (packet, place) in enumerate(zip(packets, order, strict=True), first):
@@ -148,7 +154,7 @@ def _pictures(
 
 
 def _others(container: InputContainer, streams: dict[int, Any], main: int) -> Iterator[Packet[Any]]:
-    """The packets that are copied, in the source's order; a cover's come at 0."""
+    """Yield the copied packets in source order; covers get time 0."""
     untimed, start = set[int](), start_of(container)
     try:
         for packet in container.demux():
@@ -166,26 +172,28 @@ def _others(container: InputContainer, streams: dict[int, Any], main: int) -> It
                 packet.dts = None if packet.dts is None else packet.dts - shift
             yield packet
     except av().error.FFmpegError as error:
-        raise VideoError(f"{container.name}: can't be read again: {error.strerror}") from None
+        raise VideoError(
+            f"{container.name}: can't be read a second time: {error.strerror}"
+        ) from None
     for index in sorted(untimed):
         _log.warning("%s: packets of stream %d without times are lost", container.name, index)
 
 
-def _orders(segments: Sequence[tuple[Path, int]]) -> list[list[int]]:
-    """Of the packets of each segment the places at which they are shown.
+def _display_orders(segments: Sequence[tuple[Path, int]]) -> list[list[int]]:
+    """Return, for each segment, the display position of each packet.
 
     Raises:
-        SegmentError: A segment holds another number of frames.
+        SegmentError: A segment has another number of frames.
     """
-    orders = []
+    display_orders = []
     for path, count in segments:
         with _opened(path) as container:
             times = [packet.pts for packet in container.demux(video=0) if packet.size]
         places = {time: place for place, time in enumerate(sorted(times))}
         if len(times) != count or len(places) != count:
             raise SegmentError(path, f"{len(times)} frames, expected {count}")
-        orders.append([places[time] for time in times])
-    return orders
+        display_orders.append([places[time] for time in times])
+    return display_orders
 
 
 def _opened(path: Path) -> InputContainer:

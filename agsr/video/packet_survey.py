@@ -1,6 +1,6 @@
-"""A look at all packets of a file before the work, without decoding them.
+"""Read all packets of a file before the work starts, without decoding them.
 
-It finds truncated and damaged files, and collects what the trial of a result needs.
+This detects truncated and damaged files, and collects the first packets for the trial of a result.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agsr.errors import VideoError
 from agsr.video.reader import av, open_container, picture_stream, reason_of
-from agsr.video.truncation import lacks_its_end
+from agsr.video.truncation import is_truncated
 
 if TYPE_CHECKING:
     from av import Packet
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class First:
+class FirstPacket:
     """The first packet of a stream, detached from its file."""
 
     data: bytes
@@ -32,13 +32,13 @@ class First:
     time_base: Fraction
 
     @classmethod
-    def of(cls, packet: Packet[Any]) -> First:
+    def of(cls, packet: Packet[Any]) -> FirstPacket:
         """Copy a packet."""
         timing = packet.pts, packet.dts, packet.duration or 0
         return cls(bytes(packet), *timing, packet.is_keyframe, packet.time_base)
 
     def packet(self) -> Packet[Any]:
-        """A packet like it, for a file that begins with it."""
+        """Return a copy of the packet with time 0."""
         packet = av().Packet(self.data)
         packet.time_base, packet.duration = self.time_base, self.duration
         packet.pts = packet.dts = 0
@@ -48,36 +48,36 @@ class First:
 
 @dataclass(frozen=True)
 class Survey:
-    """What all packets show, without decoding them."""
+    """Summary of all packets."""
 
     frames: int
-    """Packets of the video stream that hold a picture."""
+    """Video packets that contain a picture."""
     bytes: int = 0
     """Sum of their sizes."""
-    first: Mapping[int, First] = field(default_factory=dict)
+    first: Mapping[int, FirstPacket] = field(default_factory=dict)
     """The first packet of every stream that has one, by the stream's index."""
 
 
 def survey(path: Path, max_pixels: int) -> Survey:
-    """Read every packet of a file once, to find a truncated one before hours of work.
+    """Read every packet of a file once, to detect truncation before hours of work.
 
     Raises:
-        VideoError: It is truncated, or damaged as far as its container shows.
+        VideoError: The file is truncated, or its container shows damage.
     """
     frames = last = size = 0
-    first: dict[int, First] = {}
+    first: dict[int, FirstPacket] = {}
     with open_container(path, str(path), max_pixels) as container:
         index = picture_stream(container, str(path)).index
         for packet in _packets(container, str(path)):
             if packet.is_corrupt:
                 raise VideoError(f"{path}: damaged or truncated after frame {frames}")
             if packet.size and packet.stream_index not in first:
-                first[packet.stream_index] = First.of(packet)
+                first[packet.stream_index] = FirstPacket.of(packet)
             if packet.stream_index == index and packet.size:
                 frames, size = frames + 1, size + packet.size
             last = max(last, (packet.pos or 0) + packet.size)
-    if lacks_its_end(path, last):
-        raise VideoError(f"{path}: truncated after frame {frames}: its header tells of more")
+    if is_truncated(path, last):
+        raise VideoError(f"{path}: truncated after frame {frames}: its header declares more")
     return Survey(frames, size, first)
 
 

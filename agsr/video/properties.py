@@ -1,11 +1,10 @@
-"""What a video says about its pictures: size, colour, time, and what has to be warned of.
+"""Properties of a video: size, colour, timing, and warnings about its content.
 
-Made from the stream and its first frame, since neither tells everything.
+Derived from the stream and its first frame, because neither is complete.
 """
 
 from __future__ import annotations
 
-import logging
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,97 +31,96 @@ MATRICES = {
     7: "smpte240m",
     9: "bt2020",
 }
-"""Matrices between RGB and YCbCr that can be undone here, by their numbers in H.273."""
+"""Supported YCbCr matrices, by H.273 code point."""
 
 _FULL = 2  # AVCOL_RANGE_JPEG
 _ONE = 1 << 16  # of a display matrix, 16.16 fixed point
 UPRIGHT = (1, 0, 0, 1)
-"""Orientation of pictures that are stored as they are shown."""
+"""Orientation of pictures that are stored as shown."""
 
 _CENTRED = ("mjpeg", "mpeg1video")
-"""Decoders of what has its colour between the pixels; PyAV doesn't tell what a frame says."""
+"""Decoders of formats with centred chroma; PyAV doesn't report a frame's."""
 
-_LOST = {
+LOST_SIDE_DATA = {
     "A53_CC": "captions inside the pictures are lost",
     "DYNAMIC_HDR_PLUS": "HDR10+ metadata per scene is lost; the HDR10 tags stay",
     "DOVI_METADATA": "Dolby Vision metadata is lost",
-    "STEREO3D": "what says how its two views are packed is lost",
-    "SPHERICAL": "what says that it is a spherical video is lost",
+    "STEREO3D": "its stereo packing is no longer recorded",
+    "SPHERICAL": "its spherical projection is no longer recorded",
 }
 
 
-_INTERLACED = (
-    "interlaced: its two fields are upscaled as one picture, which shows; deinterlace first"
+INTERLACED = (
+    "interlaced: its two fields are upscaled as one picture, with visible combing; "
+    "deinterlace first"
 )
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class HdrLight:
-    """HDR10's static metadata, as numbers."""
+    """HDR10 static metadata."""
 
     primaries: tuple[float, ...] = ()
     """x and y of red, green, blue and white, CIE 1931."""
     luminance: tuple[float, ...] = ()
-    """Darkest and brightest of the mastering display, cd/m²."""
+    """Minimum and maximum of the mastering display, cd/m²."""
     levels: tuple[int, ...] = ()
-    """Brightest pixel, and brightest frame on average, cd/m²."""
+    """Maximum content light level, and maximum frame-average light level, cd/m²."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoFacts:
-    """What is the same for all frames of a video."""
+class VideoProperties:
+    """Properties shared by all frames of a video."""
 
     width: int
-    """Pixels of a stored row."""
+    """Stored width, pixels."""
     height: int
     codec: str = ""
-    """FFmpeg's name of what the frames are compressed with."""
+    """FFmpeg's name of the codec."""
     pix_fmt: str
-    """FFmpeg's name of the pixels' layout."""
+    """FFmpeg's name of the pixel layout."""
     depth: int
     """Bits per component."""
     chroma: str
-    """``"420"``, ``"422"`` or ``"444"``: what holds the colour of the source."""
-    chroma_place: str
-    """Where the colour of 4:2:0 lies: ``"left"`` of two pixels, or their ``"center"``."""
+    """``"420"``, ``"422"`` or ``"444"``: the smallest layout that preserves the source's chroma."""
+    chroma_location: str
+    """Chroma location of 4:2:0: ``"left"`` or ``"center"``."""
     rgb: bool
-    """Pixels are RGB, so that there is no matrix to undo."""
+    """Pixels are RGB, without a matrix."""
     grey: bool
     matrix: int
-    """Between RGB and YCbCr; where the file doesn't tell, what players take by the size."""
+    """YCbCr matrix; if untagged, the one that players assume for the size."""
     full_range: bool
     primaries: int
     transfer: int
     aspect: Fraction | None
-    """Width of a pixel by its height, as stored; None for unknown."""
+    """Stored pixel aspect ratio, width / height; None if unknown."""
     orientation: tuple[int, int, int, int] = UPRIGHT
     """The 2x2 part of the display matrix: ``x' = a x + c y, y' = b x + d y``."""
     crop: Crop | None = None
-    """What is shown of the stored pixels, before they are turned; None for all."""
+    """Visible part of the stored pixels, before rotation; None for all."""
     time_base: Fraction
     """Seconds per unit of time."""
     rate: Fraction
-    """Frames per second, nominally."""
+    """Nominal frames per second."""
     hdr: HdrLight = field(default_factory=HdrLight)
     alpha: bool = False
-    """Whether frames have transparency that is decoded."""
+    """Whether frames have alpha that is decoded."""
     alpha_unread: bool = False
-    """Whether they have transparency that nothing here decodes."""
+    """Whether frames have alpha that no installed decoder supports."""
     sides: Mapping[str, str] = field(default_factory=dict)
-    """Side data of the first frame that encoders here don't write, and what its loss means."""
+    """Side data of the first frame that encoders here don't write, and a message."""
     warnings: tuple[str, ...] = ()
     """Properties of the source that spoil the result."""
 
     @property
     def usual_duration(self) -> int:
-        """Of a frame, in units of the time base; at least 1."""
+        """Nominal frame duration in time-base units, at least 1."""
         return max(1, round(1 / self.rate / self.time_base))
 
     @property
     def turned(self) -> bool:
-        """Whether rows and columns change places when it is shown."""
+        """Whether rows and columns are swapped for display."""
         return self.orientation[0] == 0
 
     @property
@@ -133,14 +131,14 @@ class VideoFacts:
 
     @property
     def shown_aspect(self) -> Fraction | None:
-        """Width of a pixel by its height, as shown."""
+        """Pixel aspect ratio as shown."""
         return 1 / self.aspect if self.aspect and self.turned else self.aspect
 
 
 def upright(
     pixels: NDArray[Any], orientation: tuple[int, int, int, int], crop: Crop | None = None
 ) -> NDArray[Any]:
-    """``(H, W, C)`` as stored → as shown."""
+    """Crop and orient stored pixels ``(H, W, C)`` for display."""
     if crop is not None:
         pixels = pixels[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
     a, b, c, d = orientation
@@ -150,27 +148,32 @@ def upright(
 
 
 def has_alpha(pix_fmt: str) -> bool:
-    """Return True for FFmpeg's names of the layouts with alpha that encoders here take."""
+    """Return True for the pixel formats with alpha that encoders here accept.
+
+    >>> has_alpha("yuva420p"), has_alpha("yuv420p")
+    (True, False)
+    """
     return pix_fmt.startswith("yuva")
 
 
-def facts_of(
+def properties_of(
     stream: VideoStream,
     frame: VideoFrame,
     name: str,
     centred: bool = False,
     crop: Crop | None = None,
-) -> VideoFacts:
-    """The facts of a video stream and its first frame.
+) -> VideoProperties:
+    """Derive the properties from a video stream and its first frame.
 
     Args:
-        stream: Of an opened file.
-        frame: Decoded.
-        name: For messages.
-        centred: The container says that colour lies between the pixels.
+        stream: Stream of an opened file.
+        frame: First decoded frame.
+        name: File name for messages.
+        centred: The container specifies centred chroma.
+        crop: Crop of the container, if any.
 
     Raises:
-        VideoError: Its colours are kept in a way that can't be undone here.
+        VideoError: The colour matrix is not supported.
     """
     form, sides = frame.format, side_data(frame)
     rgb = form.is_rgb or form.has_palette
@@ -178,22 +181,24 @@ def facts_of(
     orientation = _orientation(sides.get("DISPLAYMATRIX"))
     warnings = []
     if orientation is None:
-        warnings.append("it is to be shown at an angle, which is neither applied nor kept")
+        warnings.append(
+            "its rotation isn't a multiple of 90 degrees; it is neither applied nor preserved"
+        )
     if frame.interlaced_frame:
-        warnings.append(_INTERLACED)
+        warnings.append(INTERLACED)
     if crop is not None and crop.whole != (frame.width, frame.height):
         warnings.append(f"its crop to {crop.width}x{crop.height} pixels is not applied")
         crop = None
     alpha = any(component.is_alpha for component in form.components)
     tags = {key.lower(): text for key, text in stream.metadata.items()}
-    return VideoFacts(
+    return VideoProperties(
         width=frame.width,
         height=frame.height,
         codec=stream.codec_context.codec.canonical_name,
         pix_fmt=form.name,
         depth=max(component.bits for component in form.components),
         chroma=_chroma(form),
-        chroma_place="center" if centred or stream.codec_context.name in _CENTRED else "left",
+        chroma_location="center" if centred or stream.codec_context.name in _CENTRED else "left",
         rgb=rgb,
         grey=len(form.components) <= 2 and not rgb,
         matrix=BT709 if rgb else _matrix(frame, name),
@@ -208,52 +213,24 @@ def facts_of(
         hdr=_hdr(sides),
         alpha=alpha,
         alpha_unread=not alpha and tags.get("alpha_mode") == "1",
-        sides={kind: _LOST[kind] for kind in _LOST if kind in sides},
+        sides={kind: LOST_SIDE_DATA[kind] for kind in LOST_SIDE_DATA if kind in sides},
         warnings=tuple(warnings),
     )
 
 
-class Watch:
-    """Warns of what appears only after the first frame, once each.
-
-    Args:
-        facts: Of the first frame, which were warned of already.
-        name: For messages.
-    """
-
-    def __init__(self, facts: VideoFacts, name: str) -> None:
-        self._name = name
-        self._known = set(facts.sides)
-        if _INTERLACED in facts.warnings:
-            self._known.add(_INTERLACED)
-
-    def check(self, number: int, frame: VideoFrame) -> None:
-        """Look at one more frame."""
-        if frame.interlaced_frame:
-            self._warn(number, _INTERLACED, _INTERLACED)
-        for kind in side_data(frame):
-            if kind in _LOST:
-                self._warn(number, kind, _LOST[kind])
-
-    def _warn(self, number: int, kind: str, text: str) -> None:
-        if kind not in self._known:
-            self._known.add(kind)
-            _log.warning("%s: from frame %d on: %s", self._name, number, text)
-
-
 def side_data(frame: VideoFrame) -> Mapping[str, bytes]:
-    """Side data of a frame by the names of its types."""
+    """Return the side data of a frame by type name."""
     try:
-        sides: Any = frame.side_data  # PyAV's types take its items for names
+        sides: Any = frame.side_data  # PyAV's type hints are wrong
         return {side.type.name: bytes(side) for side in sides}
-    except ValueError:  # a kind that PyAV has no name for
+    except ValueError:  # a type unknown to PyAV
         return {}
 
 
 def _chroma(form: VideoFormat) -> str:
-    """The smallest of the three usual layouts that holds a format's colour, 4:1:1 apart."""
+    """Return the smallest usual layout that preserves a format's chroma (4:1:1 becomes 4:2:0)."""
     if form.is_rgb or len(form.components) <= 2:
-        return "420"  # of RGB, too: at four times the size, half of the pixels hold all of it
+        return "420"  # RGB too: at four times the size, half the resolution preserves all of it
     narrow, low = form.chroma_width(16) < 16, form.chroma_height(16) < 16
     if not narrow:
         return "444"
@@ -269,7 +246,7 @@ def _matrix(frame: VideoFrame, name: str) -> int:
     if frame.format.name.startswith("gray"):
         return BT709
     raise VideoError(
-        f"{name}: colour matrix {matrix} of H.273 is not undone here; convert it to BT.709 first"
+        f"{name}: colour matrix {matrix} (H.273) is not supported; convert it to BT.709 first"
     )
 
 
@@ -279,7 +256,7 @@ def _aspect(stream: VideoStream) -> Fraction | None:
 
 
 def _orientation(matrix: bytes | None) -> tuple[int, int, int, int] | None:
-    """Upright where none is told; None for an angle between."""
+    """Return the orientation; upright without a matrix, None for other angles."""
     if matrix is None or len(matrix) != 36:
         return UPRIGHT
     a, b, _, c, d, *_ = struct.unpack("=9i", matrix)

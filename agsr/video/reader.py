@@ -1,7 +1,7 @@
-"""Video files → decoded frames, and what is known of them: local files of a few containers only.
+"""Open video files and decode their frames, from local files in a few containers only.
 
-A video is not trusted: FFmpeg may open the named file alone, by a demuxer of `DEMUXERS`, and no
-frame above the limit of pixels is decoded.
+Videos are untrusted input: FFmpeg may open only the named file, with a demuxer in `DEMUXERS`, and
+frames above the pixel limit are not decoded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from agsr.system.optional_import import require
 from agsr.system.text import first_line
 from agsr.video.boxes import Crop, stored_crop
 from agsr.video.formats import Y4M_MAGIC
-from agsr.video.properties import VideoFacts, Watch, facts_of
+from agsr.video.frame_monitor import FrameMonitor
+from agsr.video.properties import VideoProperties, properties_of
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
@@ -27,81 +28,81 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,yuv4mpegpipe,mpegts,mpeg,flv,asf,ogg"
-"""FFmpeg's names of the containers that are read: none of them refers to other files."""
+"""FFmpeg's names of the supported containers; none of them references other files."""
 
 _ARBITRARY_STARTS = ("mpegts", "mpeg")
-"""Containers whose times count from anywhere, such as the start of the broadcast."""
+"""Containers whose timestamps start anywhere, for example at the start of a broadcast."""
 
 
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
-class Bytes(Protocol):
-    """Where a stream of bytes comes from."""
+class ByteSource(Protocol):
+    """A readable stream of bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """At most so many bytes; none at the end."""
+        """Read at most ``size`` bytes; empty at the end."""
 
 
-class Counted:
-    """A stream of bytes that counts what it gives."""
+class CountedSource:
+    """A byte source that counts the bytes read from it."""
 
-    def __init__(self, source: Bytes) -> None:
+    def __init__(self, source: ByteSource) -> None:
         self._source = source
         self.given = 0
-        """Bytes so far."""
+        """Bytes read so far."""
 
     def read(self, size: int, /) -> bytes:
-        """At most so many bytes; none at the end."""
+        """Read at most ``size`` bytes; empty at the end."""
         data = self._source.read(size)
         self.given += len(data)
         return data
 
 
 def av() -> Any:
-    """PyAV, or an error that says how to get it."""
+    """Return PyAV, or raise an error that names the extra to install."""
     return require("av", extra="video", purpose="Reading or writing video")
 
 
 class VideoSource:
-    """An opened video: its facts, and its frames once, in the order they are shown."""
+    """An opened video: its properties, and one pass over its frames in display order."""
 
     def __init__(
         self,
         container: InputContainer,
         name: str,
         centred: bool = False,
-        counted: Counted | None = None,
+        counted: CountedSource | None = None,
         crop: Crop | None = None,
     ) -> None:
         self._name, self._counted = name, counted
-        self._container, self._taken = container, False
+        self._container, self._iterating = container, False
         self._stream = picture_stream(container, name)
         self._stream.thread_type = "AUTO"
-        if is_limited():  # FFmpeg knows nothing of control groups
+        if is_limited():  # FFmpeg ignores control groups
             self._stream.codec_context.thread_count = thread_count(None)
         self._decoder = _decoder_of_alpha(self._stream)
         decoded = self._decoded()
         first = next(decoded, None)
         if first is None:
-            raise VideoError(f"{name}: no frame in it")
+            raise VideoError(f"{name}: has no frames")
         self._frames = chain([first], decoded)
-        self.facts: VideoFacts = facts_of(self._stream, first, name, centred, crop)
-        self._watch = Watch(self.facts, name)
-        self._start = round(start_of(container) / self.facts.time_base)
+        self.properties: VideoProperties = properties_of(self._stream, first, name, centred, crop)
+        self._monitor = FrameMonitor(self.properties, name)
+        self._start = round(start_of(container) / self.properties.time_base)
 
     def frames(self) -> Generator[tuple[int, VideoFrame], None, None]:
-        """Each frame and its time, in units of the time base and growing; then it is closed.
+        """Yield frames with strictly increasing times in time-base units; then close the video.
 
         Raises:
-            VideoError: A frame can't be decoded, or its size is another than that of the first.
+            VideoError: A frame can't be decoded, is damaged, or differs in size from the first.
         """
-        self._taken = True
-        last, usual = None, self.facts.usual_duration
+        self._iterating = True
+        last, usual = None, self.properties.usual_duration
         with closing(self._container):
             for number, frame in enumerate(self._frames):
                 self._check(number, frame)
-                self._watch.check(number, frame)
+                self._monitor.check(number, frame)
                 time = frame.pts
                 if time is None or (last is not None and time <= last):
                     time = 0 if last is None else last + (usual if time is None else 1)
@@ -109,16 +110,16 @@ class VideoSource:
                 yield time - self._start, frame
 
     def close(self) -> None:
-        """Close it, unless its frames are taken, perhaps in another thread: that closes it."""
-        if not self._taken:
+        """Close the video, unless `frames` was called, perhaps in another thread: it closes it."""
+        if not self._iterating:
             self._container.close()
 
     def _check(self, number: int, frame: VideoFrame) -> None:
-        facts = self.facts
-        if (frame.width, frame.height) != (facts.width, facts.height):
+        properties = self.properties
+        if (frame.width, frame.height) != (properties.width, properties.height):
             raise VideoError(
                 f"{self._name}: frame {number} has {frame.width}x{frame.height} pixels, the first "
-                f"{facts.width}x{facts.height}; cut the video where its size changes"
+                f"{properties.width}x{properties.height}; cut the video where its size changes"
             )
         if frame.is_corrupt:
             raise VideoError(f"{self._name}: frame {number} is damaged")
@@ -141,15 +142,15 @@ class VideoSource:
             raise VideoError(
                 f"{self._name}: frame {number} can't be decoded: {reason_of(error)}"
             ) from None
-        if self._counted is not None and self._counted.given > end:  # FFmpeg ends without a word
+        if self._counted is not None and self._counted.given > end:  # FFmpeg reports no error
             raise VideoError(f"{self._name}: truncated: it ends within frame {number}")
 
 
-def open_container(source: Path | Bytes, name: str, max_pixels: int) -> InputContainer:
-    """An input of FFmpeg.
+def open_container(source: Path | ByteSource, name: str, max_pixels: int) -> InputContainer:
+    """Open an FFmpeg input container.
 
     Raises:
-        VideoError: There is no such file, or it is not a video that is read here.
+        VideoError: The file doesn't exist or is not a supported video.
     """
     library = av()
     form = None if isinstance(source, Path) else "yuv4mpegpipe"
@@ -158,7 +159,7 @@ def open_container(source: Path | Bytes, name: str, max_pixels: int) -> InputCon
         "format_whitelist": DEMUXERS,
         "max_pixels": str(max_pixels),
     }
-    if form:  # every frame is like the first, so that there is nothing to wait for
+    if form:  # the header describes all frames, so no probing is needed
         options |= {"probesize": "32", "analyzeduration": "0"}
     opened = _local(source) if isinstance(source, Path) else source
     try:
@@ -169,18 +170,18 @@ def open_container(source: Path | Bytes, name: str, max_pixels: int) -> InputCon
         raise VideoError(_not_opened(source, name, error)) from None
 
 
-def open_video(source: Path | Bytes, name: str, max_pixels: int) -> VideoSource:
-    """A video, to be closed.
+def open_video(source: Path | ByteSource, name: str, max_pixels: int) -> VideoSource:
+    """Open a video; the caller closes it.
 
     Args:
-        source: A file, or where a YUV4MPEG2 stream comes from.
-        name: For messages.
-        max_pixels: Videos with larger frames are refused, undecoded.
+        source: A file or a YUV4MPEG2 stream.
+        name: File name for messages.
+        max_pixels: Videos with larger frames are rejected before decoding.
 
     Raises:
-        VideoError: As `open_container`; or no frame can be decoded, or frames are too large.
+        VideoError: As for `open_container`, or frames are too large or can't be decoded.
     """
-    counted = None if isinstance(source, Path) else Counted(source)
+    counted = None if isinstance(source, Path) else CountedSource(source)
     container = open_container(counted or source, name, max_pixels)
     try:
         _check_size(picture_stream(container, name), name, max_pixels)
@@ -192,33 +193,33 @@ def open_video(source: Path | Bytes, name: str, max_pixels: int) -> VideoSource:
 
 
 def picture_stream(container: InputContainer, name: str) -> VideoStream:
-    """The video stream to upscale: the first that is no cover picture.
+    """Return the video stream to upscale: the first that is not a cover picture.
 
     Raises:
-        VideoError: There is none, or nothing here decodes it.
+        VideoError: There is none, or no installed decoder supports it.
     """
     streams = [stream for stream in container.streams.video if not is_cover(stream)]
     if not streams:
-        raise VideoError(f"{name}: no video stream in it")
+        raise VideoError(f"{name}: has no video stream")
     if streams[0].codec_context is None:
-        raise VideoError(f"{name}: nothing here decodes its video stream")
+        raise VideoError(f"{name}: no installed decoder supports its video stream")
     return streams[0]
 
 
 def start_of(container: InputContainer) -> Fraction:
-    """Seconds to subtract from all times, where a container doesn't count from 0."""
+    """Return the start time in seconds of containers that don't start at 0; else 0."""
     if container.format.name not in _ARBITRARY_STARTS:
         return Fraction(0)
     return Fraction(container.start_time or 0, av().time_base)
 
 
 def is_cover(stream: Any) -> bool:
-    """Whether a stream is a picture that stands for the file."""
+    """Return True if a stream is a cover picture."""
     return bool(stream.disposition & av().stream.Disposition.attached_pic)
 
 
-def _centred(source: Path | Bytes) -> bool:
-    """Whether a YUV4MPEG2 header says that colour lies between the pixels, its default."""
+def _centred(source: Path | ByteSource) -> bool:
+    """Return True if a YUV4MPEG2 header has centred chroma, which is its default."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             header = file.readline(256)
@@ -231,14 +232,14 @@ def _centred(source: Path | Bytes) -> bool:
 
 
 def _decoder_of_alpha(stream: VideoStream) -> Any:
-    """A decoder of VP8 or VP9 that reads their alpha, which FFmpeg's own skip; else None."""
+    """Return a libvpx decoder for VP8 or VP9 with alpha, which FFmpeg's own ignore; else None."""
     tags = {key.lower(): text for key, text in stream.metadata.items()}
     name = _ALPHA_DECODERS.get(stream.codec_context.name)
     if name is None or tags.get("alpha_mode") != "1":
         return None
     try:
         decoder = av().CodecContext.create(name, "r")
-    except ValueError:  # a build of FFmpeg without libvpx
+    except ValueError:  # this FFmpeg build lacks libvpx
         return None
     decoder.extradata = stream.codec_context.extradata
     return decoder
@@ -257,7 +258,7 @@ def _check_size(stream: VideoStream, name: str, max_pixels: int) -> None:
 
 
 def _local(path: Path) -> str:
-    """A name that FFmpeg takes for a file's, whatever is in it."""
+    """Return a URL that FFmpeg treats as a local file, whatever characters it contains."""
     if not path.exists():
         raise VideoError(f"{path}: no such file")
     if not path.is_file():
@@ -266,7 +267,7 @@ def _local(path: Path) -> str:
     return f"file:{path}"
 
 
-def _not_opened(source: Path | Bytes, name: str, error: Exception) -> str:
+def _not_opened(source: Path | ByteSource, name: str, error: Exception) -> str:
     if isinstance(source, Path) and source.stat().st_size == 0:
         return f"{name}: the file is empty (0 bytes)"
     if isinstance(error, PermissionError):
@@ -278,5 +279,5 @@ def _not_opened(source: Path | Bytes, name: str, error: Exception) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """FFmpeg's reason, without the rest."""
+    """Return FFmpeg's reason alone."""
     return getattr(error, "strerror", None) or first_line(error)

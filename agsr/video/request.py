@@ -1,7 +1,7 @@
-"""Whether a result can be encoded as asked for, tried before long work, and why not.
+"""Test encoder options before long work, and explain why they fail.
 
-Data flow: the command line's options → `check_encoding`, before any source is opened; an `Encoding`
-of one source → `opened`. FFmpeg's own words appear in messages as the reason only.
+The command line's options go to `check_encoding` before any source is opened; the `Encoding` for a
+source goes to `try_open`. FFmpeg's own message appears only as the reason.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from agsr.errors import EncodingRequestError, VideoError, check_any
 from agsr.system.text import first_line
 from agsr.video.encoder import ENCODERS, Encoding, available, choose, default_codec
 from agsr.video.formats import WRITABLE
-from agsr.video.properties import VideoFacts
+from agsr.video.properties import VideoProperties
 from agsr.video.reader import av
 
-_SAMPLE = VideoFacts(
+_SAMPLE = VideoProperties(
     width=640,
     height=360,
     pix_fmt="yuv420p",
     depth=8,
     chroma="420",
-    chroma_place="left",
+    chroma_location="left",
     rgb=False,
     grey=False,
     matrix=1,
@@ -36,26 +36,26 @@ _SAMPLE = VideoFacts(
     time_base=Fraction(1, 25),
     rate=Fraction(25),
 )
-"""A source that every encoder accepts."""
+"""Properties of a source that every encoder accepts."""
 
 _NAMES = {"mp4": "MP4", "mov": "MOV", "matroska": "MKV", "webm": "WebM"}
-"""Containers as people call them, by FFmpeg's names."""
+"""Common names of containers, by FFmpeg's names."""
 
 
 def check_encoding(
     name: str, form: str, *, codec: str | None, crf: int | None, preset: str | None
 ) -> None:
-    """Reject options that suit no source at all.
+    """Reject options that fail for every source.
 
     Args:
-        name: Of the result, for messages.
+        name: File name of the result, for messages.
         form: FFmpeg's name of the container.
-        codec: One of `ENCODERS`; None for what suits the container and the source.
+        codec: One of `ENCODERS`; None selects by container and source.
         crf: Quality, or None.
-        preset: Of the encoder, or None.
+        preset: Encoder preset, or None.
 
     Raises:
-        EncodingRequestError: Each codec that may be chosen refuses them.
+        EncodingRequestError: Every codec that could be selected rejects them.
         VideoError: This build of FFmpeg lacks the encoder.
     """
     candidates = [codec] if codec else _usual_codecs(form)
@@ -65,18 +65,18 @@ def check_encoding(
 def _try(name: str, form: str, codec: str, crf: int | None, preset: str | None) -> None:
     size = _SAMPLE.height, _SAMPLE.width
     encoding, _ = choose(_SAMPLE, size, form, codec=codec, crf=crf, preset=preset)
-    opened(encoding, form, name)
+    try_open(encoding, form, name)
 
 
-def opened(encoding: Encoding, form: str, name: str) -> bytes:
-    """Open the encoder and a container once, to find out before long work whether both will do.
+def try_open(encoding: Encoding, form: str, name: str) -> bytes:
+    """Open the encoder and container once, to find errors before long work.
 
     Returns:
-        What the encoder puts before its first packet.
+        The encoder's extradata.
 
     Raises:
-        EncodingRequestError: The container can't hold the codec, or the encoder has no such preset.
-        VideoError: The encoder refuses something else, like the size.
+        EncodingRequestError: The container can't hold the codec, or the preset is unknown.
+        VideoError: The encoder rejects something else, like the size.
     """
     library = av()
     try:
@@ -90,7 +90,7 @@ def opened(encoding: Encoding, form: str, name: str) -> bytes:
     preset = dict(encoding.options).get(option)
     if preset is not None and _opens(_with_usual_preset(encoding, codec), form):
         raise EncodingRequestError(
-            f"{name}: --preset {preset}: {codec} has none of this name ({reason}); expected "
+            f"{name}: --preset {preset}: {codec} has no such preset ({reason}); expected "
             f"{ENCODERS[codec].presets}"
         )
     raise VideoError(_refused(name, codec, encoding, form, reason))
@@ -112,7 +112,7 @@ def _opens(encoding: Encoding, form: str) -> bool:
 
 
 def _usual_codecs(form: str) -> list[str]:
-    """The codecs that are chosen for this container where none is named."""
+    """Return the default codecs of a container."""
     kinds = ((depth, alpha) for alpha in (False, True) for depth in (8, 10))
     return list(dict.fromkeys(default_codec(form, *kind) for kind in kinds))
 
@@ -149,7 +149,7 @@ def _refused(name: str, codec: str, encoding: Encoding, form: str, reason: str) 
             f"(--scale, --max-size, --to), or --codec {others}"
         )
     what = f"{size} pixels of {encoding.pix_fmt}"
-    return f"{name}: {codec} refuses {what} ({reason}); use --codec {others}"
+    return f"{name}: {codec} rejects {what} ({reason}); use --codec {others}"
 
 
 def _either(words: Sequence[str]) -> str:

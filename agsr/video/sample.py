@@ -1,7 +1,7 @@
-"""Small files in memory that prove what a container accepts, for `agsr.video.trial`.
+"""Write small files in memory to test what a container accepts, for `agsr.video.trial`.
 
-Each holds a black picture, as the encoder makes it, and the first packet of every other stream that
-a `Plan` copies.
+Each contains one encoded black frame and the first packet of every other stream that a `Plan`
+copies.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from agsr.video.colour import FromRgb
 from agsr.video.encoder import Encoding
-from agsr.video.packet_survey import First
+from agsr.video.packet_survey import FirstPacket
 from agsr.video.reader import av, picture_stream
 from agsr.video.stream_copy import Plan, configure
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 
 class Trials:
-    """Files with one picture and one packet of each other stream; the picture is encoded once."""
+    """Writes files with one frame and one packet of each other stream; encodes the frame once."""
 
     def __init__(
-        self, container: InputContainer | None, encoding: Encoding, first: Mapping[int, First]
+        self, container: InputContainer | None, encoding: Encoding, first: Mapping[int, FirstPacket]
     ) -> None:
         self._container, self._encoding, self._first = container, encoding, first
         self._picture: list[Any] = []
         self._last: tuple[Plan, io.BytesIO] | None = None
 
     def accepted(self, plan: Plan) -> bool:
-        """Return True if a plan can be written; muxers and PyAV refuse in many ways."""
+        """Return True if a plan can be written; muxers and PyAV raise many kinds of errors."""
         try:
             self.of(plan)
         except Exception:
@@ -42,7 +42,7 @@ class Trials:
         return True
 
     def of(self, plan: Plan) -> io.BytesIO:
-        """The file of a plan; that of the last accepted one is reused.
+        """Return the trial file of a plan; the last one is reused.
 
         Raises:
             FFmpegError, ValueError: It can't be written.
@@ -77,7 +77,7 @@ class Trials:
 
 
 def _one_picture(stream: Any, encoding: Encoding) -> list[Any]:
-    """The packets of a black frame."""
+    """Encode a black frame."""
     shape = encoding.height, encoding.width, 4 if encoding.alpha else 3
     frame = FromRgb.of(encoding)(np.zeros(shape, np.uint8 if encoding.depth <= 8 else np.uint16))
     frame.pts, frame.time_base = 0, encoding.time_base

@@ -1,7 +1,7 @@
-"""What a result contains besides the upscaled picture: a `Plan`, and outputs configured by it.
+"""Copy streams, covers, chapters and metadata of the source, as a `Plan` specifies.
 
-Streams, covers, chapters and metadata of the source → an opened output. The trial before the work
-(`agsr.video.trial`) and the complete file (`agsr.video.mux`) are configured by the same function.
+The trial before the work (`agsr.video.trial`) and the complete file (`agsr.video.mux`) are
+configured by the same function.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from av.stream import Stream
 
 _OF_FILE = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
-"""Metadata, in lower case, of a file as such, not of its content."""
+"""Keys of metadata about the file, not its content, in lower case."""
 
 _STATISTICS = ("bps", "duration-", "number_of_", "_statistics_")
-"""What MKV tools note about the packets of a stream: false for the upscaled one."""
+"""Prefixes of packet statistics that MKV tools write; wrong for the upscaled stream."""
 
 _OF_PICTURE = {"encoder", "encoder_settings", "encoder_options", "encoded_library"} | {
     "encoded_library_settings", "rotate", "alpha_mode", "width", "height", "videodatarate",
 }  # fmt: skip
-"""Metadata of the picture that is false after upscaling, or that the muxer writes itself."""
+"""Picture metadata that is wrong after upscaling, or that the muxer writes."""
 
 _OF_SIZE = {"width", "height", "videodatarate", "framerate", "filesize", "datasize", "videosize"}
-"""Metadata of a file that is false after upscaling: FLV notes them."""
+"""File metadata of FLV that is wrong after upscaling."""
 
 _QUICKTIME_LANGUAGES = {
     "deu": "ger", "ell": "gre", "fas": "per", "isl": "ice", "nld": "dut", "sqi": "alb",
     "zho": "chi", "cze": "ces", "fre": "fra", "rum": "ron", "slo": "slk", "swe": "sve",
 }  # fmt: skip
-"""Languages with two codes in ISO 639-2, and the one that FFmpeg's QuickTime table has."""
+"""Languages with two ISO 639-2 codes: mapped to the one in FFmpeg's QuickTime table."""
 
 COVER_TYPES = {
     "mjpeg": ("image/jpeg", "jpg"),
@@ -47,25 +47,25 @@ COVER_TYPES = {
     "bmp": ("image/bmp", "bmp"),
     "webp": ("image/webp", "webp"),
 }
-"""Media type and ending of covers, by codec."""
+"""Media type and ending of covers by codec."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a result contains besides its picture."""
+    """Contents of a result besides its picture."""
 
     form: str
     """FFmpeg's name of the container."""
     copied: frozenset[int] = frozenset()
     """Indices of the source's streams that are copied packet by packet."""
     covers: Mapping[int, bytes] = field(default_factory=dict)
-    """Pictures to attach as files, by their index in the source: how MKV stores covers."""
+    """Covers to attach as files (for MKV), by stream index in the source."""
     timecode: bool = True
-    """Whether the start timecode is written as metadata, of which the muxer makes a track."""
+    """Whether to write the start timecode as metadata, from which the muxer creates a track."""
     strip: bool = False
-    """Copy no metadata but languages and file names."""
+    """Copy only languages and file names of the metadata."""
     xmp: bytes = b""
-    """XMP packet, for containers that have a place for it."""
+    """XMP packet, for containers that support it."""
 
 
 def configure(
@@ -74,7 +74,7 @@ def configure(
     """Add all streams and metadata to an output, and write its header.
 
     Returns:
-        The output's streams by their index in the source; the picture's alone is 0 for no source.
+        The output's streams by index in the source; without a source, the picture's is 0.
     """
     if container is None:
         streams: dict[int, Any] = {0: encoding.add_to(out)}
@@ -92,9 +92,9 @@ def configure(
     for index, added in streams.items():
         given = container.streams[index]
         added.disposition = int(given.disposition)
-        added.metadata.update(described(given, plan, picture=index == main))
+        added.metadata.update(stream_metadata(given, plan, picture=index == main))
     if not plan.strip:
-        out.metadata.update(described_file(container.metadata, plan))
+        out.metadata.update(file_metadata(container.metadata, plan))
     out.set_chapters(container.chapters())
     out.start_encoding()
     return streams
@@ -106,12 +106,12 @@ def append_xmp(path: Path, packet: bytes) -> None:
         file.write(struct.pack(">I", 4 + len(XMP_BOX) + len(packet)) + XMP_BOX + packet)
 
 
-def described(stream: Stream, plan: Plan, *, picture: bool) -> dict[str, str]:
+def stream_metadata(stream: Stream, plan: Plan, *, picture: bool) -> dict[str, str]:
     """The metadata of a source's stream that is still true for the result, as its container has it.
 
     MP4 and MOV store, and players show, a track's name as that of its handler.
     """
-    tags = _true(stream, plan, picture)
+    tags = _valid_tags(stream, plan, picture)
     title = next((text for key, text in tags.items() if key.lower() == "title"), "")
     if title and plan.form in ("mp4", "mov"):
         tags["handler_name"] = title
@@ -120,7 +120,7 @@ def described(stream: Stream, plan: Plan, *, picture: bool) -> dict[str, str]:
     return tags
 
 
-def _true(stream: Stream, plan: Plan, picture: bool) -> dict[str, str]:
+def _valid_tags(stream: Stream, plan: Plan, picture: bool) -> dict[str, str]:
     if plan.strip:
         needed = {"language"}
         if stream.type == "attachment":
@@ -135,19 +135,19 @@ def _true(stream: Stream, plan: Plan, picture: bool) -> dict[str, str]:
     }
 
 
-def described_file(metadata: Mapping[str, str], plan: Plan) -> dict[str, str]:
-    """The metadata of a source file that is still true for the result."""
+def file_metadata(metadata: Mapping[str, str], plan: Plan) -> dict[str, str]:
+    """Return the metadata of a source file that stays true for the result."""
     wrong = _OF_FILE | _OF_SIZE | (set() if plan.timecode else {"timecode"})
     return {key: text for key, text in metadata.items() if key.lower() not in wrong}
 
 
 def is_statistic(key: str) -> bool:
-    """Return True if a key of metadata is about packets or the file, not its content."""
+    """Return True if a metadata key describes packets or the file, not its content."""
     return key.lower() in _OF_FILE or key.lower().startswith(_STATISTICS)
 
 
 def is_rewritten(container: InputContainer, stream: Stream) -> bool:
-    """Return True for a data stream that the muxer makes itself: text of chapters, a timecode."""
+    """Return True for a data stream that the muxer creates: chapter text or a timecode."""
     if stream.type != "data":
         return False
     name = getattr(stream, "name", None)
@@ -155,7 +155,7 @@ def is_rewritten(container: InputContainer, stream: Stream) -> bool:
 
 
 def cover_file(stream: Stream) -> tuple[str, str] | None:
-    """File name and media type of a cover as an attachment; None if the type is unknown."""
+    """Return file name and media type of a cover attachment; None if the type is unknown."""
     known = COVER_TYPES.get(stream.codec_context.name if stream.codec_context else "")
     if known is None or not is_cover(stream):
         return None

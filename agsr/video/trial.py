@@ -1,8 +1,7 @@
-"""A trial before the work: a file in memory with the header and one packet of every stream.
+"""Run a trial before the work: write a file in memory with one packet of every stream.
 
-The source's streams, as `agsr.video.packet_survey` saw them → a `Plan` that the container accepts,
-and everything that reading the trial shows to be lost. What a muxer drops without a word is found
-because the trial is compared with the source, not because it is known here.
+The source's streams, from `agsr.video.packet_survey`, give a `Plan` that the container accepts, and
+a list of losses. The trial is read back and compared with the source, which reveals silent drops.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agsr.video.encoder import Encoding
-from agsr.video.packet_survey import First
+from agsr.video.packet_survey import FirstPacket
 from agsr.video.properties import side_data
 from agsr.video.reader import av, is_cover, open_container, picture_stream
 from agsr.video.sample import Trials
 from agsr.video.stream_copy import (
     Plan,
     cover_file,
-    described,
-    described_file,
+    file_metadata,
     is_rewritten,
     is_statistic,
+    stream_metadata,
 )
 
 if TYPE_CHECKING:
@@ -33,42 +32,42 @@ if TYPE_CHECKING:
     from av.stream import Stream
 
 _NOT_CONTENT = {"handler_name", "vendor_id", "language", "filename", "mimetype", "encoder"}
-"""Metadata of streams that containers write on their own, or that is compared otherwise."""
+"""Stream metadata that containers write themselves, or that is compared elsewhere."""
 
 _OTHER_NAMES = {"date": {"year", "date_released", "date"}, "year": {"date", "date_released"}}
-"""Keys that mean the same in another container."""
+"""Equivalent keys in other containers."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a trial proved."""
+    """Result of a trial."""
 
     plan: Plan
     """Accepted by the container."""
     lost: tuple[str, ...]
-    """What of the source the result will not contain, as sentences."""
+    """Messages about losses."""
     sides: frozenset[str]
-    """Names of side data of the picture that the result has."""
+    """Types of picture side data in the result."""
 
 
-def tried(
+def run_trial(
     source: Path | None,
     encoding: Encoding,
     plan: Plan,
-    first: Mapping[int, First],
+    first: Mapping[int, FirstPacket],
     max_pixels: int,
 ) -> Trial:
-    """Find out what a container accepts and what it loses, before anything is computed.
+    """Determine what a container accepts and loses, before anything is computed.
 
     Args:
-        source: What the other streams are copied from, if anything.
-        encoding: Of the picture.
-        plan: Container and strip; its streams are chosen here.
-        first: The first packet of each stream of the source.
-        max_pixels: As for the source.
+        source: File from which other streams are copied, if any.
+        encoding: Encoding of the picture.
+        plan: Container and ``strip``; its streams are chosen here.
+        first: First packet of each source stream.
+        max_pixels: Pixel limit for the source.
 
     Raises:
-        VideoError: The container doesn't accept even the picture.
+        VideoError: The container rejects even the picture.
     """
     if source is None:
         return _compared(Trials(None, encoding, first).of(plan), None, encoding, plan, [])
@@ -79,9 +78,9 @@ def tried(
 
 
 def _accepted(
-    container: InputContainer, trials: Trials, plan: Plan, first: Mapping[int, First]
+    container: InputContainer, trials: Trials, plan: Plan, first: Mapping[int, FirstPacket]
 ) -> tuple[Plan, list[str]]:
-    """The plan with every stream that the container accepts, and what is lost."""
+    """Return the plan with every stream that the container accepts, and the losses."""
     main = picture_stream(container, container.name).index
     streams = [s for s in container.streams if s.index != main and not is_rewritten(container, s)]
     if plan.strip:
@@ -92,17 +91,17 @@ def _accepted(
     if trials.accepted(whole):
         return whole, []
     bare = replace(plan, timecode=trials.accepted(plan))
-    lost = [] if bare.timecode else ["its timecode is lost: {form} refuses it"]
+    lost = [] if bare.timecode else ["its timecode is lost: {form} rejects it"]
     for stream in streams:
         wider = _with(bare, stream, first)
         if trials.accepted(wider):
             bare = wider
         else:
-            lost.append(f"{_named(stream)} is left out: {{form}} can't hold it{{better}}")
+            lost.append(f"{_named(stream)} is dropped: {{form}} can't hold it{{better}}")
     return bare, lost
 
 
-def _with(plan: Plan, stream: Stream, first: Mapping[int, First]) -> Plan:
+def _with(plan: Plan, stream: Stream, first: Mapping[int, FirstPacket]) -> Plan:
     if is_cover(stream) and plan.form == "matroska" and cover_file(stream):
         covers = {**plan.covers, stream.index: first[stream.index].data}
         return replace(plan, covers=covers) if stream.index in first else plan
@@ -116,7 +115,7 @@ def _compared(
     plan: Plan,
     lost: list[str],
 ) -> Trial:
-    """Compare what the trial holds with what the source has."""
+    """Compare the trial file with the source."""
     better = "" if plan.form == "matroska" else "; .mkv may"
     lost = [text.format(form=plan.form, better=better) for text in lost]
     sink.seek(0)
@@ -132,7 +131,7 @@ def _compared(
 def _streams_lost(
     container: InputContainer, made: InputContainer, plan: Plan, better: str
 ) -> list[str]:
-    """Streams that are not in the trial, and what those that are there don't say."""
+    """Report streams and stream metadata missing from the trial."""
     main = picture_stream(container, container.name).index
     there = {
         kind: [s for s in made.streams if _kind(s) == kind] for kind in map(_kind, made.streams)
@@ -144,9 +143,9 @@ def _streams_lost(
             continue
         same = there.get(_kind(stream))
         if not same:
-            lost.append(f"{_named(stream)} is left out: {plan.form} can't hold it{better}")
+            lost.append(f"{_named(stream)} is dropped: {plan.form} can't hold it{better}")
             continue
-        lost += _words_lost(stream, same.pop(0), plan, picture)
+        lost += _metadata_lost(stream, same.pop(0), plan, picture)
     if there.get(("subtitle", False)) and container.chapters():
         lost.append(
             f"its chapters also appear as a subtitle track: without sound, {plan.form} links "
@@ -155,9 +154,9 @@ def _streams_lost(
     return lost
 
 
-def _words_lost(stream: Stream, found: Stream, plan: Plan, picture: bool) -> list[str]:
-    """Metadata, language and disposition of a stream that the trial's doesn't have."""
-    wanted = described(stream, plan, picture=picture)
+def _metadata_lost(stream: Stream, found: Stream, plan: Plan, picture: bool) -> list[str]:
+    """Report metadata, language and disposition missing from a trial's stream."""
+    wanted = stream_metadata(stream, plan, picture=picture)
     missing = _missing(wanted, {**found.metadata, **_timecodes(found.container)})
     language = stream.metadata.get("language", "und")
     if language != "und" and found.metadata.get("language", "und") == "und":
@@ -173,17 +172,17 @@ def _words_lost(stream: Stream, found: Stream, plan: Plan, picture: bool) -> lis
 def _file_lost(container: InputContainer, made: InputContainer, plan: Plan) -> list[str]:
     lost = []
     if not plan.strip:
-        missing = _missing(described_file(container.metadata, plan), dict(made.metadata))
+        missing = _missing(file_metadata(container.metadata, plan), dict(made.metadata))
         if missing:
             lost.append(f"{plan.form} has no place for its metadata {', '.join(missing)}")
-    chapters, kept = container.chapters(), made.chapters()
-    if len(kept) < len(chapters):
-        lost.append(f"{plan.form} holds {len(kept)} of its {len(chapters)} chapters")
+    chapters, stored = container.chapters(), made.chapters()
+    if len(stored) < len(chapters):
+        lost.append(f"{plan.form} holds {len(stored)} of its {len(chapters)} chapters")
     return lost
 
 
 def _missing(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
-    """Keys that are not found, whatever their case; of a timecode, another value counts, too."""
+    """Return missing keys, ignoring case; a timecode with another value counts as missing."""
     there = {key.lower(): text for key, text in found.items()}
     missing = []
     for key, text in wanted.items():
@@ -210,7 +209,7 @@ def _timecodes(container: Any) -> dict[str, str]:
 def _picture_lost(
     stream: Any, frame: VideoFrame | None, encoding: Encoding, plan: Plan
 ) -> list[str]:
-    """What the picture of the trial doesn't say."""
+    """Report aspect ratio and colour tags missing from the trial's picture."""
     lost = []
     if encoding.aspect not in (None, 1) and stream.sample_aspect_ratio != encoding.aspect:
         lost.append(

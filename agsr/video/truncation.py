@@ -1,4 +1,4 @@
-"""Whether a video file has its end: what its container's own sizes say."""
+"""Detect truncated video files by the sizes in their containers."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import BinaryIO
 from agsr.video.formats import Y4M_MAGIC
 
 MOST_BOXES = 1 << 17
-"""Top-level boxes that are visited, each by a seek: a recording of 18 hours in fragments of one
-second. A file can hold one per 8 bytes; beyond the limit, only its packets show whether it ends."""
+"""Maximum number of top-level boxes visited, each by a seek: 18 hours in fragments of one second. A
+file can hold one per 8 bytes; beyond the limit, only its packets show truncation."""
 
 _UNKNOWN = (0, 0xFFFFFFFF)
-"""Sizes in the header of an AVI that was written into a pipe."""
+"""Header sizes of an AVI that was written to a pipe."""
 
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
-def lacks_its_end(path: Path, last: int) -> bool:
-    """Whether a file is shorter than its own headers say; FFmpeg ends without a word.
+def is_truncated(path: Path, last: int) -> bool:
+    """Return True if a file is shorter than its headers declare; FFmpeg doesn't report it.
 
     Args:
         path: A video.
-        last: Where its last packet ends, bytes.
+        last: End of its last packet, bytes.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -33,7 +33,7 @@ def lacks_its_end(path: Path, last: int) -> bool:
             length = int.from_bytes(head[4:8], "little")
             return length not in _UNKNOWN and size < 8 + length
         if head.startswith(Y4M_MAGIC):
-            return size > last  # part of a frame
+            return size > last  # a partial frame
         return head[4:8] == b"ftyp" and size < _end_of_boxes(file, size)
 
 
@@ -56,7 +56,7 @@ def _end_of_boxes(file: BinaryIO, size: int) -> int:
 
 
 def _end_of_matroska(head: bytes) -> int:
-    """Where the segment ends by its header; 0 where that doesn't tell."""
+    """Return the segment's end by its header; 0 if unknown."""
     size, start = _vint(head, len(_EBML))
     at = start + size
     if head[at : at + 4] != _SEGMENT:
@@ -67,7 +67,7 @@ def _end_of_matroska(head: bytes) -> int:
 
 
 def _vint(data: bytes, at: int) -> tuple[int, int]:
-    """A Matroska number of variable length at a position, and the position behind it."""
+    """Return the Matroska variable-length number at a position, and the next position."""
     length = 9 - data[at].bit_length() if at < len(data) and data[at] else 1
     value = int.from_bytes(data[at : at + length], "big")
     return value & ((1 << 7 * length) - 1), at + length

@@ -1,8 +1,8 @@
-"""Results of earlier runs: which inputs are some, and which are about to be replaced wrongly.
+"""Detect results of earlier runs among the inputs, and results that would be overwritten wrongly.
 
-`agsr.engines.batch.plan` skips the former, so that the same command can be repeated. Within a run,
-results that would have one name get different ones. Of two runs nothing in a result says which file
-it was made of; its proportions and the files beside its source do.
+`agsr.engines.batch.plan` skips the former, so commands are safe to repeat. Within a run, results
+never share a name. Across runs, a result doesn't record its source; its proportions and the files
+beside the source indicate it.
 """
 
 from __future__ import annotations
@@ -30,24 +30,27 @@ _NAMED_BY_SIZE = re.compile(r"(.+)_(?:x(\d+(?:\.\d+)?)|(?:fit)?\d+x\d+|max\d+)")
 """Stem of a result, by `OutputSize.suffix`; earlier versions wrote no ``fit``."""
 
 _SOURCES = READABLE | MEDIA
-"""Endings of files that can have a result."""
+"""Endings of files that can be a source."""
 
 
-def without_results(
-    inputs: Sequence[Input], suffix: str, left_out: Callable[[Path, Path], None]
+def skip_results(
+    inputs: Sequence[Input], suffix: str, on_result: Callable[[Path, Path], None]
 ) -> list[Input]:
-    """Skip what an earlier run has made of other files.
+    """Remove inputs that an earlier run made from other files.
 
-    A file is skipped as a result if it is named like one (its source's name and ``suffix``, or a
-    size like ``_x4`` and ``_max1920``), if it lies beside a source of that name or in a folder into
-    which the inputs' folders were repeated, and if it has the proportions of this source and a size
-    that its name allows. Its source is among the inputs, or, of a file that is not the only input,
-    lies there with another ending. A result that is named alone is an input.
+    A file is skipped as a result if
+
+    - its name is that of its source with ``suffix``, or with a size like ``_x4`` or ``_max1920``,
+    - it is beside that source, or in a folder that mirrors the inputs' folders, and
+    - it has the proportions of that source and a size that its name allows.
+
+    The source is among the inputs or, unless the file is the only input, beside it with another
+    ending. A result named alone is an input.
 
     Args:
-        inputs: From `find`.
-        suffix: That of this run.
-        left_out: Called with every such file and its source.
+        inputs: From `agsr.engines.batch.inputs.find`.
+        suffix: Suffix of this run.
+        on_result: Called with each such file and its source.
     """
     known = defaultdict[tuple[str, str], list[Path]](list)
     for found in inputs:
@@ -55,31 +58,31 @@ def without_results(
             known[str(found.path.parent), name].append(found.path)
     alone = len(inputs) == 1 and inputs[0].below is None
     there = Neighbours()
-    kept = []
+    remaining = []
     for found in inputs:
         origin = next(
             (
                 source
                 for source, scale in _origins(found, suffix, known, None if alone else there)
-                if may_come_of(found.path, source, scale)
+                if may_be_result_of(found.path, source, scale)
             ),
             None,
         )
         if origin is None:
-            kept.append(found)
+            remaining.append(found)
         else:
-            left_out(found.path, origin)
-    return kept
+            on_result(found.path, origin)
+    return remaining
 
 
 class Neighbours:
-    """The images in folders, by name without ending; a folder is listed once."""
+    """Images and videos in folders by stem; each folder is listed once."""
 
     def __init__(self) -> None:
         self._listed = cache(self._list)
 
     def __call__(self, folder: Path, stem: str) -> list[Path]:
-        """The files in a folder that have a name, with or without their ending."""
+        """Return the files in a folder with this stem or full name."""
         return self._listed(folder).get(stem, [])
 
     def _list(self, folder: Path) -> dict[str, list[Path]]:
@@ -96,29 +99,29 @@ class Neighbours:
         return found
 
 
-def doubt_about(
+def overwrite_doubt(
     source: Path, target: Path, ending_of: Callable[[Path], str], there: Neighbours
 ) -> str | None:
-    """Return why a result that exists may be that of another input; None if it is not doubtful.
+    """Return why an existing result may belong to another input; None if there is no doubt.
 
     Args:
         source: The input.
-        target: Its result, named after it.
-        ending_of: Ending of the result of an input.
+        target: Its result.
+        ending_of: Returns the ending of an input's result.
         there: Lists the files beside the source.
     """
     if target.name.startswith(source.name) or not os.path.isfile(target):  # noqa: PTH113  # any name
-        return None  # named after the whole name of its source, or not there
+        return None  # named after its source's full name, or missing
     for other in there(source.parent, source.stem):
         alike = other.stem == source.stem and other.suffix.lower() != source.suffix.lower()
         same = alike and ending_of(other).lower() == target.suffix.lower()
-        if same and may_come_of(target, other, MAX_SCALE):
+        if same and may_be_result_of(target, other, MAX_SCALE):
             return f"{target} may be the result of {other}"
     if is_video(source.suffix):
         return None
     large, small = stored_size(target), stored_size(source)
     if large and small and all(small) and not _fits(large, small, MAX_SCALE):
-        return f"{target} has other proportions than {source}, as the result of another input"
+        return f"{target} has other proportions than {source}: the result of another input?"
     return None
 
 
@@ -128,9 +131,9 @@ def _origins(
     known: Mapping[tuple[str, str], Sequence[Path]],
     there: Neighbours | None,
 ) -> Iterator[tuple[Path, float]]:
-    """Files of which one could be the result, by its name and place, and the largest scale then.
+    """Yield possible sources by name and folder, with the largest possible scale.
 
-    First inputs, then, where they are asked for, neighbours that are no inputs.
+    Inputs come first, then, with ``there``, neighbours that are not inputs.
     """
     path = found.path
     if path.suffix.lower() not in WRITTEN_FORMATS.keys() | WRITABLE.keys():
@@ -144,7 +147,7 @@ def _origins(
 
 
 def _bases(stem: str, suffix: str) -> Iterator[tuple[str, float]]:
-    """Names of possible sources of a result, and how many times larger it may be."""
+    """Yield the stems of possible sources, with the largest possible scale."""
     if match := _NAMED_BY_SIZE.fullmatch(stem):
         yield match[1], max(float(match[2]), SCALE) if match[2] else MAX_SCALE
     elif suffix and stem.endswith(suffix) and stem != suffix:
@@ -152,7 +155,7 @@ def _bases(stem: str, suffix: str) -> Iterator[tuple[str, float]]:
 
 
 def _folders(found: Input) -> Iterator[Path]:
-    """Where the source of a result may lie: beside it, or where a folder above repeats folders."""
+    """Yield possible folders of a source: that of the result, or those it mirrors."""
     yield found.path.parent
     if found.below is not None:
         parts = found.below.parts
@@ -160,10 +163,10 @@ def _folders(found: Input) -> Iterator[Path]:
         yield from (root.joinpath(*parts[start:]) for start in range(1, len(parts) + 1))
 
 
-def may_come_of(large: Path, small: Path, scale: float) -> bool:
-    """Whether a picture has the proportions of another, and at most ``scale`` times its size.
+def may_be_result_of(large: Path, small: Path, scale: float) -> bool:
+    """Return True if ``large`` has the proportions of ``small`` and at most that scale.
 
-    Of videos the names decide, and of HEIC, whose size only an extra's decoder tells.
+    Videos and HEIC are judged by name alone: reading their size requires an optional decoder.
     """
     if is_video(large.suffix) or is_video(small.suffix):
         return is_video(large.suffix) and is_video(small.suffix)
@@ -171,16 +174,20 @@ def may_come_of(large: Path, small: Path, scale: float) -> bool:
         return True
     try:
         sizes = _size(large), _size(small)
-    except Image.DecompressionBombError:  # too large for Pillow to say, as results may be
+    except Image.DecompressionBombError:  # beyond Pillow's limit, as results may be
         return True
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, NotImplementedError):
-        return False  # not made here: results appear complete
+        return False  # not a result: results appear complete
     return _fits(*sizes, scale)
 
 
 def _fits(large: tuple[int, int], small: tuple[int, int], scale: float) -> bool:
-    """Return True if one size is the other, at most ``scale`` times as large, perhaps turned."""
-    # Sorted, since the smaller one may be stored lying.
+    """Return True if ``large`` is ``small`` scaled by at most ``scale``, perhaps rotated.
+
+    >>> _fits((400, 300), (75, 100), 4)
+    True
+    """
+    # Sorted, because the smaller one may be stored rotated.
     (low, high), (short, long) = sorted(large), sorted(small)
     least = max((low - 0.5) / short, (high - 0.5) / long)
     return least <= min((low + 0.5) / short, (high + 0.5) / long, scale)

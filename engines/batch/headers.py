@@ -1,7 +1,7 @@
-"""What the headers of a batch's files tell before anything is decoded.
+"""Inspect file headers of a batch before anything is decoded.
 
-How much work they are, by which ``auto`` chooses a backend and progress estimates the time left,
-and how strongly they are compressed.
+Sizes give the amount of work, by which ``auto`` selects a backend and progress estimates the time
+left; `file_compression` detects strong compression.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from agsr.image.compression import Compression, compression_of
+from agsr.image.compression import Compression, detect_compression
 from agsr.image.decode import formats_of
 
 
 def count_pixels(files: Sequence[Path], enough: int = 1 << 20) -> int | None:
-    """Pixels of image files by their headers, counted until there are enough.
+    """Count pixels of image files by their headers, up to ``enough``.
 
-    None where a header can't be read, or comes by a pipe; a file that is not there has none.
+    Returns None if a header can't be read or comes from a pipe; missing files count 0.
     """
     total = 0
     for file in files:
@@ -33,12 +33,12 @@ def count_pixels(files: Sequence[Path], enough: int = 1 << 20) -> int | None:
     return total
 
 
-def work_of(files: Sequence[Path], most: int = 5000) -> list[float]:
-    """Pixels of each file by its header; where that is unknown, the mean of the others.
+def estimate_work(files: Sequence[Path], most: int = 5000) -> list[float]:
+    """Return the pixels of each file by its header; unknown ones get the mean of the others.
 
     Args:
         files: Image files.
-        most: Headers that are read; further files count as the mean.
+        most: Maximum number of headers to read; further files get the mean.
     """
     sizes = [stored_size(file) for file in files[:most]]
     known = [math.prod(size) for size in sizes if size]
@@ -48,20 +48,20 @@ def work_of(files: Sequence[Path], most: int = 5000) -> list[float]:
 
 
 def file_compression(path: Path) -> Compression | None:
-    """Lossy compression of an image file; None for one that has none or can't be read."""
-    if not path.is_file():  # of a pipe, the beginning would be lost
+    """Return the lossy compression of an image file; None if lossless or unreadable."""
+    if not path.is_file():  # reading would consume a pipe
         return None
     try:
         with path.open("rb") as stream:
-            return compression_of(stream)
+            return detect_compression(stream)
     except OSError:
         return None
 
 
 def stored_size(path: Path) -> tuple[int, int] | None:
-    """Width and height in an image file's header, before any rotation.
+    """Return width and height from an image file's header, before any rotation.
 
-    None where the header can't be read or comes by a pipe; (0, 0) for a file that is not there.
+    None if the header can't be read or comes from a pipe; (0, 0) for a missing file.
     """
     if not path.is_file():
         return None if str(path) == "-" or path.exists() else (0, 0)

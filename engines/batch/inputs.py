@@ -1,6 +1,6 @@
-"""Which files a batch reads: names, patterns and folders → `Input`, each file once.
+"""Find the files a batch reads: resolve names, patterns and folders to `Input`, each file once.
 
-Those that are results of earlier runs are found by `agsr.engines.batch.earlier`.
+`agsr.engines.batch.earlier` detects results of earlier runs among them.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from agsr.image.unsupported import ENDINGS
 from agsr.video.formats import SEGMENTS_ENDING
 
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
-"""What systems put into folders, in lower case."""
+"""Files that operating systems create in folders, in lower case."""
 
-_OF_THE_SYSTEM = "a file of the system by its name, not an image"
+_SYSTEM_FILE = "a system file by its name, not an image"
 
 
 @dataclass(frozen=True)
 class Input:
-    """A file to read, or what stands in the way."""
+    """A file to read, or a problem that prevents it."""
 
     path: Path
     below: Path | None = None
-    """Folder relative to the one it was found in; None for a file that was named."""
+    """Subfolder relative to the folder that was searched; None for a file that was named."""
     problem: str | None = None
-    """Why nothing can be read there."""
+    """Why it can't be read."""
     is_request: bool = False
-    """Whether the problem is how it was named, not what is there."""
+    """Whether the problem is in the request, not in the file."""
 
 
 class Skipped(NamedTuple):
-    """A file that is not read."""
+    """A file that is skipped."""
 
     path: Path
     reason: str
     named: bool
-    """Whether it was named, not found in a folder or by a pattern."""
+    """Whether it was named, rather than found in a folder or by a pattern."""
     linked: bool = False
-    """Whether it is another name of an input."""
+    """Whether it links to another input."""
 
 
 def find(
@@ -52,70 +52,70 @@ def find(
     recursive: bool,
     output: Path | None,
     wanted: frozenset[str] = READABLE,
-    unread: Callable[[Path], None] = lambda _: None,
-    skipped: Callable[[Skipped], None] = lambda _: None,
+    on_unsupported: Callable[[Path], None] = lambda _: None,
+    on_skipped: Callable[[Skipped], None] = lambda _: None,
 ) -> list[Input]:
-    """The files that are meant, each once, in the order of ``sources``, folders by name.
+    """Resolve sources to files, each once, in the order of ``sources`` and sorted within folders.
 
     Args:
-        sources: Files, patterns like ``*.png`` that name no file, and folders.
-        recursive: Take the images in folders and in all folders below, but for hidden ones, linked
-            ones, ``output`` and the segments of a video that was broken off.
-        output: Folder of the results.
-        wanted: File name endings that are taken from folders.
-        unread: Told every picture in the folders that is of a kind that can't be read.
-        skipped: Called with every other file that is not read though its ending is wanted: files
-            of the system among several sources, hidden files in folders, links to other inputs.
+        sources: Files, folders, and patterns like ``*.png`` (a name that exists is not a pattern).
+        recursive: Search folders and their subfolders, except hidden and linked ones, ``output``
+            and the segments of an interrupted video.
+        output: Folder for the results.
+        wanted: File name endings to read from folders.
+        on_unsupported: Called with each image in the folders whose format is not supported.
+        on_skipped: Called with every other file with a wanted ending that is skipped: system files
+            among several sources, hidden files in folders, links to other inputs.
     """
     real, first, others = RealPaths(), dict[str, Input](), dict[str, Path]()
-    look = _Look(real, wanted, lambda path: others.setdefault(real(path), path), skipped)
+    search = _Search(real, wanted, lambda path: others.setdefault(real(path), path), on_skipped)
     for source in sources:
-        if len(sources) > 1 and _is_of_the_system(source):
-            skipped(Skipped(source, _OF_THE_SYSTEM, named=True))
+        if len(sources) > 1 and _is_system_file(source):
+            on_skipped(Skipped(source, _SYSTEM_FILE, named=True))
             continue
-        for found in _found(source, recursive, output, look):
+        for found in _resolved(source, recursive, output, search):
             known = first.setdefault(real(found.path), found)
             if known is not found and not _is_same(known.path, found.path):
                 reason = f"the same file as {known.path}"
-                skipped(Skipped(found.path, reason, found.below is None, linked=True))
+                on_skipped(Skipped(found.path, reason, found.below is None, linked=True))
     for other in others.values():
-        unread(other)
+        on_unsupported(other)
     return list(first.values())
 
 
 class RealPaths:
-    """Paths without links, as text; unlike `Path.resolve`, loops of links are left as they are."""
+    """Resolve links in paths; unlike `Path.resolve`, link loops are returned unchanged."""
 
     def __init__(self) -> None:
         self._folder = cache(os.path.realpath)
 
     def __call__(self, path: Path) -> str:
-        """The path of the file itself; its folder is looked up once."""
+        """Return the real path as text; each folder is resolved once."""
         folder, name = os.path.split(path)
-        # Of a name that is too long, Path.is_symlink raises.
+        # Path.is_symlink raises for names that are too long.
         if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114
             return os.path.realpath(path)
         return os.path.join(self._folder(folder), name)  # noqa: PTH118  # thousands of them
 
 
-class _Look(NamedTuple):
-    """How folders are looked through: see `find`."""
+class _Search(NamedTuple):
+    """Parameters of `find`."""
 
     real: RealPaths
     wanted: frozenset[str]
-    unread: Callable[[Path], object]
-    skipped: Callable[[Skipped], object]
+    on_unsupported: Callable[[Path], object]
+    on_skipped: Callable[[Skipped], object]
 
 
-def _found(path: Path, recursive: bool, output: Path | None, look: _Look) -> Iterator[Input]:
+def _resolved(path: Path, recursive: bool, output: Path | None, search: _Search) -> Iterator[Input]:
     if path.is_dir():
         if not recursive:
-            problem = f"{path}: a folder; -r upscales the images in it"
+            problem = f"{path}: a folder; add -r to upscale the images in it"
             yield Input(path, problem=problem, is_request=True)
             return
-        found = list(_images(path, output, look))
+        found = list(_images(path, output, search))
     elif glob.has_magic(str(path)) and not os.path.lexists(path):
-        found = [Input(name, Path()) for name in _matching(path, look.wanted)]
+        found = [Input(name, Path()) for name in _matching(path, search.wanted)]
     else:
         found = [Input(path)]
     if not found:
@@ -126,7 +126,7 @@ def _found(path: Path, recursive: bool, output: Path | None, look: _Look) -> Ite
 
 
 def _matching(pattern: Path, wanted: frozenset[str]) -> list[Path]:
-    """The files that fit a pattern; without an ending, it means what is wanted."""
+    """Return the files that match a pattern; one without an ending matches wanted endings only."""
     literal = next(n for n, part in enumerate(pattern.parts) if glob.has_magic(part))
     base, rest = Path(*pattern.parts[:literal]), Path(*pattern.parts[literal:])
     dotted = any(part.startswith(".") for part in rest.parts)
@@ -140,7 +140,7 @@ def _matching(pattern: Path, wanted: frozenset[str]) -> list[Path]:
     ]
 
 
-def _images(folder: Path, output: Path | None, look: _Look) -> Iterator[Input]:
+def _images(folder: Path, output: Path | None, search: _Search) -> Iterator[Input]:
     results = None if output is None else os.path.realpath(output)
     if results == os.path.realpath(folder):
         results = None
@@ -150,19 +150,19 @@ def _images(folder: Path, output: Path | None, look: _Look) -> Iterator[Input]:
         folders[:] = sorted(
             f
             for f in folders
-            if not _is_passed_over(f) and (not results or look.real(here / f) != results)
+            if not _is_ignored(f) and (not results or search.real(here / f) != results)
         )
         below = here.relative_to(folder)
         for file in sorted(files):
             ending = os.path.splitext(file)[1].lower()  # noqa: PTH122  # thousands of them
             if file.startswith("."):
-                if ending in look.wanted:
-                    look.skipped(Skipped(here / file, "hidden", named=False))
+                if ending in search.wanted:
+                    search.on_skipped(Skipped(here / file, "hidden", named=False))
                 continue
-            if ending in look.wanted:
+            if ending in search.wanted:
                 yield Input(here / file, below)
             elif ending in ENDINGS:
-                look.unread(here / file)
+                search.on_unsupported(here / file)
     for error in failed:
         problem = f"{error.filename}: can't be read: {error.strerror}"
         yield Input(Path(error.filename), problem=problem)
@@ -173,12 +173,12 @@ def _is_same(a: Path, b: Path) -> bool:
     return os.path.abspath(a) == os.path.abspath(b)  # noqa: PTH100  # keeps links
 
 
-def _is_of_the_system(path: Path) -> bool:
-    """Whether a file is no image whatever its ending: AppleDouble, or a folder's thumbnails."""
+def _is_system_file(path: Path) -> bool:
+    """Return True for AppleDouble files and thumbnail caches, which have image endings."""
     return path.name.startswith("._") or path.name.lower() in _SYSTEM_FILES
 
 
-def _is_passed_over(folder: str) -> bool:
+def _is_ignored(folder: str) -> bool:
     return folder.startswith(".") or folder.endswith(SEGMENTS_ENDING)
 
 

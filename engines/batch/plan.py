@@ -1,7 +1,7 @@
-"""Which files a batch reads and where its results go, decided before anything is computed.
+"""Plan a batch before anything is computed: which files are read and where results go.
 
-`agsr.engines.batch.inputs` finds the files. What is wrong with one of them costs this one only: its
-job has a ``problem`` then.
+`agsr.engines.batch.inputs` finds the files. A problem with one file affects only its own job, which
+then has a ``problem``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agsr.contract import SCALE
-from agsr.engines.batch.earlier import Neighbours, doubt_about, without_results
+from agsr.engines.batch.earlier import Neighbours, overwrite_doubt, skip_results
 from agsr.engines.batch.inputs import (
     Input,
     RealPaths,
@@ -27,16 +27,16 @@ from agsr.image.encode import FORMATS, check_format
 from agsr.video.formats import IN_FOLDERS, RAW, WRITABLE, is_video, result_ending
 
 DEFAULT_SUFFIX = f"_x{SCALE}"
-"""Put behind the input's name where no output file is named."""
+"""Suffix appended to the input's stem when no output file is given."""
 
 DEFAULT_EXTENSION = ".png"
-"""Format of results where nothing else is asked for: lossless, 16 bits, alpha."""
+"""Default format of results: lossless, with 16 bits and alpha."""
 
 STREAM = Path("-")
 """stdin as a source, stdout as a target."""
 
 _STREAM_STEM = "stdin"
-"""What a result is named after where its source has no name."""
+"""Stem of the result of stdin."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,15 @@ class Job:
     extension: str
     """Format of the result, with the dot."""
     problem: str | None = None
-    """Why it can't be done; known before anything is read."""
+    """Why it can't be upscaled, if known before anything is read."""
     doubt: str | None = field(default=None, compare=False)
-    """Why a result that is there already may be that of another input."""
+    """Why an existing result may belong to another input."""
     is_request: bool = False
-    """Whether the problem is in what was asked for: other files under the same names would have it,
-    too."""
+    """Whether the problem is in the request: any files with these names would have it."""
 
     @property
     def is_video(self) -> bool:
-        """Whether the result is a video; what comes from stdin to stdout may be one yet."""
+        """Whether the result is a video; stdin to stdout may still turn out to be one."""
         return self.extension == RAW or self.extension.lower() in WRITABLE
 
 
@@ -72,55 +71,59 @@ def plan(
     folder: bool = False,
     video_extension: str | None = None,
     videos: bool = True,
-    left_out: Callable[[Path, Path], None] = lambda _, __: None,
-    unread: Callable[[Path], None] = lambda _: None,
-    skipped: Callable[[Skipped], None] = lambda _: None,
+    on_result: Callable[[Path, Path], None] = lambda _, __: None,
+    on_unsupported: Callable[[Path], None] = lambda _: None,
+    on_skipped: Callable[[Skipped], None] = lambda _: None,
 ) -> list[Job]:
-    """Decide which files are read and where every result goes, before anything is computed.
+    """Plan which files are read and where each result goes, before anything is computed.
 
-    Results that would have one name keep the endings of their inputs (``a.jpg_x4.png``), or are put
-    into folders named like those of their inputs; which, depends on the inputs alone, not on their
-    order or on what is done already.
+    Results with equal names keep the endings of their inputs (``a.jpg_x4.png``), or go to folders
+    named like those of their inputs. The choice depends only on the inputs, not on their order or
+    on existing results.
 
     Args:
-        sources: Files, patterns like ``*.png`` that name no file, with ``recursive`` folders, or
-            `STREAM`. One named twice is done once. Results of earlier runs are left out where
-            their sources are there too; see `agsr.engines.batch.earlier.without_results`.
-        output: None for beside the inputs, a file name for a single input, `STREAM`, else a
-            folder, in which the folders of ``sources`` are repeated.
-        suffix: Put behind each input's name.
-        extension: Format of images, with the dot, where ``output`` does not name a file; None for
-            that of each input, or PNG if that can't be written.
-        recursive: Take the images in folders and in all folders below; linked folders are not
-            followed.
-        quality: Of the encoder; checked here, to be told at once where there is none.
-        folder: ``output`` is a folder, whatever its name.
-        video_extension: Format of videos likewise; None for that of each input.
-        videos: Whether folders and patterns without an ending mean videos, too.
-        left_out: Told every input that is a result of an earlier run, and its source.
-        unread: Told every picture in the folders that is of a kind that can't be read.
-        skipped: See `agsr.engines.batch.inputs.find`.
+        sources: Files, patterns like ``*.png``, folders with ``recursive``, or `STREAM`.
+            Duplicates are read once. Results of earlier runs are skipped if their sources exist
+            too; see `agsr.engines.batch.earlier.skip_results`.
+        output: None writes beside the inputs; a file name for a single input; `STREAM`; else a
+            folder, which mirrors the folders of ``sources``.
+        suffix: Appended to the stem of each input.
+        extension: Image format, with the dot, if ``output`` doesn't name a file; None uses that of
+            each input, or PNG if that can't be written.
+        recursive: Search folders and their subfolders; linked folders are not followed.
+        quality: Encoder quality; checked here to reject formats without a quality setting.
+        folder: Treat ``output`` as a folder, whatever its name.
+        video_extension: Video format, with the dot; None uses that of each input.
+        videos: Whether folders and patterns without an ending include videos.
+        on_result: Called with each input that is a result of an earlier run, and its source.
+        on_unsupported: Called with each image in the folders whose format is not supported.
+        on_skipped: See `agsr.engines.batch.inputs.find`.
 
     Returns:
-        A job per input. It has a problem where its result would replace an input or have the name
-        of another's, or where a folder, a pattern or a file that was named can't be taken.
+        A job per input. It has a problem if its result would replace an input or another result,
+        or if a folder, pattern or named file can't be read.
 
     Raises:
-        ImageError: The whole makes no sense: several inputs would go to one file, or the format
-            can't be written or has no quality.
+        ImageError: The request is contradictory: several inputs would go to one file, or the format
+            can't be written or has no quality setting.
         VideoError: A single video would become an image, or an image a video.
+
+    >>> [str(job.target) for job in plan([Path("a.png"), Path("b.jpg")], Path("out"))]
+    ['out/a_x4.png', 'out/b_x4.png']
     """
     if set(suffix) & {"/", "\\"}:
-        raise ImageError(f"--suffix {suffix!r}: a suffix is a part of a name, not of a path")
+        raise ImageError(f"--suffix {suffix!r}: a suffix is part of a file name; remove the slash")
     wanted = READABLE | IN_FOLDERS if videos else READABLE
-    inputs = find(sources, recursive, output, wanted, unread, skipped)
-    inputs = without_results(inputs, suffix, left_out)
+    inputs = find(sources, recursive, output, wanted, on_unsupported, on_skipped)
+    inputs = skip_results(inputs, suffix, on_result)
     doubts: list[str | None] = [None] * len(inputs)
     if output is None and [found.path for found in inputs] == [STREAM]:
         output = STREAM
     if output is not None and not folder and _names_a_file(output, len(inputs)):
         if len(inputs) != 1:
-            raise ImageError(f"{len(inputs)} inputs can't all become {output}; name a folder")
+            raise ImageError(
+                f"{len(inputs)} inputs can't all become {output}; use a folder as the output"
+            )
         (source,) = (found.path for found in inputs)
         raw = RAW if is_video(source.suffix) else _ending(source, extension, None)
         endings = [raw if output == STREAM else output.suffix]
@@ -131,7 +134,9 @@ def plan(
         targets = _targets(inputs, output, [suffix + ending for ending in endings])
         there = Neighbours()
         doubts = [
-            doubt_about(f.path, t, lambda path: _ending(path, extension, video_extension), there)
+            overwrite_doubt(
+                f.path, t, lambda path: _ending(path, extension, video_extension), there
+            )
             for f, t in zip(inputs, targets, strict=True)
         ]
     jobs = [
@@ -139,7 +144,9 @@ def plan(
         for found, target, ending, doubt in zip(inputs, targets, endings, doubts, strict=True)
     ]
     images = [job for job in jobs if not job.is_video]
-    if quality is not None and extension is None:  # a mixture needs one that has a quality
+    if (
+        quality is not None and extension is None
+    ):  # of mixed formats, one with a quality setting suffices
         images.sort(key=lambda job: FORMATS[job.extension.lower()].quality is None)
     if images:
         _check_format(images[0], output, quality)
@@ -156,7 +163,7 @@ def _ending(source: Path, image: str | None, video: str | None) -> str:
 
 
 def _check_kind(source: Path, ending: str) -> None:
-    """Whether a source can become what is asked for."""
+    """Raise if a video would become an image, or an image a video."""
     video = ending == RAW or ending.lower() in WRITABLE
     if is_video(source.suffix) and not video:
         raise VideoError(
@@ -168,37 +175,37 @@ def _check_kind(source: Path, ending: str) -> None:
 
 
 def _targets(inputs: Sequence[Input], output: Path | None, endings: Sequence[str]) -> list[Path]:
-    """Where results go; inputs that would have one name there keep their folder or their ending."""
-    homes = [f.path.parent if output is None else output / (f.below or Path()) for f in inputs]
+    """Return the result paths; for equal names, inputs keep their folder or their ending."""
+    parents = [f.path.parent if output is None else output / (f.below or Path()) for f in inputs]
     stems = [_STREAM_STEM if f.path == STREAM else f.path.stem for f in inputs]
     names = [stem + end for stem, end in zip(stems, endings, strict=True)]
-    for group in _sharing(homes, names):
+    for group in _sharing(parents, names):
         if output is not None and len({inputs[n].path.name for n in group}) < len(group):
             for n, own in zip(group, _folders([inputs[n].path for n in group]), strict=True):
-                homes[n] = output / own
-    for group in _sharing(homes, names):
+                parents[n] = output / own
+    for group in _sharing(parents, names):
         for n in group:
             names[n] = inputs[n].path.name + endings[n]
-    return [home / name for home, name in zip(homes, names, strict=True)]
+    return [parent / name for parent, name in zip(parents, names, strict=True)]
 
 
 def _folders(files: Sequence[Path]) -> list[str]:
-    """The files' folders, relative to the lowest one that holds them all."""
+    """Return the files' folders relative to their common parent."""
     folders = [os.path.abspath(file.parent) for file in files]  # noqa: PTH100  # keeps links
     common = os.path.commonpath(folders)
     return [os.path.relpath(folder, common) for folder in folders]
 
 
-def _sharing(homes: Sequence[Path], names: Sequence[str]) -> list[list[int]]:
-    """Where in the sequences one place stands several times."""
+def _sharing(parents: Sequence[Path], names: Sequence[str]) -> list[list[int]]:
+    """Return groups of indices with the same folder and name."""
     places = defaultdict[tuple[Path, str], list[int]](list)
-    for number, place in enumerate(zip(homes, names, strict=True)):
+    for number, place in enumerate(zip(parents, names, strict=True)):
         places[place].append(number)
     return [group for group in places.values() if len(group) > 1]
 
 
 def _names_a_file(output: Path, inputs: int) -> bool:
-    """An existing folder is a folder; else a known suffix, or for one input any, makes a file."""
+    """Return True if ``output`` is a file: no folder, known suffix; for one input, any suffix."""
     if output.is_dir():
         return False
     known = output == STREAM or output.suffix.lower() in FORMATS.keys() | WRITABLE.keys()
@@ -212,14 +219,14 @@ def _check_format(job: Job, output: Path | None, quality: int | None) -> None:
         if job.target != output or output.exists() or job.extension.lower() in FORMATS:
             raise
         folder = f"{output}{os.sep}"
-        raise ImageError(f"{error}; or {folder}, if that is to be a folder") from None
+        raise ImageError(f"{error}; or {folder} for a folder") from None
 
 
 def _checked(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs with the problems that they make for one another."""
+    """Return the jobs, with problems added where they conflict."""
     real = RealPaths()
     sources = {real(job.source) for job in jobs}
-    same = {found for job in jobs if (found := _identity(job.source))}
+    identities = {found for job in jobs if (found := _identity(job.source))}
     made_of = defaultdict[str, list[Path]](list)
     targets = [real(job.target) for job in jobs]
     for job, target in zip(jobs, targets, strict=True):
@@ -229,14 +236,14 @@ def _checked(jobs: Sequence[Job]) -> list[Job]:
     for job, target in zip(jobs, targets, strict=True):
         problem = None
         if job.problem is None and target in made_of:
-            replaces = target in sources or _identity(job.target) in same
+            replaces = target in sources or _identity(job.target) in identities
             problem = _problem(job, replaces, made_of[target])
         checked.append(replace(job, problem=problem, is_request=True) if problem else job)
     return checked
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and number of a file, the same by every name of it; None if it isn't there."""
+    """Return device and inode of a file, equal for all its hard links; None if missing."""
     try:
         found = path.stat()
     except (OSError, ValueError):
@@ -250,7 +257,7 @@ def _problem(job: Job, replaces: bool, sources: Sequence[Path]) -> str | None:
     others = [str(source) for source in sources if source != job.source]
     if others:
         return (
-            f"{job.source}: its result {job.target} would also be that of {others[0]}; "
+            f"{job.source}: its result {job.target} would overwrite that of {others[0]}; "
             "upscale them one by one, each with its own -o"
         )
     return None

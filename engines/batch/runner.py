@@ -1,8 +1,9 @@
-"""Many files, one after the other: the next is read and the last is written meanwhile.
+"""Upscale many files; the next is read and the previous written while the network runs.
 
-Three threads work: one reads, one file ahead; the caller's runs the network; one writes. Results go
-to the writer band by band, so of PNG and TIFF a few bands are in memory, of other formats what
-Pillow needs of one picture. Every result is what it would be alone. What fails costs one file.
+Three threads: one reads, one file ahead; the caller's runs the network; one writes. Results pass to
+the writer band by band, so for PNG and TIFF a few bands are in memory, for other formats what
+Pillow needs for one picture. Each result is the same as when upscaled alone; a failure affects one
+file.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from agsr.engines.concurrency import Channel
 from agsr.engines.preflight import check_disk, check_memory, check_target
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import AgsrError, ImageError
-from agsr.image import read_picture, write_stripes
+from agsr.image import read_picture, write_row_bands
 from agsr.image.decode import MAX_PIXELS, decode
 from agsr.image.encode import check_alpha, check_size, write_encoded
 from agsr.image.ops.normal_map import doubt
 from agsr.image.ops.output_size import OutputSize
-from agsr.image.picture import Picture, Stripes
+from agsr.image.picture import Picture, RowBands
 from agsr.system.text import first_line
 
 _log = logging.getLogger(__name__)
 
 _IN_MEMORY = 1 << 26
-"""Bytes of a result for stdout that are kept in memory until it is complete; more go to a file."""
+"""Bytes of a result for stdout that are buffered in memory; larger results go to a file."""
 
 _PIPED = 1 << 20
 """Bytes that are read from stdin, or written to stdout, at a time."""
@@ -44,31 +45,31 @@ _PIPED = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class InferOptions:
-    """What is the same for all files of a batch."""
+    """Options for all files of a batch."""
 
     sizing: OutputSize = field(default_factory=OutputSize)
     """Size of the results."""
     quality: int | None = None
-    """Of lossy formats, 1 to 100."""
+    """Quality of lossy formats, 1 to 100."""
     strip: bool = False
-    """Leave out EXIF, XMP and resolution."""
+    """Remove EXIF, XMP and resolution."""
     max_pixels: int = MAX_PIXELS
-    """Larger inputs fail."""
+    """Inputs with more pixels are rejected."""
     unknown_as_alpha: bool = False
     """See `agsr.image.decode.decode`."""
     stdin_head: bytes = b""
-    """What was read from stdin already."""
+    """Bytes already read from stdin."""
     examine: Callable[[bytes], object] = lambda _: None
-    """Called with the file that came from stdin, before the network runs."""
+    """Called with the file from stdin before the network runs."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job."""
+    """Outcome of a job."""
 
     job: Job
     error: str | None = None
-    """Why there is no result; None if there is."""
+    """Why there is no result; None on success."""
     size: tuple[int, int] | None = None
     """Height and width of the result."""
     alpha: bool = False
@@ -81,19 +82,19 @@ def process(
     options: InferOptions,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Iterator[Outcome]:
-    """Upscale files.
+    """Upscale files; a failure affects only its own file.
 
     Args:
         upscaler: Runs in the caller's thread.
         jobs: From `agsr.engines.batch.plan.plan`.
         options: For all of them.
-        progress: Told how many files are done, with the share of the present one.
+        progress: Called with the number of finished files plus the fraction of the current one.
 
     Yields:
         An outcome per job, in order.
 
     Raises:
-        KeyboardInterrupt: It came in here; the results that are complete are told before.
+        KeyboardInterrupt: After yielding the outcomes of complete results.
     """
     reader, writer = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "write")
     writing: deque[Future[Outcome]] = deque()
@@ -115,7 +116,7 @@ def process(
 
 
 def _ended(writing: deque[Future[Outcome]], but: int = 0) -> Iterator[Outcome]:
-    """The outcomes, but for some of the last; each leaves the queue once it is known."""
+    """Yield outcomes except the last ``but``; each leaves the queue when it is known."""
     while len(writing) > but:
         outcome = writing[0].result()
         writing.popleft()
@@ -125,11 +126,11 @@ def _ended(writing: deque[Future[Outcome]], but: int = 0) -> Iterator[Outcome]:
 def _one_ahead(
     pool: ThreadPoolExecutor, jobs: Sequence[Job], options: InferOptions
 ) -> Iterator[tuple[Job, Callable[[], Picture]]]:
-    """Each job with what gives its picture, while the picture of the next is read."""
+    """Yield each job with a function that returns its picture; the next is read meanwhile."""
     upcoming: deque[tuple[Job, Callable[[], Picture]]] = deque()
     for job in jobs:
         reading = partial(_read, job, options)
-        # Nobody can interrupt a thread that waits for stdin, but the caller's own.
+        # A thread that waits for stdin can't be interrupted, except the caller's.
         streamed = job.source == STREAM
         upcoming.append((job, reading if streamed else pool.submit(reading).result))
         if len(upcoming) > 1:
@@ -144,48 +145,48 @@ def _begin(
     options: InferOptions,
     writing: Iterable[Future[Outcome]],
     progress: Callable[[float], None],
-) -> Stripes:
-    """A job's result, of which nothing is computed yet; an error if there is no room for it."""
+) -> RowBands:
+    """Return a job's result, not yet computed; raise if memory or disk are too small for it."""
     picture = read()
-    if upscaler.normal_map and (told := doubt(picture)):
-        _log.warning("%s: %s", job.source, told)
+    if upscaler.normal_map and (warning := doubt(picture)):
+        _log.warning("%s: %s", job.source, warning)
     if options.strip:
         picture = replace(picture, metadata=picture.metadata.stripped())
-    stripes = upscaler.stripes(picture, progress, options.sizing)
-    check_alpha(str(job.source), job.extension, stripes)
-    check_memory(str(job.source), job.extension, stripes, lambda: wait(writing))
+    row_bands = upscaler.row_bands(picture, progress, options.sizing)
+    check_alpha(str(job.source), job.extension, row_bands)
+    check_memory(str(job.source), job.extension, row_bands, lambda: wait(writing))
     if job.target != STREAM:
-        check_disk(job.target, job.extension, stripes)
-    return stripes
+        check_disk(job.target, job.extension, row_bands)
+    return row_bands
 
 
 def _upscale_and_write(
-    begin: Callable[[], Stripes], pool: ThreadPoolExecutor, job: Job, options: InferOptions
+    begin: Callable[[], RowBands], pool: ThreadPoolExecutor, job: Job, options: InferOptions
 ) -> Future[Outcome]:
-    """What becomes of a job, once its result is written."""
+    """Upscale a job and return the future outcome of writing it."""
     try:
-        stripes = begin()
-        with closing(stripes):
-            first = next(stripes.bands)  # what fails at once leaves not even a folder
-            return _hand_over(stripes, chain([first], stripes.bands), pool, job, options)
-    except Exception as error:  # whatever it is, it costs one file
+        row_bands = begin()
+        with closing(row_bands):
+            first = next(row_bands.bands)  # an early failure doesn't even create a folder
+            return _hand_over(row_bands, chain([first], row_bands.bands), pool, job, options)
+    except Exception as error:  # any failure affects one file only
         failed: Future[Outcome] = Future()
         failed.set_result(Outcome(job, reason_of(job, error)))
-        error.with_traceback(None)  # a reading's error and this frame would keep each other
+        error.with_traceback(None)  # avoids a reference cycle of error and frame
         return failed
 
 
 def _hand_over(
-    stripes: Stripes,
+    row_bands: RowBands,
     made: Iterator[Picture],
     pool: ThreadPoolExecutor,
     job: Job,
     options: InferOptions,
 ) -> Future[Outcome]:
-    """Make the bands of a result, and have them written meanwhile."""
+    """Compute the bands of a result while another thread writes them."""
     bands: Channel[Picture] = Channel()
-    # The writer's thread closes what it is given, and so must not know of the network's bands.
-    result = replace(stripes, bands=bands, source=None)
+    # The writer's thread closes its bands, and must not close the network's.
+    result = replace(row_bands, bands=bands, source=None)
     error: Exception | None = ImageError(f"{job.source}: interrupted")
     try:
         written = pool.submit(_written, result, bands.cancel, job, options)
@@ -196,23 +197,23 @@ def _hand_over(
 
 
 def _put_all(made: Iterator[Picture], bands: Channel[Picture], job: Job) -> Exception | None:
-    """Hand bands over while they are wanted; what went wrong in making them, if anything."""
+    """Pass bands to the writer until it stops; return the error that ended their computation."""
     try:
         for band in made:
             if not bands.put(band):
                 break
-    except Exception as failure:  # whatever it is, it costs one file
+    except Exception as failure:  # any failure affects one file only
         failure.with_traceback(None)
         return ImageError(reason_of(job, failure))
     return None
 
 
 def _written(
-    result: Stripes, cancel: Callable[[], None], job: Job, options: InferOptions
+    result: RowBands, cancel: Callable[[], None], job: Job, options: InferOptions
 ) -> Outcome:
     try:
         _write(result, job, options)
-    except Exception as error:  # whatever it is, it costs one file
+    except Exception as error:  # any failure affects one file only
         return Outcome(job, reason_of(job, error))
     finally:
         cancel()
@@ -220,7 +221,7 @@ def _written(
 
 
 def reason_of(job: Job, error: Exception) -> str:
-    """What went wrong, behind the file's name."""
+    """Return an error message that starts with the file's name."""
     if isinstance(error, MemoryError):
         return f"{job.source}: out of memory; use a smaller --tile"
     if not isinstance(error, (AgsrError, OSError)):
@@ -233,7 +234,7 @@ def reason_of(job: Job, error: Exception) -> str:
 
 
 def _read(job: Job, options: InferOptions) -> Picture:
-    """A job's picture, if its result can be written."""
+    """Read a job's picture, after checking that its result can be written."""
     if job.problem is not None:
         raise ImageError(job.problem)
     if job.source == STREAM:
@@ -251,14 +252,14 @@ def _read(job: Job, options: InferOptions) -> Picture:
 def _read_stream(options: InferOptions) -> Picture:
     content = options.stdin_head + b"".join(iter(partial(Stdin().read, _PIPED), b""))
     if not content:
-        raise ImageError("-: nothing came from stdin (0 bytes)")
+        raise ImageError("-: stdin is empty (0 bytes)")
     options.examine(content)
     return decode(content, "-", options.max_pixels, unknown_as_alpha=options.unknown_as_alpha)
 
 
-def _write(result: Stripes, job: Job, options: InferOptions) -> None:
+def _write(result: RowBands, job: Job, options: InferOptions) -> None:
     if job.target != STREAM:
-        write_stripes(result, job.target, options.quality)
+        write_row_bands(result, job.target, options.quality)
         return
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as stream:
         try:
@@ -272,7 +273,9 @@ def _write(result: Stripes, job: Job, options: InferOptions) -> None:
 
 def _temporary_full(error: OSError) -> str:
     reason = error.strerror or first_line(error)
-    return f"-: can't be kept in {tempfile.gettempdir()}: {reason}; TMPDIR names another folder"
+    return (
+        f"-: can't be buffered in {tempfile.gettempdir()}: {reason}; set TMPDIR to another folder"
+    )
 
 
 def _write_stream(content: bytes) -> None:
@@ -280,7 +283,7 @@ def _write_stream(content: bytes) -> None:
         raise ImageError("-: stdout is closed")
     left = memoryview(content)
     try:
-        while left:  # without a buffer (PYTHONUNBUFFERED) a part may be written, and no error told
+        while left:  # unbuffered (PYTHONUNBUFFERED), writes can be partial without an error
             left = left[sys.stdout.buffer.write(left) :]
         sys.stdout.buffer.flush()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""stdin and stdout as streams of frames: without buffers that outlive a broken pipe or Ctrl-C."""
+"""Unbuffered stdin and stdout: no buffer is left to flush after a broken pipe or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _LONGEST_HEADER = 1024
 
 
 class Stdin:
-    """stdin, of which the beginning may be looked at; where it is closed, nothing comes."""
+    """Unbuffered stdin with peeking. Reads as empty when stdin is closed."""
 
     def __init__(self) -> None:
-        # Not the buffer: a thread that waits for it would hold a lock that Python's end needs.
+        # Not the buffer: a thread waiting on it would hold a lock needed at interpreter exit.
         self._raw: Any = None if sys.stdin is None else _unbuffered(sys.stdin)
         self.head = b""
-        """What was read already."""
+        """Bytes peeked but not yet consumed."""
         self.header = b""
         """First line of a YUV4MPEG2 stream."""
 
     def begins_y4m(self) -> bool:
-        """Whether a YUV4MPEG2 stream comes; waits for the first bytes, or for its header."""
+        """Return True if stdin is a YUV4MPEG2 stream; waits for its magic and header line."""
         while not self._decided():
             more = self._more(1)
             if not more:
@@ -39,7 +39,7 @@ class Stdin:
         return not Y4M_MAGIC.startswith(self.head)
 
     def read(self, size: int, /) -> bytes:
-        """What is there, at most so many bytes; none at the end."""
+        """Read the available bytes, at most ``size``; empty at the end."""
         if self.head:
             data, self.head = self.head[:size], self.head[size:]
             return data
@@ -48,16 +48,16 @@ class Stdin:
     def _more(self, size: int) -> bytes:
         if self._raw is None:
             return b""
-        while (data := self._raw.read(size)) is None:  # it does not block, and nothing is there yet
+        while (data := self._raw.read(size)) is None:  # non-blocking, and empty
             select.select([self._raw], [], [])
         return bytes(data)
 
 
 class Stdout:
-    """stdout without a buffer, which would be written once more at Python's end.
+    """Unbuffered stdout; a buffer would be flushed again at interpreter exit.
 
     Raises:
-        VideoError: It is closed.
+        VideoError: stdout is closed.
     """
 
     def __init__(self) -> None:
@@ -67,8 +67,8 @@ class Stdout:
         self._raw: Any = _unbuffered(sys.stdout)
 
     def write(self, data: bytes, /) -> int:
-        """Write some of the bytes, as soon as there is room for them; returns how many."""
-        while (written := self._raw.write(data)) is None:  # it does not block, and is full
+        """Write some of the bytes as soon as possible, and return how many."""
+        while (written := self._raw.write(data)) is None:  # non-blocking, and full
             select.select([], [self._raw], [])
         return int(written)
 

@@ -1,4 +1,4 @@
-"""Decoded frames of a video → arrays for the `Upscaler`, and its results → arrays for encoders."""
+"""Convert decoded frames to arrays for the `Upscaler`, and upscale them."""
 
 from __future__ import annotations
 
@@ -18,38 +18,39 @@ from agsr.video.reader import VideoSource
 
 
 @dataclass(frozen=True)
-class Item:
-    """A frame as it is read."""
+class DecodedFrame:
+    """A decoded frame."""
 
     time: int
     duration: int
     pixels: NDArray[Any] | None
-    """None if they are those of the frame before, or were upscaled by an earlier run."""
-    kept: bool
+    """None if equal to the previous frame, or if the frame is already finished."""
+    finished: bool
+    """Whether it is in a finished segment or was computed by an earlier run."""
 
 
 def read_frames(
     video: VideoSource, done: dict[int, int], alpha: bool = False
-) -> Generator[Item, None, None]:
-    """Frames with their pixels where these are new, and in no finished segment.
+) -> Generator[DecodedFrame, None, None]:
+    """Yield frames, with pixels only for new frames outside finished segments.
 
     Args:
-        video: Is closed at the end.
-        done: Finished segments: numbers of frames, by the first frame.
-        alpha: Whether pixels have alpha as their fourth channel.
+        video: Closed at the end.
+        done: Number of frames in each finished segment, by its first frame.
+        alpha: Whether pixels have alpha as the fourth channel.
     """
-    to_rgb, before, skipped = ToRgb(video.facts, alpha), None, 0
+    to_rgb, before, skipped = ToRgb(video.properties, alpha), None, 0
     with closing(video.frames()) as frames:
         for number, (time, frame) in enumerate(frames):
             skipped = max(skipped, number + done.get(number, 0))
             if number < skipped:
                 before = None
-                yield Item(time, frame.duration, None, kept=True)
+                yield DecodedFrame(time, frame.duration, None, finished=True)
                 continue
             pixels = to_rgb(frame)
             repeated = before is not None and np.array_equal(pixels, before)
             before = pixels
-            yield Item(time, frame.duration, None if repeated else pixels, kept=False)
+            yield DecodedFrame(time, frame.duration, None if repeated else pixels, finished=False)
 
 
 def upscaled(

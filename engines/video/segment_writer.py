@@ -1,7 +1,7 @@
-"""Frames that were upscaled → segments of a video, encoded one after the other.
+"""Encode upscaled frames into the segments of a video, one after the other.
 
-A complete segment gets its name in the folder of `agsr.engines.video.segments`. The frames of an
-interrupted one stay for the next run (`agsr.engines.video.spool`).
+A complete segment appears in the folder of `agsr.engines.video.segments`. The frames of an
+interrupted one are saved for the next run (`agsr.engines.video.spool`).
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ class Result:
     """A frame of the result."""
 
     number: int
-    """Counted from 0, over the whole video."""
+    """Frame number in the video, from 0."""
     time: int
-    """When it is shown, in the encoding's `time_base`."""
+    """Presentation time, in the encoding's `time_base`."""
     pixels: NDArray[Any] | None
-    """``(H, W, 3)``, RGB, or ``(H, W, 4)`` with alpha; None if an earlier run computed them."""
+    """RGB ``(H, W, 3)``, or ``(H, W, 4)`` with alpha; None if computed by an earlier run."""
 
 
 class SegmentWriter:
     """Encodes frames into segments of `LENGTH`.
 
     Args:
-        encoding: Of the result.
-        segments: Where they go.
-        resumable: Whether another run could use the frames of an interrupted segment.
+        encoding: Encoding of the result.
+        segments: Folder of the segments.
+        resumable: Whether to save the frames of an unfinished segment for another run.
     """
 
     def __init__(self, encoding: Encoding, segments: Segments, resumable: bool = True) -> None:
@@ -53,7 +53,7 @@ class SegmentWriter:
         self._first = self._count = 0
 
     def add(self, result: Result) -> None:
-        """Encode one more frame; a complete segment gets its name."""
+        """Encode one frame; a segment that becomes complete gets its final name."""
         if self._out is None:
             self._begin(result.number)
         expected = self._first + self._count
@@ -67,7 +67,7 @@ class SegmentWriter:
             self.end()
 
     def _frame(self, result: Result) -> Any:
-        """The frame for the encoder; a new one is also written for the next run."""
+        """Return the frame for the encoder; new ones are also saved for the next run."""
         if result.pixels is None:
             return self._from_rgb.tagged(next(self._computed))
         frame = self._from_rgb(result.pixels)
@@ -76,7 +76,7 @@ class SegmentWriter:
         return frame
 
     def end(self) -> None:
-        """Complete the present segment, if there is one."""
+        """Complete the current segment, if any."""
         if self._out is None:
             return
         self._write(None)
@@ -87,13 +87,13 @@ class SegmentWriter:
         self._segments.complete(self._first, self._count)
 
     def _write(self, frame: Any) -> None:
-        """Encode a frame, or with None what the encoder still holds."""
+        """Encode a frame; None flushes the encoder."""
         packet: Any
         for packet in self._stream.encode(frame):
-            # Of less than three frames, x265 takes the times to decode from memory that it never
-            # wrote, and a muxer refuses those after pts. In the complete file all are made anew.
+            # For fewer than three frames, x265 reads dts from uninitialised memory, and muxers
+            # reject dts after pts. The complete file gets new times anyway.
             packet.dts = min(packet.dts, packet.pts)
-            if self._form == "webm":  # which counts milliseconds; their order is all that counts
+            if self._form == "webm":  # WebM counts milliseconds; only the order matters here
                 packet.pts = packet.dts = self._packets
                 packet.time_base = Fraction(1, 1000)
                 self._packets += 1
@@ -118,6 +118,6 @@ class SegmentWriter:
             self._spool.restart()
         if self._out is None:
             return
-        with suppress(Exception):  # it is thrown away
+        with suppress(Exception):  # it is discarded
             self._out.close()
         self._segments.unfinished.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""The finished parts of a video, stored beside the result until it is complete.
+"""Manage the finished segments of a video, stored beside the result until it is complete.
 
-Each part is a file named by the frames in it, which appears under that name only when complete.
-Computed frames of the next part lie beside them (`agsr.engines.video.spool`). What all were made
-of, and how, is recorded: parts of anything else are removed.
+Each segment is a file named by its frames, which appears under that name only when complete.
+Computed frames of the next segment are beside them (`agsr.engines.video.spool`). The input and all
+settings are recorded; segments made from others are removed.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from av import VideoFrame
 
 LENGTH = 48
-"""Frames of a segment but the last."""
+"""Frames per segment, except the last."""
 
 _ATTEMPTS = 20
-"""Attempts to lock a folder that other processes remove meanwhile."""
+"""Attempts to lock a folder that other processes may remove."""
 
 _NAME = re.compile(rf"frames-(\d+)-(\d+)\.({'|'.join(SEGMENT_FORMATS)})")
 
@@ -43,12 +43,12 @@ _log = logging.getLogger(__name__)
 
 
 class Segments:
-    """The folder of one result. Made by `open_segments`."""
+    """The segment folder of one result; created by `open_segments`."""
 
     def __init__(self, folder: Path, form: str) -> None:
         self.folder, self._form = folder, form
         self.done: dict[int, int] = {}
-        """Numbers of frames, by the first frame."""
+        """Number of frames in each segment, by its first frame."""
         for path in sorted(folder.iterdir()):
             match = _NAME.fullmatch(path.name)
             if match:
@@ -57,15 +57,15 @@ class Segments:
             elif path.suffix == ".part":
                 path.unlink()
         self.computed = self._usable()
-        """Numbers of computed frames that are in no segment yet, by the first frame."""
+        """Number of computed frames outside segments, by the first frame of each file."""
 
     @property
     def unfinished(self) -> Path:
-        """Where the segment lies that is written now."""
+        """Path of the segment being written."""
         return self.folder / "unfinished.part"
 
     def complete(self, first: int, count: int) -> None:
-        """Give the written segment its name; from now on it is kept."""
+        """Give the written segment its final name, which makes it persistent."""
         with self.unfinished.open("r+b") as file:
             os.fsync(file.fileno())
         self.unfinished.replace(self._path(first, count))
@@ -74,16 +74,16 @@ class Segments:
             remove_frames(path)
 
     def computed_frames(self) -> Iterator[VideoFrame]:
-        """All computed frames that are in no segment yet."""
+        """Yield all computed frames that are not in a segment yet."""
         for first, count in sorted(self.computed.items()):
             yield from islice(read_frames_of(self.folder / f"computed-{first:08}.nut"), count)
 
     def is_computed(self, number: int) -> bool:
-        """Return True if a frame is computed, but in no segment yet."""
+        """Return True if a frame is computed, but not in a segment yet."""
         return any(first <= number < first + count for first, count in self.computed.items())
 
     def _usable(self) -> dict[int, int]:
-        """The files of computed frames that continue the segments without a gap."""
+        """Return the files of computed frames that continue the segments; remove others."""
         found = {int(NAME.fullmatch(p.name)[1]): p for p in _computed(self.folder)}  # type: ignore[index]
         number = 0
         while number in self.done:
@@ -98,14 +98,14 @@ class Segments:
         return usable
 
     def remove(self, path: Path) -> None:
-        """Remove a segment that turned out to be damaged."""
+        """Remove a damaged segment."""
         path.unlink(missing_ok=True)
 
     def in_order(self, frames: int) -> list[tuple[Path, int]]:
-        """All segments of a video of so many frames.
+        """Return all segments of a video with ``frames`` frames, in order.
 
         Raises:
-            VideoError: They do not cover it; they were made of something else.
+            VideoError: They don't cover it, so they belong to something else.
         """
         ordered = sorted(self.done.items())
         expected = 0
@@ -123,22 +123,25 @@ class Segments:
 
 @contextmanager
 def open_segments(target: Path, identity: Mapping[str, Any], form: str) -> Iterator[Segments]:
-    """The folder of segments beside a result, for one process at a time.
+    """Open the segment folder beside a result, for one process at a time.
 
     Args:
         target: The result.
-        identity: What the segments depend on, as JSON can hold it; those of another are removed.
-        form: Format of the segments, and their ending.
+        identity: Everything that the segments depend on, JSON-serialisable; segments with another
+            identity are removed.
+        form: Format and ending of the segments.
 
     Raises:
-        VideoError: Another process is at it.
+        VideoError: Another process is writing the result.
         OSError: The folder can't be written.
     """
     folder = target.with_name(target.name + SEGMENTS_ENDING)
     check_links(folder)
     lock = _acquire(target, folder)
     try:
-        _make_fit(folder, json.dumps(identity, indent=1, sort_keys=True, default=str) + "\n")
+        _remove_mismatched(
+            folder, json.dumps(identity, indent=1, sort_keys=True, default=str) + "\n"
+        )
         yield Segments(folder, form)
     finally:
         _release(lock, folder)
@@ -147,10 +150,10 @@ def open_segments(target: Path, identity: Mapping[str, Any], form: str) -> Itera
 def _acquire(target: Path, folder: Path) -> Any:
     """Lock the folder, creating it if necessary.
 
-    A process that finishes removes the folder with its lock: between any two steps here, and as
-    often as processes finish. A lock counts only if its file is still there afterwards.
+    A process that finishes removes the folder with its lock, possibly between any two steps here. A
+    lock is valid only if its file still exists afterwards.
     """
-    filelock = require("filelock", extra="video", purpose="Keeping parts of a video")
+    filelock = require("filelock", extra="video", purpose="Saving parts of a video")
     lock = filelock.FileLock(folder / "lock", timeout=0)
     for _ in range(_ATTEMPTS):
         folder.mkdir(parents=True, exist_ok=True)
@@ -169,20 +172,20 @@ def _acquire(target: Path, folder: Path) -> Any:
 
 
 def _release(lock: Any, folder: Path) -> None:
-    """Give the folder back; one without a segment goes first, while nobody else can begin in it."""
-    goes = not any(_NAME.fullmatch(path.name) for path in _content(folder))
-    goes = goes and not _computed(folder)
-    if goes:
+    """Release the lock; an empty folder is removed first, while no other process can use it."""
+    is_empty = not any(_NAME.fullmatch(path.name) for path in _content(folder))
+    is_empty = is_empty and not _computed(folder)
+    if is_empty:
         shutil.rmtree(folder, ignore_errors=True)
     lock.release()
-    if goes and sys.platform == "win32":  # there, nobody can remove a lock that is held
+    if is_empty and sys.platform == "win32":  # Windows can't remove a locked file
         with suppress(OSError):
             (folder / "lock").unlink()
             folder.rmdir()
 
 
 def remove_segments(segments: Segments) -> None:
-    """Remove all segments: the result is complete."""
+    """Remove all segments after the result is complete."""
     for path in _content(segments.folder):
         if path.name != "lock":
             path.unlink()
@@ -190,7 +193,7 @@ def remove_segments(segments: Segments) -> None:
 
 
 def content_hash(path: Path) -> str:
-    """BLAKE2b of a file's bytes."""
+    """Return the BLAKE2b digest of a file."""
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -198,10 +201,10 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _make_fit(folder: Path, identity: str) -> None:
-    """Leave segments of this identity only."""
-    noted = folder / "made-of.json"
-    if noted.exists() and noted.read_bytes() == identity.encode():
+def _remove_mismatched(folder: Path, identity: str) -> None:
+    """Remove segments with another identity."""
+    manifest = folder / "made-of.json"
+    if manifest.exists() and manifest.read_bytes() == identity.encode():
         return
     removed = computed = 0
     for path in _content(folder):
@@ -213,7 +216,7 @@ def _make_fit(folder: Path, identity: str) -> None:
         _log.warning("%s: frames of another input or other settings removed", folder)
     if removed:
         _log.warning("%s: %d segments of another input or other settings removed", folder, removed)
-    with complete_file(noted) as temporary:
+    with complete_file(manifest) as temporary:
         temporary.write_bytes(identity.encode())
 
 
@@ -226,7 +229,7 @@ def _computed(folder: Path) -> list[Path]:
 
 
 def saved_frames(target: Path) -> int:
-    """How many frames of a result are saved beside it, in segments or for the next one."""
+    """Count the saved frames of a result, in segments and for the next one."""
     folder = target.with_name(target.name + SEGMENTS_ENDING)
     matches = filter(None, (_NAME.fullmatch(path.name) for path in _content(folder)))
     count = sum(int(match[2]) + 1 - int(match[1]) for match in matches)

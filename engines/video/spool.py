@@ -1,11 +1,11 @@
-"""Computed frames of the segment that is being written, on disk: what an interruption would lose.
+"""Save computed frames of the segment being written, which an interruption would lose.
 
-An encoder can't continue where it stopped, but it can start again: the frames that it was given are
-written without loss (FFV1), and a run that continues gives them to the encoder once more. So the
-segment equals that of a run without a stop, and none of its frames is computed twice.
+An encoder can't continue where it stopped, but it can start again: its input frames are saved
+losslessly (FFV1), and a resumed run encodes them again. The segment equals that of an uninterrupted
+run, and no frame is computed twice.
 
-A decoder conceals most damage. So each file of frames has one of checksums beside it, a line per
-frame, and frames are read up to the first that differs.
+Decoders conceal most damage, so each file of frames has a file of checksums, a line per frame, and
+frames are read up to the first mismatch.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ NAME = re.compile(r"computed-(\d+)\.nut")
 """Files of frames, named by the first frame in each."""
 
 SHARE, ALLOWANCE = 0.1, 2.0
-"""Share of the time, and seconds at once, that writing may cost: where frames come so fast that it
-costs more, only the segment's first frames are written, and little is lost."""
+"""Limits for the time spent on writing: a share of the elapsed time, and seconds always allowed. If
+frames arrive too fast, only the segment's first ones are saved, and little is lost."""
 
 
 class Spool:
-    """Writes the frames of the present segment.
+    """Saves the frames of the current segment.
 
     Args:
-        folder: Where to.
+        folder: Folder to write to.
         encoding: Size, layout and rate of the frames.
-        clock: Seconds.
+        clock: Returns seconds.
     """
 
     def __init__(
@@ -52,23 +52,23 @@ class Spool:
         self._broken = False
 
     def add(self, number: int, frame: VideoFrame) -> None:
-        """Write one more frame, unless one before it in this segment is missing."""
+        """Save a frame, unless an earlier one of this segment is missing."""
         start = self._clock()
         gap = self._out is not None and number != self._first + self._written
         if self._broken or gap or self._spent > max(ALLOWANCE, SHARE * (start - self._began)):
-            self._broken = True  # what follows a gap is of no use
+            self._broken = True  # frames after a gap are useless
             return
-        self._broken = True  # unless all of the frame is written
+        self._broken = True  # until the frame is completely written
         try:
             self._write(number, frame)
             self._broken = False
-        except (av().error.FFmpegError, OSError):  # a full disk: the segment needs the room
+        except (av().error.FFmpegError, OSError):  # full disk: the segment needs the space
             self._close()
             remove_frames(self.path)
         self._spent += self._clock() - start
 
     def restart(self) -> None:
-        """Close the file: another segment begins."""
+        """Close the file, because another segment begins."""
         self._close()
         self._broken = False
 
@@ -111,14 +111,14 @@ def remove_frames(path: Path) -> None:
 
 
 def count_frames(path: Path) -> int:
-    """Frames up to the first that is damaged or incomplete."""
+    """Count the frames before the first damaged or incomplete one."""
     with suppress(av().error.FFmpegError), _opened(path) as file:
         return sum(1 for _ in _intact(path, file))
     return 0
 
 
 def read_frames_of(path: Path) -> Iterator[VideoFrame]:
-    """The frames that `count_frames` counts, as an encoder takes them."""
+    """Yield the frames that `count_frames` counts, ready for an encoder."""
     with _opened(path) as file:
         for packet in chain(_intact(path, file), [None]):
             for frame in file.streams.video[0].decode(packet):
@@ -133,20 +133,20 @@ def _opened(path: Path) -> InputContainer:
 
 
 def _intact(path: Path, file: InputContainer) -> Iterator[Packet[VideoStream]]:
-    """Packets of a file as they were written, up to the first that differs."""
+    """Yield the packets of a file up to the first checksum mismatch."""
     if not file.streams.video or not _sums(path).exists():
         return
     stream = file.streams.video[0]
     sums = _sums(path).read_bytes().splitlines()
     with suppress(av().error.FFmpegError):
-        for packet, noted in zip(file.demux(stream), sums, strict=False):
-            if _checksum(stream, packet).encode() != noted:
+        for packet, expected in zip(file.demux(stream), sums, strict=False):
+            if _checksum(stream, packet).encode() != expected:
                 return
             yield packet
 
 
 def _checksum(stream: Any, packet: Packet[VideoStream]) -> str:
-    """BLAKE2b of a packet and of what the decoder knows about the stream."""
+    """Return the BLAKE2b digest of a packet and the stream's parameters."""
     about = f"{stream.width} {stream.height} {(stream.codec_context.extradata or b'').hex()} "
     return hashlib.blake2b(about.encode() + bytes(packet), digest_size=16).hexdigest()
 

@@ -1,8 +1,8 @@
-"""A video file in, a video file four times as large out: every frame by the `Upscaler`.
+"""Upscale a video file: every frame by the `Upscaler`, in resumable segments.
 
-Frames are decoded ahead and encoded behind in threads of their own, a few at a time. What is
-encoded is kept in segments (`agsr.engines.video.segment_writer`), so that a run that was broken off
-goes on; at the end they are joined with everything else that is in the source (`agsr.video.mux`).
+Separate threads decode and encode a few frames ahead and behind. Encoded frames are saved in
+segments (`agsr.engines.video.segment_writer`), so an interrupted run can be resumed; at the end the
+segments are joined with the source's other streams (`agsr.video.mux`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import secrets
 from array import array
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from agsr.engines.concurrency import BackgroundWriter, prefetch
 from agsr.engines.preflight import check_disk_of_video, check_target
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video.frames import read_frames, upscaled
+from agsr.engines.video.options import Progress, VideoOptions, check_upscaler, shares
 from agsr.engines.video.segment_writer import Result, SegmentWriter
 from agsr.engines.video.segments import (
     LENGTH,
@@ -35,62 +36,30 @@ from agsr.engines.video.segments import (
 )
 from agsr.engines.video.xmp import with_xmp
 from agsr.errors import ImageError, VideoError
-from agsr.image.decode import MAX_PIXELS
-from agsr.image.ops.output_size import OutputSize
 from agsr.system.atomic_file import complete_file
 from agsr.video.compression import is_strongly_compressed
 from agsr.video.encoder import Encoding, choose
 from agsr.video.formats import WRITABLE
 from agsr.video.mux import SegmentError, Timing, join, other_videos, segment_format
 from agsr.video.packet_survey import Survey, survey
-from agsr.video.properties import VideoFacts
-from agsr.video.reader import Bytes, VideoSource, av, open_video, reason_of
-from agsr.video.request import opened
+from agsr.video.properties import VideoProperties
+from agsr.video.reader import ByteSource, VideoSource, av, open_video, reason_of
+from agsr.video.request import try_open
 from agsr.video.stream_copy import Plan
-from agsr.video.trial import tried
+from agsr.video.trial import run_trial
 
 _AHEAD = 2
-"""Frames that are decoded, and that are encoded, while the network runs."""
+"""Frames that are decoded ahead, and encoded behind, while the network runs."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors of a disk, or a share of it, that is full."""
+"""Error codes of a full disk or quota."""
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class VideoOptions:
-    """How a video is made."""
-
-    sizing: OutputSize = field(default_factory=OutputSize)
-    """Size of the result; sides are made even."""
-    codec: str | None = None
-    """One of `agsr.video.formats.CODECS`; None for what suits the container and the depth."""
-    crf: int | None = None
-    """The encoder's quality, smaller is better; None for visually lossless."""
-    preset: str | None = None
-    """How much time the encoder takes, in its own words."""
-    strip: bool = False
-    """Leave out titles, places and other metadata, and data streams; languages stay."""
-    max_pixels: int = MAX_PIXELS
-    """Videos with larger frames fail."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a video is."""
-
-    done: float
-    """Frames, with the share of the present one."""
-    total: int | None
-    """Frames of the video, where that is known."""
-    kept: int
-    """Frames of ``done`` that an earlier run has made."""
-
-
 def upscale_video(
     upscaler: Upscaler,
-    source: Path | Bytes,
+    source: Path | ByteSource,
     target: Path,
     options: VideoOptions | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
@@ -98,23 +67,23 @@ def upscale_video(
 ) -> tuple[int, int]:
     """Upscale a video file.
 
-    Interrupted at any moment and called again with the same arguments, it continues: segments and
-    computed frames lie in a folder beside ``target`` until that is complete.
+    An interrupted call resumes when repeated with the same arguments: segments and computed frames
+    are saved in a folder beside ``target`` until it is complete.
 
     Args:
         upscaler: Runs in the caller's thread.
-        source: A file; or where a YUV4MPEG2 stream comes from, which can't go on.
-        target: The result, by its ending MP4, MOV, MKV or WebM.
+        source: A file, or a YUV4MPEG2 stream, which can't be resumed.
+        target: The result; its ending selects MP4, MOV, MKV or WebM.
         options: Size and encoding.
-        progress: Called after each tile, and for frames that were already there.
+        progress: Called after each tile, and for reused frames.
         blocky: Called before the work if the source is strongly compressed.
 
     Returns:
         Height and width of the result.
 
     Raises:
-        VideoError: The source can't be read or decoded to its end, or the result not be written as
-            it is asked for.
+        VideoError: The source can't be read or decoded completely, or the result can't be written
+            as requested.
         BackendError, MemoryError: As for images.
     """
     options = options or VideoOptions()
@@ -125,14 +94,14 @@ def upscale_video(
     seen = survey(source, options.max_pixels) if isinstance(source, Path) else Survey(0)
     total = seen.frames if isinstance(source, Path) else None
     with closing(open_video(source, name, options.max_pixels)) as video:
-        encoding, lost = _encoding(video.facts, target, form, options)
-        plan = _plan(source, video.facts, encoding, target, form, options, seen, lost)
-        if is_strongly_compressed(seen, video.facts):
+        encoding, lost = _encoding(video.properties, target, form, options)
+        plan = _plan(source, video.properties, encoding, target, form, options, seen, lost)
+        if is_strongly_compressed(seen, video.properties):
             blocky()
         made_of = _identity(upscaler, source, encoding, options)
         with open_segments(target, made_of, segment_format(encoding)) as segments:
             try:
-                timing = _make(upscaler, video, encoding, segments, options, (progress, total))
+                timing = _make(upscaler, video, encoding, segments, options, progress, total)
                 _complete(segments, timing, encoding, target, plan, source, options)
             except (av().error.FFmpegError, OSError) as error:
                 if not isinstance(error, av().error.FFmpegError) and error.errno not in _FULL:
@@ -140,11 +109,11 @@ def upscale_video(
                 raise VideoError(_unwritten(target, error)) from None
             finally:
                 if not isinstance(source, Path):
-                    remove_segments(segments)  # nobody can go on from them
+                    remove_segments(segments)  # a stream can't be resumed
     return encoding.height, encoding.width
 
 
-def _check_target(source: Path | Bytes, target: Path) -> None:
+def _check_target(source: Path | ByteSource, target: Path) -> None:
     try:
         check_target(source if isinstance(source, Path) else None, target)
     except ImageError as error:
@@ -163,19 +132,19 @@ def _form(target: Path) -> str:
 
 
 def _encoding(
-    facts: VideoFacts, target: Path, form: str, options: VideoOptions
+    properties: VideoProperties, target: Path, form: str, options: VideoOptions
 ) -> tuple[Encoding, list[str]]:
-    """How the result is encoded, tried out, and what of the source it can't hold."""
-    size = replace(options.sizing, multiple=2).result(*facts.shown_size)
-    wishes = {"codec": options.codec, "crf": options.crf, "preset": options.preset}
-    encoding, lost = choose(facts, size, form, **wishes)  # type: ignore[arg-type]
-    opened(encoding, form, str(target))
+    """Choose and test the encoding; return it with messages about losses."""
+    size = replace(options.sizing, multiple=2).result(*properties.shown_size)
+    requested = {"codec": options.codec, "crf": options.crf, "preset": options.preset}
+    encoding, lost = choose(properties, size, form, **requested)  # type: ignore[arg-type]
+    try_open(encoding, form, str(target))
     return encoding, lost
 
 
 def _plan(
-    source: Path | Bytes,
-    facts: VideoFacts,
+    source: Path | ByteSource,
+    properties: VideoProperties,
     encoding: Encoding,
     target: Path,
     form: str,
@@ -183,39 +152,41 @@ def _plan(
     seen: Survey,
     lost: list[str],
 ) -> Plan:
-    """What the result contains besides the picture, tried out; warns of all that is lost.
+    """Plan the other contents of the result, test the plan, and warn of all losses.
 
     Raises:
-        VideoError: The container refuses even the picture.
+        VideoError: The container rejects even the picture.
     """
     origin, name = (source, str(source)) if isinstance(source, Path) else (None, "-")
     plan = Plan(form=form, strip=options.strip)
     try:
-        trial = tried(origin, encoding, plan, seen.first, options.max_pixels)
+        trial = run_trial(origin, encoding, plan, seen.first, options.max_pixels)
     except (av().error.FFmpegError, ValueError) as error:
         raise VideoError(f"{target}: can't be written: {reason_of(error)}") from None
-    sides = [text for kind, text in facts.sides.items() if kind not in trial.sides]
-    for text in (*facts.warnings, *sides, *lost, *trial.lost):
+    sides = [text for kind, text in properties.sides.items() if kind not in trial.sides]
+    for text in (*properties.warnings, *sides, *lost, *trial.lost):
         _log.warning("%s: %s", name, text)
     if origin is None:
         return trial.plan
-    planned, told = with_xmp(trial.plan, origin, facts, encoding)
-    if told:
-        _log.warning("%s: %s", name, told)
+    planned, xmp_warning = with_xmp(trial.plan, origin, properties, encoding)
+    if xmp_warning:
+        _log.warning("%s: %s", name, xmp_warning)
     for index in other_videos(origin, options.max_pixels):
         if index in planned.copied:
-            _log.warning("%s: stream %d, another video, is copied at its size", name, index)
+            _log.warning("%s: stream %d, another video, is copied without upscaling", name, index)
     return planned
 
 
 def _identity(
-    upscaler: Upscaler, source: Path | Bytes, encoding: Encoding, options: VideoOptions
+    upscaler: Upscaler, source: Path | ByteSource, encoding: Encoding, options: VideoOptions
 ) -> Mapping[str, Any]:
-    """All that the segments depend on."""
+    """Return everything that the segments depend on."""
     library = av()
     return {
         "input": content_hash(source) if isinstance(source, Path) else secrets.token_hex(8),
-        "network": asdict(replace(upscaler.info, reason="")),  # why it runs changes nothing
+        "network": asdict(
+            replace(upscaler.info, reason="")
+        ),  # the reason doesn't affect the result
         "tiling": upscaler.tiling,
         "sizing": asdict(options.sizing),
         "encoding": asdict(encoding),
@@ -230,51 +201,34 @@ def _make(
     encoding: Encoding,
     segments: Segments,
     options: VideoOptions,
-    told: tuple[Callable[[Progress], None], int | None],
+    progress: Callable[[Progress], None],
+    total: int | None,
 ) -> Timing:
-    """Make the segments that are not yet there; returns when which frame is shown."""
+    """Compute the missing segments; return the presentation times."""
     sizing = replace(options.sizing, multiple=2)
-    times, last, kept = array("q"), video.facts.usual_duration, 0
+    times, last, reused = array("q"), video.properties.usual_duration, 0
     result: NDArray[Any] | None = None
     done = {**segments.done, **segments.computed}
     with (
-        SegmentWriter(encoding, segments, resumable=told[1] is not None) as writer,
+        SegmentWriter(encoding, segments, resumable=total is not None) as writer,
         BackgroundWriter(writer.add, _AHEAD, finishes=True) as write,
-        closing(prefetch(read_frames(video, done, encoding.alpha), _AHEAD)) as items,
+        closing(prefetch(read_frames(video, done, encoding.alpha), _AHEAD)) as frames,
     ):
-        for number, item in enumerate(items):
-            times.append(item.time)
-            last = item.duration or video.facts.usual_duration
-            if item.pixels is not None:
-                share = shares(*told, number, kept)
-                result = upscaled(upscaler, item.pixels, share, sizing)
-            kept += item.kept
+        for number, frame in enumerate(frames):
+            times.append(frame.time)
+            last = frame.duration or video.properties.usual_duration
+            if frame.pixels is not None:
+                share = shares(progress, total, number, reused)
+                result = upscaled(upscaler, frame.pixels, share, sizing)
+            reused += frame.finished
             if segments.is_computed(number):
-                write(Result(number, item.time, None))
-            elif not item.kept and result is not None:
-                write(Result(number, item.time, result))
-            told[0](Progress(number + 1, told[1], kept))
+                write(Result(number, frame.time, None))
+            elif not frame.finished and result is not None:
+                write(Result(number, frame.time, result))
+            progress(Progress(number + 1, total, reused))
         write.finish()
         writer.end()
     return Timing(times, last)
-
-
-def check_upscaler(upscaler: Upscaler, name: str) -> None:
-    """Refuse one for textures: frames are neither normal maps nor have alpha.
-
-    Raises:
-        VideoError: It is for textures.
-    """
-    if upscaler.separate_alpha:
-        option = "--normal-map" if upscaler.normal_map else "--separate-alpha"
-        raise VideoError(f"{name}: {option} is for images, and this is a video; leave it out")
-
-
-def shares(
-    progress: Callable[[Progress], None], total: int | None, done: int, kept: int = 0
-) -> Callable[[float], None]:
-    """What tells the share of the present frame as progress of the video."""
-    return lambda share: progress(Progress(done + share, total, kept))
 
 
 def _complete(
@@ -283,7 +237,7 @@ def _complete(
     encoding: Encoding,
     target: Path,
     plan: Plan,
-    source: Path | Bytes,
+    source: Path | ByteSource,
     options: VideoOptions,
 ) -> None:
     parts = segments.in_order(len(timing.times))
@@ -300,5 +254,5 @@ def _complete(
 def _unwritten(target: Path, error: Exception) -> str:
     count = saved_frames(target)
     frames = "1 frame is" if count == 1 else f"{count} frames are"
-    saved = f"; {frames} saved, the same command goes on from there" if count else ""
+    saved = f"; {frames} saved; the same command continues there" if count else ""
     return f"{target}: can't be written: {reason_of(error)}{saved}"

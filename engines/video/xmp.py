@@ -1,4 +1,4 @@
-"""XMP of a video file → what of it is still true of the upscaled one, in a `Plan`."""
+"""Carry the XMP of a video over to the upscaled one, as far as it stays true."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from agsr.image.metadata import listed
 from agsr.image.metadata import xmp as packets
 from agsr.video.boxes import stored_xmp
 from agsr.video.encoder import Encoding
-from agsr.video.properties import UPRIGHT, VideoFacts
+from agsr.video.properties import UPRIGHT, VideoProperties
 from agsr.video.stream_copy import Plan
 
 
-def with_xmp(plan: Plan, source: Path, facts: VideoFacts, encoding: Encoding) -> tuple[Plan, str]:
-    """Add what is still true of the source's XMP to a plan.
+def with_xmp(
+    plan: Plan, source: Path, properties: VideoProperties, encoding: Encoding
+) -> tuple[Plan, str]:
+    """Add the parts of the source's XMP that stay true to a plan.
 
     Returns:
-        The plan, and what is lost, as a sentence; empty for nothing.
+        The plan, and a sentence about what is lost; empty if nothing is.
     """
     packet = None if plan.strip else stored_xmp(source)
     if packet is None:
         return plan, ""
     if plan.form != "mp4":
         return plan, f"its XMP is lost: it is not written into {plan.form}; use .mp4"
-    moved = facts.crop is not None or facts.orientation != UPRIGHT
-    kept, lost = packets.without_false(packet.rstrip(b"\0"), moved)
-    if kept is not None:
-        kept = packets.for_size(kept, facts.shown_size, (encoding.height, encoding.width))
-    told = f"the result is without its {listed(lost)}" if lost else ""
-    return replace(plan, xmp=kept or b""), told
+    moved = properties.crop is not None or properties.orientation != UPRIGHT
+    packet, lost = packets.without_false(packet.rstrip(b"\0"), moved)
+    if packet is not None:
+        packet = packets.for_size(packet, properties.shown_size, (encoding.height, encoding.width))
+    warning = f"the result lacks its {listed(lost)}" if lost else ""
+    return replace(plan, xmp=packet or b""), warning

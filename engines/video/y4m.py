@@ -1,4 +1,4 @@
-"""Upscaled frames to stdout as YUV4MPEG2 (Y4M): uncompressed, one after the other, for pipes.
+"""Stream upscaled frames to stdout as YUV4MPEG2 (Y4M), uncompressed, for pipes.
 
 ``ffmpeg -i in.mp4 -f yuv4mpegpipe -strict -1 - | agsr infer - -o - | ffmpeg -i - out.mp4``
 """
@@ -18,7 +18,7 @@ import numpy as np
 from agsr.engines.concurrency import BackgroundWriter, prefetch
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import Progress, VideoOptions, check_upscaler, shares
-from agsr.engines.video.frames import Item, read_frames
+from agsr.engines.video.frames import DecodedFrame, read_frames
 from agsr.errors import VideoError
 from agsr.image.picture import Picture
 from agsr.system.text import counted
@@ -26,40 +26,40 @@ from agsr.video.colour import FromRgb
 from agsr.video.compression import is_strongly_compressed
 from agsr.video.formats import Y4M_MAGIC
 from agsr.video.packet_survey import Survey, survey
-from agsr.video.properties import VideoFacts
-from agsr.video.reader import Bytes, open_video
+from agsr.video.properties import VideoProperties
+from agsr.video.reader import ByteSource, open_video
 
 if TYPE_CHECKING:
     from av import VideoFrame
 
 _AHEAD = 2
-"""Frames that are read, and that are written, while the network runs."""
+"""Frames that are read ahead, and written behind, while the network runs."""
 
 _log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
-    """Where bytes go."""
+    """A writable byte stream."""
 
     def write(self, data: bytes, /) -> int:
-        """Write some of the bytes; returns how many."""
+        """Write some of the bytes, and return how many."""
 
 
 def stream_video(
     upscaler: Upscaler,
-    source: Path | Bytes,
+    source: Path | ByteSource,
     sink: Sink,
     options: VideoOptions | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     blocky: Callable[[], None] = lambda: None,
 ) -> tuple[int, int]:
-    """Upscale a video, and write its frames uncompressed as soon as they are there.
+    """Upscale a video, and write its frames uncompressed as soon as they are computed.
 
     Args:
         upscaler: Runs in the caller's thread.
-        source: A file, or where a YUV4MPEG2 stream comes from.
-        sink: Gets a YUV4MPEG2 stream with the source's chroma, depth and range.
-        options: Size; there is no encoder.
+        source: A file or a YUV4MPEG2 stream.
+        sink: Receives a YUV4MPEG2 stream with the source's chroma, depth and range.
+        options: Only the size is used; there is no encoder.
         progress: Called after each tile.
         blocky: Called before the work if the source is strongly compressed.
 
@@ -67,7 +67,7 @@ def stream_video(
         Height and width of the result.
 
     Raises:
-        VideoError: The source can't be read or decoded to its end, or nobody reads the sink.
+        VideoError: The source can't be read or decoded completely, or the sink is closed or full.
         BackendError, MemoryError: As for images.
     """
     options = options or VideoOptions()
@@ -76,25 +76,25 @@ def stream_video(
     seen = survey(source, options.max_pixels) if isinstance(source, Path) else Survey(0)
     total = seen.frames if isinstance(source, Path) else None
     with closing(open_video(source, name, options.max_pixels)) as video:
-        facts, done = video.facts, 0
+        properties, done = video.properties, 0
         sizing = replace(options.sizing, multiple=2)
-        lost = [*facts.sides.values()]
-        if facts.alpha or facts.alpha_unread:
-            lost.append("its transparency is lost: YUV4MPEG2 has none")
-        for text in (*facts.warnings, *lost):
+        lost = [*properties.sides.values()]
+        if properties.alpha or properties.alpha_unread:
+            lost.append("its transparency is lost: YUV4MPEG2 doesn't support it")
+        for text in (*properties.warnings, *lost):
             _log.warning("%s: %s", name, text)
-        if is_strongly_compressed(seen, facts):
+        if is_strongly_compressed(seen, properties):
             blocky()
-        size = sizing.result(*facts.shown_size)
-        writer = Y4mWriter(sink, facts, size)
+        size = sizing.result(*properties.shown_size)
+        writer = Y4mWriter(sink, properties, size)
         try:
             with (
                 BackgroundWriter(writer.add, _AHEAD) as write,
                 closing(prefetch(read_frames(video, {}), _AHEAD)) as items,
             ):
-                steady = _Steady(facts, name)
+                rate = _RateCheck(properties, name)
                 for item in items:
-                    steady.check(item)
+                    rate.check(item)
                     if item.pixels is not None:
                         share = shares(progress, total, done)
                         result = upscaler.picture(Picture(item.pixels), share, sizing).pixels
@@ -108,44 +108,44 @@ def stream_video(
 
 
 class SinkError(Exception):
-    """Whatever reads the frames went away, or what holds them is full."""
+    """The sink was closed or is full."""
 
 
 class Y4mWriter:
-    """RGB arrays → a YUV4MPEG2 stream."""
+    """Writes RGB arrays as a YUV4MPEG2 stream."""
 
-    def __init__(self, sink: Sink, facts: VideoFacts, size: tuple[int, int]) -> None:
+    def __init__(self, sink: Sink, properties: VideoProperties, size: tuple[int, int]) -> None:
         self._sink = sink
-        depth = next((bits for bits in (8, 10, 12) if bits >= facts.depth), 16)
-        chroma = "mono" if facts.grey else facts.chroma
-        base = "gray" if facts.grey else f"yuv{chroma}p"
+        depth = next((bits for bits in (8, 10, 12) if bits >= properties.depth), 16)
+        chroma = "mono" if properties.grey else properties.chroma
+        base = "gray" if properties.grey else f"yuv{chroma}p"
         pix_fmt = base if depth == 8 else f"{base}{depth}le"
         self._layout = (depth + 7) // 8
         self._from_rgb = FromRgb(
             width=size[1],
             height=size[0],
-            depth=facts.depth,
+            depth=properties.depth,
             pix_fmt=pix_fmt,
-            matrix=facts.matrix,
-            full_range=facts.full_range and not facts.rgb,
+            matrix=properties.matrix,
+            full_range=properties.full_range and not properties.rgb,
         )
-        deep = "" if depth == 8 else (str(depth) if facts.grey else f"p{depth}")
+        deep = "" if depth == 8 else (str(depth) if properties.grey else f"p{depth}")
         place = "mpeg2" if (chroma, depth) == ("420", 8) else ""
-        aspect = facts.shown_aspect or Fraction(0)
+        aspect = properties.shown_aspect or Fraction(0)
         ratio = f"{aspect.numerator}:{aspect.denominator}" if aspect else "0:0"
-        range_ = "FULL" if facts.full_range and not facts.rgb else "LIMITED"
-        rate = f"{facts.rate.numerator}:{facts.rate.denominator}"
+        range_ = "FULL" if properties.full_range and not properties.rgb else "LIMITED"
+        rate = f"{properties.rate.numerator}:{properties.rate.denominator}"
         header = f"W{size[1]} H{size[0]} F{rate} Ip A{ratio} C{chroma}{deep}{place}"
         self._begin = Y4M_MAGIC + f"{header} XCOLORRANGE={range_}\n".encode()
 
     def add(self, pixels: Any) -> None:
-        """Write one frame, and the header before the first."""
+        """Write a frame, preceded by the header if it is the first."""
         planes = b"".join(self._packed(self._from_rgb(pixels)))
         self._write(self._begin + b"FRAME\n" + planes)
         self._begin = b""
 
     def _packed(self, frame: VideoFrame) -> list[bytes]:
-        """The planes without what FFmpeg puts behind each row."""
+        """Return the planes without FFmpeg's row padding."""
         rows = []
         for plane in frame.planes:
             values = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]
@@ -163,18 +163,18 @@ class Y4mWriter:
             raise SinkError(f"stdout can't be written ({error.strerror})") from None
 
 
-class _Steady:
-    """Warns once of a video whose frames do not come at one rate, which is all Y4M tells."""
+class _RateCheck:
+    """Warns once if the frame rate varies, because Y4M has a single rate."""
 
-    def __init__(self, facts: VideoFacts, name: str) -> None:
-        self._usual, self._name = facts.usual_duration, name
+    def __init__(self, properties: VideoProperties, name: str) -> None:
+        self._usual, self._name = properties.usual_duration, name
         self._before: int | None = None
         self._warned = False
 
-    def check(self, item: Item) -> None:
-        """Look at the time of one more frame."""
+    def check(self, item: DecodedFrame) -> None:
+        """Check the time of the next frame."""
         step = self._usual if self._before is None else item.time - self._before
         self._before = item.time
         if not self._warned and abs(step - self._usual) > max(1, self._usual // 2):
             self._warned = True
-            _log.warning("%s: its frame rate varies, which YUV4MPEG2 can't tell", self._name)
+            _log.warning("%s: its frame rate varies, which YUV4MPEG2 can't represent", self._name)

@@ -19,7 +19,7 @@ from agsr.cli import main
 from agsr.cli.infer import infer
 from agsr.engines.upscaler import Upscaler
 from agsr.image.decode import MAX_PIXELS
-from agsr.image.picture import Picture, Stripes
+from agsr.image.picture import Picture, RowBands
 from agsr.model.checkpoint import Checkpoint, blend, load_checkpoint, save_checkpoint
 
 
@@ -94,14 +94,14 @@ def test_bad_files_get_one_line_each_and_the_rest_goes_on(photos: Path) -> None:
 def test_running_out_of_memory_costs_one_file_only(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stripes = Upscaler.stripes
+    stripes = Upscaler.row_bands
 
-    def scarce(self: Upscaler, given: Picture, *rest: Any) -> Stripes:
+    def scarce(self: Upscaler, given: Picture, *rest: Any) -> RowBands:
         if given.pixels.shape == (20, 24, 3) and not (photos / "b_x4.png").exists():
             raise MemoryError
         return stripes(self, given, *rest)
 
-    monkeypatch.setattr(Upscaler, "stripes", scarce)
+    monkeypatch.setattr(Upscaler, "row_bands", scarce)
     cv2.imwrite(str(photos / "c.png"), cv2.imread(str(PHOTO))[:9, :9])
     result = _agsr("infer", "a.png", "c.png")
     assert result.exit_code == 1
@@ -174,7 +174,7 @@ def test_what_is_left_out_of_a_file_is_said(photos: Path) -> None:
     frames[0].save(photos / "moving.gif", save_all=True, append_images=frames[1:])
     done = _process("infer", "moving.gif", "--steps", "1", cwd=photos)
     assert done.stdout == "moving_x4.png\n"
-    assert done.stderr == "moving.gif: holds 2 pictures; only the first is taken\n"
+    assert done.stderr == "moving.gif: holds 2 pictures; only the first is used\n"
 
 
 def test_skipped_files_are_named_if_they_were_named(photos: Path) -> None:
@@ -184,7 +184,7 @@ def test_skipped_files_are_named_if_they_were_named(photos: Path) -> None:
     (photos / "in" / ".b.png").touch()
     shutil.copy(photos / "a.png", photos / "in" / "c.png")
     done = _agsr("infer", "-n", "-r", "a.png", "link.png", "._a.png", "in")
-    assert "skipped: ._a.png: a file of the system by its name, not an image" in done.stderr
+    assert "skipped: ._a.png: a system file by its name, not an image" in done.stderr
     assert "skipped: link.png: the same file as a.png" in done.stderr
     assert ".b.png" not in done.stderr
     counts = "2 to upscale, 2 skipped as hidden, 1 skipped as other names of inputs"
@@ -325,9 +325,9 @@ _TRAIN = ["train", "--data", ".", "--val", "."]
         (["infer", "a.png", "-b", "trt", "--device", ""], "the device is empty"),
         (["infer", "a.png", "b.jpg", "-o", "x.png"], "2 inputs can't all become x.png"),
         (["infer", "a.png", "-o", "x.gif"], "can't write .gif"),
-        (["infer", "a.png", "--quality", "80"], "a_x4.png: PNG has no quality to choose"),
-        (["infer", "a.png", "--suffix", "x/y"], "a suffix is a part of a name"),
-        (["infer", "."], "Error: .: a folder; -r upscales the images in it"),
+        (["infer", "a.png", "--quality", "80"], "a_x4.png: PNG has no quality setting"),
+        (["infer", "a.png", "--suffix", "x/y"], "a suffix is part of a file name"),
+        (["infer", "."], "Error: .: a folder; add -r to upscale the images in it"),
         (["infer", "b.jpg", "-o", "b.jpg"], "b.jpg: its result b.jpg would replace an input"),
         (["infer", "a.png", "-o", "hard.png"], "a.png: its result hard.png would replace an"),
         (["infer", "a.png", "b.jpg", "-f", "same", "--suffix", ""], "b.jpg: its result b.jpg"),

@@ -70,7 +70,7 @@ def test_one_bad_input_among_many_is_told_and_the_rest_is_done(photos: Path) -> 
     result = _infer("folder", "gone.png", "*.xyz", "a.png", "-v")
     assert (result.exit_code, result.stdout) == (1, "a_x4.png\n")
     lines = result.stderr.splitlines()
-    assert lines[0] == "Error: folder: a folder; -r upscales the images in it"
+    assert lines[0] == "Error: folder: a folder; add -r to upscale the images in it"
     assert lines[1].startswith("Error: *.xyz: no image in it")
     assert re.match(r"(ort|openvino) \(\w+\), 1 step, (fp32|bf16)", lines[2])
     assert lines[3] == "Error: gone.png: no such file"
@@ -175,7 +175,7 @@ def test_an_output_that_is_neither_says_how_to_name_a_folder() -> None:
     result = _infer("a.png", "-o", "v1.5")
     assert result.exit_code == 2
     assert "can't write .5; expected one of .png" in result.stderr
-    assert result.stderr.endswith("or v1.5/, if that is to be a folder\n")
+    assert result.stderr.endswith("or v1.5/, for a folder\n")
 
 
 @pytest.mark.parametrize(

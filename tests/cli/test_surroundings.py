@@ -112,7 +112,9 @@ def test_what_cannot_be_written_is_told_before_anything_is_computed(
     ]
     done = _run([*infer, "in/a.png", "in/b.png", "-o", "plain"])
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith("Error: 2 inputs can't all become plain; name a folder\n")
+    assert done.stderr.endswith(
+        "Error: 2 inputs can't all become plain; use a folder as the output\n"
+    )
 
 
 def test_without_permission_originals_stay_and_the_reason_is_told(
@@ -187,7 +189,7 @@ def test_closed_and_full_streams_are_told(folder: Path, infer: list[str]) -> Non
     assert done.stderr == "Error: -: can't be written: No space left on device\n"
     shell = " ".join(infer)
     done = _run(["sh", "-c", f"{shell} - <&- -o x.png"])
-    assert done.stderr == "Error: -: nothing came from stdin (0 bytes)\n"
+    assert done.stderr == "Error: -: stdin is empty (0 bytes)\n"
     done = _run(["sh", "-c", f"{shell} in/a.png -o - >&-"])
     assert (done.returncode, done.stderr) == (1, "Error: -: stdout is closed\n")
 

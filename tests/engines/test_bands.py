@@ -19,12 +19,12 @@ from agsr.engines.batch.runner import InferOptions, process
 from agsr.engines.concurrency import Channel
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ImageError
-from agsr.image import write_stripes
+from agsr.image import write_row_bands
 from agsr.image.decode import decode
 from agsr.image.encode import encode, write_encoded
 from agsr.image.ops.output_size import OutputSize
-from agsr.image.ops.resample import shrunk, shrunk_stripes
-from agsr.image.picture import Picture, Pixels, gathered, in_stripes
+from agsr.image.ops.resample import downsample, downsample_bands
+from agsr.image.picture import Picture, Pixels, as_row_bands, materialize
 
 
 def _random(shape: tuple[int, ...], dtype: type = np.uint8, seed: int = 0) -> Pixels:
@@ -53,7 +53,7 @@ def test_files_do_not_depend_on_the_bands(
     whole = encode(picture, suffix, "a")
     for rows in (1, 7, 59):
         stream = io.BytesIO()
-        write_encoded(in_stripes(picture, rows), stream, suffix, "a")
+        write_encoded(as_row_bands(picture, rows), stream, suffix, "a")
         assert stream.getvalue() == whole
     if suffix == ".png":
         found = decode(whole, "a")
@@ -95,13 +95,13 @@ def test_bands_are_the_whole_result(
     sizing = OutputSize(scale=scale)
     whole = Upscaler(backend=Repeat(), tile=0).picture(picture, sizing=sizing)
     upscaler = Upscaler(backend=Repeat(), tile=16, halo=4)
-    stripes = upscaler.stripes(picture, sizing=sizing)
-    bands = list(stripes.bands)
+    row_bands = upscaler.row_bands(picture, sizing=sizing)
+    bands = list(row_bands.bands)
     assert len(bands) > 1 or shape[0] == 1
     assert np.array_equal(np.concatenate([b.pixels for b in bands]), whole.pixels)
     alphas = [b.alpha for b in bands if b.alpha is not None]
     assert np.array_equal(np.concatenate(alphas), whole.alpha)  # type: ignore[arg-type]
-    assert (stripes.height, stripes.width) == whole.pixels.shape[:2]
+    assert (row_bands.height, row_bands.width) == whole.pixels.shape[:2]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -116,11 +116,11 @@ def test_shrinking_in_bands_is_pillows_along_rows_and_then_columns(
     picture = _picture(64, 80, colour=False, alpha=False, dtype=dtype)
     height, width = min(size[0], 64 - 2 * margin), min(size[1], 80 - 2 * margin)
     results = [
-        gathered(shrunk_stripes(in_stripes(picture, rows), height, width, margin)).pixels
+        materialize(downsample_bands(as_row_bands(picture, rows), height, width, margin)).pixels
         for rows in (64, 1, 5, 33)
     ]
     assert all(np.array_equal(banded, results[0]) for banded in results)
-    assert margin or np.array_equal(results[0], shrunk(picture, height, width).pixels)
+    assert margin or np.array_equal(results[0], downsample(picture, height, width).pixels)
     narrow = Image.fromarray(picture.pixels.astype(np.float32)).resize(
         (width, 64), Image.Resampling.BICUBIC, (margin, 0, 80 - margin, 64)
     )
@@ -139,7 +139,7 @@ def test_memory_that_runs_out_half_way_costs_only_the_rows_below() -> None:
 
     picture = _picture(100, 90, colour=True, alpha=True, dtype=np.uint8)
     scarce = Scarce()
-    bands = list(Upscaler(backend=scarce, tile=32, halo=3).stripes(picture).bands)
+    bands = list(Upscaler(backend=scarce, tile=32, halo=3).row_bands(picture).bands)
     whole = Upscaler(backend=Repeat(), tile=0).picture(picture)
     assert len({shape[2] for shape in scarce.shapes}) == 2
     assert np.array_equal(np.concatenate([band.pixels for band in bands]), whole.pixels)
@@ -149,18 +149,18 @@ def test_memory_that_runs_out_half_way_costs_only_the_rows_below() -> None:
 
 def test_abandoned_bands_unlock_the_network() -> None:
     upscaler = Upscaler(backend=Repeat(), tile=8, halo=1)
-    stripes = upscaler.stripes(Picture(_random((40, 40, 3))), sizing=OutputSize(scale=3))
-    next(stripes.bands)
-    stripes.close()
+    row_bands = upscaler.row_bands(Picture(_random((40, 40, 3))), sizing=OutputSize(scale=3))
+    next(row_bands.bands)
+    row_bands.close()
     assert upscaler(_random((9, 9, 3))).shape == (36, 36, 3)
 
 
 def test_bands_are_closed_through_whatever_was_made_of_them() -> None:
     upscaler = Upscaler(backend=Repeat(), tile=8, halo=1)
-    stripes = upscaler.stripes(Picture(_random((40, 40, 3))))
-    next(stripes.bands)
-    shrunk_stripes(stripes.mapped(lambda band: band), 50, 50).close()  # which never began
-    assert next(stripes.bands, None) is None
+    row_bands = upscaler.row_bands(Picture(_random((40, 40, 3))))
+    next(row_bands.bands)
+    downsample_bands(row_bands.mapped(lambda band: band), 50, 50).close()  # which never began
+    assert next(row_bands.bands, None) is None
     assert upscaler(_random((9, 9, 3))).shape == (36, 36, 3)
 
 
@@ -182,8 +182,8 @@ def test_a_result_that_does_not_fit_unlocks_the_network(
             if call == "array":
                 upscaler(_random((40, 40, 3)))
             else:
-                stripes = upscaler.stripes(Picture(_random((40, 40, 3))))
-                write_stripes(stripes, tmp_path / "a.jpg")
+                row_bands = upscaler.row_bands(Picture(_random((40, 40, 3))))
+                write_row_bands(row_bands, tmp_path / "a.jpg")
         except MemoryError:  # its traceback keeps what made the bands
             shapes.append(upscaler(_random((1, 2, 3))).shape)
 

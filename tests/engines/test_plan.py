@@ -64,28 +64,28 @@ def test_an_existing_file_is_no_folder(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_found_before_anything_is_computed() -> None:
-    with pytest.raises(ImageError, match=r"2 inputs can't all become out\.png; name a folder"):
+    with pytest.raises(
+        ImageError, match=r"2 inputs can't all become out\.png; use a folder as the output"
+    ):
         _targets("a.png", "b.png", output=Path("out.png"))
     for options in ({"extension": ".gif"}, {"output": Path("big.gif")}):
         with pytest.raises(ImageError, match=r"can't write \.gif"):
             _targets("a.png", **options)
-    with pytest.raises(
-        ImageError, match=r"can't write \.5; .* or v1\.5/, if that is to be a folder"
-    ):
+    with pytest.raises(ImageError, match=r"can't write \.5; .* or v1\.5/ for a folder"):
         _targets("a.png", output=Path("v1.5"))
     assert _targets("a.png", output=Path("v1.5"), folder=True) == ["v1.5/a_x4.png"]
     assert _targets("a.png", output=Path("big.png"), folder=True) == ["big.png/a_x4.png"]
 
 
 def test_an_input_is_never_replaced_and_costs_its_own_result_only() -> None:
-    told = "a.png: its result a.png would replace an input; use -o or --suffix"
-    assert _problems("a.png", "b.jpg", suffix="") == [told, None]
+    reported = "a.png: its result a.png would replace an input; use -o or --suffix"
+    assert _problems("a.png", "b.jpg", suffix="") == [reported, None]
     (problem,) = _problems("a.png", output=Path("./x/../a.png"))
     assert problem is not None
     assert "would replace an input" in problem
 
 
-def test_names_that_collide_are_told_apart_by_their_folders_in_any_order() -> None:
+def test_names_that_collide_are_distinguished_by_their_folders_in_any_order() -> None:
     pairs = [
         ("x/a.png", "out/x/a_x4.png"),
         ("y/a.png", "out/y/a_x4.png"),
@@ -110,7 +110,7 @@ def test_names_that_still_collide_cost_those_files_only() -> None:
     jobs = _jobs("a.jpg", "a.png", "a.jpg.png", "b.png")
     assert [job.problem is None for job in jobs] == [False, True, False, True]
     assert jobs[0].problem == (
-        "a.jpg: its result a.jpg_x4.png would also be that of a.jpg.png; "
+        "a.jpg: its result a.jpg_x4.png would overwrite that of a.jpg.png; "
         "upscale them one by one, each with its own -o"
     )
 
@@ -119,8 +119,8 @@ def test_the_same_input_twice_is_one_result() -> None:
     assert _targets("a.png", "./x/../a.png") == ["a_x4.png"]
 
 
-def test_paths_in_suffixes_are_refused() -> None:
-    with pytest.raises(ImageError, match="not of a path"):
+def test_paths_in_suffixes_are_rejected() -> None:
+    with pytest.raises(ImageError, match="part of a file name"):
         _targets("a.png", suffix="/../evil")
 
 
@@ -156,11 +156,11 @@ def test_folders_are_repeated_below_the_output() -> None:
 
 @pytest.mark.usefixtures("tree")
 def test_a_folder_among_files_costs_itself_only() -> None:
-    assert _problems("in", "in/a.jpg") == ["in: a folder; -r upscales the images in it", None]
+    assert _problems("in", "in/a.jpg") == ["in: a folder; add -r to upscale the images in it", None]
 
 
 @pytest.mark.usefixtures("tree")
-def test_trees_with_the_same_names_are_told_apart() -> None:
+def test_trees_with_the_same_names_are_distinguished() -> None:
     _image("also/x/b.png")
     assert _targets("in/x", "also", output=Path("out"), recursive=True) == [
         "out/b_x4.png",
@@ -193,37 +193,37 @@ def test_trees_with_the_same_names_are_told_apart() -> None:
 )
 @pytest.mark.usefixtures("tree")
 def test_the_same_command_again_plans_the_same(options: dict[str, object]) -> None:
-    first, left_out = _jobs("in", recursive=True, **options), list[Path]()
+    first, results = _jobs("in", recursive=True, **options), list[Path]()
     _made(first, 2 if options.get("suffix") == "_x2" else 4)
-    again = _jobs("in", recursive=True, left_out=lambda path, _: left_out.append(path), **options)
+    again = _jobs("in", recursive=True, on_result=lambda path, _: results.append(path), **options)
     assert again == first
     inside = options.get("output") == Path("in/results")  # that folder isn't looked into
-    assert sorted(left_out) == ([] if inside else sorted(job.target for job in first))
+    assert sorted(results) == ([] if inside else sorted(job.target for job in first))
 
 
-def test_unread_pictures_are_told_once(tmp_path: Path) -> None:
+def test_unsupported_pictures_are_reported_once(tmp_path: Path) -> None:
     (tmp_path / "in" / "below").mkdir(parents=True)
-    unread = [tmp_path / "in" / "a.jxl", tmp_path / "in" / "below" / "b.psd"]
-    for path in (*unread, tmp_path / "in" / "notes.txt"):
+    unsupported = [tmp_path / "in" / "a.jxl", tmp_path / "in" / "below" / "b.psd"]
+    for path in (*unsupported, tmp_path / "in" / "notes.txt"):
         path.touch()
-    told: list[Path] = []
+    reported: list[Path] = []
     sources = [tmp_path / "in", tmp_path / "in" / "below"]
-    jobs = plan(sources, recursive=True, unread=told.append)
+    jobs = plan(sources, recursive=True, on_unsupported=reported.append)
     assert all("no image in it" in str(job.problem) for job in jobs)
-    assert told == unread
+    assert reported == unsupported
 
 
 @pytest.mark.usefixtures("tree")
-def test_results_of_other_sizes_and_places_are_left_out_too() -> None:
+def test_results_of_other_sizes_and_places_are_dropped_too() -> None:
     first = _jobs("in", recursive=True)
     _made(_jobs("in", recursive=True, suffix="_x1.5"), 1)
     _made(_jobs("in", recursive=True, suffix="_3840x2160"), 3)
     _made(_jobs("in", recursive=True, output=Path("in/results")))
-    told: list[tuple[Path, Path]] = []
-    assert _jobs("in", recursive=True, left_out=lambda *pair: told.append(pair)) == first
-    assert (Path("in/x/y/c_3840x2160.png"), Path("in/x/y/c.webp")) in told
-    assert (Path("in/results/x/b_x4.png"), Path("in/x/b.PNG")) in told
-    assert len(told) == 9
+    reported: list[tuple[Path, Path]] = []
+    assert _jobs("in", recursive=True, on_result=lambda *pair: reported.append(pair)) == first
+    assert (Path("in/x/y/c_3840x2160.png"), Path("in/x/y/c.webp")) in reported
+    assert (Path("in/results/x/b_x4.png"), Path("in/x/b.PNG")) in reported
+    assert len(reported) == 9
 
 
 @pytest.mark.usefixtures("tree")
@@ -244,15 +244,15 @@ def test_a_result_beside_its_source_of_another_ending_is_no_input_of_a_pattern()
     _image("other.png", 7, 7)
     _image("other.jpg_x4.png", 9, 9)
     listed = ["other.png", "phone_x4.png", "phone_x8.png", "phone_max30.png"]
-    told: list[tuple[Path, Path]] = []
+    reported: list[tuple[Path, Path]] = []
     assert _targets(
-        "other.png", "other.jpg_x4.png", *listed[1:], left_out=lambda *p: told.append(p)
+        "other.png", "other.jpg_x4.png", *listed[1:], on_result=lambda *p: reported.append(p)
     ) == [
         "other_x4.png",
         "other.jpg_x4_x4.png",
     ]
-    assert {source for _, source in told} == {Path("phone.jpg")}
-    assert len(told) == 3
+    assert {source for _, source in reported} == {Path("phone.jpg")}
+    assert len(reported) == 3
     Path("other.png").unlink()
     Path("other.jpg_x4.png").unlink()
     assert _targets("p*.png") == []  # all that the pattern means are results
@@ -352,7 +352,7 @@ def test_linked_folders_are_not_followed() -> None:
 
 
 @pytest.mark.usefixtures("tree")
-def test_a_folder_that_cannot_be_listed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = os.scandir
 
     def scandir(path: str) -> object:
@@ -387,7 +387,7 @@ def test_the_time_to_plan_grows_as_the_number_of_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tree that is played, so that no disk is measured; with a result beside every image."""
-    monkeypatch.setattr("agsr.engines.batch.earlier.may_come_of", lambda *_: True)
+    monkeypatch.setattr("agsr.engines.batch.earlier.may_be_result_of", lambda *_: True)
 
     def seconds(folders: int) -> float:
         names = [f"{n}{end}" for n in range(100) for end in (".jpg", "_x4.png")]
@@ -417,7 +417,7 @@ def test_each_input_may_keep_its_format() -> None:
         _targets("a.png", "b.tga", extension=None, quality=80)
 
 
-def test_a_quality_that_the_format_lacks_is_told_at_once() -> None:
+def test_a_quality_that_the_format_lacks_is_reported_at_once() -> None:
     assert _targets("a.png", extension=".jpg", quality=80) == ["a_x4.jpg"]
     with pytest.raises(ImageError, match="PNG has no quality"):
         _targets("a.png", quality=80)
@@ -468,7 +468,7 @@ def test_a_result_of_other_proportions_is_doubted() -> None:
     _made(_jobs("one/same.png", output=Path("out")))
     assert _doubts("one/same.png", output=Path("out")) == [None]
     assert _doubts("two/same.png", output=Path("out")) == [
-        "out/same_x4.png has other proportions than two/same.png, as the result of another input"
+        "out/same_x4.png has other proportions than two/same.png: the result of another input?"
     ]
     Path("out/same_x4.png").write_text("damaged")
     assert _doubts("two/same.png", output=Path("out")) == [None]
@@ -496,7 +496,7 @@ def test_all_files_that_are_not_read_are_reported() -> None:
     _image("._b.png")
     found: list[Skipped] = []
     sources = ("in", "in/x/b.PNG", "again.png", "._b.png", "Thumbs.db")
-    _jobs(*sources, recursive=True, skipped=found.append)
+    _jobs(*sources, recursive=True, on_skipped=found.append)
     assert {(str(f.path), f.named) for f in found} == {
         ("in/.hidden.png", False),
         ("in/._a.png", False),
@@ -506,5 +506,5 @@ def test_all_files_that_are_not_read_are_reported() -> None:
         ("Thumbs.db", True),
     }
     assert [f.reason for f in found if f.named][1:] == [
-        "a file of the system by its name, not an image"
+        "a system file by its name, not an image"
     ] * 2

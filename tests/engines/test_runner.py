@@ -22,10 +22,10 @@ from agsr.engines.batch.plan import Job, plan
 from agsr.engines.batch.runner import InferOptions, Outcome, process
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError
-from agsr.image import read_picture, write_picture, write_stripes
+from agsr.image import read_picture, write_picture, write_row_bands
 from agsr.image.decode import decode
 from agsr.image.ops.output_size import OutputSize
-from agsr.image.picture import Picture, Stripes
+from agsr.image.picture import Picture, RowBands
 from agsr.system.quiet_stderr import quiet_decoders
 
 
@@ -110,15 +110,16 @@ def test_reading_goes_on_while_the_network_runs(
 
 
 def test_progress_counts_files_and_their_shares(folder: Path) -> None:
-    told: list[float] = []
+    reported: list[float] = []
     jobs = plan([folder / "in" / "a.png", folder / "in" / "b.jpg"], folder / "out")
     upscaler = Upscaler(backend=Repeat(), tile=8, halo=2)
     assert all(
-        outcome.error is None for outcome in process(upscaler, jobs, InferOptions(), told.append)
+        outcome.error is None
+        for outcome in process(upscaler, jobs, InferOptions(), reported.append)
     )
-    assert told == sorted(told)
-    assert {1.0, 2.0} <= set(told)
-    assert len(told) > 4
+    assert reported == sorted(reported)
+    assert {1.0, 2.0} <= set(reported)
+    assert len(reported) > 4
 
 
 def test_wishes_hold_for_every_file(folder: Path) -> None:
@@ -144,7 +145,7 @@ def test_wishes_hold_for_every_file(folder: Path) -> None:
     assert "20x16 is 320 pixels, more than 300" in outcome.error
 
 
-def test_results_before_an_interruption_are_told(folder: Path) -> None:
+def test_results_before_an_interruption_are_reported(folder: Path) -> None:
     class Interrupted(Repeat):
         def _run(self, lr: Batch) -> Batch:
             if len(self.shapes) == 2:
@@ -161,16 +162,16 @@ def test_results_before_an_interruption_are_told(folder: Path) -> None:
     assert sorted(path.name for path in folder.glob("*_x4.png")) == ["c_x4.png", "d_x4.png"]
 
 
-def test_a_result_being_written_when_interrupted_is_told(
+def test_a_result_being_written_when_interrupted_is_reported(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(stripes: Stripes, path: Path, quality: int | None) -> None:
+    def write(row_bands: RowBands, path: Path, quality: int | None) -> None:
         time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.2)
-        write_stripes(stripes, path, quality)
+        write_row_bands(row_bands, path, quality)
 
-    monkeypatch.setattr("agsr.engines.batch.runner.write_stripes", write)
+    monkeypatch.setattr("agsr.engines.batch.runner.write_row_bands", write)
     jobs = plan([folder / "in" / "a.png"])
     outcomes = process(Upscaler(backend=Repeat()), jobs, InferOptions())
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells may have it ignored
@@ -219,12 +220,12 @@ def test_an_error_of_any_kind_costs_one_file_only(
                 raise ZeroDivisionError("a driver's\nbug")
             return super()._run(lr)
 
-    def write(stripes: Stripes, path: Path, quality: int | None) -> None:
+    def write(row_bands: RowBands, path: Path, quality: int | None) -> None:
         if path.name.startswith("b"):
             raise KeyError("odd")
-        write_stripes(stripes, path, quality)
+        write_row_bands(row_bands, path, quality)
 
-    monkeypatch.setattr("agsr.engines.batch.runner.write_stripes", write)
+    monkeypatch.setattr("agsr.engines.batch.runner.write_row_bands", write)
     names = ("a.png", "b.jpg", "e.bmp")
     jobs = plan([folder / "in" / name for name in names], folder / "out")
     errors = [outcome.error for outcome in process(Upscaler(backend=Odd()), jobs, InferOptions())]

@@ -43,9 +43,8 @@ from agsr.image.decode import decode
 from agsr.image.encode import FORMATS, encode
 from agsr.image.formats.jpeg_end import completed
 from agsr.image.formats.png_chunks import SIGNATURE, split_png
-from agsr.image.formats.tiff_pages import facts_of_tiff, open_tiff
-from agsr.image.metadata import described as judged
-from agsr.image.metadata import usable_profile
+from agsr.image.formats.tiff_pages import open_tiff, stored_metadata_of_tiff
+from agsr.image.metadata import resolve_metadata, usable_profile
 from agsr.image.metadata.collect import apply_boxes
 from agsr.image.metadata.colour import Colour, usable_chromaticities
 from agsr.image.metadata.exif import parse_exif
@@ -58,8 +57,8 @@ from agsr.image.metadata.exif_changes import (
     with_density,
     with_text,
 )
-from agsr.image.metadata.found import Found, Text
 from agsr.image.metadata.iptc import iptc_of, resource, resources
+from agsr.image.metadata.stored import StoredMetadata, Text
 from agsr.image.metadata.xmp import for_size, orientation, without_false
 from agsr.model.checkpoint import load_checkpoint, save_checkpoint
 from agsr.video.colour import ToRgb
@@ -68,7 +67,7 @@ from agsr.video.encoder import choose
 from agsr.video.packet_survey import survey
 from agsr.video.reader import open_video
 from agsr.video.stream_copy import Plan
-from agsr.video.trial import tried
+from agsr.video.trial import run_trial
 
 STILLS = ROOT / "tests/stills"
 
@@ -104,10 +103,10 @@ def playing(content: bytes) -> None:
     path = _file("a.video", content)
     seen = survey(path, MAX_PIXELS)
     with closing(open_video(path, "a", MAX_PIXELS)) as video:
-        facts, form = video.facts, ("matroska", "mp4", "mov")[zlib.crc32(content) % 3]
+        facts, form = video.properties, ("matroska", "mp4", "mov")[zlib.crc32(content) % 3]
         encoding, _ = choose(facts, (8, 8), "matroska", codec="ffv1")
         with suppress(ValueError, FFmpegError):  # as in `agsr.engines.video`
-            tried(path, encoding, Plan(form=form), seen.first, MAX_PIXELS)
+            run_trial(path, encoding, Plan(form=form), seen.first, MAX_PIXELS)
         with_xmp(Plan(form="mp4"), path, facts, encoding)
         is_strongly_compressed(seen, facts)
         to_rgb = ToRgb(facts, facts.alpha)
@@ -203,7 +202,7 @@ def _tiff_directory(content: bytes) -> None:
     except ValueError:  # which `decode` reports
         return
     if tiff is not None:
-        judged(facts_of_tiff(tiff), (3, 4), "a")
+        resolve_metadata(stored_metadata_of_tiff(tiff), (3, 4), "a")
 
 
 def _jpeg_end(content: bytes) -> None:
@@ -214,8 +213,8 @@ def _jpeg_end(content: bytes) -> None:
 METADATA: dict[str, Target] = {
     "exif": _exif_block,
     "xmp": _packet,
-    "boxes": lambda content: apply_boxes(Found(), content),
-    "png": lambda content: judged(_png_facts(content), (3, 4), "a"),
+    "boxes": lambda content: apply_boxes(StoredMetadata(), content),
+    "png": lambda content: resolve_metadata(_png_facts(content), (3, 4), "a"),
     "tiff": _tiff_directory,
     "jpeg": _jpeg_end,
     "iptc": lambda content: (list(resources(content)), iptc_of(content)),
@@ -224,7 +223,7 @@ METADATA: dict[str, Target] = {
 """By name, what `describing` chooses from."""
 
 
-def _png_facts(content: bytes) -> Found:
+def _png_facts(content: bytes) -> StoredMetadata:
     return split_png(with_checksums(SIGNATURE + content), "a")[1]
 
 

@@ -58,7 +58,7 @@ def whole_files() -> dict[str, bytes]:
     }
     files |= {f"tagged{suffix}": tagged_file(suffix) for suffix in TAGGED}
     files |= ours() | jpegs() | tiffs() | webps() | bmps() | gifs()
-    return files | targas() | direct_draws()
+    return files | tgas() | dds_files()
 
 
 def samples_of(kind: int, depth: int) -> NDArray[np.uint16]:
@@ -205,7 +205,7 @@ def gifs() -> dict[str, bytes]:
     }
 
 
-def targas() -> dict[str, bytes]:
+def tgas() -> dict[str, bytes]:
     """Plain and by run lengths, from all four corners, with a palette, and of 16 bits."""
     colour = noise(3)
     files = {
@@ -245,7 +245,7 @@ def _from_corner(colour: NDArray[np.uint8], corner: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(stored if corner & 2 else stored[::-1])
 
 
-def direct_draws() -> dict[str, bytes]:
+def dds_files() -> dict[str, bytes]:
     """Plain, and by blocks."""
     plain = {"grey": noise(), "grey-alpha": noise(2), "colour": noise(3), "clear": noise(4)}
     files = {f"{name}.dds": saved(Image.fromarray(plain[name]), "DDS") for name in plain}

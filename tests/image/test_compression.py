@@ -12,7 +12,7 @@ from conftest import PHOTO
 from PIL import Image, ImageDraw
 
 from agsr.cli import main
-from agsr.image.compression import av1, compression_of, vp8
+from agsr.image.compression import av1, detect_compression, vp8
 
 SMALL = Image.open(PHOTO).convert("RGB").crop((0, 0, 40, 36))
 
@@ -54,7 +54,7 @@ def _encoded(image: Image.Image, kind: str, **options: Any) -> io.BytesIO:
 def test_strong_compression_is_known_by_the_header(
     image: Image.Image, kind: str, options: dict[str, Any], strong: bool | None
 ) -> None:
-    found = compression_of(_encoded(image, kind, **options))
+    found = detect_compression(_encoded(image, kind, **options))
     assert (found.strong if found else None) is strong
 
 
@@ -70,7 +70,7 @@ def test_profiles_and_animations_hide_no_quantizer() -> None:
     profile = _encoded(SMALL, "WEBP", quality=30, icc_profile=b"\1" * 4001)
     frames = _encoded(SMALL, "WEBP", quality=30, save_all=True, append_images=[SMALL.rotate(90)])
     alpha = _encoded(SMALL.convert("RGBA").rotate(9), "WEBP", quality=30)
-    assert all((f := compression_of(s)) and f.strong for s in (profile, frames, alpha))
+    assert all((f := detect_compression(s)) and f.strong for s in (profile, frames, alpha))
 
 
 def test_the_quantizer_of_avif_falls_with_its_quality() -> None:
@@ -94,8 +94,8 @@ def test_damaged_headers_are_no_failure(kind: str) -> None:
     options = {"compression": "jpeg"} if kind == "TIFF" else {}
     content = _encoded(SMALL, kind, quality=20, **options).getvalue()
     for end in range(0, min(len(content), 700), 7):
-        compression_of(io.BytesIO(content[:end]))
-        compression_of(io.BytesIO(content[:end] + bytes(50) + content[end + 50 :]))
+        detect_compression(io.BytesIO(content[:end]))
+        detect_compression(io.BytesIO(content[:end] + bytes(50) + content[end + 50 :]))
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (
             ["bad.jpg"],
@@ -136,16 +136,16 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 @pytest.mark.usefixtures("photos")
 def test_a_note_names_the_weights_for_it_once_before_the_work(
-    arguments: list[str], told: str | None
+    arguments: list[str], reported: str | None
 ) -> None:
     result = CliRunner().invoke(main, ["infer", "--steps", "1", *arguments])
     assert result.exit_code == ("gone.png" in arguments)
     notes = [
         line for line in result.output.splitlines() if "traces of" in line or "-w photo" in line
     ]
-    assert len(notes) == (told is not None)
-    assert told is None or told in notes[0]
-    assert told is None or result.output.splitlines()[0] == notes[0]  # before the first result
+    assert len(notes) == (reported is not None)
+    assert reported is None or reported in notes[0]
+    assert reported is None or result.output.splitlines()[0] == notes[0]  # before the first result
 
 
 @pytest.mark.usefixtures("photos")

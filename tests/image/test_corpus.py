@@ -65,7 +65,7 @@ def test_textures_are_decoded_as_they_were_written(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_what_is_not_read_is_refused(name: str) -> None:
+def test_what_is_not_read_is_rejected(name: str) -> None:
     with pytest.raises(ImageError, match="floating-point samples from 1 to 254; expected 0 to 1"):
         decode(WHOLE[name], name)
 

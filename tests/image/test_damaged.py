@@ -61,7 +61,7 @@ def test_one_colour_that_means_transparent_becomes_alpha(kind: int, depth: int) 
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_truncated_files_of_every_kind_are_refused(name: str) -> None:
+def test_truncated_files_of_every_kind_are_rejected(name: str) -> None:
     """Unless what is missing holds no pixels of the first picture."""
     whole, refused = decode(WHOLE[name], name).pixels, 0
     for content in truncated(WHOLE[name]):

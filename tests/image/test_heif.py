@@ -62,7 +62,7 @@ def test_places_of_a_turned_picture_are_removed(
     assert _SUBJECT not in details
     assert picture.metadata.xmp is not None
     assert b"face" not in picture.metadata.xmp
-    assert "without its XMP of places in the picture" in caplog.text
+    assert "lacks its XMP of places in the picture" in caplog.text
     assert picture.metadata.size == picture.pixels.shape[:2]
 
 
@@ -105,7 +105,7 @@ def test_the_main_picture_is_read_with_its_own_exif(
     assert picture.metadata.exif is not None
     assert f"camera {primary}".encode() in picture.metadata.exif
     used = "main one" if primary else "first"
-    assert f"a.heic: holds 3 pictures; only the {used} is taken" in caplog.text
+    assert f"a.heic: holds 3 pictures; only the {used} is used" in caplog.text
 
 
 def test_a_crop_of_avif_is_reported(caplog: pytest.LogCaptureFixture) -> None:
@@ -118,7 +118,7 @@ def test_a_crop_of_avif_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     assert not caplog.records
     cropped = _with_crop(content, (8, 6), (2, -1))
     assert decode(cropped, "a.avif").pixels.shape == (16, 16, 3)
-    assert "without its crop to 8x6 pixels from 6,4 on" in caplog.text
+    assert "lacks its crop to 8x6 pixels from 6,4 on" in caplog.text
 
 
 def _kinds(content: bytes | bytearray) -> list[bytes]:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from agsr.errors import ImageError
-from agsr.image import read_picture, read_rgb, write_picture, write_stripes
+from agsr.image import read_picture, read_rgb, write_picture, write_row_bands
 from agsr.image.encode import FORMATS
-from agsr.image.picture import Picture, Stripes, in_stripes
+from agsr.image.picture import Picture, RowBands, as_row_bands
 from agsr.system.quiet_stderr import quiet_decoders
 
 LOSSLESS = [".png", ".tif", ".webp", ".bmp"]
@@ -51,8 +51,8 @@ def test_sixteen_bits_and_alpha_round_trip(tmp_path: Path, suffix: str) -> None:
 def test_colour_under_alpha_that_is_data_is_kept(tmp_path: Path, suffix: str) -> None:
     picture = Picture(smooth((20, 31, 3)), np.zeros((20, 31), np.uint8))
     picture.alpha[9:] = 200  # type: ignore[index]
-    stripes = replace(in_stripes(picture), separate_alpha=True)
-    write_stripes(stripes, tmp_path / f"a{suffix}")
+    row_bands = replace(as_row_bands(picture), separate_alpha=True)
+    write_row_bands(row_bands, tmp_path / f"a{suffix}")
     found = read_picture(tmp_path / f"a{suffix}")
     assert np.array_equal(found.pixels, picture.pixels)
     assert np.array_equal(found.alpha, picture.alpha)  # type: ignore[arg-type]
@@ -183,14 +183,14 @@ def test_a_long_row_of_png_is_cut_into_chunks(
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tif"])
-def test_of_several_pictures_the_first_is_taken_aloud(
+def test_of_several_pictures_the_first_is_used_with_a_warning(
     tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
     options = {"lossless": True} if suffix == ".webp" else {}
     frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:], **options)
     assert read_picture(tmp_path / f"a{suffix}").pixels[0, 0].tolist() == [255, 0, 0]
-    assert "holds 3 pictures; only the first is taken" in caplog.text
+    assert "holds 3 pictures; only the first is used" in caplog.text
 
 
 def test_a_jpeg_with_extras_is_a_jpeg(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -200,10 +200,10 @@ def test_a_jpeg_with_extras_is_a_jpeg(tmp_path: Path, caplog: pytest.LogCaptureF
     with Image.open(tmp_path / "a.jpg") as image:
         assert image.format == "MPO"
     assert np.abs(read_picture(tmp_path / "a.jpg").pixels.astype(int) - (255, 0, 0)).max() <= 2
-    assert caplog.messages == [f"{tmp_path}/a.jpg: the result is without its 1 other picture"]
+    assert caplog.messages == [f"{tmp_path}/a.jpg: the result lacks its 1 other picture"]
 
 
-def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path) -> None:
+def test_too_many_pixels_are_rejected_before_decoding(tmp_path: Path) -> None:
     write_picture(Picture(smooth((20, 31, 3))), tmp_path / "a.png")
     with pytest.raises(ImageError, match=r"31x20 is 620 pixels, more than 619.*--max-pixels 620"):
         read_picture(tmp_path / "a.png", max_pixels=619)
@@ -233,8 +233,8 @@ def test_noise_at_any_quality_can_be_written(tmp_path: Path) -> None:
         assert read_picture(tmp_path / "a.jpg").pixels.shape == noise.shape
 
 
-def test_quality_of_what_has_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="PNG has no quality to choose"):
+def test_quality_of_what_has_none_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="PNG has no quality setting"):
         write_picture(Picture(smooth((4, 4, 3))), tmp_path / "a.png", 80)
 
 
@@ -257,7 +257,7 @@ def test_unreadable_files_are_named_with_the_reason(
 
 @pytest.mark.parametrize("suffix", [*LOSSLESS, ".jpg"])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
-def test_truncated_files_are_refused_silently(
+def test_truncated_files_are_rejected_silently(
     tmp_path: Path, suffix: str, share: float, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / f"a{suffix}"
@@ -269,13 +269,13 @@ def test_truncated_files_are_refused_silently(
     assert capfd.readouterr().err == ""
 
 
-def test_deep_files_are_refused_where_eight_bits_are_needed(tmp_path: Path) -> None:
+def test_deep_files_are_rejected_where_eight_bits_are_needed(tmp_path: Path) -> None:
     write_picture(Picture(smooth((8, 8, 3), np.uint16)), tmp_path / "a.png")
     with pytest.raises(ImageError, match="16 bits per channel, expected 8"):
         read_rgb(tmp_path / "a.png")
 
 
-def test_unknown_formats_are_refused_with_the_known_ones(tmp_path: Path) -> None:
+def test_unknown_formats_are_rejected_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"can't write \.xyz; expected one of \.png"):
         write_picture(Picture(smooth((4, 4, 3))), tmp_path / "a.xyz")
     assert ".avif" in FORMATS
@@ -287,7 +287,7 @@ def test_a_failed_write_keeps_what_was_there(
     path = tmp_path / "a.png"
     path.write_bytes(b"precious")
 
-    def disk_full(_: Stripes, stream: BinaryIO, *__: Any) -> None:
+    def disk_full(_: RowBands, stream: BinaryIO, *__: Any) -> None:
         stream.write(b"half of it")
         raise OSError(28, "No space left on device")
 
@@ -373,8 +373,8 @@ def test_what_a_format_loses_is_reported(tmp_path: Path, caplog: pytest.LogCaptu
     picture = Picture(smooth((20, 31, 3), np.uint16), smooth((20, 31), np.uint16))
     write_picture(picture, tmp_path / "a.jpg")
     assert [message.partition("a.jpg: ")[2] for message in caplog.messages] == [
-        "16 bits become 8, the most of JPEG",
-        "is laid on white, since JPEG has no alpha",
+        "16 bits per channel become 8, the maximum of JPEG",
+        "composited on white, since JPEG has no alpha",
     ]
     caplog.clear()
     write_picture(picture, tmp_path / "a.png")

@@ -10,7 +10,7 @@ import pytest
 from conftest import PHOTO
 from PIL import Image
 
-from agsr.image.compression.jpeg import first_table, quality_of, quality_of_table
+from agsr.image.compression.jpeg import first_table, jpeg_quality, table_quality
 
 
 def _saved(mode: str, **options: object) -> Image.Image:
@@ -21,7 +21,7 @@ def _saved(mode: str, **options: object) -> Image.Image:
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_quality_is_what_pillow_was_told(mode: str) -> None:
-    found = {q: quality_of(_saved(mode, quality=q)) for q in (*range(1, 100, 7), 50, 75, 95, 100)}
+    found = {q: jpeg_quality(_saved(mode, quality=q)) for q in (*range(1, 100, 7), 50, 75, 95, 100)}
     assert all(found[q] == q for q in found if q > 8)
     assert all(abs((found[q] or 100) - q) < 5 for q in found)  # tables at their limit, 255
 
@@ -30,7 +30,7 @@ def test_quality_is_what_opencv_was_told() -> None:
     picture = np.zeros((16, 16, 3), np.uint8)
     for quality in (30, 75, 90):
         _, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        assert quality_of(Image.open(io.BytesIO(content.tobytes()))) == quality
+        assert jpeg_quality(Image.open(io.BytesIO(content.tobytes()))) == quality
 
 
 MOZJPEG = [
@@ -46,7 +46,7 @@ MOZJPEG = [
 def test_tables_of_another_shape_have_nearly_that_quality(quality: int) -> None:
     percent = 200 - 2 * quality
     table = [min(255, max(1, (step * percent + 50) // 100)) for step in MOZJPEG]
-    rated = quality_of(_saved("RGB", qtables=[table, table]))
+    rated = jpeg_quality(_saved("RGB", qtables=[table, table]))
     assert rated == pytest.approx(quality, abs=10)
 
 
@@ -55,5 +55,5 @@ def test_tables_of_a_stream_are_those_that_pillow_reads() -> None:
         stream = io.BytesIO()
         image = Image.open(PHOTO).convert("RGB")
         image.save(stream, "JPEG", quality=quality)
-        assert quality_of_table(first_table(stream.getvalue())) == quality
+        assert table_quality(first_table(stream.getvalue())) == quality
     assert first_table(b"") == first_table(b"\xff\xd8\xff\xd9") == []

@@ -43,8 +43,8 @@ def test_everything_survives_from_every_format_to_every_other(
         assert image.size == (20, 30)  # turned
         turned = pytest.approx((120, 240), rel=1e-3)
         if source in (".png", ".tif", ".jpg"):  # Pillow tells WebP and AVIF no resolution
-            told = (exif.get(Base.XResolution), exif.get(Base.YResolution))
-            assert (told if target in (".webp", ".avif") else image.info["dpi"]) == turned
+            reported = (exif.get(Base.XResolution), exif.get(Base.YResolution))
+            assert (reported if target in (".webp", ".avif") else image.info["dpi"]) == turned
             assert decode(written, "b").metadata.dpi == turned
     assert decode(written, "b").metadata.exif is not None
 
@@ -114,7 +114,7 @@ def test_orientation_in_xmp_alone_is_applied_and_reset() -> None:
     assert picture.metadata == Metadata(xmp=UPRIGHT_XMP)
 
 
-def test_the_thumbnail_is_left_out() -> None:
+def test_the_thumbnail_is_dropped() -> None:
     with_thumbnail = make_exif().tobytes()
     thumbnail = b"\xff\xd8" + bytes(60) + b"\xff\xd9"
     end = 6 + 8 + 2 + 12 * int.from_bytes(with_thumbnail[14:16], "big")  # of the first directory
@@ -143,7 +143,7 @@ def test_a_profile_of_other_pixels_is_not_carried_over(caplog: pytest.LogCapture
     stream = io.BytesIO()
     Image.fromarray(MARKED[..., 0]).save(stream, "PNG", icc_profile=SRGB)
     assert decode(stream.getvalue(), "a.png").metadata.icc is None
-    assert "a.png: its ICC profile is for RGB, and left out" in caplog.text
+    assert "a.png: its ICC profile is for RGB and is dropped" in caplog.text
 
 
 def test_a_damaged_profile_costs_the_profile_only(caplog: pytest.LogCaptureFixture) -> None:
@@ -155,7 +155,9 @@ def test_a_damaged_profile_costs_the_profile_only(caplog: pytest.LogCaptureFixtu
     assert "a.png: its ICC profile is damaged" in caplog.text
 
 
-def test_what_is_too_long_for_jpeg_is_left_out_aloud(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_too_long_for_jpeg_is_dropped_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     metadata = Metadata(xmp=XMP + b" " * 70_000)
     written = encode(Picture(MARKED, None, metadata), ".jpg", "a.jpg")
     assert decode(written, "a").metadata.xmp is None
@@ -163,7 +165,7 @@ def test_what_is_too_long_for_jpeg_is_left_out_aloud(caplog: pytest.LogCaptureFi
     assert decode(encode(Picture(MARKED, None, metadata), ".png", "a"), "a").metadata.xmp
 
 
-def test_tags_of_a_tiff_that_describe_its_old_pixels_are_left_out(tmp_path: Path) -> None:
+def test_tags_of_a_tiff_that_describe_its_old_pixels_are_dropped(tmp_path: Path) -> None:
     tifffile.imwrite(
         tmp_path / "a.tif",
         MARKED,

@@ -190,7 +190,7 @@ def test_every_photograph_of_the_sets_is_doubted(data: Path, folder: str) -> Non
     assert [name for name, photo in colour.items() if not _is_doubted(photo // 2)] == []
 
 
-def test_what_looks_like_no_normal_map_is_told() -> None:
+def test_what_looks_like_no_normal_map_is_reported() -> None:
     vectors = _directions()
     normal_map = Picture(_colours(vectors, np.uint8))
     assert doubt(normal_map) is None
@@ -202,8 +202,8 @@ def test_what_looks_like_no_normal_map_is_told() -> None:
     assert "% of its vectors are far from unit length; is it a" in str(doubt(Picture(photo)))
     swizzled = np.full((150, 20, 3), 255, np.uint8)
     swizzled[..., 1] = normal_map.pixels[..., 1]
-    told = doubt(Picture(swizzled, normal_map.pixels[..., 0]))
-    assert told == "red is constant; if x is in alpha (DXT5nm), use --separate-alpha instead"
+    reported = doubt(Picture(swizzled, normal_map.pixels[..., 0]))
+    assert reported == "red is constant; if x is in alpha (DXT5nm), use --separate-alpha instead"
 
 
 def test_data_is_mirrored_at_the_border_where_nothing_else_is_asked_for() -> None:

@@ -15,7 +15,7 @@ from agsr.engines.upscaler import Upscaler
 from agsr.errors import ImageError
 from agsr.image.encode import FORMATS, on_white
 from agsr.image.ops.output_size import OutputSize
-from agsr.image.ops.resample import shrunk
+from agsr.image.ops.resample import downsample
 from agsr.image.picture import Picture
 
 SIDES = st.integers(1, 5000)
@@ -84,11 +84,11 @@ def test_what_needs_no_enlarging_is_not_enlarged_first() -> None:
 @pytest.mark.parametrize("shape", [(64, 48), (64, 48, 3)])
 def test_shrinking_averages_without_a_shift(dtype: type, shape: tuple[int, ...]) -> None:
     largest = np.iinfo(dtype).max
-    flat = shrunk(Picture(np.full(shape, largest // 3, dtype)), 27, 20)
+    flat = downsample(Picture(np.full(shape, largest // 3, dtype)), 27, 20)
     assert flat.pixels.dtype == dtype
     assert np.unique(flat.pixels).tolist() == [largest // 3]
     ramp = np.linspace(0, largest, 64)[:, None].repeat(48, axis=1).astype(dtype)
-    small = shrunk(Picture(ramp), 32, 24).pixels[4:-4].astype(float)
+    small = downsample(Picture(ramp), 32, 24).pixels[4:-4].astype(float)
     expected = ramp.astype(float).reshape(32, 2, 24, 2).mean(axis=(1, 3))[4:-4]
     assert np.abs(small - expected).max() <= 1
 
@@ -96,7 +96,7 @@ def test_shrinking_averages_without_a_shift(dtype: type, shape: tuple[int, ...])
 def test_shrinking_removes_what_the_smaller_size_cannot_show() -> None:
     stripes = np.zeros((60, 60), np.uint8)
     stripes[:, ::2] = 200
-    inside = shrunk(Picture(stripes), 20, 20).pixels[:, 1:-1].astype(int)
+    inside = downsample(Picture(stripes), 20, 20).pixels[:, 1:-1].astype(int)
     assert np.abs(inside - 100).max() <= 1
 
 
@@ -105,7 +105,7 @@ def test_shrinking_leaves_no_rim_of_hidden_colour() -> None:
     y, x = np.mgrid[:64, :64] - 31.5
     alpha = np.clip((22 - np.hypot(y, x)) * 128 + 128, 0, 255).astype(np.uint8)
     pixels = np.where(alpha[..., None] > 0, 255, 0).repeat(3, axis=2).astype(np.uint8)
-    result = shrunk(Picture(pixels, alpha), 24, 24)
+    result = downsample(Picture(pixels, alpha), 24, 24)
     assert result.alpha is not None
     assert on_white(result.pixels, result.alpha).min() >= 254
 
@@ -137,10 +137,10 @@ def test_beyond_four_times_the_result_is_that_of_two_runs(
 
 def test_a_result_of_two_passes_counts_the_picture_between_them() -> None:
     picture = Picture(np.zeros((10, 20, 3), np.uint8))
-    stripes = Upscaler(backend=Repeat()).stripes(picture, sizing=OutputSize(scale=8))
-    assert (stripes.height, stripes.width, stripes.held) == (80, 160, 20 * 40 * 3)
-    once = Upscaler(backend=Repeat()).stripes(picture)
-    assert memory_needed(FORMATS[".png"], stripes) > memory_needed(FORMATS[".png"], once)
+    row_bands = Upscaler(backend=Repeat()).row_bands(picture, sizing=OutputSize(scale=8))
+    assert (row_bands.height, row_bands.width, row_bands.held) == (80, 160, 20 * 40 * 3)
+    once = Upscaler(backend=Repeat()).row_bands(picture)
+    assert memory_needed(FORMATS[".png"], row_bands) > memory_needed(FORMATS[".png"], once)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -171,7 +171,7 @@ def test_pillow_images_take_a_size_and_impossible_ones_are_rejected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "told"),
+    ("arguments", "error", "reported"),
     [
         ({"scale": "2"}, TypeError, "scale is '2'; expected a number"),
         ({"scale": (2, 2)}, TypeError, r"scale is \(2, 2\); expected a number"),
@@ -186,9 +186,9 @@ def test_pillow_images_take_a_size_and_impossible_ones_are_rejected() -> None:
     ],
 )
 def test_sizes_of_other_types_are_rejected_with_what_to_write(
-    arguments: dict[str, Any], error: type[Exception], told: str
+    arguments: dict[str, Any], error: type[Exception], reported: str
 ) -> None:
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=reported):
         Upscaler(backend=Repeat())(np.zeros((4, 4, 3), np.uint8), **arguments)
 
 
@@ -198,13 +198,13 @@ def test_barely_visible_float_colour_survives_shrinking() -> None:
     alpha: NDArray[np.float32] = np.zeros((8, 8), np.float32)
     alpha[4:] = 0.4
     pixels[:4] = 0
-    small = shrunk(Picture(pixels, alpha), 4, 4)  # type: ignore[arg-type]
+    small = downsample(Picture(pixels, alpha), 4, 4)  # type: ignore[arg-type]
     assert np.allclose(small.pixels[2:], 0.5, atol=1e-4)
 
 
 def test_a_scale_that_leaves_no_pixel_is_rejected() -> None:
-    told = "the result would have 0x0 pixels: 150x100 by a scale of 0.001; use 0.0067 or more"
-    with pytest.raises(ImageError, match=told):
+    reported = "the result would have 0x0 pixels: 150x100 by a scale of 0.001; use 0.0067 or more"
+    with pytest.raises(ImageError, match=reported):
         OutputSize(scale=0.001).result(100, 150)
     assert OutputSize(scale=0.0067).result(100, 150) == (1, 1)
     assert OutputSize(scale=0.01).result(1, 150) == (1, 2)

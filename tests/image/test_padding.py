@@ -92,7 +92,7 @@ def test_no_more_is_read_than_the_network_sees() -> None:
     assert backend.shapes == [(1, 3, 15, 15)]
 
 
-def test_other_borders_are_refused() -> None:
+def test_other_borders_are_rejected() -> None:
     with pytest.raises(ValueError, match="border is 'zero'; expected None or one of"):
         Upscaler(backend=Repeat(), border="zero")  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="needs a halo"):

@@ -97,7 +97,7 @@ def test_metadata_is_what_another_reader_finds(source: str, target: str) -> None
         assert shown.get("exif-ifd2-DateTimeOriginal").startswith("2020:01:02 03:04:05")
         assert shown.get("exif-ifd2-PixelXDimension").startswith("20 ")
         assert shown.get("exif-ifd3-GPSLatitudeRef").startswith("N")
-    if source in (".png", ".tif", ".jpg"):  # Pillow told the others no resolution
+    if source in (".png", ".tif", ".jpg"):  # Pillow reports no resolution for the others
         dpi = (
             [float(Fraction(shown.get(f"exif-ifd0-{axis}Resolution").split()[0])) for axis in "XY"]
             if target in (".webp", ".avif")

@@ -1,4 +1,4 @@
-"""Targa and DirectDraw files, made by the book, and what is told of them."""
+"""TGA and DDS files, built by the specification, and the warnings about them."""
 
 from __future__ import annotations
 
@@ -84,28 +84,34 @@ def test_four_bits_of_alpha_are_decoded_by_the_book() -> None:
         (_dds(RED_AND_BLUE * 3, b"DX10", more=_dx10(71, dimension=4), depth=3), 3),
     ],
 )
-def test_more_than_one_picture_is_told(
+def test_more_than_one_picture_is_reported(
     content: bytes, count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert decode(content, "sky.dds").pixels.shape == (4, 4, 3)
-    assert caplog.messages == [f"sky.dds: holds {count} pictures; only the first is taken"]
+    assert caplog.messages == [f"sky.dds: holds {count} pictures; only the first is used"]
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
-        (_dds(bytes(16), b"DX10", more=_dx10(95)), "of floating-point light"),
-        (_dds(bytes(16), b"DX10", more=_dx10(2)), "a texture of a kind .*, DXGI_FORMAT 2; tex"),
-        (_dds(bytes(16), b"DXT2"), "a texture of a kind .*, 'DXT2'; texconv"),
-        (_dds(bytes(16), b"\x6f\0\0\0"), "a texture of a kind .*, D3DFORMAT 111; texconv"),
+        (_dds(bytes(16), b"DX10", more=_dx10(95)), "floating-point HDR"),
+        (
+            _dds(bytes(16), b"DX10", more=_dx10(2)),
+            "unsupported texture format DXGI_FORMAT 2; convert it: tex",
+        ),
+        (_dds(bytes(16), b"DXT2"), "unsupported texture format 'DXT2'; convert it: texconv"),
+        (
+            _dds(bytes(16), b"\x6f\0\0\0"),
+            "unsupported texture format D3DFORMAT 111; convert it: texconv",
+        ),
         (_dds(RED_AND_BLUE[:5], b"DXT1"), "damaged or truncated"),
         (_dds(bytes(63), b"DX10", more=_dx10(87)), "damaged or truncated"),
         (_dds(b"", b"DX10", more=_dx10(87), size=(0, 4)), "damaged or truncated"),
         (b"DDS " + bytes(9), "damaged or truncated"),
     ],
 )
-def test_what_can_not_be_read_is_told(content: bytes, told: str) -> None:
-    with pytest.raises(ImageError, match=f"^a.dds: {told}"):
+def test_what_can_not_be_read_is_reported(content: bytes, reported: str) -> None:
+    with pytest.raises(ImageError, match=f"^a.dds: {reported}"):
         decode(content, "a.dds")
 
 
@@ -231,7 +237,7 @@ def test_height_maps_keep_their_16_bits(newer: bool) -> None:
         (8, (255, 255), True),
     ],
 )
-def test_alpha_that_only_fills_up_pixels_is_left_out(
+def test_alpha_that_only_fills_up_pixels_is_dropped(
     descriptor: int, levels: tuple[int, int], kept: bool
 ) -> None:
     samples = noise(4)

@@ -35,7 +35,7 @@ def test_multiplied_tiff_colour_is_divided_by_alpha(tmp_path: Path, dtype: type)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_tiff_channel_of_unknown_meaning_is_left_out_aloud(
+def test_a_tiff_channel_of_unknown_meaning_is_dropped_with_a_warning(
     tmp_path: Path, dtype: type, caplog: pytest.LogCaptureFixture
 ) -> None:
     samples = smooth((20, 31, 4), dtype)
@@ -53,9 +53,7 @@ def test_a_tiff_channel_of_unknown_meaning_is_left_out_aloud(
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_fourth_tiff_channel_that_nothing_is_told_of_is_alpha(
-    tmp_path: Path, dtype: type
-) -> None:
+def test_a_fourth_tiff_channel_of_unspecified_meaning_is_alpha(tmp_path: Path, dtype: type) -> None:
     samples = smooth((20, 31, 4), dtype)
     cv2.imwrite(str(tmp_path / "a.tif"), samples[..., [2, 1, 0, 3]])  # OpenCV tells nothing
     with Image.open(tmp_path / "a.tif") as file:
@@ -66,7 +64,7 @@ def test_a_fourth_tiff_channel_that_nothing_is_told_of_is_alpha(
     assert np.array_equal(found.pixels, samples[..., :3])
 
 
-def test_a_tiff_file_of_odd_channels_is_told_to_be_one(tmp_path: Path) -> None:
+def test_a_tiff_file_of_odd_channels_is_named_in_the_error(tmp_path: Path) -> None:
     samples = smooth((20, 31, 4), np.uint8)
     meaning = ["unspecified", "unspecified", "unspecified"]
     tifffile.imwrite(tmp_path / "a.tif", samples, photometric="minisblack", extrasamples=meaning)

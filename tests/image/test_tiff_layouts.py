@@ -96,7 +96,7 @@ def test_the_orientation_is_applied(kind: str, orientation: int) -> None:
         assert np.array_equal(_stored(found)[..., number], expected.autorot().numpy())
 
 
-def test_what_the_file_says_is_kept_and_its_pages_are_told(
+def test_what_the_file_says_is_kept_and_its_pages_are_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     grey = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
@@ -145,7 +145,7 @@ def test_a_truncated_file_is_an_error(kind: str, compression: str | None) -> Non
         decode(content[:-600], "a.tif")
 
 
-def test_too_large_a_picture_is_refused_before_it_is_decoded() -> None:
+def test_too_large_a_picture_is_rejected_before_it_is_decoded() -> None:
     shape, layout = KINDS["grey-alpha"]
     content = _written(noise(*shape, dtype=np.uint16), **layout)
     with pytest.raises(ImageError, match=f"{WIDTH}x{HEIGHT} is"):

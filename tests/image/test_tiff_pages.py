@@ -80,7 +80,7 @@ def test_directories_that_overlap_end_the_search(monkeypatch: pytest.MonkeyPatch
     assert len(read) < 3 * count
 
 
-def test_a_depth_is_refused_before_its_samples_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_depth_is_rejected_before_its_samples_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.BytesIO()
     volume = np.zeros((3, 16, 16), np.float32)
     tifffile.imwrite(stream, volume, photometric="minisblack", volumetric=True)

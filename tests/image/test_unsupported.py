@@ -1,4 +1,4 @@
-"""Files of formats that need an extra, or are not read: what people are told."""
+"""Files of formats that need an extra, or are not supported, and the messages about them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_heic_of_several_pictures_comes_with_a_warning(caplog: pytest.LogCapture
     file.add_from_pillow(Image.new("RGB", (16, 16), "white"))
     file.save(stream)
     assert decode(stream.getvalue(), "a.heic").pixels.max() < 9
-    assert caplog.messages == ["a.heic: holds 2 pictures; only the first is taken"]
+    assert caplog.messages == ["a.heic: holds 2 pictures; only the first is used"]
 
 
 @pytest.mark.parametrize("orientation", [1, 6, 3])
@@ -83,7 +83,7 @@ def test_reading_heic_leaves_pillow_alone() -> None:
     subprocess.run([sys.executable, "-c", code, str(sample)], check=True)
 
 
-def test_a_truncated_or_too_large_heic_is_refused() -> None:
+def test_a_truncated_or_too_large_heic_is_rejected() -> None:
     content = _heic(Image.open(PHOTO).convert("RGB"))
     with pytest.raises(ImageError, match=r"a\.heic: damaged or truncated"):
         decode(content[: len(content) // 2], "a.heic")
@@ -91,7 +91,7 @@ def test_a_truncated_or_too_large_heic_is_refused() -> None:
         decode(content, "a.heic", max_pixels=100)
 
 
-def test_without_the_extra_its_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_its_command_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     content = _heic(Image.new("RGB", (32, 32)))
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(MissingDependencyError, match=r"a\.heic: reading HEIC needs .*agsr\[heif\]"):
@@ -107,7 +107,7 @@ def test_avif_is_no_heic() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "reported"),
     [
         ("a.pdf", b"%PDF-1.7", "a PDF; pdftoppm"),
         (
@@ -130,9 +130,9 @@ def test_avif_is_no_heic() -> None:
     ],
 )
 def test_what_is_not_read_is_named_with_the_way_to_convert_it(
-    name: str, content: bytes, told: str
+    name: str, content: bytes, reported: str
 ) -> None:
-    with pytest.raises(ImageError, match=f"^{name}: {told}"):
+    with pytest.raises(ImageError, match=f"^{name}: {reported}"):
         decode(content + bytes(64), name)
 
 

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from agsr.image.metadata import described, xmp
-from agsr.image.metadata.found import Found
+from agsr.image.metadata import resolve_metadata, xmp
+from agsr.image.metadata.stored import StoredMetadata
 
 TIFF = "http://ns.adobe.com/tiff/1.0/"
 EXIF = "http://ns.adobe.com/exif/1.0/"
@@ -69,11 +69,11 @@ def test_a_packet_of_more_than_4_mb_is_dropped_with_a_warning(
 ) -> None:
     fits = b"<x>" + b" " * ((4 << 20) - 7) + b"</x>"
     with caplog.at_level(logging.WARNING):
-        assert described(Found(xmp=fits), (2, 2), "a.png")[0].xmp == fits
+        assert resolve_metadata(StoredMetadata(xmp=fits), (2, 2), "a.png")[0].xmp == fits
         assert not caplog.records
         larger = fits.replace(b"<x>", b"<x> ")
-        assert described(Found(xmp=larger), (2, 2), "a.png")[0].xmp is None
-    assert caplog.messages == ["a.png: the result is without its XMP, which is larger than 4 MB"]
+        assert resolve_metadata(StoredMetadata(xmp=larger), (2, 2), "a.png")[0].xmp is None
+    assert caplog.messages == ["a.png: the result lacks its XMP, which is larger than 4 MB"]
     assert xmp.for_size(larger, None, (2, 2)) == larger
 
 
@@ -89,7 +89,9 @@ def test_a_packet_of_more_than_4_mb_is_dropped_with_a_warning(
     ],
 )
 def test_orientation_is_found_by_its_namespace(turned: str) -> None:
-    metadata, orientation = described(Found(xmp=turned.format(TIFF, 6).encode()), (3, 2), "a.png")
+    metadata, orientation = resolve_metadata(
+        StoredMetadata(xmp=turned.format(TIFF, 6).encode()), (3, 2), "a.png"
+    )
     assert (orientation, metadata.size) == (6, (3, 2))
     assert metadata.xmp is not None
     assert b'Orientation="1"' in metadata.xmp or b">1</" in metadata.xmp
@@ -99,7 +101,7 @@ def test_orientation_is_found_by_its_namespace(turned: str) -> None:
 
 def test_a_name_of_another_namespace_is_no_orientation() -> None:
     packet = b'<x xmlns:tiff="other:" tiff:Orientation="6"/>'
-    metadata, orientation = described(Found(xmp=packet), (3, 2), "a.png")
+    metadata, orientation = resolve_metadata(StoredMetadata(xmp=packet), (3, 2), "a.png")
     assert (orientation, metadata.xmp) == (1, packet)
 
 
@@ -107,7 +109,7 @@ def test_a_damaged_packet_whose_orientation_is_not_understood_is_dropped_with_a_
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     packet = f'<x xmlns:t="{TIFF}" t:Orientation="6"><'.encode()
-    metadata, _ = described(Found(xmp=packet, orientation=6), (3, 2), "a.png")
+    metadata, _ = resolve_metadata(StoredMetadata(xmp=packet, orientation=6), (3, 2), "a.png")
     assert metadata.xmp is None
-    assert caplog.messages == ["a.png: the result is without its XMP, which is damaged"]
-    assert described(Found(xmp=packet), (3, 2), "a.png")[0].xmp == packet
+    assert caplog.messages == ["a.png: the result lacks its XMP, which is damaged"]
+    assert resolve_metadata(StoredMetadata(xmp=packet), (3, 2), "a.png")[0].xmp == packet

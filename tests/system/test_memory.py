@@ -21,7 +21,7 @@ from agsr.engines.batch.runner import InferOptions, process
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import ImageError
 from agsr.image.encode import FORMATS
-from agsr.image.picture import Picture, in_stripes
+from agsr.image.picture import Picture, as_row_bands
 from agsr.system.memory import free_memory, group_limits
 
 
@@ -99,20 +99,20 @@ def test_results_without_room_are_rejected_before_they_are_computed(
 def test_memory_is_asked_for_again_once_the_last_results_are_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stripes = in_stripes(Picture(np.zeros((8000, 8000), np.uint8)))
+    row_bands = as_row_bands(Picture(np.zeros((8000, 8000), np.uint8)))
     free = [0]
     monkeypatch.setattr(preflight, "free_memory", lambda: free[0])
-    preflight.check_memory("a", ".bmp", stripes, lambda: free.append(free.pop() + (1 << 40)))
+    preflight.check_memory("a", ".bmp", row_bands, lambda: free.append(free.pop() + (1 << 40)))
     free[0] = 0
     with pytest.raises(ImageError, match="0 are free"):
-        preflight.check_memory("a", ".webp", stripes)
-    preflight.check_memory("a", ".webp", in_stripes(Picture(np.zeros((99, 99), np.uint8))))
+        preflight.check_memory("a", ".webp", row_bands)
+    preflight.check_memory("a", ".webp", as_row_bands(Picture(np.zeros((99, 99), np.uint8))))
 
 
 def test_full_disks_are_reported_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stripes = in_stripes(Picture(np.zeros((1000, 1000, 3), np.uint16)))
+    row_bands = as_row_bands(Picture(np.zeros((1000, 1000, 3), np.uint16)))
     target = tmp_path / "to" / "be" / "a.png"
     for free, kind in ((1 << 40, None), (2_000_000, "warned"), (1000, "refused")):
         usage = SimpleNamespace(free=free)
@@ -120,11 +120,11 @@ def test_full_disks_are_reported_before_the_work(
         caplog.clear()
         if kind == "refused":
             with pytest.raises(ImageError, match=r"5813 bytes at least, and 1000 are free"):
-                preflight.check_disk(target, ".png", stripes)
+                preflight.check_disk(target, ".png", row_bands)
         else:
-            preflight.check_disk(target, ".png", stripes)
+            preflight.check_disk(target, ".png", row_bands)
             assert ("may have 3000000 bytes" in caplog.text) == (kind == "warned")
-    assert FORMATS[".bmp"].stored_bytes(stripes) == 3_000_000
+    assert FORMATS[".bmp"].stored_bytes(row_bands) == 3_000_000
 
 
 LIMITED = """

@@ -103,18 +103,24 @@ def test_equal_frames_are_computed_once(tmp_path: Path) -> None:
     assert len(set(frames)) == len(set(every_frame(given)))
 
 
-def test_interlaced_sources_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_interlaced_sources_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     clip = Clip(frames=3, codec="mpeg2video", options={"flags": "+ildct+ilme"})
     upscale(make(tmp_path / "a.mkv", clip), tmp_path / "b.mkv")
     assert "interlaced" in caplog.text
 
 
 def test_progress_tells_frames_and_what_is_kept(tmp_path: Path) -> None:
-    told: list[Progress] = []
+    reported: list[Progress] = []
     given = make(tmp_path / "a.mp4")
     upscale_video(
-        Upscaler(backend=Repeat(), tile=16, halo=2), given, tmp_path / "b.mp4", FAST, told.append
+        Upscaler(backend=Repeat(), tile=16, halo=2),
+        given,
+        tmp_path / "b.mp4",
+        FAST,
+        reported.append,
     )
-    assert [progress.done for progress in told] == sorted(progress.done for progress in told)
-    assert told[-1] == Progress(12, 12, 0)
-    assert any(progress.done % 1 for progress in told)
+    assert [progress.done for progress in reported] == sorted(
+        progress.done for progress in reported
+    )
+    assert reported[-1] == Progress(12, 12, 0)
+    assert any(progress.done % 1 for progress in reported)

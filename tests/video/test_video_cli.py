@@ -62,8 +62,8 @@ def test_options_of_textures_cost_videos_only(
     make(Path("b.mp4"), Clip(frames=2))
     done = CliRunner().invoke(main, ["infer", "a.png", "b.mp4", option, "--steps", "1"])
     assert (done.exit_code, done.stdout) == (1, "a_x4.png\n")
-    told = f"Error: b.mp4: {option} is for images, and this is a video; leave it out"
-    assert told in done.stderr.splitlines()
+    reported = f"Error: b.mp4: {option} is for images, and this is a video; remove the option"
+    assert reported in done.stderr.splitlines()
     upscaler = Upscaler(backend=Repeat(), normal_map=True)
     with pytest.raises(VideoError, match="is for images"):
         stream_video(upscaler, Path("b.mp4"), BytesIO(), VideoOptions())
@@ -89,13 +89,13 @@ def test_images_and_videos_do_not_become_one_another(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("-o x.mp4 --crf 60", "--crf 60: h264 takes 0 to 51; smaller is better"),
-        ("-o x.mov --codec av1 --crf 0", "--crf 0: av1 takes 1 to 63; smaller is better"),
+        ("-o x.mp4 --crf 60", "--crf 60: h264 accepts 0 to 51; smaller is better"),
+        ("-o x.mov --codec av1 --crf 0", "--crf 0: av1 accepts 1 to 63; smaller is better"),
         ("-o x.mov --codec prores --crf 5", "--crf 5: prores has none; remove it, or use h264"),
         ("-o x.mkv --codec ffv1 --preset fast", "--preset fast: ffv1 has none; remove it"),
-        ("--preset fastest", "--preset fastest: h264 has none of this name (Invalid argument); "),
+        ("--preset fastest", "--preset fastest: h264 has no such preset (Invalid argument); "),
         ("-o x.mkv --codec hevc --preset 1x", "expected ultrafast, superfast, veryfast, faster"),
-        ("-o x.webm --preset fast", "--preset fast: vp9 has none of this name (Invalid argument)"),
+        ("-o x.webm --preset fast", "--preset fast: vp9 has no such preset (Invalid argument)"),
         ("-o x.mkv --codec av1 --preset 99", "expected 0 (slow) to 13 (fast)"),
         ("-o x.webm --codec h264", "x.webm: WebM can't hold h264; use --codec av1 or vp9, or a n"),
         ("-o x.mp4 --codec prores", "x.mp4: MP4 can't hold prores; use --codec h264, hevc, av1"),
@@ -162,22 +162,24 @@ def test_without_a_terminal_a_line_now_and_then_tells_how_far_a_video_is(
     ]
 
 
-def test_what_a_video_can_not_become_is_told_before_anything_is_computed(tmp_path: Path) -> None:
+def test_what_a_video_can_not_become_is_reported_before_anything_is_computed(
+    tmp_path: Path,
+) -> None:
     source, backend = make(tmp_path / "a.mp4", Clip(frames=3)), Repeat()
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "same.mp4").hardlink_to(source)
     (tmp_path / "plain").touch()
-    for target, told in (
+    for target, reported in (
         ("folder.mp4", "Is a directory"),
         ("same.mp4", "is the same file"),
         ("plain/b.mp4", "Not a directory"),
     ):
-        with pytest.raises(VideoError, match=told):
+        with pytest.raises(VideoError, match=reported):
             upscale_video(Upscaler(backend=backend), source, tmp_path / target, FAST)
     assert not backend.shapes
 
 
-def test_a_disk_without_room_for_the_source_is_told(
+def test_a_disk_without_room_for_the_source_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = make(tmp_path / "a.mp4", Clip(frames=3))
@@ -187,7 +189,7 @@ def test_a_disk_without_room_for_the_source_is_told(
     assert f"{usage.free} bytes are free on its disk, and its source alone has" in caplog.text
 
 
-def test_a_video_smaller_than_asked_is_told_and_not_in_the_rate_of_images(
+def test_a_video_smaller_than_asked_is_reported_and_not_in_the_rate_of_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -203,7 +205,7 @@ def test_a_video_smaller_than_asked_is_told_and_not_in_the_rate_of_images(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         ("a.mp4 --quality 50", "--quality has no effect: no result is an image"),
         ("a.mp4 --ext png", "--ext has no effect: no result is an image"),
@@ -213,14 +215,14 @@ def test_a_video_smaller_than_asked_is_told_and_not_in_the_rate_of_images(
         ("- -o - --preset fast", "--preset has no effect: no result is a video file"),
     ],
 )
-def test_options_of_results_that_there_are_not_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, told: str
+def test_options_of_results_that_there_are_not_are_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, reported: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("a.mp4", "p.png"):
         Path(name).touch()
     done = CliRunner().invoke(main, ["infer", *options.split()])
-    assert (done.exit_code, told in done.stderr) == (2, True), done.stderr
+    assert (done.exit_code, reported in done.stderr) == (2, True), done.stderr
     mixed = CliRunner().invoke(
         main, ["infer", "a.mp4", "p.png", "--crf", "9", "--quality", "9", "-n", "--ext", "jpg"]
     )

@@ -62,7 +62,7 @@ def test_a_last_segment_of_one_or_two_frames_needs_no_luck(
     assert times(tmp_path / "b.mkv") == times(given)
 
 
-def test_wishes_that_no_encoder_fulfils_are_told_before_anything_is_computed(
+def test_options_that_no_encoder_supports_are_reported_before_anything_is_computed(
     tmp_path: Path,
 ) -> None:
     given, backend = make(tmp_path / "a.mp4"), Repeat()
@@ -75,9 +75,9 @@ def test_wishes_that_no_encoder_fulfils_are_told_before_anything_is_computed(
         (
             "b.mp4",
             VideoOptions(preset="hasty"),
-            r"h264 has none of this name \(Invalid argument\); expected ultra",
+            r"h264 has no such preset \(Invalid argument\); expected ultra",
         ),
-        ("b.mp4", VideoOptions(crf=60), r"h264 takes 0 to 51"),
+        ("b.mp4", VideoOptions(crf=60), r"h264 accepts 0 to 51"),
         ("b.mov", VideoOptions(codec="prores", crf=20), r"prores has none"),
         ("b.avi", VideoOptions(), r"can't write \.avi; expected one of \.mp4"),
     ):
@@ -87,7 +87,7 @@ def test_wishes_that_no_encoder_fulfils_are_told_before_anything_is_computed(
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_an_encoder_that_is_not_there_is_told_with_those_that_are(
+def test_an_encoder_that_is_not_there_is_reported_with_those_that_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = av.codec.Codec
@@ -96,5 +96,5 @@ def test_an_encoder_that_is_not_there_is_told_with_those_that_are(
         return there("no such encoder" if name == "libx264" else name, mode)  # type: ignore[call-overload]
 
     monkeypatch.setattr("av.codec.Codec", some)
-    with pytest.raises(VideoError, match="lacks the encoder libx264; there are: hevc, av1"):
+    with pytest.raises(VideoError, match="lacks the encoder libx264; available: hevc, av1"):
         upscale(make(tmp_path / "a.mkv", Clip(codec="ffv1")), tmp_path / "b.mp4")

@@ -42,7 +42,7 @@ def test_a_colour_stays_what_it_was(
 
 
 @pytest.mark.parametrize(("size", "matrix"), [((32, 24), 6), ((1280, 16), 1)])
-def test_untagged_video_is_told_the_matrix_that_players_took(
+def test_untagged_video_gets_the_matrix_that_players_assume(
     tmp_path: Path, size: tuple[int, int], matrix: int
 ) -> None:
     """Else a small clip would be BT.601 to players, and its result, being large, BT.709."""
@@ -106,7 +106,7 @@ def test_ten_bits_stay_ten_bits(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, colour, atol=2)  # of 1023
 
 
-def test_hdr_light_is_told_or_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_hdr_light_is_reported_or_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     light = (
         "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
         ":max-cll=1000,400:log-level=error"

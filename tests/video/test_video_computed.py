@@ -111,7 +111,7 @@ def test_no_call_is_made_after_one_that_failed() -> None:
 
 def test_a_segment_with_a_gap_is_rejected(tmp_path: Path, source: Path) -> None:
     with closing(open_video(source, "a", 10_000)) as video:
-        encoding, _ = choose(video.facts, (32, 32), "matroska", codec="ffv1")
+        encoding, _ = choose(video.properties, (32, 32), "matroska", codec="ffv1")
     pixels = np.zeros((32, 32, 3), np.uint8)
     with (
         open_segments(tmp_path / "b.mkv", {}, "nut") as segments,

@@ -13,8 +13,8 @@ from clips import Clip, make, times, upscale
 
 from agsr.engines.batch.plan import plan
 from agsr.errors import VideoError
-from agsr.image.unsupported import what_it_is
-from agsr.video.formats import IN_FOLDERS, READABLE, UNREAD
+from agsr.image.unsupported import describe_unsupported
+from agsr.video.formats import IN_FOLDERS, READABLE, UNSUPPORTED
 
 FORMS = {
     ".ts": ("mpegts", "libx264", "aac"),
@@ -94,13 +94,13 @@ def test_results_of_these_containers_are_mkv_and_programs_are_not_taken_for_vide
 
 
 def test_other_containers_are_named_with_the_command_that_helps() -> None:
-    for ending in UNREAD:
-        told = what_it_is(b"\0" * 300, f"a{ending}")
-        assert told is not None
-        assert "ffmpeg -i in -map 0 -c copy out.mkv" in told
+    for ending in UNSUPPORTED:
+        reported = describe_unsupported(b"\0" * 300, f"a{ending}")
+        assert reported is not None
+        assert "ffmpeg -i in -map 0 -c copy out.mkv" in reported
     packets = (b"G" + bytes(187)) * 3
     for content in (packets, b"\0\0\1\xba" + bytes(90), b"FLV\1" + bytes(90), b"OggS" + bytes(90)):
-        assert "a video" in (what_it_is(content, "-") or "")
+        assert "a video" in (describe_unsupported(content, "-") or "")
 
 
 class _Pipe(io.RawIOBase):

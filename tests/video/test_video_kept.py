@@ -45,7 +45,7 @@ def test_covers_stay_or_are_reported(
     upscale(source, target)
     kept = _cover(target) == _cover(source) != b""
     assert kept == (ending != ".mov")
-    assert ("(cover, mjpeg) is left out: mov can't hold it" in caplog.text) != kept
+    assert ("(cover, mjpeg) is dropped: mov can't hold it" in caplog.text) != kept
     assert len(_streams(target)) == 2 + kept
     with av.open(str(target)) as file:
         assert sum(1 for _ in file.decode(video=0)) == 10
@@ -63,7 +63,7 @@ def test_a_timecode_track_is_written_again(
     assert not caplog.records
 
 
-def test_a_container_that_refuses_a_stream_is_found_before_any_frame(
+def test_a_container_that_rejects_a_stream_is_found_before_any_frame(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """WebM holds neither AAC nor chapters' text nor covers; what it refuses costs no frame."""
@@ -78,10 +78,10 @@ def test_a_container_that_refuses_a_stream_is_found_before_any_frame(
     target = tmp_path / "b.webm"
     options = VideoOptions(preset="8")
     upscale_video(Upscaler(backend=Notes()), VIDEOS / "cover.mp4", target, options)
-    assert "stream 1 (audio, aac, und) is left out: webm can't hold it" in events[0]
-    assert "stream 2 (cover, mjpeg) is left out: webm can't hold it" in events[0]
+    assert "stream 1 (audio, aac, und) is dropped: webm can't hold it" in events[0]
+    assert "stream 2 (cover, mjpeg) is dropped: webm can't hold it" in events[0]
     assert _streams(target) == [("video", 1)]
-    with pytest.raises(VideoError, match="refused"):
+    with pytest.raises(VideoError, match="WebM can't hold h264"):
         upscale(VIDEOS / "cover.mp4", tmp_path / "c.webm", VideoOptions(codec="h264"))
 
 

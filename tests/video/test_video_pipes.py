@@ -19,7 +19,7 @@ from PIL import Image
 from agsr.engines.batch.stdio import Stdin, Stdout
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video.y4m import stream_video
-from agsr.image.unsupported import what_it_is
+from agsr.image.unsupported import describe_unsupported
 
 
 def _agsr(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -132,12 +132,12 @@ def test_a_full_pipe_that_does_not_block_gets_every_frame(
         assert (Stdin().read(9), Stdin().read(9)) == (b"late", b"")
 
 
-def test_closed_streams_are_told(tmp_path: Path) -> None:
+def test_closed_streams_are_reported(tmp_path: Path) -> None:
     make(tmp_path / "a.mp4", Clip(frames=3))
     command = f"{sys.executable} -m agsr infer"
-    for arguments, told in (
-        ("- -o - <&-", "-: nothing came from stdin (0 bytes)"),
-        ("- -o b.mp4 <&-", "-: nothing came from stdin (0 bytes)"),
+    for arguments, reported in (
+        ("- -o - <&-", "-: stdin is empty (0 bytes)"),
+        ("- -o b.mp4 <&-", "-: stdin is empty (0 bytes)"),
         ("a.mp4 -o - >&-", "-: stdout is closed"),
     ):
         done = subprocess.run(
@@ -147,7 +147,7 @@ def test_closed_streams_are_told(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
         )
-        assert (done.returncode, done.stderr) == (1, f"Error: {told}\n")
+        assert (done.returncode, done.stderr) == (1, f"Error: {reported}\n")
 
 
 def test_odd_names_cost_their_own_result_only_and_steer_no_terminal(tmp_path: Path) -> None:
@@ -188,6 +188,8 @@ def test_a_video_that_comes_as_an_image_is_called_one(tmp_path: Path) -> None:
     codecs = {"a.mp4": "libx264", "a.mov": "libx264", "a.mkv": "ffv1", "a.avi": "mpeg4"}
     for name, codec in codecs.items():
         content = make(tmp_path / name, Clip(frames=2, codec=codec)).read_bytes()
-        assert "a video; name the file: agsr infer in.mp4" in str(what_it_is(content, "-"))
+        assert "a video; name the file: agsr infer in.mp4" in str(
+            describe_unsupported(content, "-")
+        )
     for brand in (b"avif", b"heic", b"mif1"):
-        assert what_it_is(b"\0\0\0\x20ftyp" + brand, "-") is None
+        assert describe_unsupported(b"\0\0\0\x20ftyp" + brand, "-") is None

@@ -187,7 +187,7 @@ def test_writing_computed_frames_costs_a_small_share_of_the_time(tmp_path: Path)
     now = iter(range(10_000))  # each call of the clock is a second later
     source = make(tmp_path / "a.mp4", Clip(frames=9))
     with closing(open_video(source, "a", 10_000)) as video:
-        encoding, _ = choose(video.facts, (96, 128), "mp4")
+        encoding, _ = choose(video.properties, (96, 128), "mp4")
     spool = Spool(tmp_path, encoding, lambda: float(next(now)))
     frame = av.VideoFrame(128, 96, "yuv420p")
     for number in range(30):
@@ -199,7 +199,7 @@ def test_writing_computed_frames_costs_a_small_share_of_the_time(tmp_path: Path)
     assert count_frames(tmp_path / "computed-00000048.nut") == 1
 
 
-def test_other_settings_and_another_input_start_anew(
+def test_other_settings_and_another_input_start_over(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     source, target = make(tmp_path / "a.mp4", Clip(frames=70)), tmp_path / "b.mp4"
@@ -231,7 +231,7 @@ def test_an_older_result_stays_until_the_new_one_is_complete(tmp_path: Path) -> 
     }  # fmt: skip
 
 
-def test_a_damaged_note_of_what_segments_are_made_of_starts_anew(tmp_path: Path) -> None:
+def test_a_damaged_note_of_what_segments_are_made_of_starts_over(tmp_path: Path) -> None:
     source, target = make(tmp_path / "a.mp4", Clip(frames=60)), tmp_path / "b.mp4"
     _break_off(source, target, at=50)
     (tmp_path / "b.mp4.agsr-segments" / "made-of.json").write_bytes(b"\xff\xfe")
@@ -282,12 +282,14 @@ def test_a_folder_removed_by_a_finishing_process_is_created_again(
     assert not moments
 
 
-def test_a_damaged_segment_is_made_anew(tmp_path: Path) -> None:
+def test_a_damaged_segment_is_rebuilt(tmp_path: Path) -> None:
     source, target = make(tmp_path / "a.mp4", Clip(frames=70)), tmp_path / "b.mp4"
     _break_off(source, target)
     (segment,) = (tmp_path / "b.mp4.agsr-segments").glob("frames*")
     segment.write_bytes(segment.read_bytes()[:2000])
-    with pytest.raises(VideoError, match="it was removed, and the same command makes it anew"):
+    with pytest.raises(
+        VideoError, match="it was removed; run the same command again to rebuild it"
+    ):
         upscale_video(Upscaler(backend=Repeat()), source, target, FAST)
     backend = Repeat()
     upscale_video(Upscaler(backend=backend), source, target, FAST)
@@ -329,12 +331,12 @@ def test_a_full_disk_keeps_finished_segments(tmp_path: Path) -> None:
     for path in (tmp_path / "b.mp4.agsr-segments").glob("*-*"):
         if path not in (segment, segment.with_name("made-of.json")):
             path.unlink()
-    told, made = _said(_process(source, target, limit=segment.stat().st_size // 2))
-    assert told.startswith(f"VideoError {target}: can't be written: File too large")
-    assert "; 48 frames are saved, the same command goes on from there" in told
+    reported, made = _said(_process(source, target, limit=segment.stat().st_size // 2))
+    assert reported.startswith(f"VideoError {target}: can't be written: File too large")
+    assert "; 48 frames are saved; the same command continues there" in reported
     assert _finished(target) == 1
-    told, made = _said(_process(source, target, limit=int(segment.stat().st_size * 1.5)))
-    assert told.startswith(f"VideoError {target}: can't be written: File too large")
+    reported, made = _said(_process(source, target, limit=int(segment.stat().st_size * 1.5)))
+    assert reported.startswith(f"VideoError {target}: can't be written: File too large")
     assert (made, _finished(target), target.exists()) == ("52", 3, False)
     assert _said(_process(source, target)) == ["0"]
     assert len(times(target)) == 100
@@ -388,12 +390,12 @@ def test_a_signal_ends_it_saying_what_is_kept(
     )  # fmt: skip
     _wait_for(1, tmp_path / "a_x4.mp4")
     running.send_signal(number)
-    told = running.communicate(timeout=60)[1].splitlines()
+    reported = running.communicate(timeout=60)[1].splitlines()
     assert running.returncode == status
     frames = saved_frames(tmp_path / "a_x4.mp4")
-    assert told[-2].endswith(
+    assert reported[-2].endswith(
         f"a_x4.mp4: {frames} frames are saved; run the same command again to continue from there"
     )
-    assert told[-1] == word
+    assert reported[-1] == word
     assert _finished(tmp_path / "a_x4.mp4") >= 1
     assert source.exists()

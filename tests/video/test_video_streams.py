@@ -97,7 +97,7 @@ def test_subtitles_and_attachments_are_copied_or_named(
         attachment: Any = file.streams[3]
         assert (attachment.name, attachment.data) == ("font.ttf", b"not a font")
     upscale(given, tmp_path / "b.mp4")
-    assert "stream 2 (subtitle, srt, deu) is left out: mp4 can't hold it" in caplog.text
+    assert "stream 2 (subtitle, srt, deu) is dropped: mp4 can't hold it" in caplog.text
     assert "stream 3 (attachment, font.ttf) is left out" in caplog.text
     assert packets(tmp_path / "b.mp4", "audio")
 
@@ -159,6 +159,6 @@ def test_pictures_of_covers_are_copied_and_other_videos_named(
                     packet.stream = stream
                     out.mux(packet)
     upscale(two, tmp_path / "b.mkv")
-    assert "stream 1, another video, is copied at its size" in caplog.text
+    assert "stream 1, another video, is copied without upscaling" in caplog.text
     with av.open(str(tmp_path / "b.mkv")) as file:
         assert [stream.width for stream in file.streams.video] == [128, 32]

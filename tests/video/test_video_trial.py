@@ -19,7 +19,7 @@ VIDEOS = ROOT / "tests" / "videos"
     [
         ("plain", ".mkv", ""),
         ("plain", ".mp4", ""),
-        ("cover-attached.mkv", ".mov", "(cover, mjpeg) is left out: mov can't hold it"),
+        ("cover-attached.mkv", ".mov", "(cover, mjpeg) is dropped: mov can't hold it"),
         ("timecode.mov", ".mp4", ""),
     ],
 )

@@ -34,7 +34,7 @@ def test_truncated_files_give_one_line_and_no_result(tmp_path: Path, ending: str
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"a{ending}", f"cut{ending}"]
 
 
-def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_video_is_rejected(tmp_path: Path) -> None:
     playlist = tmp_path / "list.mp4"
     playlist.write_text("#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n")
     script = tmp_path / "concat.mkv"
@@ -61,7 +61,7 @@ def test_odd_names_are_names_of_files(tmp_path: Path, monkeypatch: pytest.Monkey
         assert len(times(tmp_path / f"./out {name}")) == 12
 
 
-def test_large_frames_are_refused_undecoded(tmp_path: Path) -> None:
+def test_large_frames_are_rejected_undecoded(tmp_path: Path) -> None:
     given = make(tmp_path / "a.mp4")
     with pytest.raises(VideoError, match="32x24 is 768 pixels a frame, more than 700"):
         upscale(given, tmp_path / "b.mp4", VideoOptions(max_pixels=700))

@@ -1,7 +1,7 @@
-"""How strongly an image file is compressed, by its headers: quantizers of JPEG, WebP and AVIF.
+"""Estimate lossy compression from the headers of JPEG, WebP and AVIF files.
 
-Data flow: the bytes of a file → `compression_of` → a note of the command line, before the network
-runs. Weights for clean inputs enlarge what strong compression leaves, too.
+The command line calls `detect_compression` before the network runs and notes strong compression:
+weights for clean inputs amplify its artifacts.
 """
 
 from __future__ import annotations
@@ -13,41 +13,48 @@ from typing import BinaryIO, Final
 from PIL import Image
 
 from agsr.image.compression import av1, vp8
-from agsr.image.compression.jpeg import BLOCKY, first_table, quality_of, quality_of_table
+from agsr.image.compression.jpeg import BLOCKY, first_table, jpeg_quality, table_quality
 
 _WEBP_STRONG: Final = 19
-"""Quantizer index from which WebP is strongly compressed: libwebp's at quality 80."""
+"""Quantizer index from which WebP is strongly compressed: libwebp quality 80."""
 
 _AVIF_STRONG: Final = 100
-"""The same of AVIF, about libaom's at quality 65."""
+"""The same for AVIF: about libaom quality 65."""
 
 _JPEG_TABLES, _STRIP_OFFSETS, _STRIP_SIZES, _TILE_OFFSETS, _TILE_SIZES = 347, 273, 279, 324, 325
 _COMPRESSION, _JPEG_IN_TIFF = 259, 7
 _VP8_HEADER = 256
-"""Bytes of a VP8 frame that hold its quantizers."""
+"""Leading bytes of a VP8 frame that contain its quantizers."""
 _AVIF_LARGEST = 1 << 26
 
 
 @dataclass(frozen=True)
 class Compression:
-    """Lossy compression of a file."""
+    """Lossy compression of an image file."""
 
     format: str
-    """``JPEG``, ``WebP`` or ``AVIF``, with the container's name where it is another."""
+    """``JPEG``, ``WebP``, ``AVIF`` or ``JPEG in TIFF``."""
     degree: str
-    """How strong, in the encoder's words: ``quality 40``, ``quantizer 130 of 255``."""
+    """Strength in the encoder's terms: ``quality 40``, ``quantizer 130 of 255``."""
     strong: bool
-    """Whether its traces show when they are enlarged."""
+    """Whether artifacts are visible after upscaling."""
 
     def __str__(self) -> str:
         return f"{self.format}, {self.degree}"
 
 
-def compression_of(stream: BinaryIO) -> Compression | None:
-    """Lossy compression of an image file; None for a lossless one, or one that can't be read.
+def detect_compression(stream: BinaryIO) -> Compression | None:
+    """Return the lossy compression of an image file; None if lossless or unreadable.
 
     Args:
-        stream: The file, which can seek; only headers are read, of AVIF the whole.
+        stream: Seekable file. Only headers are read, except for AVIF, which is read completely.
+
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> Image.new("L", (8, 8)).save(file, "JPEG", quality=40)
+    >>> _ = file.seek(0)
+    >>> print(detect_compression(file))
+    JPEG, quality 40
     """
     try:
         return _compression(stream)
@@ -60,7 +67,7 @@ def _compression(stream: BinaryIO) -> Compression | None:
     stream.seek(0)
     if start.startswith(b"\xff\xd8"):
         with Image.open(stream, formats=["JPEG"]) as image:
-            return _jpeg("JPEG", quality_of(image))
+            return _jpeg("JPEG", jpeg_quality(image))
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return _tiff(stream)
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
@@ -89,7 +96,7 @@ def _tiff(stream: BinaryIO) -> Compression | None:
         if not table:
             stream.seek(offsets[0])
             table = first_table(stream.read(sizes[0]))
-    return _jpeg("JPEG in TIFF", quality_of_table(table) if table else None)
+    return _jpeg("JPEG in TIFF", table_quality(table) if table else None)
 
 
 def _webp(stream: BinaryIO) -> Compression | None:
@@ -102,7 +109,7 @@ def _webp(stream: BinaryIO) -> Compression | None:
             return Compression("WebP", degree, step >= _WEBP_STRONG)
         if header[:4] == b"VP8L":
             return None
-        if header[:4] == b"ANMF":  # an animation: its first frame's chunks follow 16 bytes
+        if header[:4] == b"ANMF":  # animation: skip to the chunks of its first frame
             size = 16
         stream.seek(size + size % 2, io.SEEK_CUR)
     return None

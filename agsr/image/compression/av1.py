@@ -1,7 +1,7 @@
-"""The quantizer of AVIF, from the headers of its AV1 key frame (AV1 bitstream specification, 5.5).
+"""Read the quantizer of AVIF from its AV1 key frame (AV1 bitstream specification, 5.5).
 
-Data flow: the boxes of the file → the data of its primary item → sequence header and frame header →
-``base_q_idx``. Only what lies before that field is parsed.
+Data flow: boxes of the file → data of the primary item → sequence and frame header →
+``base_q_idx``. Only the fields before it are parsed.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ COARSEST_STEP: Final = 255
 
 _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6
 _SELECT = 2
-"""Where a frame decides by itself about its coding tools."""
+"""Value of a sequence header that lets each frame select the coding tool."""
 _FULL_BOX = 4
 """Bytes of version and flags."""
 
 
 def quantizer(content: bytes) -> int:
-    """``base_q_idx`` of the primary item: 0 (lossless or finest) to 255.
+    """Return ``base_q_idx`` of the primary item: 0 (lossless or finest) to 255.
 
     Args:
         content: An AVIF file.
 
     Raises:
-        ValueError: Its primary picture is not one AV1 key frame, like a grid of tiles.
+        ValueError: The primary picture is not a single AV1 key frame (for example a tile grid).
         IndexError: The file ends too early.
     """
     sequence: _Sequence | None = None
@@ -56,7 +56,7 @@ class _Bits:
 
 
 def _boxes(content: bytes) -> dict[bytes, bytes]:
-    """The boxes of a container, by type; of several the first."""
+    """Return a container's boxes by type; the first of each."""
     found: dict[bytes, bytes] = {}
     at = 0
     while at + 8 <= len(content):
@@ -81,11 +81,11 @@ def _primary_item(content: bytes) -> bytes:
     for item, extents in _locations(meta[b"iloc"]):
         if item == wanted:
             return b"".join(content[start : start + size] for start, size in extents)
-    raise ValueError("the primary item has no place in the file")
+    raise ValueError("the primary item has no location in the file")
 
 
 def _locations(box: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """Number of each item, with offset and length of its parts (ISO/IEC 14496-12, 8.11.3)."""
+    """Yield each item's ID with offset and length of its extents (ISO/IEC 14496-12, 8.11.3)."""
     version, bits = box[0], _Bits(box[_FULL_BOX:])
     offset, length, base, index = (8 * bits.read(4) for _ in range(4))
     for _ in range(bits.read(32 if version == 2 else 16)):
@@ -97,12 +97,12 @@ def _locations(box: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
         for _ in range(bits.read(16)):
             bits.read(index if version else 0)
             extents.append((start + bits.read(offset), bits.read(length)))
-        if not method:  # else they lie elsewhere
+        if not method:  # otherwise not in the file itself
             yield item, extents
 
 
 def _units(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and payload of each open bitstream unit."""
+    """Yield type and payload of each open bitstream unit."""
     at = 0
     while at < len(data):
         header = data[at]
@@ -115,7 +115,7 @@ def _units(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _leb128(data: bytes, at: int) -> tuple[int, int]:
-    """A number, and where it ends."""
+    """Return a number and the position after it."""
     number = shift = 0
     while True:
         byte = data[at]
@@ -127,7 +127,7 @@ def _leb128(data: bytes, at: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Sequence:
-    """What of a sequence header its frames depend on."""
+    """Fields of the sequence header that frame headers depend on."""
 
     reduced: bool
     width_bits: int
@@ -166,7 +166,7 @@ def _sequence(bits: _Bits) -> _Sequence:
 
 def _operating_points(bits: _Bits) -> None:
     if bits.flag():
-        raise ValueError("timing information is not read")
+        raise ValueError("timing information is not supported")
     delays = bits.flag()
     for _ in range(bits.read(5) + 1):
         bits.read(12)
@@ -177,7 +177,7 @@ def _operating_points(bits: _Bits) -> None:
 
 
 def _tools(bits: _Bits) -> tuple[int, int, int]:
-    """How frames choose two tools for screen content, and the bits of their order hint."""
+    """Return the two screen-content settings and the number of order hint bits."""
     bits.read(4)  # compounds, warped motion, dual filter
     order_hint = bits.flag()
     if order_hint:
@@ -192,7 +192,7 @@ def _tools(bits: _Bits) -> tuple[int, int, int]:
 def _base_index(bits: _Bits, sequence: _Sequence) -> int:
     """Read a key frame's header up to ``base_q_idx``."""
     if not sequence.reduced and bits.read(4) != 0b0001:  # shown for the first time, a key frame
-        raise ValueError("not a key frame that is shown")
+        raise ValueError("not a shown key frame")
     fixed_cdf = bits.flag()
     screen_tools = bits.flag() if sequence.screen_tools == _SELECT else bool(sequence.screen_tools)
     if screen_tools and sequence.integer_motion == _SELECT:
@@ -205,7 +205,7 @@ def _base_index(bits: _Bits, sequence: _Sequence) -> int:
         width = bits.read(sequence.width_bits) + 1
         height = bits.read(sequence.height_bits) + 1
     if sequence.superres and bits.flag():
-        raise ValueError("super-resolution of AV1 is not read")
+        raise ValueError("AV1 super-resolution is not supported")
     if bits.flag():
         bits.read(32)  # size to be shown at
     if screen_tools:
@@ -217,12 +217,12 @@ def _base_index(bits: _Bits, sequence: _Sequence) -> int:
 
 
 def _tiles(bits: _Bits, width: int, height: int, block: int) -> None:
-    """Skip how a frame is cut into tiles; ``block`` is log2 of the superblock's side."""
+    """Skip the tile layout; ``block`` is log2 of the superblock side."""
     columns, rows = (-(-(-(-side // 8) * 8) // (1 << block)) for side in (width, height))
     least_columns = _log2(4096 >> block, columns)
     least = max(least_columns, _log2(4096 * 2304 >> 2 * block, rows * columns))
     if not bits.flag():
-        raise ValueError("tiles of different sizes are not read")
+        raise ValueError("tiles of different sizes are not supported")
     wide = _increments(bits, least_columns, _log2(1, min(columns, 64)))
     high = _increments(bits, max(least - wide, 0), _log2(1, min(rows, 64)))
     if wide or high:
@@ -236,7 +236,7 @@ def _increments(bits: _Bits, start: int, most: int) -> int:
 
 
 def _log2(unit: int, wanted: int) -> int:
-    """The least power of two by which ``unit`` reaches ``wanted``."""
+    """Return the smallest k with ``unit << k >= wanted``."""
     power = 0
     while unit << power < wanted:
         power += 1

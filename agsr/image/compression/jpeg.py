@@ -1,4 +1,4 @@
-"""How strongly a JPEG file is compressed, by the table its brightness was divided by."""
+"""Estimate the quality of a JPEG file from its luminance quantization table."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 BLOCKY: Final = 80
-"""Up to this quality it is told that there are weights for compressed inputs: at 75 they are nearer
-to the original than others by LPIPS, at 90 as near; see docs/model-card.md."""
+"""Up to this quality, weights for compressed inputs are suggested: by LPIPS, results are closer to
+the original at 75, equally close at 90; see docs/model-card.md."""
 
 _LUMINANCE: Final = np.array(
     [
@@ -20,7 +20,7 @@ _LUMINANCE: Final = np.array(
         *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
     ]
 )
-"""Table K.1 of ITU-T T.81, row by row, whose multiples most encoders take."""
+"""Table K.1 of ITU-T T.81, row by row; most encoders scale it."""
 
 _MARKER, _QUANTIZATION = 0xFF, 0xDB
 
@@ -30,26 +30,26 @@ _ZIGZAG: Final = [
     *(10, 19, 23, 32, 39, 45, 52, 54, 20, 22, 33, 38, 46, 51, 55, 60),
     *(21, 34, 37, 47, 50, 56, 59, 61, 35, 36, 48, 49, 57, 58, 62, 63),
 ]
-"""Where a JPEG file stores each step of a table, row by row."""
+"""Position in a JPEG file of each table entry, row by row."""
 
 _COARSEST: Final = [0, 1, 8]
-"""What is the same over a block, and its slopes. Tables of other encoders differ least in these."""
+"""Indices of DC and the lowest frequencies, where encoders' tables differ least."""
 
 
-def quality_of(image: Image.Image) -> int | None:
-    """Quality of an opened JPEG file, 1 to 100, as libjpeg counts; None for other files.
+def jpeg_quality(image: Image.Image) -> int | None:
+    """Return the quality of an opened JPEG file on libjpeg's scale, 1 to 100; None for other files.
 
-    Encoders with tables of their own get the quality that divides the coarsest structures as much.
+    For custom tables, this is the quality that quantizes the lowest frequencies equally.
     """
     table = getattr(image, "quantization", {}).get(0, ())
-    return quality_of_table(table) if table else None
+    return table_quality(table) if table else None
 
 
 def first_table(stream: bytes) -> list[int]:
-    """The first quantization table of a JPEG stream, row by row; empty if there is none.
+    """Return the first quantization table of a JPEG stream, row by row; empty if none.
 
     Args:
-        stream: From its first marker on, as in a TIFF file's tag of JPEG tables.
+        stream: Starts at the first marker, as in TIFF's JPEGTables tag.
     """
     at = 2
     while at + 4 <= len(stream) and stream[at] == _MARKER:
@@ -63,8 +63,12 @@ def first_table(stream: bytes) -> list[int]:
     return []
 
 
-def quality_of_table(steps: Sequence[int]) -> int:
-    """`quality_of` for the table of the brightness, row by row."""
+def table_quality(steps: Sequence[int]) -> int:
+    """Return the libjpeg quality that matches a luminance table, row by row.
+
+    >>> table_quality(_LUMINANCE)
+    50
+    """
     table = np.array(steps)
     qualities = np.arange(1, 101)
     percent = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)

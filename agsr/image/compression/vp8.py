@@ -1,4 +1,4 @@
-"""The quantizer of lossy WebP, from the header of its VP8 frame (RFC 6386)."""
+"""Read the quantizer of lossy WebP from its VP8 frame header (RFC 6386)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _START_CODE = b"\x9d\x01\x2a"
 
 
 class _Bits:
-    """Literals of VP8's boolean decoder: every bit has the probability 1/2."""
+    """VP8 boolean decoder for literals: every bit has probability 1/2."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 2
@@ -23,7 +23,7 @@ class _Bits:
         self._range, self._count = 255, 0
 
     def read(self, bits: int) -> int:
-        """An unsigned number."""
+        """Read an unsigned number."""
         number = 0
         for _ in range(bits):
             number = number << 1 | self._bit()
@@ -33,7 +33,7 @@ class _Bits:
         return bool(self._bit())
 
     def optional(self, bits: int) -> int | None:
-        """A signed number behind a flag, or None."""
+        """Read a signed number that follows a flag; None if the flag is 0."""
         if not self.flag():
             return None
         number = self.read(bits)
@@ -60,10 +60,10 @@ class _Bits:
 
 
 def quantizer(frame: bytes) -> int:
-    """Mean quantizer index of a key frame's segments, 0 (finest) to 127.
+    """Return the mean quantizer index of a key frame's segments, 0 (finest) to 127.
 
     Args:
-        frame: The first bytes of a ``VP8 `` chunk; a hundred are enough.
+        frame: The first bytes of a ``VP8 `` chunk; 100 are enough.
 
     Raises:
         ValueError: Not a key frame.
@@ -85,7 +85,7 @@ def quantizer(frame: bytes) -> int:
 
 
 def _segments(bits: _Bits) -> tuple[list[int], bool]:
-    """Quantizers of the four segments, if they differ, and whether they replace the frame's."""
+    """Return the four segments' quantizers, if set, and whether they are absolute."""
     steps: list[int] = []
     absolute = False
     if not bits.flag():

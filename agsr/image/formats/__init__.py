@@ -1,1 +1,1 @@
-"""Image formats: one module per format and task, and the table of formats that are written."""
+"""Image formats: one module per format and task, and the table of writable formats."""

@@ -1,7 +1,7 @@
-"""DirectDraw files, the textures of games.
+"""Read DDS textures.
 
-Pillow decodes blocks; plain pixels are decoded here, since it takes a second per megapixel for them
-and knows only some of their names.
+Pillow decodes block-compressed pixels. Uncompressed pixels are decoded here, because Pillow takes a
+second per megapixel for them and supports only some layouts.
 
 Source: Microsoft, *DDS file layout* and *DXGI_FORMAT*.
 """
@@ -29,7 +29,7 @@ FORMAT: Final = "DDS"
 _MAGIC: Final = b"DDS "
 _HEADER: Final = struct.Struct("<4x 6I 52x I 4s I 4I 4x I 12x")
 _MORE: Final = struct.Struct("<5I")
-"""Behind the header, where its letters are DX10."""
+"""DX10 extension header."""
 
 _HAS_ALPHA, _IS_ALPHA, _HAS_LETTERS = 0x1, 0x2, 0x4  # flags of a pixel format
 _IS_RGB, _IS_GREY, _IS_SIGNED = 0x40, 0x2_0000, 0x8_0000
@@ -38,26 +38,26 @@ _CUBE, _VOLUME, _CUBE_DX10, _VOLUME_DX10 = 0x200, 0x20_0000, 4, 4
 
 @dataclass(frozen=True)
 class _Plain:
-    """How a pixel is stored by itself."""
+    """Layout of an uncompressed pixel."""
 
     bits: int
-    """Of a pixel."""
+    """Bits per pixel."""
     masks: tuple[int, ...]
-    """Of grey, or red, green and blue, and perhaps alpha; 0 for a channel that isn't there."""
+    """Bit masks of grey or RGB, and optionally alpha; 0 for a missing channel."""
     signed: bool = False
-    """Channels are of [-1, 1], as of vectors: they become levels as normal maps have them."""
+    """Channels are in [-1, 1], as of vectors; they are mapped to levels like normal maps."""
 
     @property
     def deep(self) -> bool:
-        """Whether a channel has more than 8 bits."""
+        """Whether any channel has more than 8 bits."""
         return any(mask // max(mask & -mask, 1) > 0xFF for mask in self.masks)
 
 
 def _layout(*bits: int, order: str = "rgba", signed: bool = False) -> _Plain:
-    """Channels of so many bits, the lowest first, in such an order."""
+    """Return the layout of channels with the given bits, lowest first."""
     masks, lowest = dict.fromkeys("rgb", 0), 0
     for name, count in zip(order, bits, strict=False):
-        if name != "x":  # nothing is kept there
+        if name != "x":  # unused bits
             masks[name] = (1 << count) - 1 << lowest
         lowest += count
     return _Plain(sum(bits), tuple(masks.values()), signed)
@@ -81,54 +81,56 @@ _PLAIN: Final = {
     **dict.fromkeys((88, 92, 93), _layout(8, 8, 8, 8, order="bgrx")),
     115: _layout(4, 4, 4, 4, order="bgra"),
 }
-"""By DXGI_FORMAT."""
+"""Layouts by DXGI_FORMAT."""
 
 _BY_NUMBER: Final = {36: _PLAIN[11], 110: _PLAIN[13]}
-"""By D3DFORMAT, which may stand in the letters' place."""
+"""Layouts by D3DFORMAT, which may be stored in place of the FourCC."""
 
 _SAME_BYTES: Final = {72: 71, 75: 74, 78: 77}
-"""BC1 to BC3 in sRGB, and the names by which Pillow knows them."""
+"""sRGB variants of BC1 to BC3, and the equivalents that Pillow supports."""
 
 _BC1: Final = (b"DXT1", 70, 71, 72)
 _BC6H: Final = (94, 95, 96)
 
 _ROWS = 256
-"""Decoded at a time, for the sake of memory."""
+"""Rows decoded at a time, to limit memory."""
 
 
 @dataclass(frozen=True)
 class _Surface:
-    """What the header of a DDS file says."""
+    """Contents of a DDS header."""
 
     height: int
     width: int
     kind: bytes | int
-    """Four letters, or a DXGI_FORMAT; neither counts where pixels are plain."""
+    """FourCC or DXGI_FORMAT; unused for uncompressed pixels."""
     plain: _Plain | None
-    """None for blocks, and for what is not read."""
+    """None for block-compressed and unsupported pixels."""
     start: int
-    """Of the pixels, in bytes."""
+    """Offset of the pixels, bytes."""
     pictures: int
     """Faces of a cube, slices of a volume, members of an array."""
 
 
-def is_direct_draw(content: bytes) -> bool:
-    """Whether a file is DirectDraw."""
+def is_dds(content: bytes) -> bool:
+    """Return True if a file is DDS.
+
+    >>> is_dds(b"DDS |")
+    True
+    """
     return content.startswith(_MAGIC)
 
 
-def read_direct_draw(
-    content: bytes, name: str, check_size: Callable[[tuple[int, int]], None]
-) -> Picture:
-    """Decode a DDS file: its first picture, which is told if there are others.
+def read_dds(content: bytes, name: str, check_size: Callable[[tuple[int, int]], None]) -> Picture:
+    """Decode the first picture of a DDS file; a warning reports others.
 
     Args:
         content: The whole file.
-        name: Of the file, for messages.
-        check_size: Given width and height before anything is decoded.
+        name: File name for messages.
+        check_size: Called with width and height before anything is decoded.
 
     Raises:
-        ImageError: Its pixels are of a kind that isn't read.
+        ImageError: The pixel format is not supported.
     """
     surface = _surface(content)
     check_size((surface.width, surface.height))
@@ -136,7 +138,7 @@ def read_direct_draw(
     if surface.plain is not None:
         return _of_samples(_samples(content, surface, surface.plain))
     if surface.kind in _BC6H:
-        raise ImageError(f"{name}: of floating-point light; tone-map it to 16-bit PNG or TIFF")
+        raise ImageError(f"{name}: floating-point HDR (BC6H); tone-map it to 16-bit PNG or TIFF")
     if surface.kind in _SAME_BYTES:
         code = struct.pack("<I", _SAME_BYTES[surface.kind])
         content = content[: _HEADER.size] + code + content[_HEADER.size + len(code) :]
@@ -147,19 +149,19 @@ def read_direct_draw(
     except NotImplementedError:
         kind = _named(surface.kind)
         raise ImageError(
-            f"{name}: a texture of a kind that is not read, {kind}; texconv -ft png in.dds"
+            f"{name}: unsupported texture format {kind}; convert it: texconv -ft png in.dds"
         ) from None
     opaque = picture.alpha is not None and picture.alpha.all()
     return replace(picture, alpha=None) if surface.kind in _BC1 and opaque else picture
 
 
 def _named(kind: bytes | int) -> str:
-    """A kind of pixels as tools name it: by letters or by number."""
+    """Name a pixel format as tools do: by FourCC or number."""
     if isinstance(kind, int):
         return f"DXGI_FORMAT {kind}"
     number = int.from_bytes(kind, "little")
     if number < 256:
-        return f"D3DFORMAT {number}" if number else "told by masks"
+        return f"D3DFORMAT {number}" if number else "by masks"
     return repr(kind.decode("ascii", "backslashreplace"))
 
 
@@ -183,17 +185,20 @@ def _surface(content: bytes) -> _Surface:
         channels = masks if flags & _HAS_ALPHA or (masks[3] and flags & _IS_SIGNED) else masks[:3]
         plain = _Plain(bits, tuple(channels), signed=bool(flags & _IS_SIGNED))
     elif flags & _IS_GREY and flags & _HAS_ALPHA:
-        half = (1 << bits // 2) - 1  # whatever the masks are: some write those of colours
+        half = (1 << bits // 2) - 1  # masks are unreliable: some programs write those of colours
         plain = _Plain(bits, (half, half << bits // 2))
     elif flags & (_IS_GREY | _IS_ALPHA):
-        plain = _Plain(bits, ((1 << min(bits, 32)) - 1,))  # some write a mask beside all bits
+        plain = _Plain(
+            bits, ((1 << min(bits, 32)) - 1,)
+        )  # some programs write masks outside the pixel
     return _Surface(height, width, kind, plain, start, pictures)
 
 
 def _samples(content: bytes, surface: _Surface, plain: _Plain) -> Pixels:
-    """``(H, W, C)`` levels of the channels; a `ValueError` where there are too few bytes.
+    """Return channel levels ``(H, W, C)``: uint16 if any channel has more than 8 bits, else uint8.
 
-    In 16 bits if a channel has more than 8, else in 8.
+    Raises:
+        ValueError: Too few bytes.
     """
     height, width, size = surface.height, surface.width, plain.bits // 8
     if not 0 < size <= 8 or not height * width:
@@ -213,7 +218,7 @@ def _samples(content: bytes, surface: _Surface, plain: _Plain) -> Pixels:
 
 
 def _levels(pixels: NDArray[np.uint64], mask: int, white: int) -> NDArray[np.uint64]:
-    """The bits below a mask, as levels up to ``white``."""
+    """Extract a channel as levels from 0 to ``white``."""
     lowest = max(mask & -mask, 1)
     most = max(mask // lowest, 1)
     found = (pixels & np.uint64(mask)) // np.uint64(lowest)
@@ -221,7 +226,7 @@ def _levels(pixels: NDArray[np.uint64], mask: int, white: int) -> NDArray[np.uin
 
 
 def _signed(pixels: NDArray[np.uint64], mask: int, white: int) -> NDArray[np.uint64]:
-    """The bits below a mask as a number of [-1, 1], and that as levels of 0 to ``white``."""
+    """Extract a signed channel in [-1, 1], as levels from 0 to ``white``."""
     lowest = max(mask & -mask, 1)
     half = mask // lowest // 2 + 1
     found = ((pixels & np.uint64(mask)) // np.uint64(lowest)).astype(np.int64)
@@ -230,7 +235,7 @@ def _signed(pixels: NDArray[np.uint64], mask: int, white: int) -> NDArray[np.uin
 
 
 def _of_samples(samples: Pixels) -> Picture:
-    """Grey, or colours; the second or fourth channel is alpha."""
+    """Split channels into grey or RGB, and alpha."""
     count = samples.shape[2]
     colour: Any = np.ascontiguousarray(samples[..., :3] if count > 2 else samples[..., 0])
     alpha: Any = np.ascontiguousarray(samples[..., -1]) if count in (2, 4) else None

@@ -1,4 +1,4 @@
-"""What a format can hold of a picture's `Metadata`; what it can't is translated, or reported."""
+"""Reduce a picture's `Metadata` to what a format can hold; translate or report the rest."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from agsr.image.metadata import Metadata, listed
 from agsr.image.metadata.colour import Colour
 from agsr.image.metadata.exif import parse_exif
 from agsr.image.metadata.exif_changes import with_text
-from agsr.image.metadata.found import COMMENT, Text
 from agsr.image.metadata.iptc import LARGEST_SEGMENT
+from agsr.image.metadata.stored import COMMENT, Text
 from agsr.system.text import counted
 
 _LONGEST_COMMENT = 65_000
-"""Bytes of a segment of a JPEG file."""
+"""Maximum bytes of a JPEG comment segment."""
 _SHOWN = 40
-"""Characters of a keyword in a message."""
+"""Characters of a keyword shown in a message."""
 
 _log = logging.getLogger(__name__)
 
 
 def fitted_metadata(metadata: Metadata, form: Format, channels: int, name: str) -> Metadata:
-    """Return what a format can hold; the rest is reported in one warning.
+    """Return the metadata that a format can hold; report the rest in one warning.
 
     Args:
-        metadata: Of the result, at its size.
+        metadata: Metadata of the result, at its size.
         form: The format.
-        channels: Of the result: 3 (RGB) or 1 (grey).
-        name: Of the file, for the warning.
+        channels: Colour channels of the result: 3 (RGB) or 1 (grey).
+        name: File name for the warning.
     """
     lost = list[str]()
     fitted = _with_colour(metadata, form, channels, lost)
@@ -49,7 +49,7 @@ def fitted_metadata(metadata: Metadata, form: Format, channels: int, name: str) 
 
 
 def _holds(form: Format, dpi: tuple[float, float]) -> bool:
-    """Whether a format has a place for a resolution."""
+    """Return True if a format can store a resolution."""
     if form.largest_dpi is not None and round(max(dpi)) > form.largest_dpi:
         return False
     return form.dpi or form.profile
@@ -77,14 +77,14 @@ def _with_colour(metadata: Metadata, form: Format, channels: int, lost: list[str
 
 
 def _in_png(metadata: Metadata, colour: Colour, channels: int) -> Metadata:
-    """With a profile, too, for programs that don't know code points, and for curves."""
+    """Add a profile for programs that ignore code points, and for curves."""
     if metadata.icc is None and (colour.curves or (colour.codes and not colour.standard)):
         return replace(metadata, icc=colour.profile(channels))
     return metadata
 
 
 def _with_texts(metadata: Metadata, form: Format, lost: list[str]) -> Metadata:
-    """Texts as far as the format has places for them."""
+    """Move texts to the fields that the format has for them."""
     if form.text or not metadata.text:
         return metadata
     rest, comment = list(metadata.text), list[Text]()
@@ -102,7 +102,7 @@ def _with_texts(metadata: Metadata, form: Format, lost: list[str]) -> Metadata:
 
 
 def _with_blocks(metadata: Metadata, form: Format, lost: list[str]) -> Metadata:
-    """EXIF, XMP and IPTC, if they are not too long."""
+    """Drop EXIF, XMP and IPTC that are too long."""
     limits = {
         "exif": form.segment if form.profile else 0,
         "xmp": form.segment if form.profile else 0,

@@ -1,7 +1,7 @@
-"""HEIC, the photographs of phones: recognised by their first bytes, decoded by pillow-heif.
+"""Read HEIC photographs with pillow-heif.
 
-pillow-heif is called directly. It could teach Pillow to open such files, but for the whole process,
-and that belongs to the program that uses this package.
+pillow-heif is called directly. Registering it as a Pillow plugin would affect the whole process,
+which is the decision of the program that uses this package.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.errors import ImageError
-from agsr.image.high_bit_depth import stretched
-from agsr.image.metadata import Metadata, described, warn_of_pages
-from agsr.image.metadata.boxes import BoxFacts
+from agsr.image.high_bit_depth import scale_to_16_bits
+from agsr.image.metadata import Metadata, resolve_metadata, warn_of_pages
+from agsr.image.metadata.boxes import BoxProperties
 from agsr.image.metadata.collect import apply_boxes
-from agsr.image.metadata.found import Found
+from agsr.image.metadata.stored import StoredMetadata
 from agsr.image.picture import Picture
 from agsr.system.optional_import import require
 
 ENDINGS: Final = frozenset({".heic", ".heif", ".hif"})
-"""Of file names."""
+"""File name endings."""
 
 _BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 _ANY_CODEC = (b"mif1", b"msf1")
 _MOVED, _LYING = 3, 6
-"""Orientations that stand for all others: of the same sides, and of exchanged ones."""
+"""Representative orientations: sides unchanged, and sides swapped."""
 _COLOURS: Final = {"RGB": 3, "RGBA": 3, "RGBa": 3, "L": 1, "LA": 1}
 
 
 def is_heif(content: bytes) -> bool:
-    """Whether the bytes of a file begin like HEIC; AVIF, its sibling, does not count."""
+    """Return True if the content starts like HEIC; AVIF doesn't count."""
     if content[4:8] != b"ftyp":
         return False
     length, brand = int.from_bytes(content[:4], "big"), content[8:12]
@@ -42,25 +42,27 @@ def is_heif(content: bytes) -> bool:
 
 
 def read_heif(content: bytes, name: str, check: Callable[[tuple[int, int]], None]) -> Picture:
-    """Decode the main picture of a file; its decoder turns it upright. 10 and 12 bits become 16.
+    """Decode the primary picture, upright; 10 and 12 bits are scaled to 16.
 
     Args:
         content: The whole file.
-        name: Of the file, for messages.
+        name: File name for messages.
         check: Called with width and height before pixels are decoded.
 
     Raises:
         MissingDependencyError: pillow-heif is not installed.
-        ImageError: Pixels of an unexpected kind.
+        ImageError: Unexpected pixel mode.
     """
     plugin = require("pillow_heif", extra="heif", purpose=f"{name}: reading HEIC")
     file = plugin.open_heif(io.BytesIO(content), convert_hdr_to_8bit=False, hdr_to_16bit=False)
     check(file.size)
     warn_of_pages(len(file), name, "main one" if file.primary_index else "first")
     info = file.info
-    found = Found(icc=info.get("icc_profile") or None, exif=info.get("exif"), xmp=info.get("xmp"))
-    facts = apply_boxes(found, content)
-    metadata = _of_turned(found, facts, file.size, name)
+    stored = StoredMetadata(
+        icc=info.get("icc_profile") or None, exif=info.get("exif"), xmp=info.get("xmp")
+    )
+    properties = apply_boxes(stored, content)
+    metadata = _resolve_turned(stored, properties, file.size, name)
     mode, _, depth = str(file.mode).partition(";")
     if mode not in _COLOURS:
         raise ImageError(f"{name}: HEIC of {file.mode} pixels; expected grey or RGB")
@@ -68,20 +70,22 @@ def read_heif(content: bytes, name: str, check: Callable[[tuple[int, int]], None
     samples = samples.reshape(*samples.shape[:2], -1)
     if depth:
         bits = int(info.get("bit_depth") or 0)
-        samples = stretched(samples, bits if 8 < bits <= 16 else max(facts.depth, 10))
+        samples = scale_to_16_bits(samples, bits if 8 < bits <= 16 else max(properties.depth, 10))
     return Picture(*_parts(samples, _COLOURS[mode]), metadata)
 
 
-def _of_turned(found: Found, facts: BoxFacts, size: tuple[int, int], name: str) -> Metadata:
-    """Judge what was found with pixels that the decoder has turned and cropped.
+def _resolve_turned(
+    stored: StoredMetadata, properties: BoxProperties, size: tuple[int, int], name: str
+) -> Metadata:
+    """Resolve the metadata of pixels that the decoder has rotated and cropped.
 
-    EXIF and XMP name places and sides of the stored pixels. Their orientation does not count.
+    EXIF and XMP refer to the stored pixels. Their orientation is ignored.
     """
-    sides = facts.quarters % 2 == 1
-    corner = facts.crop[:2] if facts.crop else (0, 0)
-    moved = bool(facts.quarters or facts.mirrored or corner != (0, 0))
-    found.orientation = _LYING if sides else _MOVED if moved else 1
-    return described(found, size[::-1] if sides else size, name)[0]
+    sides = properties.quarters % 2 == 1
+    corner = properties.crop[:2] if properties.crop else (0, 0)
+    moved = bool(properties.quarters or properties.mirrored or corner != (0, 0))
+    stored.orientation = _LYING if sides else _MOVED if moved else 1
+    return resolve_metadata(stored, size[::-1] if sides else size, name)[0]
 
 
 def _parts(samples: NDArray[Any], colours: int) -> tuple[NDArray[Any], NDArray[Any] | None]:

@@ -1,7 +1,7 @@
-"""JPEG files that were cut off behind their last pixel: told from those that lack pixels.
+"""Distinguish JPEG files that lack only the end marker from those that lack pixels.
 
-Decoders fill missing pixels in without an error. So a file without an end marker is decoded twice,
-with different bits behind its last byte: if no pixel depends on these, none is missing.
+Decoders fill in missing pixels silently. So a file without an end marker is decoded twice, with
+different bits appended: if no pixel depends on them, none is missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image
 _END: Final = b"\xff\xd9"
 _PIXELS: Final = [bytes((37 * k + 11 * n + 5) % 251 for k in range(64)) for n in range(9)]
 _MORE: Final = _PIXELS[8] + b"".join(bytes([0xFF, 0xD0 + n]) + _PIXELS[n] for n in range(8))
-"""More pixels, and some behind every restart marker."""
+"""Pixel data, also after every restart marker."""
 _STANDALONE: Final = (0x01, *range(0xD0, 0xDA))
 _FRAMES: Final = (0xC0, 0xC1, 0xC2)
 _SCAN = 0xDA
@@ -25,10 +25,10 @@ _HIGHEST = 64
 
 
 def completed(content: bytes) -> Image.Image:
-    """Decode a JPEG file that has no end marker.
+    """Decode a JPEG file that lacks an end marker.
 
     Raises:
-        ValueError, OSError: Pixels are missing, or it is damaged.
+        ValueError, OSError: Pixels are missing, or the file is damaged.
     """
     if not _has_all_scans(content):
         raise ValueError("scans are missing")
@@ -45,7 +45,7 @@ def _loaded(content: bytes) -> Image.Image:
 
 
 def _has_all_scans(content: bytes) -> bool:
-    """Whether every coefficient of every component is refined to its last bit."""
+    """Return True if every coefficient of every component is refined to its last bit."""
     components, done = set[int](), dict[tuple[int, int], int]()
     for marker, data in _segments(content):
         if marker in _FRAMES and len(data) > 5:
@@ -60,7 +60,7 @@ def _has_all_scans(content: bytes) -> bool:
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Markers with their segments, pixels passed over."""
+    """Yield markers with their segments, skipping pixel data."""
     place = 2
     while (place := content.find(b"\xff", place)) >= 0 and place + 4 <= len(content):
         marker = content[place + 1]

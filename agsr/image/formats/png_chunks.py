@@ -1,8 +1,8 @@
-"""PNG files taken apart: chunks for the decoder, and what the others say about the picture.
+"""Split PNG files into chunks for the decoder and metadata.
 
-Decoders differ in what they check and in how much text they allow; here is one rule for all of
-them. A chunk that the pixels need must have the right checksum, or the file is damaged; one that
-they don't need is skipped with a warning. Decoders get only what they need (PNG, third edition).
+Decoders differ in their checks and text limits; this module applies one rule. A chunk required for
+the pixels must have a valid checksum, or the file is damaged; other damaged chunks are skipped with
+a warning. Decoders receive only the required chunks (PNG, third edition).
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ from agsr.errors import ImageError
 from agsr.image.metadata.colour import Colour, usable_chromaticities
 from agsr.image.metadata.exif import HEADER
 from agsr.image.metadata.exif_changes import usable_dpi
-from agsr.image.metadata.found import Found, Text
 from agsr.image.metadata.iptc import from_hexadecimal, iptc_of
+from agsr.image.metadata.stored import StoredMetadata, Text
 from agsr.system.text import counted
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD: Final = "XML:com.adobe.xmp"
 RAW_PROFILE: Final = "Raw profile type "
-"""Keyword of text that holds IPTC or other data as hexadecimal digits, as ImageMagick writes it."""
+"""Keyword of text with IPTC or other data in hexadecimal, as ImageMagick writes it."""
 
 _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 _CUT_OFF: Final = "is cut off"
 _MOST_TEXT: Final = 1 << 26
-"""Bytes of all text and of the profile, decompressed."""
+"""Limit for all text and the profile, decompressed bytes."""
 _PIECE: Final = 1 << 20
-"""Bytes that are decompressed at a time."""
+"""Bytes decompressed at a time."""
 _ANIMATION: Final = (b"acTL", b"fcTL", b"fdAT")
 _FALSE: Final = (b"bKGD", b"hIST", b"iDOT", b"sBIT", b"sPLT", b"tIME", b"vpAg")
-"""Chunks about the stored samples, the file or what surrounds the picture."""
+"""Chunks about the stored samples, the file or the background; wrong for the result."""
 _METRES_PER_INCH: Final = 0.0254
 
-_Read = Callable[[Found, bytes, list[int]], None]
+_Read = Callable[[StoredMetadata, bytes, list[int]], None]
 
 _log = logging.getLogger(__name__)
 
 
 class _TooLongError(Exception):
-    """Text or profile is longer than what is left of the budget."""
+    """Text or profile exceeds the remaining budget."""
 
 
-def split_png(content: bytes, name: str) -> tuple[bytes, Found]:
-    """Return a file with the chunks that pixels need, and what the others say.
+def split_png(content: bytes, name: str) -> tuple[bytes, StoredMetadata]:
+    """Return a file with only the chunks required for pixels, and the metadata of the others.
 
     Args:
         content: The whole file.
-        name: Of the file, for messages.
+        name: File name for messages.
 
     Raises:
-        ImageError: A chunk that the pixels need is cut off or has a wrong checksum.
+        ImageError: A required chunk is truncated or has a wrong checksum.
     """
     needed, others = [SIGNATURE], dict[bytes, list[bytes]]()
     for kind, data, whole, damage in _chunks(content, name):
@@ -72,7 +72,7 @@ def split_png(content: bytes, name: str) -> tuple[bytes, Found]:
             _log.warning("%s: its chunk %s %s and is ignored", name, _shown(kind), damage)
             if damage == _CUT_OFF and kind != b"IEND":
                 needed.append(_END)
-    return b"".join(needed), _facts(others, name)
+    return b"".join(needed), _stored_metadata(others, name)
 
 
 def _is_needed(kind: bytes) -> bool:
@@ -80,10 +80,10 @@ def _is_needed(kind: bytes) -> bool:
 
 
 def _chunks(content: bytes, name: str) -> Iterator[tuple[bytes, bytes, bytes, str]]:
-    """Yield name, data, all bytes and what is wrong with them, or nothing.
+    """Yield type, data, whole chunk and damage ("" if none).
 
     Raises:
-        ImageError: A chunk is cut off, with pixels: decoders take memory for what it should hold.
+        ImageError: A chunk with pixels is truncated: decoders allocate its declared size.
     """
     place, view, pixels = len(SIGNATURE), memoryview(content), False
     while place + 8 <= len(content):
@@ -109,50 +109,50 @@ def _chunks(content: bytes, name: str) -> Iterator[tuple[bytes, bytes, bytes, st
         yield b"IEND", b"", b"", _CUT_OFF
 
 
-def _facts(chunks: dict[bytes, list[bytes]], name: str) -> Found:
-    facts, budget = Found(), [_MOST_TEXT]
+def _stored_metadata(chunks: dict[bytes, list[bytes]], name: str) -> StoredMetadata:
+    stored, budget = StoredMetadata(), [_MOST_TEXT]
     for kind, read in ((b"iCCP", _read_profile), (b"pHYs", _read_density)):
         for data in chunks.pop(kind, [])[:1]:
-            _guarded(facts, read, data, kind, name, budget)
+            _guarded(stored, read, data, kind, name, budget)
     for data in chunks.pop(b"eXIf", [])[:1]:
-        facts.exif = HEADER + data
+        stored.exif = HEADER + data
     for kind in (b"tEXt", b"zTXt", b"iTXt"):
         for data in chunks.pop(kind, []):
-            _guarded(facts, _TEXTS[kind], data, kind, name, budget)
-    facts.colour = _colour(chunks)
+            _guarded(stored, _TEXTS[kind], data, kind, name, budget)
+    stored.colour = _colour(chunks)
     for kind in (b"cICP", b"sRGB", b"gAMA", b"cHRM", b"mDCV", b"cLLI", *_FALSE):
         chunks.pop(kind, None)
     if chunks.pop(b"caBX", None):
-        facts.lost.append("content credentials")
-    facts.lost += [f"chunk {_shown(kind)}" for kind in chunks]
-    return facts
+        stored.lost.append("content credentials")
+    stored.lost += [f"chunk {_shown(kind)}" for kind in chunks]
+    return stored
 
 
 def _guarded(
-    facts: Found, read: _Read, data: bytes, kind: bytes, name: str, budget: list[int]
+    stored: StoredMetadata, read: _Read, data: bytes, kind: bytes, name: str, budget: list[int]
 ) -> None:
-    """Read a chunk; damage costs this chunk."""
-    told = budget[0] < 0
+    """Read a chunk; a damaged one is skipped with a warning."""
+    reported = budget[0] < 0
     try:
-        read(facts, data, budget)
+        read(stored, data, budget)
     except (ValueError, IndexError, struct.error, zlib.error):
         _log.warning("%s: its chunk %s is damaged and is ignored", name, _shown(kind))
     except _TooLongError:
-        if told:
+        if reported:
             return
         _log.warning(
-            "%s: with its chunk %s there are more than %d MB of text and profile; it and all that "
-            "are compressed behind it are ignored",
+            "%s: with its chunk %s, text and profile exceed %d MB; it and all later compressed "
+            "chunks are ignored",
             *(name, _shown(kind), _MOST_TEXT >> 20),
         )
 
 
 def _inflated(data: bytes, budget: list[int]) -> bytes:
-    """Decompress; what fails is charged, too.
+    """Decompress, charging the budget even on failure.
 
     Raises:
-        _TooLongError: It is more than is left of the budget, which is negative from then on.
-        zlib.error: It is damaged.
+        _TooLongError: The budget is exceeded; it stays negative afterwards.
+        zlib.error: The data is damaged.
     """
     if budget[0] < 0:
         raise _TooLongError
@@ -173,75 +173,75 @@ def _inflated(data: bytes, budget: list[int]) -> bytes:
     return b"".join(parts)
 
 
-def _read_profile(facts: Found, data: bytes, budget: list[int]) -> None:
+def _read_profile(stored: StoredMetadata, data: bytes, budget: list[int]) -> None:
     _, rest = _cut(data)
-    facts.icc = _inflated(rest[1:], budget)
+    stored.icc = _inflated(rest[1:], budget)
 
 
-def _read_density(facts: Found, data: bytes, _: list[int]) -> None:
+def _read_density(stored: StoredMetadata, data: bytes, _: list[int]) -> None:
     x, y, unit = struct.unpack_from(">IIB", data)
     if not x or not y:
         return
     if unit == 1:
-        facts.dpi = usable_dpi(x * _METRES_PER_INCH, y * _METRES_PER_INCH)
+        stored.dpi = usable_dpi(x * _METRES_PER_INCH, y * _METRES_PER_INCH)
     elif x != y:
-        facts.aspect = float(x), float(y)
+        stored.aspect = float(x), float(y)
 
 
-def _read_latin(facts: Found, data: bytes, _: list[int]) -> None:
+def _read_latin(stored: StoredMetadata, data: bytes, _: list[int]) -> None:
     keyword, text = _cut(data)
-    _add(facts, Text(keyword.decode("latin-1"), text.decode("latin-1")))
+    _add(stored, Text(keyword.decode("latin-1"), text.decode("latin-1")))
 
 
-def _read_packed(facts: Found, data: bytes, budget: list[int]) -> None:
+def _read_packed(stored: StoredMetadata, data: bytes, budget: list[int]) -> None:
     keyword, rest = _cut(data)
     text = _inflated(rest[1:], budget).decode("latin-1")
-    _add(facts, Text(keyword.decode("latin-1"), text))
+    _add(stored, Text(keyword.decode("latin-1"), text))
 
 
-def _read_unicode(facts: Found, data: bytes, budget: list[int]) -> None:
+def _read_unicode(stored: StoredMetadata, data: bytes, budget: list[int]) -> None:
     keyword, rest = _cut(data)
     language, inner = _cut(rest[2:])
     translated, text = _cut(inner)
     text = _inflated(text, budget) if rest[0] else text
     if keyword == XMP_KEYWORD.encode():
-        facts.xmp = facts.xmp or text
+        stored.xmp = stored.xmp or text
         return
     parts = (keyword.decode("latin-1"), text.decode(errors="replace"), language.decode("ascii"))
-    _add(facts, Text(*parts, translated.decode(errors="replace")))
+    _add(stored, Text(*parts, translated.decode(errors="replace")))
 
 
 _TEXTS: Final = {b"tEXt": _read_latin, b"zTXt": _read_packed, b"iTXt": _read_unicode}
 
 
 def _cut(data: bytes) -> tuple[bytes, bytes]:
-    """What is before the first null byte and behind it."""
+    """Split at the first null byte."""
     end = data.index(b"\0")
     return data[:end], data[end + 1 :]
 
 
-def _add(facts: Found, text: Text) -> None:
+def _add(stored: StoredMetadata, text: Text) -> None:
     keyword = text.keyword
-    if keyword.startswith("Thumb::"):  # what another file looked like
+    if keyword.startswith("Thumb::"):  # about another file's thumbnail
         return
     if not keyword.startswith(RAW_PROFILE):
-        facts.text.append(text)
+        stored.text.append(text)
         return
     data, kind = from_hexadecimal(text.text), keyword.removeprefix(RAW_PROFILE).lower()
     if kind in ("iptc", "8bim"):
-        facts.iptc = facts.iptc or iptc_of(data) or data
+        stored.iptc = stored.iptc or iptc_of(data) or data
     elif kind in ("exif", "app1") and data.startswith(HEADER):
-        facts.exif = facts.exif or data
+        stored.exif = stored.exif or data
     elif kind == "xmp":
-        facts.xmp = facts.xmp or data
+        stored.xmp = stored.xmp or data
     elif kind in ("icc", "icm"):
-        facts.icc = facts.icc or data
+        stored.icc = stored.icc or data
     else:
-        facts.lost.append(f"text '{keyword}'")
+        stored.lost.append(f"text '{keyword}'")
 
 
 def _colour(chunks: dict[bytes, list[bytes]]) -> Colour | None:
-    """The meaning of the values by these chunks, of which decoders may use the first they know."""
+    """Return the colour space by these chunks; decoders may use the first that they support."""
     first = {kind: data[0] for kind, data in chunks.items()}
     codes = first.get(b"cICP", b"")
     gamma = struct.unpack(">I", first[b"gAMA"])[0] if len(first.get(b"gAMA", b"")) == 4 else 0

@@ -1,11 +1,11 @@
-"""PNG files of 8 and 16 bits per channel, written while their rows arrive.
+"""Write PNG files of 8 and 16 bits per channel while their rows arrive.
 
-Pillow writes no colour of 16 bits, and wants the whole picture. Only what such files need is here
-(PNG, third edition): chunks, two of the five filters, zlib. Grey, grey with alpha, RGB and RGBA.
+Pillow can't write 16-bit colour, and needs the whole picture. This writer supports grey, grey with
+alpha, RGB and RGBA, with chunks, two of the five filters, and zlib (PNG, third edition).
 
-Enlarged photographs shrink best as differences from a prediction, and hardly repeat: there, looking
-for repetitions costs most of the time and gains little. Drawings repeat. So each share of rows is
-packed in the way that suits it, which is tried on a few of its rows.
+Upscaled photographs compress best as prediction residuals and hardly repeat, so searching for
+matches takes most of the time and gains little. Drawings do repeat. Each share of rows is
+compressed in the best of three ways, determined on a few of its rows.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from zlib_ng import zlib_ng as zlib  # in half of the time
+from zlib_ng import zlib_ng as zlib  # twice as fast
 
 from agsr.image.formats.deflate import LEVEL, in_shares
 from agsr.image.metadata import Metadata
 from agsr.image.metadata.colour import Colour
 from agsr.image.metadata.exif import HEADER
-from agsr.image.metadata.found import Text, whole_density
 from agsr.image.metadata.iptc import resource, to_hexadecimal
-from agsr.image.picture import Stripes, samples_of
+from agsr.image.metadata.stored import Text, whole_density
+from agsr.image.picture import RowBands, samples_of
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -32,17 +32,17 @@ _UP, _PAETH = 2, 4
 _METRES_PER_INCH = 0.0254
 
 _SHARE_BYTES = 1 << 19
-"""Of pixels in one ``IDAT``: they stay in the processor's cache."""
+"""Bytes of pixels per ``IDAT`` chunk, which fit into the processor's cache."""
 _TRIED_BYTES = 1 << 14
 _LARGEST_CHUNK = 1 << 30
-"""Bytes; a chunk holds less than 2 GiB, and a single row may be more."""
+"""Bytes per chunk; the format allows less than 2 GiB, and a single row may exceed that."""
 
 _LONG_TEXT = 1024
-"""Characters; longer ones are compressed."""
+"""Texts with more characters are compressed."""
 
 _ZLIB_HEADER = b"\x78\x5e"
 _ZLIB_END = b"\x03\x00"  # an empty last block
-_RAW = -15  # negative: without a header, since all shares are one stream
+_RAW = -15  # negative: no header, because all shares form one stream
 
 Bytes2D = NDArray[np.uint8]
 
@@ -52,7 +52,7 @@ class _Packing(NamedTuple):
     level: int
     strategy: int
     price: float
-    """Of a byte: what takes half as long may be a little larger."""
+    """Cost factor per byte: a faster packing may be slightly larger."""
 
 
 _PACKINGS = (
@@ -60,34 +60,34 @@ _PACKINGS = (
     _Packing(_PAETH, 1, zlib.Z_RLE, 1),
     _Packing(_UP, LEVEL, zlib.Z_DEFAULT_STRATEGY, 1),
 )
-"""For photographs, for smooth drawings, and for drawings that repeat."""
+"""For photographs, smooth drawings, and repetitive drawings."""
 
 
-def write_png(stripes: Stripes, stream: BinaryIO) -> None:
+def write_png(row_bands: RowBands, stream: BinaryIO) -> None:
     """Write a PNG file.
 
     Args:
-        stripes: uint8 or uint16; all metadata is written.
-        stream: Where to; only appended to.
+        row_bands: uint8 or uint16; all metadata is written.
+        stream: Output; only appended to.
     """
-    depth, colour = stripes.dtype.itemsize * 8, _COLOUR_TYPE[stripes.samples]
-    header = struct.pack(">IIBBBBB", stripes.width, stripes.height, depth, colour, 0, 0, 0)
+    depth, colour = row_bands.dtype.itemsize * 8, _COLOUR_TYPE[row_bands.samples]
+    header = struct.pack(">IIBBBBB", row_bands.width, row_bands.height, depth, colour, 0, 0, 0)
     stream.write(_SIGNATURE)
-    for kind, data in ((b"IHDR", header), *_metadata_chunks(stripes.metadata)):
+    for kind, data in ((b"IHDR", header), *_metadata_chunks(row_bands.metadata)):
         stream.write(_chunk(kind, data))
-    for data in _zlib_stream(stripes):
+    for data in _zlib_stream(row_bands):
         for start in range(0, len(data), _LARGEST_CHUNK):
             stream.write(_chunk(b"IDAT", data[start : start + _LARGEST_CHUNK]))
     stream.write(_chunk(b"IEND", b""))
 
 
-def _zlib_stream(stripes: Stripes) -> Iterator[bytes]:
-    """One zlib stream of all rows, a share at a time."""
-    pixel = stripes.samples * stripes.dtype.itemsize
-    rows = max(1, _SHARE_BYTES // (stripes.width * pixel))
-    padded = np.zeros((rows + 1, (stripes.width + 1) * pixel), np.uint8)
+def _zlib_stream(row_bands: RowBands) -> Iterator[bytes]:
+    """Yield one zlib stream of all rows, a share at a time."""
+    pixel = row_bands.samples * row_bands.dtype.itemsize
+    rows = max(1, _SHARE_BYTES // (row_bands.width * pixel))
+    padded = np.zeros((rows + 1, (row_bands.width + 1) * pixel), np.uint8)
     checksum, begin = zlib.adler32(b""), _ZLIB_HEADER
-    for share in in_shares(map(samples_of, stripes.bands), rows):
+    for share in in_shares(map(samples_of, row_bands.bands), rows):
         count = len(share)
         padded[1 : count + 1, pixel:] = _bytes_of(share)
         filtered, data = _packed(padded[: count + 1], pixel)
@@ -104,11 +104,11 @@ def _bytes_of(samples: NDArray[Any]) -> Bytes2D:
 
 
 def _packed(padded: Bytes2D, pixel: int) -> tuple[Bytes2D, bytes]:
-    """Rows, filtered and then deflated, by the packing that suits them.
+    """Filter and deflate rows with the best packing.
 
     Args:
-        padded: The row above and the rows, each behind an empty pixel.
-        pixel: Bytes of a pixel.
+        padded: The previous row and the rows, each preceded by an empty pixel.
+        pixel: Bytes per pixel.
     """
     few = padded[: 1 + max(1, _TRIED_BYTES // padded.shape[1])]
     best = min(_PACKINGS, key=lambda p: p.price * len(_deflated(_filtered(few, pixel, p), p)))
@@ -117,13 +117,13 @@ def _packed(padded: Bytes2D, pixel: int) -> tuple[Bytes2D, bytes]:
 
 
 def _deflated(filtered: Bytes2D, packing: _Packing) -> bytes:
-    """Blocks that end at a byte's border, and need nothing of those before."""
+    """Return byte-aligned deflate blocks, independent of earlier ones."""
     packer = zlib.compressobj(packing.level, zlib.DEFLATED, _RAW, strategy=packing.strategy)
     return packer.compress(filtered.data) + packer.flush(zlib.Z_SYNC_FLUSH)
 
 
 def _filtered(padded: Bytes2D, pixel: int, packing: _Packing) -> Bytes2D:
-    """The rows as differences from their prediction, each after its filter's number."""
+    """Return the residuals of the rows, each preceded by its filter type."""
     rows, above = padded[1:, pixel:], padded[:-1, pixel:]
     result = np.empty((rows.shape[0], rows.shape[1] + 1), np.uint8)
     result[:, 0] = packing.filter_type
@@ -133,10 +133,10 @@ def _filtered(padded: Bytes2D, pixel: int, packing: _Packing) -> Bytes2D:
 
 
 def _paeth(padded: Bytes2D, pixel: int) -> Bytes2D:
-    """PNG's filter 4: of left, above and above left, the nearest to left + above - above left.
+    """Paeth predictor: of left, above and corner, the nearest to left + above - corner.
 
-    In 8 bits without branches, which is several times as fast as by the definition. The third of
-    its distances exceeds the other two, unless ``corner`` lies between ``left`` and ``above``.
+    Computed in 8 bits without branches, several times as fast as by the definition. The distance to
+    ``corner`` exceeds the other two unless ``corner`` is between ``left`` and ``above``.
     """
     left, above, corner = padded[1:, :-pixel], padded[:-1, pixel:], padded[:-1, :-pixel]
     to_left, to_above = _distance(above, corner), _distance(left, corner)
@@ -172,14 +172,14 @@ def _metadata_chunks(metadata: Metadata) -> list[tuple[bytes, bytes]]:
         chunks.append((b"eXIf", metadata.exif.removeprefix(HEADER)))
     if metadata.xmp:  # keyword, not compressed, no language, no translation
         chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
-    if metadata.iptc:  # as ImageMagick, libvips and ExifTool write it: PNG has no place for it
+    if metadata.iptc:  # PNG has no field for it; ImageMagick, libvips and ExifTool do the same
         digits = to_hexadecimal("iptc", resource(metadata.iptc))
         chunks.append((b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(digits.encode())))
     return chunks + [_text_chunk(text) for text in metadata.text]
 
 
 def _colour_chunks(colour: Colour, profile: bool) -> list[tuple[bytes, bytes]]:
-    """What is not said by a profile; code points count more than that."""
+    """Return colour chunks; with a profile, only those that take precedence over it."""
     chunks = [(name.encode(), data) for name, data in colour.levels]
     if colour.codes:
         codes = (code & 255 for code in colour.codes)
@@ -197,7 +197,7 @@ def _colour_chunks(colour: Colour, profile: bool) -> list[tuple[bytes, bytes]]:
 
 
 def _text_chunk(text: Text) -> tuple[bytes, bytes]:
-    """Latin-1 where it suffices, compressed where it is long."""
+    """Encode a text: Latin-1 if possible, compressed if long."""
     keyword, long = text.keyword.encode("latin-1", "replace")[:79], len(text.text) > _LONG_TEXT
     keyword = keyword.replace(b"\0", b" ") or b"Comment"
     try:

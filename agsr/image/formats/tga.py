@@ -1,4 +1,4 @@
-"""Targa files: how one is told, and what Pillow takes for damaged or for alpha.
+"""Detect and read TGA files, including those that Pillow misreads.
 
 Source: Truevision, *TGA File Format Specification*, version 2.0.
 """
@@ -25,19 +25,23 @@ ENDING: Final = ".tga"
 _HEADER: Final = struct.Struct("<BBBHHBHHHHBB")
 _END: Final = b"TRUEVISION-XFILE.\0"
 _RUNS = 8
-"""Bit of a file's kind."""
+"""Bit of the image type that marks run-length encoding."""
 
 
-def is_targa(name: str, content: bytes = b"") -> bool:
-    """Whether a file is Targa, by its name, or by the end that version 2 gave it."""
+def is_tga(name: str, content: bytes = b"") -> bool:
+    """Return True if a file is TGA, by its name or its version 2 footer.
+
+    >>> is_tga("a.tga"), is_tga("a.png")
+    (True, False)
+    """
     return PurePath(name).suffix.lower() == ENDING or content.endswith(_END)
 
 
-def read_targa(image: Image.Image, content: bytes, metadata: Metadata, name: str) -> Picture:
-    """Decode a Targa file that Pillow has opened.
+def read_tga(image: Image.Image, content: bytes, metadata: Metadata, name: str) -> Picture:
+    """Decode a TGA file that Pillow has opened.
 
-    Runs that go on in the next row, as version 1 allowed, and palettes beside colours Pillow takes
-    for damaged.
+    Pillow rejects runs that span rows, which version 1 allowed, and palettes in true-colour files;
+    such files are rewritten first.
     """
     try:
         image.load()
@@ -48,10 +52,10 @@ def read_targa(image: Image.Image, content: bytes, metadata: Metadata, name: str
 
 
 def _plain(content: bytes) -> bytes:
-    """The file without runs and without a palette that colours don't need.
+    """Return the file without run-length encoding and unused palette.
 
     Raises:
-        IndexError, ValueError: It is truncated.
+        IndexError, ValueError: The file is truncated.
     """
     ident, palette, kind, _, entries, entry_bits, _, _, width, height, bits, _ = _HEADER.unpack(
         content[: _HEADER.size]
@@ -80,10 +84,10 @@ def _plain(content: bytes) -> bytes:
 
 
 def _without_unused_alpha(picture: Picture, content: bytes) -> Picture:
-    """The picture without bits of alpha that only fill up its pixels.
+    """Remove alpha bits that are only padding.
 
-    Its header counts the bits of alpha. Some programs count none and write some, so alpha is left
-    out only where it says nothing, as it does in 16 bits that are all clear.
+    The header counts the alpha bits. Some programs declare none but write alpha, so it is removed
+    only if constant and undeclared, or all clear in 16-bit files.
     """
     alpha = picture.alpha
     if alpha is None or (alpha != alpha.flat[0]).any():

@@ -1,7 +1,7 @@
-"""16-bit TIFF files that neither Pillow nor OpenCV reads: with planes apart, or grey with alpha.
+"""Read 16-bit TIFF layouts that Pillow and OpenCV don't support: planar, or grey with alpha.
 
-Pillow reads grey of 16 bits in every compression. So it is given the file behind the directory of a
-grey picture: of one plane after the other, or of a picture as wide as all samples of a row.
+Pillow reads 16-bit grey in every compression. So it is given the file with the directory of a grey
+picture: one plane at a time, or a picture as wide as all samples of a row.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262  # 
 _FILL_ORDER, _OFFSETS, _SAMPLES, _ROWS, _LENGTHS = 266, 273, 277, 278, 279
 _PLANES, _PREDICTOR, _EXTRA_SAMPLES = 284, 317, 338
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_LENGTHS = 322, 323, 324, 325
-_KEPT = (
+_LAYOUT_TAGS = (
     *(_WIDTH, _HEIGHT, _COMPRESSION, _FILL_ORDER, _OFFSETS, _ROWS, _LENGTHS, _PREDICTOR),
     *(_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_LENGTHS),
 )
@@ -29,14 +29,14 @@ _APART = 2
 _UNSPECIFIED, _UNASSOCIATED = 0, 2
 _DIFFERENCES = 2
 _WITH_DIFFERENCES = (5, 8, 32946, 34925, 50000)
-"""Compressions that know predictors: LZW, Deflate by both numbers, LZMA, Zstandard."""
+"""Compressions with predictors: LZW, Deflate (two codes), LZMA, Zstandard."""
 _LONG, _LONG8 = 4, 16
 _MOST_SAMPLES = 6
-"""As in Pillow: a header must not ask for any amount of memory."""
+"""As in Pillow: limits the memory that a header can request."""
 
 
 class _ForItsTags(TiffImageFile):
-    """Grey of 16 bits with more samples, which Pillow does not open; it can't be loaded."""
+    """16-bit grey with extra samples, which Pillow can't open. Only its tags are usable."""
 
     def _setup(self) -> None:
         tags, grey = self.tag_v2, _GREY.keys() - {_PLANES} | {_EXTRA_SAMPLES}
@@ -52,7 +52,7 @@ class _ForItsTags(TiffImageFile):
 
 
 class _WithAlpha(TiffImageFile):
-    """A channel whose meaning isn't told, which Pillow skips, is alpha."""
+    """Treats an unspecified extra channel, which Pillow skips, as alpha."""
 
     def _setup(self) -> None:
         if self.tag_v2.get(_EXTRA_SAMPLES) == (_UNSPECIFIED,):
@@ -61,15 +61,15 @@ class _WithAlpha(TiffImageFile):
 
 
 def with_unknown_as_alpha(content: bytes) -> TiffImageFile:
-    """Open an 8-bit TIFF file with the channel that Pillow skips."""
+    """Open an 8-bit TIFF file, including the channel that Pillow skips."""
     return _WithAlpha(io.BytesIO(content))
 
 
 def open_for_tags(content: bytes) -> TiffImageFile:
-    """Open a TIFF file that Pillow's own class refuses, for `read_samples`.
+    """Open a TIFF file that Pillow's own class rejects, for `read_samples`.
 
     Raises:
-        UnidentifiedImageError: It is not 16-bit grey with more samples.
+        UnidentifiedImageError: Not 16-bit grey with extra samples.
     """
     try:
         return _ForItsTags(io.BytesIO(content))
@@ -78,7 +78,7 @@ def open_for_tags(content: bytes) -> TiffImageFile:
 
 
 def read_samples(content: bytes, tags: Directory) -> NDArray[np.uint16]:
-    """All samples as they are stored, ``(H, W, samples)``, not turned by the orientation.
+    """Read all samples as stored, ``(H, W, samples)``, without applying the orientation.
 
     Args:
         content: The whole file, 16 bits per sample.
@@ -87,7 +87,7 @@ def read_samples(content: bytes, tags: Directory) -> NDArray[np.uint16]:
     Raises:
         ValueError, OSError: Damaged or truncated.
     """
-    samples, layout = tags.get(_SAMPLES, 1), {tag: tags[tag] for tag in _KEPT if tag in tags}
+    samples, layout = tags.get(_SAMPLES, 1), {tag: tags[tag] for tag in _LAYOUT_TAGS if tag in tags}
     if tags.get(_PLANES, 1) == _APART:
         planes = [_read(content, layout | _plane(layout, n, samples)) for n in range(samples)]
         return np.stack(planes, axis=2)
@@ -102,7 +102,7 @@ def read_samples(content: bytes, tags: Directory) -> NDArray[np.uint16]:
 
 
 def _plane(layout: dict[int, Any], number: int, samples: int) -> dict[int, Any]:
-    """Where one of the planes lies: their strips or tiles follow one another."""
+    """Return the strips or tiles of one plane; planes follow one another."""
     places = {}
     for tag in (_OFFSETS, _LENGTHS, _TILE_OFFSETS, _TILE_LENGTHS):
         if tag in layout:
@@ -112,7 +112,7 @@ def _plane(layout: dict[int, Any], number: int, samples: int) -> dict[int, Any]:
 
 
 def _read(content: bytes, layout: dict[int, Any]) -> NDArray[np.uint16]:
-    """``(H, W)`` of what a directory with this layout describes as grey."""
+    """Read a grey picture ``(H, W)`` with this layout."""
     offsets = layout.get(_TILE_OFFSETS, layout.get(_OFFSETS, ()))
     if len(offsets) != _pieces(layout):
         raise ValueError(f"{len(offsets)} strips or tiles; expected {_pieces(layout)}")
@@ -121,14 +121,14 @@ def _read(content: bytes, layout: dict[int, Any]) -> NDArray[np.uint16]:
 
 
 def _pieces(layout: dict[int, Any]) -> int:
-    """How many strips or tiles such a picture has."""
+    """Return the number of strips or tiles."""
     height = layout.get(_TILE_HEIGHT) or layout.get(_ROWS) or layout[_HEIGHT]
     width = layout.get(_TILE_WIDTH) or layout[_WIDTH]
     return int(-(-layout[_HEIGHT] // height) * -(-layout[_WIDTH] // width))
 
 
 def _behind_directory(content: bytes, layout: dict[int, Any]) -> bytes:
-    """A TIFF file: a header, a directory, and the whole of another file, to which that points."""
+    """Return a TIFF file: a header and directory, followed by the whole file it points into."""
     big = content.startswith(b"II+")
     if big:
         header = content[:8] + struct.pack("<Q", 16)
@@ -146,7 +146,7 @@ def _behind_directory(content: bytes, layout: dict[int, Any]) -> bytes:
 
 
 def _add_up(samples: NDArray[np.uint16], tile: int) -> None:
-    """Undo the differences from the pixel to the left, which begin anew in every tile."""
+    """Undo horizontal differencing, which restarts in every tile."""
     for left in range(0, samples.shape[1], tile):
         part = samples[:, left : left + tile]
         np.cumsum(part, axis=1, dtype=np.uint16, out=part)

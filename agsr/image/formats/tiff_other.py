@@ -1,7 +1,7 @@
-"""TIFF files that neither Pillow nor OpenCV reads, by tifffile: samples → `Picture`.
+"""Read TIFF files that Pillow and OpenCV don't support, with tifffile.
 
-These are floating-point samples, 24, 32 and 64 bits, CMYK with alpha or of 16 bits, and BigTIFF of
-big-endian order. A picture has at most 16 bits per channel; what is reduced to that is reported.
+These have floating-point samples, 24, 32 or 64 bits, CMYK with alpha or 16 bits, or are big-endian
+BigTIFF. A picture has at most 16 bits per channel; reductions are reported.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 def is_other(tiff: Tiff) -> bool:
-    """Return True if a file has to be read here."""
+    """Return True if a file requires this module."""
     bits = set(tiff.values(_BITS, (1,)))
     inks = tiff.values(_PHOTOMETRIC) == (_SEPARATED,)
     return (
@@ -54,14 +54,14 @@ def is_other(tiff: Tiff) -> bool:
 
 
 def has_coarse_colour(tiff: Tiff) -> bool:
-    """Return True if chroma has fewer samples than brightness, outside of JPEG: for OpenCV."""
+    """Return True for subsampled chroma outside JPEG, which OpenCV decodes."""
     if tiff.values(_PHOTOMETRIC) != (_YCBCR,) or tiff.values(_COMPRESSION, (1,))[0] in _JPEG:
         return False
     return tiff.values(_SUBSAMPLING, (2, 2)) != (1, 1)
 
 
 def unsupported(tiff: Tiff) -> str | None:
-    """Name what a file has that is not read; None if that is not known."""
+    """Describe the unsupported feature of a file; None if there is none."""
     bits, kinds = set(tiff.values(_BITS, (1,))), tiff.values(_KINDS, (1,))
     photometric = tiff.values(_PHOTOMETRIC, (_GREY,))[0]
     if kinds[0] in _SIGNED:
@@ -81,7 +81,7 @@ def unsupported(tiff: Tiff) -> str | None:
 
 
 def read_other(tiff: Tiff, metadata: Metadata, name: str) -> Picture:
-    """Decode a file for which `is_other` holds; not turned.
+    """Decode a file for which `is_other` is true, without applying the orientation.
 
     Raises:
         ImageError: Samples or compression are not supported; the message names them.
@@ -116,7 +116,7 @@ def read_other(tiff: Tiff, metadata: Metadata, name: str) -> Picture:
 
 
 def _check_whole(tiff: Tiff) -> None:
-    """Find strips that are cut off, for which tifffile would return zeros."""
+    """Reject truncated strips, for which tifffile would return zeros."""
     for offsets, lengths in ((_OFFSETS, _LENGTHS), (_TILE_OFFSETS, _TILE_LENGTHS)):
         places = zip(tiff.values(offsets), tiff.values(lengths), strict=False)
         if any(not start or start + size > len(tiff.content) for start, size in places):
@@ -124,11 +124,11 @@ def _check_whole(tiff: Tiff) -> None:
 
 
 def _read(tiff: Tiff, name: str) -> Samples:
-    import tifffile  # slow to load, and needed here only
+    import tifffile  # slow to load, needed only here
 
     with _quiet(), tifffile.TiffFile(io.BytesIO(tiff.content)) as file:
         page = file.pages[0]
-        axes = str(page.axes)  # before samples are read: a depth multiplies them
+        axes = str(page.axes)  # before reading samples, which a depth multiplies
         if axes not in ("YX", "YXS", "SYX"):
             raise ImageError(f"{name}: a TIFF file of dimensions {axes}; expected one picture")
         try:
@@ -145,13 +145,13 @@ def _read(tiff: Tiff, name: str) -> Samples:
     if axes == "SYX":
         samples = np.moveaxis(samples, 0, 2)
     if samples.shape[:2] != (tiff.values(_HEIGHT)[0], tiff.values(_WIDTH)[0]):
-        raise ValueError("decoded to another size than the file's directory names")
+        raise ValueError("decoded size differs from the file's directory")
     return samples[..., None] if samples.ndim == 2 else samples
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep tifffile from logging what is damaged, which is reported here."""
+    """Suppress tifffile's log messages about damage, which is reported here."""
     logger = logging.getLogger("tifffile")
     before, logger.disabled = logger.disabled, True
     try:
@@ -161,7 +161,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _unsigned(samples: Samples, tiff: Tiff, name: str) -> Samples:
-    """Samples as uint8 or uint16."""
+    """Convert samples to uint8 or uint16."""
     bits = max(tiff.values(_BITS, (1,)))
     if samples.dtype.kind == "f":
         return _of_floats(samples, bits, name)
@@ -188,7 +188,7 @@ def _of_floats(samples: Samples, bits: int, name: str) -> Samples:
 
 
 def _from_inks(inks: Samples, metadata: Metadata, name: str) -> Picture:
-    """CMYK as sRGB in 8 bits."""
+    """Convert CMYK to 8-bit sRGB."""
     if inks.dtype != np.uint8:
         _log.warning("%s: CMYK of 16 bits per channel is read as 8", name)
     return from_pillow(Image.fromarray(_eight(inks), mode="CMYK"), metadata, name)
@@ -201,7 +201,7 @@ def _eight(samples: Samples) -> NDArray[np.uint8]:
 
 
 def _divided(colour: Samples, alpha: Samples) -> Samples:
-    """Colour that was multiplied by alpha."""
+    """Divide premultiplied colour by alpha."""
     white = np.iinfo(colour.dtype).max
     share = np.maximum(alpha, 1)[..., None].astype(np.uint64)
     divided = colour.astype(np.uint64) * white // share

@@ -1,7 +1,7 @@
-"""The pages of a TIFF file: which one is the picture, and what its directory says about it.
+"""Select the main page of a TIFF file, and read the metadata in its directory.
 
-Decoders begin with the first page, which may be a thumbnail. So they get the file with a header
-that points to the page that is meant.
+Decoders start with the first page, which may be a thumbnail. So they receive the file with a header
+that points to the main page.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from agsr.image.metadata.exif_changes import (
     numbers,
     orientation_of,
 )
-from agsr.image.metadata.found import Found
 from agsr.image.metadata.ifd import Directory, read_directory, rows_at
 from agsr.image.metadata.iptc import iptc_of, resources
+from agsr.image.metadata.stored import StoredMetadata
 
 _SUBTYPE, _OLD_SUBTYPE, _SUB_DIRECTORIES = 254, 255, 330
-_TELLING: Final = frozenset({_SUBTYPE, _OLD_SUBTYPE, _SUB_DIRECTORIES, 256, 257})
-"""Tags by which pages are chosen; width and height mark what is a page."""
+_PAGE_TAGS: Final = frozenset({_SUBTYPE, _OLD_SUBTYPE, _SUB_DIRECTORIES, 256, 257})
+"""Tags that select the page; width and height identify a page."""
 _REDUCED, _MASK, _OLD_REDUCED = 1, 4, 2
 _WIDTH, _HEIGHT, _COMPRESSION, _STRIP_OFFSETS, _SAMPLES, _ROWS = 256, 257, 259, 273, 277, 278
 _STRIP_LENGTHS, _PLANES, _TILE_WIDTH, _TILE_HEIGHT = 279, 284, 322, 323
@@ -40,33 +40,35 @@ _XMP, _IPTC, _RESOURCES, _ICC = 700, 33723, 34377, 34675
 _MOST_PAGES = 1024
 _LAYERS: Final = {37724: "Photoshop layers", 50838: "ImageJ tags", 50839: "ImageJ tags"}
 _GEO: Final = (33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
-_KEPT_PRIVATE: Final = frozenset({*range(40091, 40096), 18246, 18249, 33432, 34665, 34853, 50341})
-"""Tags from 32768 on, and of Windows, that describe the picture."""
+_DESCRIPTIVE_PRIVATE: Final = frozenset(
+    {*range(40091, 40096), 18246, 18249, 33432, 34665, 34853, 50341}
+)
+"""Tags from 32768, and those of Windows, that describe the picture."""
 
 
 @dataclass(frozen=True)
 class Tiff:
-    """A TIFF file whose header points to its picture."""
+    """A TIFF file whose header points to the main page."""
 
     content: bytes
     order: str
-    """Byte order, as of `struct`."""
+    """Byte order as in `struct`."""
     big: bool
     offset: int
-    """Of the picture's directory."""
+    """Offset of the main page's directory."""
     directory: Directory
     pages: int
-    """Pages that are pictures, not reductions or masks of others."""
+    """Number of pages that are not reductions or masks of others."""
 
     def values(self, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
-        """Whole numbers of a tag."""
+        """Return the integers of a tag, or the default."""
         entry = self.directory.get(tag)
         found = entry.numbers(self.order) if entry is not None else ()
         return tuple(int(value) for value in found) or default
 
 
 def open_tiff(content: bytes) -> Tiff | None:
-    """Find the picture of a TIFF file; None if it has no directory."""
+    """Find the main page of a TIFF file; None if it has no directory."""
     order = "<" if content.startswith(b"II") else ">"
     version = struct.unpack_from(order + "H", content, 2)[0] if len(content) >= 16 else 0
     if version not in (42, 43):
@@ -90,16 +92,16 @@ def open_tiff(content: bytes) -> Tiff | None:
 
 
 def check_pieces(tiff: Tiff) -> None:
-    """Check that the strips or tiles cover the picture; decoders leave black what is missing.
+    """Check that strips or tiles cover the picture; decoders leave missing ones black.
 
-    As in libtiff, byte counts may be missing or zero only where they follow from the size: for a
-    single strip or tile of each plane that is not compressed.
+    As in libtiff, byte counts may be missing or zero only if implied by the size: for a single
+    uncompressed strip or tile per plane.
 
     Raises:
-        ValueError: There are too few, or one has no place or no content.
+        ValueError: Strips or tiles are missing, out of bounds or empty.
     """
     if tiff.values(_COMPRESSION) == (_OLD_JPEG,) and tiff.values(_OLD_JPEG_STREAM):
-        return  # one stream, beside which strips are optional
+        return  # a single stream makes strips optional
     tiled = bool(tiff.values(_TILE_OFFSETS))
     offsets = tiff.values(_TILE_OFFSETS if tiled else _STRIP_OFFSETS)
     lengths = tiff.values(_TILE_LENGTHS if tiled else _STRIP_LENGTHS)
@@ -116,7 +118,7 @@ def check_pieces(tiff: Tiff) -> None:
     if compression == _JPEG:
         for start, length in zip(offsets[:count], lengths, strict=False):
             if tiff.content.rfind(_JPEG_END, start, start + length) < 0:
-                raise ValueError("a strip or tile is cut off")  # libjpeg makes it grey
+                raise ValueError("a strip or tile is cut off")  # libjpeg fills it with grey
 
 
 def _pieces_of_plane(tiff: Tiff, tiled: bool) -> int:
@@ -124,58 +126,62 @@ def _pieces_of_plane(tiff: Tiff, tiled: bool) -> int:
     if not tiled:
         return int(-(-height // (tiff.values(_ROWS, (height,))[0] or height)))
     across, down = (tiff.values(tag, (0,))[0] for tag in (_TILE_WIDTH, _TILE_HEIGHT))
-    return int(-(-width // across) * -(-height // down))  # of damaged files, ZeroDivisionError
+    return int(-(-width // across) * -(-height // down))  # ZeroDivisionError for damaged files
 
 
-def facts_of_tiff(tiff: Tiff) -> Found:
-    """What the directory says beside the layout of the pixels."""
+def stored_metadata_of_tiff(tiff: Tiff) -> StoredMetadata:
+    """Return the metadata in the directory."""
     block = read_exif(tiff.content, tiff.offset, tiff.order, big=tiff.big)
-    found = Found(orientation=orientation_of(block) or 1)
+    stored = StoredMetadata(orientation=orientation_of(block) or 1)
     data = {tag: entry.data for tag, entry in block.main.items()}
-    found.icc, found.xmp, found.iptc = data.get(_ICC), data.get(_XMP), data.get(_IPTC)
+    stored.icc, stored.xmp, stored.iptc = data.get(_ICC), data.get(_XMP), data.get(_IPTC)
     if _RESOURCES in data:
-        found.iptc = found.iptc or iptc_of(data[_RESOURCES])
-        found.lost += ["clipping paths"] * any(
+        stored.iptc = stored.iptc or iptc_of(data[_RESOURCES])
+        stored.lost += ["clipping paths"] * any(
             2000 <= n < 2999 for n, _ in resources(data[_RESOURCES])
         )
     if RESOLUTION_UNIT in block.main and numbers(block, block.main, RESOLUTION_UNIT) == (NO_UNIT,):
         density = densities_of(block)
-        found.aspect = density if density and density[0] != density[1] else None
+        stored.aspect = density if density and density[0] != density[1] else None
     else:
-        found.dpi = dpi_of(block)
-    found.colour = _colour(block)
-    found.lost += _unknown(block.main)
-    kept = _describing(block)
-    found.exif = None if kept.empty else kept.to_bytes()
-    return found
+        stored.dpi = dpi_of(block)
+    stored.colour = _colour(block)
+    stored.lost += _unknown(block.main)
+    described = _describing(block)
+    stored.exif = None if described.empty else described.to_bytes()
+    return stored
 
 
 def _describing(block: Exif) -> Exif:
-    """The tags about the picture, whatever it is stored in."""
+    """Return the tags that describe the picture independently of its storage."""
     main = {
         tag: entry
         for tag, entry in block.main.items()
-        if (tag < 1 << 15 or tag in _KEPT_PRIVATE) and tag not in STRUCTURE
+        if (tag < 1 << 15 or tag in _DESCRIPTIVE_PRIVATE) and tag not in STRUCTURE
     }
     unit = numbers(block, main, RESOLUTION_UNIT)
     if unit and unit[0] == NO_UNIT:
         for tag in (282, 283, RESOLUTION_UNIT):
             main.pop(tag, None)
-    if 270 in main and main[270].data.startswith(b'{"shape"'):  # of tifffile: of the old array
+    if 270 in main and main[270].data.startswith(
+        b'{"shape"'
+    ):  # tifffile's description of the old array
         del main[270]
     lost = tuple(tag for tag in block.lost if tag not in STRUCTURE)
     return replace(block, main=main, lost=lost)
 
 
 def _unknown(main: Directory) -> list[str]:
-    """Names of private tags, which may point anywhere or count old pixels."""
-    private = [tag for tag in main if tag >= 1 << 15 and tag not in _KEPT_PRIVATE | STRUCTURE]
+    """Name the private tags, which may contain offsets or old pixel sizes."""
+    private = [
+        tag for tag in main if tag >= 1 << 15 and tag not in _DESCRIPTIVE_PRIVATE | STRUCTURE
+    ]
     names = ["GeoTIFF tags" if t in _GEO else _LAYERS.get(t, f"tag {t}") for t in sorted(private)]
     return list(dict.fromkeys(names))
 
 
 def _colour(block: Exif) -> Colour | None:
-    """White, primaries and transfer curves by TIFF 6.0, section 20."""
+    """Return white point, primaries and transfer curves (TIFF 6.0, section 20)."""
     points = [numbers(block, block.main, tag) for tag in (_WHITE, _PRIMARIES)]
     values = tuple(float(value) for value in (*points[0], *points[1]))
     chromaticities = usable_chromaticities(values)
@@ -194,18 +200,18 @@ def _colour(block: Exif) -> Colour | None:
 
 @dataclass
 class _Walk:
-    """Reads of the pages only what tells which is the picture, and of all no more than the file."""
+    """Reads only the tags that select the main page, at most as many bytes as the file has."""
 
     content: bytes
     order: str
     big: bool
     rows: int
-    """Bytes of rows that may still be read: in sound files, directories don't overlap."""
+    """Remaining budget for directory rows, bytes: in valid files, directories don't overlap."""
     values: list[int]
-    """Bytes of values that may still be read."""
+    """Remaining budget for values, bytes."""
 
     def chain(self, offset: int) -> Iterator[tuple[int, Directory]]:
-        """Offset and entries of each page."""
+        """Yield offset and entries of each page."""
         seen = set[int]()
         while offset and offset not in seen and len(seen) < _MOST_PAGES and self.rows > 0:
             seen.add(offset)
@@ -217,7 +223,7 @@ class _Walk:
             offset = following
 
     def inside(self, directory: Directory) -> Iterator[tuple[int, Directory]]:
-        """Offset and entries of pages below another one."""
+        """Yield offset and entries of a page's sub-pages."""
         entry = directory.get(_SUB_DIRECTORIES)
         for offset in (entry.numbers(self.order) if entry is not None else ())[:16]:
             found = self._read(int(offset))[0] if self.rows > 0 else {}
@@ -230,13 +236,13 @@ class _Walk:
             *(self.content, offset, self.order),
             big=self.big,
             budget=self.values,
-            only=_TELLING,
+            only=_PAGE_TAGS,
         )
         return directory, following
 
 
 def _is_part(directory: Directory, order: str) -> bool:
-    """Whether a page is a reduction or a mask of another."""
+    """Return True if a page is a reduction or mask of another."""
 
     def value(tag: int) -> int:
         entry = directory.get(tag)

@@ -1,7 +1,7 @@
-"""TIFF files → `Picture`: pages, layouts and depths, and which decoder reads which of them.
+"""Read TIFF files, selecting a decoder by layout and depth.
 
-Pillow decodes 8 bits per channel, OpenCV 16 bits and chroma of fewer samples; what neither reads
-goes to `agsr.image.formats.tiff_layouts` or `agsr.image.formats.tiff_other`.
+Pillow decodes 8 bits per channel, OpenCV 16 bits and subsampled chroma; other layouts go
+to `agsr.image.formats.tiff_layouts` or `agsr.image.formats.tiff_other`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from PIL import Image, UnidentifiedImageError
 
 from agsr.errors import ImageError
 from agsr.image.formats.tiff_other import has_coarse_colour, is_other, read_other, unsupported
-from agsr.image.formats.tiff_pages import Tiff, check_pieces, facts_of_tiff
-from agsr.image.high_bit_depth import by_opencv, stretched, warn_of_unused_range
-from agsr.image.metadata import Metadata, described
+from agsr.image.formats.tiff_pages import Tiff, check_pieces, stored_metadata_of_tiff
+from agsr.image.high_bit_depth import decode_by_opencv, scale_to_16_bits, warn_of_unused_range
+from agsr.image.metadata import Metadata, resolve_metadata
 from agsr.image.picture import Picture, Pixels
 from agsr.image.pillow_io import from_pillow
 
@@ -31,7 +31,7 @@ _APART = 2
 _UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
 
 
-_LEFT_OUT = "%s: has a channel of unknown meaning; it is left out"
+_DROPPED = "%s: has a channel of unknown meaning; it is dropped"
 
 _log = logging.getLogger(__name__)
 
@@ -39,19 +39,19 @@ _log = logging.getLogger(__name__)
 def read_tiff(
     tiff: Tiff, name: str, check: Callable[[tuple[int, int]], None], unknown_as_alpha: bool
 ) -> tuple[Picture, int]:
-    """Decode the picture of a file.
+    """Decode the main picture of a file.
 
     Args:
         tiff: The file.
-        name: Of the file, for messages.
+        name: File name for messages.
         check: Called with width and height before pixels are decoded.
         unknown_as_alpha: See `agsr.image.decode.decode`.
 
     Returns:
-        The picture, and the orientation that is still to be applied.
+        The picture, and the orientation still to be applied.
 
     Raises:
-        ImageError: The pixels are of a kind that is not supported.
+        ImageError: Unsupported pixel type.
         ValueError: Damaged or truncated.
     """
     size = (tiff.values(_WIDTH, (0,))[0], tiff.values(_HEIGHT, (0,))[0])
@@ -61,8 +61,8 @@ def read_tiff(
     check_pieces(tiff)
     extra = tiff.values(_EXTRA_SAMPLES)
     if _UNSPECIFIED in extra[1:]:
-        _log.warning(_LEFT_OUT, name)
-    metadata, orientation = described(facts_of_tiff(tiff), size, name)
+        _log.warning(_DROPPED, name)
+    metadata, orientation = resolve_metadata(stored_metadata_of_tiff(tiff), size, name)
     picture, turned = _tiff_pixels(tiff, metadata, name)
     if extra[:1] == (_UNSPECIFIED,):
         picture = _of_unknown_alpha(picture, tiff, name, unknown_as_alpha)
@@ -70,7 +70,7 @@ def read_tiff(
 
 
 def _tiff_pixels(tiff: Tiff, metadata: Metadata, name: str) -> tuple[Picture, bool]:
-    """The decoded page, and whether the decoder has turned it upright."""
+    """Decode the page; return it, and whether the decoder applied the orientation."""
     if is_other(tiff):
         return read_other(tiff, metadata, name), False
     content = tiff.content
@@ -82,15 +82,15 @@ def _tiff_pixels(tiff: Tiff, metadata: Metadata, name: str) -> tuple[Picture, bo
             warn_of_unused_range(picture.pixels, 16, name)
             return picture, not _is_laid_out_otherwise(image)
         if has_coarse_colour(tiff):
-            return Picture(*by_opencv(image, content, np.uint8), metadata), True
+            return Picture(*decode_by_opencv(image, content, np.uint8), metadata), True
         image.load()
         return from_pillow(image, metadata, name), True
 
 
 def _of_unknown_alpha(picture: Picture, tiff: Tiff, name: str, wanted: bool) -> Picture:
-    """A TIFF picture with alpha of which the file doesn't tell that it is, or without it."""
+    """Include or drop a channel of unspecified meaning as alpha."""
     if not wanted:
-        _log.warning(_LEFT_OUT, name)
+        _log.warning(_DROPPED, name)
         return replace(picture, alpha=None)
     if picture.alpha is not None:
         return picture
@@ -114,7 +114,7 @@ def _opened(content: bytes) -> Image.Image:
 
 
 def _is_deep(image: Image.Image, name: str) -> bool:
-    """Whether a TIFF file has 16 bits per channel, by its header."""
+    """Return True if the header declares 12 or 16 bits per channel."""
     depths = set(_tags(image, _BITS_PER_SAMPLE, (1,)))
     if not depths <= {1, 2, 4, 8} and depths not in ({12}, {16}):
         raise ImageError(f"{name}: {sorted(depths)} bits per channel; expected 8 or 16")
@@ -133,8 +133,8 @@ def _decode_deep(image: Image.Image, content: bytes, name: str) -> tuple[Pixels,
         pixels = planes[..., :3] if colours == 3 else planes[..., 0]
         return _tiff_meaning(image, np.ascontiguousarray(pixels), alpha)
     if set(_tags(image, _BITS_PER_SAMPLE)) == {12}:
-        return _tiff_meaning(image, stretched(_grey_of_12_bits(image, name), 12), None)
-    return _tiff_meaning(image, *by_opencv(image, content))
+        return _tiff_meaning(image, scale_to_16_bits(_grey_of_12_bits(image, name), 12), None)
+    return _tiff_meaning(image, *decode_by_opencv(image, content))
 
 
 def _grey_of_12_bits(image: Image.Image, name: str) -> NDArray[Any]:
@@ -148,7 +148,7 @@ def _grey_of_12_bits(image: Image.Image, name: str) -> NDArray[Any]:
 
 
 def _is_laid_out_otherwise(image: Image.Image) -> bool:
-    """Whether it is a 16-bit TIFF file that `agsr.image.formats.tiff_layouts` has to read."""
+    """Return True for a 16-bit layout that requires `agsr.image.formats.tiff_layouts`."""
     if image.format != "TIFF" or set(_tags(image, _BITS_PER_SAMPLE, (1,))) != {16}:
         return False
     apart, grey = _tags(image, _PLANES, 1) == (_APART,), _tags(image, _PHOTOMETRIC)[0] < _RGB
@@ -158,10 +158,10 @@ def _is_laid_out_otherwise(image: Image.Image) -> bool:
 def _tiff_meaning(
     image: Image.Image, pixels: NDArray[np.uint16], alpha: NDArray[np.uint16] | None
 ) -> tuple[Pixels, Pixels | None]:
-    """What the samples of a 16-bit TIFF file mean, by its tags."""
+    """Apply photometric interpretation and associated alpha to 16-bit samples."""
     if _tags(image, _PHOTOMETRIC)[0] == _WHITE_IS_ZERO:
         pixels = np.uint16(65535) - pixels
-    meaning = _tags(image, _EXTRA_SAMPLES, _UNASSOCIATED)[0]  # as in 8 bits, where none is told
+    meaning = _tags(image, _EXTRA_SAMPLES, _UNASSOCIATED)[0]  # as for 8 bits, if unspecified
     if alpha is None or meaning != _ASSOCIATED:
         return pixels, alpha
     share = alpha if pixels.ndim == 2 else alpha[..., None]
@@ -170,5 +170,5 @@ def _tiff_meaning(
 
 
 def _tags(image: Image.Image, tag: int, default: Any = 0) -> tuple[int, ...]:
-    value = image.tag_v2.get(tag, default)  # type: ignore[attr-defined]  # TIFF files have it
+    value = image.tag_v2.get(tag, default)  # type: ignore[attr-defined]  # only TIFF files have it
     return value if isinstance(value, tuple) else (value,)

@@ -1,65 +1,65 @@
-"""Image formats that are written: what each can hold, and by which endings it is asked for."""
+"""Writable image formats: their capabilities and file name endings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-from agsr.image.picture import Stripes
+from agsr.image.picture import RowBands
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """What a file format can hold, and how it is asked for."""
+    """Capabilities of a file format."""
 
     name: str
-    """Pillow's."""
+    """Pillow's name."""
     deep: bool = False
-    """Holds 16 bits per channel."""
+    """Stores 16 bits per channel."""
     alpha: bool = True
     grey: bool = True
     profile: bool = True
-    """Holds an ICC profile, EXIF and XMP."""
+    """Stores ICC profile, EXIF and XMP."""
     codes: bool = False
-    """Names colours by code points, as `agsr.image.metadata.colour` does."""
+    """Stores colour code points; see `agsr.image.metadata.colour`."""
     iptc: bool = False
-    """Holds IPTC records, and pixels that are not square."""
+    """Stores IPTC records and pixel aspect ratios."""
     text: bool = False
-    """Holds texts of any keyword; others hold those that EXIF has a tag for."""
+    """Stores texts with any keyword; other formats only those with an EXIF tag."""
     comment: bool = False
-    """Holds one comment."""
+    """Stores one comment."""
     lossy: bool = False
-    """Changes pixels whatever the quality."""
+    """Always lossy, at any quality."""
     quality: int | None = None
-    """What Pillow is given where none is asked for; None for a format without such a thing."""
+    """Default quality for Pillow; None for a format without a quality setting."""
     segment: int | None = None
-    """Most bytes of EXIF or of XMP."""
+    """Maximum bytes of EXIF or XMP."""
     dpi: bool = True
-    """Has a place for the resolution; else EXIF tells it, where there is a place for that."""
+    """Stores the resolution itself; otherwise it goes to EXIF if supported."""
     largest_dpi: int | None = None
-    """Most pixels per inch."""
+    """Maximum pixels per inch."""
     largest_side: int | None = None
-    """Most pixels of a row or of a column."""
+    """Maximum width and height, pixels."""
     memory: int | None = None
-    """Bytes that Pillow takes per pixel, measured; None where bands are written one by one."""
+    """Measured memory of Pillow, bytes per pixel; None if bands are written one by one."""
     usual_share: float
-    """Size of a photograph's file, as a share of its pixels' bytes."""
+    """Typical file size of a photograph, as a fraction of the pixel bytes."""
     least_share: float = 0.0
-    """The same of the smallest file that there can be."""
+    """Smallest possible file size, as a fraction of the pixel bytes."""
 
-    def stored_bytes(self, stripes: Stripes) -> int:
-        """Bytes of what the format holds of a picture, not compressed."""
-        channels = stripes.channels if self.grey else 3
-        samples = channels + (stripes.opacity and self.alpha)
-        depth = stripes.dtype.itemsize if self.deep else 1
-        return stripes.height * stripes.width * samples * depth
+    def stored_bytes(self, row_bands: RowBands) -> int:
+        """Return the uncompressed bytes of a picture as the format stores it."""
+        channels = row_bands.channels if self.grey else 3
+        samples = channels + (row_bands.opacity and self.alpha)
+        depth = row_bands.dtype.itemsize if self.deep else 1
+        return row_bands.height * row_bands.width * samples * depth
 
 
 _WEBP_EFFORT = 50
-"""Of lossless WebP, which Pillow calls quality: on photos as small as 100, in a quarter."""
+"""Effort of lossless WebP (Pillow's quality): as small as 100 on photos, in a quarter."""
 
 _DEFLATED: Final = 1 / 1032
-"""The least that deflate makes of bytes."""
+"""Smallest ratio that deflate can achieve."""
 
 _PNG = Format(
     name="PNG",
@@ -126,4 +126,4 @@ FORMATS: Final = {
     ".bmp": _BMP,
     ".tga": _TGA,
 }
-"""By the ending of a file's name."""
+"""Formats by file name ending."""

@@ -1,7 +1,7 @@
-"""Boxes of AVIF and HEIC files: what they say about their picture and lie beside it.
+"""Read the boxes of AVIF and HEIC files: picture properties and auxiliary contents.
 
-Pillow reports neither the colours that such files name by code points, nor their depth, nor the
-EXIF block byte by byte. Sources: ISO/IEC 14496-12 and 23008-12 (HEIF), AVIF 1.1.
+Pillow reports neither colour code points, nor the depth, nor the unmodified EXIF block. Sources:
+ISO/IEC 14496-12 and 23008-12 (HEIF), AVIF 1.1.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Final
 from agsr.video.boxes import crop_by
 
 _CONTAINERS: Final = {b"meta": 4, b"iprp": 0, b"ipco": 0}
-"""By name, bytes before the boxes inside."""
+"""Bytes before the child boxes, by type."""
 _MOST = 4096
-"""Boxes of a file, at most."""
+"""Maximum number of boxes per file."""
 _GAIN_MAPS: Final = (b"urn:com:apple:photo:2020:aux:hdrgainmap",)
 _DEPTH_MAPS: Final = (b"urn:mpeg:hevc:2015:auxid:2", b"urn:mpeg:mpegB:cicp:systems:auxiliary:depth")
 
@@ -27,17 +27,17 @@ class Box:
 
     kind: bytes
     start: int
-    """Of its content."""
+    """Offset of its content."""
     stop: int
 
     def content(self, data: bytes) -> bytes:
-        """What is in it."""
+        """Return the content of the box."""
         return data[self.start : self.stop]
 
 
 @dataclass(frozen=True)
-class BoxFacts:
-    """What the boxes say of the primary picture."""
+class BoxProperties:
+    """Properties of the primary picture."""
 
     codes: tuple[int, int] | None = None
     """Colour primaries and transfer characteristics, ITU-T H.273."""
@@ -46,23 +46,23 @@ class BoxFacts:
     exif: bytes | None = None
     """A TIFF structure."""
     aspect: tuple[int, int] | None = None
-    """Width and height of a pixel."""
+    """Pixel aspect ratio: width and height."""
     levels: tuple[tuple[str, bytes], ...] = ()
-    """Brightness of HDR pictures, as PNG's chunks ``mDCV`` and ``cLLI``."""
+    """HDR light levels, as PNG chunks ``mDCV`` and ``cLLI``."""
     lost: tuple[str, ...] = ()
-    """What lies beside the picture: a gain map, a depth map."""
+    """Auxiliary contents that are not carried over: gain map, depth map."""
     quarters: int = 0
-    """Quarter turns that the picture is to be shown with, 0 to 3."""
+    """Quarter turns for display, 0 to 3."""
     mirrored: bool = False
     crop: tuple[int, int, int, int] | None = None
-    """Left, top, width and height of what is to be shown, if that is not all."""
+    """Left, top, width and height of the visible part; None for all."""
 
 
-def read_boxes(data: bytes) -> BoxFacts:
-    """Read the boxes of a file; of damaged ones, what can be understood.
+def read_boxes(data: bytes) -> BoxProperties:
+    """Read the boxes of a file, and of damaged ones as much as possible.
 
     Raises:
-        ValueError, struct.error: They contradict themselves.
+        ValueError, struct.error: The boxes are inconsistent.
     """
     boxes = list(_walk(data))
     properties = _properties(data, boxes)
@@ -78,14 +78,21 @@ def read_boxes(data: bytes) -> BoxFacts:
         elif kind == b"irot" and content:
             quarters += content[0] & 3
     by_kind = dict(properties)
-    return BoxFacts(
-        *(codes, depth, _exif(data, boxes), aspect, tuple(levels), _beside(data, boxes)),
+    return BoxProperties(
+        *(
+            codes,
+            depth,
+            _exif(data, boxes),
+            aspect,
+            tuple(levels),
+            _auxiliary_contents(data, boxes),
+        ),
         *(quarters % 4, b"imir" in by_kind, _crop(by_kind)),
     )
 
 
 def place_of_codes(data: bytes) -> int | None:
-    """Return where the code points of the primary picture stand in a file: two 16-bit numbers."""
+    """Return the offset of the primary picture's code points, two 16-bit numbers."""
     for box in _walk(data):
         if box.kind == b"colr" and data[box.start : box.start + 4] == b"nclx":
             return box.start + 4
@@ -93,7 +100,7 @@ def place_of_codes(data: bytes) -> int | None:
 
 
 def _walk(data: bytes) -> Iterator[Box]:
-    """Yield all boxes, those inside of others after these."""
+    """Yield all boxes, parents before children."""
     waiting, count = [(0, len(data))], 0
     while waiting:
         place, stop = waiting.pop()
@@ -118,7 +125,7 @@ def _of(boxes: list[Box], kind: bytes, data: bytes) -> bytes:
 
 
 def _properties(data: bytes, boxes: list[Box]) -> list[tuple[bytes, bytes]]:
-    """Kind and content of what belongs to the primary picture."""
+    """Return type and content of the primary picture's properties."""
     container = next((box for box in boxes if box.kind == b"ipco"), None)
     if container is None:
         return []
@@ -147,7 +154,7 @@ def _primary(content: bytes) -> int:
 
 
 def _associated(content: bytes, item: int) -> list[int]:
-    """Numbers of an item's properties, from 1, by an ``ipma`` box."""
+    """Return the indices (from 1) of an item's properties from an ``ipma`` box."""
     if len(content) < 8:
         return []
     wide, (count,), place = content[3] & 1, struct.unpack_from(">I", content, 4), 8
@@ -173,7 +180,7 @@ def _depth(kind: bytes, content: bytes) -> int:
 
 
 def _levels(kind: bytes, content: bytes) -> Iterator[tuple[str, bytes]]:
-    """The same as a chunk of PNG."""
+    """Yield light levels as PNG chunks."""
     if kind == b"clli" and len(content) >= 4:
         most, average = struct.unpack_from(">HH", content)
         yield "cLLI", struct.pack(">II", most * 10_000, average * 10_000)
@@ -183,11 +190,11 @@ def _levels(kind: bytes, content: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _exif(data: bytes, boxes: list[Box]) -> bytes | None:
-    """The block of EXIF, without the offset before it."""
+    """Return the EXIF block without its offset prefix."""
     items = list(_items(_of(boxes, b"iinf", data), b"Exif"))
-    described = _described(_of(boxes, b"iref", data), _primary(_of(boxes, b"pitm", data)))
-    item = next((item for item in items if item in described), None)
-    if item is None and len(items) == 1 and not described:
+    describing = _describing_items(_of(boxes, b"iref", data), _primary(_of(boxes, b"pitm", data)))
+    item = next((item for item in items if item in describing), None)
+    if item is None and len(items) == 1 and not describing:
         item = items[0]
     if item is None:
         return None
@@ -196,8 +203,8 @@ def _exif(data: bytes, boxes: list[Box]) -> bytes | None:
     return content[4 + offset :] or None
 
 
-def _described(content: bytes, item: int) -> set[int]:
-    """Numbers of the items that describe another one, by an ``iref`` box."""
+def _describing_items(content: bytes, item: int) -> set[int]:
+    """Return the IDs of items that describe another, from an ``iref`` box."""
     found, place = set[int](), 4
     size = 4 if content[:1] > b"\0" else 2
     while place + 8 <= len(content):
@@ -214,7 +221,7 @@ def _described(content: bytes, item: int) -> set[int]:
 
 
 def _items(content: bytes, wanted: bytes) -> Iterator[int]:
-    """Numbers of the items of a kind, by an ``iinf`` box."""
+    """Yield the IDs of items of a type, from an ``iinf`` box."""
     place = 8 if content[:1] > b"\0" else 6
     while place + 20 <= len(content):
         size, kind = struct.unpack_from(">I4s", content, place)
@@ -231,7 +238,7 @@ def _items(content: bytes, wanted: bytes) -> Iterator[int]:
 
 
 def _located(data: bytes, boxes: list[Box], item: int) -> bytes:
-    """The bytes of an item, by an ``iloc`` box."""
+    """Return the bytes of an item, located by an ``iloc`` box."""
     content = _of(boxes, b"iloc", data)
     if len(content) < 8:
         return b""
@@ -256,20 +263,20 @@ def _located(data: bytes, boxes: list[Box], item: int) -> bytes:
 
 @dataclass
 class _Reader:
-    """Big-endian numbers, one after the other."""
+    """Reads consecutive big-endian numbers."""
 
     content: bytes
     place: int
 
     def number(self, size: int) -> int:
-        """The next one, of some bytes."""
+        """Read the next number of ``size`` bytes."""
         if self.place + size > len(self.content):
             raise ValueError("a box ends early")
         self.place += size
         return int.from_bytes(self.content[self.place - size : self.place], "big")
 
 
-def _beside(data: bytes, boxes: list[Box]) -> tuple[str, ...]:
+def _auxiliary_contents(data: bytes, boxes: list[Box]) -> tuple[str, ...]:
     kinds = [box.content(data)[4:] for box in boxes if box.kind == b"auxC"]
     found = set[str]()
     if any(kind.startswith(_GAIN_MAPS) for kind in kinds):

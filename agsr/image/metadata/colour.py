@@ -1,8 +1,8 @@
-"""What RGB values mean where no ICC profile says so: code points, chromaticities, gamma, curves.
+"""Colour spaces without an ICC profile: code points, chromaticities, gamma, curves.
 
 PNG, AVIF, HEIC, TIFF, BMP and TGA have such fields; `agsr.image.metadata` carries them as a
-`Colour`. A format with the same kind of field gets them as they are, another one the ICC profile
-made here (ICC.1:2022). Light above white (PQ and HLG) fits into no such profile.
+`Colour`. A format with the same kind of field stores them unchanged; for others an ICC profile is
+generated here (ICC.1:2022). Such profiles can't represent HDR (PQ and HLG).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PRIMARIES: Final[dict[int, Chromaticities]] = {
     12: (*_D65, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
     22: (*_D65, 0.630, 0.340, 0.295, 0.605, 0.155, 0.077),
 }
-"""By ITU-T H.273 colour primaries."""
+"""Chromaticities by ITU-T H.273 colour primaries."""
 
 _SRGB_CURVE: Final = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 _VIDEO_CURVE: Final = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
@@ -41,41 +41,45 @@ _CURVES: Final[dict[int, tuple[float, ...]]] = {
     **dict.fromkeys((1, 6, 14, 15), _VIDEO_CURVE),
     **{4: (2.2,), 5: (2.8,), 8: (1.0,), 13: _SRGB_CURVE},
 }
-"""By H.273 transfer characteristics: parameters of ICC's parametric curve to linear light."""
+"""Parameters of ICC's parametric curve to linear light, by H.273 transfer characteristics."""
 
 _HDR: Final = {16: "PQ", 18: "HLG"}
 _UNSPECIFIED, _SRGB_TRANSFER, _BT709 = 2, 13, 1
 _SRGB_GAMMA: Final = 1 / 2.2
 _SAME: Final = 2e-3
-"""Chromaticities and gammas that differ less are the same, rounded otherwise."""
+"""Tolerance for equal chromaticities and gammas, which are rounded."""
 
 
 @dataclass(frozen=True)
 class Colour:
-    """The meaning of RGB or grey values; a field is None where a file does not give it."""
+    """Colour space of RGB or grey values; fields that a file lacks are None.
+
+    >>> Colour(codes=(1, 13)).standard, Colour(codes=(9, 16)).hdr
+    (True, 'PQ')
+    """
 
     codes: tuple[int, int] | None = None
     """Colour primaries and transfer characteristics by ITU-T H.273, as in PNG's ``cICP``."""
     narrow: bool = False
-    """Black is 16/255 and white 235/255, as in video."""
+    """Limited range: black is 16/255 and white 235/255, as in video."""
     chromaticities: Chromaticities | None = None
     gamma: float | None = None
     """Exponent from light to values, like 0.45455; 1 is linear."""
     intent: int | None = None
-    """The values are sRGB by PNG's ``sRGB``: its rendering intent."""
+    """Rendering intent of PNG's ``sRGB`` chunk, which declares sRGB."""
     curves: tuple[bytes, ...] = ()
     """For grey or for red, green and blue: 16-bit big-endian tables from values to light."""
     levels: tuple[tuple[str, bytes], ...] = ()
-    """PNG's chunks ``mDCV`` and ``cLLI``: the brightness of HDR pictures."""
+    """HDR light levels: PNG chunks ``mDCV`` and ``cLLI``."""
 
     @property
     def hdr(self) -> str | None:
-        """PQ or HLG, if it is one of these."""
+        """``"PQ"`` or ``"HLG"``; None otherwise."""
         return _HDR.get(self.codes[1]) if self.codes else None
 
     @property
     def standard(self) -> bool:
-        """Whether it is sRGB, for which everything takes pictures that say nothing."""
+        """Whether it is sRGB, the default for untagged pictures."""
         if self.narrow:
             return False
         if self.codes is not None:
@@ -89,7 +93,7 @@ class Colour:
 
     @property
     def code_points(self) -> tuple[int, int] | None:
-        """`codes`, or those that mean the same as the other fields; None if none do."""
+        """`codes`, or the code points equivalent to the other fields; None if there are none."""
         if self.codes is not None or self.curves:
             return self.codes
         if self.standard:
@@ -100,7 +104,7 @@ class Colour:
         return None if primaries is None or transfer is None else (primaries, transfer)
 
     def profile(self, channels: int) -> bytes | None:
-        """An ICC profile that means the same, for grey (1) or RGB (3); None if there is none."""
+        """Return an equivalent ICC profile for grey (1) or RGB (3); None if impossible."""
         curves = self._icc_curves(channels)
         chromaticities = self._all_chromaticities()
         if curves is None or chromaticities is None or self.narrow:
@@ -128,7 +132,7 @@ class Colour:
 
 
 def usable_chromaticities(values: tuple[float, ...]) -> Chromaticities | None:
-    """Return eight numbers if they can be chromaticities, as those of a damaged file can't."""
+    """Return eight numbers if they are valid chromaticities, else None."""
     if len(values) != 8 or not all(0 <= v <= 1 for v in values) or not values[1]:
         return None
     white, matrix = _matrices(values)
@@ -149,7 +153,7 @@ def _transfer(gamma: float | None) -> int | None:
 
 
 def _matrices(values: tuple[float, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """XYZ of white, and columns of x, y and z of red, green and blue."""
+    """Return XYZ of white, and a matrix whose columns are xyz of red, green and blue."""
     points = np.array(values, np.float64).reshape(4, 2)
     white = _xyz(*points[0]) / points[0, 1]
     return white, np.stack([_xyz(*point) for point in points[1:]], axis=1)
@@ -183,7 +187,7 @@ def _profile(chromaticities: Chromaticities, curves: list[bytes], channels: int)
 
 
 def _assembled(tags: list[tuple[bytes, bytes]], space: bytes) -> bytes:
-    """A profile of a display, version 4.3."""
+    """Assemble a display profile, version 4.3."""
     place, table, data = 128 + 4 + 12 * len(tags), b"", b""
     places = dict[bytes, int]()
     for name, content in tags:

@@ -1,8 +1,8 @@
-"""EXIF blocks: parsed entry by entry, edited, and written again.
+"""Parse and write EXIF blocks entry by entry (EXIF 3.0).
 
-Values that nobody changes stay byte for byte what they are, whatever their encoding. What is kept,
-`agsr.image.metadata` decides; `agsr.image.formats.tiff_writer` writes the same directories into
-TIFF files (EXIF 3.0).
+Unchanged values stay identical byte for byte, whatever their encoding. `agsr.image.metadata`
+decides which entries to preserve; `agsr.image.formats.tiff_writer` writes the same directories to
+TIFF files.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from agsr.image.metadata.ifd import (
 )
 
 HEADER: Final = b"Exif\x00\x00"
-"""Precedes the TIFF structure that EXIF is, in JPEG and in Pillow."""
+"""Prefix of the EXIF block's TIFF structure in JPEG and Pillow."""
 
 DETAILS, GPS, INTEROPERABILITY, MAKER_NOTE = 0x8769, 0x8825, 0xA005, 0x927C
 ORIENTATION: Final = 274
 
 _LARGEST_BLOCK: Final = 65_000
-"""Bytes; a maker note that lies farther on may move."""
+"""Bytes; maker notes beyond this offset may move."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +45,21 @@ class Exif:
     gps: Directory = field(default_factory=dict)
     interoperability: Directory = field(default_factory=dict)
     maker_note_at: int | None = None
-    """Place of the maker note, from which some cameras count the places inside it."""
+    """Offset of the maker note, to which offsets inside it refer for some cameras."""
     lost: tuple[int, ...] = ()
-    """Tags that were cut off, or of an unknown type."""
+    """Tags that were truncated or of unknown type."""
 
     @property
     def empty(self) -> bool:
-        """Whether it holds nothing."""
+        """Whether the block has no entries."""
         return not (self.main or self.details or self.gps or self.interoperability)
 
     def entry(self, kind: int, *values: int) -> Entry:
-        """A value in this byte order."""
+        """Return an entry in this block's byte order."""
         return entry_of(self.order, kind, *values)
 
     def little_endian(self) -> Exif:
-        """The same block in the byte order of the TIFF files that are written here."""
+        """Return the block in little-endian order, as TIFF files are written here."""
         if self.order == "<":
             return self
         return replace(
@@ -72,7 +72,7 @@ class Exif:
         )
 
     def to_bytes(self) -> bytes:
-        """The block behind `HEADER`, without a thumbnail."""
+        """Return the block after `HEADER`, without a thumbnail."""
         fixed = {MAKER_NOTE: place} if (place := self._note_place()) else {}
         note = self.details[MAKER_NOTE].data if fixed else b""
         start = 8
@@ -88,12 +88,12 @@ class Exif:
     def directories(
         self, offset: int, *, big: bool = False, fixed: Mapping[int, int] | None = None
     ) -> bytes:
-        """All directories as they stand in a file, each with its values behind it.
+        """Serialise all directories, each followed by its values.
 
         Args:
-            offset: Of the first one, in the file.
+            offset: File offset of the first directory.
             big: Write BigTIFF.
-            fixed: By tag, places of values that lie elsewhere.
+            fixed: Offsets of values stored elsewhere, by tag.
         """
         fixed, main, details = fixed or {}, dict(self.main), dict(self.details)
         inner = list[tuple[Directory, int, Directory]]()
@@ -116,7 +116,7 @@ class Exif:
         return content
 
     def _note_place(self) -> int:
-        """Where the maker note has to stay; 0 for anywhere."""
+        """Return the required offset of the maker note; 0 for any."""
         note, place = self.details.get(MAKER_NOTE), self.maker_note_at or 0
         if note is None or place < 8 or place + len(note.data) > _LARGEST_BLOCK:
             return 0
@@ -124,7 +124,7 @@ class Exif:
 
 
 def parse_exif(data: bytes) -> Exif:
-    """Read the bytes of an EXIF block, with or without `HEADER`; what is cut off is lost."""
+    """Parse an EXIF block, with or without `HEADER`; truncated entries are lost."""
     content = data[len(HEADER) :] if data.startswith(HEADER) else data
     order = {b"II": "<", b"MM": ">"}.get(content[:2])
     if order is None or len(content) < 8:
@@ -133,7 +133,7 @@ def parse_exif(data: bytes) -> Exif:
 
 
 def read_exif(content: bytes, offset: int, order: str, *, big: bool = False) -> Exif:
-    """Read a directory of a TIFF structure, and the directories of EXIF to which it points."""
+    """Read a directory of a TIFF structure and the EXIF directories that it references."""
     budget = [len(content)]
 
     def read(parent: Directory, tag: int) -> tuple[Directory, int]:
@@ -151,7 +151,7 @@ def read_exif(content: bytes, offset: int, order: str, *, big: bool = False) -> 
 
 
 def _place(content: bytes, details: int, order: str, big: bool) -> int | None:
-    """Where the maker note lies, if not within its entry."""
+    """Return the offset of the maker note, if stored outside its entry."""
     for tag, _, count, at in rows_of(content, details, order, big):
         if tag == MAKER_NOTE and count > 8:
             return number_at(content, at, order, big)

@@ -1,4 +1,4 @@
-"""Which tags of EXIF stay, which have become false, and which change with the picture's size."""
+"""Update EXIF tags: remove those that become false, and scale those that depend on the size."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from fractions import Fraction
 from typing import Final
 
 from agsr.image.metadata.exif import ORIENTATION, Exif
-from agsr.image.metadata.found import COMMENT, Text
 from agsr.image.metadata.ifd import ASCII, LONG, RATIONAL, SHORT, UNDEFINED, Directory, Entry
+from agsr.image.metadata.stored import COMMENT, Text
 
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
 NO_UNIT, INCH = 1, 2
 _PER_INCH: Final = {2: 1.0, 3: 2.54}
-"""What makes dots per inch of a resolution, by its unit: an inch, a centimetre."""
+"""Factors to dots per inch, by resolution unit: inch, centimetre."""
 _LARGEST_DPI: Final = 1e5
 
 STRUCTURE: Final = frozenset(
     {*range(254, 267), 273, *range(277, 282), 284, *range(288, 294), 297, 301}
     | {*range(317, 348), *range(512, 533), 700, 33421, 33422, 33723, 34377, 34675}
 )
-"""Tags of a TIFF structure that describe the stored pixels, or hold what has another place here."""
+"""TIFF tags that describe the stored pixels, or whose contents are stored elsewhere here."""
 
 _FALSE: Final = frozenset({0x9101, 0x9102, 0xA005})
-"""Details of how JPEG stored the pixels, and pointers."""
+"""Tags about JPEG encoding, and pointers."""
 _WIDTH, _HEIGHT = 0xA002, 0xA003
 _FOCAL_X, _FOCAL_Y, _FOCAL_UNIT = 0xA20E, 0xA20F, 0xA210
 _SUBJECTS: Final = (0x9214, 0xA214)
-"""Tags of places in the picture, in pixels."""
+"""Tags of positions in the picture, in pixels."""
 
 _USER_COMMENT = 0x9286
 _TEXTS: Final = {"Description": 270, "Software": 305, "Author": 315, "Copyright": 33432}
-"""Keywords of PNG, and the tags with the same meaning."""
+"""PNG keywords and the equivalent tags."""
 _PARAMETERS: Final = "parameters"
-"""How image generators name their settings in PNG; in other formats they write `_USER_COMMENT`."""
+"""Keyword of image generators' settings in PNG; in other formats they write `_USER_COMMENT`."""
 
 
 def orientation_of(exif: Exif) -> int | None:
-    """Return the orientation, 1 to 8; None if the tag is missing or holds something else."""
+    """Return the orientation, 1 to 8; None if the tag is missing or invalid."""
     value = next(iter(numbers(exif, exif.main, ORIENTATION)), None)
     return int(value) if value is not None and value in range(1, 9) else None
 
@@ -50,7 +50,7 @@ def dpi_of(exif: Exif) -> tuple[float, float] | None:
 
 
 def densities_of(exif: Exif) -> tuple[float, float] | None:
-    """Return the resolutions along x and y, in whatever unit."""
+    """Return the resolutions along x and y, in the stored unit."""
     values = [numbers(exif, exif.main, tag) for tag in (X_RESOLUTION, Y_RESOLUTION)]
     if not all(values):
         return None
@@ -58,22 +58,26 @@ def densities_of(exif: Exif) -> tuple[float, float] | None:
 
 
 def usable_dpi(x: float, y: float) -> tuple[float, float] | None:
-    """Return both, if they can be resolutions."""
+    """Return both if they are valid resolutions, else None.
+
+    >>> usable_dpi(300, 300), usable_dpi(0, 300)
+    ((300, 300), None)
+    """
     return (x, y) if 0 < x < _LARGEST_DPI and 0 < y < _LARGEST_DPI else None
 
 
 def numbers(exif: Exif, directory: Directory, tag: int) -> tuple[Fraction | float, ...]:
-    """Return the values of a tag; nothing if it is missing or no number."""
+    """Return the values of a tag; empty if missing or not numeric."""
     return directory[tag].numbers(exif.order) if tag in directory else ()
 
 
 def upright(exif: Exif, turned: bool, sides: bool) -> Exif:
-    """Remove what has become false; orientation becomes 1.
+    """Remove tags that become false, and set the orientation to 1.
 
     Args:
-        exif: A block as it was found.
-        turned: The pixels have been turned or mirrored.
-        sides: Rows and columns have been swapped.
+        exif: The block as stored.
+        turned: Whether the pixels were rotated or mirrored.
+        sides: Whether rows and columns were swapped.
     """
     main = {tag: e for tag, e in exif.main.items() if tag not in STRUCTURE - {ORIENTATION}}
     false = {*_FALSE, *(_SUBJECTS if turned else ())}
@@ -90,11 +94,11 @@ def upright(exif: Exif, turned: bool, sides: bool) -> Exif:
 
 
 def sized(exif: Exif, old: tuple[int, int] | None, new: tuple[int, int]) -> Exif:
-    """Change the tags that count pixels.
+    """Scale the tags that count pixels.
 
     Args:
-        exif: A block of an upright picture.
-        old: Height and width of that picture; None if not known.
+        exif: Block of an upright picture.
+        old: Height and width of that picture; None if unknown.
         new: Height and width of the result.
     """
     details = dict(exif.details)
@@ -116,7 +120,7 @@ def with_density(exif: Exif, density: tuple[float, float], unit: int) -> Exif:
 
 
 def rational(exif: Exif, value: float | Fraction) -> Entry:
-    """Return an entry for a number from 0."""
+    """Return a rational entry for a non-negative number."""
     fraction = Fraction(value).limit_denominator(1 << 20)
     while max(fraction.numerator, fraction.denominator) >= 1 << 32:
         fraction = Fraction(fraction.numerator >> 1, max(fraction.denominator >> 1, 1))
@@ -124,10 +128,10 @@ def rational(exif: Exif, value: float | Fraction) -> Entry:
 
 
 def with_text(exif: Exif, texts: tuple[Text, ...]) -> tuple[Exif, list[Text]]:
-    """Put texts into the tags that mean the same, where these are free.
+    """Move texts to equivalent tags that are unused.
 
     Returns:
-        The block, and the texts for which there is no tag.
+        The block, and the texts without a free tag.
     """
     main, details, rest = dict(exif.main), dict(exif.details), list[Text]()
     ordered = sorted(texts, key=lambda text: text.keyword != _PARAMETERS)
@@ -155,7 +159,7 @@ def _swap(directory: Directory, a: int, b: int) -> None:
 
 
 def _scale_focal(exif: Exif, details: Directory, scale: tuple[Fraction, Fraction]) -> None:
-    """Pixels per length of the sensor."""
+    """Scale pixels per unit length of the sensor."""
     for tag, factor in ((_FOCAL_Y, scale[0]), (_FOCAL_X, scale[1])):
         found = numbers(exif, details, tag)
         if found and isinstance(found[0], Fraction) and found[0] > 0:
@@ -163,7 +167,7 @@ def _scale_focal(exif: Exif, details: Directory, scale: tuple[Fraction, Fraction
 
 
 def _scale_subjects(exif: Exif, details: Directory, scale: tuple[Fraction, Fraction]) -> None:
-    """A point; a point and a diameter; or a point, a width and a height."""
+    """Scale subject areas: a point, optionally with a diameter, or with width and height."""
     for tag in _SUBJECTS:
         found = numbers(exif, details, tag)
         if not found:

@@ -1,8 +1,7 @@
-"""Directories of TIFF structures: read entry by entry, and written with their values behind them.
+"""Read and write TIFF directories (TIFF 6.0, BigTIFF), of which EXIF blocks and TIFF files consist.
 
-The value of an entry is bytes; nothing here depends on its encoding. An entry that is cut off or of
-an unknown type is lost alone. EXIF blocks (`agsr.image.metadata.exif`) and TIFF files consist of
-such directories (TIFF 6.0, BigTIFF).
+Values are bytes; nothing depends on their encoding. A truncated entry, or one of unknown type, is
+lost without affecting others. See also `agsr.image.metadata.exif`.
 """
 
 from __future__ import annotations
@@ -14,34 +13,34 @@ from fractions import Fraction
 from typing import Final
 
 ASCII, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 2, 3, 4, 5, 7, 16
-"""Types of values."""
+"""Value types."""
 
 _UNITS: Final = {
     **{1: (1, "B"), 2: (1, "c"), 3: (2, "H"), 4: (4, "I"), 5: (4, "I"), 6: (1, "b"), 7: (1, "c")},
     **{8: (2, "h"), 9: (4, "i"), 10: (4, "i"), 11: (4, "f"), 12: (8, "d"), 13: (4, "I")},
     **{16: (8, "Q"), 17: (8, "q"), 18: (8, "Q")},
 }
-"""By type: bytes of what is swapped between byte orders, and its `struct` format."""
+"""Size of the byte-swapped unit and its `struct` format, by type."""
 
 _PAIRS: Final = (5, 10)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A value of a directory."""
+    """An entry of a directory."""
 
     kind: int
-    """Its type, like `SHORT`."""
+    """Value type, like `SHORT`."""
     data: bytes
-    """All of it, in the byte order of its block."""
+    """The complete value, in the byte order of its block."""
 
     @property
     def count(self) -> int:
-        """Numbers or characters."""
+        """Number of values or characters."""
         return len(self.data) // _width(self.kind)
 
     def numbers(self, order: str) -> tuple[Fraction | float, ...]:
-        """The values of a numeric type; none for text, and for fractions with denominator 0."""
+        """Return numeric values; empty for text, and for fractions with denominator 0."""
         unit, code = _UNITS[self.kind]
         if code == "c":
             return ()
@@ -52,18 +51,22 @@ class Entry:
         return tuple(Fraction(*pair) for pair in pairs) if all(b for _, b in pairs) else ()
 
     def swapped(self) -> Entry:
-        """The same value in the other byte order."""
+        """Return the entry in the other byte order."""
         unit = _UNITS[self.kind][0]
         units = (self.data[at : at + unit][::-1] for at in range(0, len(self.data), unit))
         return replace(self, data=b"".join(units)) if unit > 1 else self
 
 
 Directory = dict[int, Entry]
-"""Entries by their tag."""
+"""Entries by tag."""
 
 
 def entry_of(order: str, kind: int, *values: int) -> Entry:
-    """Return an entry of numbers; a fraction is two of them."""
+    """Return an entry of numbers; a fraction is two numbers.
+
+    >>> entry_of("<", SHORT, 1, 2).numbers("<")
+    (1, 2)
+    """
     return Entry(kind, struct.pack(f"{order}{len(values)}{_UNITS[kind][1]}", *values))
 
 
@@ -80,15 +83,15 @@ def read_directory(
 
     Args:
         content: The TIFF structure.
-        offset: Of the directory.
-        order: Byte order, as of `struct`.
-        big: BigTIFF.
-        budget: Bytes that values may have altogether, reduced by what is read. Values don't overlap
-            in sound files, so the size of the content is enough.
-        only: The tags that are read; None means all.
+        offset: Offset of the directory.
+        order: Byte order as in `struct`.
+        big: Whether it is BigTIFF.
+        budget: Limit for the bytes of all values, reduced by those read. Values don't overlap in
+            valid files, so the size of the content suffices.
+        only: Tags to read; None means all.
 
     Returns:
-        The entries, tags that are lost, and the offset of the next directory or 0.
+        The entries, the lost tags, and the offset of the next directory or 0.
     """
     budget = [len(content)] if budget is None else budget
     entries, lost = Directory(), list[int]()
@@ -109,7 +112,7 @@ def read_directory(
 def rows_of(
     content: bytes, offset: int, order: str, big: bool
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Yield tag, type, count, and the place of the value or of its offset."""
+    """Yield tag, type, count, and the position of the value or of its offset."""
     head, row = (8, 20) if big else (2, 12)
     for number in range(rows_at(content, offset, order, big)):
         at = offset + head + number * row
@@ -118,7 +121,7 @@ def rows_of(
 
 
 def rows_at(content: bytes, offset: int, order: str, big: bool) -> int:
-    """Return how many rows `rows_of` yields."""
+    """Return the number of rows that `rows_of` yields."""
     head, row = (8, 20) if big else (2, 12)
     if offset < 8 or offset + head > len(content):
         return 0
@@ -136,7 +139,7 @@ def _next(content: bytes, offset: int, order: str, big: bool) -> int:
 
 
 def number_at(content: bytes, at: int, order: str, big: bool) -> int:
-    """Return the offset or count at a place; 0 beyond the end."""
+    """Return the offset or count at a position; 0 beyond the end."""
     if at + (8 if big else 4) > len(content):
         return 0
     return int(struct.unpack_from(order + ("Q" if big else "I"), content, at)[0])
@@ -149,14 +152,14 @@ def write_directory(
     big: bool,
     fixed: Mapping[int, int],
 ) -> bytes:
-    """Return a directory and its values as they stand at an offset; no directory follows.
+    """Serialise a directory and its values for an offset; it is marked as the last.
 
     Args:
         directory: The entries.
-        offset: Of the directory in its file.
-        order: Byte order, as of `struct`.
-        big: BigTIFF.
-        fixed: By tag, places of values that lie elsewhere.
+        offset: File offset of the directory.
+        order: Byte order as in `struct`.
+        big: Whether to write BigTIFF.
+        fixed: Offsets of values stored elsewhere, by tag.
     """
     inline, code = (8, "Q") if big else (4, "I")
     place = offset + _table(directory, big)
@@ -175,7 +178,7 @@ def write_directory(
 
 
 def length_of(directory: Directory, big: bool, fixed: Mapping[int, int]) -> int:
-    """Return how many bytes `write_directory` returns."""
+    """Return the length of `write_directory`'s result."""
     inline = 8 if big else 4
     sizes = (len(e.data) for tag, e in directory.items() if tag not in fixed)
     return _table(directory, big) + sum(size + size % 2 for size in sizes if size > inline)

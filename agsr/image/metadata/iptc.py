@@ -1,4 +1,4 @@
-"""IPTC records in the blocks that Photoshop made for them, and as text of PNG files."""
+"""IPTC records in Photoshop image resources, and as PNG raw-profile text."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _MARK: Final = b"Photoshop 3.0\0"
 _IPTC, _LARGEST_RESOURCE = 1028, 1 << 24
 _PATHS: Final = range(2000, 2999)
 LARGEST_SEGMENT: Final = 65_500
-"""Bytes of records that fit into a segment of a JPEG file."""
+"""Bytes of records that fit into a JPEG segment."""
 
 
 def resources(block: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield number and data of Photoshop's image resources; damage ends them."""
+    """Yield ID and data of Photoshop image resources, up to the first damaged one."""
     place = len(_MARK) if block.startswith(_MARK) else 0
     while block[place : place + 4] == b"8BIM" and place + 7 < len(block):
         number, length = struct.unpack_from(">HB", block, place + 4)
@@ -33,7 +33,7 @@ def iptc_of(block: bytes) -> bytes | None:
 
 
 def has_paths(numbers: Iterator[int]) -> bool:
-    """Return True if resources with these numbers include clipping paths."""
+    """Return True if resources with these IDs include clipping paths."""
     return any(number in _PATHS for number in numbers)
 
 
@@ -44,16 +44,16 @@ def resource(iptc: bytes) -> bytes:
 
 
 def jpeg_segment(iptc: bytes) -> bytes:
-    """Return the segment APP13 of a JPEG file, with its marker."""
+    """Return IPTC records as a JPEG APP13 segment with its marker."""
     content = _MARK + resource(iptc)
     return b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
 
 
 def from_hexadecimal(text: str) -> bytes:
-    """Return the data of a "raw profile" in text: a name, a length, and digits.
+    """Parse a "raw profile" text: a name, a length and hexadecimal digits.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: The text has another form.
     """
     _, _, rest = text.strip().partition("\n")
     length, _, digits = rest.strip().partition("\n")
@@ -64,7 +64,11 @@ def from_hexadecimal(text: str) -> bytes:
 
 
 def to_hexadecimal(kind: str, data: bytes) -> str:
-    """Return data as the text of a "raw profile", in lines of 72 digits."""
+    """Format data as a "raw profile" text, in lines of 72 digits.
+
+    >>> from_hexadecimal(to_hexadecimal("iptc", b"abc"))
+    b'abc'
+    """
     digits = data.hex()
     lines = [digits[start : start + 72] for start in range(0, len(digits), 72)]
     return "\n".join(["", kind, f"{len(data):8}", *lines, ""])

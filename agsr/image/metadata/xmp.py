@@ -1,7 +1,7 @@
-"""XMP packets, edited byte by byte: what has become false is removed, sizes in pixels are changed.
+"""Edit XMP packets in place: remove properties that become false, and scale sizes in pixels.
 
-What nobody changes stays as it is, down to white space. `agsr.image.metadata` calls this when a
-file is read, for what the picture loses there, and when it is written, for its size.
+Everything else stays identical, including white space. `agsr.image.metadata` removes properties
+when a file is read, and scales sizes when it is written.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LOST: Final = {
     _GOOGLE + "dd/": "depth map",
     _GOOGLE + "1.0/audio/": "sound",
 }
-"""By beginnings of namespaces: what lies beside the picture in a file, and is not in the result."""
+"""Auxiliary contents that are not in the result, by namespace prefix."""
 
 _OF_OTHER_PARTS: Final = (
     *_LOST,
@@ -44,7 +44,7 @@ _FALSE: Final = {
     ),
     _EXIF: ("CompressedBitsPerPixel", "ComponentsConfiguration", "SubjectArea", "SubjectLocation"),
 }
-"""By namespace, names that describe the old file; the new one says it otherwise."""
+"""Properties that describe the old file, by namespace; the new file records them elsewhere."""
 
 _SIZES: Final = {
     (_EXIF, "PixelYDimension"): 0,
@@ -52,7 +52,7 @@ _SIZES: Final = {
     (_TIFF, "ImageLength"): 0,
     (_TIFF, "ImageWidth"): 1,
 }
-"""Names that hold the height (0) or width (1) of the picture."""
+"""Properties with the height (0) or width (1) of the picture."""
 
 _LENGTHS: Final = {
     **{(_PANORAMA, f"{part}HeightPixels"): 0 for part in ("FullPano", "CroppedAreaImage")},
@@ -61,10 +61,10 @@ _LENGTHS: Final = {
     (_DIMENSIONS, "h"): 0,
     (_DIMENSIONS, "w"): 1,
 }
-"""Names that hold another length in pixels along y (0) or x (1)."""
+"""Properties with another length in pixels along y (0) or x (1)."""
 
 _ORIENTATION: Final = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)(\d+)")
-"""In packets that can't be parsed."""
+"""Orientation in packets that can't be parsed."""
 _START_TAG: Final = re.compile(rb"<[^\s/>]+(?:\s+[^\s=>]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/?>")
 _ATTRIBUTE: Final = re.compile(rb"\s+([^\s=>]+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")
 _END_TAG: Final = re.compile(rb"</[^>]*>")
@@ -72,17 +72,17 @@ _MOST_BYTES: Final = 4 << 20
 """Larger packets are not parsed."""
 
 _Decide = Callable[[str, str, str], str | None]
-"""Namespace, name and value → the new value, empty to remove it, None to leave it alone."""
+"""Namespace, name and value → the new value; empty removes the property, None preserves it."""
 
 
 @dataclass
 class _Element:
-    """An element that is being read."""
+    """An open element."""
 
     start: int
     tag_end: int
     outer: dict[str, str]
-    """Namespaces outside, by the prefixes that the element declares."""
+    """Outer namespaces of the prefixes that the element redeclares."""
     name: tuple[str, str]
     texts: list[str] = field(default_factory=list)
     simple: bool = True
@@ -90,17 +90,17 @@ class _Element:
 
 @dataclass
 class _Edits:
-    """Places in a packet, and what is put there."""
+    """Edits of a packet, collected while it is parsed."""
 
     packet: bytes
     decide: _Decide
     found: list[tuple[int, int, bytes]] = field(default_factory=list)
     open: list[_Element] = field(default_factory=list)
     namespaces: dict[str, str] = field(default_factory=lambda: {"tiff": _TIFF, "exif": _EXIF})
-    """By prefix, at the place that is being read. Some writers don't declare the usual ones."""
+    """Current namespaces by prefix. Some writers don't declare the usual ones."""
 
     def applied(self) -> bytes:
-        """The packet with all of them; of nested ones, the outermost."""
+        """Return the packet with all edits applied; of nested ones, the outermost."""
         parts, place = [], 0
         for start, stop, new in sorted(self.found, key=lambda edit: (edit[0], -edit[1])):
             if start >= place:
@@ -110,7 +110,7 @@ class _Edits:
 
 
 def orientation(xmp: bytes) -> int:
-    """Return the orientation that a packet names first, 1 to 8; 1 if it names none."""
+    """Return the first orientation in a packet, 1 to 8; 1 if there is none."""
     values = list[str]()
 
     def decide(namespace: str, name: str, value: str) -> str | None:
@@ -128,15 +128,15 @@ def orientation(xmp: bytes) -> int:
 
 
 def without_false(xmp: bytes, turned: bool) -> tuple[bytes | None, list[str]]:
-    """Remove from a packet what does not hold for a picture that is decoded, alone and upright.
+    """Remove properties that are false for the decoded, upright picture without auxiliary contents.
 
     Args:
-        xmp: UTF-8.
-        turned: The pixels have been turned, and places in the picture are wrong therefore.
+        xmp: Packet, UTF-8.
+        turned: Whether the pixels were rotated, so that positions in the picture are wrong.
 
     Returns:
-        The packet, or None if it can't be parsed where it has to be or is larger than 4 MB; and
-        what the picture loses.
+        The packet, or None if it is larger than 4 MB or can't be parsed where required; and the
+        names of lost contents.
     """
     if len(xmp) > _MOST_BYTES:
         return None, [f"XMP, which is larger than {_MOST_BYTES >> 20} MB"]
@@ -161,19 +161,19 @@ def without_false(xmp: bytes, turned: bool) -> tuple[bytes | None, list[str]]:
     except (expat.ExpatError, ValueError):
         xmp = _ORIENTATION.sub(rb"\g<1>1", xmp)
         doubtful = [name.encode() for name in (*_OF_OTHER_PARTS, _CAMERA)]
-        unread = turned and xmp.count(b":Orientation") > len(_ORIENTATION.findall(xmp))
-        if unread or any(name in xmp for name in doubtful):
+        unmatched = turned and xmp.count(b":Orientation") > len(_ORIENTATION.findall(xmp))
+        if unmatched or any(name in xmp for name in doubtful):
             return None, ["XMP, which is damaged"]
         return xmp, []
 
 
 def for_size(xmp: bytes, old: tuple[int, int] | None, new: tuple[int, int]) -> bytes:
-    """Change the sizes that a packet names.
+    """Scale the pixel sizes in a packet.
 
     Args:
-        xmp: UTF-8.
-        old: Height and width of the picture it was written for; None if not known.
-        new: Height and width of the picture it will be written for.
+        xmp: Packet, UTF-8.
+        old: Height and width of the source picture; None if unknown.
+        new: Height and width of the result.
     """
 
     def decide(namespace: str, name: str, value: str) -> str | None:
@@ -193,7 +193,7 @@ def for_size(xmp: bytes, old: tuple[int, int] | None, new: tuple[int, int]) -> b
 
 def _edited(xmp: bytes, decide: _Decide) -> bytes:
     if len(xmp) > _MOST_BYTES:
-        raise ValueError("a packet that is too large")
+        raise ValueError("the packet is too large")
     edits, parser = _Edits(xmp, decide), expat.ParserCreate("UTF-8")
     parser.buffer_text = True
 
@@ -209,19 +209,19 @@ def _edited(xmp: bytes, decide: _Decide) -> bytes:
 
     parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.CharacterDataHandler = text
-    parser.StartDoctypeDeclHandler = _refuse
+    parser.StartDoctypeDeclHandler = _reject_doctype
     parser.Parse(xmp.rstrip(b"\0 \r\n\t"), True)
     return edits.applied()
 
 
-def _refuse(*_: object) -> None:
-    raise ValueError("a DOCTYPE, which XMP has not")
+def _reject_doctype(*_: object) -> None:
+    raise ValueError("XMP doesn't allow a DOCTYPE")
 
 
 def _start(edits: _Edits, place: int, name: str, attributes: dict[str, str]) -> None:
     match = _START_TAG.match(edits.packet, place)
     if match is None:
-        raise ValueError("a tag that is not found again")
+        raise ValueError("start tag not found in the packet")
     spaces = edits.namespaces
     names = (k for k in attributes if k == "xmlns" or k.startswith("xmlns:"))
     declared = {k[6:]: attributes[k] for k in names}  # the default has no prefix
@@ -242,7 +242,7 @@ def _start(edits: _Edits, place: int, name: str, attributes: dict[str, str]) -> 
 
 
 def _edit_attributes(edits: _Edits, tag: re.Match[bytes], changed: dict[bytes, str]) -> None:
-    """Edit attributes of a start tag by one pass over it, whatever their quoted values hold."""
+    """Edit attributes of a start tag in one pass, whatever their quoted values contain."""
     for match in _ATTRIBUTE.finditer(edits.packet, tag.start(), tag.end()):
         value = changed.get(match[1])
         if value is not None:

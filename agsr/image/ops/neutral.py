@@ -1,7 +1,7 @@
-"""Colour pictures without colour: scans, manga, black-and-white photographs saved as RGB.
+"""Detect grey content saved as RGB: scans, manga, black-and-white photographs.
 
-A network trained on colour tints them. `agsr.engines.upscaler` upscales them as grey instead, frame
-by frame in videos.
+A network trained on colour tints them, so `agsr.engines.upscaler` upscales them as grey, frame by
+frame in videos.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 _ROWS = 64
-"""Compared at a time: coloured pictures end the comparison in the first rows."""
+"""Rows compared at a time; coloured pictures are detected in the first ones."""
 
 
 def is_neutral(pixels: NDArray[Any]) -> bool:

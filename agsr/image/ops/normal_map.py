@@ -1,7 +1,7 @@
-"""Normal maps: vectors as colours, of unit length before the network and after it.
+"""Normal maps: normalise vectors before and after the network.
 
-A tangent-space normal map holds x, y and z of [-1, 1] as red, green and blue of [0, 1]. Enlarging
-and shrinking average vectors, which makes them shorter, and lighting flatter.
+A tangent-space normal map stores x, y and z in [-1, 1] as red, green and blue in [0, 1]. Resampling
+averages vectors, which shortens them and flattens the lighting.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.errors import ImageError
-from agsr.image.picture import Picture, Pixels, Stripes, gathered, in_stripes, rounded
+from agsr.image.picture import Picture, Pixels, RowBands, as_row_bands, materialize, rounded
 
 Vectors = NDArray[np.float32]
 """``(H, W, 3)`` in [-1, 1]."""
@@ -22,28 +22,29 @@ Vectors = NDArray[np.float32]
 _OUTWARDS = np.array([0, 0, 1], np.float32)
 
 _SHORTEST, _LONGEST = 0.25, 1.5
-"""Lengths beyond these are no rounded or compressed vectors, but grey or black where none is."""
+"""Lengths beyond these are not rounded or compressed vectors but unused areas, grey or black."""
 
 _DOUBTFUL = 0.15
-"""Deviation of a length from 1 that is more than rounding or compression."""
+"""Deviation of a length from 1 that exceeds rounding and compression."""
 
 
 _ROUNDING = 0.02
-"""Of z around 0, in 8 bits and compressed."""
+"""Error of z around 0 in compressed 8-bit maps."""
 
 _MIXED = 0.1
-"""Share of vectors below the surface, and of those far from unit length, that only photographs
-exceed both: maps in tangent space have few of the first, maps in object space few of the second."""
+"""Threshold for the share of vectors below the surface and of vectors far from unit length. Only
+photographs exceed both: tangent-space maps have few of the former, object-space maps few of the
+latter."""
 
 _LEANING = 0.3
-"""Mean of x and y that is no surface's; photographs too dark to hold z exceed it."""
+"""Limit for the mean of x and y; photographs too dark to contain z exceed it."""
 
 
 def usable(picture: Picture) -> Picture:
-    """A normal map as a network may see it: blue is z, and every pixel has a direction.
+    """Prepare a normal map for the network: blue is z, and every pixel has a direction.
 
-    Where a file holds x and y only, as of BC5, decoders make blue constant or black. Unused places
-    are often grey or black, and point outwards then.
+    If a file stores only x and y, as BC5 does, decoders leave blue constant or black. Unused areas
+    are often grey or black; they are set to point outwards.
 
     Raises:
         ImageError: The picture is grey.
@@ -51,22 +52,22 @@ def usable(picture: Picture) -> Picture:
     if picture.pixels.ndim == 2:
         raise ImageError("the picture is grey, and a normal map has red, green and blue")
     change = _with_directions if _holds_z(picture.pixels) else _with_z
-    return gathered(_changed(in_stripes(picture), change))
+    return materialize(_changed(as_row_bands(picture), change))
 
 
 def points_outwards(picture: Picture) -> bool:
-    """Whether no vector points below the surface: in tangent space none does."""
+    """Return True if no vector points below the surface, as in tangent space."""
     z = picture.pixels[..., 2]
     middle = _white(z.dtype) / 2
     return bool(z.min() >= (np.floor(middle) if z.dtype.kind == "u" else middle - 1e-3))
 
 
-def normalised(stripes: Stripes, *, outwards: bool) -> Stripes:
-    """A normal map with all vectors at unit length.
+def normalised(row_bands: RowBands, *, outwards: bool) -> RowBands:
+    """Normalise all vectors of a normal map to unit length.
 
     Args:
-        stripes: Red, green and blue, with or without alpha.
-        outwards: No vector is to point below the surface.
+        row_bands: RGB with or without alpha.
+        outwards: Clip vectors that point below the surface.
     """
 
     def change(vectors: Vectors) -> Vectors:
@@ -74,14 +75,14 @@ def normalised(stripes: Stripes, *, outwards: bool) -> Stripes:
             vectors[..., 2] = vectors[..., 2].clip(0)
         return _with_directions(vectors, shortest=0.01, longest=np.inf)
 
-    return _changed(stripes, change)
+    return _changed(row_bands, change)
 
 
 def doubt(picture: Picture) -> str | None:
-    """Why a picture may be no normal map of red, green and blue; None if it looks like one."""
+    """Return why a picture may not be an RGB normal map; None if it looks like one."""
     pixels, alpha = picture.pixels, picture.alpha
     if pixels.ndim == 2:
-        return None  # which `usable` refuses
+        return None  # rejected by `usable`
     if _is_constant(pixels[..., 0]) and alpha is not None and not _is_constant(alpha):
         return "red is constant; if x is in alpha (DXT5nm), use --separate-alpha instead"
     found = _statistics(picture)
@@ -99,20 +100,20 @@ def doubt(picture: Picture) -> str | None:
 
 
 class _Statistics(NamedTuple):
-    """What tells a normal map from a photograph."""
+    """Statistics that distinguish a normal map from a photograph."""
 
     off: float
     """Share of the vectors that are far from unit length."""
     below: float
-    """Share of those that point below the surface; about half in object space."""
+    """Share of the vectors that point below the surface; about half in object space."""
     mean: NDArray[np.float64]
-    """Of x, y and z; x and y of a surface that has no edge are 0."""
+    """Mean of x, y and z; x and y are 0 for a surface without edges."""
 
 
 def _statistics(picture: Picture) -> _Statistics:
     size = picture.pixels[..., 0].size
     off, below, sums = 0, 0, np.zeros(3)
-    for band in in_stripes(picture).cut():
+    for band in as_row_bands(picture).iter_bands():
         vectors = _vectors(band.pixels)
         off += np.count_nonzero(abs(_lengths(vectors) - 1) > _DOUBTFUL)
         below += np.count_nonzero(vectors[..., 2] < -_ROUNDING)
@@ -124,12 +125,12 @@ def _question(why: str) -> str:
     return f"{why}; is it a normal map?"
 
 
-def _changed(stripes: Stripes, change: Callable[[Vectors], Vectors]) -> Stripes:
+def _changed(row_bands: RowBands, change: Callable[[Vectors], Vectors]) -> RowBands:
     bands = (
-        replace(band, pixels=_colours(change(_vectors(band.pixels)), stripes.dtype))
-        for band in stripes.cut()
+        replace(band, pixels=_colours(change(_vectors(band.pixels)), row_bands.dtype))
+        for band in row_bands.iter_bands()
     )
-    return stripes.remade(bands)
+    return row_bands.with_bands(bands)
 
 
 def _with_z(vectors: Vectors) -> Vectors:
@@ -140,7 +141,7 @@ def _with_z(vectors: Vectors) -> Vectors:
 def _with_directions(
     vectors: Vectors, shortest: float = _SHORTEST, longest: float = _LONGEST
 ) -> Vectors:
-    """Of unit length; what is shorter or longer than that points outwards."""
+    """Normalise vectors; those shorter or longer than the limits are set to point outwards."""
     length = _lengths(vectors)[..., None]
     unit = vectors / length.clip(shortest)
     return np.asarray(np.where((length < shortest) | (length > longest), _OUTWARDS, unit))
@@ -151,7 +152,7 @@ def _lengths(vectors: Vectors) -> Vectors:
 
 
 def _holds_z(pixels: Pixels) -> bool:
-    """Whether blue differs, and points outwards anywhere."""
+    """Return True if blue varies, and points outwards somewhere."""
     blue = pixels[..., 2]
     return not _is_constant(blue) and bool(blue.max() > _white(blue.dtype) / 2)
 
@@ -161,7 +162,7 @@ def _is_constant(plane: Pixels) -> bool:
 
 
 def _vectors(pixels: Pixels) -> Vectors:
-    """Colours → vectors; 0 and the type's largest value are the ends."""
+    """Map colours from the type's full range to [-1, 1]."""
     return np.asarray(pixels.astype(np.float32) * np.float32(2 / _white(pixels.dtype)) - 1)
 
 

@@ -1,4 +1,4 @@
-"""Output size: the network upscales by 4, once or twice; `agsr.image.ops.resample` shrinks."""
+"""Output size: the network upscales by 4, once or twice; `agsr.image.ops.resample` downsamples."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from agsr.contract import SCALE
 from agsr.errors import ImageError
 
 MAX_SCALE = SCALE**2
-"""Largest scale: the network runs twice."""
+"""Largest scale: two passes of the network."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSize:
-    """The size of a result: a factor, or a box to fit inside."""
+    """Output size: a scale factor, or a box to fit inside."""
 
     scale: float = SCALE
     """Output pixels per input pixel along each axis, above 0, at most `MAX_SCALE`."""
     box: tuple[int, int] | None = None
-    """Largest width and height, in place of ``scale``: the result is as large as fits, but at most
+    """Maximum width and height, instead of ``scale``: the result is as large as fits, but at most
     `MAX_SCALE` times the input."""
     multiple: int = 1
-    """Both sides are multiples of it, rounded down: 2 for video."""
+    """Both sides are rounded down to a multiple of this: 2 for video."""
 
     def __post_init__(self) -> None:
         scale: object = self.scale
@@ -35,10 +35,10 @@ class OutputSize:
             _check_box(self.box)
 
     def result(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the result of an input.
+        """Return height and width of an input's result.
 
         Raises:
-            ImageError: The scale makes less than half a pixel of both sides.
+            ImageError: Both sides of the result would be less than half a pixel.
         """
         if self.box is None and round(max(height, width) * self.scale) == 0:
             raise ImageError(
@@ -59,12 +59,12 @@ class OutputSize:
         return min(fitted[0], self.box[1]), min(fitted[1], self.box[0])
 
     def reached(self, height: int, width: int) -> bool:
-        """Whether a result of that size fills the box; `MAX_SCALE` may be too little for it."""
+        """Return True if a result of that size fills the box, which `MAX_SCALE` may prevent."""
         return self.box is None or width >= self.box[0] or height >= self.box[1]
 
     @property
     def suffix(self) -> str:
-        """Suffix of a result's name: the scale, or the box it fits inside, which it may not fill.
+        """File name suffix: the scale, or the box to fit inside.
 
         ``_x4``, ``_x1.5``, ``_fit3840x2160``, ``_max4000``.
         """
@@ -75,15 +75,19 @@ class OutputSize:
 
 
 def _check_box(box: object) -> None:
-    told = f"size is {box!r}; expected (width, height), each from 1"
+    message = f"size is {box!r}; expected (width, height), each from 1"
     if not isinstance(box, Sequence) or isinstance(box, str | bytes):
-        raise TypeError(told)
+        raise TypeError(message)
     if not all(isinstance(side, Integral) and not isinstance(side, bool) for side in box):
-        raise TypeError(f"{told}, as whole numbers")
+        raise TypeError(f"{message}, as whole numbers")
     if len(box) != 2 or min(box) < 1:
-        raise ValueError(told)
+        raise ValueError(message)
 
 
 def halfway(height: int, width: int) -> tuple[int, int]:
-    """Size of the picture between two passes: the smallest from which the result is made."""
+    """Return the intermediate size between two passes: the smallest that suffices.
+
+    >>> halfway(10, 16)
+    (3, 4)
+    """
     return -(-height // SCALE), -(-width // SCALE)

@@ -1,7 +1,7 @@
-"""What the network sees beyond a picture's border: nothing, the picture mirrored, or its far side.
+"""Pad a picture's borders for the network: mirrored, or wrapped around.
 
-It was trained with zeros there, which photographs never show, and flat saturated colours do: by up
-to 11 levels. A texture that tiles has to be seen with its neighbours, or its seams show.
+The network was trained with zero padding. In photographs this is invisible; in flat saturated
+colours it costs up to 11 levels. Tiling textures must be wrapped, or their seams become visible.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from agsr.image.picture import Picture, Pixels
 
 Border = Literal["mirror", "wrap"]
-"""``mirror`` repeats the pixels beside the border outwards, ``wrap`` goes on at the far side."""
+"""``mirror`` reflects pixels at the border, ``wrap`` continues at the opposite side."""
 
 _PADDING: dict[Border, Literal["symmetric", "wrap"]] = {"mirror": "symmetric", "wrap": "wrap"}
 
@@ -21,15 +21,18 @@ BORDERS = tuple(_PADDING)
 
 
 def extended(picture: Picture, border: Border, margin: int) -> Picture:
-    """A picture with so many more pixels at each side.
+    """Pad a picture by ``margin`` pixels on each side.
 
     Args:
-        picture: Of ``(H, W)`` pixels; a smaller one than the margin is repeated.
-        border: What the pixels show.
-        margin: Their number.
+        picture: ``(H, W)`` pixels; repeated if smaller than the margin.
+        border: Padding mode.
+        margin: Pixels per side.
 
     Returns:
-        Of ``(H + 2 margin, W + 2 margin)`` pixels.
+        A picture of ``(H + 2 margin, W + 2 margin)`` pixels.
+
+    >>> extended(Picture(np.zeros((2, 3), np.uint8)), "wrap", 4).pixels.shape
+    (10, 11)
     """
 
     def wider(pixels: Pixels) -> Any:

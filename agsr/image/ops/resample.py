@@ -1,9 +1,9 @@
-"""The shrinking from ×4 to other sizes, row by row: `Stripes` in, `Stripes` out.
+"""Downsample from ×4 to other sizes, band by band.
 
-An antialiased bicubic filter (a = -0.5), once per channel in float32, rounded once; colour is
-weighted by opacity meanwhile. Along rows it is Pillow's. Along columns Pillow would need them
-whole; the same sums in the same order are made here of the few rows that each result row depends
-on. Rows come first always; Pillow begins with what costs less.
+An antialiased bicubic filter (a = -0.5) in float32 per channel, rounded once; colour is weighted by
+opacity. Pillow filters along rows. Along columns it would need the whole picture, so the same sums
+are computed here, in the same order, from the few rows that each result row depends on. Rows are
+always filtered first; Pillow starts with the cheaper direction.
 """
 
 from __future__ import annotations
@@ -16,51 +16,55 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from agsr.image.picture import Picture, Stripes, gathered, in_stripes, rounded, samples_of
+from agsr.image.picture import Picture, RowBands, as_row_bands, materialize, rounded, samples_of
 
 Planes = NDArray[np.float32]
 """``(H, W, C)``."""
 
 _REACH = 2.0
-"""Pixels to each side that the bicubic kernel reads where it isn't stretched."""
+"""Support radius of the unscaled bicubic kernel, in pixels."""
 
 _LEAST_OPACITY = 0.5 / 255
-"""Of floats in [0, 1]; of integers it is half a level."""
+"""Smallest opacity of floats in [0, 1]; half a level for integers."""
 
 
-def shrunk(picture: Picture, height: int, width: int) -> Picture:
-    """A picture at a smaller size; of that size already, it is returned as it is."""
+def downsample(picture: Picture, height: int, width: int) -> Picture:
+    """Downsample a picture; one of the target size is returned unchanged.
+
+    >>> downsample(Picture(np.zeros((8, 8), np.uint8)), 3, 2).pixels.shape
+    (3, 2)
+    """
     if picture.pixels.shape[:2] == (height, width):
         return picture
-    return gathered(shrunk_stripes(in_stripes(picture), height, width))
+    return materialize(downsample_bands(as_row_bands(picture), height, width))
 
 
-def shrunk_stripes(stripes: Stripes, height: int, width: int, margin: int = 0) -> Stripes:
-    """`shrunk` for what is made band by band.
+def downsample_bands(row_bands: RowBands, height: int, width: int, margin: int = 0) -> RowBands:
+    """Downsample a picture that is computed band by band.
 
     Args:
-        stripes: A picture, with a margin that the filter reads and that is not in the result.
-        height: Of the result, pixels.
-        width: Of the result, pixels.
-        margin: Pixels at each side of the picture.
+        row_bands: The picture, with a margin that the filter reads but the result excludes.
+        height: Height of the result, pixels.
+        width: Width of the result, pixels.
+        margin: Pixels on each side of the picture.
     """
-    if (stripes.height - 2 * margin, stripes.width - 2 * margin) != (height, width):
-        weighted = stripes.opacity and not stripes.separate_alpha
-        bands = _bands(stripes, height, width, margin, weighted)
+    if (row_bands.height - 2 * margin, row_bands.width - 2 * margin) != (height, width):
+        weighted = row_bands.opacity and not row_bands.separate_alpha
+        bands = _bands(row_bands, height, width, margin, weighted)
     elif margin:
-        bands = _inside(stripes, margin)
+        bands = _inside(row_bands, margin)
     else:
-        return stripes
-    return stripes.remade(bands, height=height, width=width)
+        return row_bands
+    return row_bands.with_bands(bands, height=height, width=width)
 
 
-def _inside(stripes: Stripes, margin: int) -> Iterator[Picture]:
-    """Bands without the margin."""
-    across = slice(margin, stripes.width - margin)
+def _inside(row_bands: RowBands, margin: int) -> Iterator[Picture]:
+    """Yield the bands without the margin."""
+    across = slice(margin, row_bands.width - margin)
     top = 0
-    with closing(stripes):
-        for band in stripes.bands:
-            first, last = margin - top, stripes.height - margin - top
+    with closing(row_bands):
+        for band in row_bands.bands:
+            first, last = margin - top, row_bands.height - margin - top
             down = slice(max(first, 0), max(last, 0))
             if len(pixels := band.pixels[down, across]):
                 yield Picture(pixels, None if band.alpha is None else band.alpha[down, across])
@@ -68,17 +72,17 @@ def _inside(stripes: Stripes, margin: int) -> Iterator[Picture]:
 
 
 def _bands(
-    stripes: Stripes, height: int, width: int, margin: int, weighted: bool
+    row_bands: RowBands, height: int, width: int, margin: int, weighted: bool
 ) -> Iterator[Picture]:
-    with closing(stripes):
-        parts = stripes.cut()
-        wide = (_narrowed(_planes(part, weighted), width, margin) for part in parts)
-        for planes in _shortened(wide, stripes.height, height, margin):
-            yield _picture(planes, stripes, weighted)
+    with closing(row_bands):
+        parts = row_bands.iter_bands()
+        narrow = (_resize_rows(_planes(part, weighted), width, margin) for part in parts)
+        for planes in _resize_columns(narrow, row_bands.height, height, margin):
+            yield _picture(planes, row_bands, weighted)
 
 
 def _planes(band: Picture, weighted: bool) -> Planes:
-    """Colour, if it is weighted also colour times alpha, and alpha if there is one."""
+    """Return colour and alpha as planes; if weighted, colour times alpha between them."""
     planes = samples_of(band).astype(np.float32)
     if not weighted:
         return planes
@@ -86,13 +90,13 @@ def _planes(band: Picture, weighted: bool) -> Planes:
     return np.concatenate([colour, colour * alpha, alpha], axis=2)
 
 
-def _picture(planes: Planes, like: Stripes, weighted: bool) -> Picture:
-    """What `_planes` has taken apart, rounded."""
+def _picture(planes: Planes, like: RowBands, weighted: bool) -> Picture:
+    """Reassemble the planes of `_planes` to a rounded picture."""
     count = like.channels
     colour, alpha = planes[..., :count], None
     if weighted:
         product, opacity = planes[..., count:-1], planes[..., -1:]
-        # Where next to nothing is visible, a quotient would be noise.
+        # Where almost nothing is visible, the quotient would be noise.
         least = 0.5 if like.dtype.kind == "u" else _LEAST_OPACITY
         colour = np.where(opacity < least, colour, product / opacity.clip(least))
     if like.opacity:
@@ -100,12 +104,12 @@ def _picture(planes: Planes, like: Stripes, weighted: bool) -> Picture:
     return Picture(rounded(colour if count == 3 else colour[..., 0], like.dtype), alpha)
 
 
-def _narrowed(planes: Planes, width: int, margin: int) -> Planes:
+def _resize_rows(planes: Planes, width: int, margin: int) -> Planes:
     """``(H, W, C)`` → ``(H, width, C)``."""
     height, old, channels = planes.shape
     if width == old - 2 * margin:
         return planes[:, margin : old - margin]
-    inside = (margin, 0, old - margin, height)  # what the filter reads may lie outside
+    inside = (margin, 0, old - margin, height)  # the filter may read outside it
     result = np.empty((height, width, channels), np.float32)
     for channel in range(channels):
         image = Image.fromarray(np.ascontiguousarray(planes[..., channel]))
@@ -114,30 +118,32 @@ def _narrowed(planes: Planes, width: int, margin: int) -> Planes:
     return result
 
 
-def _shortened(bands: Iterable[Planes], old: int, height: int, margin: int) -> Iterator[Planes]:
-    """Bands of ``old`` rows altogether → bands of ``height`` rows altogether."""
+def _resize_columns(
+    bands: Iterable[Planes], old: int, height: int, margin: int
+) -> Iterator[Planes]:
+    """Filter along columns: bands of ``old`` rows in total → bands of ``height`` rows in total."""
     if height == old:
         yield from bands
         return
     filters = [_filter(row, old, height, margin) for row in range(height)]
-    done = first = 0  # result rows that are made; number of the first row that is held
-    held: Planes | None = None
+    done = first = 0  # finished result rows; index of the first buffered row
+    buffer: Planes | None = None
     for band in bands:
-        held = band if held is None else np.concatenate([held, band])
+        buffer = band if buffer is None else np.concatenate([buffer, band])
         ready = done
-        while ready < height and filters[ready].stop <= first + len(held):
+        while ready < height and filters[ready].stop <= first + len(buffer):
             ready += 1
         if ready > done:
-            yield np.stack([f.applied(held[f.start - first :]) for f in filters[done:ready]])
+            yield np.stack([f.applied(buffer[f.start - first :]) for f in filters[done:ready]])
             done = ready
         if done < height:
-            keep = min(filters[done].start, first + len(held))
-            held, first = held[keep - first :].copy(), keep
+            start = min(filters[done].start, first + len(buffer))
+            buffer, first = buffer[start - first :].copy(), start
 
 
 @dataclass(frozen=True)
 class _Filter:
-    """What a result row is made of."""
+    """Source rows and weights of one result row."""
 
     start: int
     weights: tuple[float, ...]
@@ -147,7 +153,7 @@ class _Filter:
         return self.start + len(self.weights)
 
     def applied(self, rows: Planes) -> Planes:
-        """The weighted sum of the first rows, one after the other in double precision."""
+        """Return the weighted sum of the first rows, accumulated in order in float64."""
         total = np.zeros(rows.shape[1:])
         product = np.empty_like(total)
         for row, weight in zip(rows, self.weights, strict=False):
@@ -156,7 +162,7 @@ class _Filter:
 
 
 def _filter(row: int, old: int, new: int, margin: int) -> _Filter:
-    """Pillow's filter for a row of the result."""
+    """Return Pillow's filter for a result row."""
     scale = (old - 2 * margin) / new
     stretch = max(scale, 1.0)
     centre, reach = margin + (row + 0.5) * scale, _REACH * stretch
@@ -169,7 +175,7 @@ def _filter(row: int, old: int, new: int, margin: int) -> _Filter:
 
 
 def _cubic(x: float) -> float:
-    """Keys' kernel with a = -0.5, in the order of Pillow's operations."""
+    """Return Keys' kernel with a = -0.5, in Pillow's order of operations."""
     a, x = -0.5, abs(x)
     if x < 1:
         return ((a + 2) * x - (a + 3)) * x * x + 1

@@ -1,4 +1,4 @@
-"""What a file holds beside its pixels: filled by the readers, judged by `agsr.image.metadata`."""
+"""Metadata as stored in a file: filled by the readers, resolved by `agsr.image.metadata`."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from agsr.image.metadata.colour import Colour
 
 
 class Text(NamedTuple):
-    """A text of a PNG file, or a comment of another one."""
+    """A text chunk of PNG, or the comment of another format."""
 
     keyword: str
     text: str
     language: str = ""
     translated: str = ""
-    """The keyword in this language."""
+    """The keyword, translated."""
 
 
 COMMENT = "Comment"
-"""Keyword of what other formats have as their only text."""
+"""Keyword for the only text of other formats."""
 
 
 @dataclass
-class Found:
-    """As it stands in the file; nothing is turned or removed yet."""
+class StoredMetadata:
+    """Metadata exactly as stored; nothing is rotated or removed yet."""
 
     icc: bytes | None = None
     exif: bytes | None = None
@@ -34,17 +34,17 @@ class Found:
     """IPTC-IIM records."""
     dpi: tuple[float, float] | None = None
     aspect: tuple[float, float] | None = None
-    """Pixels along x and y of a unit that is not named; unequal."""
+    """Pixels along x and y per unspecified unit; unequal."""
     colour: Colour | None = None
     text: list[Text] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
-    """Names of what can't be carried over."""
+    """Names of contents that can't be carried over."""
     orientation: int | None = None
-    """Where the file has it outside of EXIF and XMP."""
+    """Orientation stored outside EXIF and XMP."""
 
 
 def whole_density(aspect: tuple[float, float]) -> tuple[int, int]:
-    """Return two numbers of 16 bits in the same proportion."""
+    """Return two 16-bit integers in the same ratio."""
     ratio = Fraction(aspect[0] / aspect[1]).limit_denominator(60_000)
     if ratio.numerator > 60_000:
         return 60_000, 1

@@ -1,0 +1,59 @@
+"""Options and progress of upscaling a video, shared by `upscale` (files) and `y4m` (streams)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from agsr.engines.upscaler import Upscaler
+from agsr.errors import VideoError
+from agsr.image.decode import MAX_PIXELS
+from agsr.image.ops.output_size import OutputSize
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions:
+    """Options for upscaling a video."""
+
+    sizing: OutputSize = field(default_factory=OutputSize)
+    """Size of the result; sides are rounded down to even numbers."""
+    codec: str | None = None
+    """One of `agsr.video.formats.CODECS`; None selects by container and depth."""
+    crf: int | None = None
+    """Encoder quality, smaller is better; None means visually lossless."""
+    preset: str | None = None
+    """The encoder's speed setting, in its own terms."""
+    strip: bool = False
+    """Remove titles, places, other metadata and data streams; languages are preserved."""
+    max_pixels: int = MAX_PIXELS
+    """Videos with larger frames are rejected."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Progress of a video."""
+
+    done: float
+    """Finished frames plus the fraction of the current one."""
+    total: int | None
+    """Frames of the video, if known."""
+    reused: int
+    """Frames of ``done`` reused from an earlier run."""
+
+
+def check_upscaler(upscaler: Upscaler, name: str) -> None:
+    """Reject an upscaler for textures: frames are not normal maps, and alpha is not data.
+
+    Raises:
+        VideoError: The upscaler treats alpha as data.
+    """
+    if upscaler.separate_alpha:
+        option = "--normal-map" if upscaler.normal_map else "--separate-alpha"
+        raise VideoError(f"{name}: {option} is for images, and this is a video; remove the option")
+
+
+def shares(
+    progress: Callable[[Progress], None], total: int | None, done: int, reused: int = 0
+) -> Callable[[float], None]:
+    """Return a callback that adds the current frame's fraction to the video's progress."""
+    return lambda share: progress(Progress(done + share, total, reused))
