@@ -88,7 +88,7 @@ def test_the_command_shows_and_saves_what_auto_uses(plans: list[BenchPlan]) -> N
         ["ort:cpu", "fp32", "5.00"],
     ]
     assert "it is broken" in done.stdout
-    assert "auto follows it" in done.stdout
+    assert "auto uses it" in done.stdout
     saved = Timings.load()
     assert saved is not None
     assert ranking.candidates("psnr")[0].reason.endswith(saved.measured)

@@ -175,7 +175,7 @@ def test_an_output_that_is_neither_says_how_to_name_a_folder() -> None:
     result = _infer("a.png", "-o", "v1.5")
     assert result.exit_code == 2
     assert "can't write .5; expected one of .png" in result.stderr
-    assert result.stderr.endswith("or v1.5/, for a folder\n")
+    assert result.stderr.endswith("or v1.5/ for a folder\n")
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_arrays_become_arrays_of_their_kind_and_are_left_alone(image: Array) -> 
         (_DEEP / 1.0, "float64 from .* is white 65535. Then divide by 65535"),
         (_RGB / 127.5 - 1, "from -1 to 1; .* is black -1. Then add 1 and divide by 2"),
         (np.full((2, 2), 1e9, np.float32), r"from 1e\+09 to 1e\+09; expected floats in \[0, 1\]$"),
-        (np.array([[0.5, np.nan, np.inf]]), "holds NaN or infinity in 2 places; expected floats"),
+        (np.array([[0.5, np.nan, np.inf]]), "has NaN or infinity in 2 places; expected floats"),
         (_RGB.astype(np.int64), r"int64 \(12, 14, 3\); .*astype\(np.uint8\) if the values are"),
         (_GREY > 9, r"bool \(12, 14\); expected .*astype\(np.float32\)"),
         (_RGB.astype(complex), "complex128"),
