@@ -123,7 +123,7 @@ def test_the_opset_is_the_one_asked_for_or_an_error(checkpoint: Checkpoint, tmp_
 
 
 def test_metadata_of_other_models_is_explained() -> None:
-    with pytest.raises(ModelError, match=r"lacks agsr\.steps"):
+    with pytest.raises(ModelError, match=r"not exported by agsr: agsr\.steps, .* missing"):
         ModelMetadata.from_properties({}, "other.onnx")
 
 
@@ -133,7 +133,7 @@ def test_metadata_of_a_later_version_is_explained(onnx_file: Callable[[int], Pat
         ("scale", "2", "scale 2"),
         ("steps", "-3", "-3 steps.* out of range"),
         ("receptive_radius", "-1", "out of range"),
-        ("steps", "many", "can't be understood"),
+        ("steps", "many", "invalid metadata: "),
     ):
         properties = {**_properties(onnx_file(1)), f"agsr.{key}": value}
         with pytest.raises(ModelError, match=message):
