@@ -101,8 +101,8 @@ def test_the_bar_fits_into_one_line_of_any_terminal(width: int, files: int) -> N
     console = Console(width=width, file=io.StringIO(), force_terminal=True)
     bar = files_bar(files, progress.text, console)
     frames = frames_bar(console)
-    told = "1200/123456 frames  1.20 frames/s  300 min left"
-    frames.update(frames.task_ids[0], completed=1, total=9, told=told)
+    behind = "1200/123456 frames  1.20 frames/s  300 min left"
+    frames.update(frames.task_ids[0], completed=1, total=9, text=behind)
     plain = plain_bar(console=console)
     plain.add_task("building an engine of psnr: a long description of a phase", total=9)
     for shown in (bar, frames, plain):
