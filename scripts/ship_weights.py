@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from agsr.bench.data.sets import find_set
-from agsr.cli.params import FilePath
+from agsr.cli.param_types import FilePath
 from agsr.contract import PRECISIONS
 from agsr.export import export_onnx
 from agsr.model.checkpoint import load_checkpoint, save_checkpoint

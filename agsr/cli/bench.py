@@ -10,7 +10,8 @@ import click
 from agsr.cli.bench_run import measure
 from agsr.cli.commands import Commands
 from agsr.cli.constraints import BENCH, check_options
-from agsr.cli.params import CommaList, FilePath, SizeList, lr_option, threads_at_most
+from agsr.cli.param_types import CommaList, FilePath, SizeList
+from agsr.cli.params import lr_option, threads_at_most
 from agsr.contract import MAX_STEPS, PRECISIONS
 from agsr.pretrained import DEFAULT_WEIGHTS
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.cli.params import FilePath, Size, check_ending
+from agsr.cli.param_types import FilePath, Size
+from agsr.cli.params import check_ending
 from agsr.errors import BuildRequestError
 from agsr.pretrained import ENGINE_SUFFIX
 

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agsr.cli.constraints import RUNNING, check_options
-from agsr.cli.params import (
-    FilePath,
-    lr_option,
-    open_upscaler,
-    running_options,
-)
+from agsr.cli.param_types import FilePath
+from agsr.cli.params import lr_option, open_upscaler, running_options
 from agsr.system.text import printable
 
 if TYPE_CHECKING:

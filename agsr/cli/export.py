@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agsr.cli.params import (
-    FilePath,
-    check_ending,
-    weights_option,
-)
+from agsr.cli.param_types import FilePath
+from agsr.cli.params import check_ending, weights_option
 from agsr.contract import MAX_STEPS, PRECISIONS, Precision
 from agsr.errors import ExportRequestError
 from agsr.pretrained import ONNX_SUFFIX

@@ -27,7 +27,8 @@ from agsr.cli.infer_run import (
 )
 from agsr.cli.infer_video import SECTION as VIDEO_SECTION
 from agsr.cli.infer_video import check_encodings, video_options
-from agsr.cli.params import AliasChoice, FilePath, Sectioned, Size, running_options
+from agsr.cli.param_types import AliasChoice, FilePath, Size
+from agsr.cli.params import Sectioned, running_options
 from agsr.image.ops.output_size import MAX_SCALE
 from agsr.system.text import printable
 from agsr.video.formats import WRITABLE

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.cli.params import AliasChoice, echo_error, echo_path
+from agsr.cli.param_types import AliasChoice
+from agsr.cli.params import echo_error, echo_path
 from agsr.errors import VideoError, check_any
 from agsr.pretrained import WEIGHTS_FOR_FAULTS
 from agsr.system.text import printable

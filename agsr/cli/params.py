@@ -1,4 +1,4 @@
-"""What the commands share: options, parameter types, and how paths and errors are printed."""
+"""What the commands share: options, and how paths and errors are printed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agsr.cli.commands import STDOUT
+from agsr.cli.param_types import (
+    SizeOrWord,
+)
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS, PRECISIONS
 from agsr.engines.places import BACKENDS, RUNTIMES, Place
 from agsr.pretrained import DEFAULT_WEIGHTS
@@ -21,11 +24,8 @@ from agsr.tiling import DEFAULT_HALO
 if TYPE_CHECKING:
     from agsr.engines.upscaler import Upscaler
 
-LARGEST_SIZE = 1_000_000
-"""Largest tile or halo that is not taken for a typing mistake, pixels."""
 
 Command = Callable[..., Any]
-FilePath = click.Path(path_type=Path, readable=False)  # or one file would stop all others
 
 
 def check_ending(path: Path, ending: str) -> None:
@@ -36,24 +36,6 @@ def check_ending(path: Path, ending: str) -> None:
     """
     if path.suffix.lower() != ending:
         raise click.UsageError(f"-o {path} does not end in {ending}")
-
-
-class AliasChoice(click.Choice):  # type: ignore[type-arg]  # not generic before click 8.2
-    """A choice in which some words have other names.
-
-    Args:
-        choices: The words.
-        aliases: Other names, in lower case, with the words they mean.
-    """
-
-    def __init__(self, choices: Sequence[str], aliases: Mapping[str, str]) -> None:
-        super().__init__(choices)
-        self._aliases = aliases
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The word, in lower case; a dot before it is no part of it."""
-        word = str(value).lower().removeprefix(".")
-        return super().convert(self._aliases.get(word, word), param, ctx)
 
 
 class Sectioned(click.Command):
@@ -81,79 +63,6 @@ class Sectioned(click.Command):
         for title, names in (*self._sections.items(), (self._rest, rest)):
             with formatter.section(title):
                 formatter.write_dl([line for name in names if (line := lines[name]) is not None])
-
-
-class SizeOrWord(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """A number of pixels from 0, or one word."""
-
-    def __init__(self, word: str) -> None:
-        self.name = f"{word}|PIXELS"
-        self.word = word
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The word as it is, digits as a number."""
-        if value == self.word or isinstance(value, int):
-            return value
-        if not str(value).isdecimal() or int(value) > LARGEST_SIZE:
-            self.fail(
-                f"{value!r} is neither '{self.word}' nor a number of pixels up to {LARGEST_SIZE}",
-                param,
-                ctx,
-            )
-        return int(value)
-
-
-class CommaList(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """Words or numbers with commas between them."""
-
-    def __init__(self, name: str, item: click.ParamType[Any] = click.STRING) -> None:
-        self.name, self._item = name, item
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Any, ...]:
-        """Each part as the item's type has it."""
-        if isinstance(value, tuple):
-            return value
-        parts = [part.strip() for part in value.split(",") if part.strip()]
-        if not parts:
-            self.fail("empty; expected at least one", param, ctx)
-        return tuple(dict.fromkeys(self._item.convert(part, param, ctx) for part in parts))
-
-
-class Size(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """``WIDTHxHEIGHT`` in pixels, the order of every option."""
-
-    name = "WxH"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """``(width, height)``."""
-        if isinstance(value, tuple):
-            return value
-        width, _, height = str(value).lower().partition("x")
-        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-            self.fail(f"{value!r} is not WIDTHxHEIGHT, like 1920x1080", param, ctx)
-        return int(width), int(height)
-
-
-class SizeList(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """Sizes like ``320x180``, or the word ``set``, separated by commas."""
-
-    name = "WxH|set,…"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Every part as ``(height, width)`` or ``"set"``."""
-        parts = (part.strip() for part in str(value).split(","))
-        return tuple(dict.fromkeys(self._size(part, param, ctx) for part in parts))
-
-    def _size(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if text == "set":
-            return text
-        try:
-            width, height = Size().convert(text, param, ctx)
-        except click.BadParameter:
-            self.fail(f"{text!r} is neither WIDTHxHEIGHT nor 'set'", param, ctx)
-        return height, width
 
 
 def echo_path(path: Path) -> None:

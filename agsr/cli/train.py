@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.cli.params import FilePath
+from agsr.cli.param_types import FilePath
 from agsr.errors import UnknownSetError
 
 if TYPE_CHECKING:
