@@ -355,7 +355,7 @@ def test_the_commands_error_has_the_calibration_option(
     monkeypatch.delenv("AGSR_DATA", raising=False)
     run = CliRunner()
     missing = run.invoke(main, ["export", "--precision", "int8"])
-    assert missing.exit_code == 1
+    assert missing.exit_code == 2
     assert "--calibrate FOLDER" in missing.stderr
     foreign = run.invoke(main, ["export", "--calibrate", str(photos)])
     assert foreign.exit_code == 2
@@ -398,14 +398,14 @@ def test_without_photographs_the_message_is_a_command(
     monkeypatch.delenv("AGSR_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     found = CliRunner().invoke(main, ["export", "--precision", "int8"])
-    assert (found.exit_code, list(tmp_path.iterdir())) == (1, [])
+    assert (found.exit_code, list(tmp_path.iterdir())) == (2, [])
     assert "agsr export --precision int8 --calibrate FOLDER" in found.stderr
     assert "agsr infer --precision int8" in found.stderr
 
 
 def test_few_photographs_are_warned_of(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
     read_calibration(photos)
-    assert "int8 is calibrated on 4 photographs; twenty or more" in caplog.text
+    assert "int8 is calibrated on only 4 photographs; use twenty or more" in caplog.text
 
 
 def test_the_report_of_an_export_names_the_loss(
