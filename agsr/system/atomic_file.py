@@ -73,7 +73,8 @@ def _named(path: Path) -> Iterator[None]:
         named = error.filename
         temporary = isinstance(named, str) and _PART.fullmatch(Path(named).name)
         if error.errno is not None and (named is None or temporary):
-            error.filename = str(path)
+            with suppress(AttributeError):  # the errors of PyAV are OSErrors with a fixed name
+                error.filename = str(path)
         raise
 
 

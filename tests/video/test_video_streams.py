@@ -98,7 +98,7 @@ def test_subtitles_and_attachments_are_copied_or_named(
         assert (attachment.name, attachment.data) == ("font.ttf", b"not a font")
     upscale(given, tmp_path / "b.mp4")
     assert "stream 2 (subtitle, srt, deu) is dropped: mp4 can't hold it" in caplog.text
-    assert "stream 3 (attachment, font.ttf) is left out" in caplog.text
+    assert "stream 3 (attachment, font.ttf) is dropped" in caplog.text
     assert packets(tmp_path / "b.mp4", "audio")
 
 
