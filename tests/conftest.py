@@ -133,7 +133,7 @@ def shared_folder(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
     """A folder that all processes of pytest-xdist share in this run, for one of them at a time.
 
     What takes seconds to make is looked for there first, and made if it is missing. A process that
-    fails meanwhile must leave nothing that looks complete; see `agsr.atomic`.
+    fails meanwhile must leave nothing that looks complete; see `agsr.system.atomic_file`.
     """
     folder, lock = factory.getbasetemp(), nullcontext()
     if "PYTEST_XDIST_WORKER" in os.environ:

@@ -1,7 +1,7 @@
 """The result of a benchmark: its rows and their environment, to and from JSON.
 
 ``bench/runner/schema.json`` describes the JSON; its version is `SCHEMA`. Two names there are older
-than those here: an entry is stored as ``entry``, peak throughputs as ``limits``.
+than those here: an entry is stored as ``contender``, peak throughputs as ``limits``.
 """
 
 from __future__ import annotations

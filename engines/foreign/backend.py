@@ -80,7 +80,7 @@ class ForeignBackend(Backend):
         largest = self.io_spec.size
         if largest and (height > largest[0] or width > largest[1]):
             raise BackendError(
-                f"{self.info.model} accepts {largest[0]}x{largest[1]} pixels, got {height}x{width}"
+                f"{self.info.model} accepts {largest[1]}x{largest[0]} pixels, got {width}x{height}"
                 "; cut the image into tiles"
             )
         padded = self.io_spec.padded(lr)

@@ -168,7 +168,7 @@ def _with_output_layout(spec: IoSpec, run: Run, size: tuple[int, int], source: s
         if scale != SCALE:
             raise ModelError(f"{source}: upscales by {scale}; expected {SCALE}")
         return replace(spec, output_layout=layout)
-    raise _NoFitError(f"{size[0]}x{size[1]} pixels gave an output of {shape}")
+    raise _NoFitError(f"{size[1]}x{size[0]} pixels gave an output of {shape}")
 
 
 def _with_peaks(

@@ -30,7 +30,9 @@ class Profile:
     def __post_init__(self) -> None:
         for low, middle, high in zip(self.smallest, self.best, self.largest, strict=True):
             if not 1 <= low <= middle <= high:
-                raise BuildRequestError(f"{self}: expected min ≤ opt ≤ max, from 1")
+                raise BuildRequestError(
+                    f"{self} (batch x height x width): expected min ≤ opt ≤ max, from 1"
+                )
 
     def __str__(self) -> str:
         return " ≤ ".join("x".join(map(str, s)) for s in (self.smallest, self.best, self.largest))

@@ -94,12 +94,12 @@ def test_bad_files_get_one_line_each_and_the_rest_goes_on(photos: Path) -> None:
 def test_running_out_of_memory_costs_one_file_only(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stripes = Upscaler.row_bands
+    bands = Upscaler.row_bands
 
     def scarce(self: Upscaler, given: Picture, *rest: Any) -> RowBands:
         if given.pixels.shape == (20, 24, 3) and not (photos / "b_x4.png").exists():
             raise MemoryError
-        return stripes(self, given, *rest)
+        return bands(self, given, *rest)
 
     monkeypatch.setattr(Upscaler, "row_bands", scarce)
     cv2.imwrite(str(photos / "c.png"), cv2.imread(str(PHOTO))[:9, :9])

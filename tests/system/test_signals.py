@@ -23,7 +23,7 @@ from agsr.engines.batch.plan import Job
 from agsr.engines.batch.runner import Outcome
 from agsr.system.signals import Terminated, terminable
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_sigterm_interrupts_once_and_its_handler_is_restored() -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-FINEST_STEP: Final = 0
 COARSEST_STEP: Final = 127
-"""Range of the quantizer index."""
+"""Largest quantizer index; the finest is 0."""
 
 _HEADER = 10
 """Bytes before the first partition: frame tag, start code, width and height."""
