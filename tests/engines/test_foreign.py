@@ -221,7 +221,7 @@ def test_networks_without_picture_input_or_output_are_rejected(path: Path) -> No
     ):
         ForeignBackend(path)
     save(path, [node("GlobalAveragePool", ["picture"], ["enlarged"])])
-    with pytest.raises(ModelError, match=r"64x192 pixels gave an output of \(1, 3, 1, 1\)"):
+    with pytest.raises(ModelError, match=r"192x64 pixels gave an output of \(1, 3, 1, 1\)"):
         ForeignBackend(path)
 
 
