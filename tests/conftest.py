@@ -25,6 +25,8 @@ from agsr.model.registry import build, make_config
 from agsr.system import cpu
 from agsr.system.cpu import ISA_VARIABLE, multiplies_int8
 
+pytest_plugins = ["fake_trt"]
+
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests load ONNX Runtime themselves, too
 
 NEEDS_OPENVINO = pytest.mark.skipif(

@@ -193,9 +193,7 @@ def _by_pillow(
         with decoding():
             image.save(target, form.name, **given)
     except (OSError, ValueError, RuntimeError) as error:
-        if (
-            isinstance(error, OSError) and error.errno is not None
-        ):  # from the file, not from the encoder
+        if isinstance(error, OSError) and error.errno is not None:  # of the file, not the encoder
             raise
         size = f"{row_bands.width}x{row_bands.height}"
         raise ImageError(f"{name}: can't encode {size} as {form.name}: {error}") from None
@@ -243,10 +241,8 @@ def _with_changes(content: memoryview, metadata: Metadata, form: Format) -> byte
 def _in_pillow(row_bands: RowBands) -> Image.Image:
     """Paste all bands into one Pillow image, the only copy in memory."""
     mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[row_bands.samples]
-    image, top = (
-        Image.new(mode, (row_bands.width, row_bands.height), None),
-        0,
-    )  # None: not initialised
+    size = (row_bands.width, row_bands.height)
+    image, top = Image.new(mode, size, None), 0  # None: not initialised
     for band in row_bands.bands:
         samples = samples_of(band)
         image.paste(

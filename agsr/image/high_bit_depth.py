@@ -24,13 +24,11 @@ def decode_by_opencv(
     planes = np.asarray(decoded, dtype).reshape(*decoded.shape[:2], -1)
     alpha = np.ascontiguousarray(planes[..., -1]) if planes.shape[2] in (2, 4) else None
     if planes.shape[2] < 3 or (image.format == "PNG" and content[25] in (0, 4)):
-        pixels = np.ascontiguousarray(
-            planes[..., 0]
-        )  # grey, which OpenCV may have expanded to three channels
+        # Grey, which OpenCV may have expanded to three channels.
+        pixels = np.ascontiguousarray(planes[..., 0])
         transparent = image.info.get("transparency")
-        if alpha is None and isinstance(
-            transparent, int
-        ):  # a transparent level, which OpenCV ignores
+        # A transparent level, which OpenCV ignores.
+        if alpha is None and isinstance(transparent, int):
             alpha = np.where(pixels == transparent, 0, 65535).astype(np.uint16)
     else:
         pixels = np.ascontiguousarray(planes[..., 2::-1])

@@ -174,9 +174,8 @@ class AttentiveGanObjective(GanObjective):
         real_error = losses.reconstruction_error(real.reconstruction, self._real)
         fake_error = losses.reconstruction_error(fake.reconstruction, self._fake)
         entropy = _cross_entropy(real.logit, fake.logit)
-        weight = (
-            config.probability_weight or 1.0
-        )  # with weight 0 the head is detached, and affects nothing else
+        # With weight 0 the head is detached, and affects nothing else.
+        weight = config.probability_weight or 1.0
         loss = losses.discriminator_loss(real_error, fake_error, self._k) + weight * entropy
         self.discriminator.step(loss)
         mean_real, mean_fake = self.world.mean(torch.stack([real_error, fake_error]).detach())

@@ -144,9 +144,8 @@ def plan(
         for found, target, ending, doubt in zip(inputs, targets, endings, doubts, strict=True)
     ]
     images = [job for job in jobs if not job.is_video]
-    if (
-        quality is not None and extension is None
-    ):  # of mixed formats, one with a quality setting suffices
+    # Of mixed formats, one with a quality setting suffices.
+    if quality is not None and extension is None:
         images.sort(key=lambda job: FORMATS[job.extension.lower()].quality is None)
     if images:
         _check_format(images[0], output, quality)

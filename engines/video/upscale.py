@@ -184,9 +184,7 @@ def _identity(
     library = av()
     return {
         "input": content_hash(source) if isinstance(source, Path) else secrets.token_hex(8),
-        "network": asdict(
-            replace(upscaler.info, reason="")
-        ),  # the reason doesn't affect the result
+        "network": asdict(replace(upscaler.info, reason="")),  # which doesn't affect the result
         "tiling": upscaler.tiling,
         "sizing": asdict(options.sizing),
         "encoding": asdict(encoding),

@@ -151,9 +151,8 @@ def test_pillow_images_come_out_upright(mode: str, orientation: int) -> None:
         assert np.abs(np.asarray(large).astype(int) - expected).max() <= 3
     kept = large.getexif()
     assert (kept.get(ExifTags.Base.Orientation, 1), kept[ExifTags.Base.Make]) == (1, "Maker")
-    assert (
-        image.getexif()[ExifTags.Base.Orientation] == orientation
-    )  # the caller's own is as it was
+    given = image.getexif()[ExifTags.Base.Orientation]
+    assert given == orientation  # the caller's image is as it was
     assert np.array_equal(np.asarray(_upscale(image)), np.asarray(large))
 
 

@@ -1,4 +1,4 @@
-"""TensorRT backends on the fake GPU of `fake_gpu`."""
+"""TensorRT backends on the fake GPU of `fake_gpu`: a plugin, whose fixtures all tests have."""
 
 from __future__ import annotations
 
@@ -76,3 +76,20 @@ def batches(*shapes: tuple[int, int, int]) -> Iterator[Batch]:
 
 def repeated(lr: Batch) -> Batch:
     return lr.repeat(4, axis=2).repeat(4, axis=3)
+
+
+@pytest.fixture
+def cuda() -> FakeCuda:
+    return FakeCuda()
+
+
+@pytest.fixture
+def engine(cuda: FakeCuda) -> FakeEngine:
+    return FakeEngine(cuda)
+
+
+@pytest.fixture
+def make(
+    cuda: FakeCuda, engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Make:
+    return maker(cuda, engine, tmp_path, monkeypatch)

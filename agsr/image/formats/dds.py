@@ -188,9 +188,8 @@ def _surface(content: bytes) -> _Surface:
         half = (1 << bits // 2) - 1  # masks are unreliable: some programs write those of colours
         plain = _Plain(bits, (half, half << bits // 2))
     elif flags & (_IS_GREY | _IS_ALPHA):
-        plain = _Plain(
-            bits, ((1 << min(bits, 32)) - 1,)
-        )  # some programs write masks outside the pixel
+        # All bits: some programs write masks outside the pixel.
+        plain = _Plain(bits, ((1 << min(bits, 32)) - 1,))
     return _Surface(height, width, kind, plain, start, pictures)
 
 

@@ -30,8 +30,7 @@ def in_shares(bands: Iterable[NDArray[Any]], rows: int) -> Iterator[NDArray[Any]
         whole = given + (len(band) - given) // rows * rows
         for top in range(given, whole, rows):
             yield band[top : top + rows]
-        rest = (
-            band[whole:].copy() if whole < len(band) else None
-        )  # a view would hold the whole band in memory
+        # A copy: a view would hold the whole band in memory.
+        rest = band[whole:].copy() if whole < len(band) else None
     if rest is not None:
         yield rest

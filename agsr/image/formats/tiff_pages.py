@@ -163,9 +163,8 @@ def _describing(block: Exif) -> Exif:
     if unit and unit[0] == NO_UNIT:
         for tag in (282, 283, RESOLUTION_UNIT):
             main.pop(tag, None)
-    if 270 in main and main[270].data.startswith(
-        b'{"shape"'
-    ):  # tifffile's description of the old array
+    # The description that tifffile writes of an array, which was the old one.
+    if 270 in main and main[270].data.startswith(b'{"shape"'):
         del main[270]
     lost = tuple(tag for tag in block.lost if tag not in STRUCTURE)
     return replace(block, main=main, lost=lost)

@@ -45,9 +45,8 @@ def write_tiff(row_bands: RowBands, stream: BinaryIO) -> None:
     rows = max(1, row_bands.height * _STRIP_BYTES // row_bands.nbytes)
     block = _described(row_bands.metadata, _layout(row_bands, rows))
     lengths = [0] * -(-row_bands.height // rows)
-    stream.write(
-        header + _with_strips(block, lengths, header)
-    )  # same length as the final directory
+    # A directory of the final one's length, which replaces it at the end.
+    stream.write(header + _with_strips(block, lengths, header))
     for number, share in enumerate(in_shares(map(samples_of, row_bands.bands), rows)):
         lengths[number] = stream.write(zlib.compress(_differences(share), LEVEL))
     stream.seek(len(header))

@@ -121,9 +121,8 @@ def _of_gif(stored: StoredMetadata, image: Image.Image, content: bytes) -> None:
 
 
 def _of_avif(stored: StoredMetadata, _: Image.Image, content: bytes) -> None:
-    stored.orientation = orientation_of(
-        parse_exif(stored.exif or b"")
-    )  # Pillow derives it from the boxes
+    # Pillow gives that of the boxes.
+    stored.orientation = orientation_of(parse_exif(stored.exif or b""))
     if crop := apply_boxes(stored, content).crop:
         left, top, width, height = crop
         stored.lost.append(f"crop to {width}x{height} pixels from {left},{top} on")

@@ -10,28 +10,11 @@ from pathlib import Path
 import pytest
 from conftest import disk_full_half_way
 from fake_gpu import FakeCuda, FakeEngine
-from fake_trt import Make, batches, maker
+from fake_trt import Make, batches
 
 from agsr.engines.tensorrt.kernel_cache import MAX_FILES, KernelFile
 
 SHAPES = ((1, 8, 8), (1, 9, 9))
-
-
-@pytest.fixture
-def cuda() -> FakeCuda:
-    return FakeCuda()
-
-
-@pytest.fixture
-def engine(cuda: FakeCuda) -> FakeEngine:
-    return FakeEngine(cuda)
-
-
-@pytest.fixture
-def make(
-    cuda: FakeCuda, engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Make:
-    return maker(cuda, engine, tmp_path, monkeypatch)
 
 
 def _compiled(make: Make, engine: FakeEngine, *shapes: tuple[int, int, int]) -> int:

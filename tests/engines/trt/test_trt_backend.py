@@ -29,23 +29,6 @@ from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ModelError
 
 
-@pytest.fixture
-def cuda() -> FakeCuda:
-    return FakeCuda()
-
-
-@pytest.fixture
-def engine(cuda: FakeCuda) -> FakeEngine:
-    return FakeEngine(cuda)
-
-
-@pytest.fixture
-def make(
-    cuda: FakeCuda, engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Make:
-    return maker(cuda, engine, tmp_path, monkeypatch)
-
-
 def test_many_batches_overlap_and_come_out_in_order(make: Make, cuda: FakeCuda) -> None:
     shapes = [(1, 8, 8), (2, 24, 32), (1, 20, 9), (1, 24, 32), (2, 8, 30), (1, 8, 8), (1, 9, 9)]
     given = list(batches(*shapes))

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fake_gpu import FakeCuda, FakeEngine
-from fake_trt import Make, Messages, batches, maker, repeated
+from fake_trt import Make, Messages, batches, repeated
 
 from agsr.engines import tiled as tiles_module
 from agsr.engines.tensorrt.api import TensorRt
 from agsr.engines.tensorrt.options import BuildOptions, Profile
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError
-
-
-@pytest.fixture
-def cuda() -> FakeCuda:
-    return FakeCuda()
-
-
-@pytest.fixture
-def engine(cuda: FakeCuda) -> FakeEngine:
-    return FakeEngine(cuda)
-
-
-@pytest.fixture
-def make(
-    cuda: FakeCuda, engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Make:
-    return maker(cuda, engine, tmp_path, monkeypatch)
 
 
 @pytest.mark.timeout(60, method="thread")  # a lock that is waited for ignores signals

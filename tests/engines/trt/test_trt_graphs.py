@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from fake_gpu import FakeCuda, FakeEngine
-from fake_trt import Make, batches, maker, repeated
+from fake_trt import Make, batches, repeated
 
 from agsr.errors import BackendError
-
-
-@pytest.fixture
-def cuda() -> FakeCuda:
-    return FakeCuda()
-
-
-@pytest.fixture
-def engine(cuda: FakeCuda) -> FakeEngine:
-    return FakeEngine(cuda)
-
-
-@pytest.fixture
-def make(
-    cuda: FakeCuda, engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Make:
-    return maker(cuda, engine, tmp_path, monkeypatch)
 
 
 def test_a_shape_is_replayed_from_its_third_run_in_a_slot(

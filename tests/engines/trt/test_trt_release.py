@@ -11,31 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import HELPERS, ROOT
-from fake_gpu import FakeCuda, FakeEngine
-from fake_trt import Make, batches, maker, repeated
+from fake_gpu import FakeCuda
+from fake_trt import Make, batches, repeated
 
 from agsr.backend import Batch
 from agsr.engines import upscaler as upscaler_module
 from agsr.engines.tensorrt.backend import TrtBackend
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError
-
-
-@pytest.fixture
-def cuda() -> FakeCuda:
-    return FakeCuda()
-
-
-@pytest.fixture
-def engine(cuda: FakeCuda) -> FakeEngine:
-    return FakeEngine(cuda)
-
-
-@pytest.fixture
-def make(
-    cuda: FakeCuda, engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Make:
-    return maker(cuda, engine, tmp_path, monkeypatch)
 
 
 def _held(cuda: FakeCuda) -> dict[str, int]:
