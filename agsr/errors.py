@@ -60,6 +60,8 @@ __all__ = [
     "HintsError",
     "ImageError",
     "ImageRequestError",
+    "ImageTooLargeError",
+    "LimitError",
     "MissingDependencyError",
     "ModelError",
     "RequestError",
@@ -69,6 +71,7 @@ __all__ = [
     "UnknownWeightsError",
     "UnshippedError",
     "VideoError",
+    "VideoTooLargeError",
     "check_any",
 ]
 

@@ -62,8 +62,7 @@ def find_checkpoint(weights: str) -> Path:
         CheckpointError: A shipped file is damaged.
     """
     if is_path(weights):
-        if not Path(weights).is_file():
-            raise UnknownWeightsError(missing_file(weights))
+        require_file(weights)
         if Path(weights).suffix != CHECKPOINT_SUFFIX:
             raise UnknownWeightsError(unknown_weights(weights))
         return Path(weights)
@@ -102,8 +101,7 @@ def find_onnx(weights: str, steps: int | None = None, precision: Precision = "fp
     """
     steps = default_steps(weights) if steps is None else steps
     if is_path(weights):
-        if not Path(weights).is_file():
-            raise UnknownWeightsError(missing_file(weights))
+        require_file(weights)
         if Path(weights).suffix == CHECKPOINT_SUFFIX:
             raise UnknownWeightsError(
                 f"{weights}: ONNX Runtime needs an {ONNX_SUFFIX} file; make one with: "
@@ -152,9 +150,15 @@ def unknown_weights(weights: str) -> str:
     return f"{weights}: {found} by its name, not weights; {names}"
 
 
-def missing_file(path: str | Path) -> str:
-    """Return the error message for the path of a model or checkpoint that is not a file."""
-    return f"{path}: {'not a file' if Path(path).exists() else 'no such file'}"
+def require_file(path: str | Path) -> None:
+    """Check that the path of a model or checkpoint is a file.
+
+    Raises:
+        UnknownWeightsError: It is not.
+    """
+    if not Path(path).is_file():
+        reason = "not a file" if Path(path).exists() else "no such file"
+        raise UnknownWeightsError(f"{path}: {reason}")
 
 
 def _checked(file: str) -> Path:

@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from queue import Full, Queue
-from threading import Condition, Event, Thread
+from threading import Condition, Thread
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class Channel(Generic[T]):
-    """Bounded channel between two threads; at most one value waits in it.
+    """Bounded channel between two threads.
 
     The producer calls `put`, and `close` when it is done. The consumer iterates, and calls `cancel`
     when it wants no more. Either may stop first.
@@ -29,24 +27,28 @@ class Channel(Generic[T]):
     >>> channel.close()
     >>> list(channel)
     [1]
+
+    Args:
+        count: Maximum number of waiting values.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = 1) -> None:
+        self._count = count
         self._changed = Condition()
-        self._waiting: list[T] = []
+        self._waiting: deque[T] = deque()
         self._closed = self._cancelled = False
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     def put(self, value: T) -> bool:
         """Wait for free space, then add a value. Return False if the consumer has cancelled."""
         with self._changed:
-            self._changed.wait_for(lambda: self._cancelled or not self._waiting)
+            self._changed.wait_for(lambda: self._cancelled or len(self._waiting) < self._count)
             if not self._cancelled:
                 self._waiting.append(value)
                 self._changed.notify_all()
             return not self._cancelled
 
-    def close(self, error: Exception | None = None) -> None:
+    def close(self, error: BaseException | None = None) -> None:
         """End the values; an error is raised in the consumer, after the values before it."""
         with self._changed:
             self._closed, self._error = True, error
@@ -67,14 +69,9 @@ class Channel(Generic[T]):
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if not self._waiting:
                 raise self._error or StopIteration
-            value = self._waiting.pop()
+            value = self._waiting.popleft()
             self._changed.notify_all()
             return value
-
-
-@dataclass(frozen=True)
-class _End:
-    error: BaseException | None
 
 
 def prefetch(items: Generator[T, None, None], count: int) -> Generator[T, None, None]:
@@ -86,40 +83,26 @@ def prefetch(items: Generator[T, None, None], count: int) -> Generator[T, None, 
     >>> list(prefetch((n * n for n in range(4)), 2))
     [0, 1, 4, 9]
     """
-    ready: Queue[T | _End] = Queue(count)
-    stop = Event()
-    thread = Thread(target=_produce, args=(items, ready, stop), daemon=True)
+    channel = Channel[T](count)
+    thread = Thread(target=_produce, args=(items, channel), daemon=True)
     thread.start()
     try:
-        while not isinstance(item := ready.get(), _End):
-            yield item
-        if item.error is not None:
-            raise item.error
+        yield from channel
     finally:
-        stop.set()
+        channel.cancel()
         thread.join(timeout=5)
 
 
-def _produce(items: Generator[T, None, None], ready: Queue[T | _End], stop: Event) -> None:
+def _produce(items: Generator[T, None, None], channel: Channel[T]) -> None:
     error: BaseException | None = None
     try:
         for item in items:
-            if not _put(ready, item, stop):
+            if not channel.put(item):
                 break
     except BaseException as raised:  # raised again in the consumer's thread
         error = raised
     items.close()
-    _put(ready, _End(error), stop)
-
-
-def _put(ready: Queue[T], item: T, stop: Event) -> bool:
-    while not stop.is_set():
-        try:
-            ready.put(item, timeout=0.1)
-        except Full:
-            continue
-        return True
-    return False
+    channel.close(error)
 
 
 class BackgroundWriter(Generic[T]):

@@ -94,8 +94,7 @@ def open_backend(
     Raises:
         AgsrError: The backend can't be opened; the message says why and what to do.
     """
-    if steps is not None and not 1 <= steps <= MAX_STEPS:
-        raise BackendRequestError(f"steps is {steps}; expected 1 to {MAX_STEPS}")
+    _check_steps(steps)
     if allow_fallback:
         asked: dict[str, Any] = {"provider": provider, "device": device}
         asked["threads"] = _usable_threads(backend, weights, asked, threads)
@@ -218,6 +217,7 @@ def check_request(
         RequestError: An option is wrong, or the weights don't exist in that form.
         CheckpointError: A shipped file is damaged.
     """
+    _check_steps(steps)
     name = _choose(backend, weights, {"provider": provider, "threads": threads, "device": device})
     if name == AUTO:
         requested = None if precision == "auto" else precision
@@ -230,6 +230,11 @@ def check_request(
             check_precision(precision or "fp32")
         _find_file(place, weights, steps, precision)
     return None
+
+
+def _check_steps(steps: int | None) -> None:
+    if steps is not None and not 1 <= steps <= MAX_STEPS:
+        raise BackendRequestError(f"steps is {steps}; expected 1 to {MAX_STEPS}")
 
 
 def _find_file(place: Place, weights: str, steps: int | None, precision: str | None) -> Path:

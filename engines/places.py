@@ -63,7 +63,7 @@ def accepts(runtime: str, option: str) -> bool:
     >>> accepts("ort", "provider"), accepts("openvino", "device"), accepts("auto", "threads")
     (True, False, True)
     """
-    return runtime not in RUNTIMES or option in RUNTIMES[runtime].options
+    return runtime == AUTO or (runtime in RUNTIMES and option in RUNTIMES[runtime].options)
 
 
 def devices(runtime: str) -> tuple[str, ...]:
@@ -143,8 +143,7 @@ class Place:
     @property
     def takes_threads(self) -> bool:
         """Whether its number of threads can be set."""
-        known = self.runtime == AUTO or self.runtime in RUNTIMES
-        return known and accepts(self.runtime, "threads") and self.kind == "cpu"
+        return accepts(self.runtime, "threads") and self.kind == "cpu"
 
     def check_threads(self, threads: int | None) -> None:
         """Reject a number of threads that would have no effect.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
@@ -178,6 +179,7 @@ def _by_time(found: Sequence[Candidate], timings: Timings, work: int | None) -> 
     return [Candidate(c.place, c.precision, reason) for c in measured] + unmeasured
 
 
+@cache
 def _has_driver() -> bool:
     try:
         check_driver()

@@ -6,7 +6,6 @@ version or the shipped weights differ from those that were measured.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -14,7 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agsr._version import __version__
-from agsr.pretrained import WEIGHTS_FOLDER
+from agsr.engines.cache_files import digest
+from agsr.pretrained import WEIGHTS_FOLDER, sha256
 from agsr.system.atomic_file import complete_file
 from agsr.system.cache_dir import cache_folder
 from agsr.system.cpu import features, processor, thread_count
@@ -103,16 +103,15 @@ def timings_file() -> Path:
 
 def machine_identity() -> str:
     """Return a hash of everything the times depend on."""
-    manifest = (WEIGHTS_FOLDER / "manifest.json").read_bytes()
     facts = {
         "processor": processor(),
         "features": features(),
         "cores": thread_count(None),
         "agsr": __version__,
         "runtimes": {name: _version(name) for name in _RUNTIMES},
-        "weights": hashlib.sha256(manifest).hexdigest(),
+        "weights": sha256(WEIGHTS_FOLDER / "manifest.json"),
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return digest(facts)
 
 
 def _version(distribution: str) -> str:

@@ -20,7 +20,7 @@ cat "$log"
 
 pytest -n logical --dist worksteal -m "not gpu" "$@"
 # One after another: there may be one GPU.
-pytest -m gpu tests/engines/test_gpu.py tests/training/test_gpu_training.py
+pytest -m gpu tests/engines tests/training
 
 # What depends on the processor once more, as if it had AVX2 and nothing newer.
 hides='import sys; from agsr.system.cpu import NEWER_THAN_AVX2, features

@@ -7,8 +7,6 @@ when they run, so that ``agsr --help`` answers at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from agsr._version import __version__
@@ -20,9 +18,6 @@ from agsr.cli.evaluate import evaluate
 from agsr.cli.export import export
 from agsr.cli.infer import infer
 from agsr.cli.train import train
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

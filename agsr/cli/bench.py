@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,9 +14,6 @@ from agsr.cli.param_types import CommaList, FilePath, SizeList
 from agsr.cli.params import lr_option, threads_at_most
 from agsr.contract import MAX_STEPS, PRECISIONS
 from agsr.pretrained import DEFAULT_WEIGHTS
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.group(
@@ -46,7 +43,7 @@ if TYPE_CHECKING:
     "models",
     type=click.Path(readable=False),
     multiple=True,
-    help="Another project's x4 ONNX network, run by ONNX Runtime; repeatable.",
+    help="Another project's x4 ONNX network, run by ONNX Runtime and OpenVINO; repeatable.",
 )
 @click.option(
     "--hints",

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agsr.contract import DEFAULT_STEPS
-from agsr.errors import UnknownWeightsError
-from agsr.pretrained import is_path, missing_file
+from agsr.pretrained import is_path, require_file
 from agsr.system.signals import interruptible
-from agsr.system.text import printable
+from agsr.system.text import counted, printable
 
 if TYPE_CHECKING:
     from agsr.bench.data.sets import ImageSet
@@ -37,7 +36,7 @@ def measure(
         click.ClickException: Nothing could run, or one of the networks could not.
     """
     from agsr.bench.report.crops import CropCollector
-    from agsr.bench.report.outputs import PLOT_SUFFIXES, Outputs
+    from agsr.bench.report.outputs import Outputs
     from agsr.bench.runner.run import run
     from agsr.cli.output.bench import bench_progress, show_result, show_table1
 
@@ -46,8 +45,6 @@ def measure(
     if plot:
         _check_plot(**options)
     outputs = Outputs(json=json_path, markdown=markdown, html=html, plot=plot)
-    if plot and plot.suffix not in PLOT_SUFFIXES:
-        raise click.UsageError(f"{plot}: expected a name in {', '.join(PLOT_SUFFIXES)}")
     outputs.check()
     crops = CropCollector()
     plan = _plan(observer=crops if html else None, plain=as_table1, **options)
@@ -68,7 +65,7 @@ def measure(
         raise SystemExit(ending.status)
     _check_ran(result)
     if result.skipped:
-        count = "1 image" if result.skipped == 1 else f"{result.skipped} images"
+        count = counted(result.skipped, "image")
         raise click.ClickException(f"{count} can't be used; the means are over the others")
 
 
@@ -120,9 +117,10 @@ def _plan(
         )
     )
     entries.check_all(chosen)
+    perceptual = lpips or (default_lpips(data) if sets and not plain else None)
+    distance = lpips_alex(perceptual) if perceptual else None
     found = tuple(open_sets(sets, data, fetch=fetch, use_lr=lr == "given"))
     _check_sets(found, sizes, rounds)
-    perceptual = lpips or (default_lpips(data) if found and not plain else None)
     return BenchPlan(
         entries=chosen,
         sets=found,
@@ -132,7 +130,7 @@ def _plan(
         boundaries=("host", "device") if boundary == "both" else (boundary,),  # type: ignore[arg-type]
         rounds=rounds,
         parity=not plain,
-        distance=lpips_alex(perceptual) if perceptual else None,
+        distance=distance,
         observer=observer,
         command=shlex.join(["agsr", *sys.argv[1:]]),
     )
@@ -155,8 +153,8 @@ def _check_sets(sets: tuple[ImageSet, ...], sizes: tuple[Any, ...], rounds: int)
 
 def _check_files(weights: Sequence[str], models: Sequence[str]) -> None:
     for name in (*weights, *models):
-        if (is_path(name) or name in models) and not Path(name).is_file():
-            raise UnknownWeightsError(missing_file(name))
+        if is_path(name) or name in models:
+            require_file(name)
 
 
 def _check_ran(result: BenchResult) -> None:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from agsr.system.signals import interruptible
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(short_help="Show what runs here, and what would add the rest.")

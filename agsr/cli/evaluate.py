@@ -10,7 +10,7 @@ import click
 from agsr.cli.constraints import RUNNING, check_options
 from agsr.cli.param_types import FilePath
 from agsr.cli.params import lr_option, open_upscaler, running_options
-from agsr.system.text import printable
+from agsr.system.text import counted, printable
 
 if TYPE_CHECKING:
     from agsr.bench.data.sets import ImageSet, Skipped
@@ -68,7 +68,7 @@ def evaluate(
     with open_upscaler(**running) as upscaler:
         skipped = sum(_evaluate(upscaler, images, distance, as_json) for images in image_sets)
     if skipped:
-        count = "1 image" if skipped == 1 else f"{skipped} images"
+        count = counted(skipped, "image")
         raise click.ClickException(f"{count} can't be used; the means are over the others")
 
 

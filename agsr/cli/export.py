@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +11,6 @@ from agsr.cli.params import check_ending, weights_option
 from agsr.contract import MAX_STEPS, PRECISIONS, Precision
 from agsr.errors import ExportRequestError
 from agsr.pretrained import ONNX_SUFFIX
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(short_help="Write a network as ONNX, verified against torch.")

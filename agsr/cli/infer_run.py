@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.cli.infer_video import run_videos
+from agsr.cli.infer_video import compression_note, run_videos
 from agsr.cli.params import echo_error, echo_path, open_upscaler
 from agsr.image.ops.output_size import MAX_SCALE, OutputSize
-from agsr.pretrained import WEIGHTS_FOR_FAULTS, shipped_names
+from agsr.pretrained import WEIGHTS_FOR_FAULTS
 from agsr.system.text import printable
 
 if TYPE_CHECKING:
@@ -168,16 +168,14 @@ def run_all(
         else:
             options = replace(options, stdin_head=stdin.head)
     images = [job for job in jobs if job not in videos]
-    if images and not quiet and weights in set(shipped_names()) - {WEIGHTS_FOR_FAULTS}:
-        _note_compression(images, weights)
-        options = replace(options, examine=partial(_note_stream, weights=weights))
+    hinted = "" if quiet or weights == WEIGHTS_FOR_FAULTS else weights
+    if images and hinted:
+        _note_compression(images, hinted)
+        options = replace(options, examine=partial(_note_stream, weights=hinted))
     if images:
         _run_images(upscaler, images, options, tally, quiet, alone=len(jobs) == 1)
     if videos:
         common = {name: getattr(options, name) for name in ("sizing", "strip", "max_pixels")}
-        hinted = (
-            "" if quiet or weights not in set(shipped_names()) - {WEIGHTS_FOR_FAULTS} else weights
-        )
         run_videos(upscaler, videos, {**common, **encoding}, tally, quiet, stdin, hinted)
     if tally.small and not quiet:
         click.echo(_too_small(tally.small, len(jobs)), err=True)
@@ -289,8 +287,4 @@ def _note_stream(content: bytes, weights: str) -> None:
 
 
 def _note(which: str, weights: str) -> None:
-    note = (
-        f"note: {which}, which {weights} enlarges, too; -w {WEIGHTS_FOR_FAULTS} was trained to "
-        "remove them"
-    )
-    click.echo(printable(note), err=True)
+    click.echo(printable(compression_note(which, weights)), err=True)

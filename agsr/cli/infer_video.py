@@ -171,9 +171,14 @@ def _run_one(
 
 
 def _note(job: Job, weights: str) -> str:
+    return compression_note(f"{job.source} has traces of compression", weights)
+
+
+def compression_note(which: str, weights: str) -> str:
+    """Return the note on compressed inputs: ``which`` names them and says what they have."""
     return (
-        f"note: {job.source} has traces of compression, which {weights} enlarges, too; "
-        f"-w {WEIGHTS_FOR_FAULTS} was trained to remove them"
+        f"note: {which}, which {weights} enlarges, too; -w {WEIGHTS_FOR_FAULTS} was trained to "
+        "remove them"
     )
 
 

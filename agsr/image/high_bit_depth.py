@@ -55,11 +55,13 @@ def warn_of_unused_range(samples: NDArray[Any], bits: int, name: str) -> None:
 
     Args:
         samples: Integers as stored or decoded.
-        bits: Bit depth that the file declares; 8 and fewer never warn.
+        bits: Bit depth that the file declares; fewer than 16 never warn.
         name: File name for the warning.
     """
+    if bits < 16:
+        return
     largest, white = int(samples.max()), (1 << bits) - 1
-    if bits < 16 or not 0 < largest <= white >> 4:
+    if not 0 < largest <= white >> 4:
         return
     used = max(8, largest.bit_length() + largest.bit_length() % 2)
     _log.warning(

@@ -16,6 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from agsr.system.text import listed
+
 _ACCESS_LIST = "system.posix_acl_access"
 _USER = "user."
 _MAX_LINKS = 40
@@ -104,9 +106,7 @@ class Replaced:
         if not _permitted(new.chmod, stat.S_IMODE(self.state.st_mode) & 0o777):
             lost.append("mode")  # some network drives have no modes
         if lost:
-            _log.warning(
-                "%s: replaced, but its %s can't be restored", self.path, " and ".join(lost)
-            )
+            _log.warning("%s: replaced, but its %s can't be restored", self.path, listed(lost))
         if self.state.st_nlink > 1:
             others = self.state.st_nlink - 1
             _log.info(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from json import JSONDecodeError
 
 _JOINERS = "\u200c\u200d"
@@ -44,6 +45,15 @@ def counted(number: int, noun: str) -> str:
     ('1 byte', '2 bytes')
     """
     return f"{number} {noun}" + "s" * (number != 1)
+
+
+def listed(names: Sequence[str], word: str = "and") -> str:
+    """Join names as words.
+
+    >>> listed(["a", "b", "c"]), listed(["a", "b"], "or"), listed(["a"])
+    ('a, b and c', 'a or b', 'a')
+    """
+    return f" {word} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def printable(text: str) -> str:

@@ -14,12 +14,11 @@ from agsr.errors import (
     ConfigurationError,
     TrainingError,
     UnknownSetError,
-    UnknownWeightsError,
 )
 from agsr.metrics.lpips import Lpips
 from agsr.model.checkpoint import Checkpoint, load_checkpoint
 from agsr.model.registry import DEFAULT_NETWORK, NETWORKS
-from agsr.pretrained import find_checkpoint, missing_file
+from agsr.pretrained import find_checkpoint, require_file
 from agsr.system.atomic_file import check_writable
 from agsr.training.config import STAGE_DEFAULTS, Stage, TrainConfig
 from agsr.training.distributed import World
@@ -117,8 +116,7 @@ def _check_sources(sources: Sources) -> None:
         if not source.exists():
             raise UnknownSetError(missing_source(source))
     for path in filter(None, (sources.features, sources.lpips)):
-        if not path.is_file():
-            raise UnknownWeightsError(missing_file(path))
+        require_file(path)
 
 
 def _check_folder(folder: Path, resume: bool) -> None:

@@ -186,9 +186,10 @@ class Trainer:
         if not all_finite(tensors.values()):
             raise self._diverged()
         write_state(self.state, tensors, self.folder)
-        save_checkpoint(self.checkpoint(), self.folder / LAST_FILE)
+        checkpoint = self.checkpoint()
+        save_checkpoint(checkpoint, self.folder / LAST_FILE)
         if not self._validation:
-            save_checkpoint(self.checkpoint(), self.folder / BEST_FILE)
+            save_checkpoint(checkpoint, self.folder / BEST_FILE)
 
     def restore(self) -> None:
         """Restore the folder's state file, written by any number of ranks.

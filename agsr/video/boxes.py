@@ -15,12 +15,17 @@ from typing import BinaryIO, Final, NamedTuple
 XMP_BOX: Final = b"uuid" + bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 """Type and UUID of the top-level XMP box of MP4."""
 
-_MOST = 1 << 14
-"""Maximum number of boxes, elements or chunks visited per level."""
+MOST_PARTS = 1 << 17
+"""Maximum number of boxes, elements or chunks visited per level, each by a seek: 18 hours in
+fragments of one second. A file can hold one per 8 bytes."""
 _MOST_XMP = 64 << 20
 _VISUAL_ENTRY = 78
 """Bytes of a visual sample entry before its child boxes."""
-_EBML, _SEGMENT, _TRACKS, _ENTRY, _VIDEO = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0xAE, 0xE0
+EBML: Final = bytes.fromhex("1a45dfa3")
+"""First bytes of Matroska files."""
+SEGMENT, _TRACKS, _ENTRY, _VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0xE0
+_FIRST_BOXES = (b"ftyp", b"moov", b"wide", b"mdat", b"free")
+"""Types that files of MP4 and MOV begin with."""
 _TYPE, _WIDTH, _HEIGHT, _BOTTOM, _TOP, _LEFT, _RIGHT = (
     *(0x83, 0xB0, 0xBA),
     *(0x54AA, 0x54BB, 0x54CC, 0x54DD),
@@ -38,7 +43,7 @@ class Crop(NamedTuple):
     """Width and height of the stored picture."""
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """A box, an element or a chunk."""
 
     kind: bytes
@@ -76,9 +81,9 @@ def stored_crop(path: Path) -> Crop | None:
     with path.open("rb") as file:
         try:
             head = file.read(12)
-            if head[4:8] in (b"ftyp", b"moov", b"wide", b"mdat", b"free"):
+            if head[4:8] in _FIRST_BOXES:
                 return _crop_of_mp4(file)
-            if head.startswith(_EBML.to_bytes(4, "big")):
+            if head.startswith(EBML):
                 return _crop_of_matroska(file)
         except (struct.error, ValueError, IndexError):
             return None  # damaged; FFmpeg reports it
@@ -92,9 +97,9 @@ def stored_xmp(path: Path) -> bytes | None:
             head = file.read(12)
             if head.startswith(b"RIFF"):
                 return _xmp_of_avi(file)
-            if head[4:8] not in (b"ftyp", b"moov", b"wide", b"mdat", b"free"):
+            if head[4:8] not in _FIRST_BOXES:
                 return None
-            for part in _boxes(file, 0, _end(file)):
+            for part in boxes(file, 0, _end(file)):
                 if part.kind == b"uuid" and _read(file, part, 16) == XMP_BOX[4:]:
                     return _read(file, part, _MOST_XMP)[16:] or None
             found = next(_inside(file, (b"moov", b"udta", b"XMP_")), None)
@@ -107,29 +112,30 @@ def _end(file: BinaryIO) -> int:
     return file.seek(0, 2)
 
 
-def _read(file: BinaryIO, part: _Part, most: int) -> bytes:
+def _read(file: BinaryIO, part: Part, most: int) -> bytes:
     file.seek(part.start)
     return file.read(min(part.stop - part.start, most))
 
 
-def _boxes(file: BinaryIO, place: int, stop: int) -> Iterator[_Part]:
-    for _ in range(_MOST):
-        if place + 8 > stop:
+def boxes(file: BinaryIO, place: int, stop: int) -> Iterator[Part]:
+    """Yield the boxes of MP4 or MOV from ``place`` to ``stop``; the last may claim to end later."""
+    for _ in range(MOST_PARTS):
+        if place >= stop:
             return
         file.seek(place)
         size, kind, large = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
         head, size = (16, large) if size == 1 else (8, size or stop - place)
         if size < head:
             return
-        yield _Part(kind, place + head, min(place + size, stop))
+        yield Part(kind, place + head, place + size)
         place += size
 
 
 def _inside(
     file: BinaryIO, kinds: tuple[bytes, ...], place: int = 0, stop: int | None = None
-) -> Iterator[_Part]:
+) -> Iterator[Part]:
     """Yield the boxes at a path of types."""
-    for part in _boxes(file, place, _end(file) if stop is None else stop):
+    for part in boxes(file, place, _end(file) if stop is None else stop):
         if part.kind == kinds[0] and len(kinds) == 1:
             yield part
         elif part.kind == kinds[0]:
@@ -146,7 +152,7 @@ def _crop_of_mp4(file: BinaryIO) -> Crop | None:
             continue
         path = (b"minf", b"stbl", b"stsd")
         table = next(_inside(file, path, media.start, media.stop), None)
-        entry = next(_boxes(file, table.start + 8, table.stop), None) if table else None
+        entry = next(boxes(file, table.start + 8, table.stop), None) if table else None
         if entry is None:
             return None
         whole = struct.unpack(">HH", _read(file, entry, 28)[24:])
@@ -165,9 +171,15 @@ def _usable(crop: tuple[int, int, int, int] | None, whole: tuple[int, int]) -> C
     return Crop(*crop, whole) if inside and min(width, height) > 0 and crop[2:] != whole else None
 
 
-def _elements(file: BinaryIO, place: int, stop: int) -> Iterator[tuple[int, _Part]]:
-    """Yield IDs and extents of EBML elements; one of unknown size ends with its parent."""
-    for _ in range(_MOST):
+def elements(file: BinaryIO, place: int, stop: int) -> Iterator[tuple[int, Part]]:
+    """Yield IDs and extents of EBML elements from ``place`` to ``stop``.
+
+    One of unknown size ends at ``stop``; the last one may claim to end later.
+
+    Raises:
+        IndexError: A header is cut off.
+    """
+    for _ in range(MOST_PARTS):
         if place + 2 > stop:
             return
         file.seek(place)
@@ -178,28 +190,28 @@ def _elements(file: BinaryIO, place: int, stop: int) -> Iterator[tuple[int, _Par
         size = int.from_bytes(data[length : length + size_length], "big")
         size &= (1 << 7 * size_length) - 1
         start = place + length + size_length
-        end = stop if size == (1 << 7 * size_length) - 1 else min(start + size, stop)
-        yield number, _Part(b"", start, end)
+        end = stop if size == (1 << 7 * size_length) - 1 else start + size
+        yield number, Part(b"", start, end)
         place = end
 
 
 def _crop_of_matroska(file: BinaryIO) -> Crop | None:
-    for number, segment in _elements(file, 0, _end(file)):
-        if number != _SEGMENT:
+    for number, segment in elements(file, 0, _end(file)):
+        if number != SEGMENT:
             continue
-        for inner, tracks in _elements(file, segment.start, segment.stop):
+        for inner, tracks in elements(file, segment.start, segment.stop):
             if inner == _TRACKS:
                 return _crop_of_tracks(file, tracks)
     return None
 
 
-def _crop_of_tracks(file: BinaryIO, tracks: _Part) -> Crop | None:
-    for number, entry in _elements(file, tracks.start, tracks.stop):
-        parts = dict(_elements(file, entry.start, entry.stop)) if number == _ENTRY else {}
+def _crop_of_tracks(file: BinaryIO, tracks: Part) -> Crop | None:
+    for number, entry in elements(file, tracks.start, tracks.stop):
+        parts = dict(elements(file, entry.start, entry.stop)) if number == _ENTRY else {}
         if _TYPE not in parts or _VIDEO not in parts or _read(file, parts[_TYPE], 8)[-1:] != b"\1":
             continue
         video = parts[_VIDEO]
-        values = {n: _number(file, p) for n, p in _elements(file, video.start, video.stop)}
+        values = {n: _number(file, p) for n, p in elements(file, video.start, video.stop)}
         whole = values.get(_WIDTH, 0), values.get(_HEIGHT, 0)
         left, top = values.get(_LEFT, 0), values.get(_TOP, 0)
         width = whole[0] - left - values.get(_RIGHT, 0)
@@ -207,13 +219,13 @@ def _crop_of_tracks(file: BinaryIO, tracks: _Part) -> Crop | None:
     return None
 
 
-def _number(file: BinaryIO, part: _Part) -> int:
+def _number(file: BinaryIO, part: Part) -> int:
     return int.from_bytes(_read(file, part, 8), "big")
 
 
 def _xmp_of_avi(file: BinaryIO) -> bytes | None:
     place, stop = 12, _end(file)
-    for _ in range(_MOST):
+    for _ in range(MOST_PARTS):
         if place + 8 > stop:
             return None
         file.seek(place)

@@ -7,17 +7,16 @@ source goes to `try_open`. FFmpeg's own message appears only as the reason.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 
 from agsr.errors import EncodingRequestError, VideoError, check_any
-from agsr.system.text import first_line
+from agsr.system.text import listed
 from agsr.video.encoder import ENCODERS, Encoding, available, choose, default_codec
 from agsr.video.formats import WRITABLE
 from agsr.video.properties import VideoProperties
-from agsr.video.reader import av
+from agsr.video.reader import av, reason_of
 
 _SAMPLE = VideoProperties(
     width=640,
@@ -82,7 +81,7 @@ def try_open(encoding: Encoding, form: str, name: str) -> bytes:
     try:
         return _header(encoding, form)
     except (library.error.FFmpegError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
+        reason = reason_of(error)
     codec = next(key for key, known in ENCODERS.items() if known.encoder == encoding.encoder)
     if not _holds(form, encoding.encoder):
         raise EncodingRequestError(_not_held(name, codec, form))
@@ -128,9 +127,9 @@ def _not_held(name: str, codec: str, form: str) -> str:
         for ending, other in WRITABLE.items()
         if other != form and _holds(other, ENCODERS[codec].encoder)
     ]
-    others = f", or a name in {_either(endings)}" if endings else ""
+    others = f", or a name in {listed(endings, 'or')}" if endings else ""
     container = _NAMES.get(form, form)
-    return f"{name}: {container} can't hold {codec}; use --codec {_either(here)}{others}"
+    return f"{name}: {container} can't hold {codec}; use --codec {listed(here, 'or')}{others}"
 
 
 def _with_usual_preset(encoding: Encoding, codec: str) -> Encoding:
@@ -141,7 +140,7 @@ def _with_usual_preset(encoding: Encoding, codec: str) -> Encoding:
 
 
 def _refused(name: str, codec: str, encoding: Encoding, form: str, reason: str) -> str:
-    others = _either([key for key in available() if key != codec])
+    others = listed([key for key in available() if key != codec], "or")
     size = f"{encoding.width}x{encoding.height}"
     if _opens(replace(encoding, width=_SAMPLE.width, height=_SAMPLE.height), form):
         return (
@@ -150,7 +149,3 @@ def _refused(name: str, codec: str, encoding: Encoding, form: str, reason: str) 
         )
     what = f"{size} pixels of {encoding.pix_fmt}"
     return f"{name}: {codec} rejects {what} ({reason}); use --codec {others}"
-
-
-def _either(words: Sequence[str]) -> str:
-    return " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))

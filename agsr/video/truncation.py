@@ -5,16 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
+from agsr.video.boxes import EBML, SEGMENT, boxes, elements
 from agsr.video.formats import Y4M_MAGIC
-
-MOST_BOXES = 1 << 17
-"""Maximum number of top-level boxes visited, each by a seek: 18 hours in fragments of one second. A
-file can hold one per 8 bytes; beyond the limit, only its packets show truncation."""
 
 _UNKNOWN = (0, 0xFFFFFFFF)
 """Header sizes of an AVI that was written to a pipe."""
-
-_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 def is_truncated(path: Path, last: int) -> bool:
@@ -26,9 +21,9 @@ def is_truncated(path: Path, last: int) -> bool:
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(4096)
-        if head.startswith(_EBML):
-            return size < _end_of_matroska(head)
+        head = file.read(16)
+        if head.startswith(EBML):
+            return size < _end_of_matroska(file, size)
         if head.startswith(b"RIFF"):
             length = int.from_bytes(head[4:8], "little")
             return length not in _UNKNOWN and size < 8 + length
@@ -38,36 +33,13 @@ def is_truncated(path: Path, last: int) -> bool:
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:
-    """Return where the last box of an MP4 ends; the file's size if it has very many boxes."""
-    at = visited = 0
-    while at < size:
-        visited += 1
-        if visited > MOST_BOXES:
-            return size
-        file.seek(at)
-        head = file.read(16)
-        length = int.from_bytes(head[:4], "big")
-        if length == 1:
-            length = int.from_bytes(head[8:16], "big")
-        if length < 8:  # 0: to the end of the file
-            return size
-        at += length
-    return at
+    """Return where the last box of an MP4 ends; of very many boxes, the last one visited."""
+    return max((box.stop for box in boxes(file, 0, size)), default=0)
 
 
-def _end_of_matroska(head: bytes) -> int:
-    """Return the segment's end by its header; 0 if unknown."""
-    size, start = _vint(head, len(_EBML))
-    at = start + size
-    if head[at : at + 4] != _SEGMENT:
+def _end_of_matroska(file: BinaryIO, size: int) -> int:
+    """Return where the segment ends by its header; 0 if there is none."""
+    try:
+        return next((part.stop for kind, part in elements(file, 0, size) if kind == SEGMENT), 0)
+    except IndexError:  # cut off within a header
         return 0
-    size, start = _vint(head, at + 4)
-    unknown = (1 << 7 * (start - at - 4)) - 1  # of a recording that was never closed
-    return 0 if size == unknown else start + size
-
-
-def _vint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the Matroska variable-length number at a position, and the next position."""
-    length = 9 - data[at].bit_length() if at < len(data) and data[at] else 1
-    value = int.from_bytes(data[at : at + length], "big")
-    return value & ((1 << 7 * length) - 1), at + length

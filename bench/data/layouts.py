@@ -202,9 +202,10 @@ def _unmarked(files: Sequence[Path]) -> Layout:
         if match is None or whole is None:
             continue
         scale = int(match["scale"])
-        if _is_smaller(path, whole, scale):
+        own, of_whole = stored_size(path), stored_size(whole)
+        if _is_smaller(own, of_whole, scale):
             lr[path] = _Name(match["base"], "LR", scale)
-        elif _is_smaller(whole, path, scale) or stored_size(whole) == stored_size(path):
+        elif _is_smaller(of_whole, own, scale) or own == of_whole:
             results.append(path)
     hr = [path for path in files if path not in lr and path not in results]
     fitting = {path: name for path, name in lr.items() if name.scale == SCALE}
@@ -218,12 +219,11 @@ def _unmarked(files: Sequence[Path]) -> Layout:
     return Layout(tuple(hr), used, notes)
 
 
-def _is_smaller(small: Path, large: Path, scale: int) -> bool:
+def _is_smaller(small: tuple[int, int] | None, large: tuple[int, int] | None, scale: int) -> bool:
     """Return True if one image has the size of another, divided by a scale and rounded."""
-    (a, b) = stored_size(small), stored_size(large)
-    if a is None or b is None:
+    if small is None or large is None:
         return False
-    return all(x in (y // scale, -(-y // scale)) for x, y in zip(a, b, strict=True))
+    return all(x in (y // scale, -(-y // scale)) for x, y in zip(small, large, strict=True))
 
 
 def _with_folder(layout: Layout, root: Path, images: Path) -> Layout:
@@ -299,7 +299,10 @@ def _are_quarters(folder: Path, images: Path) -> bool:
     hr = {_hr_base(path): path for path in _images(images)}
     pairs = ((path, hr[base]) for path in _images(folder) if (base := _lr_name(path).base) in hr)
     first = next(pairs, None)
-    return first is not None and _is_smaller(*first, SCALE)
+    if first is None:
+        return False
+    small, large = map(stored_size, first)
+    return _is_smaller(small, large, SCALE)
 
 
 def _matched(

@@ -17,9 +17,9 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from agsr.contract import SCALE
-from agsr.engines.batch.headers import stored_size
+from agsr.engines.batch.headers import read_size, stored_size
 from agsr.engines.batch.inputs import Input
-from agsr.image.decode import READABLE, formats_of
+from agsr.image.decode import READABLE
 from agsr.image.encode import FORMATS as WRITTEN_FORMATS
 from agsr.image.formats.heif import ENDINGS as HEIF_ENDINGS
 from agsr.image.ops.output_size import MAX_SCALE
@@ -34,7 +34,10 @@ _SOURCES = READABLE | MEDIA
 
 
 def skip_results(
-    inputs: Sequence[Input], suffix: str, on_result: Callable[[Path, Path], None]
+    inputs: Sequence[Input],
+    suffix: str,
+    on_result: Callable[[Path, Path], None],
+    there: Neighbours,
 ) -> list[Input]:
     """Remove inputs that an earlier run made from other files.
 
@@ -51,20 +54,20 @@ def skip_results(
         inputs: From `agsr.engines.batch.inputs.find`.
         suffix: Suffix of this run.
         on_result: Called with each such file and its source.
+        there: Lists and measures the files beside the inputs.
     """
     known = defaultdict[tuple[str, str], list[Path]](list)
     for found in inputs:
         for name in {found.path.stem, found.path.name}:
             known[str(found.path.parent), name].append(found.path)
     alone = len(inputs) == 1 and inputs[0].below is None
-    there = Neighbours()
     remaining = []
     for found in inputs:
         origin = next(
             (
                 source
                 for source, scale in _origins(found, suffix, known, None if alone else there)
-                if may_be_result_of(found.path, source, scale)
+                if may_be_result_of(found.path, source, scale, there.size)
             ),
             None,
         )
@@ -76,10 +79,11 @@ def skip_results(
 
 
 class Neighbours:
-    """Images and videos in folders by stem; each folder is listed once."""
+    """Images and videos in folders by stem; each folder is listed once, each header read once."""
 
     def __init__(self) -> None:
         self._listed = cache(self._list)
+        self.size = cache(read_size)
 
     def __call__(self, folder: Path, stem: str) -> list[Path]:
         """Return the files in a folder with this stem or full name."""
@@ -108,18 +112,18 @@ def overwrite_doubt(
         source: The input.
         target: Its result.
         ending_of: Returns the ending of an input's result.
-        there: Lists the files beside the source.
+        there: Lists and measures the files beside the source.
     """
     if target.name.startswith(source.name) or not os.path.isfile(target):  # noqa: PTH113  # any name
         return None  # named after its source's full name, or missing
     for other in there(source.parent, source.stem):
         alike = other.stem == source.stem and other.suffix.lower() != source.suffix.lower()
         same = alike and ending_of(other).lower() == target.suffix.lower()
-        if same and may_be_result_of(target, other, MAX_SCALE):
+        if same and may_be_result_of(target, other, MAX_SCALE, there.size):
             return f"{target} may be the result of {other}"
     if is_video(source.suffix):
         return None
-    large, small = stored_size(target), stored_size(source)
+    large, small = stored_size(target, there.size), stored_size(source, there.size)
     if large and small and all(small) and not _fits(large, small, MAX_SCALE):
         return f"{target} has other proportions than {source}: the result of another input?"
     return None
@@ -163,7 +167,9 @@ def _folders(found: Input) -> Iterator[Path]:
         yield from (root.joinpath(*parts[start:]) for start in range(1, len(parts) + 1))
 
 
-def may_be_result_of(large: Path, small: Path, scale: float) -> bool:
+def may_be_result_of(
+    large: Path, small: Path, scale: float, size: Callable[[Path], tuple[int, int]]
+) -> bool:
     """Return True if ``large`` has the proportions of ``small`` and at most that scale.
 
     Videos and HEIC are judged by name alone: reading their size requires an optional decoder.
@@ -173,7 +179,7 @@ def may_be_result_of(large: Path, small: Path, scale: float) -> bool:
     if small.suffix.lower() in HEIF_ENDINGS:
         return True
     try:
-        sizes = _size(large), _size(small)
+        sizes = size(large), size(small)
     except Image.DecompressionBombError:  # beyond Pillow's limit, as results may be
         return True
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, NotImplementedError):
@@ -191,9 +197,3 @@ def _fits(large: tuple[int, int], small: tuple[int, int], scale: float) -> bool:
     (low, high), (short, long) = sorted(large), sorted(small)
     least = max((low - 0.5) / short, (high - 0.5) / long)
     return least <= min((low + 0.5) / short, (high + 0.5) / long, scale)
-
-
-def _size(path: Path) -> tuple[int, int]:
-    with Image.open(path, formats=formats_of(path.name)) as image:
-        size: tuple[int, int] = image.size
-    return size

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -58,17 +58,28 @@ def file_compression(path: Path) -> Compression | None:
         return None
 
 
-def stored_size(path: Path) -> tuple[int, int] | None:
-    """Return width and height from an image file's header, before any rotation.
+def read_size(path: Path) -> tuple[int, int]:
+    """Read width and height from an image file's header, before any rotation.
+
+    Raises:
+        Exception: Damaged files make Pillow raise nearly anything.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path, formats=formats_of(path.name)) as image:
+            return int(image.width), int(image.height)
+
+
+def stored_size(
+    path: Path, read: Callable[[Path], tuple[int, int]] = read_size
+) -> tuple[int, int] | None:
+    """Return what `read_size` does, or ``read``, which may remember it.
 
     None if the header can't be read or comes from a pipe; (0, 0) for a missing file.
     """
     if not path.is_file():
         return None if str(path) == "-" or path.exists() else (0, 0)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=formats_of(path.name)) as image:
-                return int(image.width), int(image.height)
-    except Exception:  # damaged files make Pillow raise nearly anything
+        return read(path)
+    except Exception:
         return None

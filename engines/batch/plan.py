@@ -115,7 +115,8 @@ def plan(
         raise ImageError(f"--suffix {suffix!r}: a suffix is part of a file name; remove the slash")
     wanted = READABLE | IN_FOLDERS if videos else READABLE
     inputs = find(sources, recursive, output, wanted, on_unsupported, on_skipped)
-    inputs = skip_results(inputs, suffix, on_result)
+    there = Neighbours()
+    inputs = skip_results(inputs, suffix, on_result, there)
     doubts: list[str | None] = [None] * len(inputs)
     if output is None and [found.path for found in inputs] == [STREAM]:
         output = STREAM
@@ -132,7 +133,6 @@ def plan(
     else:
         endings = [_ending(found.path, extension, video_extension) for found in inputs]
         targets = _targets(inputs, output, [suffix + ending for ending in endings])
-        there = Neighbours()
         doubts = [
             overwrite_doubt(
                 f.path, t, lambda path: _ending(path, extension, video_extension), there

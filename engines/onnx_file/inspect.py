@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from agsr.engines.onnx_file.proto import DATA_TYPES, EXTERNAL, parse
-from agsr.errors import ModelError, UnknownWeightsError
-from agsr.pretrained import missing_file
+from agsr.errors import ModelError
+from agsr.pretrained import require_file
 
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 """Operator sets that every build of ONNX Runtime contains."""
@@ -45,8 +45,7 @@ def read_content(path: Path) -> OnnxContent:
             have, or references weights in a file that is missing or outside its folder.
         MissingDependencyError: protobuf is not installed.
     """
-    if not path.is_file():
-        raise UnknownWeightsError(missing_file(path))
+    require_file(path)
     content = path.read_bytes()
     tensors = _checked(content, str(path))
     files = [file.read_bytes() for file in _external_files(tensors, path)]

@@ -9,7 +9,6 @@ runs the same, but starts slower.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -23,6 +22,7 @@ from typing import Any, TypeVar
 
 from agsr.engines import cache_files
 from agsr.errors import AgsrError, BackendError
+from agsr.pretrained import sha256
 from agsr.system.cache_dir import cache_folder, check_private, make_private
 
 _T = TypeVar("_T")
@@ -133,11 +133,7 @@ class CompiledCache:
 
 def _hashes(entry: Path) -> dict[str, str]:
     """Return the SHA-256 of every file but the manifest."""
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(entry.iterdir())
-        if path.name != _MANIFEST
-    }
+    return {path.name: sha256(path) for path in sorted(entry.iterdir()) if path.name != _MANIFEST}
 
 
 def _write_manifest(entry: Path, facts: Mapping[str, Any]) -> None:

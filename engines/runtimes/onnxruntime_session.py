@@ -22,8 +22,8 @@ from weakref import WeakSet
 
 from agsr.engines.places import Place
 from agsr.engines.tensorrt.cuda_errors import explain
-from agsr.errors import BackendError, BackendRequestError, ModelError, UnknownWeightsError
-from agsr.pretrained import missing_file
+from agsr.errors import BackendError, BackendRequestError, ModelError
+from agsr.pretrained import require_file
 from agsr.system.cpu import thread_count
 from agsr.system.optional_import import install_command, require
 from agsr.system.text import first_line
@@ -118,8 +118,7 @@ def open_session(
         MissingDependencyError: onnxruntime is not installed.
     """
     ort = require("onnxruntime", extra="cpu", purpose="The ONNX Runtime backend")
-    if not path.is_file():
-        raise UnknownWeightsError(missing_file(path))
+    require_file(path)
     _check_request(provider, threads)
     chosen = PROVIDERS[provider]
     plugin = _plugin(chosen)

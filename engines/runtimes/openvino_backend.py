@@ -10,8 +10,8 @@ from agsr.engines.onnx_file.checks import check_file, check_io, running_precisio
 from agsr.engines.onnx_file.inspect import read_properties
 from agsr.engines.places import RUNTIMES
 from agsr.engines.runtimes.openvino_session import computes_bf16, open_compiled
-from agsr.errors import BackendError, UnknownWeightsError
-from agsr.pretrained import missing_file
+from agsr.errors import BackendError
+from agsr.pretrained import require_file
 from agsr.system.cpu import multiplies_int8
 from agsr.tiling import AUTO_AREA_BF16
 
@@ -37,8 +37,7 @@ class OpenVinoBackend(Backend):
     def __init__(
         self, path: Path, *, precision: str | None = None, threads: int | None = None
     ) -> None:
-        if not path.is_file():
-            raise UnknownWeightsError(missing_file(path))
+        require_file(path)
         check_file(path)
         metadata = ModelMetadata.from_properties(read_properties(path), str(path))
         choices = RUNTIMES["openvino"].precisions

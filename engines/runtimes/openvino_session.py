@@ -24,9 +24,8 @@ from agsr.errors import (
     BackendRequestError,
     MissingDependencyError,
     ModelError,
-    UnknownWeightsError,
 )
-from agsr.pretrained import missing_file, sha256
+from agsr.pretrained import require_file, sha256
 from agsr.system.cpu import features_known, hidden, is_limited, multiplies_bf16, thread_count
 from agsr.system.optional_import import require
 
@@ -111,8 +110,7 @@ def open_compiled(
         BackendError: OpenVINO can't run here, or not in this precision.
         MissingDependencyError: openvino is not installed.
     """
-    if not path.is_file():
-        raise UnknownWeightsError(missing_file(path))
+    require_file(path)
     choices = RUNTIMES["openvino"].precisions
     if precision not in choices:
         raise BackendRequestError(f"openvino runs in {' or '.join(choices)}, not in {precision}")

@@ -19,8 +19,8 @@ from agsr.engines.tensorrt.engine_source import load_plan
 from agsr.engines.tensorrt.options import BuildOptions
 from agsr.engines.tensorrt.progress import Report
 from agsr.engines.tensorrt.stream_pipeline import Pipeline
-from agsr.errors import BackendError, UnknownWeightsError
-from agsr.pretrained import missing_file
+from agsr.errors import BackendError
+from agsr.pretrained import require_file
 from agsr.system.text import first_line
 
 _log = logging.getLogger(__name__)
@@ -79,8 +79,7 @@ class TrtBackend(Backend):
         cuda: Cuda | None = None,
         device: int = 0,
     ) -> None:
-        if not path.is_file():
-            raise UnknownWeightsError(missing_file(path))
+        require_file(path)
         if trt is None:
             find_tensorrt()
         if cuda is None:

@@ -18,8 +18,8 @@ from agsr.engines.tensorrt.builder import build_engine
 from agsr.engines.tensorrt.cuda import check_driver, current, open_cuda
 from agsr.engines.tensorrt.options import BuildOptions, BuildReport
 from agsr.engines.tensorrt.progress import Report
-from agsr.errors import BackendError, BuildError, ModelError, UnknownWeightsError
-from agsr.pretrained import missing_file
+from agsr.errors import BackendError, BuildError, ModelError
+from agsr.pretrained import require_file
 from agsr.system.atomic_file import check_writable, complete_file
 from agsr.system.text import in_words
 
@@ -54,8 +54,7 @@ def build_engine_file(
         ModelError: The file is missing or not a model of this project.
         OSError: A file can't be written; checked before the build.
     """
-    if not model.is_file():
-        raise UnknownWeightsError(missing_file(model))
+    require_file(model)
     for written in (path, _sidecar(path), *([timing_cache] if timing_cache else [])):
         check_writable(written)
     trt = load_tensorrt()

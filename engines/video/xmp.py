@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from agsr.image.metadata import listed
 from agsr.image.metadata import xmp as packets
+from agsr.system.text import listed
 from agsr.video.boxes import stored_xmp
 from agsr.video.encoder import Encoding
 from agsr.video.properties import UPRIGHT, VideoProperties

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -95,6 +97,23 @@ def test_pictures_that_are_only_named_alike_are_inputs() -> None:
     for name in ("IMG_10.png", "IMG_1_x.png", "IMG_1_x4b.png", "IMG_1-2x2.png", "other_x4.png"):
         make_image(name)
     assert len(targets_of("*.png")) == 6
+
+
+@pytest.mark.usefixtures("tree")
+def test_each_header_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        make_image(f"many/{number}.png")
+        make_image(f"many/{number}_x4.png", 24, 16)
+    opened, read = Counter[str](), Image.open
+
+    def counting(path: Path, **options: Any) -> Any:
+        opened[path.name] += 1
+        return read(path, **options)
+
+    monkeypatch.setattr(Image, "open", counting)
+    assert len(jobs_of("many", recursive=True)) == 4
+    assert len(opened) == 8
+    assert set(opened.values()) == {1}
 
 
 @pytest.mark.usefixtures("tree")

@@ -12,9 +12,10 @@ from stubs import Repeat
 
 from agsr.bench import doctor
 from agsr.engines import open, ranking
-from agsr.engines.open import open_backend
-from agsr.engines.places import BACKENDS, Place, place_from_options
+from agsr.engines.open import check_request, open_backend
+from agsr.engines.places import BACKENDS, RUNTIMES, Place, place_from_options
 from agsr.engines.ranking import PLACES, default_precision
+from agsr.engines.runtimes.onnxruntime_session import PROVIDERS
 from agsr.engines.tensorrt.options import BuildOptions
 from agsr.errors import BackendError, BackendRequestError
 
@@ -76,6 +77,18 @@ def test_options_that_name_no_place_are_wrong_requests(
         place_from_options(runtime, provider, device)
     with pytest.raises(BackendRequestError, match=message):
         open_backend(runtime, provider=provider, device=device, allow_fallback=True)
+
+
+@pytest.mark.parametrize("steps", [0, 99])
+@pytest.mark.parametrize("runtime", ["torch", "ort", "auto"])
+def test_a_request_is_rejected_alike_with_and_without_loading(runtime: str, steps: int) -> None:
+    for request in (check_request, open_backend):
+        with pytest.raises(BackendRequestError, match=f"steps is {steps}; expected 1 to "):
+            request(runtime, "psnr", steps=steps)
+
+
+def test_every_provider_of_onnx_runtime_is_a_place() -> None:
+    assert tuple(PROVIDERS) == RUNTIMES["ort"].devices
 
 
 def test_a_place_with_an_empty_device_is_a_wrong_request() -> None:

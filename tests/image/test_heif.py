@@ -14,8 +14,10 @@ from PIL.TiffImagePlugin import IFDRational
 
 from agsr.image.decode import decode
 from agsr.image.encode import encode
-from agsr.image.metadata.boxes import read_boxes
+from agsr.image.formats.heif import _resolve_turned
+from agsr.image.metadata.boxes import BoxProperties, read_boxes
 from agsr.image.metadata.exif import parse_exif
+from agsr.image.metadata.stored import StoredMetadata
 from agsr.image.picture import Picture
 
 _SUBJECT, _X, _FOCAL_X, _FOCAL_Y = 0x9214, 0xA002, 0xA20E, 0xA20F
@@ -64,6 +66,16 @@ def test_places_of_a_turned_picture_are_removed(
     assert b"face" not in picture.metadata.xmp
     assert "lacks its XMP of places in the picture" in caplog.text
     assert picture.metadata.size == picture.pixels.shape[:2]
+
+
+@pytest.mark.parametrize(("corner", "moved"), [((6, 4), True), ((0, 0), False)])
+def test_places_of_a_picture_that_is_cropped_from_its_corner_are_removed(
+    corner: tuple[int, int], moved: bool
+) -> None:
+    xmp = f'<x xmlns:r="{_REGIONS}" r:Name="face"/>'.encode()
+    properties = BoxProperties(crop=(*corner, 8, 6))
+    found = _resolve_turned(StoredMetadata(xmp=xmp), properties, (8, 6), "a.heic")
+    assert (b"face" in (found.xmp or b"")) is not moved
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,10 @@ def test_pieces_are_counted_per_plane() -> None:
     assert tiff is not None
     assert len(tiff.values(324)) == 3 * 3 * 2
     check_pieces(tiff)
+    lacking = open_tiff(_broken(_file("planes", "tiles"), "missing"))
+    assert lacking is not None
+    with pytest.raises(ValueError, match="17 strips or tiles; expected 18"):
+        check_pieces(lacking)
 
 
 def _stored(pixels: Any, **options: Any) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import shutil
 import signal
@@ -104,8 +105,8 @@ def test_a_terminated_command_exits_143_with_one_line_and_no_partial_file(
     program = "from agsr.cli import main; main(['infer', '-', '-o', 'a.png', '-s', '1', '-v'])"
     with _running(program, tmp_path) as running:
         assert running.stderr is not None
-        while " in 0." not in running.stderr.readline():
-            pass  # until the network is loaded
+        while not re.search(r", in \d+\.\d\d s: ", line := running.stderr.readline()):
+            assert line, running.communicate()  # until the network is loaded
         time.sleep(0.5)  # until it waits for stdin
         running.send_signal(signal.SIGTERM)
         try:

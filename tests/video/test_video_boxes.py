@@ -101,19 +101,37 @@ def test_a_crop_of_all_or_beyond_the_picture_is_none(
 
 def _with_xmp(path: Path) -> Path:
     clip = make(path, Clip(frames=2))
-    content = clip.read_bytes()
+    _add_xmp(clip, _PACKET)
+    assert stored_xmp(clip) == _PACKET
+    return clip
+
+
+def _add_xmp(path: Path, packet: bytes) -> None:
+    content = path.read_bytes()
     if path.suffix == ".mov":
-        box = struct.pack(">I4s", 8 + len(_PACKET), b"XMP_") + _PACKET
+        box = struct.pack(">I4s", 8 + len(packet), b"XMP_") + packet
         box = struct.pack(">I4s", 8 + len(box), b"udta") + box
         content = _inserted(content, (b"moov",), box)
     elif path.suffix == ".avi":
-        content += b"_PMX" + struct.pack("<I", len(_PACKET)) + _PACKET + bytes(len(_PACKET) % 2)
+        content += b"_PMX" + struct.pack("<I", len(packet)) + packet + bytes(len(packet) % 2)
         content = content[:4] + struct.pack("<I", len(content) - 8) + content[8:]
     else:
-        content += struct.pack(">I", 4 + len(XMP_BOX) + len(_PACKET)) + XMP_BOX + _PACKET
-    clip.write_bytes(content)
-    assert stored_xmp(clip) == _PACKET
-    return clip
+        content += struct.pack(">I", 4 + len(XMP_BOX) + len(packet)) + XMP_BOX + packet
+    path.write_bytes(content)
+
+
+def test_places_in_xmp_of_a_cropped_video_are_removed_and_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    regions = "http://www.metadataworkinggroup.com/schemas/regions/"
+    packet = _PACKET.replace(b' d:title="kept"', f' xmlns:r="{regions}" r:Name="face"'.encode())
+    source = _cropped(tmp_path / "a.mp4")
+    _add_xmp(source, packet)
+    upscale(source, tmp_path / "b.mp4")
+    made = stored_xmp(tmp_path / "b.mp4")
+    assert made is not None
+    assert b"face" not in made
+    assert "the result lacks its XMP of places in the picture" in caplog.text
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".mov", ".avi"])

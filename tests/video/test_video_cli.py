@@ -199,7 +199,7 @@ def test_a_video_smaller_than_asked_is_reported_and_not_in_the_rate_of_images(
         main, ["infer", "a.mp4", "b.png", "--steps", "1", "--max-size", "350"]
     )
     assert "note: 1 of 2 results are smaller" in done.stderr  # of 20 pixels, 320
-    assert " for 1 images, " in done.stderr
+    assert " for 1 image, " in done.stderr
     done = CliRunner().invoke(main, ["infer", "a.mp4", "--steps", "1", "--max-size", "9999"])
     assert "note: the result is smaller than was asked for" in done.stderr
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from agsr.system.text import counted
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
@@ -189,7 +191,7 @@ class Tally:
         if not images or not self.seconds:
             return text
         files, pixels = 60 * images / self.seconds, self.pixels / 1e6 / self.seconds
-        took = duration(self.seconds) + (f" for {images} images" if self.videos else "")
+        took = duration(self.seconds) + (f" for {counted(images, 'image')}" if self.videos else "")
         return f"{text}; {took}, {_figure(files)} files/min, {_figure(pixels)} MP/s of results"
 
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from agsr.image.formats.writable import Format
-from agsr.image.metadata import Metadata, listed
+from agsr.image.metadata import Metadata
 from agsr.image.metadata.colour import Colour
 from agsr.image.metadata.exif import parse_exif
 from agsr.image.metadata.exif_changes import with_text
 from agsr.image.metadata.iptc import LARGEST_SEGMENT
 from agsr.image.metadata.stored import COMMENT, Text
-from agsr.system.text import counted
+from agsr.system.text import counted, listed
 
 _LONGEST_COMMENT = 65_000
 """Maximum bytes of a JPEG comment segment."""

@@ -19,6 +19,7 @@ from agsr.image.metadata.colour import Colour
 from agsr.image.metadata.exif import parse_exif
 from agsr.image.metadata.exif_changes import dpi_of, orientation_of, sized, upright
 from agsr.image.metadata.stored import StoredMetadata, Text
+from agsr.system.text import listed
 
 _TURNED = 5
 """Orientations from this one on swap rows and columns."""
@@ -79,8 +80,9 @@ def resolve_metadata(
     block = parse_exif(stored.exif or b"")
     if block.lost:
         _log.warning("%s: its EXIF data is damaged; %s lost", name, _tags(len(block.lost)))
-    in_xmp = packets.orientation(stored.xmp) if stored.xmp else None
-    orientation = stored.orientation or orientation_of(block) or in_xmp or 1
+    orientation = stored.orientation or orientation_of(block)
+    if not orientation:  # XMP last: parsing a long packet takes seconds
+        orientation = (packets.orientation(stored.xmp) if stored.xmp else None) or 1
     sides = orientation >= _TURNED
     xmp, beside = None, list[str]()
     if stored.xmp and stored.xmp.strip(b"\0"):
@@ -108,15 +110,6 @@ def warn_of_pages(count: int, name: str, used: str = "first") -> None:
     """Warn if a file holds more than one picture, of which one is used."""
     if count > 1:
         _log.warning("%s: holds %d pictures; only the %s is used", name, count, used)
-
-
-def listed(names: list[str]) -> str:
-    """Join names as words.
-
-    >>> listed(["a", "b", "c"])
-    'a, b and c'
-    """
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def usable_profile(icc: bytes | None, channels: int, name: str) -> bytes | None:
