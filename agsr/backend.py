@@ -48,6 +48,8 @@ class BackendInfo:
     """Name or path of the weights."""
     weights_hash: str
     """SHA-256 of the weights, equal for all backends and precisions of one checkpoint."""
+    scale: int = SCALE
+    """Output pixels per input pixel along each axis; 1 for networks that restore."""
     largest: tuple[int, int] | None = None
     """Height and width of the largest input, LR pixels; None means limited by memory only."""
     reason: str = "asked for"
@@ -80,7 +82,7 @@ class Backend(ABC):
             lr: ``(B, 3, H, W)`` float32 RGB, nominal range [0, 1].
 
         Returns:
-            ``(B, 3, 4H, 4W)`` float32 RGB, not clipped.
+            ``(B, 3, sH, sW)`` float32 RGB, not clipped; s is the scale in `info`.
 
         Raises:
             BackendError: The input has another shape or type, or the output isn't finite.
@@ -131,7 +133,8 @@ class Backend(ABC):
         return None
 
     def _check_output(self, lr: Batch, sr: Batch) -> None:
-        expected = (*lr.shape[:2], lr.shape[2] * SCALE, lr.shape[3] * SCALE)
+        height, width = (side * self.info.scale for side in lr.shape[2:])
+        expected = (*lr.shape[:2], height, width)
         if sr.shape != expected or sr.dtype != np.float32:
             raise BackendError(
                 f"{self.info.model}: output is {sr.dtype} {sr.shape}; expected float32 {expected}"

@@ -1,8 +1,8 @@
 """The contract of exported models and backends.
 
-A network maps ``lr`` to ``sr``: both NCHW, RGB, float32, nominal range [0, 1], with ``sr`` four
-times as high and wide. ``export`` writes these names and a `ModelMetadata` to ONNX files;
-``engines`` reads and checks them.
+A network maps ``lr`` to ``sr``: both NCHW, RGB, float32, nominal range [0, 1], with ``sr`` as many
+times as high and wide as its scale: 4 for networks of this project. ``export`` writes these names
+and a `ModelMetadata` to ONNX files; ``engines`` reads and checks them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from agsr.errors import ModelError
 from agsr.system.text import in_words
 
 SCALE: Final = 4
-"""Upscaling factor, output pixels per input pixel along each axis."""
+"""Upscaling factor of this project's networks, output pixels per input pixel along each axis. What
+runs a network of any origin reads `agsr.backend.BackendInfo.scale` instead."""
 
 CHANNELS: Final = 3
 """RGB, in this order."""
@@ -44,6 +45,33 @@ INT8_ZERO: Final = 128
 
 PREFIX: Final = "agsr."
 """Prefix of our properties in an ONNX file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeRule:
+    """Heights and widths that a network accepts.
+
+    >>> SizeRule(minimum=16, multiple=8).padded(9, 20)
+    (16, 24)
+    >>> SizeRule(multiple=4, square=True).padded(9, 20)
+    (20, 20)
+    """
+
+    minimum: int = 1
+    """Shortest side, LR pixels."""
+    multiple: int = 1
+    """Both sides must be multiples of it."""
+    square: bool = False
+    """Both sides must be equal."""
+
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        """Return the smallest accepted height and width that hold a picture of this size."""
+        if self.square:
+            height = width = max(height, width)
+        rows, columns = (max(side, self.minimum) for side in (height, width))
+        return -(-rows // self.multiple) * self.multiple, -(
+            -columns // self.multiple
+        ) * self.multiple
 
 
 @dataclass(frozen=True, kw_only=True)
