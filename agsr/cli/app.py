@@ -10,21 +10,23 @@ from __future__ import annotations
 import click
 
 from agsr._version import __version__
-from agsr.cli.bench import bench
-from agsr.cli.build import build, cache
-from agsr.cli.commands import Commands
-from agsr.cli.doctor import doctor
-from agsr.cli.evaluate import evaluate
-from agsr.cli.export import export
-from agsr.cli.infer import infer
-from agsr.cli.train import train
+from agsr.cli.commands import LazyCommands
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyCommands,
+    modules={
+        "infer": "agsr.cli.infer",
+        "doctor": "agsr.cli.doctor",
+        "eval": "agsr.cli.evaluate",
+        "bench": "agsr.cli.bench",
+        "train": "agsr.cli.train",
+        "export": "agsr.cli.export",
+        "build": "agsr.cli.build",
+        "cache": "agsr.cli.build",
+    },
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="agsr")
 def main() -> None:
     """Attentive-GAN super-resolution: upscale images by four, and everything around it."""
-
-
-for command in (infer, doctor, evaluate, bench, train, export, build, cache):
-    main.add_command(command)

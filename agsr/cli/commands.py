@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Commands(click.Group):
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """The commands as they were added, for the help: what most people need first."""
+        """Return the names in the order of the help: what most people need first."""
         return list(self.commands)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -89,3 +90,39 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             raise SystemExit(INTERRUPTED) from None
+
+
+class LazyCommands(Commands):
+    """Imports a command's module when the command is looked up.
+
+    Args:
+        modules: Module of each command by the command's name, in the order of the help.
+        options: Those of `click.Group`.
+    """
+
+    def __init__(self, *args: Any, modules: Mapping[str, str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._modules = modules
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names of the commands."""
+        return list(self._modules)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None for an unknown name."""
+        if cmd_name not in self.commands and cmd_name in self._modules:
+            for found in vars(import_module(self._modules[cmd_name])).values():
+                if isinstance(found, click.Command) and found.name == cmd_name:
+                    self.add_command(found)
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that was typed; the error for an unknown one knows all names."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if hasattr(error, "possibilities"):  # click computed them from what is imported
+                error.possibilities = get_close_matches(args[0], self._modules)
+            raise

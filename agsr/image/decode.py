@@ -21,20 +21,19 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from agsr.errors import AgsrError, ImageError, ImageTooLargeError
-from agsr.image.formats.dds import FORMAT as DDS
-from agsr.image.formats.dds import is_dds, read_dds
-from agsr.image.formats.heif import ENDINGS as HEIF_ENDINGS
-from agsr.image.formats.heif import is_heif, read_heif
-from agsr.image.formats.jpeg_end import completed
 from agsr.image.formats.png_chunks import SIGNATURE, split_png
-from agsr.image.formats.tga import ENDING as TGA_ENDING
-from agsr.image.formats.tga import FORMAT as TGA
-from agsr.image.formats.tga import is_tga, read_tga
-from agsr.image.formats.tiff_pages import open_tiff
-from agsr.image.formats.tiff_reader import read_tiff
+from agsr.image.formats.signatures import (
+    DDS,
+    HEIF_ENDINGS,
+    TGA,
+    TGA_ENDING,
+    is_dds,
+    is_heif,
+    is_tga,
+    is_tiff,
+)
 from agsr.image.high_bit_depth import decode_by_opencv, scale_to_16_bits, warn_of_unused_range
 from agsr.image.metadata import Metadata, resolve_metadata, usable_profile, warn_of_pages
-from agsr.image.metadata.boxes import read_boxes
 from agsr.image.metadata.collect import stored_metadata
 from agsr.image.metadata.stored import StoredMetadata
 from agsr.image.picture import Picture
@@ -56,8 +55,6 @@ READABLE: Final = frozenset(
 
 MAX_PIXELS: Final = 1 << 27
 """Default limit for inputs, 134 megapixels: upscaled four times, they exceed 6 GB."""
-
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     1: lambda a: a,
@@ -111,7 +108,7 @@ def decode(
     except UnidentifiedImageError:
         if known := describe_unsupported(content, name):
             raise ImageError(f"{name}: {known}") from None
-        if content.startswith(_TIFF):
+        if is_tiff(content):
             raise ImageError(
                 f"{name}: a TIFF file that is damaged or truncated ({size}), or not supported; "
                 "expected 8, 16 or 32 bits per channel, grey, RGB or CMYK, with or without alpha"
@@ -129,12 +126,20 @@ def _decode(content: bytes, name: str, max_pixels: int, unknown_as_alpha: bool) 
         raise UnidentifiedImageError
     check = partial(_check_size, name=name, max_pixels=max_pixels)
     if is_dds(content):
+        from agsr.image.formats.dds import read_dds
+
         return read_dds(content, name, check)
     if is_heif(content):
+        from agsr.image.formats.heif import read_heif
+
         return _upright(read_heif(content, name, check), 1, name)
-    if content.startswith(_TIFF) and (tiff := open_tiff(content)) is not None:
-        warn_of_pages(tiff.pages, name)
-        return _upright(*read_tiff(tiff, name, check, unknown_as_alpha), name)
+    if is_tiff(content):
+        from agsr.image.formats.tiff_pages import open_tiff
+        from agsr.image.formats.tiff_reader import read_tiff
+
+        if (tiff := open_tiff(content)) is not None:
+            warn_of_pages(tiff.pages, name)
+            return _upright(*read_tiff(tiff, name, check, unknown_as_alpha), name)
     stored: StoredMetadata | None = None
     if content.startswith(SIGNATURE):
         content, stored = split_png(content, name)
@@ -156,18 +161,24 @@ def _pixels(image: Image.Image, content: bytes, metadata: Metadata, name: str) -
     if image.format == "AVIF" and (depth := _depth_of_avif(content)) > 8:
         return _deep_avif(image, content, metadata, depth)
     if image.format == TGA:
+        from agsr.image.formats.tga import read_tga
+
         return read_tga(image, content, metadata, name)
     try:
         image.load()
     except OSError:
         if image.format not in ("JPEG", "MPO"):
             raise
+        from agsr.image.formats.jpeg_end import completed
+
         image = completed(content)
         _log.warning("%s: the end marker is missing; all pixels are present", name)
     return from_pillow(image, metadata, name)
 
 
 def _depth_of_avif(content: bytes) -> int:
+    from agsr.image.metadata.boxes import read_boxes
+
     try:
         return read_boxes(content).depth
     except (ValueError, IndexError, struct.error):

@@ -21,7 +21,7 @@ from agsr.engines.batch.headers import read_size, stored_size
 from agsr.engines.batch.inputs import Input
 from agsr.image.decode import READABLE
 from agsr.image.encode import FORMATS as WRITTEN_FORMATS
-from agsr.image.formats.heif import ENDINGS as HEIF_ENDINGS
+from agsr.image.formats.signatures import HEIF_ENDINGS
 from agsr.image.ops.output_size import MAX_SCALE
 from agsr.video.formats import READABLE as MEDIA
 from agsr.video.formats import WRITABLE, is_video

@@ -19,6 +19,7 @@ from conftest import PHOTO, ROOT
 from PIL import Image
 
 from agsr.cli import main
+from agsr.cli.infer import infer
 from agsr.image.encode import FORMATS
 from agsr.video.formats import WRITABLE
 
@@ -297,7 +298,7 @@ def test_the_command_line_asks_for_masks_and_own_formats() -> None:
 
 
 def test_every_format_can_be_asked_for() -> None:
-    option = next(p for p in main.commands["infer"].params if p.name == "ext")
+    option = next(p for p in infer.params if p.name == "ext")
     assert isinstance(option.type, click.Choice)
     named = {FORMATS[f".{ext}"] for ext in option.type.choices if f".{ext}" in FORMATS}
     assert named == set(FORMATS.values())

@@ -13,6 +13,7 @@ from conftest import Repeat
 from numpy.typing import NDArray
 
 from agsr.cli import main
+from agsr.cli.infer import infer
 from agsr.engines.upscaler import Upscaler
 from agsr.image.ops.output_size import OutputSize
 from agsr.image.ops.padding import BORDERS, Border, extended
@@ -104,7 +105,7 @@ def test_the_command_line_has_the_same_borders(
 ) -> None:
     from PIL import Image
 
-    option = next(p for p in main.commands["infer"].params if p.name == "border")
+    option = next(p for p in infer.params if p.name == "border")
     assert isinstance(option.type, click.Choice)
     assert tuple(option.type.choices) == BORDERS == get_args(Border)
     monkeypatch.chdir(tmp_path)

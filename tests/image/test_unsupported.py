@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from agsr.errors import ImageError, MissingDependencyError
 from agsr.image.decode import decode
-from agsr.image.formats.heif import is_heif
+from agsr.image.formats.signatures import is_heif
 
 
 def _heic(image: Image.Image, **options: object) -> bytes:

@@ -12,8 +12,8 @@ from typing import BinaryIO, Final
 
 from PIL import Image
 
-from agsr.image.compression import av1, vp8
 from agsr.image.compression.jpeg import BLOCKY, first_table, jpeg_quality, table_quality
+from agsr.image.formats.signatures import is_tiff
 
 _WEBP_STRONG: Final = 19
 """Quantizer index from which WebP is strongly compressed: libwebp quality 80."""
@@ -68,11 +68,13 @@ def _compression(stream: BinaryIO) -> Compression | None:
     if start.startswith(b"\xff\xd8"):
         with Image.open(stream, formats=["JPEG"]) as image:
             return _jpeg("JPEG", jpeg_quality(image))
-    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    if is_tiff(start):
         return _tiff(stream)
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return _webp(stream)
     if start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis", b"mif1", b"miaf"):
+        from agsr.image.compression import av1
+
         step = av1.quantizer(stream.read(_AVIF_LARGEST))
         degree = f"quantizer {step} of {av1.COARSEST_STEP}"
         return Compression("AVIF", degree, step >= _AVIF_STRONG) if step else None
@@ -100,6 +102,8 @@ def _tiff(stream: BinaryIO) -> Compression | None:
 
 
 def _webp(stream: BinaryIO) -> Compression | None:
+    from agsr.image.compression import vp8
+
     stream.seek(12)
     while len(header := stream.read(8)) == 8:
         size = int.from_bytes(header[4:], "little")

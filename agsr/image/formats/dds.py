@@ -19,14 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from agsr.errors import ImageError
+from agsr.image.formats.signatures import DDS
 from agsr.image.metadata import Metadata, warn_of_pages
 from agsr.image.picture import Picture, Pixels
 from agsr.image.pillow_io import from_pillow
 
-FORMAT: Final = "DDS"
-"""Pillow's name."""
-
-_MAGIC: Final = b"DDS "
 _HEADER: Final = struct.Struct("<4x 6I 52x I 4s I 4I 4x I 12x")
 _MORE: Final = struct.Struct("<5I")
 """DX10 extension header."""
@@ -112,15 +109,6 @@ class _Surface:
     """Faces of a cube, slices of a volume, members of an array."""
 
 
-def is_dds(content: bytes) -> bool:
-    """Return True if a file is DDS.
-
-    >>> is_dds(b"DDS |")
-    True
-    """
-    return content.startswith(_MAGIC)
-
-
 def read_dds(content: bytes, name: str, check_size: Callable[[tuple[int, int]], None]) -> Picture:
     """Decode the first picture of a DDS file; a warning reports others.
 
@@ -143,7 +131,7 @@ def read_dds(content: bytes, name: str, check_size: Callable[[tuple[int, int]], 
         code = struct.pack("<I", _SAME_BYTES[surface.kind])
         content = content[: _HEADER.size] + code + content[_HEADER.size + len(code) :]
     try:
-        with Image.open(io.BytesIO(content), formats=[FORMAT]) as image:
+        with Image.open(io.BytesIO(content), formats=[DDS]) as image:
             image.load()
             picture = from_pillow(image, Metadata(), name)
     except NotImplementedError:

@@ -22,23 +22,9 @@ from agsr.image.metadata.stored import StoredMetadata
 from agsr.image.picture import Picture
 from agsr.system.optional_import import require
 
-ENDINGS: Final = frozenset({".heic", ".heif", ".hif"})
-"""File name endings."""
-
-_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
-_ANY_CODEC = (b"mif1", b"msf1")
 _MOVED, _LYING = 3, 6
 """Representative orientations: sides unchanged, and sides swapped."""
 _COLOURS: Final = {"RGB": 3, "RGBA": 3, "RGBa": 3, "L": 1, "LA": 1}
-
-
-def is_heif(content: bytes) -> bool:
-    """Return True if the content starts like HEIC; AVIF doesn't count."""
-    if content[4:8] != b"ftyp":
-        return False
-    length, brand = int.from_bytes(content[:4], "big"), content[8:12]
-    others = content[16 : min(length, 256)]
-    return brand in _BRANDS or (brand in _ANY_CODEC and any(known in others for known in _BRANDS))
 
 
 def read_heif(content: bytes, name: str, check: Callable[[tuple[int, int]], None]) -> Picture:

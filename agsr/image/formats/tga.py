@@ -1,4 +1,4 @@
-"""Detect and read TGA files, including those that Pillow misreads.
+"""Read TGA files, including those that Pillow misreads.
 
 Source: Truevision, *TGA File Format Specification*, version 2.0.
 """
@@ -8,33 +8,19 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import replace
-from pathlib import PurePath
 from typing import Final
 
 from PIL import Image
 
+from agsr.image.formats.signatures import TGA
 from agsr.image.metadata import Metadata
 from agsr.image.picture import Picture
 from agsr.image.pillow_io import from_pillow
-
-FORMAT: Final = "TGA"
-"""Pillow's name."""
-
-ENDING: Final = ".tga"
 
 _HEADER: Final = struct.Struct("<BBBHHBHHHHBB")
 _END: Final = b"TRUEVISION-XFILE.\0"
 _RUNS = 8
 """Bit of the image type that marks run-length encoding."""
-
-
-def is_tga(name: str, content: bytes = b"") -> bool:
-    """Return True if a file is TGA, by its name or its version 2 footer.
-
-    >>> is_tga("a.tga"), is_tga("a.png")
-    (True, False)
-    """
-    return PurePath(name).suffix.lower() == ENDING or content.endswith(_END)
 
 
 def read_tga(image: Image.Image, content: bytes, metadata: Metadata, name: str) -> Picture:
@@ -46,7 +32,7 @@ def read_tga(image: Image.Image, content: bytes, metadata: Metadata, name: str) 
     try:
         image.load()
     except (OSError, ValueError):
-        image = Image.open(io.BytesIO(_plain(content)), formats=[FORMAT])
+        image = Image.open(io.BytesIO(_plain(content)), formats=[TGA])
         image.load()
     return _without_unused_alpha(from_pillow(image, metadata, name), content)
 
