@@ -1,8 +1,9 @@
 """Export a checkpoint to one verified ONNX file; a failed export leaves no file.
 
-Data flow: checkpoint → `agsr.export.unrolled` → ONNX graph with named dynamic dimensions →
-`agsr.export.graph_passes` (and `agsr.export.quantize` for int8), with `agsr.contract.ModelMetadata`
-→ `agsr.export.verify` and `agsr.export.fidelity` → file under its final name.
+Data flow: checkpoint → `agsr.export.unrolled` → `agsr.export.tracing` → ONNX graph with named
+dynamic dimensions → `agsr.export.graph_passes` (and `agsr.export.quantize` for int8), with
+`agsr.contract.ModelMetadata` → `agsr.export.verify` and `agsr.export.fidelity` → file under its
+final name.
 """
 
 from __future__ import annotations
@@ -10,21 +11,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import warnings
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx
-import torch
 
 from agsr._version import __version__
-from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata, Precision
+from agsr.contract import ModelMetadata, Precision
 from agsr.errors import ExportError, ExportRequestError
 from agsr.export.calibration import Calibration, read_calibration
 from agsr.export.fidelity import Fidelity, Run, measure
 from agsr.export.graph_passes import finalize, opset_of, separate_biases
 from agsr.export.quantize import quantize
+from agsr.export.tracing import trace
 from agsr.export.unrolled import UnrolledNetwork
 from agsr.export.verify import SAMPLE_PHOTO, ParityRow, run_file, run_torch, sample_pair, verify
 from agsr.model.checkpoint import Checkpoint
@@ -111,7 +110,7 @@ def export_onnx(
         raise ExportError(str(error)) from None
     calibration = _calibration(calibrate, precision)
     module = UnrolledNetwork(network, steps, precision).eval()
-    model = _trace(module, opset)
+    model = trace(module, opset)
     separate_biases(model)
     if calibration is not None:
         quantize(model, calibration.measured, module.exact)
@@ -200,44 +199,3 @@ def _fidelity(
     if calibration is None:
         return measure(exact, exported, [sample_pair()], SAMPLE_PHOTO.name, precision)
     return measure(exact, exported, calibration.held_out, calibration.source, precision)
-
-
-def _trace(module: UnrolledNetwork, opset: int) -> onnx.ModelProto:
-    # A batch of two: the exporter specialises on sizes of 0 and 1.
-    example = torch.zeros(2, 3, 24, 32)
-    dynamic = {0: "batch", 2: "height", 3: "width"}
-    program = _quietly(
-        lambda: torch.onnx.export(
-            module,
-            (example,),
-            input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
-            dynamic_shapes=({k: torch.export.Dim(v) for k, v in dynamic.items()},),
-            opset_version=opset,
-            dynamo=True,
-            external_data=False,
-            optimize=True,
-            verbose=False,
-        )
-    )
-    if program is None:
-        raise ExportError("torch.onnx gave no program; the tests run with torch 2.13.0")
-    model = program.model_proto
-    if opset_of(model) != opset:  # the exporter only logs that its conversion failed
-        raise ExportError(f"requested opset {opset}, the exporter made {opset_of(model)}")
-    return model
-
-
-def _quietly(
-    call: Callable[[], torch.onnx.ONNXProgram | None],
-) -> torch.onnx.ONNXProgram | None:
-    """Run the exporter without its warnings about its own internals."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return call()
-    finally:
-        logger.setLevel(level)

@@ -52,12 +52,25 @@ class FusedGenerator(nn.Module):
 
     def forward(self, lr_B3HW: Tensor, steps: int) -> Tensor:
         """See `agsr.model.base.Network.forward`."""
+        pixels, shallow, joined, hidden, attention = self.first(lr_B3HW)
+        for _ in range(1, steps):
+            hidden, attention = self.step(joined, hidden, attention)
+        return self.last(pixels, shallow, hidden, attention)
+
+    def first(self, lr_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return pixels, ``F_0`` and its join, which all steps read, then ``h_1`` and ``A_1``."""
         pixels = self.pixels(lr_B3HW - GREY)
         shallow = self.shallow(pixels)
-        features = self.step.unroll(shallow, steps)
+        return (pixels, shallow, self.step.joined(shallow), *self.step.first(shallow))
+
+    def last(
+        self, pixels_B32HW: Tensor, shallow_BCHW: Tensor, hidden_BCHW: Tensor, map_BCHW: Tensor
+    ) -> Tensor:
+        """Reconstruct the SR image from ``h_t`` and ``A_t`` of the last step."""
+        features = shallow_BCHW + map_BCHW * hidden_BCHW
         refined = features + self.mapping(features)
         # The bias of upsample adds the GREY that was subtracted from the pixels.
-        return F.pixel_shuffle(self.upsample(refined) + self.repeat(pixels), SCALE)
+        return F.pixel_shuffle(self.upsample(refined) + self.repeat(pixels_B32HW), SCALE)
 
 
 class FusedStep(nn.Module):
@@ -89,18 +102,22 @@ class FusedStep(nn.Module):
         self.gru = FusedGRU(step.gru)
         self.attend = _Attention(step.attend)
 
-    def unroll(self, shallow_BCHW: Tensor, steps: int) -> Tensor:
-        """``F_0`` → ``F_steps``, both ``(B, C, H, W)``; ``A_0`` and ``h_0`` are constants."""
+    def joined(self, shallow_BCHW: Tensor) -> Tensor:
+        """Return the join of ``F_0``, the same in all steps after the first."""
+        return F.conv2d(shallow_BCHW, self.join, self.join_shallow)
+
+    def first(self, shallow_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """``F_0`` → ``h_1``, ``A_1``, each ``(B, C, H, W)``; ``A_0`` and ``h_0`` are constants."""
         hidden = self.gru(self.blocks(F.conv2d(shallow_BCHW, self.join, self.join_first)))
-        attention = self.attend(hidden)
-        if steps > 1:
-            joined = F.conv2d(shallow_BCHW, self.join, self.join_shallow)
-        for _ in range(1, steps):
-            again = joined + attention * F.conv2d(hidden, self.join, self.join_hidden)
-            hidden = self.gru(self.blocks(again), hidden)
-            attention = self.attend(hidden)
-        features: Tensor = shallow_BCHW + attention * hidden
-        return features
+        return hidden, self.attend(hidden)
+
+    def forward(
+        self, joined_BCHW: Tensor, hidden_BCHW: Tensor, map_BCHW: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``h_{t-1}``, ``A_{t-1}`` → ``h_t``, ``A_t``, each ``(B, C, H, W)``."""
+        again = joined_BCHW + map_BCHW * F.conv2d(hidden_BCHW, self.join, self.join_hidden)
+        hidden = self.gru(self.blocks(again), hidden_BCHW)
+        return hidden, self.attend(hidden)
 
 
 class FusedBlock(nn.Module):

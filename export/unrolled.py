@@ -5,6 +5,8 @@ Everything about tracing is here and in `agsr.export.fused`, so that the model s
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -35,6 +37,27 @@ class UnrolledNetwork(nn.Module):
         chosen, self.exact = _rearranged(network, precision)
         self.network = chosen.to(self._inner).eval().requires_grad_(False)
         self.steps = steps
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether the loop can be traced step by step: `first`, `step`, `last`."""
+        return isinstance(self.network, FusedGenerator)
+
+    def first(self, lr: Tensor) -> tuple[Tensor, ...]:
+        """See `FusedGenerator.first`; the input is float32."""
+        return self._fused.first(lr.to(self._inner))
+
+    def step(self, joined: Tensor, hidden: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
+        """See `agsr.export.fused.FusedStep.forward`."""
+        return self._fused.step.forward(joined, hidden, attention)
+
+    def last(self, *state: Tensor) -> Tensor:
+        """See `FusedGenerator.last`; the output is float32."""
+        return self._fused.last(*state).to(torch.float32)
+
+    @property
+    def _fused(self) -> FusedGenerator:
+        return cast("FusedGenerator", self.network)
 
     def forward(self, lr: Tensor) -> Tensor:
         """``(B, 3, H, W)`` float32 → ``(B, 3, 4H, 4W)`` float32."""

@@ -34,7 +34,7 @@ def _fails(command: list[str], *said: str) -> None:
 def test_export_ends_before_the_work(
     checkpoint_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = "agsr.export.exporter._trace"
+    work = "agsr.export.exporter.trace"
     monkeypatch.setattr(work, lambda *_: pytest.fail("it was exported"))
     arguments = ["export", "-w", str(checkpoint_file), "-s", "1", "-o"]
     _fails([*arguments, "plain/a.onnx"], "plain", "Not a directory")
@@ -77,7 +77,7 @@ def test_doctor_ends_before_the_measurement(folder: Path, monkeypatch: pytest.Mo
 @pytest.fixture
 def _traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports of the same weights share what torch traced, for five seconds each time."""
-    trace, traced = exporter._trace, dict[bytes, bytes]()
+    trace, traced = exporter.trace, dict[bytes, bytes]()
 
     def shared(module: UnrolledNetwork, opset: int) -> onnx.ModelProto:
         weights = b"".join(value.numpy().tobytes() for value in module.state_dict().values())
@@ -85,7 +85,7 @@ def _traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
             traced[weights] = trace(module, opset).SerializeToString()
         return onnx.load_from_string(traced[weights])
 
-    monkeypatch.setattr(exporter, "_trace", shared)
+    monkeypatch.setattr(exporter, "trace", shared)
 
 
 @pytest.mark.usefixtures("_traced_once")
