@@ -172,7 +172,7 @@ class BackendRequestError(RequestError, BackendError):
 
 
 class EncodingRequestError(RequestError, VideoError):
-    """A codec, quality or preset doesn't exist, or the container doesn't support the codec."""
+    """A codec, quality or preset doesn't exist, or a container can't hold what it would get."""
 
 
 class ImageRequestError(RequestError, ImageError):
