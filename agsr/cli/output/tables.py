@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from agsr.bench.data.sets import ImageSet
     from agsr.bench.doctor import Check
     from agsr.bench.scoring import QualityReport, QualityRow
+    from agsr.engines.cache_files import CacheEntry
     from agsr.engines.runtimes.compiled_cache import CompiledEntry
-    from agsr.engines.tensorrt.engine_cache import CacheEntry
+    from agsr.engines.tensorrt.engine_cache import EngineEntry
     from agsr.engines.tensorrt.options import BuildReport
     from agsr.export import ExportReport
     from agsr.export.verify import ParityRow
@@ -225,27 +226,27 @@ def show_build(path: str, report: BuildReport) -> None:
         console.print(f"batch x height x width: {profile}")
 
 
-def show_cache(folder: str, entries: Sequence[CacheEntry]) -> None:
-    """A line per engine, and where they are."""
-    console = stdout()
-    for entry in entries:
-        facts = _engine_facts(entry.sidecar) if entry.sound else ["damaged: rebuilt when needed"]
-        console.print(f"{entry.name[:12]}  {entry.size / 1e6:7.1f} MB  {', '.join(facts)}")
-    console.print(
-        f"{folder}: {counted(len(entries), 'engine')}, {sum(e.size for e in entries) / 1e6:.1f} MB"
-    )
+def show_engines(folder: str, entries: Sequence[EngineEntry]) -> None:
+    """Print a line per engine, and where they are."""
+    _show_cached(folder, "engine", entries, [_engine_facts(entry.sidecar) for entry in entries])
 
 
 def show_compiled(folder: str, entries: Sequence[CompiledEntry]) -> None:
-    """A line per compiled network, and where they are."""
+    """Print a line per compiled network, and where they are."""
+    names = ("runtime", "processor", "options")
+    facts = [[str(entry.facts.get(name, "?")) for name in names] for entry in entries]
+    _show_cached(folder, "compiled network", entries, facts)
+
+
+def _show_cached(
+    folder: str, noun: str, entries: Sequence[CacheEntry], facts: Sequence[Sequence[str]]
+) -> None:
     console = stdout()
-    for entry in entries:
-        names = ("runtime", "processor", "options")
-        facts = [str(entry.facts.get(name, "?")) for name in names]
-        text = ", ".join(facts) if entry.sound else "damaged: recompiled when needed"
+    for entry, known in zip(entries, facts, strict=True):
+        text = ", ".join(known) if entry.sound else "damaged: rebuilt when needed"
         console.print(f"{entry.name[:12]}  {entry.size / 1e6:7.1f} MB  {text}")
     total = sum(entry.size for entry in entries) / 1e6
-    console.print(f"{folder}: {counted(len(entries), 'compiled network')}, {total:.1f} MB")
+    console.print(f"{folder}: {counted(len(entries), noun)}, {total:.1f} MB")
 
 
 def _engine_facts(sidecar: Mapping[str, Any]) -> list[str]:
