@@ -14,7 +14,7 @@ from agsr.cli.param_types import AliasChoice
 from agsr.cli.params import echo_error, echo_path
 from agsr.errors import VideoError, check_any
 from agsr.pretrained import WEIGHTS_FOR_FAULTS
-from agsr.system.text import printable
+from agsr.system.text import counted_are, printable
 from agsr.video.formats import CODECS, WRITABLE
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _report_what_is_saved(job: Job) -> None:
 
     count = saved_frames(job.target)
     if count:
-        frames = "1 frame is" if count == 1 else f"{count} frames are"
+        frames = counted_are(count, "frame")
         text = f"{job.target}: {frames} saved; run the same command again to continue from there"
         click.echo(printable(text), err=True)
 

@@ -37,6 +37,7 @@ from agsr.engines.video.segments import (
 from agsr.engines.video.xmp import with_xmp
 from agsr.errors import ImageError, VideoError
 from agsr.system.atomic_file import complete_file
+from agsr.system.text import counted_are
 from agsr.video.compression import is_strongly_compressed
 from agsr.video.encoder import Encoding, choose
 from agsr.video.formats import WRITABLE
@@ -251,6 +252,6 @@ def _complete(
 
 def _unwritten(target: Path, error: Exception) -> str:
     count = saved_frames(target)
-    frames = "1 frame is" if count == 1 else f"{count} frames are"
+    frames = counted_are(count, "frame")
     saved = f"; {frames} saved; the same command continues there" if count else ""
     return f"{target}: can't be written: {reason_of(error)}{saved}"
