@@ -23,12 +23,12 @@ from typing import BinaryIO, cast
 from agsr.engines.batch.plan import STREAM, Job
 from agsr.engines.batch.stdio import Stdin
 from agsr.engines.concurrency import Channel
-from agsr.engines.preflight import check_disk, check_memory, check_target
+from agsr.engines.preflight import check_picture_target, check_result
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import AgsrError, ImageError
 from agsr.image import read_picture, write_row_bands
 from agsr.image.decode import MAX_PIXELS, decode
-from agsr.image.encode import check_alpha, check_size, write_encoded
+from agsr.image.encode import write_encoded
 from agsr.image.ops.normal_map import doubt
 from agsr.image.ops.output_size import OutputSize
 from agsr.image.picture import Picture, RowBands
@@ -153,10 +153,8 @@ def _begin(
     if options.strip:
         picture = replace(picture, metadata=picture.metadata.stripped())
     row_bands = upscaler.row_bands(picture, progress, options.sizing)
-    check_alpha(str(job.source), job.extension, row_bands)
-    check_memory(str(job.source), job.extension, row_bands, lambda: wait(writing))
-    if job.target != STREAM:
-        check_disk(job.target, job.extension, row_bands)
+    target = None if job.target == STREAM else job.target
+    check_result(str(job.source), target, job.extension, row_bands, lambda: wait(writing))
     return row_bands
 
 
@@ -243,9 +241,8 @@ def _read(job: Job, options: InferOptions) -> Picture:
         unknown = options.unknown_as_alpha
         picture = read_picture(job.source, options.max_pixels, unknown_as_alpha=unknown)
     result = options.sizing.result(*picture.pixels.shape[:2])
-    check_size(str(job.source), job.extension, *result)
-    if job.target != STREAM:
-        check_target(job.source, job.target)
+    target = None if job.target == STREAM else job.target
+    check_picture_target(job.source, target, str(job.source), job.extension, result)
     return picture
 
 

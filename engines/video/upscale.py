@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from agsr._version import __version__
 from agsr.engines.concurrency import BackgroundWriter, prefetch
-from agsr.engines.preflight import check_disk_of_video, check_target
+from agsr.engines.preflight import check_video_target
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video.frames import read_frames, upscaled
 from agsr.engines.video.options import Progress, VideoOptions, check_upscaler, shares
@@ -35,7 +35,7 @@ from agsr.engines.video.segments import (
     saved_frames,
 )
 from agsr.engines.video.xmp import with_xmp
-from agsr.errors import ImageError, VideoError
+from agsr.errors import VideoError
 from agsr.system.atomic_file import complete_file
 from agsr.system.text import counted_are
 from agsr.video.compression import is_strongly_compressed
@@ -91,7 +91,7 @@ def upscale_video(
     name = str(source) if isinstance(source, Path) else "-"
     check_upscaler(upscaler, name)
     form = _form(target)
-    _check_target(source, target)
+    check_video_target(source if isinstance(source, Path) else None, target)
     seen = survey(source, options.max_pixels) if isinstance(source, Path) else Survey(0)
     total = seen.frames if isinstance(source, Path) else None
     with closing(open_video(source, name, options.max_pixels)) as video:
@@ -112,15 +112,6 @@ def upscale_video(
                 if not isinstance(source, Path):
                     remove_segments(segments)  # a stream can't be resumed
     return encoding.height, encoding.width
-
-
-def _check_target(source: Path | ByteSource, target: Path) -> None:
-    try:
-        check_target(source if isinstance(source, Path) else None, target)
-    except ImageError as error:
-        raise VideoError(str(error)) from None
-    if isinstance(source, Path):
-        check_disk_of_video(source, target)
 
 
 def _form(target: Path) -> str:
