@@ -32,6 +32,7 @@ from agsr.image.encode import write_encoded
 from agsr.image.ops.normal_map import doubt
 from agsr.image.ops.output_size import OutputSize
 from agsr.image.picture import Picture, RowBands
+from agsr.system.progress import ProgressCallback, ShareCallback, within
 from agsr.system.text import first_line
 
 _log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def process(
     upscaler: Upscaler,
     jobs: Sequence[Job],
     options: InferOptions,
-    progress: Callable[[float], None] = lambda _: None,
+    progress: ProgressCallback = lambda _: None,
 ) -> Iterator[Outcome]:
     """Upscale files; a failure affects only its own file.
 
@@ -88,7 +89,7 @@ def process(
         upscaler: Runs in the caller's thread.
         jobs: From `agsr.engines.batch.plan.plan`.
         options: For all of them.
-        progress: Called with the number of finished files plus the fraction of the current one.
+        progress: Called after each tile with the number of finished files.
 
     Yields:
         An outcome per job, in order.
@@ -101,7 +102,7 @@ def process(
     try:
         readings = _one_ahead(reader, jobs, options)
         for number, (job, read) in enumerate(readings):
-            share = _shifted(progress, number)
+            share = within(progress, len(jobs), number)
             begin = partial(_begin, upscaler, job, read, options, writing, share)
             writing.append(_upscale_and_write(begin, writer, job, options))
             share(1)
@@ -144,7 +145,7 @@ def _begin(
     read: Callable[[], Picture],
     options: InferOptions,
     writing: Iterable[Future[Outcome]],
-    progress: Callable[[float], None],
+    progress: ShareCallback,
 ) -> RowBands:
     """Return a job's result, not yet computed; raise if memory or disk are too small for it."""
     picture = read()
@@ -285,7 +286,3 @@ def _write_stream(content: bytes) -> None:
         sys.stdout.buffer.flush()
     except OSError as error:
         raise ImageError(f"-: can't be written: {error.strerror}") from None
-
-
-def _shifted(progress: Callable[[float], None], done: int) -> Callable[[float], None]:
-    return lambda share: progress(done + share)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from agsr.engines.upscaler import Upscaler
 from agsr.image.ops.output_size import OutputSize
 from agsr.image.picture import Picture
+from agsr.system.progress import ShareCallback
 from agsr.video.colour import ToRgb
 from agsr.video.reader import VideoSource
 
@@ -54,7 +55,7 @@ def read_frames(
 
 
 def upscaled(
-    upscaler: Upscaler, pixels: NDArray[Any], progress: Callable[[float], None], sizing: OutputSize
+    upscaler: Upscaler, pixels: NDArray[Any], progress: ShareCallback, sizing: OutputSize
 ) -> NDArray[Any]:
     """Upscale a frame ``(H, W, 3)``, or ``(H, W, 4)`` with alpha as the fourth channel."""
     if pixels.shape[2] == 3:

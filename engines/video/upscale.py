@@ -24,7 +24,7 @@ from agsr.engines.concurrency import BackgroundWriter, prefetch
 from agsr.engines.preflight import check_video_target
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video.frames import read_frames, upscaled
-from agsr.engines.video.options import Progress, VideoOptions, check_upscaler, shares
+from agsr.engines.video.options import VideoOptions, check_upscaler
 from agsr.engines.video.segment_writer import Result, SegmentWriter
 from agsr.engines.video.segments import (
     LENGTH,
@@ -37,6 +37,7 @@ from agsr.engines.video.segments import (
 from agsr.engines.video.xmp import with_xmp
 from agsr.errors import VideoError
 from agsr.system.atomic_file import complete_file
+from agsr.system.progress import Progress, ProgressCallback, within
 from agsr.system.text import counted_are
 from agsr.video.compression import is_strongly_compressed
 from agsr.video.encoder import Encoding, choose
@@ -63,7 +64,7 @@ def upscale_video(
     source: Path | ByteSource,
     target: Path,
     options: VideoOptions | None = None,
-    progress: Callable[[Progress], None] = lambda _: None,
+    progress: ProgressCallback = lambda _: None,
     blocky: Callable[[], None] = lambda: None,
 ) -> tuple[int, int]:
     """Upscale a video file.
@@ -191,7 +192,7 @@ def _make(
     encoding: Encoding,
     segments: Segments,
     options: VideoOptions,
-    progress: Callable[[Progress], None],
+    progress: ProgressCallback,
     total: int | None,
 ) -> Timing:
     """Compute the missing segments; return the presentation times."""
@@ -208,7 +209,7 @@ def _make(
             times.append(frame.time)
             last = frame.duration or video.properties.usual_duration
             if frame.pixels is not None:
-                share = shares(progress, total, number, reused)
+                share = within(progress, total, number, reused)
                 result = upscaled(upscaler, frame.pixels, share, sizing)
             reused += frame.finished
             if segments.is_computed(number):

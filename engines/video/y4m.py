@@ -17,10 +17,11 @@ import numpy as np
 
 from agsr.engines.concurrency import BackgroundWriter, prefetch
 from agsr.engines.upscaler import Upscaler
-from agsr.engines.video import Progress, VideoOptions, check_upscaler, shares
+from agsr.engines.video import VideoOptions, check_upscaler
 from agsr.engines.video.frames import DecodedFrame, read_frames
 from agsr.errors import VideoError
 from agsr.image.picture import Picture
+from agsr.system.progress import Progress, ProgressCallback, within
 from agsr.system.text import counted
 from agsr.video.colour import FromRgb
 from agsr.video.compression import is_strongly_compressed
@@ -50,7 +51,7 @@ def stream_video(
     source: Path | ByteSource,
     sink: Sink,
     options: VideoOptions | None = None,
-    progress: Callable[[Progress], None] = lambda _: None,
+    progress: ProgressCallback = lambda _: None,
     blocky: Callable[[], None] = lambda: None,
 ) -> tuple[int, int]:
     """Upscale a video, and write its frames uncompressed as soon as they are computed.
@@ -96,7 +97,7 @@ def stream_video(
                 for item in items:
                     rate.check(item)
                     if item.pixels is not None:
-                        share = shares(progress, total, done)
+                        share = within(progress, total, done)
                         result = upscaler.picture(Picture(item.pixels), share, sizing).pixels
                     write(result)
                     done += 1

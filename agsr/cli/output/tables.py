@@ -18,6 +18,7 @@ from rich.table import Column, Table
 
 from agsr.contract import format_steps
 from agsr.errors import AgsrError
+from agsr.system.progress import Progress
 from agsr.system.signals import BOTH, Terminated, handled
 from agsr.system.text import counted
 
@@ -79,7 +80,8 @@ def open_sets(
         def find(name: str) -> ImageSet:
             task = bar.add_task(f"fetching {escape(name)}", total=None, visible=False)
 
-            def report(done: int, total: int) -> None:
+            def report(progress: Progress) -> None:
+                done, total = progress.done, progress.total or 0
                 bar.update(task, completed=done, total=total, visible=done < total)
 
             return find_set(name, data, fetch=fetch, progress=report, use_lr=use_lr)
