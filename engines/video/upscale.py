@@ -17,14 +17,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from agsr._version import __version__
-from agsr.engines.concurrency import BackgroundWriter, prefetch
+from agsr.engines.concurrency import BackgroundWriter
 from agsr.engines.preflight import check_video_target
 from agsr.engines.upscaler import Upscaler
-from agsr.engines.video.frames import read_frames, upscaled
-from agsr.engines.video.options import VideoOptions, check_upscaler
+from agsr.engines.video.frames import AHEAD, OpenSource, open_source, upscaled_frames
+from agsr.engines.video.options import VideoOptions
 from agsr.engines.video.segment_writer import Result, SegmentWriter
 from agsr.engines.video.segments import (
     LENGTH,
@@ -37,21 +35,17 @@ from agsr.engines.video.segments import (
 from agsr.engines.video.xmp import with_xmp
 from agsr.errors import VideoError
 from agsr.system.atomic_file import complete_file
-from agsr.system.progress import Progress, ProgressCallback, within
+from agsr.system.progress import ProgressCallback
 from agsr.system.text import counted_are
-from agsr.video.compression import is_strongly_compressed
 from agsr.video.encoder import Encoding, choose
 from agsr.video.formats import WRITABLE
 from agsr.video.mux import SegmentError, Timing, join, other_videos, segment_format
-from agsr.video.packet_survey import Survey, survey
+from agsr.video.packet_survey import Survey
 from agsr.video.properties import VideoProperties
-from agsr.video.reader import ByteSource, VideoSource, av, open_video, reason_of
+from agsr.video.reader import ByteSource, av, reason_of
 from agsr.video.request import try_open
 from agsr.video.stream_copy import Plan
 from agsr.video.trial import run_trial
-
-_AHEAD = 2
-"""Frames that are decoded ahead, and encoded behind, while the network runs."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error codes of a full disk or quota."""
@@ -89,21 +83,18 @@ def upscale_video(
         BackendError, MemoryError: As for images.
     """
     options = options or VideoOptions()
-    name = str(source) if isinstance(source, Path) else "-"
-    check_upscaler(upscaler, name)
     form = _form(target)
     check_video_target(source if isinstance(source, Path) else None, target)
-    seen = survey(source, options.max_pixels) if isinstance(source, Path) else Survey(0)
-    total = seen.frames if isinstance(source, Path) else None
-    with closing(open_video(source, name, options.max_pixels)) as video:
-        encoding, lost = _encoding(video.properties, target, form, options)
-        plan = _plan(source, video.properties, encoding, target, form, options, seen, lost)
-        if is_strongly_compressed(seen, video.properties):
+    with open_source(upscaler, source, options) as opened:
+        properties = opened.video.properties
+        encoding, lost = _encoding(properties, target, form, options)
+        plan = _plan(source, properties, encoding, target, form, options, opened.seen, lost)
+        if opened.is_strongly_compressed:
             blocky()
         made_of = _identity(upscaler, source, encoding, options)
         with open_segments(target, made_of, segment_format(encoding)) as segments:
             try:
-                timing = _make(upscaler, video, encoding, segments, options, progress, total)
+                timing = _make(upscaler, opened, encoding, segments, options, progress)
                 _complete(segments, timing, encoding, target, plan, source, options)
             except (av().error.FFmpegError, OSError) as error:
                 if not isinstance(error, av().error.FFmpegError) and error.errno not in _FULL:
@@ -188,35 +179,31 @@ def _identity(
 
 def _make(
     upscaler: Upscaler,
-    video: VideoSource,
+    source: OpenSource,
     encoding: Encoding,
     segments: Segments,
     options: VideoOptions,
     progress: ProgressCallback,
-    total: int | None,
 ) -> Timing:
     """Compute the missing segments; return the presentation times."""
     sizing = replace(options.sizing, multiple=2)
-    times, last, reused = array("q"), video.properties.usual_duration, 0
-    result: NDArray[Any] | None = None
+    usual = last = source.video.properties.usual_duration
+    times = array("q")
     done = {**segments.done, **segments.computed}
     with (
-        SegmentWriter(encoding, segments, resumable=total is not None) as writer,
-        BackgroundWriter(writer.add, _AHEAD, finishes=True) as write,
-        closing(prefetch(read_frames(video, done, encoding.alpha), _AHEAD)) as frames,
+        SegmentWriter(encoding, segments, resumable=source.total is not None) as writer,
+        BackgroundWriter(writer.add, AHEAD, finishes=True) as write,
+        closing(
+            upscaled_frames(upscaler, source, sizing, progress, done, encoding.alpha)
+        ) as frames,
     ):
-        for number, frame in enumerate(frames):
+        for number, (frame, result) in enumerate(frames):
             times.append(frame.time)
-            last = frame.duration or video.properties.usual_duration
-            if frame.pixels is not None:
-                share = within(progress, total, number, reused)
-                result = upscaled(upscaler, frame.pixels, share, sizing)
-            reused += frame.finished
+            last = frame.duration or usual
             if segments.is_computed(number):
                 write(Result(number, frame.time, None))
             elif not frame.finished and result is not None:
                 write(Result(number, frame.time, result))
-            progress(Progress(number + 1, total, reused))
         write.finish()
         writer.end()
     return Timing(times, last)
