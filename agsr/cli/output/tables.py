@@ -127,7 +127,7 @@ def _worst(report: ExportReport) -> list[tuple[ParityRow, str]]:
 
 def show_quality(report: QualityReport) -> None:
     """A row per image and the mean, beside Bicubic."""
-    perceptual = report.mean.lpips is not None
+    perceptual = report.mean.scores.lpips is not None
     columns = ["PSNR dB", "SSIM", *(["LPIPS"] if perceptual else [])]
     table = Table(
         report.set,
@@ -148,14 +148,12 @@ def show_quality(report: QualityReport) -> None:
 
 def _scores(row: QualityRow) -> list[str]:
     """The cells of a row: the network's scores, then Bicubic's."""
-    own = (row.psnr, row.ssim, row.lpips)
-    bicubic = (row.bicubic_psnr, row.bicubic_ssim, row.bicubic_lpips)
-    digits = (2, 4, 4)
+    digits = {"psnr": 2, "ssim": 4, "lpips": 4}
     return [
         f"{value:.{places}f}"
-        for scores in (own, bicubic)
-        for value, places in zip(scores, digits, strict=True)
-        if value is not None
+        for scores in (row.scores, row.bicubic)
+        for name, places in digits.items()
+        if (value := getattr(scores, name)) is not None
     ]
 
 
