@@ -200,6 +200,10 @@ def check_any(checks: Iterable[Callable[[], object]]) -> None:
 
     Raises:
         RequestError: The first error, if every check raised one.
+
+    >>> def reject() -> None:
+    ...     raise BackendRequestError("trt has no option threads; remove it")
+    >>> check_any([reject, lambda: None])
     """
     first = None
     for check in checks:

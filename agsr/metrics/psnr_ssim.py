@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from agsr.contract import SCALE
 from agsr.metrics.luma import limited_range_luma
 
+__all__ = ["BORDER", "decibels", "psnr_y", "ssim_y"]
+
 BORDER = SCALE
 """Width of the excluded border, HR pixels."""
 
@@ -56,6 +58,10 @@ def ssim_y(sr: Image8, hr: Image8, border: int = BORDER) -> float:
 
     Raises:
         ValueError: The images differ in shape or are too small for the 11x11 window.
+
+    >>> grey = np.full((32, 32), 100, np.uint8)
+    >>> round(ssim_y(grey, grey), 6)
+    1.0
     """
     x, y = _inner_luma(sr, hr, border)
     if min(x.shape) < 11:
