@@ -21,6 +21,8 @@ from agsr.errors import BackendError
 from agsr.system.text import first_line
 from agsr.tiling import AUTO_AREA
 
+__all__ = ["Backend", "BackendInfo", "Batch", "is_out_of_memory", "translated_errors"]
+
 _B = TypeVar("_B", bound="Backend")
 
 _NO_MEMORY = ("out of memory", "bad_alloc", "failed to allocate", "can't allocate memory")
@@ -31,7 +33,14 @@ Batch = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class BackendInfo:
-    """Description of the running backend."""
+    """Description of the running backend.
+
+    >>> BackendInfo(
+    ...     name="ort", device="CPUExecutionProvider", precision="fp32", steps=4,
+    ...     receptive_radius=36, model="psnr", weights_hash="",
+    ... ).summary
+    'ort (CPUExecutionProvider), 4 steps, fp32'
+    """
 
     name: str
     """``"torch"``, ``"ort"``, ``"openvino"`` or ``"trt"``."""
@@ -63,7 +72,20 @@ class BackendInfo:
 
 
 class Backend(ABC):
-    """A loaded network. Use it as a context manager, or call `close`."""
+    """A loaded network. Use it as a context manager, or call `close`.
+
+    >>> class Nearest(Backend):
+    ...     info = BackendInfo(
+    ...         name="nearest", device="cpu", precision="fp32", steps=None, receptive_radius=0,
+    ...         model="nearest", weights_hash="",
+    ...     )
+    ...
+    ...     def _run(self, lr: Batch) -> Batch:
+    ...         return lr.repeat(4, axis=2).repeat(4, axis=3)
+    >>> with Nearest() as backend:
+    ...     backend.upscale(np.zeros((1, 3, 2, 3), np.float32)).shape
+    (1, 3, 8, 12)
+    """
 
     info: BackendInfo
     """Set by the constructor of each backend."""
@@ -187,6 +209,12 @@ def translated_errors(what: str, shape: tuple[int, ...]) -> Iterator[None]:
     Raises:
         MemoryError: Out of memory.
         BackendError: Any other failure.
+
+    >>> with translated_errors("psnr", (1, 3, 9, 9)):
+    ...     raise RuntimeError("CUDA: out of memory")
+    Traceback (most recent call last):
+        ...
+    MemoryError: CUDA: out of memory
     """
     try:
         yield

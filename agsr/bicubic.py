@@ -16,6 +16,16 @@ from numpy.typing import NDArray
 
 from agsr.contract import SCALE
 
+__all__ = [
+    "Image8",
+    "crop_to_multiple",
+    "downscale",
+    "lr_size",
+    "phase_filters",
+    "upscale",
+    "upscale_planes",
+]
+
 Image8 = NDArray[np.uint8]
 
 
@@ -34,6 +44,10 @@ def downscale(image: Image8) -> Image8:
 
     Raises:
         ValueError: A side is not a positive multiple of 4.
+
+    >>> downscale(np.full((8, 12), 7, np.uint8))
+    array([[7, 7, 7],
+           [7, 7, 7]], dtype=uint8)
     """
     return _resize(image, *lr_size(image))
 
@@ -43,6 +57,9 @@ def lr_size(image: NDArray[Any]) -> tuple[int, int]:
 
     Raises:
         ValueError: A side is not a positive multiple of 4.
+
+    >>> lr_size(np.zeros((8, 12, 3)))
+    (2, 3)
     """
     if image.shape[0] % SCALE or image.shape[1] % SCALE or 0 in image.shape:
         raise ValueError(f"image is {image.shape[:2]}; crop it to multiples of {SCALE} first")
@@ -59,7 +76,11 @@ def upscale(image: Image8) -> Image8:
 
 
 def upscale_planes(planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Upscale float planes ``(..., H, W)`` by 4, neither rounded nor clipped."""
+    """Upscale float planes ``(..., H, W)`` by 4, neither rounded nor clipped.
+
+    >>> upscale_planes(np.ones((3, 2, 3), np.float32)).shape
+    (3, 8, 12)
+    """
     rows, columns = (_weights(side, side * SCALE).astype(np.float32) for side in planes.shape[-2:])
     return np.asarray(rows @ planes @ columns.T, dtype=np.float32)
 
@@ -72,6 +93,9 @@ def phase_filters(radius: int) -> NDArray[np.float64]:
 
     Returns:
         ``(16, 1, 2 radius + 1, 2 radius + 1)``, output pixels in pixel shuffle's order.
+
+    >>> phase_filters(2).sum(axis=(1, 2, 3)).round(6).tolist() == [1.0] * 16
+    True
     """
     side = 2 * radius + 1
     middle = radius * SCALE  # the centre pixel's first output

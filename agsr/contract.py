@@ -14,6 +14,22 @@ from typing import Final, Literal, get_args
 from agsr.errors import ModelError
 from agsr.system.text import in_words
 
+__all__ = [
+    "CHANNELS",
+    "DEFAULT_STEPS",
+    "INPUT_NAME",
+    "INT8_ZERO",
+    "MAX_STEPS",
+    "OUTPUT_NAME",
+    "PRECISIONS",
+    "PREFIX",
+    "SCALE",
+    "ModelMetadata",
+    "Precision",
+    "SizeRule",
+    "format_steps",
+]
+
 SCALE: Final = 4
 """Upscaling factor of this project's networks, output pixels per input pixel along each axis. What
 runs a network of any origin reads `agsr.backend.BackendInfo.scale` instead."""
@@ -76,7 +92,17 @@ class SizeRule:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelMetadata:
-    """Metadata of an exported graph: the ``agsr.*`` properties of the ONNX file."""
+    """Metadata of an exported graph: the ``agsr.*`` properties of the ONNX file.
+
+    >>> metadata = ModelMetadata(
+    ...     steps=4, precision="fp32", receptive_radius=36, config="{}",
+    ...     weights_hash="", version="1",
+    ... )
+    >>> metadata.to_properties()["agsr.steps"]
+    '4'
+    >>> ModelMetadata.from_properties(metadata.to_properties(), "a.onnx") == metadata
+    True
+    """
 
     steps: int
     """Unrolled time steps."""

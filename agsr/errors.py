@@ -172,7 +172,7 @@ class BackendRequestError(RequestError, BackendError):
 
 
 class EncodingRequestError(RequestError, VideoError):
-    """A codec, quality or preset doesn't exist, or the container doesn't support the codec."""
+    """A codec, quality or preset doesn't exist, or a container can't hold what it would get."""
 
 
 class ImageRequestError(RequestError, ImageError):
@@ -200,6 +200,10 @@ def check_any(checks: Iterable[Callable[[], object]]) -> None:
 
     Raises:
         RequestError: The first error, if every check raised one.
+
+    >>> def reject() -> None:
+    ...     raise BackendRequestError("trt has no option threads; remove it")
+    >>> check_any([reject, lambda: None])
     """
     first = None
     for check in checks:

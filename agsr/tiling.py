@@ -14,6 +14,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+__all__ = [
+    "AUTO_AREA",
+    "AUTO_AREA_BF16",
+    "AUTO_SMALLEST",
+    "DEFAULT_HALO",
+    "MemoryBudget",
+    "Span",
+    "Tile",
+    "Window",
+    "auto_tile",
+    "spans",
+    "windows",
+]
+
 DEFAULT_HALO = 16
 """Default halo of tiles; ``docs/tiling.md`` gives its error."""
 
@@ -33,7 +47,11 @@ Tile = tuple[int, int]
 
 @dataclass(frozen=True)
 class Span:
-    """One axis of a window: it reads ``[start, stop)``, its core is ``[core_start, core_stop)``."""
+    """One axis of a window: it reads ``[start, stop)``, its core is ``[core_start, core_stop)``.
+
+    >>> next(spans(100, tile=42, halo=8))
+    Span(start=0, stop=58, core_start=0, core_stop=50)
+    """
 
     start: int
     stop: int
@@ -43,7 +61,11 @@ class Span:
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle to upscale, with its core."""
+    """A rectangle to upscale, with its core.
+
+    >>> next(windows(60, 100, (0, 42), halo=8)).rows
+    Span(start=0, stop=60, core_start=0, core_stop=60)
+    """
 
     rows: Span
     columns: Span
@@ -51,7 +73,11 @@ class Window:
 
 @dataclass(frozen=True)
 class MemoryBudget:
-    """Memory available for upscaling an image."""
+    """Memory available for upscaling an image.
+
+    >>> MemoryBudget(free=1_000_000, pixel=100, row=500).widest(height=50)
+    195
+    """
 
     free: int
     """Available bytes."""
@@ -77,6 +103,9 @@ def windows(height: int, width: int, tile: Tile, halo: int, top: int = 0) -> Ite
 
     Raises:
         ValueError: A size is negative, or the image is empty.
+
+    >>> [window.columns.core_start for window in windows(60, 100, (0, 42), halo=8)]
+    [0, 50]
     """
     if min(height, width) < 1 or min(tile) < 0 or halo < 0:
         raise ValueError(f"image {height}x{width}, tile {tile}, halo {halo}: out of range")
@@ -122,6 +151,9 @@ def auto_tile(
         budget: Memory that the windows must fit into; None if unknown.
         halo: Pixels read around a tile.
         area: Pixels of the largest tile.
+
+    >>> auto_tile(200, 300), auto_tile(1000, 1000)
+    ((0, 0), (323, 242))
     """
     largest = (math.isqrt(area) + 2 * halo) ** 2
     best: tuple[int, Tile] | None = None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-
-import numpy as np
+from statistics import fmean
+from typing import Any
 
 from agsr.backend import BackendInfo
 from agsr.bench.data.sets import ImageSet, Skipped, TestImage, data_folder
@@ -48,17 +48,35 @@ class Scores:
     """Perceptual distance, where it was asked for."""
 
 
+def mean_scores(scores: Sequence[Scores]) -> Scores:
+    """Return the unweighted mean; LPIPS only if every image has it.
+
+    >>> mean_scores([Scores(psnr=30, ssim=0.75), Scores(psnr=32, ssim=0.25)])
+    Scores(psnr=31.0, ssim=0.5, lpips=None)
+    """
+    lpips = [found.lpips for found in scores if found.lpips is not None]
+    return Scores(
+        psnr=fmean(found.psnr for found in scores),
+        ssim=fmean(found.ssim for found in scores),
+        lpips=fmean(lpips) if len(lpips) == len(scores) else None,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class QualityRow:
-    """Scores of one image; PSNR in dB, LPIPS where it was asked for."""
+    """Scores of one image, or their mean."""
 
     image: str
-    psnr: float
-    ssim: float
-    bicubic_psnr: float
-    bicubic_ssim: float
-    lpips: float | None = None
-    bicubic_lpips: float | None = None
+    """Name of the image."""
+    scores: Scores
+    """Of the network."""
+    bicubic: Scores
+    """Of Bicubic, from the same LR image."""
+
+    def record(self) -> dict[str, Any]:
+        """Return the row for JSON: one level, Bicubic's scores with a prefix."""
+        bicubic = {f"bicubic_{name}": value for name, value in asdict(self.bicubic).items()}
+        return {"image": self.image, **asdict(self.scores), **bicubic}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +99,16 @@ class QualityReport:
     @property
     def mean(self) -> QualityRow:
         """Unweighted mean over the images."""
-        scores = {name for name, value in asdict(self.rows[0]).items() if isinstance(value, float)}
-        means = {n: float(np.mean([getattr(row, n) for row in self.rows])) for n in scores}
-        return QualityRow(image="mean", **means)
+        return QualityRow(
+            image="mean",
+            scores=mean_scores([row.scores for row in self.rows]),
+            bicubic=mean_scores([row.bicubic for row in self.rows]),
+        )
 
     def to_json(self) -> str:
         """The report as JSON, on one line."""
-        return to_json({**asdict(self), "mean": asdict(self.mean)})
+        rows = [row.record() for row in self.rows]
+        return to_json({**asdict(self), "rows": rows, "mean": self.mean.record()})
 
 
 def evaluate(
@@ -110,12 +131,10 @@ def evaluate(
 
 def score(upscaler: Upscaler, image: TestImage, distance: Distance | None = None) -> QualityRow:
     """Score a network on one image."""
-    own = compare(upscaler(image.lr), image.hr, distance)
-    bicubic = compare(upscale(image.lr), image.hr, distance)
     return QualityRow(
         image=image.name,
-        **asdict(own),
-        **{f"bicubic_{name}": value for name, value in asdict(bicubic).items()},
+        scores=compare(upscaler(image.lr), image.hr, distance),
+        bicubic=compare(upscale(image.lr), image.hr, distance),
     )
 
 

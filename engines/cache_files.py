@@ -10,8 +10,21 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheEntry:
+    """An entry of a cache, for ``agsr cache list``."""
+
+    name: str
+    """Hash of all that it depends on."""
+    size: int
+    """Bytes."""
+    sound: bool
+    """Whether it is complete and unchanged."""
 
 
 def digest(facts: Mapping[str, Any]) -> str:

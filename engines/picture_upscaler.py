@@ -16,7 +16,7 @@ import numpy as np
 from agsr.backend import Backend, BackendInfo
 from agsr.contract import SCALE
 from agsr.engines.tile_policy import TilePolicy
-from agsr.engines.tiled import Array, Progress, upscaled_bands
+from agsr.engines.tiled import Array, upscaled_bands
 from agsr.image.ops.alpha import bounded, without_hidden_colour
 from agsr.image.ops.neutral import is_neutral
 from agsr.image.ops.normal_map import normalised, points_outwards, usable
@@ -24,6 +24,7 @@ from agsr.image.ops.output_size import OutputSize, halfway
 from agsr.image.ops.padding import Border, extended
 from agsr.image.ops.resample import downsample_bands
 from agsr.image.picture import Picture, RowBands, as_row_bands, materialize
+from agsr.system.progress import ShareCallback
 
 
 class PictureUpscaler:
@@ -69,7 +70,10 @@ class PictureUpscaler:
         return (*self._policy.requested, self._border)
 
     def picture(
-        self, picture: Picture, progress: Progress | None = None, sizing: OutputSize | None = None
+        self,
+        picture: Picture,
+        progress: ShareCallback | None = None,
+        sizing: OutputSize | None = None,
     ) -> Picture:
         """Upscale a decoded file: its pixels, and its alpha unless that is constant.
 
@@ -86,7 +90,10 @@ class PictureUpscaler:
         return materialize(self.row_bands(picture, progress, sizing))
 
     def row_bands(
-        self, picture: Picture, progress: Progress | None = None, sizing: OutputSize | None = None
+        self,
+        picture: Picture,
+        progress: ShareCallback | None = None,
+        sizing: OutputSize | None = None,
     ) -> RowBands:
         """Upscale like `picture`, band by band, for results that are too large for memory.
 
@@ -100,7 +107,7 @@ class PictureUpscaler:
         return self._one_pass(picture, progress, target)
 
     def _two_passes(
-        self, picture: Picture, progress: Progress | None, target: tuple[int, int]
+        self, picture: Picture, progress: ShareCallback | None, target: tuple[int, int]
     ) -> RowBands:
         between = halfway(*target)
         first = picture.pixels.shape[0] * picture.pixels.shape[1]
@@ -117,7 +124,7 @@ class PictureUpscaler:
         return replace(like, separate_alpha=self.separate_alpha, held=held)
 
     def _one_pass(
-        self, picture: Picture, progress: Progress | None, target: tuple[int, int]
+        self, picture: Picture, progress: ShareCallback | None, target: tuple[int, int]
     ) -> RowBands:
         height, width = picture.pixels.shape[:2]
         is_larger = target[0] > height or target[1] > width
@@ -134,13 +141,13 @@ class PictureUpscaler:
         row_bands = downsample_bands(row_bands, *target, margin)
         return normalised(row_bands, outwards=outwards) if self.normal_map else row_bands
 
-    def _upscaled(self, picture: Picture, progress: Progress | None) -> RowBands:
+    def _upscaled(self, picture: Picture, progress: ShareCallback | None) -> RowBands:
         height, width = (side * SCALE for side in picture.pixels.shape[:2])
         bands = self._picture_bands(picture.pixels, picture.alpha, progress)
         return replace(as_row_bands(picture), height=height, width=width, bands=bands)
 
     def _picture_bands(
-        self, pixels: Array, alpha: Array | None, progress: Progress | None
+        self, pixels: Array, alpha: Array | None, progress: ShareCallback | None
     ) -> Iterator[Picture]:
         visible = pixels if self.separate_alpha else without_hidden_colour(pixels, alpha)
         neutral = not self.normal_map and is_neutral(visible)
@@ -165,7 +172,7 @@ class PictureUpscaler:
         return bands[0] if self.separate_alpha else bounded(bands[0], alpha, top)
 
     def _bands(
-        self, arrays: Sequence[Array], progress: Progress | None
+        self, arrays: Sequence[Array], progress: ShareCallback | None
     ) -> Generator[list[Array], None, None]:
         """Yield bands of upscaled arrays; the network is locked until the end."""
         with self._lock:
@@ -174,6 +181,6 @@ class PictureUpscaler:
                 yield from bands
 
 
-def _part(progress: Progress | None, start: float, share: float) -> Progress | None:
+def _part(progress: ShareCallback | None, start: float, share: float) -> ShareCallback | None:
     """Return the callback for a part of the work."""
     return None if progress is None else lambda done: progress(start + share * done)

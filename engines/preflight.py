@@ -1,4 +1,8 @@
-"""Preflight checks: is the output writable, and is there enough memory and disk space?"""
+"""Preflight checks: is the output writable, and is there enough memory and disk space?
+
+The batch runner calls `check_picture_target` before the network runs and `check_result` as soon as
+the result's size and type are known; `agsr.engines.video` calls `check_video_target`.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,8 @@ from pathlib import Path
 
 from agsr.contract import SCALE
 from agsr.engines.tile_policy import BANDS_HELD
-from agsr.errors import ImageError, ImageTooLargeError
-from agsr.image.encode import FORMATS, Format
+from agsr.errors import ImageError, ImageTooLargeError, VideoError
+from agsr.image.encode import FORMATS, Format, check_alpha, check_size
 from agsr.image.picture import RowBands
 from agsr.system.atomic_file import check_writable, existing_folder
 from agsr.system.memory import free_memory
@@ -20,6 +24,69 @@ _ALWAYS = 1 << 26
 """Bytes that are so few that they are not checked."""
 
 _log = logging.getLogger(__name__)
+
+
+def check_picture_target(
+    source: Path | None, target: Path | None, name: str, suffix: str, size: tuple[int, int]
+) -> None:
+    """Check that a format holds a result of this size, and that its file can be written.
+
+    Args:
+        source: A file, or None for stdin.
+        target: The result; None for stdout.
+        name: Name of the source, for messages.
+        suffix: Suffix of the format.
+        size: Height and width of the result, pixels.
+
+    Raises:
+        ImageError: It can't be written, would replace its source or has too long sides.
+    """
+    check_size(name, suffix, *size)
+    if target is not None:
+        check_target(source, target)
+
+
+def check_video_target(source: Path | None, target: Path) -> None:
+    """Check that a video can be written, and warn if the disk is too full.
+
+    Args:
+        source: A file, or None for a stream.
+        target: The result.
+
+    Raises:
+        VideoError: It can't be written, or would replace its source.
+    """
+    try:
+        check_target(source, target)
+    except ImageError as error:
+        raise VideoError(str(error)) from None
+    if source is not None:
+        check_disk_of_video(source, target)
+
+
+def check_result(
+    name: str,
+    target: Path | None,
+    suffix: str,
+    row_bands: RowBands,
+    wait: Callable[[], object] = lambda: None,
+) -> None:
+    """Check that the format holds a result's alpha, and that memory and disk hold the result.
+
+    Args:
+        name: Name of the source, for messages.
+        target: The result; None for stdout.
+        suffix: Suffix of the format.
+        row_bands: The result, not yet computed.
+        wait: As for `check_memory`.
+
+    Raises:
+        ImageError: The format has no alpha, or memory or disk are too small.
+    """
+    check_alpha(name, suffix, row_bands)
+    check_memory(name, suffix, row_bands, wait)
+    if target is not None:
+        check_disk(target, suffix, row_bands)
 
 
 def check_target(source: Path | None, target: Path) -> None:

@@ -6,7 +6,7 @@ If memory runs out, the remaining rows are retried with smaller windows.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import groupby
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from agsr.backend import Backend, Batch
 from agsr.contract import SCALE
 from agsr.metrics.luma import FULL_RANGE_WEIGHTS
+from agsr.system.progress import ShareCallback
 from agsr.tiling import Span, Tile, Window, windows
 
 WHITE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
@@ -27,8 +28,6 @@ _SMALLEST_TILE = 16
 Array = NDArray[Any]
 """``(H, W, 3)`` or ``(H, W)`` of a type in `WHITE`."""
 
-Progress = Callable[[float], None]
-
 _log = logging.getLogger(__name__)
 
 
@@ -37,7 +36,7 @@ def upscaled_bands(
     arrays: Sequence[Array],
     tile: Tile,
     halo: int,
-    progress: Progress | None = None,
+    progress: ShareCallback | None = None,
 ) -> Generator[list[Array], None, None]:
     """Upscale arrays of one height and width side by side, from top to bottom.
 
@@ -76,7 +75,7 @@ def _bands(
     backend: Backend,
     arrays: Sequence[Array],
     tiling: tuple[Tile, int, int],
-    progress: Progress | None,
+    progress: ShareCallback | None,
 ) -> Iterator[tuple[int, list[Array]]]:
     """Yield bands below a row of the input, each with the input row at its end."""
     height, width = arrays[0].shape[:2]
@@ -91,7 +90,7 @@ def _bands(
 
 
 def _reporting(
-    outputs: Iterator[Batch], count: int, before: float, progress: Progress | None
+    outputs: Iterator[Batch], count: int, before: float, progress: ShareCallback | None
 ) -> Iterator[Batch]:
     """Yield the outputs; report the completed share when the next one is requested."""
     for number, sr in enumerate(outputs, 1):

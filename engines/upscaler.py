@@ -19,13 +19,14 @@ from agsr.contract import SCALE
 from agsr.engines.open import open_backend
 from agsr.engines.picture_upscaler import PictureUpscaler
 from agsr.engines.tile_policy import TilePolicy
-from agsr.engines.tiled import Array, Progress
+from agsr.engines.tiled import Array
 from agsr.image.arrays import upscale_array
 from agsr.image.ops.output_size import OutputSize
 from agsr.image.ops.padding import BORDERS, Border
 from agsr.image.picture import Picture
 from agsr.image.pillow_io import upscale_pillow
 from agsr.pretrained import DEFAULT_WEIGHTS
+from agsr.system.progress import ShareCallback
 from agsr.tiling import DEFAULT_HALO
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Upscaler(PictureUpscaler):
     def __call__(
         self,
         image: Array,
-        progress: Progress | None = None,
+        progress: ShareCallback | None = None,
         *,
         scale: float | None = None,
         size: tuple[int, int] | None = None,
@@ -138,7 +139,7 @@ class Upscaler(PictureUpscaler):
     def __call__(
         self,
         image: Image.Image,
-        progress: Progress | None = None,
+        progress: ShareCallback | None = None,
         *,
         scale: float | None = None,
         size: tuple[int, int] | None = None,
@@ -147,7 +148,7 @@ class Upscaler(PictureUpscaler):
     def __call__(
         self,
         image: Array | Image.Image,
-        progress: Progress | None = None,
+        progress: ShareCallback | None = None,
         *,
         scale: float | None = None,
         size: tuple[int, int] | None = None,

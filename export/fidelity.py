@@ -51,7 +51,7 @@ def measure(
         ExportError: It loses more than `MAX_LOSS`.
     """
     psnr_fp32, psnr = (
-        float(np.mean([psnr_y(_upscaled(run, photo), photo.hr) for photo in photos]))
+        float(np.mean([psnr_y(upscaled(run, photo), photo.hr) for photo in photos]))
         for run in (exact, reduced)
     )
     loss = psnr_fp32 - psnr if psnr != psnr_fp32 else 0.0  # two exact networks have infinite PSNR
@@ -69,7 +69,7 @@ def as_batch(pair: Pair) -> Batch:
     return np.ascontiguousarray(pair.lr.transpose(2, 0, 1)[None].astype(np.float32) / 255)
 
 
-def _upscaled(run: Run, photo: Pair) -> Image8:
-    """``(4H, 4W, 3)`` uint8, rounded half-up."""
+def upscaled(run: Run, photo: Pair) -> Image8:
+    """Run a network on the LR image: ``(4H, 4W, 3)`` uint8, rounded half-up."""
     levels = np.clip(run(as_batch(photo))[0], 0, 1) * 255 + 0.5
     return np.ascontiguousarray(levels.astype(np.uint8).transpose(1, 2, 0))

@@ -14,11 +14,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import numpy as np
 
 from agsr.bench.data.sets import find_set
 from agsr.bench.runner.flops import count_flops
-from agsr.bench.scoring import evaluate, lpips_alex
+from agsr.bench.scoring import evaluate, lpips_alex, mean_scores
 from agsr.contract import CHANNELS, SCALE
 from agsr.engines.upscaler import Upscaler
 from agsr.pretrained import DEFAULT_WEIGHTS, find_onnx, shipped_steps
@@ -46,10 +45,9 @@ def main(names: tuple[str, ...], weights: str, files: tuple[Path, ...], lpips: P
         cells = []
         with Upscaler(str(path), backend="ort", tile=0) as upscaler:
             for images in sets:
-                scores = list(evaluate(upscaler, images, metric))
-                psnr, ssim = np.mean([(s.psnr, s.ssim) for s in scores], axis=0)
-                distance = f" / {np.mean([s.lpips for s in scores]):.4f}" if metric else ""
-                cells.append(f"{psnr:.3f} / {ssim:.4f}{distance}")
+                mean = mean_scores([row.scores for row in evaluate(upscaler, images, metric)])
+                distance = "" if mean.lpips is None else f" / {mean.lpips:.4f}"
+                cells.append(f"{mean.psnr:.3f} / {mean.ssim:.4f}{distance}")
         click.echo(f"| {title} | {multiplications(path) / 1e9:.1f} | {' | '.join(cells)} |")
 
 

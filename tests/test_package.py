@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 import re
 import resource
@@ -14,12 +16,30 @@ import pytest
 from click.testing import CliRunner
 from conftest import PHOTO, ROOT
 
+import agsr
 from agsr.bench.doctor import PACKAGES
 from agsr.cli import main
 from agsr.pretrained import find_onnx
 from agsr.system.cache_dir import cache_folder
 
 ROOMS = ("export", "engines", "bench")
+
+PUBLIC = (
+    "agsr",
+    "agsr.backend",
+    "agsr.bench",
+    "agsr.bicubic",
+    "agsr.contract",
+    "agsr.engines",
+    "agsr.errors",
+    "agsr.export",
+    "agsr.image",
+    "agsr.metrics",
+    *(f"agsr.metrics.{name}" for name in ("lpips", "luma", "psnr_ssim")),
+    "agsr.system.progress",
+    "agsr.tiling",
+)
+"""Modules of the public API."""
 
 
 def test_every_package_is_listed_for_the_wheel() -> None:
@@ -54,6 +74,37 @@ def test_the_doctor_names_the_extras_that_install_a_package() -> None:
     for name, extra in PACKAGES.items():
         bringing = [extra for extra, names in extras.items() if re.search(rf'"{name}[>[]', names)]
         assert extra in bringing if extra else set(bringing) <= {"dev"}, f"{name}: {bringing}"
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_names_are_listed_and_have_an_example(module: str) -> None:
+    found = importlib.import_module(module)
+    assert found.__doc__
+    for name in found.__all__:
+        if not hasattr(found, name):
+            importlib.import_module(f"{module}.{name}")
+        item = getattr(found, name)
+        if not inspect.isclass(item) and not inspect.isfunction(item):
+            continue
+        assert inspect.getdoc(item), f"{module}.{name} has no docstring"
+        if not issubclass(item if inspect.isclass(item) else object, BaseException):
+            assert ">>> " in str(item.__doc__), f"{module}.{name} has no example"
+
+
+def test_every_public_definition_is_listed() -> None:
+    for module in PUBLIC:
+        found = importlib.import_module(module)
+        defined = {
+            name
+            for name, item in vars(found).items()
+            if getattr(item, "__module__", None) == module and not name.startswith("_")
+        }
+        assert defined <= set(found.__all__), module
+
+
+def test_names_that_do_not_exist_are_rejected() -> None:
+    with pytest.raises(AttributeError, match="module 'agsr' has no attribute 'Upscalar'"):
+        agsr.Upscalar  # noqa: B018
 
 
 def test_links_make_the_checkout_importable() -> None:

@@ -15,7 +15,7 @@ import pytest
 from conftest import INT8_BY_OPENVINO, PHOTO, ROOT
 
 from agsr.bench.data.sets import ImageSet, find_set
-from agsr.bench.scoring import evaluate, lpips_alex
+from agsr.bench.scoring import evaluate, lpips_alex, mean_scores
 from agsr.bicubic import downscale
 from agsr.datasets.degradation import through_jpeg
 from agsr.engines.upscaler import Upscaler
@@ -44,7 +44,7 @@ def _psnr(data: Path, name: str, steps: int, onnx: Path | None = None, nth: int 
     """Mean PSNR-Y of the shipped weights, or of a file made from them."""
     with Upscaler(str(onnx or "psnr"), backend="ort", steps=steps, tile=0) as upscaler:
         rows = evaluate(upscaler, _every(data, name, nth))
-        return float(np.mean([row.psnr for row in rows]))
+        return float(np.mean([row.scores.psnr for row in rows]))
 
 
 @pytest.mark.parametrize(("name", "nth"), PROMISED_PSNR)
@@ -68,8 +68,10 @@ def _gan_scores(data: Path, name: str, nth: int) -> tuple[float, float]:
     """Mean PSNR-Y and LPIPS of the shipped ``gan`` weights."""
     distance = lpips_alex(data / "lpips" / "alexnet.npz")
     with Upscaler("gan", backend="ort", steps=4, tile=0) as upscaler:
-        rows = list(evaluate(upscaler, _every(data, name, nth), distance))
-    return float(np.mean([r.psnr for r in rows])), float(np.mean([r.lpips for r in rows]))
+        rows = evaluate(upscaler, _every(data, name, nth), distance)
+        mean = mean_scores([row.scores for row in rows])
+    assert mean.lpips is not None
+    return mean.psnr, mean.lpips
 
 
 @pytest.mark.parametrize(("name", "nth"), PROMISED_GAN)
@@ -129,7 +131,7 @@ def test_shipped_int8_costs_a_twentieth_of_a_decibel_at_most(data: Path, steps: 
     with Upscaler("psnr", backend="openvino", precision="int8", steps=steps, tile=0) as upscaler:
         assert upscaler.info.precision == "int8"
         rows = list(evaluate(upscaler, find_set("Set14", data)))
-    assert 0 < _psnr(data, "Set14", steps) - np.mean([row.psnr for row in rows]) < 0.05
+    assert 0 < _psnr(data, "Set14", steps) - np.mean([row.scores.psnr for row in rows]) < 0.05
 
 
 @pytest.mark.parametrize("steps", [1, 4])

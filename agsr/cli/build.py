@@ -184,7 +184,7 @@ def list_cached(as_json: bool) -> None:
     """Show what is cached: its purpose, size and state."""
     from dataclasses import asdict
 
-    from agsr.cli.output.tables import show_cache, show_compiled
+    from agsr.cli.output.tables import show_compiled, show_engines
     from agsr.engines.runtimes.compiled_cache import CompiledCache
     from agsr.engines.tensorrt.engine_cache import EngineCache
 
@@ -195,7 +195,7 @@ def list_cached(as_json: bool) -> None:
         entries += [{"kind": "compiled", **asdict(entry)} for entry in networks]
         click.echo(json.dumps(entries, indent=2))
     else:
-        show_cache(str(engines.folder), built)
+        show_engines(str(engines.folder), built)
         show_compiled(str(compiled.folder), networks)
 
 

@@ -13,7 +13,6 @@ from agsr.cli.infer_request import (
     check_inputs,
     image_ending,
     output_size,
-    plan_jobs,
 )
 from agsr.cli.infer_run import (
     count_left_out,
@@ -196,8 +195,7 @@ def infer(
     check_options(context, INFER)
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels takes its place
     sizing, tally = output_size(scale, max_size, fit), Tally()
-    jobs = plan_jobs(
-        plan,
+    jobs = plan(
         check_inputs(inputs + more),
         None if output is None else Path(output),
         suffix=sizing.suffix if suffix is None else suffix,

@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.errors import ImageError, VideoError
 from agsr.image.ops.output_size import OutputSize
-from agsr.system.text import printable
 from agsr.video.formats import WRITABLE
-
-if TYPE_CHECKING:
-    from agsr.engines.batch.plan import Job
-
-
-def plan_jobs(plan: Callable[..., list[Job]], *arguments: Any, **options: Any) -> list[Job]:
-    """Return the jobs of a run.
-
-    Raises:
-        click.UsageError: The names of results make no sense, or a format can't be written.
-    """
-    try:
-        return plan(*arguments, **options)
-    except (ImageError, VideoError) as error:
-        raise click.UsageError(printable(str(error))) from None
 
 
 def image_ending(ext: str | None) -> str | None:

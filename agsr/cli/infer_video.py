@@ -14,7 +14,8 @@ from agsr.cli.param_types import AliasChoice
 from agsr.cli.params import echo_error, echo_path
 from agsr.errors import VideoError, check_any
 from agsr.pretrained import WEIGHTS_FOR_FAULTS
-from agsr.system.text import printable
+from agsr.system.progress import Progress, ProgressCallback
+from agsr.system.text import counted_are, printable
 from agsr.video.formats import CODECS, WRITABLE
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from agsr.engines.batch.plan import Job
     from agsr.engines.batch.stdio import Stdin
     from agsr.engines.upscaler import Upscaler
-    from agsr.engines.video import Progress, VideoOptions
+    from agsr.engines.video import VideoOptions
 
 CODEC_ALIASES = {
     **dict.fromkeys(("avc", "avc1", "h.264", "x264", "libx264"), "h264"),
@@ -187,13 +188,13 @@ def _report_what_is_saved(job: Job) -> None:
 
     count = saved_frames(job.target)
     if count:
-        frames = "1 frame is" if count == 1 else f"{count} frames are"
+        frames = counted_are(count, "frame")
         text = f"{job.target}: {frames} saved; run the same command again to continue from there"
         click.echo(printable(text), err=True)
 
 
 @contextmanager
-def _progress(name: str, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+def _progress(name: str, quiet: bool) -> Iterator[ProgressCallback]:
     """A bar over the frames of a video on terminals; elsewhere a line now and then."""
     from agsr.cli.output.infer import shows_bars
 

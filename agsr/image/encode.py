@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
-from agsr.errors import ImageError
+from agsr.errors import ImageError, ImageRequestError
 from agsr.image.formats.fitting import fitted_metadata
 from agsr.image.formats.png_writer import write_png
 from agsr.image.formats.writable import FORMATS as FORMATS
@@ -44,21 +44,23 @@ def check_format(name: str, suffix: str, quality: int | None = None) -> Format:
         quality: 1 to 100, for formats that have a quality setting.
 
     Raises:
-        ImageError: The format can't be written, or has no quality setting.
+        ImageRequestError: The format can't be written, or has no quality setting.
 
     >>> check_format("a.jpg", ".jpg").name
     'JPEG'
     """
     form = FORMATS.get(suffix.lower())
     if form is None:
-        raise ImageError(
+        raise ImageRequestError(
             f"{name}: can't write {suffix or 'a file without suffix'}; "
             f"expected one of {' '.join(FORMATS)}"
         )
     if form.name == "AVIF" and not features.check("avif"):
-        raise ImageError(f"{name}: the Pillow installed here can't write AVIF; use WebP")
+        raise ImageRequestError(f"{name}: the Pillow installed here can't write AVIF; use WebP")
     if quality is not None and form.quality is None:
-        raise ImageError(f"{name}: {form.name} has no quality setting; jpg, webp and avif have one")
+        raise ImageRequestError(
+            f"{name}: {form.name} has no quality setting; jpg, webp and avif have one"
+        )
     return form
 
 

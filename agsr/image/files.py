@@ -34,10 +34,9 @@ def read_picture(
         ImageError: The file is missing, empty, truncated, not an image, larger than
             ``max_pixels``, or of an unsupported pixel type.
 
-    Example::
-
-        picture = read_picture("photo.png")
-        print(picture.pixels.shape, picture.pixels.dtype)
+    >>> picture = read_picture("photo.png")  # doctest: +SKIP
+    >>> picture.pixels.shape, picture.pixels.dtype  # doctest: +SKIP
+    ((512, 768, 3), dtype('uint8'))
     """
     content = _read_bytes(Path(path))
     return decode(content, str(path), max_pixels, unknown_as_alpha=unknown_as_alpha)
@@ -48,6 +47,9 @@ def read_rgb(path: str | Path) -> NDArray[np.uint8]:
 
     Raises:
         ImageError: As for `read_picture`, or the file has 16 bits per channel.
+
+    >>> read_rgb("photo.png").shape  # doctest: +SKIP
+    (512, 768, 3)
     """
     pixels = read_picture(path).pixels
     if pixels.dtype != np.uint8:
@@ -83,6 +85,13 @@ def write_row_bands(row_bands: RowBands, path: Path, quality: int | None = None)
     """Write a picture that is produced band by band; PNG and TIFF are written as bands arrive.
 
     Closes the bands afterwards, on failure too. Arguments and errors as for `write_picture`.
+
+    >>> import tempfile
+    >>> bands = as_row_bands(Picture(np.zeros((5, 4), np.uint8)), rows=2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_row_bands(bands, Path(folder, "a.png"))
+    ...     read_rgb(f"{folder}/a.png").shape
+    (5, 4)
     """
     check_format(str(path), path.suffix, quality)
     try:

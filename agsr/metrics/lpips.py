@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from agsr.errors import CheckpointError, UnknownWeightsError
 
+__all__ = ["FeatureNet", "Lpips", "lpips_images"]
+
 FeatureNet = Literal["alexnet", "vgg16"]
 
 _SHIFT = (-0.030, -0.088, -0.188)
@@ -46,6 +48,10 @@ _STAGES: dict[FeatureNet, tuple[_Stage, ...]] = {
 
 class Lpips(nn.Module):
     """LPIPS distance of image batches; 0 for equal images, larger for less similar ones.
+
+    >>> metric = Lpips("alexnet", Path("alexnet.npz"))  # doctest: +SKIP
+    >>> metric(torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64)).shape  # doctest: +SKIP
+    torch.Size([2])
 
     Args:
         network: Feature network.
@@ -97,7 +103,10 @@ class Lpips(nn.Module):
 
 
 def lpips_images(metric: Lpips, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """Compute the LPIPS distance of two uint8 images, ``(H, W, 3)`` RGB or ``(H, W)`` grey."""
+    """Compute the LPIPS distance of two uint8 images, ``(H, W, 3)`` RGB or ``(H, W)`` grey.
+
+    >>> distance = lpips_images(Lpips("alexnet", Path("alexnet.npz")), sr, hr)  # doctest: +SKIP
+    """
     with torch.inference_mode():
         return float(metric(_tensor(first), _tensor(second)))
 

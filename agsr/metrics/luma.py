@@ -9,6 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "FULL_RANGE_WEIGHTS",
+    "LIMITED_RANGE_WEIGHTS",
+    "full_range_luma",
+    "limited_range_luma",
+]
+
 FULL_RANGE_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of R, G and B in full range: white stays white."""
 

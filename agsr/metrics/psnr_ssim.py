@@ -7,6 +7,7 @@ L = 255.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from agsr.contract import SCALE
 from agsr.metrics.luma import limited_range_luma
+
+__all__ = ["BORDER", "decibels", "psnr_y", "ssim_y"]
 
 BORDER = SCALE
 """Width of the excluded border, HR pixels."""
@@ -38,8 +41,16 @@ def psnr_y(sr: Image8, hr: Image8, border: int = BORDER) -> float:
     48.13
     """
     x, y = _inner_luma(sr, hr, border)
-    error = np.mean(np.square(x - y))
-    return float(10 * np.log10(255**2 / error)) if error else float("inf")
+    return decibels(float(np.mean(np.square(x - y))))
+
+
+def decibels(error: float) -> float:
+    """Convert a mean squared error of 8-bit levels to PSNR in dB; infinite for 0.
+
+    >>> round(decibels(1.0), 2)
+    48.13
+    """
+    return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def ssim_y(sr: Image8, hr: Image8, border: int = BORDER) -> float:
@@ -47,6 +58,10 @@ def ssim_y(sr: Image8, hr: Image8, border: int = BORDER) -> float:
 
     Raises:
         ValueError: The images differ in shape or are too small for the 11x11 window.
+
+    >>> grey = np.full((32, 32), 100, np.uint8)
+    >>> round(ssim_y(grey, grey), 6)
+    1.0
     """
     x, y = _inner_luma(sr, hr, border)
     if min(x.shape) < 11:

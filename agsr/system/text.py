@@ -47,6 +47,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" + "s" * (number != 1)
 
 
+def counted_are(number: int, noun: str) -> str:
+    """Format a number with its noun and the verb that agrees with it.
+
+    >>> counted_are(1, "tag"), counted_are(2, "tag")
+    ('1 tag is', '2 tags are')
+    """
+    return f"{counted(number, noun)} {'is' if number == 1 else 'are'}"
+
+
 def listed(names: Sequence[str], word: str = "and") -> str:
     """Join names as words.
 

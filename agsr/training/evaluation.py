@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from agsr.datasets.pairs import Pair
 from agsr.metrics import BORDER
 from agsr.metrics.lpips import Lpips
 from agsr.metrics.luma import LIMITED_RANGE_WEIGHTS
+from agsr.metrics.psnr_ssim import decibels
 from agsr.model.base import Network
 from agsr.model.tensors import to_tensor
 from agsr.training.config import Stage
@@ -77,15 +77,6 @@ def _merit(row: Mapping[str, Any], stage: Stage) -> float:
     if stage == "psnr":
         return float(row["psnr_y"][str(row["steps"])])
     return -float(row["lpips"]) if "lpips" in row else float(row["iteration"])
-
-
-def decibels(error: float) -> float:
-    """Return the PSNR in dB of a mean squared error of 8-bit levels; infinite for 0.
-
-    >>> round(decibels(1.0), 2)
-    48.13
-    """
-    return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def _luma_error(sr: Tensor, hr: Tensor, weights: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """State of a training run: progress reports, and the state file for exact resumption.
 
-`agsr.training.trainer` writes and reads the safetensors file, and yields `Progress`.
+`agsr.training.trainer` writes and reads the safetensors file, and yields `TrainingProgress`.
 `agsr.training.launch` reads the run's configuration from the file.
 """
 
@@ -56,7 +56,7 @@ class TrainingState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class TrainingProgress:
     """Progress report, yielded every few iterations and after every validation."""
 
     iteration: int

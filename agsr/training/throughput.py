@@ -1,7 +1,7 @@
 """Training throughput as model FLOPs utilization (MFU), and timers of a run.
 
 MFU is the arithmetic of an iteration divided by what the device does in a large matrix product in
-the same time; `Progress.matmul_share` reports it.
+the same time; `TrainingProgress.matmul_share` reports it.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from agsr.training.schedule import Phase, Schedule
 from agsr.training.state import (
     BEST_FILE,
     LAST_FILE,
-    Progress,
+    TrainingProgress,
     TrainingState,
     read_state,
     write_state,
@@ -128,7 +128,7 @@ class Trainer:
         budget_seconds: float | None = None,
         report_every: int = 50,
         save_every: float = SAVE_SECONDS,
-    ) -> Iterator[Progress]:
+    ) -> Iterator[TrainingProgress]:
         """Train until the schedule ends, the time is up or `stop` is called.
 
         Args:
@@ -236,7 +236,7 @@ class Trainer:
 
     def _report(
         self, meter: ThroughputMeter, pace: Pace, phase: Phase, rate: float, validates: bool
-    ) -> Progress:
+    ) -> TrainingProgress:
         terms, count = self._iteration.read_terms()
         seconds, share = meter.read()
         if not math.isfinite(terms["l1"]):  # the mean over all ranks, so all stop together
@@ -245,7 +245,7 @@ class Trainer:
             self._validate(phase.steps)
             pace.note_validation()
         meter.start()
-        return Progress(
+        return TrainingProgress(
             iteration=self.state.iteration,
             iterations=None if pace.timed else self.schedule.iterations,
             progress=self.state.progress,

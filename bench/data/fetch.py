@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +19,7 @@ from pathlib import Path
 from agsr.errors import DatasetError, UnknownSetError
 from agsr.system.cache_dir import CACHE_VARIABLE, cache_folder
 from agsr.system.optional_import import require
+from agsr.system.progress import Progress, ProgressCallback
 
 BASE_URL = "https://raw.githubusercontent.com"
 """Server of the public repositories."""
@@ -29,7 +30,6 @@ URL_VARIABLE = "AGSR_DATASETS_URL"
 ATTEMPTS = 3
 """How often a file is tried before giving up, with growing pauses."""
 
-Progress = Callable[[int, int], None]
 """Called with the number of files that are there, and of all files."""
 
 
@@ -78,7 +78,9 @@ def kept_set(name: str) -> Path | None:
     return folder if not _missing(source, folder) else None
 
 
-def fetch_set(name: str, *, base_url: str | None = None, progress: Progress | None = None) -> Path:
+def fetch_set(
+    name: str, *, base_url: str | None = None, progress: ProgressCallback | None = None
+) -> Path:
     """Fetch what is missing of a set into the user's cache folder.
 
     Args:
@@ -101,23 +103,23 @@ def fetch_set(name: str, *, base_url: str | None = None, progress: Progress | No
     if not base.startswith(("http://", "https://")):
         raise DatasetError(f"{URL_VARIABLE} is '{base}'; expected an address like {BASE_URL}")
     folder = _folder(name)
-    _download(source, source.url(base), folder / "HR", progress or (lambda *_: None))
+    _download(source, source.url(base), folder / "HR", progress or (lambda _: None))
     return folder
 
 
-def _download(source: Source, url: str, folder: Path, progress: Progress) -> None:
+def _download(source: Source, url: str, folder: Path, progress: ProgressCallback) -> None:
     pooch = require("pooch", extra="bench", purpose="Fetching test sets")
     registry = {file: f"sha256:{digest}" for file, digest in source.files.items()}
     store = pooch.Pooch(folder, url, registry=registry, retry_if_failed=ATTEMPTS - 1)
     total = len(source.files)
-    progress(0, total)
+    progress(Progress(0, total))
     with _quiet(pooch.get_logger()):
         for done, file in enumerate(source.files, 1):
             try:
                 store.fetch(file)
             except (OSError, ValueError) as error:
                 raise DatasetError(_failure(source, url + file, folder, error)) from None
-            progress(done, total)
+            progress(Progress(done, total))
 
 
 @contextmanager

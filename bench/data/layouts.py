@@ -13,31 +13,23 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
+from agsr.bench.data.layout_names import (
+    HR_FOLDERS,
+    LR_FOLDER,
+    SCALE_FOLDER,
+    SCALED,
+    ImageName,
+    hr_base,
+    image_name,
+    is_hr_folder,
+    is_plain_hr_name,
+    lr_name,
+)
 from agsr.contract import SCALE
 from agsr.datasets.pairs import is_image_name
 from agsr.engines.batch.headers import stored_size
 from agsr.errors import DatasetError, UnknownSetError
-
-_HR_FOLDERS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        *("HR", rf"HR_?x{SCALE}", "GTmod12", "GTmod4", "GT", "original", rf"image_SRF_{SCALE}"),
-        r".+_(?:HR|GT)",
-    )
-)
-"""Names of folders of HR images; the first that is there counts."""
-
-_LR_FOLDER = re.compile(
-    r"(?:(?P<prefix>.+)_)?LR(?:_?(?:bic|bicubic|BI|BD|DN|unknown|mild|wild|difficult))?"
-    r"(?:_?x(?P<scale>\d))?",
-    re.IGNORECASE,
-)
-_SCALE_FOLDER = re.compile(r"x(\d)", re.IGNORECASE)
-_SRF = re.compile(r"(?P<base>.+)_SRF_(?P<scale>\d)_(?P<role>.+)", re.IGNORECASE)
-_MARKED = re.compile(r"(?P<base>.+?)_(?P<role>HR|GT|LR(?:BI)?)(?:_?x(?P<scale>\d))?", re.IGNORECASE)
-_SCALED = re.compile(r"(?P<base>.+?)_?x(?P<scale>\d)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -50,15 +42,6 @@ class Layout:
     """LR file of each; None where the LR image is made of the HR image."""
     notes: tuple[str, ...] = ()
     """What was used and what was skipped, one line each."""
-
-
-class _Name(NamedTuple):
-    """What a file's name says of it."""
-
-    base: str
-    role: str
-    """``HR``, ``LR``, ``""`` for unmarked, or the name of a method."""
-    scale: int | None
 
 
 def read_layout(folder: Path, *, use_lr: bool = True) -> Layout:
@@ -89,7 +72,7 @@ def read_layout(folder: Path, *, use_lr: bool = True) -> Layout:
         notes += [f"{count} LR images beside the HR images ignored"] if count else []
         return Layout(layout.hr, (None,) * len(layout.hr), tuple(notes))
     if not any(layout.lr):
-        root = images.parent if images != folder or _is_hr_folder(images) else images
+        root = images.parent if images != folder or is_hr_folder(images) else images
         layout = _with_folder(layout, root, images)
     return Layout(layout.hr, layout.lr, (*notes, *layout.notes))
 
@@ -102,15 +85,11 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _is_hr_folder(folder: Path) -> bool:
-    return any(pattern.fullmatch(folder.name) for pattern in _HR_FOLDERS)
-
-
 def _reject_lr_folder(folder: Path) -> None:
     """Raise if the name is that of a folder of LR images, which can't be scored."""
     folder = folder.resolve()
-    inner = _SCALE_FOLDER.fullmatch(folder.name) and _LR_FOLDER.fullmatch(folder.parent.name)
-    if (inner or _LR_FOLDER.fullmatch(folder.name)) and not _hr_folders(folder):
+    inner = SCALE_FOLDER.fullmatch(folder.name) and LR_FOLDER.fullmatch(folder.parent.name)
+    if (inner or LR_FOLDER.fullmatch(folder.name)) and not _hr_folders(folder):
         raise UnknownSetError(
             f"{folder}: a folder of LR images by its name; name the folder of the HR images, or "
             "the one that holds both"
@@ -120,7 +99,7 @@ def _reject_lr_folder(folder: Path) -> None:
 def _hr_folders(folder: Path) -> list[Path]:
     """The subfolders of HR images that have the first of the known names."""
     folders = _folders(folder)
-    named = ([f for f in folders if pattern.fullmatch(f.name)] for pattern in _HR_FOLDERS)
+    named = ([f for f in folders if pattern.fullmatch(f.name)] for pattern in HR_FOLDERS)
     return next(filter(None, named), [])
 
 
@@ -136,17 +115,9 @@ def _hr_folder(folder: Path) -> Path:
     return found[0] if len(found) == 1 else folder
 
 
-def _name(path: Path) -> _Name:
-    if match := _SRF.fullmatch(path.stem) or _MARKED.fullmatch(path.stem):
-        role = match["role"].upper()
-        role = {"GT": "HR", "LRBI": "LR"}.get(role, role)
-        return _Name(match["base"], role, int(match["scale"]) if match["scale"] else None)
-    return _Name(path.stem, "", None)
-
-
 def _side_by_side(folder: Path, files: Sequence[Path]) -> Layout:
     """HR and LR images in one folder, by their names."""
-    names = {path: _name(path) for path in files}
+    names = {path: image_name(path) for path in files}
     roles = {name.role for name in names.values()}
     if "HR" in roles:
         return _marked(folder, names)
@@ -155,7 +126,7 @@ def _side_by_side(folder: Path, files: Sequence[Path]) -> Layout:
     return _unmarked(files)
 
 
-def _marked(folder: Path, names: dict[Path, _Name]) -> Layout:
+def _marked(folder: Path, names: dict[Path, ImageName]) -> Layout:
     """Files marked as HR, beside marked LR images and results of other methods."""
     if plain := [path.name for path, name in names.items() if not name.role]:
         raise DatasetError(
@@ -177,7 +148,7 @@ def _marked(folder: Path, names: dict[Path, _Name]) -> Layout:
     return Layout(tuple(hr), used, _notes(used, skipped))
 
 
-def _lr_marked(folder: Path, names: dict[Path, _Name]) -> Layout:
+def _lr_marked(folder: Path, names: dict[Path, ImageName]) -> Layout:
     """Files marked as LR, beside HR images without a mark."""
     hr = [path for path, n in names.items() if n.role != "LR" and n.scale is None]
     if not hr:
@@ -194,17 +165,17 @@ def _lr_marked(folder: Path, names: dict[Path, _Name]) -> Layout:
 def _unmarked(files: Sequence[Path]) -> Layout:
     """Names like ``0801x4``, where ``0801`` is there too, by their size: LR images or results."""
     stems = {path.stem: path for path in files}
-    lr: dict[Path, _Name] = {}
+    lr: dict[Path, ImageName] = {}
     results = []
     for path in files:
-        match = _SCALED.fullmatch(path.stem)
+        match = SCALED.fullmatch(path.stem)
         whole = stems.get(match["base"]) if match else None
         if match is None or whole is None:
             continue
         scale = int(match["scale"])
         own, of_whole = stored_size(path), stored_size(whole)
         if _is_smaller(own, of_whole, scale):
-            lr[path] = _Name(match["base"], "LR", scale)
+            lr[path] = ImageName(match["base"], "LR", scale)
         elif _is_smaller(of_whole, own, scale) or own == of_whole:
             results.append(path)
     hr = [path for path in files if path not in lr and path not in results]
@@ -239,8 +210,8 @@ def _with_folder(layout: Layout, root: Path, images: Path) -> Layout:
         )
     (folder,) = found
     files = _images(folder)
-    lr = {path: _lr_name(path) for path in files}
-    used = _matched(layout.hr, lr, {path: _hr_base(path) for path in layout.hr})
+    lr = {path: lr_name(path) for path in files}
+    used = _matched(layout.hr, lr, {path: hr_base(path) for path in layout.hr})
     if not any(used):
         raise DatasetError(
             f"{folder}: no name belongs to an HR image in {images}; expected names like "
@@ -250,32 +221,19 @@ def _with_folder(layout: Layout, root: Path, images: Path) -> Layout:
     return Layout(layout.hr, used, (*layout.notes, *notes))
 
 
-def _hr_base(path: Path) -> str:
-    name = _name(path)
-    return name.base if name.role == "HR" else path.stem
-
-
-def _lr_name(path: Path) -> _Name:
-    name = _name(path)
-    if name.role == "LR":
-        return name
-    match = _SCALED.fullmatch(path.stem)
-    return _Name(match["base"] if match else path.stem, "LR", None)
-
-
 def _lr_folders(root: Path, images: Path) -> tuple[list[Path], list[str]]:
     """Folders of LR images that belong to the HR images, and the names of those of other scales.
 
     Of several, those made by bicubic count.
     """
     prefix = re.sub(r"_?(HR|GT)$", "", images.name, flags=re.IGNORECASE) if images != root else ""
-    prefix = "" if _is_plain(images.name) else prefix
+    prefix = "" if is_plain_hr_name(images.name) else prefix
     found, others = [], []
     for folder in _folders(root):
-        match = _LR_FOLDER.fullmatch(folder.name)
+        match = LR_FOLDER.fullmatch(folder.name)
         if match is None or (match["prefix"] or "") not in ("", prefix):
             continue
-        inner = {m[1]: f for f in _folders(folder) if (m := _SCALE_FOLDER.fullmatch(f.name))}
+        inner = {m[1]: f for f in _folders(folder) if (m := SCALE_FOLDER.fullmatch(f.name))}
         others += [f"{folder.name}/{f.name}" for s, f in inner.items() if int(s) != SCALE]
         if str(SCALE) in inner:
             found.append(inner[str(SCALE)])
@@ -290,14 +248,10 @@ def _lr_folders(root: Path, images: Path) -> tuple[list[Path], list[str]]:
     return bicubic or found, others
 
 
-def _is_plain(name: str) -> bool:
-    return any(pattern.fullmatch(name) for pattern in _HR_FOLDERS[:-1])
-
-
 def _are_quarters(folder: Path, images: Path) -> bool:
     """Whether the LR images of a folder whose name has no scale are those of this scale."""
-    hr = {_hr_base(path): path for path in _images(images)}
-    pairs = ((path, hr[base]) for path in _images(folder) if (base := _lr_name(path).base) in hr)
+    hr = {hr_base(path): path for path in _images(images)}
+    pairs = ((path, hr[base]) for path in _images(folder) if (base := lr_name(path).base) in hr)
     first = next(pairs, None)
     if first is None:
         return False
@@ -306,7 +260,7 @@ def _are_quarters(folder: Path, images: Path) -> bool:
 
 
 def _matched(
-    hr: Iterable[Path], lr: dict[Path, _Name], bases: dict[Path, str]
+    hr: Iterable[Path], lr: dict[Path, ImageName], bases: dict[Path, str]
 ) -> tuple[Path | None, ...]:
     """The LR file of each HR file; None for all where there is none at all."""
     counts = Counter(name.base for name in lr.values())

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from agsr.bench.data.fetch import Progress, fetch_set, kept_set, sources
+from agsr.bench.data.fetch import fetch_set, kept_set, sources
 from agsr.bench.data.layouts import read_layout
 from agsr.bicubic import crop_to_multiple, downscale, lr_size
 from agsr.contract import SCALE
 from agsr.datasets.pairs import Image8
 from agsr.errors import AgsrError, DatasetError, UnfetchedSetError, UnknownSetError
 from agsr.image import read_rgb
+from agsr.system.progress import ProgressCallback
 
 DATA_VARIABLE = "AGSR_DATA"
 """Environment variable that names the data folder."""
@@ -157,7 +158,7 @@ def find_set(
     data: Path | None = None,
     *,
     fetch: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     use_lr: bool = True,
 ) -> ImageSet:
     """A test set by name (``Set5``, ``Urban100``, ``Kodak24``, ...) or by a folder's path.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agsr.bench.data.sets import Skipped
-from agsr.bench.scoring import Scores
+from agsr.bench.scoring import Scores, mean_scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +52,7 @@ class SetScore:
     @property
     def mean(self) -> Scores:
         """Unweighted mean over the images."""
-        scores = [image.scores for image in self.images]
-        lpips = [found.lpips for found in scores if found.lpips is not None]
-        return Scores(
-            psnr=statistics.fmean(found.psnr for found in scores),
-            ssim=statistics.fmean(found.ssim for found in scores),
-            lpips=statistics.fmean(lpips) if len(lpips) == len(scores) else None,
-        )
+        return mean_scores([image.scores for image in self.images])
 
     @property
     def parity(self) -> Parity | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from agsr.contract import SCALE
-from agsr.engines.batch.headers import read_size, stored_size
+from agsr.engines.batch.headers import peek, stored_size
 from agsr.engines.batch.inputs import Input
 from agsr.image.decode import READABLE
 from agsr.image.encode import FORMATS as WRITTEN_FORMATS
@@ -67,7 +67,7 @@ def skip_results(
             (
                 source
                 for source, scale in _origins(found, suffix, known, None if alone else there)
-                if may_be_result_of(found.path, source, scale, there.size)
+                if may_be_result_of(found.path, source, scale)
             ),
             None,
         )
@@ -79,11 +79,10 @@ def skip_results(
 
 
 class Neighbours:
-    """Images and videos in folders by stem; each folder is listed once, each header read once."""
+    """Images and videos in folders by stem; each folder is listed once."""
 
     def __init__(self) -> None:
         self._listed = cache(self._list)
-        self.size = cache(read_size)
 
     def __call__(self, folder: Path, stem: str) -> list[Path]:
         """Return the files in a folder with this stem or full name."""
@@ -119,11 +118,11 @@ def overwrite_doubt(
     for other in there(source.parent, source.stem):
         alike = other.stem == source.stem and other.suffix.lower() != source.suffix.lower()
         same = alike and ending_of(other).lower() == target.suffix.lower()
-        if same and may_be_result_of(target, other, MAX_SCALE, there.size):
+        if same and may_be_result_of(target, other, MAX_SCALE):
             return f"{target} may be the result of {other}"
     if is_video(source.suffix):
         return None
-    large, small = stored_size(target, there.size), stored_size(source, there.size)
+    large, small = stored_size(target), stored_size(source)
     if large and small and all(small) and not _fits(large, small, MAX_SCALE):
         return f"{target} has other proportions than {source}: the result of another input?"
     return None
@@ -167,9 +166,7 @@ def _folders(found: Input) -> Iterator[Path]:
         yield from (root.joinpath(*parts[start:]) for start in range(1, len(parts) + 1))
 
 
-def may_be_result_of(
-    large: Path, small: Path, scale: float, size: Callable[[Path], tuple[int, int]]
-) -> bool:
+def may_be_result_of(large: Path, small: Path, scale: float) -> bool:
     """Return True if ``large`` has the proportions of ``small`` and at most that scale.
 
     Videos and HEIC are judged by name alone: reading their size requires an optional decoder.
@@ -179,7 +176,7 @@ def may_be_result_of(
     if small.suffix.lower() in HEIF_ENDINGS:
         return True
     try:
-        sizes = size(large), size(small)
+        sizes = peek(large).size, peek(small).size
     except Image.DecompressionBombError:  # beyond Pillow's limit, as results may be
         return True
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, NotImplementedError):

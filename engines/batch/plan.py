@@ -21,7 +21,7 @@ from agsr.engines.batch.inputs import (
     Skipped,
     find,
 )
-from agsr.errors import ImageError, VideoError
+from agsr.errors import EncodingRequestError, ImageRequestError
 from agsr.image.decode import READABLE
 from agsr.image.encode import FORMATS, check_format
 from agsr.video.formats import IN_FOLDERS, RAW, WRITABLE, is_video, result_ending
@@ -104,15 +104,17 @@ def plan(
         or if a folder, pattern or named file can't be read.
 
     Raises:
-        ImageError: The request is contradictory: several inputs would go to one file, or the format
-            can't be written or has no quality setting.
-        VideoError: A single video would become an image, or an image a video.
+        ImageRequestError: The request is contradictory: several inputs would go to one file, or the
+            format can't be written or has no quality setting.
+        EncodingRequestError: A single video would become an image, or an image a video.
 
     >>> [str(job.target) for job in plan([Path("a.png"), Path("b.jpg")], Path("out"))]
     ['out/a_x4.png', 'out/b_x4.png']
     """
     if set(suffix) & {"/", "\\"}:
-        raise ImageError(f"--suffix {suffix!r}: a suffix is part of a file name; remove the slash")
+        raise ImageRequestError(
+            f"--suffix {suffix!r}: a suffix is part of a file name; remove the slash"
+        )
     wanted = READABLE | IN_FOLDERS if videos else READABLE
     inputs = find(sources, recursive, output, wanted, on_unsupported, on_skipped)
     there = Neighbours()
@@ -122,7 +124,7 @@ def plan(
         output = STREAM
     if output is not None and not folder and _names_a_file(output, len(inputs)):
         if len(inputs) != 1:
-            raise ImageError(
+            raise ImageRequestError(
                 f"{len(inputs)} inputs can't all become {output}; use a folder as the output"
             )
         (source,) = (found.path for found in inputs)
@@ -165,12 +167,12 @@ def _check_kind(source: Path, ending: str) -> None:
     """Raise if a video would become an image, or an image a video."""
     video = ending == RAW or ending.lower() in WRITABLE
     if is_video(source.suffix) and not video:
-        raise VideoError(
+        raise EncodingRequestError(
             f"{source}: a video can't become {ending or 'a file without suffix'}; expected one of "
             f"{' '.join(WRITABLE)}"
         )
     if video and source != STREAM and not is_video(source.suffix):
-        raise VideoError(f"{source}: an image can't become a video ({ending})")
+        raise EncodingRequestError(f"{source}: an image can't become a video ({ending})")
 
 
 def _targets(inputs: Sequence[Input], output: Path | None, endings: Sequence[str]) -> list[Path]:
@@ -214,11 +216,11 @@ def _names_a_file(output: Path, inputs: int) -> bool:
 def _check_format(job: Job, output: Path | None, quality: int | None) -> None:
     try:
         check_format(str(job.target), job.extension, quality)
-    except ImageError as error:
+    except ImageRequestError as error:
         if job.target != output or output.exists() or job.extension.lower() in FORMATS:
             raise
         folder = f"{output}{os.sep}"
-        raise ImageError(f"{error}; or {folder} for a folder") from None
+        raise ImageRequestError(f"{error}; or {folder} for a folder") from None
 
 
 def _checked(jobs: Sequence[Job]) -> list[Job]:

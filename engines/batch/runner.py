@@ -23,15 +23,16 @@ from typing import BinaryIO, cast
 from agsr.engines.batch.plan import STREAM, Job
 from agsr.engines.batch.stdio import Stdin
 from agsr.engines.concurrency import Channel
-from agsr.engines.preflight import check_disk, check_memory, check_target
+from agsr.engines.preflight import check_picture_target, check_result
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import AgsrError, ImageError
 from agsr.image import read_picture, write_row_bands
 from agsr.image.decode import MAX_PIXELS, decode
-from agsr.image.encode import check_alpha, check_size, write_encoded
+from agsr.image.encode import write_encoded
 from agsr.image.ops.normal_map import doubt
 from agsr.image.ops.output_size import OutputSize
 from agsr.image.picture import Picture, RowBands
+from agsr.system.progress import ProgressCallback, ShareCallback, within
 from agsr.system.text import first_line
 
 _log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def process(
     upscaler: Upscaler,
     jobs: Sequence[Job],
     options: InferOptions,
-    progress: Callable[[float], None] = lambda _: None,
+    progress: ProgressCallback = lambda _: None,
 ) -> Iterator[Outcome]:
     """Upscale files; a failure affects only its own file.
 
@@ -88,7 +89,7 @@ def process(
         upscaler: Runs in the caller's thread.
         jobs: From `agsr.engines.batch.plan.plan`.
         options: For all of them.
-        progress: Called with the number of finished files plus the fraction of the current one.
+        progress: Called after each tile with the number of finished files.
 
     Yields:
         An outcome per job, in order.
@@ -101,7 +102,7 @@ def process(
     try:
         readings = _one_ahead(reader, jobs, options)
         for number, (job, read) in enumerate(readings):
-            share = _shifted(progress, number)
+            share = within(progress, len(jobs), number)
             begin = partial(_begin, upscaler, job, read, options, writing, share)
             writing.append(_upscale_and_write(begin, writer, job, options))
             share(1)
@@ -144,7 +145,7 @@ def _begin(
     read: Callable[[], Picture],
     options: InferOptions,
     writing: Iterable[Future[Outcome]],
-    progress: Callable[[float], None],
+    progress: ShareCallback,
 ) -> RowBands:
     """Return a job's result, not yet computed; raise if memory or disk are too small for it."""
     picture = read()
@@ -153,10 +154,8 @@ def _begin(
     if options.strip:
         picture = replace(picture, metadata=picture.metadata.stripped())
     row_bands = upscaler.row_bands(picture, progress, options.sizing)
-    check_alpha(str(job.source), job.extension, row_bands)
-    check_memory(str(job.source), job.extension, row_bands, lambda: wait(writing))
-    if job.target != STREAM:
-        check_disk(job.target, job.extension, row_bands)
+    target = None if job.target == STREAM else job.target
+    check_result(str(job.source), target, job.extension, row_bands, lambda: wait(writing))
     return row_bands
 
 
@@ -243,9 +242,8 @@ def _read(job: Job, options: InferOptions) -> Picture:
         unknown = options.unknown_as_alpha
         picture = read_picture(job.source, options.max_pixels, unknown_as_alpha=unknown)
     result = options.sizing.result(*picture.pixels.shape[:2])
-    check_size(str(job.source), job.extension, *result)
-    if job.target != STREAM:
-        check_target(job.source, job.target)
+    target = None if job.target == STREAM else job.target
+    check_picture_target(job.source, target, str(job.source), job.extension, result)
     return picture
 
 
@@ -288,7 +286,3 @@ def _write_stream(content: bytes) -> None:
         sys.stdout.buffer.flush()
     except OSError as error:
         raise ImageError(f"-: can't be written: {error.strerror}") from None
-
-
-def _shifted(progress: Callable[[float], None], done: int) -> Callable[[float], None]:
-    return lambda share: progress(done + share)

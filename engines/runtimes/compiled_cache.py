@@ -41,15 +41,9 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompiledEntry:
-    """A compiled network in the cache, for ``agsr cache list``."""
+class CompiledEntry(cache_files.CacheEntry):
+    """A compiled network in the cache."""
 
-    name: str
-    """Hash of all that it depends on."""
-    size: int
-    """Bytes."""
-    sound: bool
-    """Whether it is complete and unchanged."""
     facts: dict[str, Any]
     """What it depends on; empty if the manifest can't be read."""
 

@@ -64,15 +64,9 @@ class EngineIdentity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CacheEntry:
-    """An engine in the cache, for ``agsr cache list``."""
+class EngineEntry(cache_files.CacheEntry):
+    """An engine in the cache."""
 
-    name: str
-    """Its digest."""
-    size: int
-    """Bytes."""
-    sound: bool
-    """Whether it is complete and unchanged."""
     sidecar: dict[str, Any]
     """Content of its sidecar; empty if that can't be read."""
 
@@ -112,13 +106,13 @@ class EngineCache:
                 found = self._store(identity, *build())
         return found
 
-    def entries(self) -> Iterator[CacheEntry]:
+    def entries(self) -> Iterator[EngineEntry]:
         """List what is in the cache, intact or not."""
         for path in sorted(self.folder.glob(f"*{_ENGINE}")):
             sidecar = cache_files.read_manifest(path.with_suffix(_SIDECAR))
             content = path.read_bytes()
             sound = sidecar.get("sha256") == hashlib.sha256(content).hexdigest()
-            yield CacheEntry(name=path.stem, size=len(content), sound=sound, sidecar=sidecar)
+            yield EngineEntry(name=path.stem, size=len(content), sound=sound, sidecar=sidecar)
 
     def clear(self) -> int:
         """Remove every engine; returns the bytes that were freed."""

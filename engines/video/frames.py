@@ -1,20 +1,51 @@
-"""Convert decoded frames to arrays for the `Upscaler`, and upscale them."""
+"""Open a video, decode and upscale its frames: shared by `upscale` (files) and `y4m` (streams).
+
+Data flow: file or stream → `OpenSource` → `DecodedFrame`, decoded ahead in a thread → results as
+arrays, which the caller encodes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agsr.engines.concurrency import prefetch
 from agsr.engines.upscaler import Upscaler
+from agsr.engines.video.options import VideoOptions, check_upscaler
 from agsr.image.ops.output_size import OutputSize
 from agsr.image.picture import Picture
+from agsr.system.progress import Progress, ProgressCallback, ShareCallback, within
 from agsr.video.colour import ToRgb
-from agsr.video.reader import VideoSource
+from agsr.video.compression import is_strongly_compressed
+from agsr.video.packet_survey import Survey, survey
+from agsr.video.reader import ByteSource, VideoSource, open_video
+
+AHEAD = 2
+"""Frames that are decoded ahead, and encoded behind, while the network runs."""
+
+
+@dataclass(frozen=True)
+class OpenSource:
+    """An open video."""
+
+    video: VideoSource
+    name: str
+    """File name for messages."""
+    seen: Survey
+    """Packets of a file; empty for a stream."""
+    total: int | None
+    """Number of frames; None for a stream."""
+
+    @property
+    def is_strongly_compressed(self) -> bool:
+        """Whether compression artifacts become visible when upscaled."""
+        return is_strongly_compressed(self.seen, self.video.properties)
 
 
 @dataclass(frozen=True)
@@ -27,6 +58,53 @@ class DecodedFrame:
     """None if equal to the previous frame, or if the frame is already finished."""
     finished: bool
     """Whether it is in a finished segment or was computed by an earlier run."""
+
+
+@contextmanager
+def open_source(
+    upscaler: Upscaler, source: Path | ByteSource, options: VideoOptions
+) -> Iterator[OpenSource]:
+    """Open a file or a YUV4MPEG2 stream.
+
+    Raises:
+        VideoError: It can't be read, or the upscaler is for textures.
+    """
+    name = str(source) if isinstance(source, Path) else "-"
+    check_upscaler(upscaler, name)
+    seen = survey(source, options.max_pixels) if isinstance(source, Path) else Survey(0)
+    total = seen.frames if isinstance(source, Path) else None
+    with closing(open_video(source, name, options.max_pixels)) as video:
+        yield OpenSource(video, name, seen, total)
+
+
+def upscaled_frames(
+    upscaler: Upscaler,
+    source: OpenSource,
+    sizing: OutputSize,
+    progress: ProgressCallback,
+    done: dict[int, int] | None = None,
+    alpha: bool = False,
+) -> Generator[tuple[DecodedFrame, NDArray[Any] | None], None, None]:
+    """Yield each frame with its result; frames equal to the previous one share its result.
+
+    Args:
+        upscaler: Runs in the caller's thread.
+        source: Read to its end.
+        sizing: Size of the result.
+        progress: Called after each tile and each frame.
+        done: As for `read_frames`; finished frames have no result, or that of an earlier frame.
+        alpha: As for `read_frames`.
+    """
+    result, reused = None, 0
+    frames = read_frames(source.video, done or {}, alpha)
+    with closing(prefetch(frames, AHEAD)) as upcoming:
+        for number, frame in enumerate(upcoming):
+            if frame.pixels is not None:
+                share = within(progress, source.total, number, reused)
+                result = upscaled(upscaler, frame.pixels, share, sizing)
+            reused += frame.finished
+            yield frame, result
+            progress(Progress(number + 1, source.total, reused))
 
 
 def read_frames(
@@ -54,7 +132,7 @@ def read_frames(
 
 
 def upscaled(
-    upscaler: Upscaler, pixels: NDArray[Any], progress: Callable[[float], None], sizing: OutputSize
+    upscaler: Upscaler, pixels: NDArray[Any], progress: ShareCallback, sizing: OutputSize
 ) -> NDArray[Any]:
     """Upscale a frame ``(H, W, 3)``, or ``(H, W, 4)`` with alpha as the fourth channel."""
     if pixels.shape[2] == 3:

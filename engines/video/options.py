@@ -1,8 +1,7 @@
-"""Options and progress of upscaling a video, shared by `upscale` (files) and `y4m` (streams)."""
+"""Options of upscaling a video, shared by `upscale` (files) and `y4m` (streams)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agsr.engines.upscaler import Upscaler
@@ -29,18 +28,6 @@ class VideoOptions:
     """Videos with larger frames are rejected."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Progress of a video."""
-
-    done: float
-    """Finished frames plus the fraction of the current one."""
-    total: int | None
-    """Frames of the video, if known."""
-    reused: int
-    """Frames of ``done`` reused from an earlier run."""
-
-
 def check_upscaler(upscaler: Upscaler, name: str) -> None:
     """Reject an upscaler for textures: frames are not normal maps, and alpha is not data.
 
@@ -50,10 +37,3 @@ def check_upscaler(upscaler: Upscaler, name: str) -> None:
     if upscaler.separate_alpha:
         option = "--normal-map" if upscaler.normal_map else "--separate-alpha"
         raise VideoError(f"{name}: {option} is for images, and this is a video; remove the option")
-
-
-def shares(
-    progress: Callable[[Progress], None], total: int | None, done: int, reused: int = 0
-) -> Callable[[float], None]:
-    """Return a callback that adds the current frame's fraction to the video's progress."""
-    return lambda share: progress(Progress(done + share, total, reused))

@@ -17,14 +17,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from agsr._version import __version__
-from agsr.engines.concurrency import BackgroundWriter, prefetch
-from agsr.engines.preflight import check_disk_of_video, check_target
+from agsr.engines.concurrency import BackgroundWriter
+from agsr.engines.preflight import check_video_target
 from agsr.engines.upscaler import Upscaler
-from agsr.engines.video.frames import read_frames, upscaled
-from agsr.engines.video.options import Progress, VideoOptions, check_upscaler, shares
+from agsr.engines.video.frames import AHEAD, OpenSource, open_source, upscaled_frames
+from agsr.engines.video.options import VideoOptions
 from agsr.engines.video.segment_writer import Result, SegmentWriter
 from agsr.engines.video.segments import (
     LENGTH,
@@ -35,21 +33,19 @@ from agsr.engines.video.segments import (
     saved_frames,
 )
 from agsr.engines.video.xmp import with_xmp
-from agsr.errors import ImageError, VideoError
+from agsr.errors import VideoError
 from agsr.system.atomic_file import complete_file
-from agsr.video.compression import is_strongly_compressed
+from agsr.system.progress import ProgressCallback
+from agsr.system.text import counted_are
 from agsr.video.encoder import Encoding, choose
 from agsr.video.formats import WRITABLE
 from agsr.video.mux import SegmentError, Timing, join, other_videos, segment_format
-from agsr.video.packet_survey import Survey, survey
+from agsr.video.packet_survey import Survey
 from agsr.video.properties import VideoProperties
-from agsr.video.reader import ByteSource, VideoSource, av, open_video, reason_of
+from agsr.video.reader import ByteSource, av, reason_of
 from agsr.video.request import try_open
 from agsr.video.stream_copy import Plan
 from agsr.video.trial import run_trial
-
-_AHEAD = 2
-"""Frames that are decoded ahead, and encoded behind, while the network runs."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error codes of a full disk or quota."""
@@ -62,7 +58,7 @@ def upscale_video(
     source: Path | ByteSource,
     target: Path,
     options: VideoOptions | None = None,
-    progress: Callable[[Progress], None] = lambda _: None,
+    progress: ProgressCallback = lambda _: None,
     blocky: Callable[[], None] = lambda: None,
 ) -> tuple[int, int]:
     """Upscale a video file.
@@ -87,21 +83,18 @@ def upscale_video(
         BackendError, MemoryError: As for images.
     """
     options = options or VideoOptions()
-    name = str(source) if isinstance(source, Path) else "-"
-    check_upscaler(upscaler, name)
     form = _form(target)
-    _check_target(source, target)
-    seen = survey(source, options.max_pixels) if isinstance(source, Path) else Survey(0)
-    total = seen.frames if isinstance(source, Path) else None
-    with closing(open_video(source, name, options.max_pixels)) as video:
-        encoding, lost = _encoding(video.properties, target, form, options)
-        plan = _plan(source, video.properties, encoding, target, form, options, seen, lost)
-        if is_strongly_compressed(seen, video.properties):
+    check_video_target(source if isinstance(source, Path) else None, target)
+    with open_source(upscaler, source, options) as opened:
+        properties = opened.video.properties
+        encoding, lost = _encoding(properties, target, form, options)
+        plan = _plan(source, properties, encoding, target, form, options, opened.seen, lost)
+        if opened.is_strongly_compressed:
             blocky()
         made_of = _identity(upscaler, source, encoding, options)
         with open_segments(target, made_of, segment_format(encoding)) as segments:
             try:
-                timing = _make(upscaler, video, encoding, segments, options, progress, total)
+                timing = _make(upscaler, opened, encoding, segments, options, progress)
                 _complete(segments, timing, encoding, target, plan, source, options)
             except (av().error.FFmpegError, OSError) as error:
                 if not isinstance(error, av().error.FFmpegError) and error.errno not in _FULL:
@@ -111,15 +104,6 @@ def upscale_video(
                 if not isinstance(source, Path):
                     remove_segments(segments)  # a stream can't be resumed
     return encoding.height, encoding.width
-
-
-def _check_target(source: Path | ByteSource, target: Path) -> None:
-    try:
-        check_target(source if isinstance(source, Path) else None, target)
-    except ImageError as error:
-        raise VideoError(str(error)) from None
-    if isinstance(source, Path):
-        check_disk_of_video(source, target)
 
 
 def _form(target: Path) -> str:
@@ -195,35 +179,31 @@ def _identity(
 
 def _make(
     upscaler: Upscaler,
-    video: VideoSource,
+    source: OpenSource,
     encoding: Encoding,
     segments: Segments,
     options: VideoOptions,
-    progress: Callable[[Progress], None],
-    total: int | None,
+    progress: ProgressCallback,
 ) -> Timing:
     """Compute the missing segments; return the presentation times."""
     sizing = replace(options.sizing, multiple=2)
-    times, last, reused = array("q"), video.properties.usual_duration, 0
-    result: NDArray[Any] | None = None
+    usual = last = source.video.properties.usual_duration
+    times = array("q")
     done = {**segments.done, **segments.computed}
     with (
-        SegmentWriter(encoding, segments, resumable=total is not None) as writer,
-        BackgroundWriter(writer.add, _AHEAD, finishes=True) as write,
-        closing(prefetch(read_frames(video, done, encoding.alpha), _AHEAD)) as frames,
+        SegmentWriter(encoding, segments, resumable=source.total is not None) as writer,
+        BackgroundWriter(writer.add, AHEAD, finishes=True) as write,
+        closing(
+            upscaled_frames(upscaler, source, sizing, progress, done, encoding.alpha)
+        ) as frames,
     ):
-        for number, frame in enumerate(frames):
+        for number, (frame, result) in enumerate(frames):
             times.append(frame.time)
-            last = frame.duration or video.properties.usual_duration
-            if frame.pixels is not None:
-                share = shares(progress, total, number, reused)
-                result = upscaled(upscaler, frame.pixels, share, sizing)
-            reused += frame.finished
+            last = frame.duration or usual
             if segments.is_computed(number):
                 write(Result(number, frame.time, None))
             elif not frame.finished and result is not None:
                 write(Result(number, frame.time, result))
-            progress(Progress(number + 1, total, reused))
         write.finish()
         writer.end()
     return Timing(times, last)
@@ -251,6 +231,6 @@ def _complete(
 
 def _unwritten(target: Path, error: Exception) -> str:
     count = saved_frames(target)
-    frames = "1 frame is" if count == 1 else f"{count} frames are"
+    frames = counted_are(count, "frame")
     saved = f"; {frames} saved; the same command continues there" if count else ""
     return f"{target}: can't be written: {reason_of(error)}{saved}"

@@ -15,25 +15,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from agsr.engines.concurrency import BackgroundWriter, prefetch
+from agsr.engines.concurrency import BackgroundWriter
 from agsr.engines.upscaler import Upscaler
-from agsr.engines.video import Progress, VideoOptions, check_upscaler, shares
-from agsr.engines.video.frames import DecodedFrame, read_frames
+from agsr.engines.video import VideoOptions
+from agsr.engines.video.frames import AHEAD, DecodedFrame, open_source, upscaled_frames
 from agsr.errors import VideoError
-from agsr.image.picture import Picture
+from agsr.system.progress import ProgressCallback
 from agsr.system.text import counted
 from agsr.video.colour import FromRgb
-from agsr.video.compression import is_strongly_compressed
 from agsr.video.formats import Y4M_MAGIC
-from agsr.video.packet_survey import Survey, survey
 from agsr.video.properties import VideoProperties
-from agsr.video.reader import ByteSource, open_video
+from agsr.video.reader import ByteSource
 
 if TYPE_CHECKING:
     from av import VideoFrame
-
-_AHEAD = 2
-"""Frames that are read ahead, and written behind, while the network runs."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +45,7 @@ def stream_video(
     source: Path | ByteSource,
     sink: Sink,
     options: VideoOptions | None = None,
-    progress: Callable[[Progress], None] = lambda _: None,
+    progress: ProgressCallback = lambda _: None,
     blocky: Callable[[], None] = lambda: None,
 ) -> tuple[int, int]:
     """Upscale a video, and write its frames uncompressed as soon as they are computed.
@@ -71,36 +66,28 @@ def stream_video(
         BackendError, MemoryError: As for images.
     """
     options = options or VideoOptions()
-    name = str(source) if isinstance(source, Path) else "-"
-    check_upscaler(upscaler, name)
-    seen = survey(source, options.max_pixels) if isinstance(source, Path) else Survey(0)
-    total = seen.frames if isinstance(source, Path) else None
-    with closing(open_video(source, name, options.max_pixels)) as video:
-        properties, done = video.properties, 0
+    with open_source(upscaler, source, options) as opened:
+        properties, name, done = opened.video.properties, opened.name, 0
         sizing = replace(options.sizing, multiple=2)
         lost = [*properties.sides.values()]
         if properties.alpha or properties.alpha_unread:
             lost.append("its transparency is lost: YUV4MPEG2 doesn't support it")
         for text in (*properties.warnings, *lost):
             _log.warning("%s: %s", name, text)
-        if is_strongly_compressed(seen, properties):
+        if opened.is_strongly_compressed:
             blocky()
         size = sizing.result(*properties.shown_size)
         writer = Y4mWriter(sink, properties, size)
         try:
             with (
-                BackgroundWriter(writer.add, _AHEAD) as write,
-                closing(prefetch(read_frames(video, {}), _AHEAD)) as items,
+                BackgroundWriter(writer.add, AHEAD) as write,
+                closing(upscaled_frames(upscaler, opened, sizing, progress)) as frames,
             ):
                 rate = _RateCheck(properties, name)
-                for item in items:
-                    rate.check(item)
-                    if item.pixels is not None:
-                        share = shares(progress, total, done)
-                        result = upscaler.picture(Picture(item.pixels), share, sizing).pixels
+                for frame, result in frames:
+                    rate.check(frame)
                     write(result)
                     done += 1
-                    progress(Progress(done, total, 0))
                 write.finish()
         except SinkError as error:
             raise VideoError(f"{name}: {error} after {counted(done, 'frame')}") from None

@@ -71,9 +71,9 @@ def test_report_holds_rows_mean_and_protocol(sets: Path) -> None:
     rows = tuple(evaluate(upscaler, find_set("Mini", sets)))
     report = QualityReport(set="Mini", backend=upscaler.info, rows=rows)
     assert [row.image for row in rows] == ["colour", "grey"]
-    assert all(row.psnr < row.bicubic_psnr for row in rows)  # repeated pixels are worse
+    assert all(row.scores.psnr < row.bicubic.psnr for row in rows)  # repeated pixels are worse
     found = json.loads(report.to_json())
-    assert found["mean"]["psnr"] == pytest.approx((rows[0].psnr + rows[1].psnr) / 2)
+    assert found["mean"]["psnr"] == pytest.approx((rows[0].scores.psnr + rows[1].scores.psnr) / 2)
     assert found["backend"]["name"] == "repeat"
     assert "BT.601" in found["protocol"]
 

@@ -27,6 +27,7 @@ from agsr.bench.data.sets import find_set
 from agsr.cli import main
 from agsr.errors import DatasetError, MissingDependencyError
 from agsr.system import optional_import
+from agsr.system.progress import Progress
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
@@ -104,12 +105,12 @@ def _cached(tmp_path: Path) -> dict[str, bytes]:
 
 
 def test_a_set_is_fetched_once_and_then_found(server: Server, tmp_path: Path) -> None:
-    counts_seen: list[tuple[int, int]] = []
-    images = find_set("Mini", fetch=True, progress=lambda *counts: counts_seen.append(counts))
+    reported: list[Progress] = []
+    images = find_set("Mini", fetch=True, progress=reported.append)
     assert images.name == "Mini"
     assert [path.name for path in images.files] == list(NAMES)
     assert _cached(tmp_path) == FILES
-    assert counts_seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert reported == [Progress(count, 3) for count in range(4)]
     assert find_set("Mini").files == images.files
     assert find_set("Mini", fetch=True).files == images.files
     assert server.asked == Counter(NAMES)

@@ -111,11 +111,14 @@ def test_other_files_are_rejected(tmp_path: Path, text: str, message: str) -> No
 
 
 def test_evaluation_writes_strict_json_too() -> None:
-    scores = {"ssim": 1.0, "bicubic_psnr": 30.0, "bicubic_ssim": 0.9}
-    rows = (QualityRow(image="same", psnr=INFINITE, **scores),)
+    scores, bicubic = Scores(psnr=INFINITE, ssim=1.0), Scores(psnr=30.0, ssim=0.9)
+    rows = (QualityRow(image="same", scores=scores, bicubic=bicubic),)
     report = QualityReport(set="Mini", backend=Repeat().info, rows=rows)
     found = json.loads(report.to_json(), parse_constant=pytest.fail)
     assert found["rows"][0]["psnr"] == found["mean"]["psnr"] == "inf"
+    names = ("psnr", "ssim", "lpips")
+    assert list(found["rows"][0]) == ["image", *names, *(f"bicubic_{name}" for name in names)]
+    assert found["mean"]["bicubic_psnr"] == 30.0
 
 
 def test_means_count_every_image() -> None:

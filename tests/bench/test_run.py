@@ -92,7 +92,7 @@ def test_scores_are_those_of_an_evaluation(measured: BenchResult, mini: ImageSet
     for row in measured.rows[1:]:
         assert row.error == ""
         upscaler = Upscaler(backend=row.entry.open())
-        expected = [(x.image, x.psnr, x.ssim) for x in evaluate(upscaler, mini)]
+        expected = [(x.image, x.scores.psnr, x.scores.ssim) for x in evaluate(upscaler, mini)]
         (score,) = row.quality
         assert [(x.image, x.scores.psnr, x.scores.ssim) for x in score.images] == expected
     (score,) = measured.rows[0].quality

@@ -8,6 +8,7 @@ from rich.console import Console
 from agsr.cli.output.bars import files_bar, frames_bar
 from agsr.cli.output.infer import BatchProgress, Tally, duration
 from agsr.cli.output.tables import plain_bar
+from agsr.system.progress import Progress
 
 
 class _Clock:
@@ -37,7 +38,7 @@ def test_without_a_terminal_a_line_now_and_then_tells_how_long(
     with BatchProgress([1.0] * files, quiet=False, clock=clock) as progress:
         for now, done in ((0.0, 0.0), (10, 1), (32, 2.0), (50, 3), (64, 8), (65, 9)):
             clock.now = now
-            progress.update(done if files > 1 else done / 100)
+            progress.update(Progress(done if files > 1 else done / 100, None))
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == lines
@@ -47,7 +48,7 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     clock = _Clock()
     with BatchProgress([1.0] * 9, quiet=True, clock=clock) as progress:
         clock.now = 1000
-        progress.update(3)
+        progress.update(Progress(3, None))
     assert capsys.readouterr().err == ""
 
 
@@ -72,7 +73,7 @@ def test_on_a_terminal_a_bar_tells_how_far_it_is(
     monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich take it for a terminal, too
     monkeypatch.setattr("agsr.cli.output.infer.shows_bars", lambda: True)
     with BatchProgress([1.0] * 9, quiet=False) as progress:
-        progress.update(3)
+        progress.update(Progress(3, None))
         with progress.cleared():
             pass
     assert "3/9 files" in capsys.readouterr().err
@@ -83,11 +84,11 @@ def test_the_time_left_follows_pixels_and_counts_down() -> None:
     progress = BatchProgress([1e6, 1e6, 98e6], quiet=False, clock=clock)
     for now, done in ((1, 1.0), (2, 2.0)):
         clock.now = now
-        progress.update(done)
+        progress.update(Progress(done, None))
     assert progress.left.seconds == pytest.approx(98)  # not the second that a third file would be
     clock.now = 30
     assert progress.left.seconds == pytest.approx(70)  # standing still, it does not grow
-    progress.update(2 + 1 / 98)
+    progress.update(Progress(2 + 1 / 98, None))
     assert progress.left.seconds == pytest.approx(30 * 97 / 3)
 
 
@@ -97,7 +98,7 @@ def test_the_bar_fits_into_one_line_of_any_terminal(width: int, files: int) -> N
     clock = _Clock()
     progress = BatchProgress([1e6] * files, quiet=True, clock=clock)
     clock.now = 100
-    progress.update(files / 3)
+    progress.update(Progress(files / 3, None))
     console = Console(width=width, file=io.StringIO(), force_terminal=True)
     bar = files_bar(files, progress.text, console)
     frames = frames_bar(console)

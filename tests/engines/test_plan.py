@@ -7,7 +7,7 @@ import pytest
 from planning import jobs_of, make_image, problems_of, targets_of
 
 from agsr.engines.batch.plan import Job, plan
-from agsr.errors import ImageError
+from agsr.errors import ImageRequestError
 
 
 def test_results_lie_beside_their_inputs() -> None:
@@ -28,21 +28,21 @@ def test_output_is_a_file_for_one_input_and_a_folder_for_many(tmp_path: Path) ->
 
 def test_an_existing_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "out").touch()
-    with pytest.raises(ImageError, match="can't all become"):
+    with pytest.raises(ImageRequestError, match="can't all become"):
         targets_of("a.png", "b.png", output=tmp_path / "out")
-    with pytest.raises(ImageError, match="can't write a file without suffix"):
+    with pytest.raises(ImageRequestError, match="can't write a file without suffix"):
         targets_of("a.png", output=tmp_path / "out")
 
 
 def test_mistakes_are_found_before_anything_is_computed() -> None:
     with pytest.raises(
-        ImageError, match=r"2 inputs can't all become out\.png; use a folder as the output"
+        ImageRequestError, match=r"2 inputs can't all become out\.png; use a folder as the output"
     ):
         targets_of("a.png", "b.png", output=Path("out.png"))
     for options in ({"extension": ".gif"}, {"output": Path("big.gif")}):
-        with pytest.raises(ImageError, match=r"can't write \.gif"):
+        with pytest.raises(ImageRequestError, match=r"can't write \.gif"):
             targets_of("a.png", **options)
-    with pytest.raises(ImageError, match=r"can't write \.5; .* or v1\.5/ for a folder"):
+    with pytest.raises(ImageRequestError, match=r"can't write \.5; .* or v1\.5/ for a folder"):
         targets_of("a.png", output=Path("v1.5"))
     assert targets_of("a.png", output=Path("v1.5"), folder=True) == ["v1.5/a_x4.png"]
     assert targets_of("a.png", output=Path("big.png"), folder=True) == ["big.png/a_x4.png"]
@@ -91,7 +91,7 @@ def test_the_same_input_twice_is_one_result() -> None:
 
 
 def test_paths_in_suffixes_are_rejected() -> None:
-    with pytest.raises(ImageError, match="part of a file name"):
+    with pytest.raises(ImageRequestError, match="part of a file name"):
         targets_of("a.png", suffix="/../evil")
 
 
@@ -101,7 +101,7 @@ def test_stdin_becomes_stdout_unless_a_file_is_named() -> None:
     assert plan([Path("a.png")], Path("-")) == [Job(Path("a.png"), Path("-"), ".png")]
     assert [str(job.target) for job in plan([Path("-")], Path("out/"))] == ["out/stdin_x4.png"]
     assert targets_of("-", "a.png", suffix="_x2") == ["stdin_x2.png", "a_x2.png"]
-    with pytest.raises(ImageError, match="2 inputs can't all become -"):
+    with pytest.raises(ImageRequestError, match="2 inputs can't all become -"):
         targets_of("a.png", "b.png", output=Path("-"))
 
 
@@ -166,11 +166,11 @@ def test_each_input_may_keep_its_format() -> None:
     ]
     assert targets_of("b.tga", extension=None, output=Path("large")) == ["large/b_x4.tga"]
     assert targets_of("a.png", "f.jpg", extension=None, quality=80) == ["a_x4.png", "f_x4.jpg"]
-    with pytest.raises(ImageError, match="PNG has no quality"):
+    with pytest.raises(ImageRequestError, match="PNG has no quality"):
         targets_of("a.png", "b.tga", extension=None, quality=80)
 
 
 def test_a_quality_that_the_format_lacks_is_reported_at_once() -> None:
     assert targets_of("a.png", extension=".jpg", quality=80) == ["a_x4.jpg"]
-    with pytest.raises(ImageError, match="PNG has no quality"):
+    with pytest.raises(ImageRequestError, match="PNG has no quality"):
         targets_of("a.png", quality=80)

@@ -16,12 +16,10 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from conftest import NEEDS_OPENVINO, PHOTO, Processor
-from PIL import Image
 from stubs import Repeat
 
 from agsr.cli import main
 from agsr.engines import ranking
-from agsr.engines.batch.headers import count_pixels
 from agsr.engines.open import open_backend
 from agsr.engines.places import Place
 from agsr.engines.ranking import candidates
@@ -309,19 +307,6 @@ def test_precision_auto_is_the_backends_own(
         open_backend("torch", "psnr", precision="auto")
         open_backend("torch", "psnr", device="cuda:1", precision="auto")
     assert asked == ["bf16", None, "bf16", "fp32", "fp32", None, "fp32", "fp32"]
-
-
-def test_pixels_are_counted_by_the_headers_until_there_are_enough(tmp_path: Path) -> None:
-    for name, side in (("a.png", 10), ("b.png", 20)):
-        Image.new("L", (side, side)).save(tmp_path / name)
-    (tmp_path / "c.png").write_bytes(b"no image")
-    a, b, c, gone = (tmp_path / name for name in ("a.png", "b.png", "c.png", "gone.png"))
-    assert count_pixels([a, b]) == 500
-    assert count_pixels([a, c], enough=100) == 100
-    assert count_pixels([c]) is None
-    assert count_pixels([gone, a]) == 100
-    assert count_pixels([Path("-")]) is None
-    assert count_pixels([tmp_path]) is None
 
 
 def test_infer_reports_what_runs_and_why(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from agsr.image import read_picture, write_picture, write_row_bands
 from agsr.image.decode import decode
 from agsr.image.ops.output_size import OutputSize
 from agsr.image.picture import Picture, RowBands
+from agsr.system.progress import Progress
 from agsr.system.quiet_stderr import quiet_decoders
 
 
@@ -110,19 +111,21 @@ def test_reading_goes_on_while_the_network_runs(
 
 
 def test_progress_counts_files_and_their_shares(folder: Path) -> None:
-    reported: list[float] = []
+    reported: list[Progress] = []
     jobs = plan([folder / "in" / "a.png", folder / "in" / "b.jpg"], folder / "out")
     upscaler = Upscaler(backend=Repeat(), tile=8, halo=2)
     assert all(
         outcome.error is None
         for outcome in process(upscaler, jobs, InferOptions(), reported.append)
     )
-    assert reported == sorted(reported)
-    assert {1.0, 2.0} <= set(reported)
+    done = [progress.done for progress in reported]
+    assert done == sorted(done)
+    assert {1.0, 2.0} <= set(done)
+    assert {progress.total for progress in reported} == {2}
     assert len(reported) > 4
 
 
-def test_wishes_hold_for_every_file(folder: Path) -> None:
+def test_options_hold_for_every_file(folder: Path) -> None:
     source = folder / "tagged.jpg"
     exif = Image.Exif()
     exif[271] = "Maker"

@@ -30,7 +30,7 @@ from agsr.bench.report.comparison import compare_results
 from agsr.bench.runner.measurements import SetScore
 from agsr.bench.runner.results import BenchResult
 from agsr.cli.output.bench import show_comparison
-from agsr.cli.output.tables import show_cache
+from agsr.cli.output.tables import show_engines
 from agsr.contract import ModelMetadata
 from agsr.engines.foreign.io_spec import Hints
 from agsr.engines.onnx_file.inspect import read_content
@@ -158,7 +158,7 @@ def _cache(content: bytes) -> None:
     cache = EngineCache(_folder())
     for name, found in ((f"{IDENTITY.digest}.json", content), (f"{IDENTITY.digest}.engine", b"")):
         _file(f"engines/{name}", found)
-    show_cache("folder", list(cache.entries()))
+    show_engines("folder", list(cache.entries()))
     cache.get(IDENTITY, lambda: (b"", REPORT))
 
 

@@ -12,8 +12,9 @@ from clips import FAST, LOSSLESS, Clip, every_frame, make, picture_stream, plane
 from conftest import Repeat
 
 from agsr.engines.upscaler import Upscaler
-from agsr.engines.video import Progress, VideoOptions, upscale_video
+from agsr.engines.video import VideoOptions, upscale_video
 from agsr.image.ops.output_size import OutputSize
+from agsr.system.progress import Progress
 from agsr.video.properties import upright
 
 

@@ -18,9 +18,10 @@ from agsr.cli.infer import infer
 from agsr.cli.infer_video import CODEC_ALIASES, Lines, Pace, _note
 from agsr.engines.batch.plan import Job
 from agsr.engines.upscaler import Upscaler
-from agsr.engines.video import Progress, VideoOptions, upscale_video
+from agsr.engines.video import VideoOptions, upscale_video
 from agsr.engines.video.y4m import stream_video
 from agsr.errors import VideoError
+from agsr.system.progress import Progress
 from agsr.video.compression import STRONG
 
 

@@ -21,7 +21,6 @@ from conftest import PYTHONPATH, ROOT, Repeat
 
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import VideoOptions, frames, upscale_video
-from agsr.engines.video import upscale as video
 from agsr.engines.video.segments import open_segments, saved_frames
 from agsr.engines.video.spool import Spool, count_frames
 from agsr.errors import BackendError, VideoError
@@ -366,7 +365,7 @@ def test_pictures_are_decoded_and_encoded_while_the_network_runs(
     assert any(any(name.startswith("write") for name in names) for names in seen)
     assert any("_produce" in name for name in seen[0]), seen[0]
     assert len(decoded) == len(ahead) == 40
-    assert 1 < max(ahead) <= video._AHEAD + 2
+    assert 1 < max(ahead) <= frames.AHEAD + 2
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from agsr.system.progress import Progress
 from agsr.system.text import counted
 
 if TYPE_CHECKING:
@@ -66,9 +67,9 @@ class BatchProgress:
         self._files = 0.0
         self._in_lines = self._bar is None and not quiet
 
-    def update(self, done: float) -> None:
-        """Show that so many files are done, with the share of the present one."""
-        self._files = done
+    def update(self, progress: Progress) -> None:
+        """Show the number of completed files, with the share of the current one."""
+        done = self._files = progress.done
         pixels = self._pixels(done)
         self.left.update(pixels)
         if self._bar is not None:

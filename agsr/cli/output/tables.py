@@ -18,6 +18,7 @@ from rich.table import Column, Table
 
 from agsr.contract import format_steps
 from agsr.errors import AgsrError
+from agsr.system.progress import Progress
 from agsr.system.signals import BOTH, Terminated, handled
 from agsr.system.text import counted
 
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from agsr.bench.data.sets import ImageSet
     from agsr.bench.doctor import Check
     from agsr.bench.scoring import QualityReport, QualityRow
+    from agsr.engines.cache_files import CacheEntry
     from agsr.engines.runtimes.compiled_cache import CompiledEntry
-    from agsr.engines.tensorrt.engine_cache import CacheEntry
+    from agsr.engines.tensorrt.engine_cache import EngineEntry
     from agsr.engines.tensorrt.options import BuildReport
     from agsr.export import ExportReport
     from agsr.export.verify import ParityRow
@@ -78,7 +80,8 @@ def open_sets(
         def find(name: str) -> ImageSet:
             task = bar.add_task(f"fetching {escape(name)}", total=None, visible=False)
 
-            def report(done: int, total: int) -> None:
+            def report(progress: Progress) -> None:
+                done, total = progress.done, progress.total or 0
                 bar.update(task, completed=done, total=total, visible=done < total)
 
             return find_set(name, data, fetch=fetch, progress=report, use_lr=use_lr)
@@ -124,7 +127,7 @@ def _worst(report: ExportReport) -> list[tuple[ParityRow, str]]:
 
 def show_quality(report: QualityReport) -> None:
     """A row per image and the mean, beside Bicubic."""
-    perceptual = report.mean.lpips is not None
+    perceptual = report.mean.scores.lpips is not None
     columns = ["PSNR dB", "SSIM", *(["LPIPS"] if perceptual else [])]
     table = Table(
         report.set,
@@ -145,14 +148,12 @@ def show_quality(report: QualityReport) -> None:
 
 def _scores(row: QualityRow) -> list[str]:
     """The cells of a row: the network's scores, then Bicubic's."""
-    own = (row.psnr, row.ssim, row.lpips)
-    bicubic = (row.bicubic_psnr, row.bicubic_ssim, row.bicubic_lpips)
-    digits = (2, 4, 4)
+    digits = {"psnr": 2, "ssim": 4, "lpips": 4}
     return [
         f"{value:.{places}f}"
-        for scores in (own, bicubic)
-        for value, places in zip(scores, digits, strict=True)
-        if value is not None
+        for scores in (row.scores, row.bicubic)
+        for name, places in digits.items()
+        if (value := getattr(scores, name)) is not None
     ]
 
 
@@ -225,27 +226,27 @@ def show_build(path: str, report: BuildReport) -> None:
         console.print(f"batch x height x width: {profile}")
 
 
-def show_cache(folder: str, entries: Sequence[CacheEntry]) -> None:
-    """A line per engine, and where they are."""
-    console = stdout()
-    for entry in entries:
-        facts = _engine_facts(entry.sidecar) if entry.sound else ["damaged: rebuilt when needed"]
-        console.print(f"{entry.name[:12]}  {entry.size / 1e6:7.1f} MB  {', '.join(facts)}")
-    console.print(
-        f"{folder}: {counted(len(entries), 'engine')}, {sum(e.size for e in entries) / 1e6:.1f} MB"
-    )
+def show_engines(folder: str, entries: Sequence[EngineEntry]) -> None:
+    """Print a line per engine, and where they are."""
+    _show_cached(folder, "engine", entries, [_engine_facts(entry.sidecar) for entry in entries])
 
 
 def show_compiled(folder: str, entries: Sequence[CompiledEntry]) -> None:
-    """A line per compiled network, and where they are."""
+    """Print a line per compiled network, and where they are."""
+    names = ("runtime", "processor", "options")
+    facts = [[str(entry.facts.get(name, "?")) for name in names] for entry in entries]
+    _show_cached(folder, "compiled network", entries, facts)
+
+
+def _show_cached(
+    folder: str, noun: str, entries: Sequence[CacheEntry], facts: Sequence[Sequence[str]]
+) -> None:
     console = stdout()
-    for entry in entries:
-        names = ("runtime", "processor", "options")
-        facts = [str(entry.facts.get(name, "?")) for name in names]
-        text = ", ".join(facts) if entry.sound else "damaged: recompiled when needed"
+    for entry, known in zip(entries, facts, strict=True):
+        text = ", ".join(known) if entry.sound else "damaged: rebuilt when needed"
         console.print(f"{entry.name[:12]}  {entry.size / 1e6:7.1f} MB  {text}")
     total = sum(entry.size for entry in entries) / 1e6
-    console.print(f"{folder}: {counted(len(entries), 'compiled network')}, {total:.1f} MB")
+    console.print(f"{folder}: {counted(len(entries), noun)}, {total:.1f} MB")
 
 
 def _engine_facts(sidecar: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from agsr.system.optional_import import install_command
 from agsr.system.signals import BOTH, handled
 
 if TYPE_CHECKING:
-    from agsr.training.state import Progress
+    from agsr.training.state import TrainingProgress
     from agsr.training.trainer import Trainer
 
 
@@ -94,7 +94,7 @@ def _done(iteration: int, iterations: int | None) -> str:
     return f"{iteration} of {iterations} iterations" if iterations else f"{iteration} iterations"
 
 
-def _training_line(progress: Progress) -> str:
+def _training_line(progress: TrainingProgress) -> str:
     terms = " ".join(f"{name} {value:.4g}" for name, value in progress.terms.items())
     whole = f"/{progress.iterations}" if progress.iterations else f" ({progress.progress:.0%})"
     done = f"{progress.iteration}{whole}"
@@ -124,7 +124,7 @@ def _tensorboard(trainer: Trainer) -> Any | None:
     return SummaryWriter(folder, purge_step=start)
 
 
-def _write_scalars(writer: Any | None, progress: Progress) -> None:
+def _write_scalars(writer: Any | None, progress: TrainingProgress) -> None:
     if writer is None:
         return
     for name, value in progress.terms.items():

@@ -7,12 +7,13 @@ weights for clean inputs amplify its artifacts.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from PIL import Image
 
-from agsr.image.compression.jpeg import BLOCKY, first_table, jpeg_quality, table_quality
+from agsr.image.compression.jpeg import BLOCKY, first_table, table_quality
 from agsr.image.formats.signatures import is_tiff
 
 _WEBP_STRONG: Final = 19
@@ -67,7 +68,7 @@ def _compression(stream: BinaryIO) -> Compression | None:
     stream.seek(0)
     if start.startswith(b"\xff\xd8"):
         with Image.open(stream, formats=["JPEG"]) as image:
-            return _jpeg("JPEG", jpeg_quality(image))
+            return jpeg_compression("JPEG", getattr(image, "quantization", {}).get(0, ()))
     if is_tiff(start):
         return _tiff(stream)
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
@@ -81,9 +82,15 @@ def _compression(stream: BinaryIO) -> Compression | None:
     return None
 
 
-def _jpeg(name: str, quality: int | None) -> Compression | None:
-    if quality is None:
+def jpeg_compression(name: str, table: Sequence[int]) -> Compression | None:
+    """Return the compression that a JPEG luminance table stands for; None for an empty table.
+
+    >>> print(jpeg_compression("JPEG", [16] * 64))
+    JPEG, quality 41
+    """
+    if not table:
         return None
+    quality = table_quality(table)
     return Compression(name, f"quality {quality}", quality <= BLOCKY)
 
 
@@ -98,7 +105,7 @@ def _tiff(stream: BinaryIO) -> Compression | None:
         if not table:
             stream.seek(offsets[0])
             table = first_table(stream.read(sizes[0]))
-    return _jpeg("JPEG in TIFF", table_quality(table) if table else None)
+    return jpeg_compression("JPEG in TIFF", table)
 
 
 def _webp(stream: BinaryIO) -> Compression | None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from PIL import Image
 
 BLOCKY: Final = 80
 """Up to this quality, weights for compressed inputs are suggested: by LPIPS, results are closer to
@@ -34,15 +33,6 @@ _ZIGZAG: Final = [
 
 _COARSEST: Final = [0, 1, 8]
 """Indices of DC and the lowest frequencies, where encoders' tables differ least."""
-
-
-def jpeg_quality(image: Image.Image) -> int | None:
-    """Return the quality of an opened JPEG file on libjpeg's scale, 1 to 100; None for other files.
-
-    For custom tables, this is the quality that quantizes the lowest frequencies equally.
-    """
-    table = getattr(image, "quantization", {}).get(0, ())
-    return table_quality(table) if table else None
 
 
 def first_table(stream: bytes) -> list[int]:

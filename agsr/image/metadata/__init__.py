@@ -19,7 +19,7 @@ from agsr.image.metadata.colour import Colour
 from agsr.image.metadata.exif import parse_exif
 from agsr.image.metadata.exif_changes import dpi_of, orientation_of, sized, upright
 from agsr.image.metadata.stored import StoredMetadata, Text
-from agsr.system.text import listed
+from agsr.system.text import counted_are, listed
 
 _TURNED = 5
 """Orientations from this one on swap rows and columns."""
@@ -79,7 +79,9 @@ def resolve_metadata(
     """
     block = parse_exif(stored.exif or b"")
     if block.lost:
-        _log.warning("%s: its EXIF data is damaged; %s lost", name, _tags(len(block.lost)))
+        _log.warning(
+            "%s: its EXIF data is damaged; %s lost", name, counted_are(len(block.lost), "tag")
+        )
     orientation = stored.orientation or orientation_of(block)
     if not orientation:  # XMP last: parsing a long packet takes seconds
         orientation = (packets.orientation(stored.xmp) if stored.xmp else None) or 1
@@ -128,7 +130,3 @@ def usable_profile(icc: bytes | None, channels: int, name: str) -> bytes | None:
         return icc
     _log.warning("%s: its ICC profile is for %s and is dropped", name, space.strip())
     return None
-
-
-def _tags(count: int) -> str:
-    return "1 tag is" if count == 1 else f"{count} tags are"

@@ -15,7 +15,11 @@ MAX_SCALE = SCALE**2
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSize:
-    """Output size: a scale factor, or a box to fit inside."""
+    """Output size: a scale factor, or a box to fit inside.
+
+    >>> OutputSize(scale=2).result(30, 40), OutputSize(box=(120, 120)).result(30, 40)
+    ((60, 80), (90, 120))
+    """
 
     scale: float = SCALE
     """Output pixels per input pixel along each axis, above 0, at most `MAX_SCALE`."""
