@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 from PIL import Image
 
 from agsr.backend import Backend
-from agsr.contract import SCALE
 from agsr.engines.open import open_backend
 from agsr.engines.picture_upscaler import PictureUpscaler
 from agsr.engines.tile_policy import TilePolicy
@@ -38,7 +37,7 @@ _CALL_ARGUMENTS = ("scale", "outscale", "factor", "size", "max_size", "sizing")
 
 
 class Upscaler(PictureUpscaler):
-    """Upscales images by four, or to another size.
+    """Upscales images by the network's scale, or to another size.
 
     >>> from agsr import Upscaler
     >>> with Upscaler("psnr", steps=4) as upscaler:  # doctest: +SKIP
@@ -160,13 +159,14 @@ class Upscaler(PictureUpscaler):
                 in [0, 1], which are computed in float32. Or a Pillow image of any mode of 8 bits
                 per channel, or I;16.
             progress: Called after each tile with the completed share, 0 to 1.
-            scale: Output pixels per input pixel along each axis, above 0, at most 16. Default: 4.
+            scale: Output pixels per input pixel along each axis, above 0, at most two passes of the
+                network: 16 for a ×4 one. Default: the network's scale.
             size: Largest width and height; the result fits inside and has the image's proportions.
 
         Returns:
-            ``(4H, 4W[, C])``, or the requested size, of the same type; floats are not clipped. For
-            a Pillow image, another of mode L, LA, RGB, RGBA or I;16, rotated as its EXIF requires,
-            with its profile, EXIF, XMP and resolution.
+            ``(sH, sW[, C])`` with the network's scale s, or the requested size, of the same type;
+            floats are not clipped. For a Pillow image, another of mode L, LA, RGB, RGBA or I;16,
+            rotated as its EXIF requires, with its profile, EXIF, XMP and resolution.
 
         Raises:
             ImageError: The array has another shape or type, NaN, or floats far outside of [0, 1],
@@ -178,7 +178,7 @@ class Upscaler(PictureUpscaler):
         """
         if scale is not None and size is not None:
             raise ValueError(f"scale is {scale!r} and size {size!r}; expected one of them")
-        sizing = OutputSize(scale=SCALE if scale is None else scale, box=size)
+        sizing = OutputSize(scale=scale, box=size, network=self.info.scale)
 
         def upscale(picture: Picture) -> Picture:
             return self.picture(picture, progress, sizing)

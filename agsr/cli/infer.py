@@ -29,7 +29,8 @@ from agsr.cli.infer_video import SECTION as VIDEO_SECTION
 from agsr.cli.infer_video import check_encodings, video_options
 from agsr.cli.param_types import AliasChoice, FilePath, Size
 from agsr.cli.params import Sectioned, running_options
-from agsr.image.ops.output_size import MAX_SCALE
+from agsr.contract import SCALE
+from agsr.image.ops.output_size import LARGEST
 from agsr.system.text import printable
 from agsr.video.formats import WRITABLE
 
@@ -100,14 +101,15 @@ SECTIONS = {
 @click.option(
     "--scale",
     "--outscale",
-    type=click.FloatRange(0, MAX_SCALE, min_open=True),
-    help="Enlarge by so much: 2, 3, 1.5; above 4 in two passes, like 8. [default: 4]",
+    type=click.FloatRange(0, LARGEST, min_open=True),
+    help="Enlarge by so much: 2, 3, 1.5; above the network's own scale in two passes, up to 16 for "
+    "x4. [default: the network's: 4]",
 )
 @click.option(
     "--max-size",
     type=click.IntRange(1, LARGEST_SIDE),
     metavar="PIXELS",
-    help="Longest side of a result; at most 16 times the input, above 4 in two passes.",
+    help="Longest side of a result; at most two passes of the network: 16 times the input for x4.",
 )
 @click.option("--to", "fit", type=Size(), help="Fit inside, like 3840x2160; limits likewise.")
 @click.option(
@@ -195,7 +197,7 @@ def infer(
 
     check_options(context, INFER)
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels takes its place
-    sizing, tally = output_size(scale, max_size, fit), Tally()
+    sizing, tally = output_size(scale, max_size, fit, SCALE), Tally()
     jobs = plan_jobs(
         plan,
         check_inputs(inputs + more),

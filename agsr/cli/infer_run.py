@@ -20,7 +20,7 @@ import click
 
 from agsr.cli.infer_video import compression_note, run_videos
 from agsr.cli.params import echo_error, echo_path, open_upscaler
-from agsr.image.ops.output_size import MAX_SCALE, OutputSize
+from agsr.image.ops.output_size import OutputSize
 from agsr.pretrained import WEIGHTS_FOR_FAULTS
 from agsr.system.text import printable
 
@@ -178,7 +178,7 @@ def run_all(
         common = {name: getattr(options, name) for name in ("sizing", "strip", "max_pixels")}
         run_videos(upscaler, videos, {**common, **encoding}, tally, quiet, stdin, hinted)
     if tally.small and not quiet:
-        click.echo(_too_small(tally.small, len(jobs)), err=True)
+        click.echo(_too_small(tally.small, len(jobs), options.sizing.most), err=True)
 
 
 def note_no_effect(upscaler: Upscaler, given: Collection[str], tally: Tally) -> None:
@@ -238,7 +238,7 @@ def _note_size(size: tuple[int, int], sizing: OutputSize) -> None:
     if box is None or box == (width, height):
         return
     if not sizing.reached(height, width):
-        why = f": {MAX_SCALE} times the input is the most"
+        why = f": {sizing.most} times the input is the most"
     elif box[0] == box[1]:  # --max-size
         return
     else:
@@ -251,9 +251,9 @@ def _tell_error(message: str, tally: Tally) -> None:
     echo_error(message)
 
 
-def _too_small(count: int, files: int) -> str:
+def _too_small(count: int, files: int, most: int) -> str:
     which = "the result is" if files == 1 else f"{count} of {files} results are"
-    return f"note: {which} smaller than was asked for: {MAX_SCALE} times the input is the most"
+    return f"note: {which} smaller than was asked for: {most} times the input is the most"
 
 
 def _note_compression(jobs: Sequence[Job], weights: str) -> None:

@@ -96,6 +96,7 @@ def process(
     Raises:
         KeyboardInterrupt: After yielding the outcomes of complete results.
     """
+    options = replace(options, sizing=options.sizing.for_network(upscaler.info.scale))
     reader, writer = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "write")
     writing: deque[Future[Outcome]] = deque()
     try:
@@ -154,7 +155,11 @@ def _begin(
         picture = replace(picture, metadata=picture.metadata.stripped())
     row_bands = upscaler.row_bands(picture, progress, options.sizing)
     check_alpha(str(job.source), job.extension, row_bands)
-    check_memory(str(job.source), job.extension, row_bands, lambda: wait(writing))
+    check_memory(
+        *(str(job.source), job.extension, row_bands),
+        lambda: wait(writing),
+        scale=upscaler.info.scale,
+    )
     if job.target != STREAM:
         check_disk(job.target, job.extension, row_bands)
     return row_bands

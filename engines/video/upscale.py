@@ -86,7 +86,7 @@ def upscale_video(
             as requested.
         BackendError, MemoryError: As for images.
     """
-    options = options or VideoOptions()
+    options = (options or VideoOptions()).for_network(upscaler.info.scale)
     name = str(source) if isinstance(source, Path) else "-"
     check_upscaler(upscaler, name)
     form = _form(target)

@@ -70,7 +70,7 @@ def stream_video(
         VideoError: The source can't be read or decoded completely, or the sink is closed or full.
         BackendError, MemoryError: As for images.
     """
-    options = options or VideoOptions()
+    options = (options or VideoOptions()).for_network(upscaler.info.scale)
     name = str(source) if isinstance(source, Path) else "-"
     check_upscaler(upscaler, name)
     seen = survey(source, options.max_pixels) if isinstance(source, Path) else Survey(0)
