@@ -18,9 +18,8 @@ SCALE: Final = 4
 """Upscaling factor of this project's networks, output pixels per input pixel along each axis. What
 runs a network of any origin reads `agsr.backend.BackendInfo.scale` instead."""
 
-MAX_SCALE: Final = 16
-"""Largest upscaling factor of a network of any origin; the smallest is 1, for networks that restore
-(denoise, remove traces of compression)."""
+MAX_FOREIGN_SCALE: Final = 16
+"""Upper limit for the scale of other projects' networks."""
 
 CHANNELS: Final = 3
 """RGB, in this order."""
@@ -117,7 +116,7 @@ class ModelMetadata:
         if missing:
             raise ModelError(
                 f"{source}: not exported by agsr: {', '.join(missing)} missing; make one with: "
-                "agsr export. To measure another project's network: agsr bench --model"
+                "agsr export"
             )
         text = {name: properties[PREFIX + name] for name in names}
         try:
@@ -129,10 +128,10 @@ class ModelMetadata:
                 f"{source}: {numbers['steps']} steps, receptive radius "
                 f"{numbers['receptive_radius']}: out of range"
             )
-        if not 1 <= numbers["scale"] <= MAX_SCALE or text["precision"] not in PRECISIONS:
+        if not 1 <= numbers["scale"] <= MAX_FOREIGN_SCALE or text["precision"] not in PRECISIONS:
             raise ModelError(
                 f"{source}: scale {text['scale']}, precision {text['precision']}; this version "
-                f"runs scale 1 to {MAX_SCALE}, precision {' or '.join(PRECISIONS)}"
+                f"runs scale 1 to {MAX_FOREIGN_SCALE}, precision {' or '.join(PRECISIONS)}"
             )
         return cls(**{**text, **numbers})  # type: ignore[arg-type]  # checked just above
 

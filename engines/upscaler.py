@@ -46,7 +46,8 @@ class Upscaler(PictureUpscaler):
     Thread-safe: several threads may share one; the network runs one image at a time.
 
     Args:
-        weights: A shipped name, or the path of an ``.onnx``, ``.safetensors`` or ``.engine`` file.
+        weights: A shipped name, or the path of an ``.onnx``, ``.safetensors`` or ``.engine`` file;
+            an ``.onnx`` file may be another project's.
         backend: One of `agsr.engines.places.BACKENDS`, or a loaded `Backend`, which stays open.
         steps: Time steps of the recurrent attention loop; None means those of the file, or 4.
         tile: Side of a tile in LR pixels; 0 for none, ``"auto"`` to cut only large images, into
@@ -64,6 +65,7 @@ class Upscaler(PictureUpscaler):
         device: See `agsr.engines.open.open_backend`.
         precision: See `agsr.engines.open.open_backend`.
         threads: See `agsr.engines.open.open_backend`.
+        hints: See `agsr.engines.open.open_backend`.
         progress: See `agsr.engines.open.open_backend`.
         allow_fallback: See `agsr.engines.open.open_backend`.
         work: See `agsr.engines.open.open_backend`.
@@ -89,6 +91,7 @@ class Upscaler(PictureUpscaler):
         device: str | None = None,
         precision: str | None = None,
         threads: int | None = None,
+        hints: str = "",
         progress: Report | None = None,
         allow_fallback: bool = False,
         work: int | None = None,
@@ -106,6 +109,7 @@ class Upscaler(PictureUpscaler):
             "device": device,
             "precision": precision,
             "threads": threads,
+            "hints": hints,
             "progress": progress,
             "allow_fallback": allow_fallback,
             "work": work,
@@ -203,7 +207,7 @@ def _open(backend: str | Backend, weights: str, options: Mapping[str, Any]) -> B
     """Open a backend by name; check that a loaded one is given no options."""
     if isinstance(backend, str):
         return open_backend(backend, weights, **options)
-    given = [name for name, value in options.items() if value is not None and value is not False]
+    given = [name for name, value in options.items() if value not in (None, False, "")]
     if given:
         raise TypeError(f"a loaded backend can't be changed; remove {given[0]}")
     return backend

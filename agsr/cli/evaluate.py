@@ -72,7 +72,7 @@ def evaluate(
         raise click.ClickException(f"{count} can't be used; the means are over the others")
 
 
-_REQUEST = ("backend", "weights", "steps", "provider", "device", "precision", "threads")
+_REQUEST = ("backend", "weights", "steps", "provider", "device", "precision", "threads", "hints")
 """Options that are checked before sets are read or fetched."""
 
 

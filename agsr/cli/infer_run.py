@@ -102,22 +102,54 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def opened(jobs: Sequence[Job], verbose: bool, **running: Any) -> Upscaler:
-    """Open the upscaler for a plan's jobs; with ``verbose``, print what it is to stderr.
+class Network:
+    """The network of a run, opened as late as possible, and closed at the end of a block.
 
-    For all of them, done before or not: a run that goes on takes what the first one took.
+    Args:
+        verbose: Print what runs to stderr.
+        running: Options of `open_upscaler`.
     """
-    from agsr.engines.batch.headers import count_pixels
 
-    if verbose and logging.lastResort is not None:
-        logging.getLogger("agsr").setLevel(logging.INFO)
-        logging.lastResort.setLevel(logging.INFO)
-    started = time.perf_counter()
-    upscaler = open_upscaler(work=count_pixels([job.source for job in jobs]), **running)
-    if verbose:
-        text = f"{upscaler.info.summary}, in {time.perf_counter() - started:.2f} s"
-        click.echo(f"{text}: {upscaler.info.reason}", err=True)
-    return upscaler
+    def __init__(self, verbose: bool, running: Mapping[str, Any]) -> None:
+        self._verbose, self._running = verbose, running
+        self._opened: Upscaler | None = None
+
+    def __enter__(self) -> Network:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
+    def scale(self) -> int:
+        """Return the network's scale, which results are named by.
+
+        The network is opened only if its file doesn't declare the scale.
+        """
+        from agsr.engines.weights_file import declared_scale
+
+        return declared_scale(self._running["weights"]) or self.upscaler(()).info.scale
+
+    def upscaler(self, jobs: Sequence[Job]) -> Upscaler:
+        """Return the upscaler for a plan's jobs, finished ones included: a run that is resumed uses
+        the network that the first one used."""
+        if self._opened is None:
+            self._opened = self._open(jobs)
+        return self._opened
+
+    def _open(self, jobs: Sequence[Job]) -> Upscaler:
+        from agsr.engines.batch.headers import count_pixels
+
+        if self._verbose and logging.lastResort is not None:
+            logging.getLogger("agsr").setLevel(logging.INFO)
+            logging.lastResort.setLevel(logging.INFO)
+        started = time.perf_counter()
+        work = count_pixels([job.source for job in jobs]) if jobs else None
+        opened = open_upscaler(work=work, **self._running)
+        if self._verbose:
+            text = f"{opened.info.summary}, in {time.perf_counter() - started:.2f} s"
+            click.echo(f"{text}: {opened.info.reason}", err=True)
+        return opened
 
 
 @contextmanager

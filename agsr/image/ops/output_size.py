@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 
-from agsr.contract import MAX_SCALE, SCALE
+from agsr.contract import MAX_FOREIGN_SCALE, SCALE
 from agsr.errors import ImageError
 
-LARGEST = MAX_SCALE**2
+LARGEST = MAX_FOREIGN_SCALE**2
 """Largest output pixels per input pixel along each axis of any network."""
 
 
