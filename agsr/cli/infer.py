@@ -16,7 +16,6 @@ from agsr.cli.infer_request import (
     plan_jobs,
 )
 from agsr.cli.infer_run import (
-    Network,
     count_left_out,
     count_skipped,
     count_unread,
@@ -27,6 +26,7 @@ from agsr.cli.infer_run import (
 )
 from agsr.cli.infer_video import SECTION as VIDEO_SECTION
 from agsr.cli.infer_video import check_encodings, video_options
+from agsr.cli.network import Network
 from agsr.cli.param_types import AliasChoice, FilePath, Size
 from agsr.cli.params import Sectioned, running_options
 from agsr.image.ops.output_size import LARGEST
@@ -199,7 +199,7 @@ def infer(
     chosen_files, tally = check_inputs(inputs + more), Tally()
     running["precision"] = "fp16" if half else "fp32" if fp32 else running["precision"]
     running |= {"separate_alpha": separate_alpha, "normal_map": normal_map}
-    with Network(verbose, running) as network:
+    with Network(running, verbose) as network:
         sizing = output_size(scale, max_size, fit, network.scale())
         jobs = plan_jobs(
             plan,

@@ -6,7 +6,6 @@ Results' paths go to stdout, errors to stderr, and both are counted in the `Tall
 from __future__ import annotations
 
 import io
-import logging
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agsr.cli.infer_video import compression_note, run_videos
-from agsr.cli.params import echo_error, echo_path, open_upscaler
+from agsr.cli.params import echo_error, echo_path
 from agsr.image.ops.output_size import OutputSize
 from agsr.pretrained import WEIGHTS_FOR_FAULTS
 from agsr.system.text import printable
@@ -100,56 +99,6 @@ def _is_there(path: Path) -> bool:
         return path.stat().st_size > 0
     except OSError:  # of a name that is too long, too
         return False
-
-
-class Network:
-    """The network of a run, opened as late as possible, and closed at the end of a block.
-
-    Args:
-        verbose: Print what runs to stderr.
-        running: Options of `open_upscaler`.
-    """
-
-    def __init__(self, verbose: bool, running: Mapping[str, Any]) -> None:
-        self._verbose, self._running = verbose, running
-        self._opened: Upscaler | None = None
-
-    def __enter__(self) -> Network:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._opened is not None:
-            self._opened.close()
-
-    def scale(self) -> int:
-        """Return the network's scale, which results are named by.
-
-        The network is opened only if its file doesn't declare the scale.
-        """
-        from agsr.engines.weights_file import declared_scale
-
-        return declared_scale(self._running["weights"]) or self.upscaler(()).info.scale
-
-    def upscaler(self, jobs: Sequence[Job]) -> Upscaler:
-        """Return the upscaler for a plan's jobs, finished ones included: a run that is resumed uses
-        the network that the first one used."""
-        if self._opened is None:
-            self._opened = self._open(jobs)
-        return self._opened
-
-    def _open(self, jobs: Sequence[Job]) -> Upscaler:
-        from agsr.engines.batch.headers import count_pixels
-
-        if self._verbose and logging.lastResort is not None:
-            logging.getLogger("agsr").setLevel(logging.INFO)
-            logging.lastResort.setLevel(logging.INFO)
-        started = time.perf_counter()
-        work = count_pixels([job.source for job in jobs]) if jobs else None
-        opened = open_upscaler(work=work, **self._running)
-        if self._verbose:
-            text = f"{opened.info.summary}, in {time.perf_counter() - started:.2f} s"
-            click.echo(f"{text}: {opened.info.reason}", err=True)
-        return opened
 
 
 @contextmanager
