@@ -151,6 +151,8 @@ class IoSpec:
     """Name of the output."""
     input_type: str
     """``float32``, ``float16`` or ``uint8``."""
+    output_type: str
+    """Type of the output, like `input_type`."""
     input_layout: Layout
     """Order of the input's axes."""
     output_layout: Layout
@@ -173,6 +175,14 @@ class IoSpec:
     """Value of white in the input."""
     output_peak: int = 1
     """Value of white in the output."""
+
+    @property
+    def description(self) -> str:
+        """What the input is, in words: ``NCHW float32 RGB, white is 1``."""
+        colours = {1: "luma", CHANNELS: self.order.upper()}.get(self.channels, "RGB with alpha")
+        rest = f", multiples of {self.multiple}" if self.multiple > 1 else ""
+        rest = f", {self.size[1]}x{self.size[0]} pixels" if self.size else rest
+        return f"{self.input_layout} {self.input_type} {colours}, white is {self.input_peak}{rest}"
 
     def padded(self, lr: Batch) -> Batch:
         """Pad a batch by mirroring its lower and right border up to an accepted size."""

@@ -116,6 +116,7 @@ def _guesses(lr: Any, sr: Any, hints: Hints) -> Iterator[tuple[IoSpec, tuple[int
             input=lr.name,
             output=sr.name,
             input_type=TYPES[lr.type],
+            output_type=TYPES[sr.type],
             input_layout=layout,
             output_layout=layout,
             channels=channels,
