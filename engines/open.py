@@ -188,7 +188,7 @@ def _open(
     if kind_of(weights) is Kind.FOREIGN_ONNX:
         from agsr.engines.foreign import open_foreign
 
-        return open_foreign(path, hints, place, precision, threads)
+        return open_foreign(path, hints, place, precision, threads, progress)
     if place.runtime == "torch":
         return TorchBackend(path, steps=steps, device=place.device, precision=precision or "fp32")
     loaded: Backend

@@ -7,21 +7,27 @@ Data flow: file → `agsr.engines.onnx_file.inspect` (its contents) → session 
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch, translated_errors
 from agsr.engines.foreign.io_spec import Array, Hints, IoSpec
 from agsr.engines.foreign.probe import find_io_spec
-from agsr.engines.onnx_file.inspect import read_content
+from agsr.engines.onnx_file.inspect import check_self_contained, read_content
 from agsr.engines.places import RUNTIMES, Place
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
 from agsr.engines.runtimes.openvino_session import open_compiled
 from agsr.errors import BackendError, BackendRequestError, ModelError
 from agsr.system.text import first_line
+
+if TYPE_CHECKING:
+    from agsr.contract import Precision
+    from agsr.engines.tensorrt.progress import Report
 
 
 class ForeignBackend(Backend):
@@ -117,6 +123,7 @@ def open_foreign(
     place: Place,
     precision: str | None,
     threads: int | None,
+    progress: Report | None,
 ) -> Backend:
     """Open another project's ONNX file at any place that runs ONNX files.
 
@@ -126,17 +133,46 @@ def open_foreign(
         place: ONNX Runtime, OpenVINO or TensorRT.
         precision: See `ForeignBackend`.
         threads: See `ForeignBackend`.
+        progress: Called with the progress of a TensorRT engine's build; may cancel it.
 
     Raises:
         AgsrError: See `ForeignBackend`, or TensorRT can't run it.
     """
     known = Hints.parse(hints)
-    if place.runtime == "trt":
-        raise BackendRequestError(
-            f"{path}: TensorRT runs networks that 'agsr export' wrote; run this file on "
-            "--backend ort, with --provider cuda on a GPU, or on --backend openvino"
+    if place.runtime != "trt":
+        return ForeignBackend(path, known, place=place, precision=precision, threads=threads)
+    return _open_engine(path, known, place, precision, progress)
+
+
+def _open_engine(
+    path: Path, hints: Hints, place: Place, precision: str | None, progress: Report | None
+) -> Backend:
+    """Build an engine of a graph that follows the contract but for its names, and open it.
+
+    Raises:
+        BackendError: The graph has another input or output than this project's.
+    """
+    from agsr.engines.foreign.contract_graph import contract_graph, contract_metadata
+    from agsr.engines.tensorrt.backend import TrtBackend
+
+    with ForeignBackend(path, hints) as probed:
+        spec, info = probed.io_spec, probed.info
+    if not spec.follows_contract:
+        raise BackendError(
+            f"{path}: TensorRT runs networks of NCHW float32 RGB, white is 1, of any size; this "
+            f"one takes {spec.description}: run it with --backend ort, with --provider cuda on a "
+            "GPU, or with --backend openvino"
         )
-    return ForeignBackend(path, known, place=place, precision=precision, threads=threads)
+    running = _running_precision(info.precision, place, precision)
+    content = path.read_bytes()
+    check_self_contained(content, str(path))
+    metadata = contract_metadata(spec, cast("Precision", running), info.weights_hash)
+    with tempfile.TemporaryDirectory(prefix="agsr-") as folder:
+        adapted = Path(folder, path.name)
+        adapted.write_bytes(contract_graph(content, spec, metadata, str(path)))
+        opened = TrtBackend(adapted, report=progress, device=place.index)
+    opened.info = replace(opened.info, model=str(path), steps=None, receptive_radius=None)
+    return opened
 
 
 def _running_precision(graph: str, place: Place, requested: str | None) -> str:

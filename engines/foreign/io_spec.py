@@ -177,6 +177,16 @@ class IoSpec:
     """Value of white in the output."""
 
     @property
+    def follows_contract(self) -> bool:
+        """Whether input and output are those of this project's exports, but for their names."""
+        types = (self.input_type, self.output_type) == ("float32", "float32")
+        layouts = (self.input_layout, self.output_layout) == ("NCHW", "NCHW")
+        colours = (self.channels, self.order, self.output_order) == (CHANNELS, "rgb", "rgb")
+        peaks = (self.input_peak, self.output_peak) == (1, 1)
+        free = (self.batch, self.size, self.multiple) == (None, None, 1)
+        return types and layouts and colours and peaks and free
+
+    @property
     def description(self) -> str:
         """What the input is, in words: ``NCHW float32 RGB, white is 1``."""
         colours = {1: "luma", CHANNELS: self.order.upper()}.get(self.channels, "RGB with alpha")
