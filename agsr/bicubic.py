@@ -1,9 +1,9 @@
-"""MATLAB's ``imresize(image, 1/4, 'bicubic')``, bit for bit: the field's way to make LR images.
+"""MATLAB's ``imresize(image, 1/s, 'bicubic')``, bit for bit: the field's way to make LR images.
 
-An antialiased cubic with a = -0.5, stretched to 16 taps; out-of-range indices are clamped to the
-edge; rows first; rounded half-up and clipped to uint8 after each of the two passes. It reproduces
-the published LR images of Set5, Set14 and BSD100 without a mismatch. ``upscale`` is the same kernel
-without antialiasing: the Bicubic baseline of every table.
+An antialiased cubic with a = -0.5, stretched to 4s taps (16 for ×4, the default scale);
+out-of-range indices are clamped to the edge; rows first; rounded half-up and clipped to uint8 after
+each of the two passes. It reproduces the published LR images of Set5, Set14 and BSD100 without a
+mismatch. ``upscale`` is the same kernel without antialiasing: the Bicubic baseline of every table.
 """
 
 from __future__ import annotations
@@ -39,49 +39,48 @@ def crop_to_multiple(image: NDArray[Any], multiple: int = SCALE) -> NDArray[Any]
     return image[:height, :width]
 
 
-def downscale(image: Image8) -> Image8:
-    """Downscale a uint8 image ``(H, W[, C])`` by 4; H and W must be multiples of 4.
+def downscale(image: Image8, scale: int = SCALE) -> Image8:
+    """Downscale a uint8 image ``(H, W[, C])``; H and W must be multiples of the scale.
+
+    >>> downscale(np.full((6, 9), 7, np.uint8), 3).tolist()
+    [[7, 7, 7], [7, 7, 7]]
 
     Raises:
-        ValueError: A side is not a positive multiple of 4.
-
-    >>> downscale(np.full((8, 12), 7, np.uint8))
-    array([[7, 7, 7],
-           [7, 7, 7]], dtype=uint8)
+        ValueError: A side is not a positive multiple of the scale.
     """
-    return _resize(image, *lr_size(image))
+    return _resize(image, *lr_size(image, scale))
 
 
-def lr_size(image: NDArray[Any]) -> tuple[int, int]:
+def lr_size(image: NDArray[Any], scale: int = SCALE) -> tuple[int, int]:
     """Return height and width of the LR image of an HR image ``(H, W[, C])``.
 
     Raises:
-        ValueError: A side is not a positive multiple of 4.
+        ValueError: A side is not a positive multiple of the scale.
 
     >>> lr_size(np.zeros((8, 12, 3)))
     (2, 3)
     """
-    if image.shape[0] % SCALE or image.shape[1] % SCALE or 0 in image.shape:
-        raise ValueError(f"image is {image.shape[:2]}; crop it to multiples of {SCALE} first")
-    return image.shape[0] // SCALE, image.shape[1] // SCALE
+    if image.shape[0] % scale or image.shape[1] % scale or 0 in image.shape:
+        raise ValueError(f"image is {image.shape[:2]}; crop it to multiples of {scale} first")
+    return image.shape[0] // scale, image.shape[1] // scale
 
 
-def upscale(image: Image8) -> Image8:
-    """Upscale a uint8 image ``(H, W[, C])`` by 4: the Bicubic baseline.
+def upscale(image: Image8, scale: int = SCALE) -> Image8:
+    """Upscale a uint8 image ``(H, W[, C])``: the Bicubic baseline.
 
     >>> upscale(np.full((2, 3), 7, np.uint8)).shape
     (8, 12)
     """
-    return _resize(image, image.shape[0] * SCALE, image.shape[1] * SCALE)
+    return _resize(image, image.shape[0] * scale, image.shape[1] * scale)
 
 
-def upscale_planes(planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Upscale float planes ``(..., H, W)`` by 4, neither rounded nor clipped.
+def upscale_planes(planes: NDArray[np.float32], scale: int = SCALE) -> NDArray[np.float32]:
+    """Upscale float planes ``(..., H, W)``, neither rounded nor clipped.
 
     >>> upscale_planes(np.ones((3, 2, 3), np.float32)).shape
     (3, 8, 12)
     """
-    rows, columns = (_weights(side, side * SCALE).astype(np.float32) for side in planes.shape[-2:])
+    rows, columns = (_weights(side, side * scale).astype(np.float32) for side in planes.shape[-2:])
     return np.asarray(rows @ planes @ columns.T, dtype=np.float32)
 
 

@@ -34,6 +34,9 @@ SCALE: Final = 4
 """Upscaling factor of this project's networks, output pixels per input pixel along each axis. What
 runs a network of any origin reads `agsr.backend.BackendInfo.scale` instead."""
 
+MAX_FOREIGN_SCALE: Final = 16
+"""Upper limit for the scale of other projects' networks."""
+
 CHANNELS: Final = 3
 """RGB, in this order."""
 
@@ -41,7 +44,7 @@ INPUT_NAME: Final = "lr"
 """Name of the graph's input: ``(B, 3, H, W)`` float32, nominal range [0, 1]."""
 
 OUTPUT_NAME: Final = "sr"
-"""Name of the graph's output: ``(B, 3, 4H, 4W)`` float32, not clipped."""
+"""Name of the graph's output: ``(B, 3, sH, sW)`` float32, not clipped; s is the scale."""
 
 DEFAULT_STEPS: Final = 4
 """Default number of time steps of the recurrent attention loop."""
@@ -139,7 +142,7 @@ class ModelMetadata:
         if missing:
             raise ModelError(
                 f"{source}: not exported by agsr: {', '.join(missing)} missing; make one with: "
-                "agsr export. To measure another project's network: agsr bench --model"
+                "agsr export"
             )
         text = {name: properties[PREFIX + name] for name in names}
         try:
@@ -151,10 +154,10 @@ class ModelMetadata:
                 f"{source}: {numbers['steps']} steps, receptive radius "
                 f"{numbers['receptive_radius']}: out of range"
             )
-        if numbers["scale"] != SCALE or text["precision"] not in PRECISIONS:
+        if not 1 <= numbers["scale"] <= MAX_FOREIGN_SCALE or text["precision"] not in PRECISIONS:
             raise ModelError(
                 f"{source}: scale {text['scale']}, precision {text['precision']}; this version "
-                f"runs scale {SCALE}, precision {' or '.join(PRECISIONS)}"
+                f"runs scale 1 to {MAX_FOREIGN_SCALE}, precision {' or '.join(PRECISIONS)}"
             )
         return cls(**{**text, **numbers})  # type: ignore[arg-type]  # checked just above
 

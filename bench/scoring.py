@@ -14,26 +14,38 @@ from agsr.backend import BackendInfo
 from agsr.bench.data.sets import ImageSet, Skipped, TestImage, data_folder
 from agsr.bench.strict_json import to_json
 from agsr.bicubic import upscale
+from agsr.contract import SCALE
 from agsr.datasets.pairs import Image8
 from agsr.engines.upscaler import Upscaler
 from agsr.metrics import psnr_y, ssim_y
+from agsr.metrics.psnr_ssim import border_of
 from agsr.system.optional_import import require
 
 Distance = Callable[[Image8, Image8], float]
 """Perceptual distance of two images, smaller is better."""
 
-PROTOCOL = (
-    "x4; HR cropped top-left to multiples of 4; LR by MATLAB imresize bicubic, uint8; SR rounded "
-    "to uint8; BT.601 Y, not rounded; 4 pixels shaved; SSIM 11x11 Gaussian, sigma 1.5"
-)
-"""What the figures mean, in one line."""
-
 _MADE = "LR by MATLAB imresize bicubic, uint8"
 
 
+def protocol(scale: int = SCALE, *, lr_is_given: bool = False) -> str:
+    """Return what the figures of a scale mean, in one line."""
+    crop, lr, shaved = f"HR cropped top-left to multiples of {scale}; ", _MADE, border_of(scale)
+    if scale == 1:
+        crop, lr = "", "input = HR: PSNR shows how much the network changes"
+    lr = "LR as given in the set" if lr_is_given else lr
+    return (
+        f"x{scale}; {crop}{lr}; SR rounded to uint8; BT.601 Y, not rounded; {shaved} pixels "
+        "shaved; SSIM 11x11 Gaussian, sigma 1.5"
+    )
+
+
+PROTOCOL = protocol()
+"""What the figures of this project's networks mean, in one line."""
+
+
 def protocol_of(images: ImageSet) -> str:
-    """`PROTOCOL`, or what differs from it: LR images that lie in the set."""
-    return PROTOCOL.replace(_MADE, "LR as given in the set") if images.lr_is_given else PROTOCOL
+    """Return the `protocol` of a set."""
+    return protocol(images.scale, lr_is_given=images.lr_is_given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,17 +143,18 @@ def evaluate(
 
 def score(upscaler: Upscaler, image: TestImage, distance: Distance | None = None) -> QualityRow:
     """Score a network on one image."""
+    scale = upscaler.info.scale
     return QualityRow(
         image=image.name,
-        scores=compare(upscaler(image.lr), image.hr, distance),
-        bicubic=compare(upscale(image.lr), image.hr, distance),
+        scores=compare(upscaler(image.lr), image.hr, distance, scale),
+        bicubic=compare(upscale(image.lr, scale), image.hr, distance, scale),
     )
 
 
-def compare(sr: Image8, hr: Image8, distance: Distance | None = None) -> Scores:
-    """Score one image against the original, both uint8 of one shape."""
-    lpips = distance(sr, hr) if distance else None
-    return Scores(psnr=psnr_y(sr, hr), ssim=ssim_y(sr, hr), lpips=lpips)
+def compare(sr: Image8, hr: Image8, distance: Distance | None = None, scale: int = SCALE) -> Scores:
+    """Score one image of a scale against the original, both uint8 of one shape."""
+    lpips, border = distance(sr, hr) if distance else None, border_of(scale)
+    return Scores(psnr=psnr_y(sr, hr, border), ssim=ssim_y(sr, hr, border), lpips=lpips)
 
 
 def change(new: float, old: float) -> float:

@@ -23,6 +23,7 @@ from agsr.engines.ranking import Candidate, candidates, default_precision
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
 from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
 from agsr.engines.runtimes.torch_backend import TorchBackend, check_precision
+from agsr.engines.weights_file import Kind, check_hints, kind_of
 from agsr.errors import (
     BackendError,
     BackendRequestError,
@@ -60,6 +61,7 @@ def open_backend(
     device: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
+    hints: str = "",
     progress: Report | None = None,
     allow_fallback: bool = False,
     work: int | None = None,
@@ -71,7 +73,8 @@ def open_backend(
 
     Args:
         backend: One of `agsr.engines.places.BACKENDS`.
-        weights: A shipped name, or the path of an ``.onnx``, ``.safetensors`` or ``.engine`` file.
+        weights: A shipped name, or the path of an ``.onnx``, ``.safetensors`` or ``.engine`` file;
+            an ``.onnx`` file may be another project's.
         steps: Time steps; None means those of the ONNX file, or the network's default (4).
         provider: ONNX Runtime's execution provider: ``cpu`` (the default), ``cuda``,
             ``tensorrt-rtx``. With a provider, ``auto`` means ONNX Runtime.
@@ -83,6 +86,8 @@ def open_backend(
             the default, means `agsr.engines.ranking.default_precision` for shipped weights, which
             may be ``bf16``.
         threads: Threads of OpenVINO and of ONNX Runtime's provider cpu; None means one per core.
+        hints: What running another project's ONNX file doesn't show, in the form of
+            `agsr.engines.foreign.Hints.parse`.
         progress: Called with the progress of a TensorRT engine's build; may cancel it.
         allow_fallback: If the requested backend can't run, run on ONNX Runtime's CPU provider, in
             fp32 and with the same number of threads; `Backend.info` reports what runs. Otherwise
@@ -95,23 +100,24 @@ def open_backend(
         AgsrError: The backend can't be opened; the message says why and what to do.
     """
     _check_steps(steps)
+    check_hints(weights, steps, hints)
     if allow_fallback:
         asked: dict[str, Any] = {"provider": provider, "device": device}
         asked["threads"] = _usable_threads(backend, weights, asked, threads)
-        asked |= {"precision": precision, "progress": progress, "work": work}
+        asked |= {"precision": precision, "hints": hints, "progress": progress, "work": work}
         try:
             return open_backend(backend, weights, steps=steps, **asked)
         except RequestError:  # the CPU does not answer a typing mistake
             raise
         except (BackendError, MissingDependencyError) as error:
             _log.warning("%s; running on the CPU instead", error)
-            return open_backend("ort", weights, steps=steps, threads=threads)
+            return open_backend("ort", weights, steps=steps, threads=threads, hints=hints)
     name = _choose(backend, weights, {"provider": provider, "threads": threads, "device": device})
     if name == AUTO:
         asked_precision = None if precision == "auto" else precision
         return _open_best(
             candidates(weights, asked_precision, threads, work),
-            partial(_open, weights, steps, threads, progress),
+            partial(_open, weights, steps, threads, hints, progress),
             weights,
             steps,
             asked_precision,
@@ -120,7 +126,7 @@ def open_backend(
     place.check_threads(threads)
     if precision == "auto":
         precision = default_precision(place, weights)
-    return _open(weights, steps, threads, progress, place, precision)
+    return _open(weights, steps, threads, hints, progress, place, precision)
 
 
 def _usable_threads(backend: str, weights: str, asked: Options, threads: int | None) -> int | None:
@@ -172,12 +178,17 @@ def _open(
     weights: str,
     steps: int | None,
     threads: int | None,
+    hints: str,
     progress: Report | None,
     place: Place,
     precision: str | None,
 ) -> Backend:
     """Load a network at a place."""
     path = _find_file(place, weights, steps, precision)
+    if kind_of(weights) is Kind.FOREIGN_ONNX:
+        from agsr.engines.foreign import open_foreign
+
+        return open_foreign(path, hints, place, precision, threads, progress)
     if place.runtime == "torch":
         return TorchBackend(path, steps=steps, device=place.device, precision=precision or "fp32")
     loaded: Backend
@@ -210,6 +221,7 @@ def check_request(
     device: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
+    hints: str = "",
 ) -> None:
     """Reject a request that `open_backend` would reject, without loading anything.
 
@@ -218,6 +230,7 @@ def check_request(
         CheckpointError: A shipped file is damaged.
     """
     _check_steps(steps)
+    check_hints(weights, steps, hints)
     name = _choose(backend, weights, {"provider": provider, "threads": threads, "device": device})
     if name == AUTO:
         requested = None if precision == "auto" else precision

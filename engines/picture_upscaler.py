@@ -14,7 +14,6 @@ from dataclasses import replace
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo
-from agsr.contract import SCALE
 from agsr.engines.tile_policy import TilePolicy
 from agsr.engines.tiled import Array, upscaled_bands
 from agsr.image.ops.alpha import bounded, without_hidden_colour
@@ -80,9 +79,10 @@ class PictureUpscaler:
         Args:
             picture: Pixels, alpha and metadata; the metadata is unchanged.
             progress: As for arrays.
-            sizing: Size of the result; None means four times the picture's. A result that is no
-                larger than the picture is only downsampled; one of more than four times its size
-                is made in two passes, as by upscaling a picture of a quarter of that size.
+            sizing: Size of the result; None means the network's scale times the picture's. A result
+                that is no larger than the picture is only downsampled, unless the network restores
+                (×1); one that is larger than the network's is made in two passes, as by upscaling
+                a picture of that size divided by the scale.
 
         Raises:
             ImageError, BackendError, MemoryError: As for arrays.
@@ -101,15 +101,16 @@ class PictureUpscaler:
         exhausted or closed.
         """
         height, width = picture.pixels.shape[:2]
-        target = (sizing or OutputSize()).result(height, width)
-        if target[0] > SCALE * height or target[1] > SCALE * width:
+        scale = self.info.scale
+        target = (sizing or OutputSize()).for_network(scale).result(height, width)
+        if target[0] > scale * height or target[1] > scale * width:
             return self._two_passes(picture, progress, target)
         return self._one_pass(picture, progress, target)
 
     def _two_passes(
         self, picture: Picture, progress: ShareCallback | None, target: tuple[int, int]
     ) -> RowBands:
-        between = halfway(*target)
+        between = halfway(*target, self.info.scale)
         first = picture.pixels.shape[0] * picture.pixels.shape[1]
         share = first / (first + between[0] * between[1])  # of the work
 
@@ -126,8 +127,8 @@ class PictureUpscaler:
     def _one_pass(
         self, picture: Picture, progress: ShareCallback | None, target: tuple[int, int]
     ) -> RowBands:
-        height, width = picture.pixels.shape[:2]
-        is_larger = target[0] > height or target[1] > width
+        (height, width), scale = picture.pixels.shape[:2], self.info.scale
+        runs = scale == 1 or target[0] > height or target[1] > width
         if self.normal_map:
             picture = usable(picture)
         outwards = self.normal_map and points_outwards(picture)
@@ -135,14 +136,14 @@ class PictureUpscaler:
         if self._border is not None:
             margin = self._policy.margin
             picture = extended(picture, self._border, margin)
-        row_bands = self._upscaled(picture, progress) if is_larger else as_row_bands(picture)
-        margin *= SCALE if is_larger else 1
+        row_bands = self._upscaled(picture, progress) if runs else as_row_bands(picture)
+        margin *= scale if runs else 1
         row_bands = replace(row_bands, separate_alpha=self.separate_alpha)
         row_bands = downsample_bands(row_bands, *target, margin)
         return normalised(row_bands, outwards=outwards) if self.normal_map else row_bands
 
     def _upscaled(self, picture: Picture, progress: ShareCallback | None) -> RowBands:
-        height, width = (side * SCALE for side in picture.pixels.shape[:2])
+        height, width = (side * self.info.scale for side in picture.pixels.shape[:2])
         bands = self._picture_bands(picture.pixels, picture.alpha, progress)
         return replace(as_row_bands(picture), height=height, width=width, bands=bands)
 

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from agsr.contract import SCALE
 from agsr.engines.tile_policy import BANDS_HELD
 from agsr.errors import ImageError, ImageTooLargeError, VideoError
 from agsr.image.encode import FORMATS, Format, check_alpha, check_size
@@ -70,6 +69,8 @@ def check_result(
     suffix: str,
     row_bands: RowBands,
     wait: Callable[[], object] = lambda: None,
+    *,
+    scale: int,
 ) -> None:
     """Check that the format holds a result's alpha, and that memory and disk hold the result.
 
@@ -79,12 +80,13 @@ def check_result(
         suffix: Suffix of the format.
         row_bands: The result, not yet computed.
         wait: As for `check_memory`.
+        scale: As for `check_memory`.
 
     Raises:
         ImageError: The format has no alpha, or memory or disk are too small.
     """
     check_alpha(name, suffix, row_bands)
-    check_memory(name, suffix, row_bands, wait)
+    check_memory(name, suffix, row_bands, wait, scale=scale)
     if target is not None:
         check_disk(target, suffix, row_bands)
 
@@ -110,7 +112,12 @@ def check_target(source: Path | None, target: Path) -> None:
 
 
 def check_memory(
-    name: str, suffix: str, row_bands: RowBands, wait: Callable[[], object] = lambda: None
+    name: str,
+    suffix: str,
+    row_bands: RowBands,
+    wait: Callable[[], object] = lambda: None,
+    *,
+    scale: int,
 ) -> None:
     """Reject a result that does not fit into the memory.
 
@@ -119,12 +126,13 @@ def check_memory(
         suffix: Suffix of the format.
         row_bands: The result.
         wait: Called if there is too little memory; waits for other work to free some.
+        scale: Scale of the network that computes it.
 
     Raises:
         ImageTooLargeError: There is too little even then.
     """
     form = FORMATS[suffix.lower()]
-    needed = memory_needed(form, row_bands)
+    needed = memory_needed(form, row_bands, scale)
     if needed < _ALWAYS or needed <= free_memory():
         return
     wait()
@@ -133,7 +141,7 @@ def check_memory(
         return
     size = f"{row_bands.width}x{row_bands.height}"
     way = "PNG or TIFF, which are written in bands; or " if form.memory else ""
-    way += "two commands, like --scale 4 and then the rest; or " if row_bands.held else ""
+    way += f"two commands, like --scale {scale} and then the rest; or " if row_bands.held else ""
     raise ImageTooLargeError(
         f"{name}: a result of {size} pixels takes {needed} bytes of memory as {form.name}, and "
         f"{free} are free; use {way}a smaller result (--max-size)",
@@ -143,9 +151,9 @@ def check_memory(
     )
 
 
-def memory_needed(form: Format, row_bands: RowBands) -> int:
+def memory_needed(form: Format, row_bands: RowBands, scale: int) -> int:
     """Return the bytes of main memory that a result needs, beside its input and the network."""
-    rows = AUTO_SMALLEST * SCALE * BANDS_HELD
+    rows = AUTO_SMALLEST * scale * BANDS_HELD
     bands = row_bands.nbytes * min(rows, row_bands.height) // row_bands.height
     return bands + (form.memory or 0) * row_bands.height * row_bands.width + row_bands.held
 

@@ -23,6 +23,7 @@ from agsr.engines.runtimes.openvino_session import computes_bf16
 from agsr.engines.tensorrt.api import MODULES, is_installed
 from agsr.engines.tensorrt.cuda import check_driver
 from agsr.engines.timings import Timings
+from agsr.engines.weights_file import Kind, kind_of
 from agsr.errors import BackendError, MissingDependencyError, ModelError
 from agsr.pretrained import ONNX_SUFFIX, is_path
 from agsr.system.cpu import multiplies_bf16, multiplies_int8
@@ -75,6 +76,8 @@ def candidates(
         places = [place for place in places if place.takes_threads]
     if weights.endswith(ONNX_SUFFIX):
         places = [place for place in places if place.runtime != "torch"]
+    if kind_of(weights) is Kind.FOREIGN_ONNX:
+        places = [place for place in places if place.runtime != "trt"]
     found = [Candidate(place, precision or default_precision(place, weights)) for place in places]
     graph = _declared_precision(weights) if is_path(weights) else None
     timings = Timings.load() if timings is None else timings

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 
 from agsr.backend import Backend
-from agsr.contract import SCALE
 from agsr.engines.tiled import Array
 from agsr.errors import BackendError
 from agsr.system.memory import free_memory
@@ -102,8 +101,8 @@ class TilePolicy:
         if self._free_at_first is None:
             self._free_at_first = free
         free = min(free + self._allocated, self._free_at_first)
-        # Each row becomes four rows of four times the length, in main memory.
-        row = SCALE**2 * sum(array[0].nbytes for array in arrays) * BANDS_HELD
+        # Each row becomes as many rows as the scale, that many times as long, in main memory.
+        row = self._backend.info.scale**2 * sum(array[0].nbytes for array in arrays) * BANDS_HELD
         pixel = self._backend.bytes_per_pixel
         return MemoryBudget(int(free * _SHARE), pixel, row if device is None else 0)
 

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.backend import Backend, Batch
-from agsr.contract import SCALE
 from agsr.metrics.luma import FULL_RANGE_WEIGHTS
 from agsr.system.progress import ShareCallback
 from agsr.tiling import Span, Tile, Window, windows
@@ -78,7 +77,7 @@ def _bands(
     progress: ShareCallback | None,
 ) -> Iterator[tuple[int, list[Array]]]:
     """Yield bands below a row of the input, each with the input row at its end."""
-    height, width = arrays[0].shape[:2]
+    (height, width), scale = arrays[0].shape[:2], backend.info.scale
     plan = [list(row) for _, row in groupby(windows(height, width, *tiling), lambda w: w.rows)]
     order = [(array, window) for row in plan for array in arrays for window in row]
     batches = (_to_batch(_read(array, window)) for array, window in order)
@@ -86,7 +85,7 @@ def _bands(
     with closing(backend.upscale_many(batches)) as outputs:
         results = _reporting(outputs, len(order), tiling[2] / height, progress)
         for row in plan:
-            yield row[0].rows.core_stop, [_joined(array, row, results) for array in arrays]
+            yield row[0].rows.core_stop, [_joined(array, row, results, scale) for array in arrays]
 
 
 def _reporting(
@@ -99,30 +98,30 @@ def _reporting(
         yield sr
 
 
-def _joined(array: Array, row: Sequence[Window], results: Iterator[Batch]) -> Array:
+def _joined(array: Array, row: Sequence[Window], results: Iterator[Batch], scale: int) -> Array:
     """Join the cores of a row of windows.
 
     Planes are stored one after the other, as the network outputs them: the writer interleaves them
     in its thread, while the network runs on.
     """
-    parts = (_core(array, window, next(results)[0]) for window in row)
+    parts = (_core(array, window, next(results)[0], scale) for window in row)
     if len(row) == 1:
         return next(parts)
     rows, width = row[0].rows, array.shape[1]
-    core_rows = (rows.core_stop - rows.core_start) * SCALE
-    planes = np.empty((*array.shape[2:], core_rows, width * SCALE), array.dtype)
+    core_rows = (rows.core_stop - rows.core_start) * scale
+    planes = np.empty((*array.shape[2:], core_rows, width * scale), array.dtype)
     band = planes.transpose(1, 2, 0) if planes.ndim == 3 else planes
     for window, part in zip(row, parts, strict=True):
-        band[:, _output_slice(window.columns, 0)] = part
+        band[:, _output_slice(window.columns, 0, scale)] = part
     return band
 
 
-def _core(array: Array, window: Window, sr: NDArray[np.float32]) -> Array:
+def _core(array: Array, window: Window, sr: NDArray[np.float32], scale: int) -> Array:
     """Crop a window's output ``(3, H, W)`` to its core, in the type and layout of ``array``."""
     rows, columns = window.rows, window.columns
-    return _from_planes(
-        sr[:, _output_slice(rows, rows.start), _output_slice(columns, columns.start)], array
-    )
+    down = _output_slice(rows, rows.start, scale)
+    across = _output_slice(columns, columns.start, scale)
+    return _from_planes(sr[:, down, across], array)
 
 
 def _read(image: Array, window: Window) -> Array:
@@ -130,9 +129,9 @@ def _read(image: Array, window: Window) -> Array:
     return image[rows.start : rows.stop, columns.start : columns.stop]
 
 
-def _output_slice(span: Span, origin: int) -> slice:
+def _output_slice(span: Span, origin: int, scale: int) -> slice:
     """Return a span's core in output pixels, counted from ``origin``."""
-    return slice((span.core_start - origin) * SCALE, (span.core_stop - origin) * SCALE)
+    return slice((span.core_start - origin) * scale, (span.core_stop - origin) * scale)
 
 
 def _to_batch(image: Array) -> Batch:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 from PIL import Image
 
 from agsr.backend import Backend
-from agsr.contract import SCALE
 from agsr.engines.open import open_backend
 from agsr.engines.picture_upscaler import PictureUpscaler
 from agsr.engines.tile_policy import TilePolicy
@@ -39,7 +38,7 @@ _CALL_ARGUMENTS = ("scale", "outscale", "factor", "size", "max_size", "sizing")
 
 
 class Upscaler(PictureUpscaler):
-    """Upscales images by four, or to another size.
+    """Upscales images by the network's scale, or to another size.
 
     >>> from agsr import Upscaler
     >>> with Upscaler("psnr", steps=4) as upscaler:  # doctest: +SKIP
@@ -48,7 +47,8 @@ class Upscaler(PictureUpscaler):
     Thread-safe: several threads may share one; the network runs one image at a time.
 
     Args:
-        weights: A shipped name, or the path of an ``.onnx``, ``.safetensors`` or ``.engine`` file.
+        weights: A shipped name, or the path of an ``.onnx``, ``.safetensors`` or ``.engine`` file;
+            an ``.onnx`` file may be another project's.
         backend: One of `agsr.engines.places.BACKENDS`, or a loaded `Backend`, which stays open.
         steps: Time steps of the recurrent attention loop; None means those of the file, or 4.
         tile: Side of a tile in LR pixels; 0 for none, ``"auto"`` to cut only large images, into
@@ -66,6 +66,7 @@ class Upscaler(PictureUpscaler):
         device: See `agsr.engines.open.open_backend`.
         precision: See `agsr.engines.open.open_backend`.
         threads: See `agsr.engines.open.open_backend`.
+        hints: See `agsr.engines.open.open_backend`.
         progress: See `agsr.engines.open.open_backend`.
         allow_fallback: See `agsr.engines.open.open_backend`.
         work: See `agsr.engines.open.open_backend`.
@@ -91,6 +92,7 @@ class Upscaler(PictureUpscaler):
         device: str | None = None,
         precision: str | None = None,
         threads: int | None = None,
+        hints: str = "",
         progress: Report | None = None,
         allow_fallback: bool = False,
         work: int | None = None,
@@ -108,6 +110,7 @@ class Upscaler(PictureUpscaler):
             "device": device,
             "precision": precision,
             "threads": threads,
+            "hints": hints,
             "progress": progress,
             "allow_fallback": allow_fallback,
             "work": work,
@@ -161,13 +164,14 @@ class Upscaler(PictureUpscaler):
                 in [0, 1], which are computed in float32. Or a Pillow image of any mode of 8 bits
                 per channel, or I;16.
             progress: Called after each tile with the completed share, 0 to 1.
-            scale: Output pixels per input pixel along each axis, above 0, at most 16. Default: 4.
+            scale: Output pixels per input pixel along each axis, above 0, at most two passes of the
+                network: 16 for a ×4 one. Default: the network's scale.
             size: Largest width and height; the result fits inside and has the image's proportions.
 
         Returns:
-            ``(4H, 4W[, C])``, or the requested size, of the same type; floats are not clipped. For
-            a Pillow image, another of mode L, LA, RGB, RGBA or I;16, rotated as its EXIF requires,
-            with its profile, EXIF, XMP and resolution.
+            ``(sH, sW[, C])`` with the network's scale s, or the requested size, of the same type;
+            floats are not clipped. For a Pillow image, another of mode L, LA, RGB, RGBA or I;16,
+            rotated as its EXIF requires, with its profile, EXIF, XMP and resolution.
 
         Raises:
             ImageError: The array has another shape or type, NaN, or floats far outside of [0, 1],
@@ -179,7 +183,7 @@ class Upscaler(PictureUpscaler):
         """
         if scale is not None and size is not None:
             raise ValueError(f"scale is {scale!r} and size {size!r}; expected one of them")
-        sizing = OutputSize(scale=SCALE if scale is None else scale, box=size)
+        sizing = OutputSize(scale=scale, box=size, network=self.info.scale)
 
         def upscale(picture: Picture) -> Picture:
             return self.picture(picture, progress, sizing)
@@ -204,7 +208,7 @@ def _open(backend: str | Backend, weights: str, options: Mapping[str, Any]) -> B
     """Open a backend by name; check that a loaded one is given no options."""
     if isinstance(backend, str):
         return open_backend(backend, weights, **options)
-    given = [name for name, value in options.items() if value is not None and value is not False]
+    given = [name for name, value in options.items() if value not in (None, False, "")]
     if given:
         raise TypeError(f"a loaded backend can't be changed; remove {given[0]}")
     return backend

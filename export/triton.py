@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,38 @@ MODEL_FILES: dict[Platform, str] = {
 }
 """File names that Triton expects, by platform."""
 
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output as Triton's configuration describes it."""
+
+    name: str
+    """Its name in the graph."""
+    dims: tuple[int, ...] = (CHANNELS, -1, -1)
+    """Sizes of its axes, -1 for any; with the batch only if that is fixed."""
+    kind: str = "FP32"
+    """Element type, by Triton's name."""
+
+    def __str__(self) -> str:
+        return f'{{ name: "{self.name}", data_type: TYPE_{self.kind}, dims: {[*self.dims]} }}'
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Input and output of a model.
+
+    >>> str(Signature().input)
+    '{ name: "lr", data_type: TYPE_FP32, dims: [3, -1, -1] }'
+    """
+
+    input: Tensor = Tensor(INPUT_NAME)
+    """Pictures."""
+    output: Tensor = Tensor(OUTPUT_NAME)
+    """Larger pictures."""
+    fixed_batch: bool = False
+    """Whether the graph accepts one batch size only, so that requests can't be joined."""
+
+
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -31,6 +64,7 @@ def write_repository(
     *,
     platform: Platform = "onnxruntime_onnx",
     max_batch: int = 8,
+    signature: Signature | None = None,
     preferred: Sequence[int] = (4, 8),
     queue_microseconds: int = 500,
     instances: int = 1,
@@ -43,9 +77,10 @@ def write_repository(
     Args:
         folder: The model repository; other models in it are not changed.
         name: Name of the model in Triton.
-        model: ONNX file of ``agsr export``, or engine of ``agsr build``.
+        model: ONNX file of ``agsr export`` or of another project, or engine of ``agsr build``.
         platform: Triton backend that runs it.
         max_batch: Largest batch, from 1.
+        signature: Input and output of the model; None means those of this project's.
         preferred: Batch sizes that are worth waiting for.
         queue_microseconds: Longest wait for more requests.
         instances: Copies of the model per GPU.
@@ -61,7 +96,8 @@ def write_repository(
         with complete_folder(target) as temporary:
             (temporary / "1").mkdir()
             shutil.copyfile(model, temporary / "1" / MODEL_FILES[platform])
-            text = _config(name, platform, max_batch, preferred, queue_microseconds, instances)
+            io = signature or Signature()
+            text = _config(name, platform, io, max_batch, preferred, queue_microseconds, instances)
             (temporary / "config.pbtxt").write_text(text, encoding="utf-8")
     except OSError as error:
         raise ExportError(f"{target}: can't be written: {error.strerror}") from None
@@ -95,6 +131,7 @@ def check_repository(folder: Path, name: str) -> Path:
 def _config(
     name: str,
     platform: Platform,
+    signature: Signature,
     max_batch: int,
     preferred: Sequence[int],
     queue_microseconds: int,
@@ -102,15 +139,17 @@ def _config(
 ) -> str:
     """Return the configuration in protobuf's text format."""
     sizes = ", ".join(str(size) for size in preferred if size <= max_batch)
-    dims = f"[ {CHANNELS}, -1, -1 ]"
-    return f'''name: "{name}"
-platform: "{platform}"
-max_batch_size: {max_batch}
-input [ {{ name: "{INPUT_NAME}", data_type: TYPE_FP32, dims: {dims} }} ]
-output [ {{ name: "{OUTPUT_NAME}", data_type: TYPE_FP32, dims: {dims} }} ]
-dynamic_batching {{
+    batching = f"""dynamic_batching {{
   preferred_batch_size: [ {sizes} ]
   max_queue_delay_microseconds: {queue_microseconds}
 }}
-instance_group [ {{ count: {instances}, kind: KIND_GPU }} ]
-'''
+"""
+    if signature.fixed_batch:
+        max_batch, batching = 0, ""
+    return f"""name: "{name}"
+platform: "{platform}"
+max_batch_size: {max_batch}
+input [ {signature.input} ]
+output [ {signature.output} ]
+{batching}instance_group [ {{ count: {instances}, kind: KIND_GPU }} ]
+"""

@@ -9,7 +9,7 @@ import click
 
 from agsr.cli.bench_run import measure
 from agsr.cli.commands import Commands
-from agsr.cli.constraints import BENCH, check_options
+from agsr.cli.constraints import BENCH, check_options, is_given
 from agsr.cli.param_types import CommaList, FilePath, SizeList
 from agsr.cli.params import lr_option, threads_at_most
 from agsr.contract import MAX_STEPS, PRECISIONS
@@ -36,20 +36,21 @@ from agsr.pretrained import DEFAULT_WEIGHTS
     type=CommaList("NAME,…"),
     default=DEFAULT_WEIGHTS,
     show_default=True,
-    help="Shipped weights, or .onnx and .safetensors files.",
+    help="Shipped weights, or .onnx and .safetensors files; not of another scale than --model.",
 )
 @click.option(
     "--model",
     "models",
     type=click.Path(readable=False),
     multiple=True,
-    help="Another project's x4 ONNX network, run by ONNX Runtime and OpenVINO; repeatable.",
+    help="Another project's ONNX network, run by ONNX Runtime and OpenVINO; repeatable. All "
+    "networks of a run have one scale.",
 )
 @click.option(
     "--hints",
     default="",
     metavar="NAME=VALUE,…",
-    help="What of --model is not found by itself, like order=bgr,input_peak=255.",
+    help="What of another project's network is not found by itself, like order=bgr,input_peak=255.",
 )
 @click.option(
     "-b",
@@ -136,7 +137,7 @@ def bench(context: click.Context, /, **options: Any) -> None:
     """
     if context.invoked_subcommand is None:
         check_options(context, BENCH)
-        measure(**options)
+        measure(weights_given=is_given(context, "weights"), **options)
 
 
 _RESULT = click.Path(exists=True, dir_okay=False, path_type=Path)

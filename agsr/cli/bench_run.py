@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.contract import DEFAULT_STEPS
-from agsr.pretrained import is_path, require_file
+from agsr.contract import DEFAULT_STEPS, SCALE
+from agsr.pretrained import DEFAULT_WEIGHTS, is_path, require_file
 from agsr.system.signals import interruptible
 from agsr.system.text import counted, printable
 
 if TYPE_CHECKING:
     from agsr.bench.data.sets import ImageSet
     from agsr.bench.report.crops import CropCollector
+    from agsr.bench.runner.entries import Entry
     from agsr.bench.runner.plan import BenchPlan
     from agsr.bench.runner.results import BenchResult
 
@@ -86,6 +87,7 @@ def _plan(
     lpips: Path | None,
     boundary: str,
     weights: tuple[str, ...],
+    weights_given: bool,
     models: tuple[str, ...],
     hints: str,
     backends: tuple[str, ...] | None,
@@ -105,7 +107,7 @@ def _plan(
 
     Hints.parse(hints)
     _check_files(weights, models)
-    chosen = tuple(
+    expanded = entries.with_scales(
         entries.expand(
             backends=backends or entries.DEFAULT_BACKENDS,
             weights=weights,
@@ -116,10 +118,13 @@ def _plan(
             hints=hints,
         )
     )
+    if not weights_given:
+        expanded = _without_default(expanded, models)
+    chosen = tuple(entries.of_one_scale(expanded))
     entries.check_all(chosen)
     perceptual = lpips or (default_lpips(data) if sets and not plain else None)
     distance = lpips_alex(perceptual) if perceptual else None
-    found = tuple(open_sets(sets, data, fetch=fetch, use_lr=lr == "given"))
+    found = tuple(open_sets(sets, data, fetch=fetch, use_lr=lr == "given", scale=chosen[0].scale))
     _check_sets(found, sizes, rounds)
     return BenchPlan(
         entries=chosen,
@@ -129,11 +134,24 @@ def _plan(
         batch=batch,
         boundaries=("host", "device") if boundary == "both" else (boundary,),  # type: ignore[arg-type]
         rounds=rounds,
+        scale=chosen[0].scale,
         parity=not plain,
         distance=distance,
         observer=observer,
         command=shlex.join(["agsr", *sys.argv[1:]]),
     )
+
+
+def _without_default(chosen: list[Entry], models: tuple[str, ...]) -> list[Entry]:
+    """Return the entries without the default weights if all ``models`` have another scale."""
+    scales = {entry.scale for entry in chosen if entry.weights in models}
+    if len(scales) != 1 or SCALE in scales:
+        return chosen
+    (scale,) = scales
+    click.echo(
+        f"note: no rows of {DEFAULT_WEIGHTS}, a x{SCALE} network: --model is x{scale}", err=True
+    )
+    return [entry for entry in chosen if entry.weights in models or not entry.is_network]
 
 
 def _check_plot(sets: tuple[str, ...], rounds: int, **_: Any) -> None:

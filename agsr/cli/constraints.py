@@ -74,6 +74,15 @@ _NOT_TIMED = "has no effect: --rounds 0 times nothing"
 _TABLE1 = "contradict one another: the table has its own sets and times nothing"
 
 
+def _no_foreign(options: Mapping[str, Any]) -> bool:
+    """Whether no network of a benchmark can be another project's."""
+    from agsr.engines.weights_file import Kind, kind_of
+
+    return not options["models"] and not any(
+        kind_of(name) is Kind.FOREIGN_ONNX for name in options["weights"]
+    )
+
+
 def _halo_of_nothing(options: Mapping[str, Any]) -> bool:
     data = options.get("separate_alpha") or options.get("normal_map")
     return options["tile"] == 0 and options["border"] is None and not data
@@ -105,7 +114,7 @@ INFER = (
 """Of ``agsr infer``."""
 
 BENCH = (
-    Rule(("hints",), "describe a --model, and there is none", _without("models")),
+    Rule(("hints",), "describe another project's ONNX file, and there is none", _no_foreign),
     Rule(("fetch",), "gets a --set, and there is none", _scores_nothing),
     Rule(("lr",), "is for a --set, and there is none", _scores_nothing),
     Rule(("data",), "is where a --set lies, and there is none", _scores_nothing),

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agsr.cli.constraints import RUNNING, check_options
+from agsr.cli.network import Network
 from agsr.cli.param_types import FilePath
-from agsr.cli.params import lr_option, open_upscaler, running_options
+from agsr.cli.params import lr_option, running_options
 from agsr.system.text import counted, printable
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ def evaluate(
 ) -> None:
     """Score the network: PSNR and SSIM on luma, per image and mean, beside Bicubic.
 
-    Shipped weights are scored in fp32 unless --precision says otherwise, so that scores do not
-    depend on the machine.
+    LR images are made by the scale of the network; one that restores (x1) gets the HR images, and
+    its PSNR shows how much it changes them. Shipped weights are scored in fp32 unless --precision
+    says otherwise, so that scores do not depend on the machine.
     """
     check_options(context, RUNNING)
     from agsr.bench.scoring import lpips_alex
@@ -64,15 +66,17 @@ def evaluate(
         running["precision"] = running["precision"] or "fp32"
     check_request(**{name: running[name] for name in _REQUEST})
     distance = lpips_alex(lpips) if lpips else None
-    image_sets = open_sets(sets, data, fetch=fetch, use_lr=lr == "given")
-    with open_upscaler(**running) as upscaler:
+    with Network(running) as network:
+        given = lr == "given"
+        image_sets = open_sets(sets, data, fetch=fetch, use_lr=given, scale=network.scale())
+        upscaler = network.upscaler()
         skipped = sum(_evaluate(upscaler, images, distance, as_json) for images in image_sets)
     if skipped:
         count = counted(skipped, "image")
         raise click.ClickException(f"{count} can't be used; the means are over the others")
 
 
-_REQUEST = ("backend", "weights", "steps", "provider", "device", "precision", "threads")
+_REQUEST = ("backend", "weights", "steps", "provider", "device", "precision", "threads", "hints")
 """Options that are checked before sets are read or fetched."""
 
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from agsr.cli.constraints import is_given
 from agsr.cli.param_types import FilePath
-from agsr.cli.params import check_ending, weights_option
-from agsr.contract import MAX_STEPS, PRECISIONS, Precision
+from agsr.cli.params import check_ending, hints_option, weights_option
+from agsr.contract import CHANNELS, MAX_STEPS, PRECISIONS, Precision
 from agsr.errors import ExportRequestError
 from agsr.pretrained import ONNX_SUFFIX
+from agsr.system.text import printable
+
+if TYPE_CHECKING:
+    from agsr.engines.foreign.io_spec import IoSpec
+    from agsr.export.triton import Signature
+
+_TRITON_TYPES = {"float32": "FP32", "float16": "FP16", "uint8": "UINT8"}
+"""Triton's names of element types."""
 
 
 @click.command(short_help="Write a network as ONNX, verified against torch.")
@@ -54,8 +65,12 @@ from agsr.pretrained import ONNX_SUFFIX
     "-o", "--output", type=FilePath, help="A name in .onnx. [default: NAME-STEPS[-PRECISION].onnx]"
 )
 @click.option("--triton", type=FilePath, help="Put the file into this Triton model repository too.")
+@hints_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.pass_context
 def export(
+    context: click.Context,
+    /,
     weights: str,
     steps: int | None,
     blend: float | None,
@@ -66,9 +81,20 @@ def export(
     atol: float | None,
     output: Path | None,
     triton: Path | None,
+    hints: str,
     as_json: bool,
 ) -> None:
-    """Write the network as ONNX: unrolled, dynamic batch, height and width, verified."""
+    """Write the network as ONNX: unrolled, dynamic batch, height and width, verified.
+
+    Of another project's ONNX file, --triton writes a model folder, without other options.
+    """
+    from agsr.engines.weights_file import Kind, check_hints, kind_of
+
+    check_hints(weights, steps, hints)
+    if kind_of(weights) is Kind.FOREIGN_ONNX:
+        given = [p.opts[-1] for p in context.command.params if is_given(context, p.name or "")]
+        _serve_foreign(Path(weights), triton, hints, given)
+        return
     if other is not None and blend is None:
         raise click.UsageError("--with needs --blend, the share of its weights")
     if calibrate is not None and precision != "int8":
@@ -113,6 +139,54 @@ def export(
     if triton is not None:
         served = write_repository(triton, path.stem, path)
         click.echo(f"{served}  for tritonserver --model-repository {triton}", err=as_json)
+
+
+def _serve_foreign(path: Path, triton: Path | None, hints: str, given: Sequence[str]) -> None:
+    """Write a Triton model of another project's ONNX file, as the file is.
+
+    Raises:
+        click.UsageError: There is no Triton repository to write to, or an option has no effect.
+    """
+    unused = [name for name in given if name not in ("--weights", "--triton", "--hints")]
+    if triton is None or unused:
+        reason = f"; remove {unused[0]}" if unused else ", and it needs --triton"
+        raise click.UsageError(
+            f"{path} is an ONNX file of another project, which is not exported again: only "
+            f"a Triton folder is written of it{reason}"
+        )
+    from agsr.engines.foreign import ForeignBackend, Hints
+    from agsr.engines.onnx_file.inspect import check_self_contained
+    from agsr.export.triton import check_repository, write_repository
+
+    known = Hints.parse(hints)
+    check_repository(triton, path.stem)
+    check_self_contained(path.read_bytes(), str(path))
+    with ForeignBackend(path, known) as backend:
+        spec, scale = backend.io_spec, backend.info.scale
+    served = write_repository(triton, path.stem, path, signature=_signature(spec))
+    click.echo(f"{served}  for tritonserver --model-repository {triton}")
+    text = f"note: it takes {spec.description}, and gives results of x{scale}"
+    click.echo(printable(text), err=True)
+
+
+def _signature(spec: IoSpec) -> Signature:
+    """Describe a network's input and output to Triton."""
+    from agsr.export.triton import Signature, Tensor
+
+    height, width = spec.size or (-1, -1)
+    large = tuple(side * spec.scale if side > 0 else side for side in (height, width))
+    batch = () if spec.batch is None else (spec.batch,)
+    depth = spec.channels if spec.channels in (1, CHANNELS) else -1  # alpha may be dropped
+
+    def tensor(name: str, kind: str, layout: str, channels: int, *size: int) -> Tensor:
+        axes = (channels, *size) if layout == "NCHW" else (*size, channels)
+        return Tensor(name, (*batch, *axes), _TRITON_TYPES[kind])
+
+    return Signature(
+        tensor(spec.input, spec.input_type, spec.input_layout, spec.channels, height, width),
+        tensor(spec.output, spec.output_type, spec.output_layout, depth, *large),
+        fixed_batch=spec.batch is not None,
+    )
 
 
 def _calibration_photos() -> Path:

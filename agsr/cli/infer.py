@@ -19,16 +19,16 @@ from agsr.cli.infer_run import (
     count_skipped,
     count_unread,
     note_no_effect,
-    opened,
     run_all,
     summary_if_interrupted,
     to_do,
 )
 from agsr.cli.infer_video import SECTION as VIDEO_SECTION
 from agsr.cli.infer_video import check_encodings, video_options
+from agsr.cli.network import Network
 from agsr.cli.param_types import AliasChoice, FilePath, Size
 from agsr.cli.params import Sectioned, running_options
-from agsr.image.ops.output_size import MAX_SCALE
+from agsr.image.ops.output_size import LARGEST
 from agsr.system.text import printable
 from agsr.video.formats import WRITABLE
 
@@ -99,14 +99,15 @@ SECTIONS = {
 @click.option(
     "--scale",
     "--outscale",
-    type=click.FloatRange(0, MAX_SCALE, min_open=True),
-    help="Enlarge by so much: 2, 3, 1.5; above 4 in two passes, like 8. [default: 4]",
+    type=click.FloatRange(0, LARGEST, min_open=True),
+    help="Enlarge by so much: 2, 3, 1.5; above the network's own scale in two passes, up to 16 for "
+    "x4. [default: the network's: 4]",
 )
 @click.option(
     "--max-size",
     type=click.IntRange(1, LARGEST_SIDE),
     metavar="PIXELS",
-    help="Longest side of a result; at most 16 times the input, above 4 in two passes.",
+    help="Longest side of a result; at most two passes of the network: 16 times the input for x4.",
 )
 @click.option("--to", "fit", type=Size(), help="Fit inside, like 3840x2160; limits likewise.")
 @click.option(
@@ -194,51 +195,53 @@ def infer(
 
     check_options(context, INFER)
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels takes its place
-    sizing, tally = output_size(scale, max_size, fit), Tally()
-    jobs = plan(
-        check_inputs(inputs + more),
-        None if output is None else Path(output),
-        suffix=sizing.suffix if suffix is None else suffix,
-        extension=image_ending(ext),
-        recursive=recursive,
-        quality=quality,
-        folder=output is not None and is_folder(output),
-        video_extension=f".{ext}" if f".{ext}" in WRITABLE else None,
-        videos=can_read_videos(),
-        on_result=lambda path, source: count_left_out(path, source, tally, verbose),
-        on_unsupported=lambda path: count_unread(path, tally, verbose),
-        on_skipped=lambda file: count_skipped(file, tally, verbose),
-    )
-    check_kinds(context, jobs)
-    encoding = {"codec": codec, "crf": crf, "preset": preset}
-    if any(value is not None for value in encoding.values()) and can_read_videos():
-        check_encodings(jobs, encoding)
-    todo = to_do(jobs, skip_existing, tally)
-    options = InferOptions(
-        sizing=sizing,
-        quality=quality,
-        strip=strip,
-        max_pixels=max_pixels or MAX_PIXELS,
-        unknown_as_alpha=separate_alpha or normal_map,
-    )
-    if dry_run:
-        for job in todo:
-            click.echo(printable(f"{job.source} → {job.target}"))
-        tally.done = len(todo)
-    else:
-        for folder in {job.target.parent for job in jobs if job.target != STREAM}:
-            remove_abandoned(folder)
-    if todo and not dry_run:
-        running["precision"] = "fp16" if half else "fp32" if fp32 else running["precision"]
-        running |= {"separate_alpha": separate_alpha, "normal_map": normal_map}
-        files = 0 if quiet else len(todo)
-        with opened(jobs, verbose, **running) as upscaler, summary_if_interrupted(tally, files):
-            chosen = separate_alpha or normal_map or is_given(context, "weights")
-            weights = "" if chosen else running["weights"]
-            run_all(upscaler, todo, options, encoding, tally, quiet, weights)
-            if not quiet:
-                names = ("separate_alpha", "halo")
-                note_no_effect(upscaler, [n for n in names if is_given(context, n)], tally)
+    chosen_files, tally = check_inputs(inputs + more), Tally()
+    running["precision"] = "fp16" if half else "fp32" if fp32 else running["precision"]
+    running |= {"separate_alpha": separate_alpha, "normal_map": normal_map}
+    with Network(running, verbose) as network:
+        sizing = output_size(scale, max_size, fit, network.scale())
+        jobs = plan(
+            chosen_files,
+            None if output is None else Path(output),
+            suffix=sizing.suffix if suffix is None else suffix,
+            extension=image_ending(ext),
+            recursive=recursive,
+            quality=quality,
+            folder=output is not None and is_folder(output),
+            video_extension=f".{ext}" if f".{ext}" in WRITABLE else None,
+            videos=can_read_videos(),
+            on_result=lambda path, source: count_left_out(path, source, tally, verbose),
+            on_unsupported=lambda path: count_unread(path, tally, verbose),
+            on_skipped=lambda file: count_skipped(file, tally, verbose),
+        )
+        check_kinds(context, jobs)
+        encoding = {"codec": codec, "crf": crf, "preset": preset}
+        if any(value is not None for value in encoding.values()) and can_read_videos():
+            check_encodings(jobs, encoding)
+        todo = to_do(jobs, skip_existing, tally)
+        options = InferOptions(
+            sizing=sizing,
+            quality=quality,
+            strip=strip,
+            max_pixels=max_pixels or MAX_PIXELS,
+            unknown_as_alpha=separate_alpha or normal_map,
+        )
+        if dry_run:
+            for job in todo:
+                click.echo(printable(f"{job.source} → {job.target}"))
+            tally.done = len(todo)
+        else:
+            for folder in {job.target.parent for job in jobs if job.target != STREAM}:
+                remove_abandoned(folder)
+        if todo and not dry_run:
+            upscaler = network.upscaler(jobs)
+            with summary_if_interrupted(tally, 0 if quiet else len(todo)):
+                chosen = separate_alpha or normal_map or is_given(context, "weights")
+                weights = "" if chosen else running["weights"]
+                run_all(upscaler, todo, options, encoding, tally, quiet, weights)
+                if not quiet:
+                    names = ("separate_alpha", "halo")
+                    note_no_effect(upscaler, [n for n in names if is_given(context, n)], tally)
     if (len(jobs) > 1 or tally.skipped or verbose) and not quiet:
         click.echo(tally.summary("to upscale" if dry_run else "upscaled"), err=True)
     if tally.failed:

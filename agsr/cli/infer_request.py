@@ -34,19 +34,18 @@ def check_inputs(inputs: tuple[Path, ...]) -> tuple[Path, ...]:
 
 
 def output_size(
-    scale: float | None, max_size: int | None, fit: tuple[int, int] | None
+    scale: float | None, max_size: int | None, fit: tuple[int, int] | None, network: int
 ) -> OutputSize:
-    """Return the size that --scale, --max-size or --fit ask for.
+    """Return the size that --scale, --max-size or --to ask for, of a network of this scale.
 
     Raises:
-        click.BadParameter: The scale is not a number.
+        click.BadParameter: The scale is not a number, or larger than two passes of the network.
     """
-    if scale is not None:
-        try:
-            return OutputSize(scale=scale)
-        except ValueError as error:  # not a number
-            raise click.BadParameter(str(error), param_hint="--scale") from None
-    return OutputSize(box=(max_size, max_size) if max_size else fit)
+    box = (max_size, max_size) if max_size else fit
+    try:
+        return OutputSize(scale=scale, box=box, network=network)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--scale") from None
 
 
 def can_read_videos() -> bool:

@@ -6,7 +6,6 @@ Results' paths go to stdout, errors to stderr, and both are counted in the `Tall
 from __future__ import annotations
 
 import io
-import logging
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agsr.cli.infer_video import compression_note, run_videos
-from agsr.cli.params import echo_error, echo_path, open_upscaler
-from agsr.image.ops.output_size import MAX_SCALE, OutputSize
+from agsr.cli.params import echo_error, echo_path
+from agsr.image.ops.output_size import OutputSize
 from agsr.pretrained import WEIGHTS_FOR_FAULTS
 from agsr.system.text import printable
 
@@ -102,24 +101,6 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def opened(jobs: Sequence[Job], verbose: bool, **running: Any) -> Upscaler:
-    """Open the upscaler for a plan's jobs; with ``verbose``, print what it is to stderr.
-
-    For all of them, done before or not: a run that goes on takes what the first one took.
-    """
-    from agsr.engines.batch.headers import count_pixels
-
-    if verbose and logging.lastResort is not None:
-        logging.getLogger("agsr").setLevel(logging.INFO)
-        logging.lastResort.setLevel(logging.INFO)
-    started = time.perf_counter()
-    upscaler = open_upscaler(work=count_pixels([job.source for job in jobs]), **running)
-    if verbose:
-        text = f"{upscaler.info.summary}, in {time.perf_counter() - started:.2f} s"
-        click.echo(f"{text}: {upscaler.info.reason}", err=True)
-    return upscaler
-
-
 @contextmanager
 def summary_if_interrupted(tally: Tally, files: int) -> Iterator[None]:
     """Report how far a batch came and how to go on, when a signal or stdout's reader ends it.
@@ -178,7 +159,7 @@ def run_all(
         common = {name: getattr(options, name) for name in ("sizing", "strip", "max_pixels")}
         run_videos(upscaler, videos, {**common, **encoding}, tally, quiet, stdin, hinted)
     if tally.small and not quiet:
-        click.echo(_too_small(tally.small, len(jobs)), err=True)
+        click.echo(_too_small(tally.small, len(jobs), options.sizing.most), err=True)
 
 
 def note_no_effect(upscaler: Upscaler, given: Collection[str], tally: Tally) -> None:
@@ -238,7 +219,7 @@ def _note_size(size: tuple[int, int], sizing: OutputSize) -> None:
     if box is None or box == (width, height):
         return
     if not sizing.reached(height, width):
-        why = f": {MAX_SCALE} times the input is the most"
+        why = f": {sizing.most} times the input is the most"
     elif box[0] == box[1]:  # --max-size
         return
     else:
@@ -251,9 +232,9 @@ def _tell_error(message: str, tally: Tally) -> None:
     echo_error(message)
 
 
-def _too_small(count: int, files: int) -> str:
+def _too_small(count: int, files: int, most: int) -> str:
     which = "the result is" if files == 1 else f"{count} of {files} results are"
-    return f"note: {which} smaller than was asked for: {MAX_SCALE} times the input is the most"
+    return f"note: {which} smaller than was asked for: {most} times the input is the most"
 
 
 def _note_compression(jobs: Sequence[Job], weights: str) -> None:

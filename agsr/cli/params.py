@@ -112,7 +112,7 @@ weights_option = click.option(
     default=DEFAULT_WEIGHTS,
     show_default=True,
     help="psnr: most faithful, for clean inputs. gan: crisp, with plausible texture. photo: for "
-    "compressed, noisy or soft inputs. Or an .onnx or .safetensors file.",
+    "compressed, noisy or soft inputs. Or an .onnx file, also another project's, or .safetensors.",
 )
 steps_option = click.option(
     "-s",
@@ -127,9 +127,16 @@ lr_option = click.option(
     show_default=True,
     help="LR images: those in the set, if it has some, or always made of its HR images.",
 )
+hints_option = click.option(
+    "--hints",
+    default="",
+    metavar="NAME=VALUE,…",
+    help="What running another project's ONNX file does not show, like order=bgr,input_peak=255.",
+)
 running_options = _shared(
     weights_option,
     steps_option,
+    hints_option,
     click.option(
         "-b",
         "--backend",

@@ -1,8 +1,8 @@
 """PSNR and SSIM by the protocol of the super-resolution field (paper, eq. 16-18).
 
-Both are computed on BT.601 luma of 8-bit images, without a border of 4 pixels. Luma is not rounded.
-SSIM is MATLAB's ``ssim_index``: 11x11 Gaussian window, sigma 1.5, 'valid', K1 = 0.01, K2 = 0.03,
-L = 255.
+Both are computed on BT.601 luma of 8-bit images, without a border of as many pixels as the scale
+(4). Luma is not rounded. SSIM is MATLAB's ``ssim_index``: 11x11 Gaussian window, sigma 1.5,
+'valid', K1 = 0.01, K2 = 0.03, L = 255.
 """
 
 from __future__ import annotations
@@ -19,10 +19,22 @@ from agsr.metrics.luma import limited_range_luma
 __all__ = ["BORDER", "decibels", "psnr_y", "ssim_y"]
 
 BORDER = SCALE
-"""Width of the excluded border, HR pixels."""
+"""Width of the excluded border for networks of this project, HR pixels."""
+
+WINDOW = 11
+"""Side of SSIM's window, pixels."""
 
 Image8 = NDArray[np.uint8]
 Luma = NDArray[np.float64]
+
+
+def border_of(scale: int) -> int:
+    """Return the width of the excluded border: the scale, or nothing for networks that restore.
+
+    >>> border_of(4), border_of(2), border_of(1)
+    (4, 2, 0)
+    """
+    return scale if scale > 1 else 0
 
 
 def psnr_y(sr: Image8, hr: Image8, border: int = BORDER) -> float:
@@ -64,7 +76,7 @@ def ssim_y(sr: Image8, hr: Image8, border: int = BORDER) -> float:
     1.0
     """
     x, y = _inner_luma(sr, hr, border)
-    if min(x.shape) < 11:
+    if min(x.shape) < WINDOW:
         raise ValueError(f"images are {x.shape} without their border; SSIM needs at least 11x11")
     mean_x, mean_y = _window(x), _window(y)
     var_x = _window(x * x) - mean_x**2

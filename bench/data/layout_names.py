@@ -9,28 +9,23 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from agsr.contract import SCALE
-
-HR_FOLDERS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        *("HR", rf"HR_?x{SCALE}", "GTmod12", "GTmod4", "GT", "original", rf"image_SRF_{SCALE}"),
-        r".+_(?:HR|GT)",
-    )
-)
-"""Names of folders of HR images; the first one found is used."""
+_PLAIN_HR_FOLDERS = ("HR", "HR_?x{scale}", "GTmod12", "GTmod4", "GT", "original")
+_SRF_FOLDER = "image_SRF_{scale}"
+_PREFIXED_HR_FOLDER = r".+_(?:HR|GT)"
 
 LR_FOLDER = re.compile(
     r"(?:(?P<prefix>.+)_)?LR(?:_?(?:bic|bicubic|BI|BD|DN|unknown|mild|wild|difficult))?"
-    r"(?:_?x(?P<scale>\d))?",
+    r"(?:_?x(?P<scale>\d+))?",
     re.IGNORECASE,
 )
 """Names of folders of LR images, with the set and the scale, if they are in the name."""
-SCALE_FOLDER = re.compile(r"x(\d)", re.IGNORECASE)
+SCALE_FOLDER = re.compile(r"x(\d+)", re.IGNORECASE)
 """Names of folders of one scale, inside a folder of LR images."""
-_SRF = re.compile(r"(?P<base>.+)_SRF_(?P<scale>\d)_(?P<role>.+)", re.IGNORECASE)
-_MARKED = re.compile(r"(?P<base>.+?)_(?P<role>HR|GT|LR(?:BI)?)(?:_?x(?P<scale>\d))?", re.IGNORECASE)
-SCALED = re.compile(r"(?P<base>.+?)_?x(?P<scale>\d)", re.IGNORECASE)
+_SRF = re.compile(r"(?P<base>.+)_SRF_(?P<scale>\d+)_(?P<role>.+)", re.IGNORECASE)
+_MARKED = re.compile(
+    r"(?P<base>.+?)_(?P<role>HR|GT|LR(?:BI)?)(?:_?x(?P<scale>\d+))?", re.IGNORECASE
+)
+SCALED = re.compile(r"(?P<base>.+?)_?x(?P<scale>\d+)", re.IGNORECASE)
 """Names of images that end in a scale."""
 
 
@@ -43,14 +38,20 @@ class ImageName(NamedTuple):
     scale: int | None
 
 
-def is_hr_folder(folder: Path) -> bool:
+def hr_folder_names(scale: int) -> list[re.Pattern[str]]:
+    """Return the names of folders of HR images by scale; the first one found is used."""
+    patterns = [name.format(scale=scale) for name in (*_PLAIN_HR_FOLDERS, _SRF_FOLDER)]
+    return [re.compile(name, re.IGNORECASE) for name in (*patterns, _PREFIXED_HR_FOLDER)]
+
+
+def is_hr_folder(folder: Path, scale: int) -> bool:
     """Return True if the folder has a name that is used for HR images."""
-    return any(pattern.fullmatch(folder.name) for pattern in HR_FOLDERS)
+    return any(pattern.fullmatch(folder.name) for pattern in hr_folder_names(scale))
 
 
-def is_plain_hr_name(name: str) -> bool:
+def is_plain_hr_name(name: str, scale: int) -> bool:
     """Return True if a name is one for HR images, without the name of a set before it."""
-    return any(pattern.fullmatch(name) for pattern in HR_FOLDERS[:-1])
+    return any(pattern.fullmatch(name) for pattern in hr_folder_names(scale)[:-1])
 
 
 def image_name(path: Path) -> ImageName:

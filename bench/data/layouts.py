@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agsr.bench.data.layout_names import (
-    HR_FOLDERS,
     LR_FOLDER,
     SCALE_FOLDER,
     SCALED,
     ImageName,
     hr_base,
+    hr_folder_names,
     image_name,
     is_hr_folder,
     is_plain_hr_name,
@@ -44,19 +44,20 @@ class Layout:
     """What was used and what was skipped, one line each."""
 
 
-def read_layout(folder: Path, *, use_lr: bool = True) -> Layout:
+def read_layout(folder: Path, *, use_lr: bool = True, scale: int = SCALE) -> Layout:
     """Find the HR images of a folder and the LR images that belong to them.
 
     Args:
         folder: The set, or the folder of its HR images.
         use_lr: Whether LR images are wanted; otherwise they are only recognised, not to be scored.
+        scale: HR pixels per LR pixel along each axis; LR images of other scales are skipped.
 
     Raises:
         DatasetError: There is no image, the folder holds LR images only, or the files can be
             understood in two ways.
     """
-    _reject_lr_folder(folder)
-    images = _hr_folder(folder)
+    _reject_lr_folder(folder, scale)
+    images = _hr_folder(folder, scale)
     files = _images(images)
     if not files:
         raise UnknownSetError(f"{images}: no images in this folder")
@@ -66,14 +67,14 @@ def read_layout(folder: Path, *, use_lr: bool = True) -> Layout:
             notes.append(f"images in {images.name} are used, {len(direct)} beside it skipped")
         elif images.name.upper() != "HR":
             notes.append(f"HR images from {images.name}")
-    layout = _side_by_side(images, files)
+    layout = _side_by_side(images, files, scale)
     if not use_lr:
         count = sum(1 for lr in layout.lr if lr)
         notes += [f"{count} LR images beside the HR images ignored"] if count else []
         return Layout(layout.hr, (None,) * len(layout.hr), tuple(notes))
     if not any(layout.lr):
-        root = images.parent if images != folder or is_hr_folder(images) else images
-        layout = _with_folder(layout, root, images)
+        root = images.parent if images != folder or is_hr_folder(images, scale) else images
+        layout = _with_folder(layout, root, images, scale)
     return Layout(layout.hr, layout.lr, (*notes, *layout.notes))
 
 
@@ -85,26 +86,27 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _reject_lr_folder(folder: Path) -> None:
+def _reject_lr_folder(folder: Path, scale: int) -> None:
     """Raise if the name is that of a folder of LR images, which can't be scored."""
     folder = folder.resolve()
     inner = SCALE_FOLDER.fullmatch(folder.name) and LR_FOLDER.fullmatch(folder.parent.name)
-    if (inner or LR_FOLDER.fullmatch(folder.name)) and not _hr_folders(folder):
+    if (inner or LR_FOLDER.fullmatch(folder.name)) and not _hr_folders(folder, scale):
         raise UnknownSetError(
             f"{folder}: a folder of LR images by its name; name the folder of the HR images, or "
             "the one that holds both"
         )
 
 
-def _hr_folders(folder: Path) -> list[Path]:
+def _hr_folders(folder: Path, scale: int) -> list[Path]:
     """The subfolders of HR images that have the first of the known names."""
     folders = _folders(folder)
-    named = ([f for f in folders if pattern.fullmatch(f.name)] for pattern in HR_FOLDERS)
+    patterns = hr_folder_names(scale)
+    named = ([f for f in folders if pattern.fullmatch(f.name)] for pattern in patterns)
     return next(filter(None, named), [])
 
 
-def _hr_folder(folder: Path) -> Path:
-    found = _hr_folders(folder)
+def _hr_folder(folder: Path, scale: int) -> Path:
+    found = _hr_folders(folder, scale)
     if found and _images(folder) and [f.name.upper() for f in found] != ["HR"]:
         raise DatasetError(
             f"{folder}: images in it and in {found[0].name}; name the one that is meant"
@@ -115,18 +117,18 @@ def _hr_folder(folder: Path) -> Path:
     return found[0] if len(found) == 1 else folder
 
 
-def _side_by_side(folder: Path, files: Sequence[Path]) -> Layout:
+def _side_by_side(folder: Path, files: Sequence[Path], scale: int) -> Layout:
     """HR and LR images in one folder, by their names."""
     names = {path: image_name(path) for path in files}
     roles = {name.role for name in names.values()}
     if "HR" in roles:
-        return _marked(folder, names)
+        return _marked(folder, names, scale)
     if "LR" in roles:
-        return _lr_marked(folder, names)
-    return _unmarked(files)
+        return _lr_marked(folder, names, scale)
+    return _unmarked(files, scale)
 
 
-def _marked(folder: Path, names: dict[Path, ImageName]) -> Layout:
+def _marked(folder: Path, names: dict[Path, ImageName], wanted: int) -> Layout:
     """Files marked as HR, beside marked LR images and results of other methods."""
     if plain := [path.name for path, name in names.items() if not name.role]:
         raise DatasetError(
@@ -134,21 +136,21 @@ def _marked(folder: Path, names: dict[Path, ImageName]) -> Layout:
             "images into a folder HR"
         )
     scales = {name.scale for name in names.values() if name.role == "HR"} - {None}
-    if len(scales) > 1 and SCALE not in scales:
+    if len(scales) > 1 and wanted not in scales:
         raise DatasetError(
             f"{folder}: HR images of several scales ({sorted(filter(None, scales))}), none of "
-            f"x{SCALE}; name a folder with those of one scale"
+            f"x{wanted}; name a folder with those of one scale"
         )
-    scale = SCALE if SCALE in scales or not scales else next(iter(scales))
+    scale = wanted if wanted in scales or not scales else next(iter(scales))
     here = {path: n for path, n in names.items() if n.scale in (None, scale)}
     hr = [path for path, n in here.items() if n.role == "HR"]
-    lr = {p: n for p, n in here.items() if n.role == "LR" and (n.scale or scale) == SCALE}
+    lr = {p: n for p, n in here.items() if n.role == "LR" and (n.scale or scale) == wanted}
     used = _matched(hr, lr, {path: names[path].base for path in hr})
     skipped = [path for path in names if path not in {*hr, *used}]
     return Layout(tuple(hr), used, _notes(used, skipped))
 
 
-def _lr_marked(folder: Path, names: dict[Path, ImageName]) -> Layout:
+def _lr_marked(folder: Path, names: dict[Path, ImageName], scale: int) -> Layout:
     """Files marked as LR, beside HR images without a mark."""
     hr = [path for path, n in names.items() if n.role != "LR" and n.scale is None]
     if not hr:
@@ -156,13 +158,13 @@ def _lr_marked(folder: Path, names: dict[Path, ImageName]) -> Layout:
             f"{folder}: LR images only, by their names; expected HR images, named like "
             "img_HR.png beside img_LR.png"
         )
-    lr = {p: n for p, n in names.items() if n.role == "LR" and n.scale in (None, SCALE)}
+    lr = {p: n for p, n in names.items() if n.role == "LR" and n.scale in (None, scale)}
     used = _matched(hr, lr, {path: path.stem for path in hr})
     skipped = [path for path in names if path not in {*hr, *used}]
     return Layout(tuple(hr), used, _notes(used, skipped))
 
 
-def _unmarked(files: Sequence[Path]) -> Layout:
+def _unmarked(files: Sequence[Path], wanted: int) -> Layout:
     """Names like ``0801x4``, where ``0801`` is there too, by their size: LR images or results."""
     stems = {path.stem: path for path in files}
     lr: dict[Path, ImageName] = {}
@@ -179,7 +181,7 @@ def _unmarked(files: Sequence[Path]) -> Layout:
         elif _is_smaller(of_whole, own, scale) or own == of_whole:
             results.append(path)
     hr = [path for path in files if path not in lr and path not in results]
-    fitting = {path: name for path, name in lr.items() if name.scale == SCALE}
+    fitting = {path: name for path, name in lr.items() if name.scale == wanted}
     if 2 * len(fitting) < len(hr):  # strays: most HR images have none
         fitting = {}
     used = _matched(hr, fitting, {path: path.stem for path in hr})
@@ -197,16 +199,16 @@ def _is_smaller(small: tuple[int, int] | None, large: tuple[int, int] | None, sc
     return all(x in (y // scale, -(-y // scale)) for x, y in zip(small, large, strict=True))
 
 
-def _with_folder(layout: Layout, root: Path, images: Path) -> Layout:
+def _with_folder(layout: Layout, root: Path, images: Path, scale: int) -> Layout:
     """The LR images of a folder beside that of the HR images, if there is one."""
-    found, others = _lr_folders(root, images)
+    found, others = _lr_folders(root, images, scale)
     notes = [f"LR images of other scales skipped ({_some(others)})"] if others else []
     if not found:
         return Layout(layout.hr, layout.lr, (*layout.notes, *notes))
     if len(found) > 1:
         names = ", ".join(str(f.relative_to(root)) for f in found)
         raise DatasetError(
-            f"{root}: several folders of x{SCALE} LR images ({names}); leave one of them there"
+            f"{root}: several folders of x{scale} LR images ({names}); leave one of them there"
         )
     (folder,) = found
     files = _images(folder)
@@ -215,32 +217,32 @@ def _with_folder(layout: Layout, root: Path, images: Path) -> Layout:
     if not any(used):
         raise DatasetError(
             f"{folder}: no name belongs to an HR image in {images}; expected names like "
-            f"{layout.hr[0].stem}{layout.hr[0].suffix} or {layout.hr[0].stem}x{SCALE}.png"
+            f"{layout.hr[0].stem}{layout.hr[0].suffix} or {layout.hr[0].stem}x{scale}.png"
         )
     notes.insert(0, f"LR images from {folder.relative_to(root)}")
     return Layout(layout.hr, used, (*layout.notes, *notes))
 
 
-def _lr_folders(root: Path, images: Path) -> tuple[list[Path], list[str]]:
+def _lr_folders(root: Path, images: Path, scale: int) -> tuple[list[Path], list[str]]:
     """Folders of LR images that belong to the HR images, and the names of those of other scales.
 
     Of several, those made by bicubic count.
     """
     prefix = re.sub(r"_?(HR|GT)$", "", images.name, flags=re.IGNORECASE) if images != root else ""
-    prefix = "" if is_plain_hr_name(images.name) else prefix
+    prefix = "" if is_plain_hr_name(images.name, scale) else prefix
     found, others = [], []
     for folder in _folders(root):
         match = LR_FOLDER.fullmatch(folder.name)
         if match is None or (match["prefix"] or "") not in ("", prefix):
             continue
         inner = {m[1]: f for f in _folders(folder) if (m := SCALE_FOLDER.fullmatch(f.name))}
-        others += [f"{folder.name}/{f.name}" for s, f in inner.items() if int(s) != SCALE]
-        if str(SCALE) in inner:
-            found.append(inner[str(SCALE)])
-        elif match["scale"] and int(match["scale"]) != SCALE:
+        others += [f"{folder.name}/{f.name}" for s, f in inner.items() if int(s) != scale]
+        if str(scale) in inner:
+            found.append(inner[str(scale)])
+        elif match["scale"] and int(match["scale"]) != scale:
             others.append(folder.name)
         elif _images(folder):
-            if match["scale"] or _are_quarters(folder, images):
+            if match["scale"] or _has_scale(folder, images, scale):
                 found.append(folder)
             else:
                 others.append(folder.name)
@@ -248,7 +250,7 @@ def _lr_folders(root: Path, images: Path) -> tuple[list[Path], list[str]]:
     return bicubic or found, others
 
 
-def _are_quarters(folder: Path, images: Path) -> bool:
+def _has_scale(folder: Path, images: Path, scale: int) -> bool:
     """Whether the LR images of a folder whose name has no scale are those of this scale."""
     hr = {hr_base(path): path for path in _images(images)}
     pairs = ((path, hr[base]) for path in _images(folder) if (base := lr_name(path).base) in hr)
@@ -256,7 +258,7 @@ def _are_quarters(folder: Path, images: Path) -> bool:
     if first is None:
         return False
     small, large = map(stored_size, first)
-    return _is_smaller(small, large, SCALE)
+    return _is_smaller(small, large, scale)
 
 
 def _matched(

@@ -20,13 +20,11 @@ from agsr.contract import SCALE
 from agsr.datasets.pairs import Image8
 from agsr.errors import AgsrError, DatasetError, UnfetchedSetError, UnknownSetError
 from agsr.image import read_rgb
+from agsr.metrics.psnr_ssim import WINDOW, border_of
 from agsr.system.progress import ProgressCallback
 
 DATA_VARIABLE = "AGSR_DATA"
 """Environment variable that names the data folder."""
-
-SMALLEST = 20
-"""Shortest side of an HR image: an 11x11 window inside a border of 4, as a multiple of 4."""
 
 _PLACES = ("{name}", "val/{name}")
 
@@ -40,9 +38,9 @@ class TestImage:
     name: str
     """File name without suffix."""
     hr: Image8
-    """Target, cropped top-left to multiples of four."""
+    """Target, cropped top-left to multiples of the scale."""
     lr: Image8
-    """The given LR image, or the MATLAB-bicubic quarter of the HR image."""
+    """The given LR image, or the HR image shrunk by MATLAB's bicubic: itself for a scale of 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +65,8 @@ class ImageSet:
     """LR file of each HR file, None where it is missing; empty: all LR images are made."""
     notes: tuple[str, ...] = ()
     """What of the folder is used and what is skipped."""
+    scale: int = SCALE
+    """HR pixels per LR pixel along each axis."""
 
     @property
     def lr_is_given(self) -> bool:
@@ -101,33 +101,42 @@ class ImageSet:
     def _load(self, number: int) -> TestImage:
         path = self.files[number]
         whole = read_rgb(path)
-        hr = crop_to_multiple(whole)
-        if min(hr.shape[:2]) < SMALLEST:
+        hr, least = crop_to_multiple(whole, self.scale), smallest(self.scale)
+        if min(hr.shape[:2]) < least:
             raise DatasetError(
                 f"{path}: {hr.shape[1]}x{hr.shape[0]} pixels; SSIM without its border needs "
-                f"{SMALLEST}x{SMALLEST}"
+                f"{least}x{least}"
             )
         if not self.lr_is_given:
-            return TestImage(path.stem, hr, downscale(hr))
+            return TestImage(path.stem, hr, downscale(hr, self.scale))
         given = self.given[number]
         if given is None:
             raise DatasetError(
                 f"{path}: the other HR images have LR images, this one has none; --lr bicubic "
                 "makes all of them"
             )
-        return TestImage(path.stem, hr, _belonging(given, path, whole, hr))
+        return TestImage(path.stem, hr, _belonging(given, path, whole, hr, self.scale))
 
 
-def _belonging(given: Path, path: Path, whole: Image8, hr: Image8) -> Image8:
+def smallest(scale: int) -> int:
+    """Return the shortest side of an HR image: SSIM's window inside the border, as a multiple.
+
+    >>> smallest(4), smallest(3), smallest(1)
+    (20, 18, 11)
+    """
+    return -(-(WINDOW + 2 * border_of(scale)) // scale) * scale
+
+
+def _belonging(given: Path, path: Path, whole: Image8, hr: Image8, scale: int) -> Image8:
     """A given LR image, grey or RGB as its HR image is.
 
     MATLAB rounds the size up where the HR image was not cropped before: its last row or column then
     covers what `crop_to_multiple` removes, and is removed likewise.
     """
     lr = read_rgb(given)
-    height, width = lr_size(hr)
+    height, width = lr_size(hr, scale)
     fits = (
-        found in (cropped, -(-stored // SCALE))
+        found in (cropped, -(-stored // scale))
         for found, cropped, stored in zip(lr.shape, (height, width), whole.shape, strict=False)
     )
     if not all(fits):
@@ -160,6 +169,7 @@ def find_set(
     fetch: bool = False,
     progress: ProgressCallback | None = None,
     use_lr: bool = True,
+    scale: int = SCALE,
 ) -> ImageSet:
     """A test set by name (``Set5``, ``Urban100``, ``Kodak24``, ...) or by a folder's path.
 
@@ -171,6 +181,7 @@ def find_set(
         fetch: Fetch a set that is nowhere here; see `agsr.bench.data.fetch`.
         progress: Called with the number of files fetched, and of all.
         use_lr: Use LR images that lie in the set; otherwise all are made of the HR images.
+        scale: Scale of the network that is scored; LR images of that scale are used.
 
     Raises:
         DatasetError: There is no such set, no image in it, its layout can be understood in two
@@ -185,9 +196,9 @@ def find_set(
     if folder is None:
         kind = UnfetchedSetError if name in sources() else UnknownSetError
         raise kind(_not_found(name, data))
-    layout = read_layout(folder, use_lr=use_lr)
+    layout = read_layout(folder, use_lr=use_lr, scale=scale)
     given = layout.lr if any(layout.lr) else ()
-    return ImageSet(folder.resolve().name, layout.hr, given, layout.notes)
+    return ImageSet(folder.resolve().name, layout.hr, given, layout.notes, scale)
 
 
 def _locate(name: str, data: Path | None) -> Path | None:

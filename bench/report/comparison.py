@@ -165,6 +165,7 @@ def _conditions(row: Row) -> dict[str, str]:
     return {
         "threads": "one per core" if threads is None else str(threads),
         "hints": row.entry.hints or "none",
+        "scale": f"x{row.entry.scale}",
         "device": row.device.partition(" (")[0],  # without the library's version
         "precision": row.precision,
     }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.bicubic import upscale
-from agsr.contract import format_steps
+from agsr.contract import SCALE, format_steps
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.foreign.io_spec import Hints
 from agsr.engines.open import check_request, open_backend
 from agsr.engines.places import AUTO, BACKENDS, RUNTIMES, Place
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS
-from agsr.errors import BackendRequestError, UnknownWeightsError, check_any
+from agsr.engines.weights_file import Kind, declared_scale, kind_of
+from agsr.errors import AgsrError, BackendRequestError, UnknownWeightsError, check_any
 from agsr.pretrained import CHECKPOINT_SUFFIX, is_path, shipped_names, unknown_weights
 
 BICUBIC = "bicubic"
@@ -55,13 +57,16 @@ class Entry:
     """True if ``weights`` is another project's ONNX file."""
     hints: str = ""
     """Facts about a foreign file, in the form of `agsr.engines.foreign.io_spec.Hints.parse`."""
+    scale: int = SCALE
+    """Scale of the network, or of the baseline."""
 
     @property
     def label(self) -> str:
         """Name, unique within a benchmark. Paths include their folder, which may be the only
         difference between two files."""
         steps = format_steps(self.steps) if self.steps else ""
-        parts = (self.backend, self.weights, steps, self.precision or "")
+        baseline = f"x{self.scale}" if not self.is_network and self.scale != SCALE else ""
+        parts = (self.backend, self.weights, baseline, steps, self.precision or "")
         return " ".join(filter(None, parts))
 
     @property
@@ -95,13 +100,13 @@ class Entry:
             AgsrError: It can't run here; the message gives the reason.
         """
         if not self.is_network:
-            return Bicubic()
+            return Bicubic(self.scale)
         if self.foreign:
             return ForeignBackend(
                 Path(self.weights),
                 Hints.parse(self.hints),
                 place=self.place,
-                precision=self.precision or "fp32",
+                precision=self.precision,
                 threads=self.cpu_threads,
             )
         return open_backend(self.place.runtime, self.weights, **self._options())
@@ -126,9 +131,13 @@ def _device(place: Place) -> str | None:
 
 
 class Bicubic(Backend):
-    """The baseline: MATLAB's bicubic upscaling of the uint8 image."""
+    """The baseline: MATLAB's bicubic upscaling of the uint8 image.
 
-    def __init__(self) -> None:
+    Args:
+        scale: Output pixels per input pixel along each axis.
+    """
+
+    def __init__(self, scale: int = SCALE) -> None:
         self.info = BackendInfo(
             name=BICUBIC,
             device="numpy",
@@ -137,11 +146,12 @@ class Bicubic(Backend):
             receptive_radius=2,
             model=BICUBIC,
             weights_hash="",
+            scale=scale,
         )
 
     def _run(self, lr: Batch) -> Batch:
         images = np.rint(lr.transpose(0, 2, 3, 1) * 255).astype(np.uint8)
-        sr = np.stack([upscale(image) for image in images]).transpose(0, 3, 1, 2)
+        sr = np.stack([upscale(image, self.info.scale) for image in images]).transpose(0, 3, 1, 2)
         return np.asarray(np.ascontiguousarray(sr, np.float32) / np.float32(255))
 
 
@@ -158,7 +168,7 @@ def expand(
     """Return every combination: Bicubic first, foreign ``models`` last.
 
     Step counts apply to shipped names and ``.safetensors`` files; an ``.onnx`` file has one.
-    Foreign models run on ONNX Runtime and OpenVINO only.
+    Foreign models, also among the ``weights``, run on ONNX Runtime and OpenVINO only.
 
     Raises:
         BackendError: A backend, or its provider, is unknown.
@@ -170,6 +180,8 @@ def expand(
     """
     Hints.parse(hints)
     _check_names(backends, weights)
+    models = [*(name for name in weights if kind_of(name) is Kind.FOREIGN_ONNX), *models]
+    weights = [name for name in weights if name not in models]
     networks = [
         Entry(backend=backend, weights=name, steps=count, precision=precision, threads=threads)
         for name in weights
@@ -203,6 +215,53 @@ def _check_names(backends: Sequence[str], weights: Sequence[str]) -> None:
     for name in weights:
         if not is_path(name) and name not in shipped_names():
             raise UnknownWeightsError(unknown_weights(name))
+
+
+def with_scales(entries: Sequence[Entry]) -> list[Entry]:
+    """Set the scale of every network; one whose file does not declare it is opened once.
+
+    A network that can't be opened has this project's scale; its rows report why.
+    """
+    networks = [entry for entry in entries if entry.is_network]
+    scales: dict[str, int] = {}
+    for entry in networks:
+        if entry.weights not in scales:
+            same = [other for other in networks if other.weights == entry.weights]
+            scales[entry.weights] = declared_scale(entry.weights) or _found_scale(same)
+    return [replace(entry, scale=scales.get(entry.weights, SCALE)) for entry in entries]
+
+
+def _found_scale(entries: Sequence[Entry]) -> int:
+    """Open the first entry that works; return its scale."""
+    for entry in entries:
+        with suppress(AgsrError), entry.open() as backend:
+            return backend.info.scale
+    return SCALE
+
+
+def of_one_scale(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries with the baseline at the networks' scale.
+
+    Args:
+        entries: From `with_scales`.
+
+    Raises:
+        BackendRequestError: The networks have several scales, whose scores and times can't be
+            compared.
+    """
+    scales: dict[int, list[str]] = {}
+    for entry in entries:
+        if entry.is_network and entry.weights not in scales.setdefault(entry.scale, []):
+            scales[entry.scale].append(entry.weights)
+    if len(scales) > 1:
+        found = "; ".join(
+            f"x{scale}: {', '.join(names)}" for scale, names in sorted(scales.items())
+        )
+        raise BackendRequestError(
+            f"the networks have several scales ({found}), whose rows can't be compared; run agsr "
+            "bench once for each scale, with -w or --model"
+        )
+    return [replace(entry, scale=next(iter(scales), SCALE)) for entry in entries]
 
 
 def check_all(entries: Sequence[Entry]) -> None:

@@ -50,6 +50,8 @@ class BenchPlan:
     """Turns of each entry on each workload; 0 skips timing."""
     turn_seconds: float = 0.5
     """Shortest time of a turn in seconds: short calls are repeated."""
+    scale: int = SCALE
+    """Scale of all networks, and of the sets."""
     distance: Distance | None = None
     """Perceptual distance for LPIPS; None skips it."""
     command: str = ""
@@ -61,7 +63,7 @@ class BenchPlan:
         """Return the workloads to time, in order."""
         sets = map(Workload.of_set, self.timed_sets)
         return [
-            *(Workload.of_size(size, self.batch) for size in self.sizes),
+            *(Workload.of_size(size, self.batch, self.scale) for size in self.sizes),
             *(workload for workload in sets if workload.batches),
         ]
 
@@ -79,19 +81,23 @@ class Workload:
     """``WIDTHxHEIGHT``, ``BATCHxWIDTHxHEIGHT``, or a set's name."""
     batches: tuple[Batch, ...]
     """``(B, 3, H, W)`` each."""
+    scale: int = SCALE
+    """Scale of the networks that upscale them."""
 
     @classmethod
-    def of_size(cls, size: Size, batch: int = 1) -> Workload:
+    def of_size(cls, size: Size, batch: int = 1, scale: int = SCALE) -> Workload:
         """Make a workload of noise: no network here is faster on some pixels than on others."""
         height, width = size
         noise = np.random.default_rng(0).random((batch, CHANNELS, height, width), np.float32)
         name = f"{width}x{height}"
-        return cls(name=f"{batch}x{name}" if batch > 1 else name, batches=(noise,))
+        name = f"{batch}x{name}" if batch > 1 else name
+        return cls(name=name, batches=(noise,), scale=scale)
 
     @classmethod
     def of_set(cls, images: ImageSet) -> Workload:
         """Make a workload of a set's LR images, without unusable ones."""
-        return cls(name=images.name, batches=tuple(_batch(image) for image in images.usable()))
+        batches = tuple(_batch(image) for image in images.usable())
+        return cls(name=images.name, batches=batches, scale=images.scale)
 
     @property
     def images(self) -> int:
@@ -101,7 +107,7 @@ class Workload:
     @property
     def output_pixels(self) -> int:
         """Pixels of all results."""
-        return sum(int(lr[:, 0].size) for lr in self.batches) * SCALE**2
+        return sum(int(lr[:, 0].size) for lr in self.batches) * self.scale**2
 
 
 def _batch(image: TestImage) -> Batch:

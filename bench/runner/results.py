@@ -25,6 +25,7 @@ from agsr.bench.runner.measurements import (
 )
 from agsr.bench.scoring import PROTOCOL, Scores
 from agsr.bench.strict_json import check_types, filled, numbers, seconds, to_json
+from agsr.contract import SCALE
 from agsr.errors import DatasetError
 from agsr.system.text import in_words
 
@@ -178,7 +179,7 @@ def _row(record: dict[str, Any]) -> Row:
         _make(Timing, {**found, "rounds": tuple(map(seconds, filled(found["rounds"])))})
         for found in record["timings"]
     )
-    entry = _make(Entry, record["contender"])
+    entry = _make(Entry, {"scale": SCALE, **record["contender"]})  # absent from earlier files
     return _make(Row, {**record, "entry": entry, "quality": quality, "timings": timings})
 
 

@@ -24,10 +24,11 @@ from agsr.bench.runner.flops import FlopCounter
 from agsr.bench.runner.measurements import ImageScore, Parity, PeakThroughput, SetScore
 from agsr.bench.runner.plan import BenchPlan
 from agsr.bench.runner.results import BenchResult, Row
-from agsr.bench.scoring import PROTOCOL, change, compare, protocol_of
+from agsr.bench.scoring import change, compare, protocol, protocol_of
 from agsr.datasets.pairs import Image8
 from agsr.errors import BackendError
 from agsr.metrics import psnr_y
+from agsr.metrics.psnr_ssim import border_of
 
 Notify = Callable[[str, float], None]
 """Called with the current activity and the completed share of the run, 0 to 1."""
@@ -140,14 +141,17 @@ class _Bench:
         self, image: TestImage, levels: Levels, reference: Levels | None
     ) -> tuple[Image8, ImageScore]:
         sr = _rounded(levels)
-        scores = compare(sr, image.hr, self._plan.distance)
+        scale = self._plan.scale
+        scores = compare(sr, image.hr, self._plan.distance, scale)
         parity = None
         if reference is not None:
             difference = np.abs(levels - reference)
             parity = Parity(
                 largest=float(difference.max()),
                 mean=float(difference.mean()),
-                psnr_change=change(scores.psnr, psnr_y(_rounded(reference), image.hr)),
+                psnr_change=change(
+                    scores.psnr, psnr_y(_rounded(reference), image.hr, border_of(scale))
+                ),
             )
         return sr, ImageScore(image=image.name, scores=scores, parity=parity)
 
@@ -212,7 +216,8 @@ class _Bench:
             notes=(*self._missing_references(), *self._notes, *self._flops.notes),
             complete=complete,
             skipped=self._skipped,
-            protocol="; ".join(dict.fromkeys(map(protocol_of, self._plan.sets))) or PROTOCOL,
+            protocol="; ".join(dict.fromkeys(map(protocol_of, self._plan.sets)))
+            or protocol(self._plan.scale),
         )
 
     def _missing_references(self) -> list[str]:

@@ -22,7 +22,7 @@ from agsr.engines.batch.inputs import Input
 from agsr.image.decode import READABLE
 from agsr.image.encode import FORMATS as WRITTEN_FORMATS
 from agsr.image.formats.signatures import HEIF_ENDINGS
-from agsr.image.ops.output_size import MAX_SCALE
+from agsr.image.ops.output_size import LARGEST
 from agsr.video.formats import READABLE as MEDIA
 from agsr.video.formats import WRITABLE, is_video
 
@@ -118,12 +118,12 @@ def overwrite_doubt(
     for other in there(source.parent, source.stem):
         alike = other.stem == source.stem and other.suffix.lower() != source.suffix.lower()
         same = alike and ending_of(other).lower() == target.suffix.lower()
-        if same and may_be_result_of(target, other, MAX_SCALE):
+        if same and may_be_result_of(target, other, LARGEST):
             return f"{target} may be the result of {other}"
     if is_video(source.suffix):
         return None
     large, small = stored_size(target), stored_size(source)
-    if large and small and all(small) and not _fits(large, small, MAX_SCALE):
+    if large and small and all(small) and not _fits(large, small, LARGEST):
         return f"{target} has other proportions than {source}: the result of another input?"
     return None
 
@@ -152,9 +152,10 @@ def _origins(
 def _bases(stem: str, suffix: str) -> Iterator[tuple[str, float]]:
     """Yield the stems of possible sources, with the largest possible scale."""
     if match := _NAMED_BY_SIZE.fullmatch(stem):
-        yield match[1], max(float(match[2]), SCALE) if match[2] else MAX_SCALE
+        # A `--suffix` may have named a result of this project's networks after any size.
+        yield match[1], max(float(match[2]), SCALE) if match[2] else LARGEST
     elif suffix and stem.endswith(suffix) and stem != suffix:
-        yield stem.removesuffix(suffix), MAX_SCALE
+        yield stem.removesuffix(suffix), LARGEST
 
 
 def _folders(found: Input) -> Iterator[Path]:

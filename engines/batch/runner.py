@@ -97,6 +97,7 @@ def process(
     Raises:
         KeyboardInterrupt: After yielding the outcomes of complete results.
     """
+    options = replace(options, sizing=options.sizing.for_network(upscaler.info.scale))
     reader, writer = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "write")
     writing: deque[Future[Outcome]] = deque()
     try:
@@ -155,7 +156,11 @@ def _begin(
         picture = replace(picture, metadata=picture.metadata.stripped())
     row_bands = upscaler.row_bands(picture, progress, options.sizing)
     target = None if job.target == STREAM else job.target
-    check_result(str(job.source), target, job.extension, row_bands, lambda: wait(writing))
+    check_result(
+        *(str(job.source), target, job.extension, row_bands),
+        lambda: wait(writing),
+        scale=upscaler.info.scale,
+    )
     return row_bands
 
 

@@ -1,4 +1,4 @@
-"""Backend for ×4 networks of other projects: ONNX files that do not follow our contract.
+"""Backend for networks of other projects: ONNX files that do not follow our contract.
 
 Data flow: file → `agsr.engines.onnx_file.inspect` (its contents) → session →
 `agsr.engines.foreign.probe` (its input and output format) → the same batches in and out as every
@@ -7,39 +7,45 @@ Data flow: file → `agsr.engines.onnx_file.inspect` (its contents) → session 
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch, translated_errors
-from agsr.contract import SCALE
 from agsr.engines.foreign.io_spec import Array, Hints, IoSpec
 from agsr.engines.foreign.probe import find_io_spec
-from agsr.engines.onnx_file.inspect import read_content
-from agsr.engines.places import Place
+from agsr.engines.onnx_file.inspect import check_self_contained, read_content
+from agsr.engines.places import RUNTIMES, Place
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
 from agsr.engines.runtimes.openvino_session import open_compiled
 from agsr.errors import BackendError, BackendRequestError, ModelError
 from agsr.system.text import first_line
 
+if TYPE_CHECKING:
+    from agsr.contract import Precision
+    from agsr.engines.tensorrt.progress import Report
+
 
 class ForeignBackend(Backend):
-    """Runs any ONNX network that upscales a picture by four.
+    """Runs any ONNX network that upscales a picture, or restores it at its size (×1).
 
     >>> from agsr import Upscaler
     >>> upscaler = Upscaler(backend=ForeignBackend(Path("other_x4.onnx")))  # doctest: +SKIP
 
-    Layout, element type, range, channels and accepted sizes are found by running the network, and
-    reported as `io_spec`. The order of colours can't be found: it is RGB unless a hint is given.
+    Scale, layout, element type, range, channels and accepted sizes are found by running the
+    network, and reported as `io_spec`. The order of colours can't be found: it is RGB unless a hint
+    is given.
 
     Args:
         path: ONNX file.
         hints: Known properties, which are not probed.
         place: ONNX Runtime or OpenVINO; None means ONNX Runtime's CPU provider. The CPU also runs
             nodes that another of its providers can't, and `Backend.info` reports that.
-        precision: Arithmetic for an fp32 graph: fp32, or on OpenVINO also bf16.
+        precision: Arithmetic; None means the graph's. For an fp32 graph on OpenVINO also bf16.
         threads: Threads on a CPU, at most one per core; None means one per core.
 
     Raises:
@@ -57,21 +63,23 @@ class ForeignBackend(Backend):
         hints: Hints | None = None,
         *,
         place: Place | None = None,
-        precision: str = "fp32",
+        precision: str | None = None,
         threads: int | None = None,
     ) -> None:
         content = read_content(path)
         place = place or Place("ort")
-        self._session, device = _open(path, place, precision, threads)
+        running = _running_precision(content.precision, place, precision)
+        self._session, device = _open(path, place, running, threads)
         self.io_spec = find_io_spec(self._session, self._probe, hints or Hints(), str(path))
         self.info = BackendInfo(
             name=place.runtime,
             device=device,
-            precision=precision if content.precision == "fp32" else content.precision,
+            precision=running,
             steps=None,
             receptive_radius=None,
             model=str(path),
             weights_hash=content.sha256,
+            scale=self.io_spec.scale,
             largest=self.io_spec.size,
         )
 
@@ -87,7 +95,8 @@ class ForeignBackend(Backend):
         with translated_errors(f"{self.info.model} on {self.info.device}", padded.shape):
             result = self._feed(self.io_spec, self.io_spec.encode(padded))
         sr = self.io_spec.decode(result, padded)
-        return np.ascontiguousarray(sr[:, :, : height * SCALE, : width * SCALE])
+        scale = self.info.scale
+        return np.ascontiguousarray(sr[:, :, : height * scale, : width * scale])
 
     def _feed(self, spec: IoSpec, values: Array) -> Array:
         """Run an encoded batch in parts of the network's batch size."""
@@ -108,12 +117,83 @@ class ForeignBackend(Backend):
             raise ModelError(first_line(error)) from None
 
 
+def open_foreign(
+    path: Path,
+    hints: str,
+    place: Place,
+    precision: str | None,
+    threads: int | None,
+    progress: Report | None,
+) -> Backend:
+    """Open another project's ONNX file at any place that runs ONNX files.
+
+    Args:
+        path: The file.
+        hints: In the form of `Hints.parse`.
+        place: ONNX Runtime, OpenVINO or TensorRT.
+        precision: See `ForeignBackend`.
+        threads: See `ForeignBackend`.
+        progress: Called with the progress of a TensorRT engine's build; may cancel it.
+
+    Raises:
+        AgsrError: See `ForeignBackend`, or TensorRT can't run it.
+    """
+    known = Hints.parse(hints)
+    if place.runtime != "trt":
+        return ForeignBackend(path, known, place=place, precision=precision, threads=threads)
+    return _open_engine(path, known, place, precision, progress)
+
+
+def _open_engine(
+    path: Path, hints: Hints, place: Place, precision: str | None, progress: Report | None
+) -> Backend:
+    """Build an engine of a graph that follows the contract but for its names, and open it.
+
+    Raises:
+        BackendError: The graph has another input or output than this project's.
+    """
+    from agsr.engines.foreign.contract_graph import contract_graph, contract_metadata
+    from agsr.engines.tensorrt.backend import TrtBackend
+
+    with ForeignBackend(path, hints) as probed:
+        spec, info = probed.io_spec, probed.info
+    if not spec.follows_contract:
+        raise BackendError(
+            f"{path}: TensorRT runs networks of NCHW float32 RGB, white is 1, of any size; this "
+            f"one takes {spec.description}: run it with --backend ort, with --provider cuda on a "
+            "GPU, or with --backend openvino"
+        )
+    running = _running_precision(info.precision, place, precision)
+    content = path.read_bytes()
+    check_self_contained(content, str(path))
+    metadata = contract_metadata(spec, cast("Precision", running), info.weights_hash)
+    with tempfile.TemporaryDirectory(prefix="agsr-") as folder:
+        adapted = Path(folder, path.name)
+        adapted.write_bytes(contract_graph(content, spec, metadata, str(path)))
+        opened = TrtBackend(adapted, report=progress, device=place.index)
+    opened.info = replace(opened.info, model=str(path), steps=None, receptive_radius=None)
+    return opened
+
+
+def _running_precision(graph: str, place: Place, requested: str | None) -> str:
+    """Return the precision that a graph runs in: its own, or for fp32 one that its runtime offers.
+
+    Raises:
+        BackendRequestError: It can't run in the requested precision.
+    """
+    if graph != "fp32" and requested in (None, graph, "fp32"):
+        return graph
+    running = requested or "fp32"
+    if graph != "fp32" or running not in RUNTIMES[place.runtime].precisions:
+        raise BackendRequestError(f"'{place.kind}' runs in {graph}, not in {requested}")
+    return running
+
+
 def _open(path: Path, place: Place, precision: str, threads: int | None) -> tuple[Any, str]:
     """Open a session, on the provider alone or else with the CPU; return it and its devices."""
     if place.runtime == "openvino":
-        return open_compiled(path, precision, threads), "CPU"
-    if precision != "fp32":
-        raise BackendRequestError(f"provider '{place.kind}' runs in fp32, not in {precision}")
+        choices = RUNTIMES["openvino"].precisions
+        return open_compiled(path, precision if precision in choices else "fp32", threads), "CPU"
     name = PROVIDERS[place.kind].ort_name if place.kind in PROVIDERS else place.kind
     load = partial(open_session, path, place.kind, threads, device=place.index)
     try:

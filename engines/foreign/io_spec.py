@@ -1,7 +1,7 @@
 """Input and output format of a foreign network: layout, type, range, channels and sizes.
 
 Data flow: our ``(B, 3, H, W)`` float32 RGB in [0, 1] → `IoSpec.padded` → `IoSpec.encode` → network
-→ `IoSpec.decode` → a batch of the same kind, four times as high and as wide.
+→ `IoSpec.decode` → a batch of the same kind, as many times as high and as wide as the scale.
 `agsr.engines.foreign.probe` finds the `IoSpec` of a network.
 """
 
@@ -26,6 +26,9 @@ Array = NDArray[Any]
 
 PEAKS = (1, 255)
 """Possible values of white."""
+
+RGBA = 4
+"""Channels of a network that reads and writes alpha."""
 
 
 def _one_of(*known: str) -> Callable[[str], str]:
@@ -60,10 +63,11 @@ def _is_count(value: object) -> bool:
 
 _KNOWN: dict[str, tuple[Any, ...]] = {
     "layout": get_args(Layout),
-    "channels": (1, CHANNELS),
+    "channels": (1, CHANNELS, RGBA),
     "input_peak": PEAKS,
     "output_peak": PEAKS,
     "order": get_args(Order),
+    "output_order": get_args(Order),
 }
 """Hints with a fixed set of values."""
 
@@ -73,6 +77,7 @@ _HINTS: dict[str, Callable[[str], Any]] = {
     "input_peak": _number_of(*PEAKS),
     "output_peak": _number_of(*PEAKS),
     "order": _one_of(*_KNOWN["order"]),
+    "output_order": _one_of(*_KNOWN["order"]),
     "size": _size,
     "multiple": _positive,
     "output": str,
@@ -93,13 +98,16 @@ class Hints:
     layout: Layout | None = None
     """Order of the input's axes."""
     channels: int | None = None
-    """3, or 1 for luma."""
+    """3, 1 for luma, or 4 for RGB with alpha."""
     input_peak: int | None = None
     """Value of white in the input, 1 or 255."""
     output_peak: int | None = None
     """Value of white in the output, 1 or 255."""
     order: Order = "rgb"
     """Order of colours. It can't be probed: networks treat colours too much alike."""
+    output_order: Order | None = None
+    """Order of colours in the output; None means that of the input, unless the output shows red and
+    blue exchanged."""
     size: tuple[int, int] | None = None
     """The only height and width that it accepts, LR pixels."""
     multiple: int | None = None
@@ -143,14 +151,20 @@ class IoSpec:
     """Name of the output."""
     input_type: str
     """``float32``, ``float16`` or ``uint8``."""
+    output_type: str
+    """Type of the output, like `input_type`."""
     input_layout: Layout
     """Order of the input's axes."""
     output_layout: Layout
     """Order of the output's axes."""
     channels: int
-    """3, or 1 for luma."""
+    """3, 1 for luma, or 4 for RGB with alpha."""
     order: Order
-    """Order of the colours."""
+    """Order of the colours in the input."""
+    output_order: Order
+    """Order of the colours in the output."""
+    scale: int = 1
+    """Output pixels per input pixel along each axis."""
     batch: int | None
     """The only batch size that it accepts; None means any."""
     size: tuple[int, int] | None
@@ -162,6 +176,24 @@ class IoSpec:
     output_peak: int = 1
     """Value of white in the output."""
 
+    @property
+    def follows_contract(self) -> bool:
+        """Whether input and output are those of this project's exports, but for their names."""
+        types = (self.input_type, self.output_type) == ("float32", "float32")
+        layouts = (self.input_layout, self.output_layout) == ("NCHW", "NCHW")
+        colours = (self.channels, self.order, self.output_order) == (CHANNELS, "rgb", "rgb")
+        peaks = (self.input_peak, self.output_peak) == (1, 1)
+        free = (self.batch, self.size, self.multiple) == (None, None, 1)
+        return types and layouts and colours and peaks and free
+
+    @property
+    def description(self) -> str:
+        """What the input is, in words: ``NCHW float32 RGB, white is 1``."""
+        colours = {1: "luma", CHANNELS: self.order.upper()}.get(self.channels, "RGB with alpha")
+        rest = f", multiples of {self.multiple}" if self.multiple > 1 else ""
+        rest = f", {self.size[1]}x{self.size[0]} pixels" if self.size else rest
+        return f"{self.input_layout} {self.input_type} {colours}, white is {self.input_peak}{rest}"
+
     def padded(self, lr: Batch) -> Batch:
         """Pad a batch by mirroring its lower and right border up to an accepted size."""
         height, width = self.size or (self._rounded(side) for side in lr.shape[2:])
@@ -170,27 +202,30 @@ class IoSpec:
 
     def encode(self, lr: Batch) -> Array:
         """``(B, 3, H, W)`` float32 RGB in [0, 1] → the network's input."""
-        planes = full_range_luma(lr) if self.channels == 1 else self._ordered(lr)
+        planes = full_range_luma(lr) if self.channels == 1 else _ordered(lr, self.order)
+        if self.channels == RGBA:  # opaque: alpha is upscaled separately, as for other networks
+            planes = np.concatenate([planes, np.ones_like(planes[:, :1])], axis=1)
         return _to_type(
             _to_layout(planes * np.float32(self.input_peak), self.input_layout), self.input_type
         )
 
     def decode(self, result: Array, lr: Batch) -> Batch:
-        """The network's output for ``lr`` → ``(B, 3, 4H, 4W)`` float32 RGB in [0, 1].
+        """The network's output for ``lr`` → ``(B, 3, sH, sW)`` float32 RGB in [0, 1].
 
         For a luma network, chroma is that of ``lr``, upscaled by bicubic.
         """
         values = np.asarray(result, np.float32) / np.float32(self.output_peak)
         planes: Batch = _from_layout(values, self.output_layout)
-        if self.channels == CHANNELS:
-            return np.ascontiguousarray(self._ordered(planes))
-        return np.asarray(planes + upscale_planes(lr - full_range_luma(lr)))
-
-    def _ordered(self, planes: Batch) -> Batch:
-        return planes[:, ::-1] if self.order == "bgr" else planes
+        if self.channels == 1:
+            return np.asarray(planes + upscale_planes(lr - full_range_luma(lr), self.scale))
+        return np.ascontiguousarray(_ordered(planes[:, :CHANNELS], self.output_order))
 
     def _rounded(self, side: int) -> int:
         return -(-side // self.multiple) * self.multiple
+
+
+def _ordered(planes: Batch, order: Order) -> Batch:
+    return planes[:, ::-1] if order == "bgr" else planes
 
 
 def _to_layout(planes: Array, layout: Layout) -> Array:

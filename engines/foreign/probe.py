@@ -1,11 +1,12 @@
 """Find a foreign network's input and output format by running it on a smooth picture.
 
-The declared shapes narrow the guesses, and the output decides: it must be four times as large and
-show the same picture. Data flow: session and `Hints` → `IoSpec`.
+The declared shapes narrow the guesses, and the output decides: it must be larger by a whole number,
+the scale, and show the same picture. Data flow: session and `Hints` → `IoSpec`.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
@@ -15,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.backend import Batch
-from agsr.contract import CHANNELS, SCALE
-from agsr.engines.foreign.io_spec import PEAKS, Array, Hints, IoSpec, Layout
+from agsr.contract import CHANNELS, MAX_FOREIGN_SCALE
+from agsr.engines.foreign.io_spec import PEAKS, RGBA, Array, Hints, IoSpec, Layout, Order
 from agsr.errors import ModelError
 
 _T = TypeVar("_T")
+
+_log = logging.getLogger(__name__)
 
 Run = Callable[[IoSpec, Array], Array]
 """Runs the network on an encoded input; raises `ModelError` where it can't."""
@@ -58,7 +61,8 @@ def find_io_spec(session: Any, run: Run, hints: Hints, source: str) -> IoSpec:
         source: Name of the file, for messages.
 
     Raises:
-        ModelError: The network does not upscale pictures by four, or its format can't be found.
+        ModelError: The network does not make pictures of its input's size times a whole number, or
+            its format can't be found.
     """
     lr, sr = _choose_tensors(session, hints, source)
     failure = "no layout fits"
@@ -68,7 +72,9 @@ def find_io_spec(session: Any, run: Run, hints: Hints, source: str) -> IoSpec:
         except _NoFitError as error:
             failure = str(error)
             continue
-        return _with_peaks(shaped, sr, run, size, hints, source)
+        found = _with_range(shaped, sr, run, size, hints, source)
+        _warn_of_colour(found, run, _picture(*size), source)
+        return found
     raise ModelError(
         f"{source}: found no input format for its {_names([lr])}: {failure}; give hints for its "
         "layout, channels, and size or multiple"
@@ -110,10 +116,12 @@ def _guesses(lr: Any, sr: Any, hints: Hints) -> Iterator[tuple[IoSpec, tuple[int
             input=lr.name,
             output=sr.name,
             input_type=TYPES[lr.type],
+            output_type=TYPES[sr.type],
             input_layout=layout,
             output_layout=layout,
             channels=channels,
             order=hints.order,
+            output_order=hints.output_order or hints.order,
             batch=declared[0],
             size=only,
             multiple=1 if only else multiple,
@@ -125,7 +133,7 @@ def _shapes(
     declared: list[int | None], hints: Hints
 ) -> list[tuple[Layout, int, tuple[int, int] | None]]:
     """List what a declared shape can mean: layout, channels and fixed size."""
-    counts = [hints.channels] if hints.channels else [CHANNELS, 1]
+    counts = [hints.channels] if hints.channels else [CHANNELS, 1, RGBA]
     layouts = [hints.layout] if hints.layout else get_args(Layout)
     certain, possible = [], []
     for channels, layout in product(counts, layouts):
@@ -158,40 +166,76 @@ def _only_size(height: int | None, width: int | None) -> tuple[int, int] | None:
 
 
 def _with_output_layout(spec: IoSpec, run: Run, size: tuple[int, int], source: str) -> IoSpec:
-    """Set the layout in which the output is four times as large as the input."""
+    """Set the layout in which the output is the input's size times a scale, and that scale."""
     shape = _run(spec, run, _picture(*size)).shape
     for layout in get_args(Layout):
         depth, height, width = _by_axis(shape, layout)
         scale = height // size[0]
-        if (depth, height, width) != (spec.channels, size[0] * scale, size[1] * scale):
+        if not scale or (height, width) != (size[0] * scale, size[1] * scale):
             continue
-        if scale != SCALE:
-            raise ModelError(f"{source}: upscales by {scale}; expected {SCALE}")
-        return replace(spec, output_layout=layout)
+        if depth not in {spec.channels, min(spec.channels, CHANNELS)}:
+            continue
+        if scale > MAX_FOREIGN_SCALE:
+            raise ModelError(f"{source}: upscales by {scale}; expected 1 to {MAX_FOREIGN_SCALE}")
+        return replace(spec, output_layout=layout, scale=scale)
     raise _NoFitError(f"{size[1]}x{size[0]} pixels gave an output of {shape}")
 
 
-def _with_peaks(
+def _with_range(
     spec: IoSpec, sr: Any, run: Run, size: tuple[int, int], hints: Hints, source: str
 ) -> IoSpec:
-    """Set the ranges in which the output shows the input."""
+    """Set the ranges, and the order of output colours, in which the output shows the input."""
     into = _peaks(spec.input_type, hints.input_peak)
     out = _peaks(TYPES[sr.type], hints.output_peak)
     picture = _picture(*size)
     # Equal ranges are more common than different ones, and 1 more than 255.
-    guesses = sorted(product(into, out), key=lambda peaks: (peaks[0] != peaks[1], peaks))
-    found = {
-        guess: _difference(replace(spec, input_peak=guess[0], output_peak=guess[1]), run, picture)
-        for guess in guesses
-    }
-    least = min(found.values())
-    if len(found) > 1 and least > UNLIKE:
+    peaks = sorted(product(into, out), key=lambda pair: (pair[0] != pair[1], pair))
+    guesses = [
+        replace(spec, output_order=order, input_peak=first, output_peak=last)
+        for order in _output_orders(spec, hints)
+        for first, last in peaks
+    ]
+    found = [_difference(guess, run, picture) for guess in guesses]
+    least = min(found)
+    if len(peaks) > 1 and least > UNLIKE:
         raise ModelError(
             f"{source}: its output does not show its input, whether white is 1 or 255; "
             "if that is intended, give the hints input_peak and output_peak"
         )
-    best = next(guess for guess in guesses if found[guess] <= least + EQUAL)
-    return replace(spec, input_peak=best[0], output_peak=best[1])
+    if least > UNLIKE:
+        return guesses[0]
+    return next(guess for guess, far in zip(guesses, found, strict=True) if far <= least + EQUAL)
+
+
+def _output_orders(spec: IoSpec, hints: Hints) -> tuple[Order, ...]:
+    """Return the possible orders of colours in the output, the likely one first."""
+    if hints.output_order or spec.channels == 1:
+        return (spec.output_order,)
+    return ("rgb", "bgr") if spec.order == "rgb" else ("bgr", "rgb")
+
+
+def _warn_of_colour(spec: IoSpec, run: Run, picture: Batch, source: str) -> None:
+    """Log a warning if the output has other colours than the input, naming the hint that helps."""
+    if spec.output_order != spec.order and spec.channels != 1:
+        _log.warning(
+            "%s: its output has red and blue exchanged, and is read as %s; the hint "
+            "output_order=%s makes that certain, output_order=%s reads it as it is",
+            *(source, spec.output_order, spec.output_order, spec.order),
+        )
+    before = picture.mean(axis=(0, 2, 3))
+    after = spec.decode(_run(spec, run, picture), picture).mean(axis=(0, 2, 3))
+    if not np.abs(after - before).max() <= UNLIKE:  # also NaN
+        _log.warning(
+            "%s: makes other colours of a test picture: the mean of red, green and blue is %s, and "
+            "its input's %s, of white 1; the hints input_peak=%d and output_peak=%d, or the order "
+            "of colours, may be wrong",
+            *(source, _format_colour(after), _format_colour(before)),
+            *(spec.input_peak, spec.output_peak),
+        )
+
+
+def _format_colour(means: NDArray[Any]) -> str:
+    return " ".join(f"{mean:.2f}" for mean in means)
 
 
 def _peaks(kind: str, hint: int | None) -> tuple[int, ...]:
@@ -210,7 +254,7 @@ def _difference(spec: IoSpec, run: Run, picture: Batch) -> float:
     if not np.isfinite(sr).all():
         return float("inf")
     batch, channels, height, width = picture.shape
-    blocks = sr.reshape(batch, channels, height, SCALE, width, SCALE).mean(axis=(3, 5))
+    blocks = sr.reshape(batch, channels, height, spec.scale, width, spec.scale).mean(axis=(3, 5))
     return float(np.abs(blocks - picture).mean())
 
 
@@ -225,11 +269,11 @@ def _run(spec: IoSpec, run: Run, picture: Batch) -> Array:
 
 
 def _picture(height: int, width: int) -> Batch:
-    """Return ``(1, 3, H, W)``: ramps from dark to bright, in another direction for each colour."""
-    down: NDArray[np.float32] = np.linspace(0.1, 0.9, height, dtype=np.float32)[:, None]
-    across: NDArray[np.float32] = np.linspace(0.2, 0.8, width, dtype=np.float32)[None, :]
-    planes = np.broadcast_arrays(down, across, (down + across) / 2)
-    return np.stack(planes)[None]
+    """Return ``(1, 3, H, W)``: ramps in another direction, and of another mean, for each colour."""
+    down: NDArray[np.float32] = np.linspace(0, 0.6, height, dtype=np.float32)[:, None]
+    across: NDArray[np.float32] = np.linspace(0, 0.6, width, dtype=np.float32)[None, :]
+    planes = np.broadcast_arrays(down + 0.3, across + 0.2, (down + across) / 2 + 0.1)
+    return np.stack(planes)[None].astype(np.float32)
 
 
 def _names(tensors: Any) -> str:

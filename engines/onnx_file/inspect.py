@@ -59,7 +59,7 @@ def read_properties(path: Path) -> dict[str, str]:
         ModelError: It is not an ONNX file.
         MissingDependencyError: protobuf is not installed.
     """
-    model = parse(path.read_bytes(), str(path))
+    model = _parsed(path.read_bytes(), str(path))
     return {_text(entry.key): _text(entry.value) for entry in model.metadata_props}
 
 
@@ -83,11 +83,16 @@ def check_self_contained(content: bytes, source: str) -> None:
 
 def _checked(content: bytes, source: str) -> list[Any]:
     """Return the constants of a file, after checking its operators."""
+    model = _parsed(content, source)
+    _check_operators(model, source)
+    return list(_tensors(model))
+
+
+def _parsed(content: bytes, source: str) -> Any:
     model = parse(content, source)
     if not model.graph.node:
         raise ModelError(f"{source}: not an ONNX file: it has no operators")
-    _check_operators(model, source)
-    return list(_tensors(model))
+    return model
 
 
 def _check_operators(model: Any, source: str) -> None:

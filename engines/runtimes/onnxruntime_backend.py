@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch, translated_errors
-from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata
+from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata
 from agsr.engines.onnx_file.checks import check_file, check_io, running_precision
 from agsr.engines.places import RUNTIMES
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
@@ -74,6 +74,7 @@ class OrtBackend(Backend):
             receptive_radius=metadata.receptive_radius,
             model=str(path),
             weights_hash=metadata.weights_hash,
+            scale=metadata.scale,
         )
         _check_int8(path, metadata.precision, provider)
 
@@ -92,7 +93,7 @@ class OrtBackend(Backend):
 
     def _bind(self, lr: Batch, device: str) -> Any:
         batch, channels, height, width = lr.shape
-        shape = [batch, channels, height * SCALE, width * SCALE]
+        shape = [batch, channels, height * self.info.scale, width * self.info.scale]
         values = require("onnxruntime", extra="gpu", purpose="I/O binding").OrtValue
         if self._bound_output is None or self._bound_output.shape() != shape:
             self._bound_output = values.ortvalue_from_shape_and_type(

@@ -60,6 +60,7 @@ class OpenVinoBackend(Backend):
             receptive_radius=metadata.receptive_radius,
             model=str(path),
             weights_hash=metadata.weights_hash,
+            scale=metadata.scale,
         )
 
     def _run(self, lr: Batch) -> Batch:

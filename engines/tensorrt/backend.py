@@ -101,6 +101,7 @@ class TrtBackend(Backend):
             receptive_radius=metadata.receptive_radius,
             model=str(path),
             weights_hash=metadata.weights_hash,
+            scale=metadata.scale,
             largest=max((p.largest[1:] for p in plan.profiles), key=math.prod),
         )
 

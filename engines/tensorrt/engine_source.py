@@ -62,6 +62,7 @@ def load_plan(
         content=engine,
         source=str(path),
         profiles=profiles,
+        scale=metadata.scale,
         host_code=host_code,
         kernels=_kernel_file(trt, cuda, engine, cache),
     )

@@ -59,6 +59,8 @@ class Plan:
     """Name of its file, for messages."""
     profiles: tuple[Profile, ...]
     """Its optimization profiles."""
+    scale: int
+    """Output pixels per input pixel along each axis."""
     host_code: bool = False
     """Whether it is version-compatible, and therefore contains host code."""
     kernels: KernelFile | None = None

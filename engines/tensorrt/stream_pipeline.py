@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.backend import Batch
-from agsr.contract import CHANNELS, SCALE
+from agsr.contract import CHANNELS
 from agsr.engines.tensorrt.api import TensorRt
 from agsr.engines.tensorrt.cuda import Cuda
 from agsr.engines.tensorrt.executor import Call, Executor, Plan
@@ -45,13 +45,13 @@ class Pipeline:
     """
 
     def __init__(self, trt: TensorRt, cuda: Cuda, plan: Plan) -> None:
-        self._cuda, self._profiles = cuda, plan.profiles
+        self._cuda, self._profiles, self._scale = cuda, plan.profiles, plan.scale
         self._open = True
         with ExitStack() as resources:
             self._executor = Executor(trt, cuda, plan)
             resources.callback(self._executor.release)
             self._in, self._out = self._stream(resources), self._stream(resources)
-            self._slots = [_Slot(cuda, resources) for _ in range(SLOTS)]
+            self._slots = [_Slot(cuda, plan.scale, resources) for _ in range(SLOTS)]
             self._resources = resources.pop_all()
 
     def run(self, batches: Iterable[Batch]) -> Generator[Batch, None, None]:
@@ -82,7 +82,7 @@ class Pipeline:
         Raises:
             BackendError: The batch fits no profile, or the GPU failed.
         """
-        slot = _Slot(self._cuda, self._resources)
+        slot = _Slot(self._cuda, self._scale, self._resources)
         try:
             fit = self._submit(slot, lr)
         finally:
@@ -130,17 +130,17 @@ class Pipeline:
         self._executor.enqueue(slot.call(fit))
         cuda.record_event(slot.computed, compute)
         cuda.wait_event(self._out, slot.computed)
-        cuda.copy_to_host(slot.host_out[: count * SCALE**2], slot.device_out, self._out)
+        cuda.copy_to_host(slot.host_out[: count * self._scale**2], slot.device_out, self._out)
         cuda.record_event(slot.copied_out, self._out)
         return fit
 
     def _collect(self, slot: _Slot, fit: _PaddedBatch) -> Batch:
         """Wait for a slot's batch, and copy it without its padding."""
         self._cuda.synchronize_event(slot.copied_out)
-        batch, channels, height, width = fit.shape
-        count = math.prod(fit.shape) * SCALE**2
-        sr = slot.host_out[:count].reshape(batch, channels, height * SCALE, width * SCALE)
-        return np.array(sr[:, :, : fit.height * SCALE, : fit.width * SCALE])
+        (batch, channels, height, width), scale = fit.shape, self._scale
+        count = math.prod(fit.shape) * scale**2
+        sr = slot.host_out[:count].reshape(batch, channels, height * scale, width * scale)
+        return np.array(sr[:, :, : fit.height * scale, : fit.width * scale])
 
 
 @dataclass(frozen=True)
@@ -162,11 +162,12 @@ class _Slot:
 
     Args:
         cuda: CUDA layer to use.
+        scale: Output pixels per input pixel along each axis.
         owner: Releases them when it is closed.
     """
 
-    def __init__(self, cuda: Cuda, owner: ExitStack) -> None:
-        self._cuda = cuda
+    def __init__(self, cuda: Cuda, scale: int, owner: ExitStack) -> None:
+        self._cuda, self._scale = cuda, scale
         self.copied_in, self.computed, self.copied_out = (self._event(owner) for _ in range(3))
         owner.callback(self._release)
         self._buffers = ExitStack()
@@ -180,9 +181,10 @@ class _Slot:
         if count <= self._capacity:
             return
         self._release_buffers()
+        output = count * self._scale**2
         with ExitStack() as made:
-            self.host_in, self.host_out = self._pinned(made, count, count * SCALE**2)
-            self.device_in, self.device_out = self._device(made, count, count * SCALE**2)
+            self.host_in, self.host_out = self._pinned(made, count, output)
+            self.device_in, self.device_out = self._device(made, count, output)
             self._buffers = made.pop_all()
         self._capacity = count
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import VideoError
@@ -26,6 +26,10 @@ class VideoOptions:
     """Remove titles, places, other metadata and data streams; languages are preserved."""
     max_pixels: int = MAX_PIXELS
     """Videos with larger frames are rejected."""
+
+    def for_network(self, scale: int) -> VideoOptions:
+        """Return these options for a network of that scale; see `OutputSize.for_network`."""
+        return replace(self, sizing=self.sizing.for_network(scale))
 
 
 def check_upscaler(upscaler: Upscaler, name: str) -> None:

@@ -82,7 +82,7 @@ def upscale_video(
             as requested.
         BackendError, MemoryError: As for images.
     """
-    options = options or VideoOptions()
+    options = (options or VideoOptions()).for_network(upscaler.info.scale)
     form = _form(target)
     check_video_target(source if isinstance(source, Path) else None, target)
     with open_source(upscaler, source, options) as opened:

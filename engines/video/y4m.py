@@ -65,7 +65,7 @@ def stream_video(
         VideoError: The source can't be read or decoded completely, or the sink is closed or full.
         BackendError, MemoryError: As for images.
     """
-    options = options or VideoOptions()
+    options = (options or VideoOptions()).for_network(upscaler.info.scale)
     with open_source(upscaler, source, options) as opened:
         properties, name, done = opened.video.properties, opened.name, 0
         sizing = replace(options.sizing, multiple=2)

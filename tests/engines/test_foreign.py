@@ -205,19 +205,25 @@ def test_an_undeclared_size_can_be_given_as_a_hint(path: Path, lr: Batch) -> Non
     np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
 
 
-@pytest.mark.parametrize("scale", [1, 2, 3, 8])
-def test_other_scales_are_refused(path: Path, scale: int) -> None:
-    with pytest.raises(ModelError, match=f"upscales by {scale}; expected 4"):
-        ForeignBackend(repeating(path, scale=scale))
+@pytest.mark.parametrize("scale", [1, 2, 3, 8, 16])
+def test_the_scale_is_found(path: Path, lr: Batch, scale: int) -> None:
+    backend = ForeignBackend(repeating(path, scale=scale))
+    assert backend.info.scale == scale
+    np.testing.assert_array_equal(backend.upscale(lr), repeated(lr, scale))
+
+
+def test_scales_above_16_are_rejected(path: Path) -> None:
+    with pytest.raises(ModelError, match="upscales by 17; expected 1 to 16"):
+        ForeignBackend(repeating(path, scale=17))
 
 
 def test_networks_without_picture_input_or_output_are_rejected(path: Path) -> None:
     save(path, [node("Identity", ["picture"], ["enlarged"])], FREE[1:])
     with pytest.raises(ModelError, match=r"tensor\(float\) \[3, 'h', 'w'\]; expected rank 4 of"):
         ForeignBackend(path)
-    save(path, [repeat("picture")], ("b", 4, "h", "w"))
+    save(path, [repeat("picture")], ("b", 5, "h", "w"))
     with pytest.raises(
-        ModelError, match=r"found no input format for its picture \['b', 4, 'h', 'w'\]"
+        ModelError, match=r"found no input format for its picture \['b', 5, 'h', 'w'\]"
     ):
         ForeignBackend(path)
     save(path, [node("GlobalAveragePool", ["picture"], ["enlarged"])])
@@ -360,7 +366,7 @@ def test_hints_are_read_from_words() -> None:
     "wrong",
     [
         {"layout": "HWC"},
-        {"channels": 4},
+        {"channels": 5},
         {"input_peak": 1023},
         {"output_peak": 0},
         {"order": "rbg"},

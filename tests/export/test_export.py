@@ -130,7 +130,7 @@ def test_metadata_of_other_models_is_explained() -> None:
 def test_metadata_of_a_later_version_is_explained(onnx_file: Callable[[int], Path]) -> None:
     for key, value, message in (
         ("precision", "fp4", "precision fp4; this version runs"),
-        ("scale", "2", "scale 2"),
+        ("scale", "17", "scale 17"),
         ("steps", "-3", "-3 steps.* out of range"),
         ("receptive_radius", "-1", "out of range"),
         ("steps", "many", "invalid metadata: "),

@@ -223,7 +223,8 @@ class FakeContext:
         def work() -> None:
             assert not recorded or changes == self.changes, "a graph's context was changed"
             lr = self.cuda.memory[source][: int(np.prod(shape))].reshape(shape)
-            sr = lr.repeat(4, 2).repeat(4, 3).ravel()
+            scale = self.engine.scale
+            sr = lr.repeat(scale, 2).repeat(scale, 3).ravel()
             self.cuda.memory[target][: sr.size] = sr
 
         return work
@@ -270,6 +271,7 @@ class FakeEngine:
 
     def __init__(self, cuda: FakeCuda) -> None:
         self.cuda = cuda
+        self.scale = 4
         self.contexts: list[FakeContext] = []
         self.asked: list[Any] = []
         self.shapes: list[tuple[int, ...]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,12 @@ def maker(
 
     def build(_trt: Any, _onnx: bytes, _source: str, options: BuildOptions, _report: Any) -> Any:
         facts = BuildReport(
-            metadata=METADATA, flavour="tensorrt", version="11", layers={}, size=6, options=options
+            metadata=replace(METADATA, scale=engine.scale),
+            flavour="tensorrt",
+            version="11",
+            layers={},
+            size=6,
+            options=options,
         )
         return b"engine", facts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,14 @@ FREE = ("b", 3, "h", "w")
 node = helper.make_node
 
 
-def repeated(lr: Batch) -> Batch:
+def repeated(lr: Batch, scale: int = 4) -> Batch:
     """Return the output of every graph here."""
-    return lr.repeat(4, axis=2).repeat(4, axis=3)
+    return lr.repeat(scale, axis=2).repeat(scale, axis=3)
+
+
+def repeated_image(image: NDArray[Any], scale: int) -> NDArray[Any]:
+    """Repeat the pixels of an image ``(H, W[, C])``."""
+    return image.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def repeat(source: str, target: str = "enlarged") -> Any:
@@ -68,6 +74,24 @@ def repeating(
         node("Cast", ["large"], ["enlarged"], to=KINDS[kind]),
     ]
     return save(path, nodes, shape, kinds=(kind, kind), scales=np.array(scales, np.float32))
+
+
+def blurring(path: Path, scale: int) -> Path:
+    """A network of receptive radius 1: the mean of 3x3 pixels, repeated."""
+    weights: NDArray[np.float32] = np.zeros((3, 3, 3, 3), np.float32)
+    weights[range(3), range(3)] = 1 / 9
+    nodes = [
+        node("Conv", ["picture", "weights"], ["blurred"], pads=[1, 1, 1, 1]),
+        repeat("blurred"),
+    ]
+    return save(path, nodes, scales=np.array([1, 1, scale, scale], np.float32), weights=weights)
+
+
+def dimming(path: Path, gains: Sequence[float], scale: int = 1) -> Path:
+    """A network that multiplies each channel, and repeats pixels."""
+    factors = np.array(gains, np.float32).reshape(1, -1, 1, 1)
+    nodes = [node("Mul", ["picture", "factors"], ["dim"]), repeat("dim")]
+    return save(path, nodes, scales=np.array([1, 1, scale, scale], np.float32), factors=factors)
 
 
 def bicubic(path: Path) -> Path:

@@ -102,11 +102,15 @@ def test_memory_is_asked_for_again_once_the_last_results_are_written(
     row_bands = as_row_bands(Picture(np.zeros((8000, 8000), np.uint8)))
     free = [0]
     monkeypatch.setattr(preflight, "free_memory", lambda: free[0])
-    preflight.check_memory("a", ".bmp", row_bands, lambda: free.append(free.pop() + (1 << 40)))
+    preflight.check_memory(
+        "a", ".bmp", row_bands, lambda: free.append(free.pop() + (1 << 40)), scale=4
+    )
     free[0] = 0
     with pytest.raises(ImageError, match="0 are free"):
-        preflight.check_memory("a", ".webp", row_bands)
-    preflight.check_memory("a", ".webp", as_row_bands(Picture(np.zeros((99, 99), np.uint8))))
+        preflight.check_memory("a", ".webp", row_bands, scale=4)
+    preflight.check_memory(
+        "a", ".webp", as_row_bands(Picture(np.zeros((99, 99), np.uint8))), scale=4
+    )
 
 
 def test_full_disks_are_reported_before_the_work(

@@ -70,9 +70,9 @@ def tracked(items: Iterable[_T], name: str, total: int) -> Iterator[_T]:
 
 
 def open_sets(
-    names: Sequence[str], data: Path | None, *, fetch: bool, use_lr: bool = True
+    names: Sequence[str], data: Path | None, *, fetch: bool, use_lr: bool, scale: int
 ) -> list[ImageSet]:
-    """Test sets by name or path, with a bar on stderr over what has to be fetched."""
+    """Open test sets for networks of a scale, by name or path; a bar shows what is fetched."""
     from agsr.bench.data.sets import find_set
 
     with plain_bar() as bar:
@@ -84,7 +84,8 @@ def open_sets(
                 done, total = progress.done, progress.total or 0
                 bar.update(task, completed=done, total=total, visible=done < total)
 
-            return find_set(name, data, fetch=fetch, progress=report, use_lr=use_lr)
+            options: dict[str, Any] = {"fetch": fetch, "use_lr": use_lr, "scale": scale}
+            return find_set(name, data, progress=report, **options)
 
         found = (find(part) for name in names for part in _parts(name))
         return list(dict.fromkeys(found))  # one that was named twice is opened once

@@ -1,42 +1,79 @@
-"""Output size: the network upscales by 4, once or twice; `agsr.image.ops.resample` downsamples."""
+"""Output size: one or two passes of the network, then downsampled (`agsr.image.ops.resample`).
+
+Data flow: the user's request (`OutputSize`), bound to a loaded network by `OutputSize.for_network`,
+and an input's size → the result's size.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 
-from agsr.contract import SCALE
+from agsr.contract import MAX_FOREIGN_SCALE, SCALE
 from agsr.errors import ImageError
 
-MAX_SCALE = SCALE**2
-"""Largest scale: two passes of the network."""
+LARGEST = MAX_FOREIGN_SCALE**2
+"""Largest output pixels per input pixel along each axis of any network."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSize:
     """Output size: a scale factor, or a box to fit inside.
 
-    >>> OutputSize(scale=2).result(30, 40), OutputSize(box=(120, 120)).result(30, 40)
-    ((60, 80), (90, 120))
+    >>> OutputSize(network=2).result(10, 20), OutputSize(scale=3, network=2).result(10, 20)
+    ((20, 40), (30, 60))
     """
 
-    scale: float = SCALE
-    """Output pixels per input pixel along each axis, above 0, at most `MAX_SCALE`."""
+    scale: float | None = None
+    """Output pixels per input pixel along each axis, above 0, at most `most`; None means the
+    network's scale."""
     box: tuple[int, int] | None = None
     """Maximum width and height, instead of ``scale``: the result is as large as fits, but at most
-    `MAX_SCALE` times the input."""
+    `most` times the input."""
     multiple: int = 1
     """Both sides are rounded down to a multiple of this: 2 for video."""
+    network: int = SCALE
+    """Scale of the network that makes the result."""
 
     def __post_init__(self) -> None:
         scale: object = self.scale
-        if isinstance(scale, bool) or not isinstance(scale, Real):
-            raise TypeError(f"scale is {scale!r}; expected a number above 0, at most {MAX_SCALE}")
-        if not 0 < self.scale <= MAX_SCALE:
-            raise ValueError(f"scale is {self.scale}; expected above 0, at most {MAX_SCALE}")
+        if scale is not None and (isinstance(scale, bool) or not isinstance(scale, Real)):
+            raise TypeError(f"scale is {scale!r}; expected a number above 0, at most {self.most}")
+        if not 0 < self.factor <= self.most:
+            raise ValueError(
+                f"scale is {self.scale}; expected above 0, at most {self.most}{self._limit}"
+            )
         if self.box is not None:
             _check_box(self.box)
+
+    @property
+    def factor(self) -> float:
+        """The scale, or the network's if none was requested."""
+        return self.network if self.scale is None else self.scale
+
+    @property
+    def most(self) -> int:
+        """Largest scale: two passes of the network."""
+        return self.network**2
+
+    @property
+    def _limit(self) -> str:
+        """Name the network's limit and what exceeds it; empty for this project's networks."""
+        if self.network == SCALE:
+            return ""
+        passes = "of this ×1 network, which restores and does not enlarge"
+        if self.network > 1:
+            passes = f"in two passes of this ×{self.network} network"
+        return f" {passes}; a network of a larger scale makes more, like -w psnr (up to {SCALE**2})"
+
+    def for_network(self, scale: int) -> OutputSize:
+        """Return this request for a network of that scale.
+
+        Raises:
+            ValueError: The requested scale is more than two passes of the network make.
+        """
+        return self if scale == self.network else replace(self, network=scale)
 
     def result(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width of an input's result.
@@ -44,10 +81,10 @@ class OutputSize:
         Raises:
             ImageError: Both sides of the result would be less than half a pixel.
         """
-        if self.box is None and round(max(height, width) * self.scale) == 0:
+        if self.box is None and round(max(height, width) * self.factor) == 0:
             raise ImageError(
-                f"the result would have 0x0 pixels: {width}x{height} by a scale of {self.scale:g}; "
-                f"use {1 / max(height, width):.2g} or more"
+                f"the result would have 0x0 pixels: {width}x{height} by a scale of "
+                f"{self.factor:g}; use {1 / max(height, width):.2g} or more"
             )
         exact = self._exact(height, width)
         return self._multiple(exact[0]), self._multiple(exact[1])
@@ -57,13 +94,13 @@ class OutputSize:
 
     def _exact(self, height: int, width: int) -> tuple[int, int]:
         if self.box is None:
-            return max(1, round(height * self.scale)), max(1, round(width * self.scale))
-        scale = min(MAX_SCALE, self.box[0] / width, self.box[1] / height)
+            return max(1, round(height * self.factor)), max(1, round(width * self.factor))
+        scale = min(self.most, self.box[0] / width, self.box[1] / height)
         fitted = (max(1, round(height * scale)), max(1, round(width * scale)))
         return min(fitted[0], self.box[1]), min(fitted[1], self.box[0])
 
     def reached(self, height: int, width: int) -> bool:
-        """Return True if a result of that size fills the box, which `MAX_SCALE` may prevent."""
+        """Return True if a result of that size fills the box, which `most` may prevent."""
         return self.box is None or width >= self.box[0] or height >= self.box[1]
 
     @property
@@ -73,7 +110,7 @@ class OutputSize:
         ``_x4``, ``_x1.5``, ``_fit3840x2160``, ``_max4000``.
         """
         if self.box is None:
-            return f"_x{self.scale:g}"
+            return f"_x{self.factor:g}"
         width, height = self.box
         return f"_max{width}" if width == height else f"_fit{width}x{height}"
 
@@ -88,10 +125,10 @@ def _check_box(box: object) -> None:
         raise ValueError(message)
 
 
-def halfway(height: int, width: int) -> tuple[int, int]:
+def halfway(height: int, width: int, scale: int) -> tuple[int, int]:
     """Return the intermediate size between two passes: the smallest that suffices.
 
-    >>> halfway(10, 16)
+    >>> halfway(10, 16, 4)
     (3, 4)
     """
-    return -(-height // SCALE), -(-width // SCALE)
+    return -(-height // scale), -(-width // scale)

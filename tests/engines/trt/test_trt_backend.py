@@ -55,6 +55,16 @@ def test_closing_releases_everything(make: Make, cuda: FakeCuda) -> None:
         backend.upscale(np.zeros((1, 3, 8, 8), np.float32))
 
 
+@pytest.mark.parametrize("scale", [1, 3, 8])
+def test_engines_of_any_scale_run(make: Make, engine: FakeEngine, scale: int) -> None:
+    engine.scale = scale
+    with make() as backend:
+        assert backend.info.scale == scale
+        given = list(batches((1, 9, 11), (2, 16, 17), (1, 3, 5)))
+        for lr, sr in zip(given, backend.upscale_many(given), strict=True):
+            np.testing.assert_array_equal(sr, lr.repeat(scale, axis=2).repeat(scale, axis=3))
+
+
 def test_results_are_the_callers_own(make: Make) -> None:
     (first, second) = batches((1, 8, 8), (1, 8, 8))
     with make() as backend:

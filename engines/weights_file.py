@@ -1,0 +1,119 @@
+"""Kinds of weights: what a name or path stands for, found without loading the network.
+
+Data flow: a shipped name or a path → `kind_of` → `agsr.engines.open` chooses the backend's class.
+`declared_scale` lets results be named before the network is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from functools import lru_cache
+from pathlib import Path
+
+from agsr.contract import MAX_FOREIGN_SCALE, PREFIX, SCALE
+from agsr.engines.onnx_file.inspect import read_properties
+from agsr.errors import BackendRequestError, MissingDependencyError, ModelError
+from agsr.pretrained import ENGINE_SUFFIX, ONNX_SUFFIX, is_path
+
+
+class Kind(Enum):
+    """What weights are. Missing and unreadable files have the kind that their name promises."""
+
+    SHIPPED = "shipped weights"
+    ONNX = "an export of this project"
+    FOREIGN_ONNX = "an ONNX file of another project"
+    CHECKPOINT = "weights for torch"
+    ENGINE = "a TensorRT engine"
+
+
+_BY_SUFFIX = {ONNX_SUFFIX: Kind.ONNX, ENGINE_SUFFIX: Kind.ENGINE}
+
+
+def kind_of(weights: str) -> Kind:
+    """Return the kind of a shipped name or path.
+
+    >>> kind_of("psnr"), kind_of("runs/best.safetensors")
+    (<Kind.SHIPPED: 'shipped weights'>, <Kind.CHECKPOINT: 'weights for torch'>)
+    """
+    if not is_path(weights):
+        return Kind.SHIPPED
+    kind = _BY_SUFFIX.get(Path(weights).suffix, Kind.CHECKPOINT)
+    if kind is Kind.ONNX and _properties(weights) is not None and not _own(weights):
+        return Kind.FOREIGN_ONNX
+    return kind
+
+
+def declared_scale(weights: str) -> int | None:
+    """Return the scale of a network; None if only the loaded network shows it.
+
+    Weights that can't be used have this project's scale: opening them reports why.
+    """
+    kind = kind_of(weights)
+    if kind is Kind.FOREIGN_ONNX:
+        return None
+    if kind is Kind.ONNX:
+        return _valid(_own(weights).get(f"{PREFIX}scale"))
+    if kind is Kind.ENGINE:
+        return _valid(_engine_metadata(weights).get("scale"))
+    return SCALE
+
+
+def check_hints(weights: str, steps: int | None, hints: str) -> None:
+    """Reject options that don't belong to the kind of the weights.
+
+    Args:
+        weights: A shipped name or path.
+        steps: Time steps, if given.
+        hints: Hints, if given.
+
+    Raises:
+        BackendRequestError: Hints for a network that needs none, or steps for one without a loop.
+    """
+    if kind_of(weights) is Kind.FOREIGN_ONNX:
+        if steps is not None:
+            raise BackendRequestError(
+                f"{weights}: --steps is for networks of this project, and another's has no such "
+                "loop; remove it"
+            )
+    elif hints:
+        raise BackendRequestError(
+            f"--hints describe the ONNX file of another project, and {weights} is "
+            f"{kind_of(weights).value}; remove them"
+        )
+
+
+def _own(weights: str) -> dict[str, str]:
+    """Return this project's properties of an ONNX file."""
+    properties = _properties(weights) or {}
+    return {name: value for name, value in properties.items() if name.startswith(PREFIX)}
+
+
+def _properties(weights: str) -> dict[str, str] | None:
+    """Return the properties of an ONNX file; None if they can't be read."""
+    try:
+        found = Path(weights).stat()
+        return _read(weights, found.st_mtime_ns, found.st_size)
+    except (OSError, ValueError, ModelError, MissingDependencyError):  # reported when it is opened
+        return None
+
+
+@lru_cache(maxsize=16)
+def _read(weights: str, _time: int, _size: int) -> dict[str, str]:
+    return read_properties(Path(weights))
+
+
+def _engine_metadata(weights: str) -> dict[str, object]:
+    """Return the metadata in an engine's sidecar; empty if it can't be read."""
+    try:
+        sidecar = json.loads(Path(f"{weights}.json").read_text(encoding="utf-8"))
+        return dict(sidecar["report"]["metadata"])
+    except (OSError, KeyError, TypeError, ValueError):  # reported when it is opened
+        return {}
+
+
+def _valid(scale: object) -> int:
+    """Return a declared scale; this project's if it is missing or invalid."""
+    text = str(scale)
+    valid = text.isdecimal() and 1 <= int(text) <= MAX_FOREIGN_SCALE
+    return int(text) if valid else SCALE
