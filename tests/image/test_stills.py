@@ -20,7 +20,6 @@ from agsr.datasets.pairs import IMAGE_SUFFIXES
 from agsr.errors import ImageError
 from agsr.image.decode import READABLE, decode
 from agsr.image.encode import FORMATS
-from agsr.image.metadata.exif import parse_exif
 
 
 @pytest.mark.parametrize(
@@ -95,52 +94,6 @@ def test_ten_bits_of_avif_are_read(name: str) -> None:
 def test_samples_significant_bits_do_not_survive_enlarging() -> None:
     content = png(2, 8, False, (b"sBIT", b"\x05\x06\x05"))
     assert b"sBIT" not in dict(chunks_of(write_upscaled(decode(content, "a.png"), ".png")))
-
-
-@pytest.mark.parametrize("suffix", [s for s in FORMATS if FORMATS[s].profile])
-def test_text_of_exif_stays_byte_for_byte(suffix: str) -> None:
-    written = write_upscaled(read_still("exif-text-utf8.jpg"), suffix)
-    assert "Jörg é\0".encode() in written or "Jörg é".encode() in written
-
-
-def _turned_by_pillow(name: str) -> Any:
-    """Both files have orientation 6, to be turned clockwise."""
-    with Image.open(io.BytesIO(content_of(name))) as image:
-        assert image.size == (64, 48)
-        return np.asarray(image.transpose(Image.Transpose.ROTATE_270))
-
-
-def test_odd_tags_cost_neither_orientation_nor_the_others() -> None:
-    picture = read_still("exif-width-rational.jpg")
-    assert np.array_equal(picture.pixels, _turned_by_pillow("exif-width-rational.jpg"))
-    block = parse_exif(decode(write_upscaled(picture, ".jpg"), "b").metadata.exif or b"")
-    assert 256 not in block.main  # the width it named is no longer true
-    assert block.details[0xA002].numbers(block.order) == (192,)
-    with Image.open(io.BytesIO(write_upscaled(picture, ".jpg"))) as image:
-        found = image.getexif()
-    assert (found.get(274, 1), found.get_ifd(0x8769)[0xA002]) == (1, 192)
-
-
-def test_a_block_that_is_cut_keeps_its_orientation(caplog: pytest.LogCaptureFixture) -> None:
-    picture = read_still("exif-orientation-lost.jpg")
-    assert np.array_equal(picture.pixels, _turned_by_pillow("exif-orientation-lost.jpg"))
-    for suffix in (".jpg", ".png", ".webp"):
-        with Image.open(io.BytesIO(write_upscaled(picture, suffix))) as image:
-            assert (image.getexif().get(274, 1), image.getexif()[271]) == (1, "Canon")
-    assert "its EXIF data is damaged; 7 tags are lost" in caplog.text
-
-
-def test_a_maker_note_stays_where_it_is() -> None:
-    """Some cameras count places inside of it from the beginning of the block."""
-    exif = Image.Exif()
-    exif[271] = "Maker"
-    exif.get_ifd(0x8769)[0x927C] = b"note" * 20
-    stream = io.BytesIO()
-    Image.new("RGB", (16, 12)).save(stream, "JPEG", exif=exif)
-    before = exif.tobytes()
-    kept = decode(stream.getvalue(), "a.jpg").metadata.for_size(48, 64).exif
-    assert kept is not None
-    assert kept.index(b"notenote") == before.index(b"notenote")
 
 
 def _xmp_by_pillow(image: Image.Image) -> bytes:
