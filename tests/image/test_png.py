@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pyvips
 from image_corpus import png
 from stills import chunks_of, content_of, read_still, write_upscaled
 
@@ -19,6 +20,8 @@ from agsr.image.decode import decode
 def test_pixels_with_a_wrong_checksum_are_rejected_in_any_depth(name: str) -> None:
     with pytest.raises(ImageError, match="damaged: its chunk IDAT has a wrong checksum"):
         read_still(name)
+    with pytest.raises(pyvips.Error):
+        pyvips.Image.new_from_buffer(content_of(name), "", fail_on="error").avg()
 
 
 @pytest.mark.parametrize(("name", "chunk"), [("iccp", "iCCP"), ("phys", "pHYs")])
@@ -27,6 +30,9 @@ def test_what_pixels_do_not_need_may_be_damaged(
     name: str, chunk: str, depth: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     content = content_of(f"png8-badcrc-{name}.png")
+    shown = pyvips.Image.new_from_buffer(content, "").numpy()
+    assert np.array_equal(read_still(f"png8-badcrc-{name}.png").pixels, shown)
+    caplog.clear()
     if depth == 16:
         spoilt = bytearray(png(2, 16, False, (chunk.encode(), b"data")))
         spoilt[spoilt.index(chunk.encode()) + 8] ^= 1

@@ -8,7 +8,6 @@ Rows are not decoded, so damage elsewhere in a strip stays unnoticed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from itertools import repeat
 from typing import Final
@@ -18,8 +17,8 @@ from agsr.image.formats.tiff_pages import Tiff
 _HEIGHT, _COMPRESSION, _FILL_ORDER, _OFFSETS, _ROWS, _LENGTHS = 257, 259, 266, 273, 278, 279
 _TILE_HEIGHT, _TILE_OFFSETS, _TILE_LENGTHS = 323, 324, 325
 _MODIFIED_HUFFMAN, _T4, _T6 = 2, 3, 4
-_END_OF_LINE: Final = re.compile("0{11,}1")
-_END_OF_BLOCK: Final = ("0" * 11 + "1") * 2
+_END_OF_LINE: Final = "0" * 11 + "1"
+_END_OF_BLOCK: Final = 2 * _END_OF_LINE
 _NO_CODE = bytes(4)
 """Zeros that no code and no padding has."""
 _REVERSED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -53,10 +52,12 @@ def _pieces(tiff: Tiff) -> Iterator[tuple[int, int, int]]:
 
 
 def _has_end(data: bytes, compression: int, rows: int) -> bool:
+    if not any(data):
+        return False
     if compression == _MODIFIED_HUFFMAN:
         return not data.endswith(_NO_CODE)
     bits = f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}"
     if compression == _T6:
         return _END_OF_BLOCK in bits
-    lines = len(_END_OF_LINE.findall(bits))
+    lines = bits.count(_END_OF_LINE)
     return lines == 0 or lines >= rows - 1  # some writers omit all of them, or the first
