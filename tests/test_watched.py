@@ -1,13 +1,17 @@
 """No process of ours writes outside its folders and the user's cache, or looks for a server.
 
 Every command runs with a home, a cache and a folder for temporary files that are empty before. What
-lies there afterwards is compared; a hook in every Python process records what looks for a server,
-and ``strace``, where it is installed, what compiled code does.
+lies there afterwards is compared. A hook in every Python process, workers included, records files
+that are opened for writing elsewhere and what looks for a server. On Linux, a filter of system
+calls ends processes whose compiled code creates a network socket; what it writes is traced by
+``strace``, where it is installed.
 """
 
 from __future__ import annotations
 
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -22,14 +26,9 @@ from conftest import PHOTO, ROOT
 from PIL import Image
 
 OPENVINO = find_spec("openvino") is not None
-HOOK = """
-import os, sys
-def hook(event, arguments):
-    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"):
-        with open(os.environ["WATCHED"], "a") as log:
-            print(event, arguments[-1], file=log)
-sys.addaudithook(hook)
-"""
+HOOK = (Path(__file__).parent / "helpers" / "watch_hook.py").read_text()
+FILTERED = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
+SIGSYS = 31
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Place:
         paths = os.pathsep.join(map(str, (self.root / "hook", ROOT)))
         return kept | {
             **{"HOME": str(self.root / "home"), "TMPDIR": str(self.root / "tmp")},
-            **{"WATCHED": str(self.root / "log"), "PYTHONPATH": paths},
+            **{"WATCHED": str(self.root), "PYTHONPATH": paths},
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
@@ -81,8 +80,8 @@ class Place:
             if name != "home/.cache" and not name.startswith("home/.cache/agsr")
         }
 
-    def asked(self) -> str:
-        """What looked for a server."""
+    def noticed(self) -> str:
+        """What looked for a server, or was opened for writing elsewhere."""
         log = self.root / "log"
         return log.read_text() if log.exists() else ""
 
@@ -100,19 +99,37 @@ def place(tmp_path: Path) -> Place:
 
 def test_the_watch_sees_what_it_is_for(place: Place) -> None:
     code = (
-        "import socket, pathlib, tempfile\n"
+        "import os, pathlib, socket, tempfile\n"
         "socket.getaddrinfo('127.0.0.1', 9)\n"
         "(pathlib.Path.home() / 'id').touch()\n"
+        "open('../stray', 'w'), os.mkdir('../folder'), os.rename('../stray', '../moved')\n"
+        "open('given', 'w'), open(os.devnull, 'w')\n"
         "tempfile.mkdtemp()"
     )
     place.run(sys.executable, "-c", code)
-    assert place.asked().startswith("socket.getaddrinfo")
+    asked, *written = place.noticed().splitlines()
+    assert asked.startswith("socket.getaddrinfo")
+    names = [Path(line.partition(" ")[2]).name for line in written]
+    assert names == ["id", "stray", "folder", "moved"]
     assert "home/id" in place.left()
     assert any(name.startswith("tmp/") for name in place.left())
 
 
+@pytest.mark.skipif(not FILTERED, reason="the filter is for Linux on x86-64 and ARM64")
+def test_the_filter_sees_what_it_is_for(place: Place) -> None:
+    """Of a child process, too, whatever loads it."""
+    code = (
+        "import ctypes, socket, subprocess, sys\n"
+        "socket.socketpair()\n"
+        "call = 'import ctypes; ctypes.CDLL(None).socket({}, 1, 0)'\n"
+        "print(*(subprocess.run([sys.executable, '-c', call.format(family)]).returncode\n"
+        "        for family in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)))"
+    )
+    assert place.run(sys.executable, "-c", code).split() == ["0", f"-{SIGSYS}", f"-{SIGSYS}"]
+
+
 COMMANDS = {
-    "infer by ort": "infer in/a.png -s 1 --backend ort",
+    "infer by ort": "infer in/a.png stills -r -s 1 --backend ort",
     "infer by openvino": "infer in/a.png -s 1 --backend openvino --precision fp32",
     "infer by torch": "infer in/a.png -w tiny.safetensors -s 1 --backend torch",
     "infer of a video": "infer clip.mp4 -w tiny.onnx --backend ort",
@@ -132,11 +149,15 @@ def test_commands_leave_nothing_and_ask_nobody(
         pytest.skip("OpenVINO has no wheel for this platform")
     shutil.copy(onnx_file(1), place.work / "tiny.onnx")
     shutil.copy(checkpoint_file, place.work / "tiny.safetensors")
+    if "stills" in COMMANDS[name]:
+        for still in ("heic-p3.heic", "avif-p3.avif", "float16rgb.tif", "photo.jfif"):
+            (place.work / "stills").mkdir(exist_ok=True)
+            shutil.copy(ROOT / "tests/stills" / still, place.work / "stills")
     if "clip" in COMMANDS[name]:
         make(place.work / "clip.mp4", Clip(frames=2))
     place.run(sys.executable, "-m", "agsr", *COMMANDS[name].split())
     assert place.left() == set()
-    assert place.asked() == ""
+    assert place.noticed() == ""
 
 
 @pytest.mark.parametrize("backend", ["ort", *(["openvino"] if OPENVINO else [])])
@@ -152,13 +173,14 @@ def test_the_library_leaves_nothing_and_the_caller_as_it_was(place: Place, backe
     )
     place.run(sys.executable, "-c", code)
     assert place.left() == set()
-    assert place.asked() == ""
+    assert place.noticed() == ""
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-def test_compiled_code_asks_nobody_either(place: Place) -> None:
+def test_compiled_code_writes_nowhere_either(place: Place) -> None:
     log = place.root / "calls"
-    trace = ["strace", "-f", "-qq", "-o", str(log), "-e", "trace=connect,sendto,sendmsg"]
+    calls = "connect,sendto,sendmsg,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2"
+    trace = ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={calls}"]
     probe = subprocess.run([*trace, "true"], capture_output=True, check=False)
     if probe.returncode:
         pytest.skip("processes can't be traced here")
@@ -169,5 +191,9 @@ def test_compiled_code_asks_nobody_either(place: Place) -> None:
         "    Upscaler('psnr', steps=1, backend=backend)(np.zeros((8, 8, 3), np.uint8))\n"
     )
     place.run(*trace, sys.executable, "-c", code)
-    calls = [line for line in log.read_text().splitlines() if "AF_INET" in line or ":53" in line]
-    assert calls == []
+    lines = log.read_text().splitlines()
+    assert [line for line in lines if "AF_INET" in line or ":53" in line] == []
+    changes = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|creat\(|mkdir|rename")
+    allowed = re.compile(rf'"({re.escape(str(place.root))}|/dev/|/proc/self/)')
+    written = [line for line in lines if changes.search(line) and " = -1 " not in line]
+    assert [line for line in written if not allowed.search(line)] == []

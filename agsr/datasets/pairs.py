@@ -173,7 +173,8 @@ def _decode(name: str, content: bytes) -> Pair:
         raise DatasetError(f"{name}: not an image that OpenCV can decode")
     hr = np.ascontiguousarray(crop_to_multiple(decoded[..., ::-1].astype(np.uint8, copy=False)))
     if 0 in hr.shape:
-        raise DatasetError(f"{name}: {decoded.shape[:2]} is smaller than {SCALE}x{SCALE}")
+        height, width = decoded.shape[:2]
+        raise DatasetError(f"{name}: {width}x{height} is smaller than {SCALE}x{SCALE}")
     return Pair(hr=hr, lr=downscale(hr))
 
 

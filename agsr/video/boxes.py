@@ -100,10 +100,10 @@ def stored_xmp(path: Path) -> bytes | None:
             if head[4:8] not in _FIRST_BOXES:
                 return None
             for part in boxes(file, 0, _end(file)):
-                if part.kind == b"uuid" and _read(file, part, 16) == XMP_BOX[4:]:
-                    return _read(file, part, _MOST_XMP)[16:] or None
-            found = next(_inside(file, (b"moov", b"udta", b"XMP_")), None)
-            return _read(file, found, _MOST_XMP) or None if found else None
+                if part.kind == b"uuid" and read_part(file, part, 16) == XMP_BOX[4:]:
+                    return read_part(file, part, _MOST_XMP)[16:] or None
+            found = next(inside(file, (b"moov", b"udta", b"XMP_")), None)
+            return read_part(file, found, _MOST_XMP) or None if found else None
         except (struct.error, ValueError):
             return None
 
@@ -112,7 +112,8 @@ def _end(file: BinaryIO) -> int:
     return file.seek(0, 2)
 
 
-def _read(file: BinaryIO, part: Part, most: int) -> bytes:
+def read_part(file: BinaryIO, part: Part, most: int) -> bytes:
+    """Return the content of a box, at most ``most`` bytes of it."""
     file.seek(part.start)
     return file.read(min(part.stop - part.start, most))
 
@@ -131,7 +132,7 @@ def boxes(file: BinaryIO, place: int, stop: int) -> Iterator[Part]:
         place += size
 
 
-def _inside(
+def inside(
     file: BinaryIO, kinds: tuple[bytes, ...], place: int = 0, stop: int | None = None
 ) -> Iterator[Part]:
     """Yield the boxes at a path of types."""
@@ -139,25 +140,25 @@ def _inside(
         if part.kind == kinds[0] and len(kinds) == 1:
             yield part
         elif part.kind == kinds[0]:
-            yield from _inside(file, kinds[1:], part.start, part.stop)
+            yield from inside(file, kinds[1:], part.start, part.stop)
 
 
 def _crop_of_mp4(file: BinaryIO) -> Crop | None:
-    for track in _inside(file, (b"moov", b"trak")):
-        media = next(_inside(file, (b"mdia",), track.start, track.stop), None)
+    for track in inside(file, (b"moov", b"trak")):
+        media = next(inside(file, (b"mdia",), track.start, track.stop), None)
         if media is None:
             continue
-        handler = next(_inside(file, (b"hdlr",), media.start, media.stop), None)
-        if handler is None or _read(file, handler, 12)[8:] != b"vide":
+        handler = next(inside(file, (b"hdlr",), media.start, media.stop), None)
+        if handler is None or read_part(file, handler, 12)[8:] != b"vide":
             continue
         path = (b"minf", b"stbl", b"stsd")
-        table = next(_inside(file, path, media.start, media.stop), None)
+        table = next(inside(file, path, media.start, media.stop), None)
         entry = next(boxes(file, table.start + 8, table.stop), None) if table else None
         if entry is None:
             return None
-        whole = struct.unpack(">HH", _read(file, entry, 28)[24:])
-        inner = _inside(file, (b"clap",), entry.start + _VISUAL_ENTRY, entry.stop)
-        crop = crop_by(_read(file, clap, 32), whole) if (clap := next(inner, None)) else None
+        whole = struct.unpack(">HH", read_part(file, entry, 28)[24:])
+        inner = inside(file, (b"clap",), entry.start + _VISUAL_ENTRY, entry.stop)
+        crop = crop_by(read_part(file, clap, 32), whole) if (clap := next(inner, None)) else None
         return _usable(crop, whole)
     return None
 
@@ -208,7 +209,7 @@ def _crop_of_matroska(file: BinaryIO) -> Crop | None:
 def _crop_of_tracks(file: BinaryIO, tracks: Part) -> Crop | None:
     for number, entry in elements(file, tracks.start, tracks.stop):
         parts = dict(elements(file, entry.start, entry.stop)) if number == _ENTRY else {}
-        if _TYPE not in parts or _VIDEO not in parts or _read(file, parts[_TYPE], 8)[-1:] != b"\1":
+        if not {_TYPE, _VIDEO} <= parts.keys() or _number(file, parts[_TYPE]) != 1:
             continue
         video = parts[_VIDEO]
         values = {n: _number(file, p) for n, p in elements(file, video.start, video.stop)}
@@ -220,7 +221,7 @@ def _crop_of_tracks(file: BinaryIO, tracks: Part) -> Crop | None:
 
 
 def _number(file: BinaryIO, part: Part) -> int:
-    return int.from_bytes(_read(file, part, 8), "big")
+    return int.from_bytes(read_part(file, part, 8), "big")
 
 
 def _xmp_of_avi(file: BinaryIO) -> bytes | None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from agsr.errors import VideoError
 from agsr.video.encoder import Encoding
 from agsr.video.reader import av, is_cover, open_container, picture_stream, start_of
-from agsr.video.stream_copy import Plan, append_xmp, configure
+from agsr.video.stream_copy import Plan, configure
+from agsr.video.xmp_writer import write_xmp
 
 if TYPE_CHECKING:
     from av import Packet
@@ -111,7 +112,7 @@ def join(
         with open_container(source, str(source), max_pixels) as container:
             _copy_into(out, container, encoding, plan, pictures)
     if plan.xmp:
-        append_xmp(output, plan.xmp)
+        write_xmp(output, plan.xmp, plan.form)
 
 
 def _copy_into(

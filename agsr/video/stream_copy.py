@@ -6,13 +6,10 @@ configured by the same function.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agsr.video.boxes import XMP_BOX
 from agsr.video.encoder import Encoding
 from agsr.video.reader import is_cover, picture_stream
 
@@ -98,12 +95,6 @@ def configure(
     out.set_chapters(container.chapters())
     out.start_encoding()
     return streams
-
-
-def append_xmp(path: Path, packet: bytes) -> None:
-    """Append XMP to a complete MP4 file, where no other box depends on its place."""
-    with path.open("ab") as file:
-        file.write(struct.pack(">I", 4 + len(XMP_BOX) + len(packet)) + XMP_BOX + packet)
 
 
 def stream_metadata(stream: Stream, plan: Plan, *, picture: bool) -> dict[str, str]:

@@ -11,6 +11,7 @@ from agsr.video.boxes import stored_xmp
 from agsr.video.encoder import Encoding
 from agsr.video.properties import UPRIGHT, VideoProperties
 from agsr.video.stream_copy import Plan
+from agsr.video.xmp_writer import XMP_FORMS
 
 
 def with_xmp(
@@ -24,8 +25,8 @@ def with_xmp(
     packet = None if plan.strip else stored_xmp(source)
     if packet is None:
         return plan, ""
-    if plan.form != "mp4":
-        return plan, f"its XMP is lost: it is not written into {plan.form}; use .mp4"
+    if plan.form not in XMP_FORMS:
+        return plan, f"its XMP is lost: it is not written into {plan.form}; use .mp4 or .mov"
     moved = properties.crop is not None or properties.orientation != UPRIGHT
     packet, lost = packets.without_false(packet.rstrip(b"\0"), moved)
     if packet is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -35,6 +37,25 @@ def test_the_plot_holds_every_scored_and_timed_row(result: BenchResult, tmp_path
         assert path.read_bytes().startswith(start)
     assert inline_svg(result) == inline_svg(result)
     assert "currentColor" in inline_svg(result)
+
+
+def test_a_broad_line_connects_the_best_of_one_weights_only(result: BenchResult) -> None:
+    """At equal times, psnr scores higher than gan: no line may fall from one to the other."""
+    rows = (
+        *(plotted_row("psnr", steps, psnr, 0.1 * steps) for steps, psnr in ((1, 30.0), (4, 31.6))),
+        *(plotted_row("gan", steps, psnr, 0.1 * steps) for steps, psnr in ((1, 29.0), (4, 30.4))),
+    )
+    drawn = ElementTree.fromstring(inline_svg(dataclasses.replace(result, rows=rows)))
+    broad = {
+        element.get("d", "").strip()
+        for element in drawn.iter()
+        if "stroke-width: 5" in element.get("style", "") and "clip-path" in element.attrib
+    }
+    ends = [[float(n) for n in re.findall(r"[-\d.]+", path)] for path in broad]
+    assert len(ends) == 2
+    for left, first, right, second in ends:
+        assert left < right
+        assert first > second  # SVG counts downwards: the line rises
 
 
 def test_the_plot_distinguishes_files_of_one_name(result: BenchResult) -> None:

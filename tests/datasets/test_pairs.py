@@ -66,11 +66,12 @@ def test_a_bad_file_costs_itself_only(folder: Path, caplog: pytest.LogCaptureFix
     whole = load_pairs([folder], min_side=64)
     assert not caplog.messages
     (folder / "bad.png").write_bytes(b"nonsense")
-    cv2.imwrite(str(folder / "dot.png"), np.zeros((1, 1, 3), np.uint8))
+    cv2.imwrite(str(folder / "dot.png"), np.zeros((1, 3, 3), np.uint8))
     assert len(load_pairs([folder], min_side=64)) == len(whole)
     *named, count = (message.partition(": ")[0] for message in caplog.messages)
     assert set(named) == {str(folder / "bad.png"), str(folder / "dot.png")}  # read in parallel
     assert count == "2 of 5 image files are unusable; skipped"
+    assert f"{folder / 'dot.png'}: 3x1 is smaller than 4x4; skipped" in caplog.messages
 
 
 @pytest.mark.parametrize("name", ["._a.png", ".thumbnails/a.png", "__MACOSX/._a.png", "Thumbs.db"])

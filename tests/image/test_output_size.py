@@ -156,6 +156,16 @@ def test_floats_take_a_size_in_python(dtype: type, channels: int) -> None:
     assert np.allclose(flat, 0.25, atol=1e-3)
 
 
+@pytest.mark.parametrize("scale", [2, 1.5, 0.5])
+def test_floats_are_shrunk_as_pillow_shrinks_them(scale: float) -> None:
+    image = np.random.default_rng(0).random((24, 32), np.float32) * 0.4 + 0.3
+    found = Upscaler(backend=Repeat())(image, scale=scale)
+    times = 4 if scale > 1 else 1  # what needs no enlarging is not enlarged first
+    large = Image.fromarray(image.repeat(times, axis=0).repeat(times, axis=1))
+    expected = large.resize((round(32 * scale), round(24 * scale)), Image.Resampling.BICUBIC)
+    assert np.abs(found - np.asarray(expected)).max() < 1e-5
+
+
 def test_pillow_images_take_a_size_and_impossible_ones_are_rejected() -> None:
     upscaler, image = Upscaler(backend=Repeat()), Image.new("RGB", (16, 12))
     assert upscaler(image, scale=1.5).size == (24, 18)

@@ -96,6 +96,62 @@ def test_a_jpeg_strip_that_is_cut_off_is_no_grey_picture(mode: str, share: float
         decode(cut, "a.tif")
 
 
+def _fax(compression: str, order: int, tiled: bool = False) -> bytes:
+    """A page in several strips or tiles, by libvips, or in one strip, by Pillow."""
+    with Image.open(PHOTO) as photo:
+        page = photo.convert("1").resize((96, 80))
+    if order == 2 or compression != "group4":
+        stream = io.BytesIO()
+        page.save(stream, "TIFF", compression=compression, tiffinfo={266: order})
+        return stream.getvalue()
+    grey = pyvips.Image.new_from_array(np.asarray(page).astype(np.uint8) * 255)
+    tiles = {"tile": True, "tile_width": 64, "tile_height": 64} if tiled else {}
+    written = grey.tiffsave_buffer(compression="ccittfax4", bitdepth=1, **tiles)
+    assert isinstance(written, bytes)
+    return written
+
+
+@pytest.mark.parametrize("how", ["zeros", "all zeros", "shorter"])
+@pytest.mark.parametrize(
+    ("compression", "order", "tiled"),
+    [
+        ("group3", 1, False),
+        ("group4", 1, False),
+        ("group4", 1, True),
+        ("group3", 2, False),
+        ("group4", 2, False),
+        ("tiff_ccitt", 1, False),
+    ],
+)
+def test_a_fax_strip_that_is_cut_off_is_reported(
+    compression: str, order: int, tiled: bool, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = _fax(compression, order, tiled)
+    whole = decode(content, "a.tif").pixels
+    assert whole.shape == (80, 96)
+    assert np.array_equal(whole, pyvips.Image.new_from_buffer(content, "").numpy())
+    assert not caplog.records
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        tags = file.pages[0].tags
+        offsets, lengths = tags.get(324) or tags[273], tags.get(325) or tags[279]
+        start, length = int(offsets.value[0]), int(lengths.value[0])
+        code = {3: "<H", 4: "<I"}[int(lengths.dtype)]
+    cut, half = bytearray(content), length // 2
+    if "zeros" in how:
+        half = 0 if how.startswith("all") else half
+        cut[start + half : start + length] = bytes(length - half)
+    else:
+        struct.pack_into(code, cut, lengths.valueoffset, half)
+    rejected = {("tiff_ccitt", "shorter", False), ("group4", "all zeros", False)}
+    if (compression, how, tiled) in rejected:  # by libtiff itself
+        with pytest.raises(ImageError, match="damaged or truncated"):
+            decode(bytes(cut), "a.tif")
+        return
+    assert not np.array_equal(decode(bytes(cut), "a.tif").pixels, whole)
+    expected = f"a.tif: 1 of {len(offsets.value)} strips or tiles lack the end of their fax data"
+    assert caplog.messages == [f"{expected}; missing rows are white"]
+
+
 def test_a_single_strip_needs_no_byte_count() -> None:
     """Its size follows from the picture's, as libtiff has it: some scanners write 0."""
     stream = io.BytesIO()

@@ -130,6 +130,19 @@ def test_the_owner_stays_and_without_the_privilege_a_warning_names_what_is_lost(
     assert "its group and owner can't be restored" in caplog.text
 
 
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root may give files away")
+def test_the_owner_is_that_of_the_old_file(tmp_path: Path) -> None:
+    path, link = tmp_path / "a.png", tmp_path / "link.png"
+    path.write_text("old")
+    link.symlink_to(path)
+    os.chown(path, 4321, 1234)
+    path.chmod(0o640)
+    write_picture(Picture(np.zeros((2, 2, 3), np.uint8)), link)
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (4321, 1234, 0o640)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.skipif(not hasattr(os, "setxattr"), reason="Linux's attributes")
 def test_attributes_of_the_user_stay(tmp_path: Path) -> None:
     path = tmp_path / "a"

@@ -8,10 +8,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from clips import LOSSLESS, Clip, make, picture_stream, planes, upscale
+from clips import LOSSLESS, Clip, make, packets, picture_stream, planes, upscale
 
+from agsr.engines.video import VideoOptions
 from agsr.image.metadata.xmp import for_size
 from agsr.video.boxes import XMP_BOX, stored_crop, stored_xmp
+from agsr.video.xmp_writer import write_xmp
 
 _VIDEO = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1")
 _CROP = 4, 2, 20, 16  # left, top, width, height, of 32x24
@@ -134,22 +136,64 @@ def test_places_in_xmp_of_a_cropped_video_are_removed_and_reported(
     assert "the result lacks its XMP of places in the picture" in caplog.text
 
 
+@pytest.mark.parametrize("target", [".mp4", ".mov"])
 @pytest.mark.parametrize("ending", [".mp4", ".mov", ".avi"])
-def test_xmp_stays_in_mp4_with_the_size_of_the_result(tmp_path: Path, ending: str) -> None:
-    upscale(_with_xmp(tmp_path / f"a{ending}"), tmp_path / "b.mp4")
+def test_xmp_stays_in_mp4_and_mov_with_the_size_of_the_result(
+    tmp_path: Path, ending: str, target: str
+) -> None:
+    made = tmp_path / f"b{target}"
+    upscale(_with_xmp(tmp_path / f"a{ending}"), made)
     expected = for_size(_PACKET, (24, 32), (96, 128))
     assert b's:w="128" s:h="96"' in expected
-    with av.open(str(tmp_path / "b.mp4"), options={"export_xmp": "1"}) as file:
+    with av.open(str(made), options={"export_xmp": "1"}) as file:
         assert file.metadata["xmp"].encode() == expected
         assert sum(1 for _ in file.decode(video=0)) == 2
 
 
-@pytest.mark.parametrize("ending", [".mov", ".mkv"])
+@pytest.mark.parametrize("metadata", [{}, {"title": "Sea"}])
+def test_xmp_of_mov_moves_no_packet_from_its_place(
+    tmp_path: Path, metadata: dict[str, str]
+) -> None:
+    """The index is at the beginning, so that all offsets in it change."""
+    clip, path = Clip(frames=30, audio="aac", metadata=metadata), tmp_path / "a.mov"
+    with av.open(str(make(path, clip))) as file:
+        remuxed = tmp_path / "fast.mov"
+        options = {"movflags": "+faststart"}
+        with av.open(str(remuxed), "w", container_options=options) as out:
+            streams = [out.add_stream_from_template(s, opaque=True) for s in file.streams]
+            out.metadata.update(metadata)
+            for packet in file.demux():
+                if packet.size:
+                    packet.stream = streams[packet.stream_index]
+                    out.mux(packet)
+    before = [packets(remuxed, kind) for kind in ("video", "audio")]
+    assert remuxed.read_bytes().index(b"moov") < remuxed.read_bytes().index(b"mdat")
+    write_xmp(remuxed, _PACKET, "mov")
+    assert [packets(remuxed, kind) for kind in ("video", "audio")] == before
+    assert all(len(kind) > 20 for kind in before)
+    with av.open(str(remuxed), options={"export_xmp": "1"}) as file:
+        assert file.metadata["xmp"].encode() == _PACKET
+        assert file.metadata.get("title") == metadata.get("title")
+
+
+def test_xmp_of_mov_is_beside_the_index_where_offsets_are_at_their_limit(tmp_path: Path) -> None:
+    path, box = tmp_path / "a.mov", struct.pack(">I4sIII", 20, b"stco", 0, 1, (1 << 32) - 9)
+    for kind in (b"stbl", b"minf", b"mdia", b"trak", b"moov"):
+        box = struct.pack(">I4s", 8 + len(box), kind) + box
+    path.write_bytes(box)
+    write_xmp(path, _PACKET, "mov")
+    assert path.read_bytes().startswith(box + struct.pack(">I", 24 + len(_PACKET)) + b"uuid")
+    assert stored_xmp(path) == _PACKET
+
+
+@pytest.mark.parametrize("ending", [".mkv", ".webm"])
 def test_xmp_is_reported_where_it_is_lost(
     tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    upscale(_with_xmp(tmp_path / "a.mp4"), tmp_path / f"b{ending}")
+    options = VideoOptions(preset="8" if ending == ".webm" else "ultrafast")
+    upscale(_with_xmp(tmp_path / "a.mp4"), tmp_path / f"b{ending}", options)
     assert "a.mp4: its XMP is lost: it is not written into " in caplog.text
+    assert caplog.text.rstrip().endswith("use .mp4 or .mov")
 
 
 def test_stripping_removes_xmp(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

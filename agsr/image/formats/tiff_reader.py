@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from agsr.errors import ImageError
+from agsr.image.formats.ccitt import count_cut_pieces
 from agsr.image.formats.tiff_other import has_coarse_colour, is_other, read_other, unsupported
 from agsr.image.formats.tiff_pages import Tiff, check_pieces, stored_metadata_of_tiff
 from agsr.image.high_bit_depth import decode_by_opencv, scale_to_16_bits, warn_of_unused_range
@@ -31,6 +32,7 @@ _APART = 2
 _UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
 
 
+_CUT = "%s: %d of %d strips or tiles lack the end of their fax data; missing rows are white"
 _DROPPED = "%s: has a channel of unknown meaning; it is dropped"
 
 _log = logging.getLogger(__name__)
@@ -59,6 +61,9 @@ def read_tiff(
         raise UnidentifiedImageError
     check(size)
     check_pieces(tiff)
+    cut, count = count_cut_pieces(tiff)
+    if cut:
+        _log.warning(_CUT, name, cut, count)
     extra = tiff.values(_EXTRA_SAMPLES)
     if _UNSPECIFIED in extra[1:]:
         _log.warning(_DROPPED, name)
