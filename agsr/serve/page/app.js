@@ -30,6 +30,7 @@ const WORDS = {
 
 // ---------------------------------------------------------------- settings
 
+const TITLES = { psnr: "Clean pictures", gan: "Crisp detail", photo: "Photos" };
 const EFFORT = ["fastest", "fast", "good", "best", "best", "best"];
 
 function describeSteps() {
@@ -50,7 +51,8 @@ function fillModels() {
       const label = document.createElement("label");
       const input = Object.assign(document.createElement("input"), { type: "radio", name: "model", value: model.name });
       input.checked = named ? model.name === chosen : model.default;
-      const name = Object.assign(document.createElement("b"), { textContent: model.name });
+      const name = Object.assign(document.createElement("b"), { textContent: TITLES[model.name] ?? model.name });
+      if (TITLES[model.name]) name.append(Object.assign(document.createElement("code"), { textContent: model.name }));
       const text = Object.assign(document.createElement("span"), { textContent: model.text });
       label.append(input, name, text);
       return label;
@@ -65,6 +67,7 @@ function adaptToModel() {
   if (model.steps.length) {
     $("steps").min = Math.min(...model.steps);
     $("steps").max = Math.max(...model.steps);
+    $("steps").value = saved().steps ?? model.default_steps;
   }
   const before = $("precision").value || saved().precision;
   const choices = [["", "as the server chooses"], ...model.precisions.map((name) => [name, name])];
@@ -313,7 +316,7 @@ function update(item) {
 }
 
 function fillBar(bar, item) {
-  if (["upload", "running"].includes(item.state)) bar.value = item.share;
+  if (item.share > 0 && ["upload", "running"].includes(item.state)) bar.value = item.share;
   else bar.removeAttribute("value");
 }
 
