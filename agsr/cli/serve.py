@@ -153,8 +153,6 @@ def serve(
     curl -T cat.jpg -X POST 'http://127.0.0.1:8188/v1/upscale?scale=2' -o large.png
     AGSR_TOKEN=secret agsr serve --host 0.0.0.0 --allow-host pictures.example.org
     """
-    from PIL import Image
-
     from agsr.system.optional_import import require
 
     check_options(context, RUNNING)
@@ -163,7 +161,6 @@ def serve(
     from agsr.serve.server import serve as run
     from agsr.serve.settings import ServeSettings
 
-    Image.MAX_IMAGE_PIXELS = None  # --max-pixels takes its place
     running = {param.name: options.pop(param.name) for param in _running(context, options)}
     if spool is not None:
         options["spool"] = spool

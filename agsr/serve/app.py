@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -96,6 +97,7 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         with ExitStack() as stack:
             stack.enter_context(quiet_decoders())
+            stack.enter_context(_pillow_without_limit())
             stack.enter_context(collected_warnings())
             spool = stack.enter_context(temporary_folder(settings.spool))
             spool.chmod(0o700)
@@ -134,6 +136,16 @@ def create_app(
         },
         lifespan=lifespan,
     )
+
+
+@contextmanager
+def _pillow_without_limit() -> Iterator[None]:
+    """Let Pillow open any header: `ServeSettings.max_pixels` takes the place of its limit."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _work(models: ModelPool, settings: ServeSettings, metrics: Metrics) -> Callable[[Job], Done]:

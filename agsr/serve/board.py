@@ -83,6 +83,7 @@ class Board:
         self._check_room(expected)
         folder = self._spool / secrets.token_hex(16)
         self._receiving += 1
+        self._count()
         try:
             folder.mkdir(mode=0o700)
             yield folder
@@ -242,6 +243,11 @@ class Board:
                 job.problem = Problem(503, "stopping", "the server is stopping")
                 self.cancel(job)
 
+    def cancel_all(self) -> None:
+        """Cancel all jobs that are not finished."""
+        for job in list(self._jobs.values()):
+            self.cancel(job)
+
     @property
     def drained(self) -> bool:
         """Whether nothing runs any more, and recent results had time to be fetched."""
@@ -254,8 +260,7 @@ class Board:
 
     async def close(self) -> None:
         """Cancel what is left, and wait for the workers."""
-        for job in list(self._jobs.values()):
-            self.cancel(job)
+        self.cancel_all()
         if self._tasks:
             await asyncio.wait(set(self._tasks))
         with suppress(RuntimeError):

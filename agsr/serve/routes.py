@@ -211,6 +211,7 @@ async def job_events(request: Request) -> Response:
 async def _events(request: Request, job: Job) -> AsyncIterator[str]:
     last, sent = "", time.monotonic()
     while True:
+        final = job.state.final  # before its text, so that the last event is that of the end
         text = event_text(_described(request, job))
         if text != last:
             last, sent = text, time.monotonic()
@@ -218,7 +219,7 @@ async def _events(request: Request, job: Job) -> AsyncIterator[str]:
         elif time.monotonic() - sent > SILENCE_SECONDS:
             sent = time.monotonic()
             yield ": still there\n\n"
-        if job.state.final:
+        if final:
             return
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(job.finished.wait(), EVENT_SECONDS)

@@ -1,7 +1,7 @@
 """Runs the application with uvicorn: listens, stops gracefully, and closes slow connections.
 
 On the first Ctrl-C or SIGTERM new work is refused; what runs is finished, and its results can be
-fetched, before the process exits with 0. A second signal ends it at once.
+fetched, before the process exits with 0. A second signal cancels it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from agsr.engines.open import open_backend
 from agsr.errors import BackendError
 from agsr.serve.app import Serving, create_app
+from agsr.serve.models import Open
 from agsr.serve.settings import ServeSettings
 
 _HEADER_BYTES = 16_384
@@ -74,11 +76,13 @@ class _Server(uvicorn.Server):
             self._announce(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Refuse new work after the first signal; stop at once after the second."""
+        """Finish what runs after the first signal, cancel it after the second."""
         if self._drains_until is None:
             self._drains_until = time.monotonic() + self._settings.grace
+        elif not self.should_exit:
+            self._drains_until = 0.0
         else:
-            self.should_exit = self.force_exit = True
+            self.force_exit = True
 
     async def on_tick(self, counter: int) -> bool:
         """Stop when all work is done, or has taken too long."""
@@ -86,6 +90,8 @@ class _Server(uvicorn.Server):
             board = self._serving.board
             if not board.draining:
                 board.drain()
+            if time.monotonic() > self._drains_until:
+                board.cancel_all()
             if board.drained or time.monotonic() > self._drains_until:
                 self.should_exit = True
         return await super().on_tick(counter)
@@ -137,13 +143,19 @@ def _protocol(header_seconds: float) -> type[asyncio.Protocol]:
     return TimedProtocol
 
 
-def serve(settings: ServeSettings, announce: Callable[[str], object], verbose: bool) -> None:
+def serve(
+    settings: ServeSettings,
+    announce: Callable[[str], object],
+    verbose: bool = False,
+    opener: Open = open_backend,
+) -> None:
     """Serve until a signal arrives.
 
     Args:
         settings: Address and limits.
         announce: Called with the address when the server listens.
         verbose: Log every request.
+        opener: Loads a network; see `agsr.engines.open.open_backend`.
 
     Raises:
         BackendError: The address can't be used, or the network can't be loaded.
@@ -154,7 +166,7 @@ def serve(settings: ServeSettings, announce: Callable[[str], object], verbose: b
         failures.append("the network can't be loaded")
         server.should_exit = True
 
-    app = create_app(settings, on_failure=stop)
+    app = create_app(settings, opener, stop)
     config = uvicorn.Config(
         app,
         host=settings.host,
