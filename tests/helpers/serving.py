@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import re
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
+from conftest import PYTHONPATH
 from PIL import Image
 from starlette.testclient import TestClient
 from stubs import Repeat
@@ -90,3 +97,63 @@ def picture(width: int = 12, height: int = 9, form: str = "PNG", mode: str = "RG
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, form)
     return stream.getvalue()
+
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from stubs import Repeat
+from agsr.serve.server import serve
+from agsr.serve.settings import ServeSettings
+
+class Slow(Repeat):
+    def _run(self, lr):
+        time.sleep(0.02)
+        return super()._run(lr)
+
+settings = ServeSettings(
+    port=0,
+    spool=Path(sys.argv[1]),
+    token=sys.argv[2] or None,
+    running={"tile": 8, "halo": 0},
+    header_seconds=0.5,
+)
+serve(settings, lambda address: print(address, flush=True), opener=lambda **_: Slow())
+"""
+
+
+class Server:
+    """A server with a stub network, of which a tile takes 20 ms."""
+
+    def __init__(self, spool: Path, token: str = "") -> None:
+        self.spool = spool
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(spool), token],
+            env={**os.environ, "PYTHONPATH": PYTHONPATH},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout
+        self.address = self.process.stdout.readline().strip()
+        self.port = int(self.address.rstrip("/").rpartition(":")[2])
+        wait_for(lambda: httpx2.get(f"{self.address}readyz").status_code == 200)
+
+    def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        return httpx2.request(method, f"{self.address}{path}", timeout=60, **options)
+
+    def metric(self, name: str) -> float:
+        text = self.request("GET", "metrics").text
+        found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def connect(self, content: bytes) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        connection.sendall(content)
+        return connection
+
+    def kill(self) -> None:
+        """End the process at once, if it lives."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()

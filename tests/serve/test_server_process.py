@@ -2,79 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 from command_line import agsr, agsr_process
-from conftest import PYTHONPATH, ROOT
-from serving import picture, wait_for
-
-PROGRAM = """
-import sys, time
-from pathlib import Path
-from stubs import Repeat
-from agsr.serve.server import serve
-from agsr.serve.settings import ServeSettings
-
-class Slow(Repeat):
-    def _run(self, lr):
-        time.sleep(0.02)
-        return super()._run(lr)
-
-settings = ServeSettings(
-    port=0, spool=Path(sys.argv[1]), running={"tile": 8, "halo": 0}, header_seconds=0.5
-)
-serve(settings, lambda address: print(address, flush=True), opener=lambda **_: Slow())
-"""
-
-
-class Server:
-    """A server with a stub network, of which a tile takes 20 ms."""
-
-    def __init__(self, spool: Path) -> None:
-        self.spool = spool
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(spool)],
-            env={**os.environ, "PYTHONPATH": PYTHONPATH},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout
-        self.address = self.process.stdout.readline().strip()
-        self.port = int(self.address.rstrip("/").rpartition(":")[2])
-        wait_for(lambda: httpx2.get(f"{self.address}readyz").status_code == 200)
-
-    def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        return httpx2.request(method, f"{self.address}{path}", timeout=60, **options)
-
-    def metric(self, name: str) -> float:
-        text = self.request("GET", "metrics").text
-        found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
-        return float(found[1]) if found else 0.0
-
-    def connect(self, content: bytes) -> socket.socket:
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
-        connection.sendall(content)
-        return connection
+from conftest import ROOT
+from serving import Server, picture, wait_for
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     running = Server(tmp_path / "spool")
     yield running
-    if running.process.poll() is None:
-        running.process.kill()
-    running.process.communicate()
+    running.kill()
 
 
 def _upload(path: str, content: bytes) -> bytes:
@@ -130,8 +76,7 @@ def test_a_second_signal_cancels_and_leftovers_of_a_killed_server_are_removed(
     first = Server(tmp_path / "spool")
     first.request("POST", "v1/jobs", content=picture(128, 128))
     (left,) = first.spool.iterdir()
-    first.process.kill()
-    first.process.communicate()
+    first.kill()
     assert left.exists()
     second = Server(tmp_path / "spool")
     assert not left.exists()

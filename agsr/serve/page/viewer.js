@@ -87,9 +87,8 @@ export class Viewer {
 
   zoomTo(wanted, at = this.middle) {
     if (!this.size) return;
-    const smallest = Math.min(this.smallest, 1);
-    const scale = Math.min(Math.max(wanted, smallest), LARGEST);
-    if (scale <= smallest * 1.001 && wanted < this.view.scale) return this.fit();
+    if (this.smallest < 1 && wanted <= this.smallest) return this.fit();
+    const scale = Math.min(Math.max(wanted, Math.min(this.smallest, 1)), LARGEST);
     const factor = scale / this.view.scale;
     Object.assign(this.view, {
       scale,
