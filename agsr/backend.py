@@ -6,12 +6,13 @@ and the benchmark use only this protocol, so all backends run and are measured i
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +97,15 @@ class Backend(ABC):
 
     tile_area: int = AUTO_AREA
     """Pixels of the largest tile of ``--tile auto``; larger ones are slower."""
+
+    turn: threading.Lock
+    """Held while an image runs: several `Upscaler` in several threads may share a backend."""
+
+    def __new__(cls: type[_B], *_: Any, **__: Any) -> _B:
+        """Create the instance with its lock, so that constructors need not."""
+        made = super().__new__(cls)
+        made.turn = threading.Lock()
+        return made
 
     def upscale(self, lr: Batch) -> Batch:
         """Upscale a batch.

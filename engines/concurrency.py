@@ -1,7 +1,8 @@
 """Hand values between threads through bounded buffers, so that memory stays bounded.
 
 `prefetch` runs a generator ahead of its consumer, `BackgroundWriter` runs calls behind its caller,
-and `Channel` connects a producer and a consumer that both run code of their own.
+and `Channel` connects a producer and a consumer that both run code of their own. Their threads run
+in the context of their caller, so its context variables reach them.
 """
 
 from __future__ import annotations
@@ -9,10 +10,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from threading import Condition, Thread
-from typing import Generic, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class ContextPool(ThreadPoolExecutor):
+    """Thread pool whose calls run in the context of their caller."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Submit a call as `ThreadPoolExecutor` does."""
+        call = partial(fn, *args, **kwargs)
+        return super().submit(copy_context().run, call)
 
 
 class Channel(Generic[T]):
@@ -84,7 +97,8 @@ def prefetch(items: Generator[T, None, None], count: int) -> Generator[T, None, 
     [0, 1, 4, 9]
     """
     channel = Channel[T](count)
-    thread = Thread(target=_produce, args=(items, channel), daemon=True)
+    run = partial(copy_context().run, _produce, items, channel)
+    thread = Thread(target=run, daemon=True)
     thread.start()
     try:
         yield from channel
@@ -126,7 +140,7 @@ class BackgroundWriter(Generic[T]):
 
     def __init__(self, act: Callable[[T], None], count: int, finishes: bool = False) -> None:
         self._act, self._count, self._finishes = act, count, finishes
-        self._pool = ThreadPoolExecutor(1, "write")
+        self._pool = ContextPool(1, "write")
         self._waiting: deque[Future[None]] = deque()
         self._error: BaseException | None = None
 

@@ -6,7 +6,6 @@ Data flow: `Picture` → arrays of colour and alpha → bands of upscaled rows (
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -51,7 +50,6 @@ class PictureUpscaler:
         """Whether images are normal maps."""
         self.separate_alpha = separate_alpha or normal_map
         """Whether alpha is data."""
-        self._lock = threading.Lock()
 
     @property
     def info(self) -> BackendInfo:
@@ -176,7 +174,7 @@ class PictureUpscaler:
         self, arrays: Sequence[Array], progress: ShareCallback | None
     ) -> Generator[list[Array], None, None]:
         """Yield bands of upscaled arrays; the network is locked until the end."""
-        with self._lock:
+        with self._backend.turn:
             tiling = self._policy.tiling_for(arrays)
             with closing(upscaled_bands(self._backend, arrays, *tiling, progress)) as bands:
                 yield from bands

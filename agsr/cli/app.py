@@ -17,6 +17,7 @@ from agsr.cli.commands import LazyCommands
     cls=LazyCommands,
     modules={
         "infer": "agsr.cli.infer",
+        "serve": "agsr.cli.serve",
         "doctor": "agsr.cli.doctor",
         "eval": "agsr.cli.evaluate",
         "bench": "agsr.cli.bench",

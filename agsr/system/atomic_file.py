@@ -87,15 +87,28 @@ def complete_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: The parent can't be written, or ``path`` exists and is not an empty folder.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(path.parent)
-    temporary, descriptor = _create_folder(path.parent)
-    try:
+    with temporary_folder(path.parent) as temporary:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 _flush(file)
         temporary.rename(path)
+
+
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new folder that is removed at the end, or by a later process if this one is killed.
+
+    Missing parent folders are created.
+
+    Raises:
+        OSError: The parent can't be written.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(parent)
+    temporary, descriptor = _create_folder(parent)
+    try:
+        yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if descriptor is not None:

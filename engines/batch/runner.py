@@ -22,10 +22,10 @@ from typing import BinaryIO, cast
 
 from agsr.engines.batch.plan import STREAM, Job
 from agsr.engines.batch.stdio import Stdin
-from agsr.engines.concurrency import Channel
+from agsr.engines.concurrency import Channel, ContextPool
 from agsr.engines.preflight import check_picture_target, check_result
 from agsr.engines.upscaler import Upscaler
-from agsr.errors import AgsrError, ImageError
+from agsr.errors import AgsrError, ImageError, ImageTooLargeError
 from agsr.image import read_picture, write_row_bands
 from agsr.image.decode import MAX_PIXELS, decode
 from agsr.image.encode import write_encoded
@@ -56,6 +56,8 @@ class InferOptions:
     """Remove EXIF, XMP and resolution."""
     max_pixels: int = MAX_PIXELS
     """Inputs with more pixels are rejected."""
+    max_result_pixels: int | None = None
+    """Larger results are rejected before they are computed; None for no limit."""
     unknown_as_alpha: bool = False
     """See `agsr.image.decode.decode`."""
     stdin_head: bytes = b""
@@ -71,6 +73,8 @@ class Outcome:
     job: Job
     error: str | None = None
     """Why there is no result; None on success."""
+    kind: type[Exception] | None = None
+    """Class of the error that ``error`` describes."""
     size: tuple[int, int] | None = None
     """Height and width of the result."""
     alpha: bool = False
@@ -89,7 +93,8 @@ def process(
         upscaler: Runs in the caller's thread.
         jobs: From `agsr.engines.batch.plan.plan`.
         options: For all of them.
-        progress: Called after each tile with the number of finished files.
+        progress: Called after each tile with the progress over all files. An exception that it
+            raises during a file ends that file, as any other failure does.
 
     Yields:
         An outcome per job, in order.
@@ -98,7 +103,7 @@ def process(
         KeyboardInterrupt: After yielding the outcomes of complete results.
     """
     options = replace(options, sizing=options.sizing.for_network(upscaler.info.scale))
-    reader, writer = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "write")
+    reader, writer = ContextPool(1, "read"), ContextPool(1, "write")
     writing: deque[Future[Outcome]] = deque()
     try:
         readings = _one_ahead(reader, jobs, options)
@@ -175,7 +180,7 @@ def _upscale_and_write(
             return _hand_over(row_bands, chain([first], row_bands.bands), pool, job, options)
     except Exception as error:  # any failure affects one file only
         failed: Future[Outcome] = Future()
-        failed.set_result(Outcome(job, reason_of(job, error)))
+        failed.set_result(Outcome(job, reason_of(job, error), type(error)))
         error.with_traceback(None)  # avoids a reference cycle of error and frame
         return failed
 
@@ -208,7 +213,9 @@ def _put_all(made: Iterator[Picture], bands: Channel[Picture], job: Job) -> Exce
                 break
     except Exception as failure:  # any failure affects one file only
         failure.with_traceback(None)
-        return ImageError(reason_of(job, failure))
+        if isinstance(failure, (AgsrError, MemoryError)):
+            return failure
+        return ImageError(reason_of(job, failure))  # not to be mistaken for one of the writer
     return None
 
 
@@ -218,7 +225,7 @@ def _written(
     try:
         _write(result, job, options)
     except Exception as error:  # any failure affects one file only
-        return Outcome(job, reason_of(job, error))
+        return Outcome(job, reason_of(job, error), type(error))
     finally:
         cancel()
     return Outcome(job, size=(result.height, result.width), alpha=result.opacity)
@@ -247,9 +254,22 @@ def _read(job: Job, options: InferOptions) -> Picture:
         unknown = options.unknown_as_alpha
         picture = read_picture(job.source, options.max_pixels, unknown_as_alpha=unknown)
     result = options.sizing.result(*picture.pixels.shape[:2])
+    _check_result(str(job.source), result, options.max_result_pixels)
     target = None if job.target == STREAM else job.target
     check_picture_target(job.source, target, str(job.source), job.extension, result)
     return picture
+
+
+def _check_result(name: str, size: tuple[int, int], limit: int | None) -> None:
+    height, width = size
+    if limit is not None and height * width > limit:
+        raise ImageTooLargeError(
+            f"{name}: the result would have {width}x{height} pixels, more than {limit}; ask for a "
+            "smaller scale or size",
+            path=name,
+            limit=limit,
+            found=height * width,
+        )
 
 
 def _read_stream(options: InferOptions) -> Picture:

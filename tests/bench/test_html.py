@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -146,26 +143,6 @@ def test_noise_and_impossible_shares_cause_warnings(
     assert share.startswith("250% of peak")  # by the product's fastest round
     assert noise in to_markdown(doubtful)
     assert "warning:</span> 1 of 3 times" in to_html(doubtful, crops)
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Any]:
-    """Headless Chromium. In CI its absence is a failure."""
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        assert "CI" not in os.environ, "CI must have chromium and chromedriver"
-        pytest.skip("no chromium and chromedriver here")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    flags = "headless no-sandbox disable-gpu no-first-run disable-background-networking"
-    for flag in (*flags.split(), "disable-sync", f"user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(f"--{flag}")
-    running = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield running
-    running.quit()
 
 
 @pytest.mark.browser

@@ -12,37 +12,13 @@ from typing import TYPE_CHECKING
 
 from agsr.system.progress import Progress
 from agsr.system.text import counted
+from agsr.system.time_left import TimeLeft
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 LINE_EVERY = 30.0
 """Seconds between two lines of progress where there is no terminal for a bar."""
-
-
-class TimeLeft:
-    """Estimate of the time left: by the work done since the beginning, counting down in between.
-
-    Args:
-        total: Of the work, in any unit, like pixels.
-        clock: Seconds.
-    """
-
-    def __init__(self, total: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._total, self._clock = total, clock
-        self._began = clock()
-        self._end: float | None = None
-
-    def update(self, done: float) -> None:
-        """Take in how much is done by now."""
-        now = self._clock()
-        if done > 0:
-            self._end = now + (now - self._began) * max(self._total - done, 0) / done
-
-    @property
-    def seconds(self) -> float | None:
-        """Seconds until the end; None before anything is done."""
-        return None if self._end is None else max(self._end - self._clock(), 0.0)
 
 
 class BatchProgress:

@@ -1,0 +1,89 @@
+"""Settings of the server: from the options of ``agsr serve`` to every other module here."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agsr.pretrained import DEFAULT_WEIGHTS, is_path, shipped_names
+
+HOST = "127.0.0.1"
+PORT = 8188
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings:
+    """Settings of the server; the defaults suit one person on one computer."""
+
+    weights: str = DEFAULT_WEIGHTS
+    """Weights for requests that name none: a shipped name, or a file."""
+    offered: tuple[str, ...] = ()
+    """Further weights that requests may name; empty means all shipped ones."""
+    running: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of `agsr.engines.upscaler.Upscaler`: backend, steps, precision, tile, …"""
+    host: str = HOST
+    port: int = PORT
+    """0 means any free port."""
+    token: str | None = None
+    """What clients must send as ``Authorization: Bearer``; None means that anyone may."""
+    max_pixels: int = 1 << 26
+    """Inputs with more pixels are rejected before they are decoded."""
+    max_result_pixels: int = 1 << 30
+    """Larger results are rejected before they are computed."""
+    max_bytes: int = 200_000_000
+    """Longer request bodies are rejected."""
+    queue: int = 16
+    """Requests that may wait, beside those that are running."""
+    workers: int = 1
+    """Files that are processed at the same time; they take turns at the network."""
+    loaded: int = 2
+    """Networks that stay loaded."""
+    keep_minutes: float = 60
+    """Time after which the result of a job is removed."""
+    max_disk: int = 10_000_000_000
+    """Bytes of uploads and results on the disk, together."""
+    spool: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
+    """Folder in which a private folder for uploads and results is created."""
+    ui: bool = True
+    """Whether to serve the page."""
+    root_path: str = ""
+    """Path under which a reverse proxy serves this server."""
+    allow_hosts: tuple[str, ...] = ()
+    """Further names in the ``Host`` header."""
+    allow_origins: tuple[str, ...] = ()
+    """Origins of other pages that may call the API (CORS)."""
+    grace: float = 30
+    """Seconds that running work may take after a signal, before it is cancelled."""
+    body_grace: float = 20
+    """Seconds that any request's body may take."""
+    body_rate: int = 8192
+    """Bytes per second of a body after `body_grace`."""
+    header_seconds: float = 15
+    """Seconds that the header of a request may take."""
+
+    def __post_init__(self) -> None:
+        if self.root_path and not self.root_path.startswith("/"):
+            raise ValueError(f"root path is {self.root_path!r}; expected it to begin with '/'")
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The weights that requests may name, by the name of each; files are named by their stem.
+
+        >>> ServeSettings(weights="gan", offered=("models/mine.onnx",)).names
+        {'gan': 'gan', 'mine': 'models/mine.onnx'}
+        """
+        offered = (self.weights, *(self.offered or shipped_names()))
+        return {public_name(weights): weights for weights in dict.fromkeys(offered)}
+
+    @property
+    def default_name(self) -> str:
+        """Name of the weights for requests that name none."""
+        return public_name(self.weights)
+
+
+def public_name(weights: str) -> str:
+    """Return the name of weights without the folders that they lie in."""
+    return Path(weights).stem if is_path(weights) else weights
