@@ -53,10 +53,10 @@ def main(folder: Path, iterations: int, crop: int, batch: int, device: str) -> N
             rate: _run(folder / f"{model}-{rate:g}", model, schedule, rate, device, POINTS)
             for rate in sorted(scores, key=lambda rate: -scores[rate])[:FULL]
         }
-        click.echo(f"| {model} | {_told(scores)} | {_told(full)} | {max(full.values()):.3f} |")
+        click.echo(f"| {model} | {_listed(scores)} | {_listed(full)} | {max(full.values()):.3f} |")
 
 
-def _told(scores: Mapping[float, float]) -> str:
+def _listed(scores: Mapping[float, float]) -> str:
     return ", ".join(f"{rate:g}: {score:.3f}" for rate, score in scores.items())
 
 

@@ -4,8 +4,8 @@
 
 A row per quantizer, a column per way to run its file on ONNX Runtime's CPU provider: "emulated"
 rounds values as the file says and multiplies in fp32, so it doesn't depend on the processor;
-"kernels" lets ONNX Runtime choose its int8 kernels. Calibrated on every third photograph of a set
-and scored on others. NNCF is compared if it is installed (pip install nncf).
+"optimized" lets ONNX Runtime choose its kernels. Calibrated on every third photograph of a set and
+scored on others. NNCF is compared if it is installed (pip install nncf).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Quantizer = Callable[[onnx.ModelProto, Sequence[Pair], Sequence[str]], onnx.Mode
 
 LEVELS = {
     "emulated": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-    "kernels": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "optimized": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 """How a file is run."""
 

@@ -232,15 +232,15 @@ def _run_stage(command: Sequence[str], stage: Stage, settings: Settings, record:
         process = subprocess.Popen(
             command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
         )
-        told = _Follower(settings.out / "log.txt")
+        log = _Follower(settings.out / "log.txt")
         while process.poll() is None and time.monotonic() < end:
             time.sleep(0.2)
-            told.print_new()
+            log.print_new()
             _copy_newer(settings.out / settings.name, settings.home / "runs" / settings.name)
         late = process.poll() is None
         if late:
             _end(process)
-    told.print_new()
+    log.print_new()
     _copy_newer(settings.out / settings.name, settings.home / "runs" / settings.name)
     record.seconds = time.monotonic() - began
     status = process.returncode

@@ -1,6 +1,6 @@
 """Print how much memory ``agsr infer`` takes: for large pictures, and for many small ones.
 
-Pictures are made of the example photo. Each case is a process of its own, whose resident memory is
+Pictures are made of the example photo. Each case is a separate process, whose resident memory is
 watched; of the many files, the slope after the first tenth tells whether something is kept.
 """
 

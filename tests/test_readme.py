@@ -28,7 +28,7 @@ def _exif() -> bytes:
     return exif.tobytes()
 
 
-_TOLD = Metadata(icc=_profile("sRGB"), exif=_exif(), xmp=b"<x/>", dpi=(300.0, 300.0))
+_METADATA = Metadata(icc=_profile("sRGB"), exif=_exif(), xmp=b"<x/>", dpi=(300.0, 300.0))
 
 
 def _again(picture: Picture, suffix: str) -> Picture:
@@ -56,7 +56,7 @@ def _alpha(suffix: str) -> str:
 
 def _colours(suffix: str) -> str:
     """Whether a profile is kept, and code points are, or become a profile."""
-    if _again(Picture(smooth((20, 24, 3)), None, _TOLD), suffix).metadata.icc != _TOLD.icc:
+    if _again(Picture(smooth((20, 24, 3)), None, _METADATA), suffix).metadata.icc != _METADATA.icc:
         return "no"
     coded = Metadata(colour=Colour(codes=(12, 13)))
     found = _again(Picture(smooth((20, 24, 3)), None, coded), suffix).metadata
@@ -67,18 +67,18 @@ def _colours(suffix: str) -> str:
 
 
 def _exif_xmp(suffix: str) -> str:
-    told = _again(Picture(smooth((20, 24, 3)), None, _TOLD), suffix).metadata
-    kept = (told.exif is not None and b"Maker" in told.exif, told.xmp == _TOLD.xmp)
+    metadata = _again(Picture(smooth((20, 24, 3)), None, _METADATA), suffix).metadata
+    kept = (metadata.exif is not None and b"Maker" in metadata.exif, metadata.xmp == _METADATA.xmp)
     assert kept[0] == kept[1]
-    large = replace(_TOLD, xmp=b"<x>" + b" " * (1 << 17) + b"</x>")
+    large = replace(_METADATA, xmp=b"<x>" + b" " * (1 << 17) + b"</x>")
     all_of_it = _again(Picture(smooth((20, 24, 3)), None, large), suffix).metadata.xmp == large.xmp
     return ("yes" if all_of_it else "yes¹") if kept[0] else "no"
 
 
 def _iptc(suffix: str) -> str:
-    told = Metadata(iptc=b"\x1c\x02\x19\x00\x06rocket")
-    found = _again(Picture(smooth((20, 24, 3)), None, told), suffix).metadata.iptc
-    return "yes" if found == told.iptc else "no"
+    metadata = Metadata(iptc=b"\x1c\x02\x19\x00\x06rocket")
+    found = _again(Picture(smooth((20, 24, 3)), None, metadata), suffix).metadata.iptc
+    return "yes" if found == metadata.iptc else "no"
 
 
 def _dpi(suffix: str) -> str:

@@ -36,13 +36,13 @@ Claim = Callable[[Path], Path]
 @pytest.fixture
 def claim() -> Claim:
     """Makes a foreign file say that it is ours."""
-    told = ModelMetadata(
+    given = ModelMetadata(
         steps=1, precision="fp32", receptive_radius=3, config="{}", weights_hash="", version=""
     )
 
     def write(path: Path) -> Path:
         model = onnx.load(path, load_external_data=False)
-        helper.set_model_props(model, told.to_properties())
+        helper.set_model_props(model, given.to_properties())
         onnx.save(model, path)
         return path
 
@@ -136,8 +136,8 @@ def test_nothing_is_ever_unpickled() -> None:
                 called = ast.unparse(found.func)
                 assert called not in ("torch.load", "torch.hub.load", "eval", "exec"), path
                 if called in ("np.load", "numpy.load"):
-                    told = {word.arg: ast.unparse(word.value) for word in found.keywords}
-                    assert told.get("allow_pickle") == "False", path
+                    given = {word.arg: ast.unparse(word.value) for word in found.keywords}
+                    assert given.get("allow_pickle") == "False", path
 
 
 NO_SOCKETS = """

@@ -42,8 +42,8 @@ from agsr.image.unsupported import describe_unsupported, is_raw
 from agsr.system.quiet_stderr import decoding
 from agsr.system.text import counted
 
-_TOLD_BY_CONTENT: Final = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", DDS)
-FORMATS: Final = (*_TOLD_BY_CONTENT, TGA)
+_BY_CONTENT: Final = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", DDS)
+FORMATS: Final = (*_BY_CONTENT, TGA)
 """Readable formats by Pillow's names; JPEG includes MPO, the multi-picture JPEG of phones."""
 
 READABLE: Final = frozenset(
@@ -73,7 +73,7 @@ _log = logging.getLogger(__name__)
 
 def formats_of(name: str, content: bytes = b"") -> tuple[str, ...]:
     """Return the formats to try: TGA has no signature, so only if name or content suggests it."""
-    return FORMATS if is_tga(name, content) else _TOLD_BY_CONTENT
+    return FORMATS if is_tga(name, content) else _BY_CONTENT
 
 
 def decode(
@@ -115,7 +115,7 @@ def decode(
             ) from None
         raise ImageError(
             f"{name}: not an image, or truncated ({size}); expected 8 or 16 bits per channel in "
-            f"one of {' '.join(_TOLD_BY_CONTENT)}, or {TGA} named {TGA_ENDING}"
+            f"one of {' '.join(_BY_CONTENT)}, or {TGA} named {TGA_ENDING}"
         ) from None
     except Exception as error:  # damaged files make decoders raise nearly anything
         raise ImageError(f"{name}: damaged or truncated ({size})") from error

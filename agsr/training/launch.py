@@ -23,11 +23,11 @@ from agsr.system.atomic_file import check_writable
 from agsr.training.config import STAGE_DEFAULTS, Stage, TrainConfig
 from agsr.training.distributed import World
 from agsr.training.patch_sampler import smallest_side
-from agsr.training.schedule import Schedule
+from agsr.training.schedule import Schedule, check_schedule
 from agsr.training.state import BEST_FILE, LAST_FILE, STATE_FILE, read_state
 from agsr.training.step.kernels import Kernels
 from agsr.training.throughput import has_fast_bf16
-from agsr.training.trainer import Trainer, check_schedule
+from agsr.training.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)

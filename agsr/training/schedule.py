@@ -11,6 +11,13 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agsr.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from agsr.model.base import Network
+    from agsr.training.distributed import World
 
 _PHASE = re.compile(r"(?P<steps>\d+)x(?P<iterations>\d+)(@(?P<crop>\d+))?(/(?P<batch>\d+))?")
 
@@ -159,3 +166,22 @@ def _parse_phase(text: str) -> Phase:
         )
     given = {name: int(value) for name, value in match.groupdict().items() if value}
     return Phase(**given)
+
+
+def check_schedule(schedule: Schedule, network: type[Network], world: World) -> None:
+    """Reject a schedule that a network or a number of ranks doesn't support.
+
+    Raises:
+        ConfigurationError: A phase has too many steps, or a batch can't be shared equally.
+    """
+    try:
+        for phase in schedule.phases:
+            network.check_steps(phase.steps)
+    except ValueError as error:
+        raise ConfigurationError(f"the schedule doesn't fit the model: {error}") from None
+    for phase in schedule.phases:
+        if phase.batch % world.size:
+            raise ConfigurationError(
+                f"{world.size} ranks can't share {phase.batch} patches equally (phase {phase}); "
+                f"choose batches in --schedule that are multiples of {world.size}"
+            )

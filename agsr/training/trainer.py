@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 
 from agsr.datasets.pairs import Pair, fingerprint
-from agsr.errors import CheckpointError, ConfigurationError, TrainingError
+from agsr.errors import CheckpointError, TrainingError
 from agsr.metrics.lpips import Lpips
-from agsr.model.base import Network, place
+from agsr.model.base import place
 from agsr.model.checkpoint import Checkpoint, save_checkpoint, to_float32
 from agsr.model.registry import build
 from agsr.training.config import TrainConfig
@@ -30,7 +30,7 @@ from agsr.training.evaluation import record_scores, score
 from agsr.training.objectives import make_objective
 from agsr.training.pace import Pace
 from agsr.training.patch_sampler import make_bank
-from agsr.training.schedule import Phase, Schedule
+from agsr.training.schedule import Phase, Schedule, check_schedule
 from agsr.training.state import (
     BEST_FILE,
     LAST_FILE,
@@ -281,22 +281,3 @@ def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-def check_schedule(schedule: Schedule, network: type[Network], world: World) -> None:
-    """Reject a schedule that a network or a number of ranks doesn't support.
-
-    Raises:
-        ConfigurationError: A phase has too many steps, or a batch can't be shared equally.
-    """
-    try:
-        for phase in schedule.phases:
-            network.check_steps(phase.steps)
-    except ValueError as error:
-        raise ConfigurationError(f"the schedule doesn't fit the model: {error}") from None
-    for phase in schedule.phases:
-        if phase.batch % world.size:
-            raise ConfigurationError(
-                f"{world.size} ranks can't share {phase.batch} patches equally (phase {phase}); "
-                f"choose batches in --schedule that are multiples of {world.size}"
-            )

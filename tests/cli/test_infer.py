@@ -66,7 +66,7 @@ def test_the_same_command_again_has_the_same_results(photos: Path) -> None:
     assert larger.stdout == "a_x4_x4.png\n"
 
 
-def test_one_bad_input_among_many_is_told_and_the_rest_is_done(photos: Path) -> None:
+def test_one_bad_input_among_many_is_errors_and_the_rest_is_done(photos: Path) -> None:
     (photos / "folder").mkdir()
     result = _infer("folder", "gone.png", "*.xyz", "a.png", "-v")
     assert (result.exit_code, result.stdout) == (1, "a_x4.png\n")
@@ -90,7 +90,7 @@ def test_where_nothing_can_be_done_no_network_is_loaded(
     assert len(_sizes(photos)) == 2
 
 
-def test_pictures_in_folders_that_are_not_read_are_told(photos: Path) -> None:
+def test_pictures_in_folders_that_are_not_read_are_errors(photos: Path) -> None:
     (photos / "in" / "below").mkdir(parents=True)
     shutil.copy("a.png", "in")
     for name in ("in/scan.psd", "in/below/Wall.EXR", "in/notes.txt", "in/.hidden.psd"):
@@ -98,8 +98,8 @@ def test_pictures_in_folders_that_are_not_read_are_told(photos: Path) -> None:
     usual = _infer("-r", "in", "-o", "out")
     assert (usual.exit_code, usual.stdout) == (0, "out/a_x4.png\n")
     assert usual.stderr.startswith("1 upscaled, 2 skipped as unsupported; ")
-    told = _infer("-r", "in", "-o", "out", "--dry-run", "-v")
-    assert told.stderr.splitlines() == [
+    planned = _infer("-r", "in", "-o", "out", "--dry-run", "-v")
+    assert planned.stderr.splitlines() == [
         "in/scan.psd: skipped, .psd is not supported",
         "in/below/Wall.EXR: skipped, .EXR is not supported",
         "1 to upscale, 2 skipped as unsupported",
@@ -115,7 +115,7 @@ def test_a_dry_run_counts_what_it_does_not_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "told"),
+    ("size", "note"),
     [
         (["--to", "500x500"], "note: 1 of 2 results are smaller than was asked for: 16 times"),
         (["--max-size", "900"], "note: 2 of 2 results are smaller than was asked for: 16 times"),
@@ -123,18 +123,20 @@ def test_a_dry_run_counts_what_it_does_not_do() -> None:
         (["--scale", "2"], ""),
     ],
 )
-def test_a_result_smaller_than_asked_is_told_once(photos: Path, wish: list[str], told: str) -> None:
+def test_a_result_smaller_than_requested_is_noted_once(
+    photos: Path, size: list[str], note: str
+) -> None:
     Image.open(PHOTO).crop((0, 0, 40, 40)).save(photos / "b.jpg", quality=95)
-    result = _infer("a.png", "b.jpg", *wish)
+    result = _infer("a.png", "b.jpg", *size)
     assert result.exit_code == 0
     notes = [line for line in result.stderr.splitlines() if line.startswith("note")]
-    assert len(notes) == bool(told)
-    assert all(note.startswith(told) for note in notes)
-    assert "note" not in _infer("a.png", "-q", *wish).stderr
+    assert len(notes) == bool(note)
+    assert all(found.startswith(note) for found in notes)
+    assert "note" not in _infer("a.png", "-q", *size).stderr
 
 
 @pytest.mark.parametrize(
-    ("wish", "name", "told"),
+    ("size", "name", "note"),
     [
         ("--to=90x44", "a_fit90x44.png", "has 53x44 pixels, which fit inside 90x44"),
         ("--to=900x900", "a_max900.png", "has 384x320 pixels: 16 times the input is the most"),
@@ -144,12 +146,12 @@ def test_a_result_smaller_than_asked_is_told_once(photos: Path, wish: list[str],
 )
 @pytest.mark.usefixtures("photos")
 def test_a_result_of_another_size_than_asked_for_is_reported(
-    wish: str, name: str, told: str
+    size: str, name: str, note: str
 ) -> None:
-    result = _infer("a.png", wish)
+    result = _infer("a.png", size)
     assert (result.exit_code, result.stdout) == (0, f"{name}\n")
     notes = [line for line in result.stderr.splitlines() if line.startswith("note")]
-    assert notes == ([f"note: the result {told}"] if told else [])
+    assert notes == ([f"note: the result {note}"] if note else [])
 
 
 @pytest.mark.usefixtures("photos")
@@ -194,7 +196,7 @@ def test_an_output_that_is_neither_says_how_to_name_a_folder() -> None:
     ],
 )
 @pytest.mark.usefixtures("photos")
-def test_options_that_contradict_are_told_before_anything_happens(
+def test_options_that_contradict_are_errors_before_anything_happens(
     arguments: list[str], message: str
 ) -> None:
     result = _infer("a.png", *arguments)
@@ -352,8 +354,8 @@ def test_more_threads_than_processors_are_warned_of(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("agsr.cli.params.usable_cpus", lambda: 2)
     for command in (["infer", "a.png", "-n"], ["eval", "--data", "gone"], ["bench", "--fetch"]):
         result = CliRunner().invoke(main, [*command, "-j", "999"])
-        told = "warning: -j 999: 2 threads will run, one per usable processor"
-        assert told in result.stderr.splitlines()
+        warning = "warning: -j 999: 2 threads will run, one per usable processor"
+        assert warning in result.stderr.splitlines()
         assert "warning" not in CliRunner().invoke(main, [*command, "-j", "2"]).stderr
 
 
@@ -428,7 +430,7 @@ def test_a_full_or_closed_stdout_is_named_with_how_far_it_came() -> None:
         assert running.stdout is not None
         running.stdout.close()
         assert running.stderr is not None
-        told = running.stderr.read()
-    assert told.endswith("Error: stdout: Broken pipe; a_x4.png is complete\n")
-    assert "1 of 2 upscaled" in told
+        errors = running.stderr.read()
+    assert errors.endswith("Error: stdout: Broken pipe; a_x4.png is complete\n")
+    assert "1 of 2 upscaled" in errors
     assert running.returncode == 1

@@ -13,18 +13,18 @@ BOTH = [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
 
 
 def _build(number: signal.Signals, *, reports_after: bool) -> list[bool]:
-    """A build that a signal comes into: what it is told, to go on or not."""
+    """A build that a signal comes into: the answers it gets, to go on or not."""
     with terminable(), build_progress("x") as report:
-        told = [report("parsing", 0.1)]
+        answers = [report("parsing", 0.1)]
         signal.raise_signal(number)
         if reports_after:
-            told.append(report("building", 0.5))
-            raise RuntimeError(f"cancelled after {told}")
-    return told
+            answers.append(report("building", 0.5))
+            raise RuntimeError(f"cancelled after {answers}")
+    return answers
 
 
 @pytest.mark.parametrize("number", [number for number, _ in BOTH])
-def test_a_signal_during_a_build_is_told_to_it(number: signal.Signals) -> None:
+def test_a_signal_during_a_build_cancels_it(number: signal.Signals) -> None:
     with pytest.raises(RuntimeError, match=r"cancelled after \[True, False\]"):
         _build(number, reports_after=True)
 

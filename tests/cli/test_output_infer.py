@@ -62,9 +62,9 @@ def test_a_summary_tells_counts_and_rates() -> None:
     assert Tally(done=3).summary("to upscale") == "3 to upscale"
 
 
-def test_times_are_told_as_people_do() -> None:
-    told = [duration(seconds) for seconds in (0.04, 9.9, 42, 99, 150, 5000, 9000)]
-    assert told == ["0.0 s", "9.9 s", "42 s", "99 s", "2 min", "83 min", "2.5 h"]
+def test_times_have_rounded_units() -> None:
+    texts = [duration(seconds) for seconds in (0.04, 9.9, 42, 99, 150, 5000, 9000)]
+    assert texts == ["0.0 s", "9.9 s", "42 s", "99 s", "2 min", "83 min", "2.5 h"]
 
 
 def test_on_a_terminal_a_bar_tells_how_far_it_is(

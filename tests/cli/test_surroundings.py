@@ -89,7 +89,7 @@ def test_a_full_disk_costs_the_results_that_do_not_fit(
     assert _originals(folder) == before
 
 
-def test_a_limit_on_file_sizes_is_told_and_leaves_nothing(folder: Path, infer: list[str]) -> None:
+def test_a_limit_on_file_sizes_is_reported_leaving_nothing(folder: Path, infer: list[str]) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
 
@@ -99,7 +99,7 @@ def test_a_limit_on_file_sizes_is_told_and_leaves_nothing(folder: Path, infer: l
     assert list((folder / "out").iterdir()) == []
 
 
-def test_what_cannot_be_written_is_told_before_anything_is_computed(
+def test_what_cannot_be_written_is_reported_before_anything_is_computed(
     folder: Path, infer: list[str]
 ) -> None:
     (folder / "plain").touch()
@@ -117,7 +117,7 @@ def test_what_cannot_be_written_is_told_before_anything_is_computed(
     )
 
 
-def test_without_permission_originals_stay_and_the_reason_is_told(
+def test_without_permission_originals_stay_and_the_reason_is_reported(
     folder: Path, infer: list[str]
 ) -> None:
     (folder / "locked").mkdir(mode=0o555)
@@ -169,7 +169,7 @@ def test_an_input_that_vanishes_meanwhile_costs_itself_only(infer: list[str]) ->
     assert done.stderr.startswith("Error: in/b.png: no such file\n2 upscaled, 1 failed")
 
 
-def test_a_reader_that_goes_away_is_told_in_one_line(folder: Path, infer: list[str]) -> None:
+def test_a_reader_that_goes_away_is_reported_in_one_line(folder: Path, infer: list[str]) -> None:
     Image.effect_noise((120, 120), 90).save(folder / "noise.png")  # more than a pipe holds
     with (folder / "noise.png").open("rb") as stdin, (folder / "said").open("wb") as said:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -181,7 +181,7 @@ def test_a_reader_that_goes_away_is_told_in_one_line(folder: Path, infer: list[s
     assert (folder / "said").read_text() == "Error: -: can't be written: Broken pipe\n"
 
 
-def test_closed_and_full_streams_are_told(folder: Path, infer: list[str]) -> None:
+def test_closed_and_full_streams_are_reported(folder: Path, infer: list[str]) -> None:
     picture = (folder / "in" / "a.png").open("rb")
     with picture, Path("/dev/full").open("wb") as full:
         done = _run([*infer, "-"], stdin=picture, capture_output=False, stdout=full, stderr=-1)

@@ -1,4 +1,4 @@
-"""Backends that were loaded before a process forked, and loaded anew in the child."""
+"""Backends that were loaded before a process forked, and loaded again in the child."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_arrays_become_arrays_of_their_kind_and_are_left_alone(image: Array) -> 
 
 
 @pytest.mark.parametrize(
-    ("image", "told"),
+    ("image", "message"),
     [
         (_RGB.astype(np.float32), "float32 from 0 to 255; .* is white 255. Then divide by 255"),
         (_DEEP / 1.0, "float64 from .* is white 65535. Then divide by 65535"),
@@ -108,8 +108,8 @@ def test_arrays_become_arrays_of_their_kind_and_are_left_alone(image: Array) -> 
         (None, "image is a NoneType; expected a numpy array or a Pillow image$"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_what_to_write(image: Any, told: str) -> None:
-    with pytest.raises(ImageError, match=told):
+def test_what_cannot_be_meant_is_refused_with_what_to_write(image: Any, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
         _upscale(image)
 
 

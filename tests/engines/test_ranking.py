@@ -69,7 +69,7 @@ def test_bf16_is_chosen_where_the_processor_has_it(machine: Machine) -> None:
     machine(*ON_CPU, bf16=True)
     assert _names("psnr") == ["openvino bf16", "ort:cpu fp32", "torch bf16"]
     assert _names("psnr", "fp32") == ["ort:cpu fp32", "openvino fp32", "torch fp32"]
-    assert _names("own.onnx") == ["ort:cpu", "openvino"]  # it has a precision of its own
+    assert _names("own.onnx") == ["ort:cpu", "openvino"]  # its precision is fixed
 
 
 @pytest.mark.parametrize(
@@ -311,9 +311,9 @@ def test_precision_auto_is_the_backends_own(
 
 def test_infer_reports_what_runs_and_why(tmp_path: Path) -> None:
     arguments = ["infer", str(PHOTO), "-s", "1", "-o", str(tmp_path / "a.png")]
-    told = CliRunner().invoke(main, [*arguments, "-v"])
-    assert told.exit_code == 0, told.output
-    assert re.search(r"(ort|openvino) \(\w+\), 1 step, (fp32|bf16), in ", told.stderr)
+    result = CliRunner().invoke(main, [*arguments, "-v"])
+    assert result.exit_code == 0, result.output
+    assert re.search(r"(ort|openvino) \(\w+\), 1 step, (fp32|bf16), in ", result.stderr)
     quiet = CliRunner().invoke(main, arguments)
     assert quiet.stderr == ""
     explicit = CliRunner().invoke(main, [*arguments, "-v", "--provider", "cpu", "-j", "1"])

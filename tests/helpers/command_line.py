@@ -39,7 +39,7 @@ def agsr(*arguments: str) -> Result:
 def agsr_process(
     *arguments: str, cwd: Path, program: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own."""
+    """The command line in a separate process."""
     start = ["-m", "agsr"] if program is None else ["-c", program]
     return subprocess.run(
         [sys.executable, *start, *arguments],

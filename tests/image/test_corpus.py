@@ -1,4 +1,4 @@
-"""Files of every kind beside what libvips makes of them, which has loaders of its own.
+"""Files of every kind beside what libvips makes of them, which has its own loaders.
 
 BMP it does not read, nor two kinds of TIFF, nor textures: there OpenCV is the judge, which decodes
 only 16 bits for us, or what was written.

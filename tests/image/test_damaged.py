@@ -77,7 +77,7 @@ def test_truncated_files_of_every_kind_are_rejected(name: str) -> None:
 
 
 def test_flipped_bits_never_crash(tmp_path: Path) -> None:
-    """In a process of its own, which a crash would end before its last line."""
+    """In a separate process, which a crash would end before its last line."""
     done = subprocess.run(
         [sys.executable, __file__],
         cwd=tmp_path,

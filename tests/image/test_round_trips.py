@@ -1,6 +1,6 @@
 """What is written, as libvips reads it: pixels, alpha, depth, profile, EXIF, orientation, DPI.
 
-libvips has loaders of its own for all formats but BMP, which OpenCV judges, and Targa, which
+libvips has its own loaders for all formats but BMP, which OpenCV judges, and Targa, which
 `image_corpus` reads by the book.
 """
 

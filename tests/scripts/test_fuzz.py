@@ -1,6 +1,6 @@
 """Mutated files for everything that reads bytes from outside; the long search is `scripts/fuzz.py`.
 
-Each target has a process of its own, which a crash would end before its last line.
+Each target has a separate process, which a crash would end before its last line.
 """
 
 from __future__ import annotations

@@ -91,8 +91,8 @@ def test_results_without_room_are_rejected_before_they_are_computed(
         Upscaler(backend=backend), plan([tmp_path / "a.png"], tmp_path / "b.jpg"), InferOptions()
     )
     assert outcome.error is not None
-    for told in ("8000x8000", " bytes of memory as JPEG", f"{150 << 20} are free", "PNG or TIFF"):
-        assert told in outcome.error
+    for part in ("8000x8000", " bytes of memory as JPEG", f"{150 << 20} are free", "PNG or TIFF"):
+        assert part in outcome.error
     assert not backend.shapes
 
 

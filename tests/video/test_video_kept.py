@@ -130,7 +130,7 @@ def _alpha(path: Path) -> list[Any]:
 
 
 def _with_words(path: Path, form: str, words: Mapping[str, str]) -> Path:
-    """A clip whose sound has metadata and is forced, and whose file has a field of its own."""
+    """A clip whose sound has metadata and is forced, and whose file has a private field."""
     plain = make(path.with_name("plain.mkv"), Clip(audio="aac", frames=8))
     with av.open(str(plain)) as given, av.open(str(path), "w", format=form) as out:
         streams = [out.add_stream_from_template(s, opaque=True) for s in given.streams]

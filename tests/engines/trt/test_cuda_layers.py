@@ -8,7 +8,8 @@ import pytest
 import tensorrt_rtx
 from cuda.bindings import runtime
 
-from agsr.engines.tensorrt.cuda_layers import BindingsGraphs, PyCuda, _value
+from agsr.engines.tensorrt import cuda, cuda_layers
+from agsr.engines.tensorrt.cuda_layers import BindingsCuda, BindingsGraphs, PyCuda, _value
 from agsr.errors import BackendError
 
 
@@ -80,6 +81,25 @@ def test_memory_that_runs_out_has_a_type_of_its_own() -> None:
     with pytest.raises(BackendError, match="CUDA: cudaErrorInvalidValue"):
         _value((runtime.cudaError_t.cudaErrorInvalidValue, None))
     assert _value((runtime.cudaError_t.cudaSuccess, 7)) == 7
+
+
+@pytest.mark.parametrize(
+    ("installed", "opened"),
+    [
+        ({"cuda", "cuda.bindings", "pycuda"}, "cuda.bindings"),
+        ({"cuda", "cuda.bindings"}, "cuda.bindings"),
+        ({"cuda", "pycuda"}, "pycuda"),  # other packages have the namespace, too
+        ({"pycuda"}, "pycuda"),
+    ],
+)
+def test_bindings_of_nvidia_come_before_pycuda(
+    installed: set[str], opened: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "check_driver", lambda: None)
+    monkeypatch.setattr(cuda, "find_spec", lambda name: name if name in installed else None)
+    for layer in (BindingsCuda, PyCuda):
+        monkeypatch.setattr(cuda_layers, layer.__name__, lambda _, name=layer.name: name)
+    assert str(cuda.open_cuda()) == opened
 
 
 def test_pycuda_does_without_graphs() -> None:

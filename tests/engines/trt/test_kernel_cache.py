@@ -18,7 +18,7 @@ SHAPES = ((1, 8, 8), (1, 9, 9))
 
 
 def _compiled(make: Make, engine: FakeEngine, *shapes: tuple[int, int, int]) -> int:
-    """Run in a backend of its own; how many kernels it had to compile."""
+    """Run in a separate backend; how many kernels it had to compile."""
     before = engine.compiled
     with make(flavour="tensorrt-rtx") as backend:
         list(backend.upscale_many(batches(*shapes)))
