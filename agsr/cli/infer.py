@@ -19,6 +19,7 @@ from agsr.cli.infer_run import (
     count_skipped,
     count_unread,
     note_no_effect,
+    of_shard,
     run_all,
     summary_if_interrupted,
     to_do,
@@ -46,7 +47,7 @@ SECTIONS = {
     "Size": ("scale", "max_size", "fit"),
     **VIDEO_SECTION,
     "Textures": ("separate_alpha", "normal_map", "border"),
-    "Many files": ("more", "recursive", "skip_existing", "dry_run", "max_pixels"),
+    "Many files": ("more", "recursive", "skip_existing", "dry_run", "max_pixels", "shard"),
     "Messages": ("quiet", "verbose"),
 }
 """Options as the help groups them; those of the network follow."""
@@ -130,6 +131,12 @@ SECTIONS = {
     type=click.IntRange(1),
     help="Refuse larger inputs unread. [default: 134217728]",
 )
+@click.option(
+    "--shard",
+    metavar="INDEX/COUNT",
+    help="Upscale only one of COUNT equal parts, counted from 0; other machines do the others. "
+    "auto/COUNT takes the index of a Kubernetes, AWS Batch or SLURM job.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Only errors and warnings on stderr.")
 @click.option(
     "-v", "--verbose", is_flag=True, help="Print what runs and why, and the names of skipped files."
@@ -162,6 +169,7 @@ def infer(
     separate_alpha: bool,
     normal_map: bool,
     max_pixels: int | None,
+    shard: str | None,
     codec: str | None,
     crf: int | None,
     preset: str | None,
@@ -214,6 +222,8 @@ def infer(
             on_unsupported=lambda path: count_unread(path, tally, verbose),
             on_skipped=lambda file: count_skipped(file, tally, verbose),
         )
+        if shard is not None:
+            jobs = of_shard(jobs, shard, tally)
         check_kinds(context, jobs)
         encoding = {"codec": codec, "crf": crf, "preset": preset}
         if any(value is not None for value in encoding.values()) and can_read_videos():

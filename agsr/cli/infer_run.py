@@ -58,6 +58,22 @@ def count_skipped(file: Skipped, tally: Tally, verbose: bool) -> None:
         click.echo(printable(f"skipped: {file.path}: {file.reason}"), err=True)
 
 
+def of_shard(jobs: Sequence[Job], text: str, tally: Tally) -> list[Job]:
+    """Return the jobs of one shard; the others are counted.
+
+    Every shard reports what is missing: the machine may lack a folder that the others have.
+
+    Raises:
+        RequestError: The shard is out of range or has another form.
+    """
+    from agsr.engines.batch.shard import Shard
+
+    shard = Shard.parse(text)
+    own = [job for job in jobs if shard.contains(job.name) or not _exists(job.source)]
+    tally.elsewhere = len(jobs) - len(own)
+    return own
+
+
 def to_do(jobs: Sequence[Job], skip_existing: bool, tally: Tally) -> list[Job]:
     """Return the jobs to do; the others are reported or counted.
 
@@ -91,6 +107,13 @@ def _warn_of_doubt(job: Job, consequence: str) -> None:
     if job.doubt is not None:
         text = f"warning: {job.doubt}, {consequence}; --suffix or -o results in both"
         click.echo(printable(text), err=True)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _is_there(path: Path) -> bool:

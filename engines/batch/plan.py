@@ -11,7 +11,7 @@ import stat
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from agsr.contract import SCALE
 from agsr.engines.batch.earlier import Neighbours, overwrite_doubt, skip_results
@@ -53,6 +53,9 @@ class Job:
     """Why an existing result may belong to another input."""
     is_request: bool = False
     """Whether the problem is in the request: any files with these names would have it."""
+    name: PurePath = field(default=PurePath(), compare=False)
+    """Path of the source below the folder that was searched, or its name alone: equal wherever
+    the files lie, for `agsr.engines.batch.shard.Shard`."""
 
     @property
     def is_video(self) -> bool:
@@ -142,7 +145,10 @@ def plan(
             for f, t in zip(inputs, targets, strict=True)
         ]
     jobs = [
-        Job(found.path, target, ending, found.problem, doubt, found.is_request)
+        Job(
+            *(found.path, target, ending, found.problem, doubt, found.is_request),
+            name=(found.below or PurePath()) / found.path.name,
+        )
         for found, target, ending, doubt in zip(inputs, targets, endings, doubts, strict=True)
     ]
     images = [job for job in jobs if not job.is_video]

@@ -136,6 +136,8 @@ class Tally:
     """Hidden files in folders, and files of the system."""
     links: int = 0
     """Other names of inputs."""
+    elsewhere: int = 0
+    """Inputs of other shards."""
     videos: int = 0
     """Of the results, those that are videos."""
     small: int = 0
@@ -150,7 +152,8 @@ class Tally:
     @property
     def skipped(self) -> int:
         """Files that were found and not upscaled."""
-        return self.left_out + self.unread + self.existing + self.hidden + self.links
+        skipped = self.left_out + self.unread + self.existing + self.hidden + self.links
+        return skipped + self.elsewhere
 
     def summary(self, doing: str = "upscaled") -> str:
         """All that happened in one line, with the rate."""
@@ -162,6 +165,7 @@ class Tally:
             "skipped as unsupported": self.unread,
             "skipped as hidden": self.hidden,
             "skipped as other names of inputs": self.links,
+            "in other shards": self.elsewhere,
         }
         text = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         images = self.done - self.videos
