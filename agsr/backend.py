@@ -62,6 +62,8 @@ class BackendInfo:
     """Output pixels per input pixel along each axis; 1 for networks that restore."""
     largest: tuple[int, int] | None = None
     """Height and width of the largest input, LR pixels; None means limited by memory only."""
+    ensemble: int = 1
+    """Turns and mirrorings of an input whose results are averaged, see `agsr.engines.ensemble`."""
     reason: str = "asked for"
     """Reason for the choice of this backend."""
 
@@ -69,7 +71,8 @@ class BackendInfo:
     def summary(self) -> str:
         """Short description: ``ort (CPUExecutionProvider), 4 steps, fp32``."""
         steps = "" if self.steps is None else f"{format_steps(self.steps)}, "
-        return f"{self.name} ({self.device}), {steps}{self.precision}"
+        ensemble = f", ensemble of {self.ensemble}" if self.ensemble > 1 else ""
+        return f"{self.name} ({self.device}), {steps}{self.precision}{ensemble}"
 
 
 class Backend(ABC):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 from PIL import Image
 
 from agsr.backend import Backend
+from agsr.engines.ensemble import Ensemble
 from agsr.engines.open import open_backend
 from agsr.engines.picture_upscaler import PictureUpscaler
 from agsr.engines.tile_policy import TilePolicy
@@ -70,6 +71,8 @@ class Upscaler(PictureUpscaler):
         progress: See `agsr.engines.open.open_backend`.
         allow_fallback: See `agsr.engines.open.open_backend`.
         work: See `agsr.engines.open.open_backend`.
+        tta: Test-time ensemble: average the results of all turns and mirrorings of an image, which
+            takes eight times as long (`agsr.engines.ensemble`).
 
     Raises:
         AgsrError: The network can't be loaded; the message says what to do.
@@ -96,6 +99,7 @@ class Upscaler(PictureUpscaler):
         progress: Report | None = None,
         allow_fallback: bool = False,
         work: int | None = None,
+        tta: bool = False,
         **unknown: NoReturn,
     ) -> None:
         _check_unknown(unknown)
@@ -116,6 +120,8 @@ class Upscaler(PictureUpscaler):
             "work": work,
         }
         opened = _open(backend, weights, options)
+        self._owned = opened is not backend
+        opened = Ensemble(opened) if tta else opened
         super().__init__(
             opened,
             TilePolicy(opened, tile, halo),
@@ -123,7 +129,6 @@ class Upscaler(PictureUpscaler):
             separate_alpha=separate_alpha,
             normal_map=normal_map,
         )
-        self._owned = opened is not backend
         if self._owned:
             self._closing = weakref.finalize(self, opened.close)
             self._closing.atexit = False  # at exit, backends release themselves

@@ -175,6 +175,13 @@ running_options = _shared(
         "error. --backend auto always goes on to the next best, and says so.",
     ),
     click.option(
+        "--tta",
+        "--ensemble",
+        is_flag=True,
+        help="Average the results of all turns and mirrorings: eight times as long, a little "
+        "closer to the truth.",
+    ),
+    click.option(
         "-t",
         "--tile",
         type=SizeOrWord("auto"),
