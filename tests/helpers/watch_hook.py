@@ -19,6 +19,8 @@ TARGETS = {"os.mkdir": 0, "os.rename": 1, "os.link": 1, "os.symlink": 1, "os.tru
 """Positions of the name that is changed."""
 SOCKET_CALLS = {"x86_64": 41, "aarch64": 198}
 """Numbers of the system call ``socket``."""
+NO_NEW_PRIVILEGES, SECCOMP, FILTER_MODE = 38, 22, 2
+"""Of ``prctl``."""
 
 
 def outside(path):
@@ -48,7 +50,11 @@ def hook(event, arguments):
 
 
 def end_at_sockets():
-    """Let the kernel end this process and its children if they create a socket of IPv4 or IPv6."""
+    """Let the kernel end this process and its children if they create a socket of IPv4 or IPv6.
+
+    Returns:
+        Whether the kernel does that.
+    """
     load, jump, give = 0x20, 0x15, 0x06
     end, allow = 0x80000000, 0x7FFF0000
     rows = [
@@ -64,11 +70,10 @@ def end_at_sockets():
     held = ctypes.create_string_buffer(code, len(code))
     program = ctypes.create_string_buffer(struct.pack("HP", len(rows), ctypes.addressof(held)))
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):  # no new rights; the filter
-        raise OSError(ctypes.get_errno(), "system calls can't be filtered here")
+    restricted = libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0) == 0
+    return restricted and libc.prctl(SECCOMP, FILTER_MODE, program, 0, 0) == 0
 
 
 LOG = f"{ROOT}/log"
-if sys.platform == "linux" and platform.machine() in SOCKET_CALLS:
-    end_at_sockets()
 sys.addaudithook(hook)
+FILTERED = sys.platform == "linux" and platform.machine() in SOCKET_CALLS and end_at_sockets()

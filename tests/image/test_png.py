@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import struct
 import zlib
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import pyvips
 from image_corpus import png
+from PIL import Image
 from stills import chunks_of, content_of, read_still, write_upscaled
 
 from agsr.errors import ImageError
@@ -66,6 +69,30 @@ def test_a_wrong_checksum_of_the_end_costs_nothing(
 
 
 _PNG_KINDS = [(0, 1), (0, 8), (0, 16), (2, 8), (2, 16), (3, 2), (3, 8), (4, 16), (6, 8), (6, 16)]
+
+
+_ANIMATION = [
+    *((chunk, which, "checksum") for chunk in ("acTL", "fcTL", "fdAT") for which in (0, -1)),
+    *(("fcTL", -1, "cut"), ("fdAT", 0, "cut"), ("fdAT", -1, "cut")),
+]
+
+
+@pytest.mark.parametrize(("chunk", "which", "damage"), _ANIMATION)
+def test_the_first_picture_does_not_need_the_animation(
+    chunk: str, which: int, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng, stream = np.random.default_rng(0), io.BytesIO()
+    frames = [Image.fromarray(rng.integers(0, 256, (8, 9, 3), np.uint8)) for _ in range(3)]
+    frames[0].save(stream, "PNG", save_all=True, append_images=frames[1:])
+    content = bytearray(stream.getvalue())
+    place = [match.start() for match in re.finditer(chunk.encode(), content)][which]
+    if damage == "checksum":
+        content[place + 6] ^= 1
+    else:
+        del content[place + 8 :]
+    assert np.array_equal(decode(bytes(content), "a.png").pixels, np.asarray(frames[0]))
+    assert f"a.png: its chunk {chunk} " in caplog.text
+    assert "is ignored" in caplog.text
 
 
 @pytest.mark.parametrize("interlaced", [False, True])

@@ -66,6 +66,8 @@ def split_png(content: bytes, name: str) -> tuple[bytes, StoredMetadata]:
             if damage:
                 raise ImageError(f"{name}: damaged: its chunk {_shown(kind)} {damage}")
             needed.append(whole)
+        elif kind in _ANIMATION and not damage:
+            needed.append(whole)
         elif not damage:
             others.setdefault(kind, []).append(data)
         if damage:
@@ -76,7 +78,7 @@ def split_png(content: bytes, name: str) -> tuple[bytes, StoredMetadata]:
 
 
 def _is_needed(kind: bytes) -> bool:
-    return kind[:1].isupper() or kind == b"tRNS" or kind in _ANIMATION
+    return kind[:1].isupper() or kind == b"tRNS"
 
 
 def _chunks(content: bytes, name: str) -> Iterator[tuple[bytes, bytes, bytes, str]]:
