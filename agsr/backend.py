@@ -64,6 +64,8 @@ class BackendInfo:
     """Height and width of the largest input, LR pixels; None means limited by memory only."""
     reason: str = "asked for"
     """Reason for the choice of this backend."""
+    io_format: str = ""
+    """Input and output of another project's network as found or given; empty for the contract's."""
 
     @property
     def summary(self) -> str:

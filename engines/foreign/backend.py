@@ -84,6 +84,7 @@ class ForeignBackend(Backend):
             weights_hash=content.sha256,
             scale=self.io_spec.scale,
             largest=self.io_spec.size,
+            io_format=self.io_spec.summary,
         )
 
     def _run(self, lr: Batch) -> Batch:

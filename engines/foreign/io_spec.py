@@ -200,6 +200,13 @@ class IoSpec:
         return types and layouts and colours and peaks and free
 
     @property
+    def summary(self) -> str:
+        """What input and output are, in words; equal for equal pixels in and out."""
+        colours = "luma" if self.channels == 1 else self.output_order.upper()
+        result = f"{self.output_layout} {self.output_type} {colours}, white is {self.output_peak}"
+        return f"{self.description} → {self.output}: {result}"
+
+    @property
     def description(self) -> str:
         """What the input is, in words: ``NCHW float32 RGB, white is 1``."""
         colours = {1: "luma", CHANNELS: self.order.upper()}.get(self.channels, "RGB with alpha")

@@ -294,6 +294,8 @@ def test_info_describes_what_runs(path: Path, photo: NDArray[np.uint8]) -> None:
     assert backend.info.summary == "ort (CPUExecutionProvider), fp32"
     assert (backend.info.steps, backend.info.receptive_radius) == (None, None)
     assert (backend.info.largest, backend.info.model) == (None, str(path))
+    found = "NCHW float32 RGB, white is 1"
+    assert backend.info.io_format == f"{found} → reconstruction: {found}"
     with pytest.raises(BackendError, match="has an unknown receptive radius, which halo 'exact'"):
         Upscaler(backend=backend, halo="exact")(photo)
 
