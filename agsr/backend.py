@@ -66,6 +66,8 @@ class BackendInfo:
     """Turns and mirrorings of an input whose results are averaged, see `agsr.engines.ensemble`."""
     reason: str = "asked for"
     """Reason for the choice of this backend."""
+    io_format: str = ""
+    """Input and output of another project's network as found or given; empty for the contract's."""
 
     @property
     def summary(self) -> str:

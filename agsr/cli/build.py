@@ -119,7 +119,13 @@ def build(
     from agsr.engines.places import place_from_options
     from agsr.engines.tensorrt.engine_file import build_engine_file
     from agsr.engines.tensorrt.options import BuildOptions
+    from agsr.engines.weights_file import Kind, kind_of
 
+    if kind_of(str(model)) is Kind.FOREIGN_ONNX:
+        raise click.UsageError(
+            f"{model} is an ONNX file of another project: 'agsr infer --backend trt -w {model}' "
+            "builds its engine at first use, for the GPU here"
+        )
     counts = {len(sizes) for sizes in (smallest, best, largest) if sizes}
     if len(counts) > 1:
         raise click.UsageError("--min, --opt and --max must be given equally often")

@@ -20,8 +20,9 @@ from agsr.engines.foreign.io_spec import Array, Hints, IoSpec
 from agsr.engines.foreign.probe import find_io_spec
 from agsr.engines.onnx_file.inspect import check_self_contained, read_content
 from agsr.engines.places import RUNTIMES, Place
-from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
+from agsr.engines.runtimes.onnxruntime_session import open_session
 from agsr.engines.runtimes.openvino_session import open_compiled
+from agsr.engines.runtimes.session_device import SessionDevice
 from agsr.errors import BackendError, BackendRequestError, ModelError
 from agsr.system.text import first_line
 
@@ -70,6 +71,8 @@ class ForeignBackend(Backend):
         place = place or Place("ort")
         running = _running_precision(content.precision, place, precision)
         self._session, device = _open(path, place, running, threads)
+        on_ort = place.runtime == "ort"
+        self._device = SessionDevice(place.kind, place.index) if on_ort else None
         self.io_spec = find_io_spec(self._session, self._probe, hints or Hints(), str(path))
         self.info = BackendInfo(
             name=place.runtime,
@@ -81,6 +84,7 @@ class ForeignBackend(Backend):
             weights_hash=content.sha256,
             scale=self.io_spec.scale,
             largest=self.io_spec.size,
+            io_format=self.io_spec.summary,
         )
 
     def _run(self, lr: Batch) -> Batch:
@@ -97,6 +101,10 @@ class ForeignBackend(Backend):
         sr = self.io_spec.decode(result, padded)
         scale = self.info.scale
         return np.ascontiguousarray(sr[:, :, : height * scale, : width * scale])
+
+    def free_memory(self) -> int | None:
+        """See `agsr.backend.Backend.free_memory`."""
+        return self._device.free_memory() if self._device else None
 
     def _feed(self, spec: IoSpec, values: Array) -> Array:
         """Run an encoded batch in parts of the network's batch size."""
@@ -194,12 +202,11 @@ def _open(path: Path, place: Place, precision: str, threads: int | None) -> tupl
     if place.runtime == "openvino":
         choices = RUNTIMES["openvino"].precisions
         return open_compiled(path, precision if precision in choices else "fp32", threads), "CPU"
-    name = PROVIDERS[place.kind].ort_name if place.kind in PROVIDERS else place.kind
     load = partial(open_session, path, place.kind, threads, device=place.index)
     try:
-        return load(), name
+        return load(), SessionDevice(place.kind, place.index).name
     except ModelError:
         if place.kind == "cpu":
             raise
     session = load(exclusive=False)
-    return session, f"{name} and CPUExecutionProvider"
+    return session, f"{SessionDevice(place.kind, place.index).name} and CPUExecutionProvider"

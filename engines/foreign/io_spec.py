@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from agsr.backend import Batch
 from agsr.bicubic import upscale_planes
-from agsr.contract import CHANNELS
+from agsr.contract import CHANNELS, SizeRule
 from agsr.errors import HintsError
 from agsr.metrics.luma import full_range_luma
 
@@ -52,6 +52,10 @@ def _positive(text: str) -> int:
     return number
 
 
+def _yes_or_no(text: str) -> bool:
+    return {"yes": True, "no": False}[text]
+
+
 def _size(text: str) -> tuple[int, int]:
     width, height = map(_positive, text.split("x"))
     return height, width
@@ -68,6 +72,7 @@ _KNOWN: dict[str, tuple[Any, ...]] = {
     "output_peak": PEAKS,
     "order": get_args(Order),
     "output_order": get_args(Order),
+    "square": (True, False),
 }
 """Hints with a fixed set of values."""
 
@@ -80,6 +85,8 @@ _HINTS: dict[str, Callable[[str], Any]] = {
     "output_order": _one_of(*_KNOWN["order"]),
     "size": _size,
     "multiple": _positive,
+    "minimum": _positive,
+    "square": _yes_or_no,
     "output": str,
 }
 
@@ -112,6 +119,10 @@ class Hints:
     """The only height and width that it accepts, LR pixels."""
     multiple: int | None = None
     """Heights and widths must be multiples of it."""
+    minimum: int | None = None
+    """Shortest side that it accepts, LR pixels."""
+    square: bool = False
+    """Whether height and width must be equal."""
     output: str | None = None
     """Name of the output, if there are several."""
 
@@ -120,8 +131,10 @@ class Hints:
             value = getattr(self, name)
             if value is not None and value not in known:
                 raise HintsError(f"hint {name} is {value!r}; expected one of {known}")
-        if self.multiple is not None and not _is_count(self.multiple):
-            raise HintsError(f"hint multiple is {self.multiple!r}; expected a number from 1")
+        for name in ("multiple", "minimum"):
+            value = getattr(self, name)
+            if value is not None and not _is_count(value):
+                raise HintsError(f"hint {name} is {value!r}; expected a number from 1")
         size = self.size
         if size is not None and not (len(size) == 2 and all(_is_count(side) for side in size)):
             raise HintsError(f"hint size is {size!r}; expected height and width, from 1 each")
@@ -169,8 +182,8 @@ class IoSpec:
     """The only batch size that it accepts; None means any."""
     size: tuple[int, int] | None
     """The only height and width that it accepts, LR pixels; None means any."""
-    multiple: int
-    """Heights and widths must be multiples of it."""
+    rule: SizeRule
+    """Heights and widths that it accepts, unless there is only one size."""
     input_peak: int = 1
     """Value of white in the input."""
     output_peak: int = 1
@@ -183,20 +196,30 @@ class IoSpec:
         layouts = (self.input_layout, self.output_layout) == ("NCHW", "NCHW")
         colours = (self.channels, self.order, self.output_order) == (CHANNELS, "rgb", "rgb")
         peaks = (self.input_peak, self.output_peak) == (1, 1)
-        free = (self.batch, self.size, self.multiple) == (None, None, 1)
+        free = (self.batch, self.size, self.rule) == (None, None, SizeRule())
         return types and layouts and colours and peaks and free
+
+    @property
+    def summary(self) -> str:
+        """What input and output are, in words; equal for equal pixels in and out."""
+        colours = "luma" if self.channels == 1 else self.output_order.upper()
+        result = f"{self.output_layout} {self.output_type} {colours}, white is {self.output_peak}"
+        return f"{self.description} → {self.output}: {result}"
 
     @property
     def description(self) -> str:
         """What the input is, in words: ``NCHW float32 RGB, white is 1``."""
         colours = {1: "luma", CHANNELS: self.order.upper()}.get(self.channels, "RGB with alpha")
-        rest = f", multiples of {self.multiple}" if self.multiple > 1 else ""
+        rule = self.rule
+        rest = f", multiples of {rule.multiple}" if rule.multiple > 1 else ""
+        rest += f", from {rule.minimum}" if rule.minimum > 1 else ""
+        rest += ", square" if rule.square else ""
         rest = f", {self.size[1]}x{self.size[0]} pixels" if self.size else rest
         return f"{self.input_layout} {self.input_type} {colours}, white is {self.input_peak}{rest}"
 
     def padded(self, lr: Batch) -> Batch:
         """Pad a batch by mirroring its lower and right border up to an accepted size."""
-        height, width = self.size or (self._rounded(side) for side in lr.shape[2:])
+        height, width = self.size or self.rule.padded(*lr.shape[2:])
         below, beside = height - lr.shape[2], width - lr.shape[3]
         return np.pad(lr, ((0, 0), (0, 0), (0, below), (0, beside)), mode="reflect")
 
@@ -219,9 +242,6 @@ class IoSpec:
         if self.channels == 1:
             return np.asarray(planes + upscale_planes(lr - full_range_luma(lr), self.scale))
         return np.ascontiguousarray(_ordered(planes[:, :CHANNELS], self.output_order))
-
-    def _rounded(self, side: int) -> int:
-        return -(-side // self.multiple) * self.multiple
 
 
 def _ordered(planes: Batch, order: Order) -> Batch:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.backend import Batch
-from agsr.contract import CHANNELS, MAX_FOREIGN_SCALE
+from agsr.contract import CHANNELS, MAX_FOREIGN_SCALE, SizeRule
 from agsr.engines.foreign.io_spec import PEAKS, RGBA, Array, Hints, IoSpec, Layout, Order
 from agsr.errors import ModelError
 
@@ -77,7 +77,7 @@ def find_io_spec(session: Any, run: Run, hints: Hints, source: str) -> IoSpec:
         return found
     raise ModelError(
         f"{source}: found no input format for its {_names([lr])}: {failure}; give hints for its "
-        "layout, channels, and size or multiple"
+        "layout, channels, and size, multiple, minimum or square"
     )
 
 
@@ -124,9 +124,9 @@ def _guesses(lr: Any, sr: Any, hints: Hints) -> Iterator[tuple[IoSpec, tuple[int
             output_order=hints.output_order or hints.order,
             batch=declared[0],
             size=only,
-            multiple=1 if only else multiple,
+            rule=SizeRule() if only else _rule(hints, multiple),
         )
-        yield spec, only or SIZES.get(multiple) or _multiples(multiple)
+        yield spec, only or spec.rule.padded(*(SIZES.get(multiple) or _multiples(multiple)))
 
 
 def _shapes(
@@ -144,6 +144,10 @@ def _shapes(
         elif depth is None:
             possible.append(meaning)
     return certain or possible
+
+
+def _rule(hints: Hints, multiple: int) -> SizeRule:
+    return SizeRule(minimum=hints.minimum or 1, multiple=multiple, square=hints.square)
 
 
 def _multiples(number: int) -> tuple[int, int]:

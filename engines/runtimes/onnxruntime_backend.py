@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata
 from agsr.engines.onnx_file.checks import check_file, check_io, running_precision
 from agsr.engines.places import RUNTIMES
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
-from agsr.engines.tensorrt.cuda import Cuda, open_cuda
-from agsr.errors import BackendError, MissingDependencyError
+from agsr.engines.runtimes.session_device import SessionDevice
+from agsr.errors import BackendError
 from agsr.system.cpu import multiplies_int8
 from agsr.system.optional_import import require
 
@@ -53,7 +53,7 @@ class OrtBackend(Backend):
     ) -> None:
         check_file(path)
         self._session = open_session(path, provider, threads, device=device)
-        self._index = device
+        self._device, self._index = SessionDevice(provider, device), device
         metadata = ModelMetadata.from_properties(
             self._session.get_modelmeta().custom_metadata_map, str(path)
         )
@@ -62,7 +62,7 @@ class OrtBackend(Backend):
         self._bound_output: Any = None
         self.info = BackendInfo(
             name="ort",
-            device=PROVIDERS[provider].ort_name + (f" cuda:{device}" if device else ""),
+            device=self._device.name,
             precision=running_precision(
                 path,
                 metadata.precision,
@@ -105,22 +105,8 @@ class OrtBackend(Backend):
         return binding
 
     def free_memory(self) -> int | None:
-        """See `Backend.free_memory`; read from CUDA, if a layer is installed, not ONNX Runtime."""
-        if self._memory != "cuda" or (cuda := self._cuda) is None:
-            return None
-        cuda.activate()
-        try:
-            return cuda.free_memory()
-        finally:
-            cuda.deactivate()
-
-    @cached_property
-    def _cuda(self) -> Cuda | None:
-        """The layer that reports the GPU's free memory, opened once."""
-        try:
-            return open_cuda(self._index)
-        except (BackendError, MissingDependencyError, MemoryError):
-            return None
+        """See `Backend.free_memory`."""
+        return self._device.free_memory()
 
     def bound_call(self, lr: Batch) -> Callable[[], object]:
         """See `Backend.bound_call`; ONNX Runtime itself waits for the device."""

@@ -77,7 +77,10 @@ def test_help_of_both_commands() -> None:
         (["--plot", "x.svg"], "--plot needs scores and times: a --set"),
         (["--plot", "x.svg", "--set", "Mini", "--rounds", "0"], "and --rounds of 1 or more"),
         (["--plot", "x.svg", "--table1"], "--plot needs scores and times"),
-        (["--hints", "order=bgr"], "--hints describe a --model, and there is none"),
+        (
+            ["--hints", "order=bgr"],
+            "--hints describe another project's ONNX file, and there is none",
+        ),
         (["--fetch"], "--fetch gets a --set, and there is none"),
         (["--data", "."], "--data is where a --set lies, and there is none"),
         (["--lpips", "x.npz"], "--lpips scores a --set, and there is none"),

@@ -120,6 +120,13 @@ def test_triton_serves_the_file_as_it_is(
     assert config.max_batch_size == 8
 
 
+def test_engines_of_foreign_files_are_built_at_first_use_only(folder: Path) -> None:
+    repeating(folder / "net.onnx")
+    result = agsr("build", "net.onnx", "--target", "sm89")
+    assert result.exit_code == 2
+    assert "'agsr infer --backend trt -w net.onnx' builds its engine" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -18,7 +18,7 @@ from command_line import agsr
         (["infer", "a.png", "--to", "big"], "'big' is not WIDTHxHEIGHT, like 1920x1080"),
         (["infer", "a.png", "--to", "0x9"], "'0x9' is not WIDTHxHEIGHT"),
         (["infer", "a.png", "--scale", "nan"], "scale is nan; expected above 0"),
-        (["infer", "a.png", "--scale", "17"], "17.0 is not in the range 0<x<=16"),
+        (["infer", "a.png", "--scale", "17"], "scale is 17.0; expected above 0, at most 16"),
         (["infer", "a.png", "--scale", "2", "--max-size", "9"], "exclude one another"),
         (["infer", "a.png", "--backend", "magic"], "'magic' is not one of"),
         (

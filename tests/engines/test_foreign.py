@@ -190,10 +190,26 @@ def test_sizes_that_must_be_multiples_are_padded_and_cut(
     ]
     save(path, nodes)
     backend = ForeignBackend(path)
-    assert backend.io_spec.multiple == multiple
+    assert backend.io_spec.rule.multiple == multiple
     for crop in (lr, lr[..., :1, :1]):
         np.testing.assert_array_equal(backend.upscale(crop), repeated(crop))
-    assert ForeignBackend(path, Hints(multiple=3 * multiple)).io_spec.multiple == 3 * multiple
+    assert ForeignBackend(path, Hints(multiple=3 * multiple)).io_spec.rule.multiple == 3 * multiple
+
+
+@pytest.mark.parametrize(
+    ("hints", "shape"), [("minimum=40", (40, 40)), ("minimum=30,square=yes,multiple=9", (36, 36))]
+)
+def test_small_pictures_are_padded_by_hints(
+    path: Path, lr: Batch, hints: str, shape: tuple[int, int]
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    backend = ForeignBackend(repeating(path), Hints.parse(hints))
+    run = backend._session.run
+    backend._session = SimpleNamespace(
+        run=lambda n, f: seen.append(f["picture"].shape) or run(n, f)
+    )
+    np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
+    assert seen == [(2, 3, *shape)]
 
 
 def test_an_undeclared_size_can_be_given_as_a_hint(path: Path, lr: Batch) -> None:
@@ -256,7 +272,7 @@ def test_our_weights_have_the_same_pixels_without_their_metadata(
     ours = find_onnx("psnr", 2, precision)
     own, other = OrtBackend(ours), ForeignBackend(anonymous(ours, path))
     assert (other.io_spec.input, other.io_spec.output) == ("pixel_values", "reconstruction")
-    assert (other.io_spec.channels, other.io_spec.multiple, other.io_spec.size) == (3, 1, None)
+    assert (other.io_spec.channels, other.io_spec.rule.multiple, other.io_spec.size) == (3, 1, None)
     assert (other.io_spec.input_peak, other.io_spec.output_peak) == (1, 1)
     assert other.info.precision == own.info.precision == precision
     np.testing.assert_array_equal(other.upscale(lr), own.upscale(lr))
@@ -278,6 +294,8 @@ def test_info_describes_what_runs(path: Path, photo: NDArray[np.uint8]) -> None:
     assert backend.info.summary == "ort (CPUExecutionProvider), fp32"
     assert (backend.info.steps, backend.info.receptive_radius) == (None, None)
     assert (backend.info.largest, backend.info.model) == (None, str(path))
+    found = "NCHW float32 RGB, white is 1"
+    assert backend.info.io_format == f"{found} → reconstruction: {found}"
     with pytest.raises(BackendError, match="has an unknown receptive radius, which halo 'exact'"):
         Upscaler(backend=backend, halo="exact")(photo)
 
@@ -374,6 +392,8 @@ def test_hints_are_read_from_words() -> None:
         {"size": (64, 0)},
         {"size": (64.0, 64)},
         {"multiple": 0},
+        {"minimum": 0},
+        {"square": "yes"},
     ],
 )
 def test_hints_from_python_are_checked_too(wrong: dict[str, Any]) -> None:

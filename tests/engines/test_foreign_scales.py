@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import NEEDS_OPENVINO
+from fake_gpu import FakeCuda
 from foreign_graphs import (
     blurring,
     dimming,
@@ -26,6 +27,7 @@ from agsr.backend import Batch
 from agsr.bicubic import upscale_planes
 from agsr.engines.foreign import ForeignBackend, Hints
 from agsr.engines.open import check_request, open_backend
+from agsr.engines.runtimes.session_device import SessionDevice
 from agsr.engines.weights_file import Kind, declared_scale, kind_of
 from agsr.errors import BackendRequestError, HintsError
 from agsr.export.verify import sample_batch
@@ -233,6 +235,23 @@ def test_every_backend_opens_foreign_files_with_hints(path: Path, lr: Batch, bac
     with open_backend(backend, str(path), hints="order=bgr", allow_fallback=True) as opened:
         assert opened.info.scale == 2
         np.testing.assert_allclose(opened.upscale(lr), expected, atol=1e-6)
+
+
+def test_tiles_of_a_session_fit_into_the_memory_of_its_gpu(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = FakeCuda()
+    opened: list[int] = []
+    monkeypatch.setattr(cuda, "free_memory", lambda: 12345, raising=False)
+    monkeypatch.setattr(
+        "agsr.engines.runtimes.session_device.open_cuda",
+        lambda index: opened.append(index) or cuda,
+    )
+    backend = ForeignBackend(repeating(path))
+    assert backend.free_memory() is None  # on the CPU, main memory counts
+    backend._device = SessionDevice("cuda", 1)
+    assert (backend.free_memory(), backend.free_memory(), cuda.depth) == (12345, 12345, 0)
+    assert opened == [1]
 
 
 def test_output_sizes_follow_the_network() -> None:

@@ -47,22 +47,35 @@ def test_two_passes_and_the_limit_of_a_video(tmp_path: Path) -> None:
     assert picture_stream(tmp_path / "c.mkv").width == 64
 
 
-def test_segments_of_another_scale_are_not_reused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("before", "after"), [((3, ""), (2, "")), ((2, "order=bgr"), (2, "order=rgb"))]
+)
+def test_segments_of_another_scale_or_format_are_not_reused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    before: tuple[int, str],
+    after: tuple[int, str],
 ) -> None:
     source = make(tmp_path / "a.mkv", Clip(frames=4, width=16, height=12, codec="ffv1"))
-    target = tmp_path / "b.mkv"
+    target, network = tmp_path / "b.mkv", tmp_path / "net.onnx"
     monkeypatch.setattr("agsr.engines.video.segment_writer.LENGTH", 2)
+
+    def upscale() -> tuple[int, int]:
+        repeating(network, scale=scale)
+        with Upscaler(str(network), hints=hints) as upscaler:
+            return upscale_video(upscaler, source, target, LOSSLESS)
+
     with monkeypatch.context() as broken:
 
         def fail(*_: object) -> None:
             raise VideoError("stopped before joining")
 
         broken.setattr("agsr.engines.video.upscale._complete", fail)
-        upscaler = Upscaler(str(repeating(tmp_path / "x3.onnx", scale=3)))
-        with upscaler, pytest.raises(VideoError, match="stopped"):
-            upscale_video(upscaler, source, target, LOSSLESS)
-    with Upscaler(str(repeating(tmp_path / "x2.onnx", scale=2))) as upscaler:
-        assert upscale_video(upscaler, source, target, LOSSLESS) == (24, 32)
+        scale, hints = before
+        with pytest.raises(VideoError, match="stopped"):
+            upscale()
+    scale, hints = after
+    assert upscale() == (24, 32)
     assert "of another input or other settings removed" in caplog.text
     assert len(every_frame(target)) == 4
