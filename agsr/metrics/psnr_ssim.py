@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from agsr.contract import SCALE
 from agsr.metrics.luma import limited_range_luma
 
-__all__ = ["BORDER", "decibels", "psnr_y", "ssim_y"]
+__all__ = ["BORDER", "WINDOW", "border_of", "decibels", "psnr_y", "ssim_y"]
 
 BORDER = SCALE
 """Width of the excluded border for networks of this project, HR pixels."""

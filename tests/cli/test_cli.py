@@ -125,6 +125,6 @@ def test_ctrl_c_exits_130_with_one_line(small_files: Path, monkeypatch: pytest.M
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("agsr.cli.infer_run.open_upscaler", interrupted)
+    monkeypatch.setattr("agsr.cli.network.open_upscaler", interrupted)
     result = agsr("infer", str(small_files / "a.png"))
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")

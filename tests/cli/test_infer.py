@@ -81,7 +81,7 @@ def test_one_bad_input_among_many_is_errors_and_the_rest_is_done(photos: Path) -
 def test_where_nothing_can_be_done_no_network_is_loaded(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agsr.cli.infer_run.open_upscaler", None)
+    monkeypatch.setattr("agsr.cli.network.open_upscaler", None)
     result = _infer("a.png", "--suffix", "")
     assert result.exit_code == 2
     assert result.stderr.endswith(

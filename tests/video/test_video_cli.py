@@ -107,7 +107,7 @@ def test_options_that_no_source_could_be_encoded_with_exit_2_before_anything_run
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("agsr.cli.infer_run.open_upscaler", None)
+    monkeypatch.setattr("agsr.cli.network.open_upscaler", None)
     Path("b.mp4").touch()  # what is in it makes no difference
     done = CliRunner().invoke(main, ["infer", "b.mp4", *options.split()])
     assert (done.exit_code, done.stdout) == (2, ""), done.stderr
