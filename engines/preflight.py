@@ -26,7 +26,12 @@ _log = logging.getLogger(__name__)
 
 
 def check_picture_target(
-    source: Path | None, target: Path | None, name: str, suffix: str, size: tuple[int, int]
+    source: Path | None,
+    target: Path | None,
+    name: str,
+    suffix: str,
+    size: tuple[int, int],
+    max_pixels: int | None = None,
 ) -> None:
     """Check that a format holds a result of this size, and that its file can be written.
 
@@ -36,10 +41,21 @@ def check_picture_target(
         name: Name of the source, for messages.
         suffix: Suffix of the format.
         size: Height and width of the result, pixels.
+        max_pixels: Results with more pixels are rejected; None for no limit.
 
     Raises:
         ImageError: It can't be written, would replace its source or has too long sides.
+        ImageTooLargeError: It has more than ``max_pixels``.
     """
+    height, width = size
+    if max_pixels is not None and height * width > max_pixels:
+        raise ImageTooLargeError(
+            f"{name}: the result would have {width}x{height} pixels, more than {max_pixels}; ask "
+            "for a smaller scale or size",
+            path=name,
+            limit=max_pixels,
+            found=height * width,
+        )
     check_size(name, suffix, *size)
     if target is not None:
         check_target(source, target)

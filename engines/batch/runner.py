@@ -9,8 +9,6 @@ file.
 from __future__ import annotations
 
 import logging
-import sys
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -18,17 +16,15 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
-from typing import BinaryIO, cast
 
 from agsr.engines.batch.plan import STREAM, Job
-from agsr.engines.batch.stdio import Stdin
+from agsr.engines.batch.stdio import PIPED, Stdin, write_image
 from agsr.engines.concurrency import Channel, ContextPool
 from agsr.engines.preflight import check_picture_target, check_result
 from agsr.engines.upscaler import Upscaler
-from agsr.errors import AgsrError, ImageError, ImageTooLargeError
+from agsr.errors import AgsrError, ImageError
 from agsr.image import read_picture, write_row_bands
 from agsr.image.decode import MAX_PIXELS, decode
-from agsr.image.encode import write_encoded
 from agsr.image.ops.normal_map import doubt
 from agsr.image.ops.output_size import OutputSize
 from agsr.image.picture import Picture, RowBands
@@ -36,12 +32,6 @@ from agsr.system.progress import ProgressCallback, ShareCallback, within
 from agsr.system.text import first_line
 
 _log = logging.getLogger(__name__)
-
-_IN_MEMORY = 1 << 26
-"""Bytes of a result for stdout that are buffered in memory; larger results go to a file."""
-
-_PIPED = 1 << 20
-"""Bytes that are read from stdin, or written to stdout, at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,26 +244,14 @@ def _read(job: Job, options: InferOptions) -> Picture:
         unknown = options.unknown_as_alpha
         picture = read_picture(job.source, options.max_pixels, unknown_as_alpha=unknown)
     result = options.sizing.result(*picture.pixels.shape[:2])
-    _check_result(str(job.source), result, options.max_result_pixels)
-    target = None if job.target == STREAM else job.target
-    check_picture_target(job.source, target, str(job.source), job.extension, result)
+    name, target = str(job.source), None if job.target == STREAM else job.target
+    most = options.max_result_pixels
+    check_picture_target(job.source, target, name, job.extension, result, most)
     return picture
 
 
-def _check_result(name: str, size: tuple[int, int], limit: int | None) -> None:
-    height, width = size
-    if limit is not None and height * width > limit:
-        raise ImageTooLargeError(
-            f"{name}: the result would have {width}x{height} pixels, more than {limit}; ask for a "
-            "smaller scale or size",
-            path=name,
-            limit=limit,
-            found=height * width,
-        )
-
-
 def _read_stream(options: InferOptions) -> Picture:
-    content = options.stdin_head + b"".join(iter(partial(Stdin().read, _PIPED), b""))
+    content = options.stdin_head + b"".join(iter(partial(Stdin().read, PIPED), b""))
     if not content:
         raise ImageError("-: stdin is empty (0 bytes)")
     options.examine(content)
@@ -281,33 +259,7 @@ def _read_stream(options: InferOptions) -> Picture:
 
 
 def _write(result: RowBands, job: Job, options: InferOptions) -> None:
-    if job.target != STREAM:
+    if job.target == STREAM:
+        write_image(result, job.extension, options.quality)
+    else:
         write_row_bands(result, job.target, options.quality)
-        return
-    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as stream:
-        try:
-            write_encoded(result, cast("BinaryIO", stream), job.extension, "-", options.quality)
-        except OSError as error:
-            raise ImageError(_temporary_full(error)) from None
-        stream.seek(0)
-        for content in iter(partial(stream.read, _PIPED), b""):
-            _write_stream(content)
-
-
-def _temporary_full(error: OSError) -> str:
-    reason = error.strerror or first_line(error)
-    return (
-        f"-: can't be buffered in {tempfile.gettempdir()}: {reason}; set TMPDIR to another folder"
-    )
-
-
-def _write_stream(content: bytes) -> None:
-    if sys.stdout is None:
-        raise ImageError("-: stdout is closed")
-    left = memoryview(content)
-    try:
-        while left:  # unbuffered (PYTHONUNBUFFERED), writes can be partial without an error
-            left = left[sys.stdout.buffer.write(left) :]
-        sys.stdout.buffer.flush()
-    except OSError as error:
-        raise ImageError(f"-: can't be written: {error.strerror}") from None

@@ -1,13 +1,27 @@
-"""Unbuffered stdin and stdout: no buffer is left to flush after a broken pipe or Ctrl-C."""
+"""stdin and stdout as source and target: videos unbuffered, images as whole files.
+
+Without a buffer, nothing is left to flush after a broken pipe or Ctrl-C.
+"""
 
 from __future__ import annotations
 
 import select
 import sys
-from typing import Any
+import tempfile
+from functools import partial
+from typing import Any, BinaryIO, cast
 
-from agsr.errors import VideoError
+from agsr.errors import ImageError, VideoError
+from agsr.image.encode import write_encoded
+from agsr.image.picture import RowBands
+from agsr.system.text import first_line
 from agsr.video.formats import Y4M_MAGIC
+
+PIPED = 1 << 20
+"""Bytes that are read from stdin, or written to stdout, at a time."""
+
+_IN_MEMORY = 1 << 26
+"""Bytes of a result for stdout that are buffered in memory; larger results go to a file."""
 
 _LONGEST_HEADER = 1024
 
@@ -71,6 +85,41 @@ class Stdout:
         while (written := self._raw.write(data)) is None:  # non-blocking, and full
             select.select([], [self._raw], [])
         return int(written)
+
+
+def write_image(result: RowBands, suffix: str, quality: int | None) -> None:
+    """Write an image file to stdout, once it is complete.
+
+    Raises:
+        ImageError: It can't be encoded or buffered, or stdout is closed or full.
+    """
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as stream:
+        try:
+            write_encoded(result, cast("BinaryIO", stream), suffix, "-", quality)
+        except OSError as error:
+            raise ImageError(_temporary_full(error)) from None
+        stream.seek(0)
+        for content in iter(partial(stream.read, PIPED), b""):
+            _write(content)
+
+
+def _temporary_full(error: OSError) -> str:
+    reason = error.strerror or first_line(error)
+    return (
+        f"-: can't be buffered in {tempfile.gettempdir()}: {reason}; set TMPDIR to another folder"
+    )
+
+
+def _write(content: bytes) -> None:
+    if sys.stdout is None:
+        raise ImageError("-: stdout is closed")
+    left = memoryview(content)
+    try:
+        while left:  # unbuffered (PYTHONUNBUFFERED), writes can be partial without an error
+            left = left[sys.stdout.buffer.write(left) :]
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        raise ImageError(f"-: can't be written: {error.strerror}") from None
 
 
 def _unbuffered(stream: Any) -> Any:
