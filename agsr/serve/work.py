@@ -19,6 +19,7 @@ from agsr.engines.upscaler import Upscaler
 from agsr.errors import RequestError
 from agsr.serve.job import Job, StoppedError
 from agsr.serve.settings import ServeSettings
+from agsr.system.progress import Progress, ProgressCallback
 from agsr.system.text import printable
 
 _messages: ContextVar[list[str] | None] = ContextVar("messages", default=None)
@@ -68,7 +69,7 @@ def upscale_file(upscaler: Upscaler, job: Job, settings: ServeSettings) -> Done:
         sizing = job.options.sizing.for_network(upscaler.info.scale)
     except ValueError as error:
         return Done(None, RequestError, str(error))
-    job.options = replace(job.options, sizing=sizing)
+    job.options = replace(job.options, sizing=sizing)  # which names the result
     messages: list[str] = []
     before = _messages.set(messages)
     try:
@@ -93,14 +94,14 @@ def _image(upscaler: Upscaler, job: Job, settings: ServeSettings) -> Done:
     )
     files = [FileJob(job.source, job.target, job.extension)]
     outcome: Outcome
-    (outcome,) = process(upscaler, files, options, lambda done: job.progress(done.done))
+    (outcome,) = process(upscaler, files, options, _reporting(job))
     if outcome.size is None:
         return Done(None, outcome.kind or Exception, outcome.error or "")
     return Done(outcome.size)
 
 
 def _video(upscaler: Upscaler, job: Job, settings: ServeSettings) -> Done:
-    from agsr.engines.video import Progress, VideoOptions, upscale_video
+    from agsr.engines.video import VideoOptions, upscale_video
 
     asked = job.options
     options = VideoOptions(
@@ -112,10 +113,16 @@ def _video(upscaler: Upscaler, job: Job, settings: ServeSettings) -> Done:
         max_pixels=settings.max_pixels,
     )
 
-    def update(progress: Progress) -> None:
-        job.progress(progress.done / progress.total if progress.total else 0.0)
-
     try:
-        return Done(upscale_video(upscaler, job.source, job.target, options, update))
+        return Done(upscale_video(upscaler, job.source, job.target, options, _reporting(job)))
     except Exception as error:  # any failure affects one file only
         return Done(None, type(error), reason_of(FileJob(job.source, job.target, ""), error))
+
+
+def _reporting(job: Job) -> ProgressCallback:
+    """Return a callback that reports the share of a job's file."""
+
+    def report(progress: Progress) -> None:
+        job.progress(progress.done / progress.total if progress.total else 0.0)
+
+    return report
