@@ -150,7 +150,7 @@ def serve(
 
     \b
     agsr serve                                 then open http://127.0.0.1:8188/
-    curl -T cat.jpg -X POST 'http://127.0.0.1:8188/v1/upscale?scale=2' -o large.png
+    curl --data-binary @cat.jpg 'http://127.0.0.1:8188/v1/upscale?scale=2' -o large.png
     AGSR_TOKEN=secret agsr serve --host 0.0.0.0 --allow-host pictures.example.org
     """
     from agsr.system.optional_import import require
