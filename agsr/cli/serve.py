@@ -150,7 +150,7 @@ def serve(
 
     \b
     agsr serve                                 then open http://127.0.0.1:8188/
-    curl -T cat.jpg -X POST 'http://127.0.0.1:8188/v1/upscale?scale=2' -o large.png
+    curl --data-binary @cat.jpg 'http://127.0.0.1:8188/v1/upscale?scale=2' -o large.png
     AGSR_TOKEN=secret agsr serve --host 0.0.0.0 --allow-host pictures.example.org
     """
     from agsr.system.optional_import import require
@@ -196,9 +196,10 @@ def _check_weights(settings: Any) -> None:
     """
     from agsr.engines.open import check_request
 
-    names = ("steps", "provider", "device", "precision", "threads")
+    names = ("steps", "provider", "device", "precision", "threads", "hints")
     running = {name: settings.running[name] for name in names}
     check_request(settings.running["backend"], settings.weights, **running)
-    others = {name: value for name, value in running.items() if name not in ("steps", "precision")}
+    of_one = ("steps", "precision", "hints")
+    others = {name: value for name, value in running.items() if name not in of_one}
     for weights in settings.offered:
         check_request(settings.running["backend"], weights, **others)

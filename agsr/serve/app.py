@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -132,6 +133,7 @@ def create_app(
             Problem: _answer_problem,
             HTTPException: _answer_http,
             ClientDisconnect: _answer_nobody,
+            OSError: _answer_system,
             Exception: _answer_failure,
         },
         lifespan=lifespan,
@@ -172,6 +174,14 @@ async def _answer_http(_: Request, error: Exception) -> Response:
 
 async def _answer_nobody(_: Request, __: Exception) -> Response:
     return Response(status_code=499)  # as nginx logs it; nobody reads it
+
+
+async def _answer_system(_: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    _log.error("%s", error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return Problem(503, "disk_full", "the disk of the server is full").response()
+    return Problem(500, "internal", "the server failed; its log has the reason").response()
 
 
 async def _answer_failure(_: Request, __: Exception) -> Response:

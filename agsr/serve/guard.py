@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agsr.serve.metrics import Metrics
+from agsr.serve.pages import PAGE
 from agsr.serve.problems import Problem
 from agsr.serve.settings import ServeSettings
 from agsr.serve.uploads import limited
@@ -38,7 +39,8 @@ HEADERS = {
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _EVERY = ("0.0.0.0", "::", "")
-_NEEDS_TOKEN = ("/v1/", "/metrics")
+OPEN = frozenset({"/healthz", "/readyz", "/openapi.json", *PAGE})
+"""Addresses that need no token; every other one does."""
 
 
 class Guard:
@@ -89,7 +91,7 @@ class Guard:
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             self._check_origin(headers, host)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if self._settings.token is not None and path.startswith(_NEEDS_TOKEN):
+        if self._settings.token is not None and path not in OPEN:
             self._check_token(headers)
 
     def _is_ours(self, name: str) -> bool:

@@ -16,6 +16,7 @@ from agsr.backend import Backend
 from agsr.contract import DEFAULT_STEPS, PRECISIONS
 from agsr.engines.open import check_request, open_backend
 from agsr.engines.upscaler import Upscaler
+from agsr.engines.weights_file import declared_scale
 from agsr.errors import AgsrError
 from agsr.pretrained import default_steps, is_path, shipped_steps
 from agsr.serve.options import RequestOptions
@@ -94,13 +95,18 @@ class ModelPool:
 
     def _open(self, key: _Key) -> Backend:
         return self._opener(
-            weights=key.weights, steps=key.steps, precision=key.precision, **self._opening
+            weights=key.weights,
+            steps=key.steps,
+            precision=key.precision,
+            **self._opening(key.weights),
         )
 
-    @property
-    def _opening(self) -> dict[str, Any]:
+    def _opening(self, weights: str) -> dict[str, Any]:
+        """Return the options that open a network; hints are those of the server's own weights."""
         running = self._settings.running
-        return {name: running[name] for name in _OPENING if name in running}
+        given = {name: running[name] for name in _OPENING if name in running}
+        hints = {"hints": running["hints"]} if running.get("hints") else {}
+        return given | (hints if weights == self._settings.weights else {})
 
     def _made(self, entry: _Entry, backend: Backend, options: RequestOptions) -> Upscaler:
         """Return the upscaler for these textures; they share the network."""
@@ -139,6 +145,7 @@ class ModelPool:
         return {
             "name": name,
             "default": is_default,
+            "scale": declared_scale(weights),
             "steps": steps,
             "default_steps": asked or (usual if steps else None),
             "precisions": [p for p in PRECISIONS if self._runs(weights, asked, p)],
@@ -147,10 +154,11 @@ class ModelPool:
         }
 
     def _runs(self, weights: str, steps: int | None, precision: str) -> bool:
-        running = {k: v for k, v in self._opening.items() if k not in ("backend", "allow_fallback")}
-        backend = self._settings.running.get("backend", "auto")
+        options = self._opening(weights) | {"steps": steps, "precision": precision}
+        backend = options.pop("backend", "auto")
+        options.pop("allow_fallback", None)
         try:
-            check_request(backend, weights, steps=steps, precision=precision, **running)
+            check_request(backend, weights, **options)
         except AgsrError:
             return False
         return True

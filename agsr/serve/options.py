@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Final
 
+from agsr.contract import MAX_FOREIGN_SCALE
+from agsr.engines.weights_file import declared_scale
 from agsr.image.encode import FORMATS
 from agsr.image.ops.output_size import OutputSize
 from agsr.serve.parameters import IMAGE_FORMATS, LARGEST_SIDE, VIDEO_FORMATS, parameter_named
@@ -96,7 +98,9 @@ def parse_options(
     if weights != settings.default_name:
         defaults["steps"] = None  # those of the server's own weights may not exist for these
     rest = {"format": None, **defaults, **found, "name": clean_name(found.get("name", ""))}
-    return RequestOptions(weights=weights, sizing=_sizing(**sizes), given=given, **rest)
+    network = declared_scale(settings.names[weights]) or MAX_FOREIGN_SCALE
+    sizing = _sizing(network=network, **sizes)
+    return RequestOptions(weights=weights, sizing=sizing, given=given, **rest)
 
 
 def _check_contradictions(found: Mapping[str, Any]) -> None:
@@ -116,21 +120,19 @@ def _check_contradictions(found: Mapping[str, Any]) -> None:
         raise Problem(400, "bad_option", "normal_map needs a lossless format; use png")
 
 
-def _sizing(scale: float | None, max_size: int | None, to: str | None) -> OutputSize:
-    if scale is not None:
+def _sizing(network: int, scale: float | None, max_size: int | None, to: str | None) -> OutputSize:
+    """Return the size for a network of this scale; it is bound again when that is loaded."""
+    if to is None:
+        box = None if max_size is None else (max_size, max_size)
         try:
-            return OutputSize(scale=scale)
+            return OutputSize(scale=scale, box=box, network=network)
         except ValueError as error:
             raise Problem(400, "bad_option", str(error)) from None
-    if max_size is not None:
-        return OutputSize(box=(max_size, max_size))
-    if to is None:
-        return OutputSize()
     match = _SIZE.fullmatch(to)
     box = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 0 < min(box) <= max(box) <= LARGEST_SIDE:
         raise Problem(400, "bad_option", f"to is {to[:60]!r}; expected WIDTHxHEIGHT like 1920x1080")
-    return OutputSize(box=box)
+    return OutputSize(box=box, network=network)
 
 
 def accepted_format(accept: str) -> str | None:

@@ -21,6 +21,9 @@ _FILES = {
 }
 """Name and media type by address."""
 
+PAGE = frozenset(f"/{address}" for address in _FILES)
+"""Addresses of the page and its files."""
+
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agsr.engines.batch.plan import Job as FileJob
 from agsr.engines.batch.runner import InferOptions, Outcome, process, reason_of
@@ -65,11 +65,12 @@ def upscale_file(upscaler: Upscaler, job: Job, settings: ServeSettings) -> Done:
     Raises:
         StoppedError: The job was cancelled.
     """
-    messages: list[str] = []
     try:
-        job.options.sizing.for_network(upscaler.info.scale)
+        sizing = job.options.sizing.for_network(upscaler.info.scale)
     except ValueError as error:
         return Done(None, RequestError, str(error))
+    job.options = replace(job.options, sizing=sizing)  # which names the result
+    messages: list[str] = []
     before = _messages.set(messages)
     try:
         done = _video(upscaler, job, settings) if job.is_video else _image(upscaler, job, settings)

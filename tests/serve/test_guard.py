@@ -270,7 +270,7 @@ def test_memory_is_flat_over_many_requests(tmp_path: Path) -> None:
 
 
 def _check_memory(client: TestClient) -> None:
-    content = picture(64, 64)
+    content = picture(128, 128)
 
     def upscale(count: int) -> int:
         for _ in range(count):
@@ -278,7 +278,7 @@ def _check_memory(client: TestClient) -> None:
         gc.collect()
         return int(psutil.Process().memory_info().rss)
 
-    before = upscale(50)
-    after = upscale(200)
-    assert after - before < 30 << 20  # a result that stays would take 196 KB, 200 times
+    before = upscale(20)
+    after = upscale(80)
+    assert after - before < 30 << 20  # results that stay would take 63 MB
     assert not client.app.state.serving.board._jobs  # type: ignore[attr-defined]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,12 @@ from clips import Clip, make
 from PIL import Image
 from serving import Gated, finished, picture, serving, wait_for
 from starlette.testclient import TestClient
+from stubs import Repeat
 
 from agsr.serve import board as board_module
+from agsr.serve.app import create_app
 from agsr.serve.board import Board
+from agsr.serve.settings import ServeSettings
 
 
 @pytest.fixture
@@ -220,3 +225,37 @@ def test_a_video_is_a_job(spool: Path, tmp_path: Path) -> None:
         playlist = b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n"
         job = finished(client, client.post("/v1/jobs?name=a.mp4", content=playlist).json())
         assert job["problem"]["status"] == 422
+
+
+def test_several_workers_give_the_same_bytes(spool: Path) -> None:
+    with serving(spool, workers=3) as client, ThreadPoolExecutor(6) as pool:
+        content = picture(24, 20)
+        answers = pool.map(lambda _: client.post("/v1/upscale", content=content), range(12))
+        assert len({(answer.status_code, answer.content) for answer in answers}) == 1
+
+
+def test_few_networks_stay_loaded(spool: Path) -> None:
+    opened: list[Repeat] = []
+
+    def open_one(**_: object) -> Repeat:
+        opened.append(Repeat())
+        return opened[-1]
+
+    app = create_app(ServeSettings(spool=spool, loaded=2), open_one)
+    with TestClient(app, "http://localhost") as client:
+        for weights in ("psnr", "gan", "psnr", "photo", "psnr"):
+            answer = client.post(f"/v1/upscale?weights={weights}", content=picture())
+            assert answer.status_code == 200
+        client.post("/v1/upscale?border=wrap", content=picture())
+        assert [network.closed for network in opened] == [0, 1, 0]  # gan was unused for longest
+    assert all(network.closed for network in opened)
+
+
+def test_a_full_disk_is_reported(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/secret/in.png")
+
+    monkeypatch.setattr("agsr.serve.routes.receive_upload", full)
+    answer = client.post("/v1/upscale", content=picture())
+    assert (answer.status_code, answer.json()["code"]) == (503, "disk_full")
+    assert "secret" not in answer.text

@@ -136,3 +136,25 @@ def test_a_full_disk_is_reported_with_the_results_name(folder: Path) -> None:
     with pytest.raises(OSError, match="other") as caught:  # of what is read, say
         write(OSError(errno.ENOENT, "No such file", "other"))
     assert list(folder.iterdir()) == []
+
+
+def test_a_temporary_folder_goes_at_the_end_and_after_a_kill(folder: Path) -> None:
+    with atomic_file.temporary_folder(folder / "spool") as temporary:
+        (temporary / "below").mkdir()
+        remove_abandoned(folder / "spool")
+        assert temporary.exists()
+    assert _names(folder / "spool") == []
+    program = """
+import os, pathlib
+from agsr.system.atomic_file import temporary_folder
+with temporary_folder(pathlib.Path("spool")) as temporary:
+    (temporary / "left").touch()
+    os.kill(os.getpid(), 9)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=False)
+    assert len(_names(folder / "spool")) == 1
+    atomic_file._remove_abandoned.cache_clear()
+    with atomic_file.temporary_folder(folder / "spool"):
+        assert len(_names(folder / "spool")) == 1
+    assert _names(folder / "spool") == []

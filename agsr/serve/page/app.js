@@ -69,11 +69,23 @@ function adaptToModel() {
     $("steps").max = Math.max(...model.steps);
     $("steps").value = saved().steps ?? model.default_steps;
   }
+  adaptSizes(model.scale);
   const before = $("precision").value || saved().precision;
   const choices = [["", "as the server chooses"], ...model.precisions.map((name) => [name, name])];
   $("precision").replaceChildren(...choices.map(([value, text]) => new Option(text, value)));
   $("precision").value = model.precisions.includes(before) ? before : "";
   describeSteps();
+}
+
+/** The middle size is the network's own; others must be within its two passes. */
+function adaptSizes(scale) {
+  const [two, own, eight] = document.querySelectorAll("input[name=size]");
+  own.value = scale ?? "";
+  own.nextElementSibling.textContent = scale ? `${scale}×` : "its own";
+  two.parentElement.hidden = Boolean(scale) && scale <= 2;
+  eight.parentElement.hidden = Boolean(scale) && (scale === 8 || scale ** 2 < 8);
+  const checked = document.querySelector("input[name=size]:checked");
+  if (!checked || checked.parentElement.hidden) own.checked = true;
 }
 
 function adaptToSettings() {
@@ -122,7 +134,7 @@ function options(file) {
   const found = { name: file.name, weights: chosenModel().name };
   if (!$("steps-field").hidden) found.steps = $("steps").value;
   if (size() === "side") found.max_size = $("side").value;
-  else found.scale = size();
+  else if (size()) found.scale = size();
   if ($("precision").value) found.precision = $("precision").value;
   if ($("border").value) found.border = $("border").value;
   if ($("strip").checked) found.strip = "true";
