@@ -98,7 +98,7 @@ def prefetch(items: Generator[T, None, None], count: int) -> Generator[T, None, 
     """
     channel = Channel[T](count)
     run = partial(copy_context().run, _produce, items, channel)
-    thread = Thread(target=run, daemon=True)
+    thread = Thread(name="prefetch", target=run, daemon=True)
     thread.start()
     try:
         yield from channel

@@ -1,4 +1,7 @@
-"""The command line: one module per command. Only this package imports engines, export and bench."""
+"""The command line: one module per command.
+
+Only this package and `agsr.serve` import engines, export and bench.
+"""
 
 from agsr.cli.app import main
 

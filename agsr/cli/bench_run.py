@@ -176,7 +176,7 @@ def _check_files(weights: Sequence[str], models: Sequence[str]) -> None:
 
 
 def _check_ran(result: BenchResult) -> None:
-    """Fail if no network ran, or one of those named nowhere."""
+    """Fail if no network ran, or if a requested one ran on no backend."""
     rows = [row for row in result.rows if row.entry.is_network]
     ran = {row.entry.weights for row in rows if not row.error or row.quality or row.timings}
     if not ran:

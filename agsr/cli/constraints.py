@@ -24,7 +24,7 @@ def _always(_: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Rule:
-    """Options that make no sense where all of them were given and a condition holds."""
+    """Options that must not be given together if a condition holds."""
 
     options: tuple[str, ...]
     """Names of the command's parameters."""
@@ -144,7 +144,7 @@ def check_options(context: click.Context, rules: Sequence[Rule]) -> None:
 
 
 def check_kinds(context: click.Context, jobs: Sequence[Job]) -> None:
-    """Refuse options of a kind of result of which there is none.
+    """Reject options for a kind of result, images or videos, that this run does not produce.
 
     Raises:
         click.UsageError: There is no video file and an encoder's option or format of one, no image

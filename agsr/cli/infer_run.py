@@ -117,7 +117,7 @@ def _exists(path: Path) -> bool:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether a result is: results appear complete, so an empty file is none of them."""
+    """Return True if a result exists. Results appear complete, so an empty file doesn't count."""
     try:
         return path.stat().st_size > 0
     except OSError:  # of a name that is too long, too

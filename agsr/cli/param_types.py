@@ -27,7 +27,7 @@ class AliasChoice(click.Choice):  # type: ignore[type-arg]  # not generic before
         self._aliases = aliases
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The word, in lower case; a dot before it is no part of it."""
+        """Return the word in lower case; a leading dot is ignored."""
         word = str(value).lower().removeprefix(".")
         return super().convert(self._aliases.get(word, word), param, ctx)
 

@@ -66,8 +66,10 @@ class Sectioned(click.Command):
 
 
 def echo_path(path: Path) -> None:
-    """A result's path on stdout, in one line: its very bytes for programs, as far as they are no
-    control characters, which are escaped; for terminals, all that is no text is escaped.
+    """Print a result's path on one line of stdout.
+
+    Programs get the original bytes, with control characters escaped; on a terminal, everything
+    unprintable is escaped.
 
     Raises:
         OSError: stdout can't be written.
@@ -88,7 +90,7 @@ def echo_error(message: str) -> None:
 
 
 def threads_at_most(_: click.Context, __: click.Parameter, threads: int | None) -> int | None:
-    """Warn of a number of threads beyond the processors; the backends start no more than these."""
+    """Warn if more threads are requested than processors are usable; backends start no more."""
     if threads is not None and (cpus := usable_cpus()) < threads:
         what = counted(cpus, "thread")
         click.echo(f"warning: -j {threads}: {what} will run, one per usable processor", err=True)

@@ -74,12 +74,12 @@ class Setting(click.ParamType):  # type: ignore[type-arg]  # not generic before 
 @click.option(
     "--minutes",
     type=click.FloatRange(0),
-    help="Stop, resumable, so long after the command began.",
+    help="Stop this many minutes after the start of the command; --resume continues.",
 )
 @click.option(
     "--budget",
     type=click.FloatRange(0, min_open=True),
-    help="Minutes for the whole run, from the command's begin: phases share the time, and the "
+    help="Minutes for the whole run, from the start of the command: phases share the time, and the "
     "learning rate has decayed when it is up. With --resume, for the rest of the run.",
 )
 @click.option(

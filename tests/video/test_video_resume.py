@@ -363,7 +363,7 @@ def test_pictures_are_decoded_and_encoded_while_the_network_runs(
     monkeypatch.setattr(frames, "ToRgb", Counts)
     upscale_video(Upscaler(backend=Looks()), source, tmp_path / "b.mp4", FAST)
     assert any(any(name.startswith("write") for name in names) for names in seen)
-    assert any("_produce" in name for name in seen[0]), seen[0]
+    assert "prefetch" in seen[0], seen[0]
     assert len(decoded) == len(ahead) == 40
     assert 1 < max(ahead) <= frames.AHEAD + 2
 

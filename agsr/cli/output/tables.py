@@ -199,7 +199,7 @@ def build_progress(name: str) -> Iterator[Callable[[str, float], bool]]:
 
 @contextmanager
 def _dropped_if(condition: Callable[[], bool]) -> Iterator[None]:
-    """Drop an error of the project where a condition holds then: what was stopped did not fail."""
+    """Suppress an `AgsrError` if the condition then holds: a stopped build hasn't failed."""
     try:
         yield
     except AgsrError:

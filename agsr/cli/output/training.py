@@ -26,7 +26,7 @@ REPORT_EVERY = {"cpu": 50, "cuda": 100}
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Minutes from this process's begin, so that starting up counts too; None means no limit."""
+    """Minutes from the start of this process, so that loading counts too; None means no limit."""
 
     minutes: float | None = None
     """When to stop, resumable."""

@@ -1,7 +1,7 @@
 """Detect grey content saved as RGB: scans, manga, black-and-white photographs.
 
-A network trained on colour tints them, so `agsr.engines.upscaler` upscales them as grey, frame by
-frame in videos.
+A network trained on colour tints them, so `agsr.engines.picture_upscaler` upscales them as
+grey, frame by frame in videos.
 """
 
 from __future__ import annotations
