@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
 
 import numpy as np
 
@@ -31,7 +30,10 @@ class Ensemble(Backend):
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self.info = replace(backend.info, ensemble=SYMMETRIES)
+        largest = backend.info.largest  # turned windows must fit, too
+        square = None if largest is None else (min(largest), min(largest))
+        self.info = replace(backend.info, ensemble=SYMMETRIES, largest=square)
+        self.turn = backend.turn  # others may use the same backend
         self.bytes_per_pixel = backend.bytes_per_pixel
         self.tile_area = backend.tile_area
 
@@ -62,8 +64,8 @@ def _means(results: Generator[Batch, None, None]) -> Iterator[Batch]:
     """Turn back and average eight results at a time."""
     for first in results:
         total = first.astype(np.float64)
-        for number, sr in enumerate(islice(results, SYMMETRIES - 1), 1):
-            total += turned_back(sr, number)
+        for number in range(1, SYMMETRIES):
+            total += turned_back(next(results), number)
         yield np.asarray(total / SYMMETRIES, np.float32)
 
 

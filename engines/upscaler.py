@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 from PIL import Image
 
 from agsr.backend import Backend
-from agsr.engines.ensemble import Ensemble
+from agsr.engines.ensemble import SYMMETRIES, Ensemble
 from agsr.engines.open import open_backend
 from agsr.engines.picture_upscaler import PictureUpscaler
 from agsr.engines.tile_policy import TilePolicy
@@ -117,7 +117,7 @@ class Upscaler(PictureUpscaler):
             "hints": hints,
             "progress": progress,
             "allow_fallback": allow_fallback,
-            "work": work,
+            "work": work and work * (SYMMETRIES if tta else 1),
         }
         opened = _open(backend, weights, options)
         self._owned = opened is not backend
@@ -213,7 +213,9 @@ def _open(backend: str | Backend, weights: str, options: Mapping[str, Any]) -> B
     """Open a backend by name; check that a loaded one is given no options."""
     if isinstance(backend, str):
         return open_backend(backend, weights, **options)
-    given = [name for name, value in options.items() if value not in (None, False, "")]
+    given = [
+        name for name, value in options.items() if value is not False and value not in (None, "")
+    ]
     if given:
         raise TypeError(f"a loaded backend can't be changed; remove {given[0]}")
     return backend

@@ -198,12 +198,14 @@ def infer(
     from agsr.cli.output.infer import Tally
     from agsr.engines.batch.plan import STREAM, plan
     from agsr.engines.batch.runner import InferOptions
+    from agsr.engines.batch.shard import Shard
     from agsr.image.decode import MAX_PIXELS
     from agsr.system.atomic_file import remove_abandoned
 
     check_options(context, INFER)
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels takes its place
     chosen_files, tally = check_inputs(inputs + more), Tally()
+    part = None if shard is None else Shard.parse(shard)
     running["precision"] = "fp16" if half else "fp32" if fp32 else running["precision"]
     running |= {"separate_alpha": separate_alpha, "normal_map": normal_map}
     with Network(running, verbose) as network:
@@ -222,12 +224,12 @@ def infer(
             on_unsupported=lambda path: count_unread(path, tally, verbose),
             on_skipped=lambda file: count_skipped(file, tally, verbose),
         )
-        if shard is not None:
-            jobs = of_shard(jobs, shard, tally)
         check_kinds(context, jobs)
         encoding = {"codec": codec, "crf": crf, "preset": preset}
         if any(value is not None for value in encoding.values()) and can_read_videos():
             check_encodings(jobs, encoding)
+        if part is not None:
+            jobs = of_shard(jobs, part, tally)
         todo = to_do(jobs, skip_existing, tally)
         options = InferOptions(
             sizing=sizing,

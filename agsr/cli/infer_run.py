@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from agsr.engines.batch.inputs import Skipped
     from agsr.engines.batch.plan import Job
     from agsr.engines.batch.runner import InferOptions
+    from agsr.engines.batch.shard import Shard
     from agsr.engines.upscaler import Upscaler
 
 MOST_EXAMINED = 1000
@@ -58,17 +59,11 @@ def count_skipped(file: Skipped, tally: Tally, verbose: bool) -> None:
         click.echo(printable(f"skipped: {file.path}: {file.reason}"), err=True)
 
 
-def of_shard(jobs: Sequence[Job], text: str, tally: Tally) -> list[Job]:
+def of_shard(jobs: Sequence[Job], shard: Shard, tally: Tally) -> list[Job]:
     """Return the jobs of one shard; the others are counted.
 
     Every shard reports what is missing: the machine may lack a folder that the others have.
-
-    Raises:
-        RequestError: The shard is out of range or has another form.
     """
-    from agsr.engines.batch.shard import Shard
-
-    shard = Shard.parse(text)
     own = [job for job in jobs if shard.contains(job.name) or not _exists(job.source)]
     tally.elsewhere = len(jobs) - len(own)
     return own

@@ -118,7 +118,7 @@ class ModelPool:
                 border=options.border,  # type: ignore[arg-type]  # one of the choices
                 separate_alpha=options.separate_alpha,
                 normal_map=options.normal_map,
-                **{name: running[name] for name in ("tile", "halo") if name in running},
+                **{name: running[name] for name in ("tile", "halo", "tta") if name in running},
             )
         return entry.upscalers[kind]
 

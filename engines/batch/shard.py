@@ -1,7 +1,7 @@
-"""Shards: which files of a batch are whose, when several machines run the same command.
+"""Shards: deal the files of a batch to several machines that run the same command.
 
-A file's shard depends on its name only, not on the other files, so that machines that list a folder
-at different times never do the same file, and leave none undone.
+A file's shard depends on its name only, not on the other files. So every file belongs to exactly
+one shard, although machines list the folder at different times.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ INDICES = ("JOB_COMPLETION_INDEX", "AWS_BATCH_JOB_ARRAY_INDEX", "SLURM_ARRAY_TAS
 """Variables in which Kubernetes indexed jobs, AWS Batch and SLURM name the index of a task."""
 
 _COUNTS = ("AWS_BATCH_JOB_ARRAY_SIZE", "SLURM_ARRAY_TASK_COUNT")
-_FIRST = {"SLURM_ARRAY_TASK_ID": "SLURM_ARRAY_TASK_MIN"}
-"""Variables with the index of the first task, where that may differ from 0."""
+_SLURM = "SLURM_ARRAY_TASK_"
 
 _FORM = re.compile(r"(?:([0-9]{1,9}|auto)/([0-9]{1,9}))|auto")
 _EXPECTED = "expected INDEX/COUNT from 0/COUNT, auto/COUNT, or auto"
@@ -59,8 +58,13 @@ class Shard:
         if match is None:
             raise RequestError(f"shard is '{text}'; {_EXPECTED}")
         index, count = match.groups()
-        number = _number(count, _COUNTS, "count", environment)
-        position = _number(None if index == "auto" else index, INDICES, "index", environment)
+        number = int(count) if count else _number(_COUNTS, "count", environment)
+        if index not in (None, "auto"):
+            position = int(index)
+        elif count is None and environment.get(f"{_SLURM}COUNT"):
+            position = _position_in_array(number, environment)
+        else:
+            position = _number(INDICES, "index", environment)
         if not 0 <= position < number:
             raise RequestError(
                 f"shard {position} of {number} is out of range; {number} shards are "
@@ -82,21 +86,29 @@ class Shard:
         return place % self.count == self.index
 
 
-def _number(
-    given: str | None, variables: tuple[str, ...], what: str, environment: Mapping[str, str]
-) -> int:
-    """Return a number as given, or that of the first variable that is set."""
-    if given is not None:
-        return int(given)
+def _number(variables: tuple[str, ...], what: str, environment: Mapping[str, str]) -> int:
+    """Return the number of the first variable that is set."""
     found = next((name for name in variables if environment.get(name)), None)
     if found is None:
         raise RequestError(
             f"no {what} for shard 'auto': none of {', '.join(variables)} is set; {_EXPECTED}"
         )
-    first = environment.get(_FIRST.get(found, ""), "0")
     try:
-        return int(environment[found]) - int(first)
+        return int(environment[found])
     except ValueError:
         raise RequestError(
             f"no {what} for shard 'auto': {found} is '{environment[found]}'; expected a number"
         ) from None
+
+
+def _position_in_array(count: int, environment: Mapping[str, str]) -> int:
+    """Return the position of a SLURM task in its array, which may start anywhere, with any step."""
+    names = ("ID", "MIN", "MAX")
+    this, first, last = (_number((f"{_SLURM}{n}",), "index", environment) for n in names)
+    step = (last - first) // max(count - 1, 1) or 1
+    if last - first != (count - 1) * step or (this - first) % step:
+        raise RequestError(
+            f"shard 'auto': {count} tasks from {first} to {last} are not the whole of an array; "
+            "to repeat single tasks, name the count, like auto/8"
+        )
+    return (this - first) // step

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import PHOTO
+from conftest import PHOTO, Repeat
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -77,8 +78,8 @@ def test_the_backend_closes_with_the_upscaler_that_opened_it(
     assert len(closed) == 1
 
 
-class _Unbalanced(Backend):
-    """Yields fewer results than it is asked for, as a failing network does."""
+class _Failing(Backend):
+    """Runs out of memory after three views."""
 
     def __init__(self, network: Backend) -> None:
         self.info, self._network, self._left = network.info, network, 3
@@ -92,7 +93,48 @@ class _Unbalanced(Backend):
 
 def test_a_failure_in_one_view_is_the_failure_of_the_image(network: Backend) -> None:
     with pytest.raises(MemoryError):
-        Ensemble(_Unbalanced(network)).upscale(LR)
+        Ensemble(_Failing(network)).upscale(LR)
+
+
+def test_turned_windows_fit_a_network_of_limited_size_and_share_its_turn() -> None:
+    class Wide(Repeat):
+        """Accepts images of at most 8x20 pixels (height, width)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.info = replace(self.info, largest=(8, 20))
+
+        def _run(self, lr: Batch) -> Batch:
+            assert lr.shape[2] <= 8
+            assert lr.shape[3] <= 20
+            return super()._run(lr)
+
+    wide = Wide()
+    upscaler = Upscaler(backend=wide, tta=True, halo=2)
+    image = np.arange(30 * 10 * 3).astype(np.uint8).reshape(10, 30, 3)
+    np.testing.assert_array_equal(upscaler(image), image.repeat(4, axis=0).repeat(4, axis=1))
+    assert Ensemble(wide).turn is wide.turn
+
+
+def test_eight_times_the_work_counts_when_a_backend_is_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[object] = []
+
+    def opened(*_: object, **options: object) -> Backend:
+        asked.append(options["work"])
+        return Repeat()
+
+    monkeypatch.setattr("agsr.engines.upscaler.open_backend", opened)
+    for tta in (False, True):
+        Upscaler(work=100, tta=tta).close()
+    Upscaler(tta=True).close()
+    assert asked == [100, 800, None]
+
+
+def test_a_loaded_backend_can_not_be_given_steps() -> None:
+    with pytest.raises(TypeError, match="remove steps"):
+        Upscaler(backend=Repeat(), steps=0)
 
 
 def test_commands_take_it(

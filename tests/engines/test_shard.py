@@ -59,10 +59,33 @@ def test_a_file_stays_in_its_shard_across_versions_and_systems() -> None:
             {
                 "SLURM_ARRAY_TASK_ID": "10",
                 "SLURM_ARRAY_TASK_MIN": "1",
+                "SLURM_ARRAY_TASK_MAX": "10",
                 "SLURM_ARRAY_TASK_COUNT": "10",
             },
             9,
             10,
+        ),
+        (
+            "auto",  # --array=0-6:2
+            {
+                "SLURM_ARRAY_TASK_ID": "4",
+                "SLURM_ARRAY_TASK_MIN": "0",
+                "SLURM_ARRAY_TASK_MAX": "6",
+                "SLURM_ARRAY_TASK_COUNT": "4",
+            },
+            2,
+            4,
+        ),
+        (
+            "auto/8",  # --array=2,5: tasks that are repeated
+            {
+                "SLURM_ARRAY_TASK_ID": "5",
+                "SLURM_ARRAY_TASK_MIN": "2",
+                "SLURM_ARRAY_TASK_MAX": "5",
+                "SLURM_ARRAY_TASK_COUNT": "2",
+            },
+            5,
+            8,
         ),
     ],
 )
@@ -83,7 +106,16 @@ def test_index_and_count_are_given_or_the_clusters(
         ("auto", {"JOB_COMPLETION_INDEX": "1"}, "no count .*SLURM_ARRAY_TASK_COUNT is set"),
         ("auto/4", {"JOB_COMPLETION_INDEX": "x"}, "JOB_COMPLETION_INDEX is 'x'"),
         ("auto/4", {"JOB_COMPLETION_INDEX": "4"}, "4 shards are 0/4 to 3/4"),
-        ("auto/4", {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_MIN": "3"}, "out of range"),
+        (
+            "auto",  # --array=2,3,7 of an array of 8
+            {
+                "SLURM_ARRAY_TASK_ID": "3",
+                "SLURM_ARRAY_TASK_MIN": "2",
+                "SLURM_ARRAY_TASK_MAX": "7",
+                "SLURM_ARRAY_TASK_COUNT": "3",
+            },
+            "3 tasks from 2 to 7 are not the whole",
+        ),
     ],
 )
 def test_a_wrong_shard_is_rejected(text: str, environment: dict[str, str], message: str) -> None:
