@@ -63,6 +63,10 @@ PACKAGES = {
     "pycuda": "pycuda",
     "pillow-heif": "heif",
     "av": "video",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "python-multipart": "serve",
+    "prometheus-client": "serve",
 }
 """Distributions that matter, and the extra that brings each; those without are named themselves."""
 

@@ -16,6 +16,16 @@ VALUE = "return document.getElementById('over-bar').value"
 CLIP = "return document.getElementById('before').style.clipPath"
 TEXT = "return document.getElementById(arguments[0]).textContent"
 SHOWN = "return !document.getElementById(arguments[0]).hidden"
+WIDTH = "return document.getElementById('before').getBoundingClientRect().width"
+DROP_AND_PASTE = """
+const held = name => {
+  const data = new DataTransfer();
+  data.items.add(new File([new Uint8Array(arguments[0])], name, {type: 'image/png'}));
+  return data;
+};
+dispatchEvent(new DragEvent('drop', {dataTransfer: held('dropped.png')}));
+dispatchEvent(new ClipboardEvent('paste', {clipboardData: held('pasted.png')}));
+"""
 FETCHED = "return performance.getEntriesByType('resource').map(entry => entry.name)"
 
 
@@ -118,8 +128,24 @@ def test_work_can_be_cancelled_and_repeated_with_other_settings(
     wait_for(lambda: server.metric("agsr_queue_running") == 0)
     browser.execute_script("document.querySelector('input[name=size][value=\"2\"]').click()")
     browser.find_element("id", "again").click()
+    wait_for(lambda: browser.execute_script(TEXT, "over-text") == "Upscaling")
+    browser.find_element("id", "canvas").send_keys("+")
+    width = browser.execute_script(WIDTH)
     _wait_until_shown(browser, "download")
+    assert browser.execute_script(WIDTH) == pytest.approx(width)  # the view stays
     assert "192 × 192" in browser.execute_script(TEXT, "result-facts")
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_pictures_may_be_dropped_and_pasted(browser: Any, server: Server) -> None:
+    _open(browser, server)
+    browser.execute_script(DROP_AND_PASTE, list(picture()))
+    named = "return [...document.querySelectorAll('.item b')].map(name => name.textContent)"
+    assert browser.execute_script(named) == ["pasted.png", "dropped.png"]
+    done = "return document.querySelectorAll('.item a:not([hidden])').length === 2"
+    wait_for(lambda: browser.execute_script(done))
     assert browser.get_log("browser") == []
 
 

@@ -333,7 +333,6 @@ function fillBar(bar, item) {
 }
 
 function open(item) {
-  const before = current;
   current = item;
   for (const other of items) {
     other.element.classList.toggle("current", other === item);
@@ -343,13 +342,13 @@ function open(item) {
   $("welcome").hidden = Boolean(item);
   $("compare").hidden = $("result").hidden = !item;
   $("notes").hidden = true;
-  if (item) show(item, before !== item);
+  if (item) show(item);
 }
 
-function show(item, fresh = false) {
+function show(item) {
   const busy = busyStates.includes(item.state);
   const isVideo = item.file.type.startsWith("video/");
-  showPictures(item, fresh, isVideo);
+  showPictures(item, isVideo);
   $("over").hidden = !busy;
   $("over-text").textContent = { upload: "Sending", running: "Upscaling", fetch: "Receiving" }[item.state] ?? "Waiting";
   $("over-left").textContent = item.state === "running" ? leftText(item) : item.state === "queued" ? stateText(item) : "";
@@ -363,7 +362,7 @@ function show(item, fresh = false) {
   showNotes(item);
 }
 
-function showPictures(item, fresh, isVideo) {
+function showPictures(item, isVideo) {
   const { result } = item;
   const visible = ["image/png", "image/jpeg", "image/webp", "image/avif", "image/bmp"];
   const after = result && visible.includes(result.type) ? result.url : null;
@@ -380,8 +379,8 @@ function showPictures(item, fresh, isVideo) {
   const dimensions = result ?? item.size;
   const shows = !isVideo && !unseen && dimensions;
   document.querySelector(".tools").hidden = !shows;
-  if (shows) viewer.show(before, after, dimensions, !fresh);
-  else viewer.show(null, null, { width: 1, height: 1 }, true);
+  if (shows) viewer.show(before, after, dimensions, item);
+  else viewer.clear();
   $("before").alt = before ? `${item.file.name}, original` : "";
   $("after").alt = after ? `${item.file.name}, upscaled` : "";
 }

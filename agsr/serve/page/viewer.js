@@ -16,9 +16,15 @@ export class Viewer {
     this.listen();
   }
 
-  /** Show a picture, and its result where there is one; `size` is that of the result. */
-  show(before, after, size, keepView) {
+  /**
+   * Show a picture, and its result where there is one.
+   * `size` is that of the result; `subject` is compared: its view stays when its result arrives.
+   */
+  show(before, after, size, subject) {
+    const known = subject === this.subject && this.size;
+    if (known) this.view.scale *= this.size.width / size.width;
     this.size = size;
+    this.subject = subject;
     this.both = Boolean(before && after);
     for (const [image, source] of [[this.before, before], [this.after, after]]) {
       image.hidden = !source;
@@ -30,8 +36,19 @@ export class Viewer {
     this.seam.hidden = this.split.hidden = !this.both;
     $("tag-before").hidden = !before;
     $("tag-after").hidden = !after;
-    if (!keepView || this.view.fitted) this.fit();
+    if (!known || this.view.fitted) this.fit();
     else this.draw();
+  }
+
+  /** Show nothing. */
+  clear() {
+    this.size = this.subject = null;
+    this.both = false;
+    for (const image of [this.before, this.after]) {
+      image.hidden = true;
+      image.removeAttribute("src");
+    }
+    this.seam.hidden = this.split.hidden = $("tag-before").hidden = $("tag-after").hidden = true;
   }
 
   listen() {
