@@ -16,6 +16,7 @@ from typing import Any
 
 from agsr.contract import PRECISIONS, PREFIX, SCALE, ModelMetadata
 from agsr.engines.cache_files import digest, read_manifest
+from agsr.engines.community.halo import cached_halo
 from agsr.engines.community.licences import provenance
 from agsr.engines.onnx_file.inspect import read_properties
 from agsr.errors import AgsrError, ModelError
@@ -56,6 +57,8 @@ class ModelEntry:
     """Who made it; empty if unknown."""
     licence: str = ""
     """Its licence; empty if unknown."""
+    halo: str = ""
+    """Measured halo of its tiles; empty if it wasn't measured, or is known."""
     problem: str = ""
     """Why it doesn't run, and what would help; empty if it does."""
 
@@ -119,6 +122,7 @@ def _onnx(path: Path) -> ModelEntry:
         backends=("ort", "openvino", "trt"),
         author=known.author if known else "",
         licence=known.licence if known else "",
+        halo=_halo(metadata.weights_hash) if metadata.receptive_radius is None else "",
     )
 
 
@@ -135,8 +139,14 @@ def _weights(path: Path) -> ModelEntry:
         backends=("torch", "ort", "openvino", "trt"),
         author=known.author if known else "",
         licence=known.licence if known else "",
+        halo=_halo(facts["sha256"]),
         problem=f"needs {', '.join(missing)}: {install_command('models')}" if missing else "",
     )
+
+
+def _halo(weights_hash: str) -> str:
+    found = cached_halo(weights_hash)
+    return "" if found is None else str(found)
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from agsr import pretrained
 from agsr.cli import main
-from agsr.engines.community import library, licences
+from agsr.engines.community import halo, library, licences
+from agsr.engines.community.halo import MeasuredHalo
 from agsr.engines.community.licences import Provenance, provenance
 from agsr.pretrained import is_path, resolve_weights, shipped_names
 
@@ -51,6 +53,18 @@ def test_a_file_is_loaded_once_and_then_read_from_the_cache(
     first = library.describe(folder / "2x-tiny.pth")
     monkeypatch.setattr("agsr.engines.community.loader.load_network", None)
     assert library.describe(folder / "2x-tiny.pth") == first
+
+
+def test_doctor_shows_how_a_file_runs(folder: Path) -> None:
+    halo._write(halo._path(pretrained.sha256(folder / "2x-tiny.pth")), MeasuredHalo(8, 0.25))
+    done = CliRunner().invoke(main, ["doctor", "2x-tiny"])
+    assert done.exit_code == 0, done.output
+    assert "RealESRGAN Compact" in done.stdout
+    assert "halo: 8 pixels, 0.25 levels" in done.stdout
+    broken = CliRunner().invoke(main, ["doctor", str(folder / "broken.pth")])
+    assert broken.exit_code == 1
+    assert "truncated or damaged" in broken.output
+    assert CliRunner().invoke(main, ["doctor", "absent.pth"]).exit_code == 2
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
