@@ -55,11 +55,6 @@ class TilePolicy:
         halo = self._halo.uncut
         return halo if radius is None else min(halo, radius)
 
-    @property
-    def blends(self) -> bool:
-        """Whether tiles are to be blended, since they differ from the whole image."""
-        return not self._halo.is_exact
-
     def tiling_for(self, arrays: Sequence[Array]) -> tuple[Tile, int]:
         """Choose tile and halo for arrays of one size that are upscaled side by side.
 

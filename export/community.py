@@ -38,8 +38,8 @@ from agsr.export.quantize import quantize
 from agsr.export.verify import SAMPLE_PHOTO, ParityRow, compare, run_file, sample_batch, sample_pair
 from agsr.system.atomic_file import check_writable, complete_file
 
-MEAN: dict[Precision, float] = {"fp32": 2e-4, "fp16": 2e-3, "bf16": 8e-3, "int8": 8e-3}
-"""Largest accepted mean difference from torch in fp32, of the range: 0.05 levels of 255, ½, 2 and
+MEAN: dict[Precision, float] = {"fp32": 5e-4, "fp16": 2e-3, "bf16": 8e-3, "int8": 8e-3}
+"""Largest accepted mean difference from torch in fp32, of the range: 0.13 levels of 255, ½, 2 and
 2. A black picture, or one with NaN, is far above."""
 
 

@@ -43,7 +43,7 @@ def _examine(model: str) -> None:
     """Show how a file runs; one that doesn't is a failure."""
     from pathlib import Path
 
-    from agsr.cli.output.tables import show_models
+    from agsr.cli.output.models import show_models
     from agsr.engines.community.library import describe
     from agsr.pretrained import require_file, resolve_weights
 

@@ -25,7 +25,7 @@ def models(folder: Path | None, as_json: bool) -> None:
 
     Files of the folder that $AGSR_MODELS names run by their name alone: agsr infer -w NAME.
     """
-    from agsr.cli.output.tables import show_models
+    from agsr.cli.output.models import show_models
     from agsr.engines.community.library import list_models
 
     named = os.environ.get(MODELS_VARIABLE)

@@ -41,7 +41,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
         img_size=16, embed_dim=64, split_size=[4, 8], depth=[2], num_heads=[2], upscale=4
     ),
     "swinir": lambda: SwinIR.SwinIR(
-        **_window(depths=[2], num_heads=[2], mlp_ratio=2.0, upsampler="pixelshuffle")
+        **_window(depths=[2], num_heads=[2], mlp_ratio=2.0, upsampler="pixelshuffledirect")
     ),
     "omnisr": lambda: OmniSR.OmniSR(num_feat=16, block_num=1, res_num=1, up_scale=4),
     "hat": lambda: HAT.HAT(

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from agsr.bench.scoring import QualityReport, QualityRow
     from agsr.contract import ModelMetadata
     from agsr.engines.cache_files import CacheEntry
-    from agsr.engines.community.library import ModelEntry
     from agsr.engines.runtimes.compiled_cache import CompiledEntry
     from agsr.engines.tensorrt.engine_cache import EngineEntry
     from agsr.engines.tensorrt.options import BuildReport
@@ -121,23 +120,6 @@ def show_export(report: ExportReport) -> None:
         f"{found.psnr:.3f}) on {found.images} photographs of {found.source}; of 255 levels, single "
         f"values differ by up to {largest:.0f}, on average by {mean:.2f}"
     )
-
-
-def show_models(entries: Iterable[ModelEntry]) -> None:
-    """The networks at hand, one a line."""
-    table = Table("name", "scale", "architecture", "precision", "backends", "licence", box=None)
-    problems = []
-    for entry in entries:
-        scale = "" if entry.scale is None else f"×{entry.scale}"
-        columns = (entry.precisions, entry.backends)
-        joined = (", ".join(words) for words in columns)
-        table.add_row(entry.name, scale, entry.architecture, *joined, entry.licence)
-        if entry.problem:
-            problems.append(entry.problem)
-    console = stdout()
-    console.print(table)
-    for problem in problems:
-        console.print(problem)
 
 
 def _network(metadata: ModelMetadata) -> str:
