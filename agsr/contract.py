@@ -24,9 +24,12 @@ __all__ = [
     "PRECISIONS",
     "PREFIX",
     "SCALE",
+    "TILINGS",
+    "WINDOW",
     "ModelMetadata",
     "Precision",
     "SizeRule",
+    "Tiling",
     "format_steps",
 ]
 

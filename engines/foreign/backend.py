@@ -77,7 +77,7 @@ class ForeignBackend(Backend):
         self._device = SessionDevice(place.kind, place.index) if on_ort else None
         self.io_spec = find_io_spec(self._session, self._probe, hints or Hints(), str(path))
         if self.io_spec.size is None:
-            self.tile_align = math.lcm(WINDOW, self.io_spec.multiple)
+            self.tile_align = math.lcm(WINDOW, self.io_spec.rule.multiple)
         self.info = BackendInfo(
             name=place.runtime,
             device=device,
