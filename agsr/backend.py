@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from agsr.contract import CHANNELS, SCALE, format_steps
+from agsr.contract import CHANNELS, SCALE, SizeRule, Tiling, format_steps
 from agsr.errors import BackendError
 from agsr.system.text import first_line
 from agsr.tiling import AUTO_AREA
@@ -50,7 +50,7 @@ class BackendInfo:
     precision: str
     """Arithmetic inside the network."""
     steps: int | None
-    """Time steps of the recurrent attention loop; None for a foreign network."""
+    """Time steps of the recurrent attention loop; None for another project's network."""
     receptive_radius: int | None
     """LR pixels to each side that an output pixel depends on: the halo of exact tiling. None if
     unknown, as for some foreign networks."""
@@ -60,6 +60,10 @@ class BackendInfo:
     """SHA-256 of the weights, equal for all backends and precisions of one checkpoint."""
     scale: int = SCALE
     """Output pixels per input pixel along each axis; 1 for networks that restore."""
+    architecture: str = ""
+    """Architecture of another project's network, if known; empty for networks of this project."""
+    tiling: Tiling = "supported"
+    """Whether pictures may be cut."""
     largest: tuple[int, int] | None = None
     """Height and width of the largest input, LR pixels; None means limited by memory only."""
     ensemble: int = 1
@@ -74,7 +78,8 @@ class BackendInfo:
         """Short description: ``ort (CPUExecutionProvider), 4 steps, fp32``."""
         steps = "" if self.steps is None else f"{format_steps(self.steps)}, "
         ensemble = f", ensemble of {self.ensemble}" if self.ensemble > 1 else ""
-        return f"{self.name} ({self.device}), {steps}{self.precision}{ensemble}"
+        network = f"{self.architecture} ×{self.scale}, " if self.architecture else ""
+        return f"{self.name} ({self.device}), {network}{steps}{self.precision}{ensemble}"
 
 
 class Backend(ABC):
@@ -102,6 +107,12 @@ class Backend(ABC):
 
     tile_area: int = AUTO_AREA
     """Pixels of the largest tile of ``--tile auto``; larger ones are slower."""
+
+    tile_align: int = 1
+    """Tiles start at multiples of it, see `agsr.tiling.windows`."""
+
+    sizes: SizeRule = SizeRule()
+    """Sizes that `_run` accepts. Inputs are padded to them by mirroring, results cropped."""
 
     turn: threading.Lock
     """Held while an image runs: several `Upscaler` in several threads may share a backend."""
@@ -141,16 +152,18 @@ class Backend(ABC):
         Raises:
             BackendError: As for `upscale`.
         """
-        waiting: deque[Batch] = deque()
+        waiting: deque[tuple[tuple[int, ...], Batch]] = deque()
 
         def checked() -> Iterator[Batch]:
             for lr in batches:
-                waiting.append(_checked_input(lr))
-                yield waiting[-1]
+                padded = self._padded(lr)
+                waiting.append((lr.shape[2:], padded))
+                yield padded
 
         for sr in self._run_many(checked()):
-            self._check_output(waiting.popleft(), sr)
-            yield sr
+            (height, width), padded = waiting.popleft()
+            self._check_output(padded, sr)
+            yield _cropped(sr, height * self.info.scale, width * self.info.scale)
 
     def bound_call(self, lr: Batch) -> Callable[[], object]:
         """Bind an input to a call that runs the network alone, without copies, for measuring.
@@ -162,12 +175,31 @@ class Backend(ABC):
             A call that runs the network on it and returns when the result is in device memory. On
             a CPU it does the same as `upscale`.
         """
-        ready = _checked_input(lr)
+        ready = self._padded(lr)
         return lambda: self._run(ready)
 
     def free_memory(self) -> int | None:
         """Return the free GPU memory in bytes; None if unknown, or if main memory is used."""
         return None
+
+    def _padded(self, lr: Batch) -> Batch:
+        """Check an input, and pad it to an accepted size by mirroring its lower and right border.
+
+        Raises:
+            BackendError: It has another shape or type, or is larger than the only accepted size.
+        """
+        lr = _checked_input(lr)
+        height, width = lr.shape[2:]
+        rows, columns = self.sizes.padded(height, width)
+        if rows < height or columns < width:
+            raise BackendError(
+                f"{self.info.model} accepts {columns}x{rows} pixels, got {width}x{height}; cut the "
+                "image into tiles"
+            )
+        if (rows, columns) == (height, width):
+            return lr
+        added = ((0, 0), (0, 0), (0, rows - height), (0, columns - width))
+        return np.pad(lr, added, mode="reflect")
 
     def _check_output(self, lr: Batch, sr: Batch) -> None:
         height, width = (side * self.info.scale for side in lr.shape[2:])
@@ -238,6 +270,12 @@ def translated_errors(what: str, shape: tuple[int, ...]) -> Iterator[None]:
         if is_out_of_memory(error):
             raise MemoryError(reason) from None
         raise BackendError(f"{what} failed on an input of {shape}: {reason}") from None
+
+
+def _cropped(sr: Batch, height: int, width: int) -> Batch:
+    if sr.shape[2:] == (height, width):
+        return sr
+    return np.ascontiguousarray(sr[:, :, :height, :width])
 
 
 def _checked_input(lr: Batch) -> Batch:

@@ -84,23 +84,24 @@ def upscale_planes(planes: NDArray[np.float32], scale: int = SCALE) -> NDArray[n
     return np.asarray(rows @ planes @ columns.T, dtype=np.float32)
 
 
-def phase_filters(radius: int) -> NDArray[np.float64]:
+def phase_filters(radius: int, scale: int = SCALE) -> NDArray[np.float64]:
     """Return `upscale` as one convolution kernel per output pixel of an LR pixel.
 
     Args:
         radius: LR pixels to each side that the kernels cover; bicubic reads 2.
+        scale: Output pixels per LR pixel along each axis.
 
     Returns:
-        ``(16, 1, 2 radius + 1, 2 radius + 1)``, output pixels in pixel shuffle's order.
+        ``(scale², 1, 2 radius + 1, 2 radius + 1)``, output pixels in pixel shuffle's order.
 
     >>> phase_filters(2).sum(axis=(1, 2, 3)).round(6).tolist() == [1.0] * 16
     True
     """
     side = 2 * radius + 1
-    middle = radius * SCALE  # the centre pixel's first output
-    phases = _weights(side, side * SCALE)[middle : middle + SCALE]
+    middle = radius * scale  # the centre pixel's first output
+    phases = _weights(side, side * scale)[middle : middle + scale]
     filters = phases[:, None, :, None] * phases[None, :, None, :]
-    return filters.reshape(SCALE**2, 1, side, side)
+    return filters.reshape(scale**2, 1, side, side)
 
 
 def _resize(image: Image8, height: int, width: int) -> Image8:

@@ -13,6 +13,7 @@ import os
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from agsr.contract import DEFAULT_STEPS, Precision
 from agsr.errors import CheckpointError, UnknownWeightsError, UnshippedError
@@ -29,6 +30,24 @@ WEIGHTS_FOR_FAULTS = "photo"
 ONNX_SUFFIX = ".onnx"
 CHECKPOINT_SUFFIX = ".safetensors"
 ENGINE_SUFFIX = ".engine"
+
+PICKLE_SUFFIX = ".pth"
+"""Ending of other projects' weights as torch writes them; they may also be safetensors files."""
+
+MODELS_VARIABLE = "AGSR_MODELS"
+"""Environment variable that names the user's folder of models."""
+
+REFUSED_SUFFIXES = {
+    ".pt": "may be TorchScript, which is code and isn't run; rename plain weights to .pth",
+    ".ckpt": "may be the state of a training, with code; rename plain weights to .pth",
+}
+"""Endings of files that are not loaded, with the reason."""
+
+CHECKPOINT_FORMAT = "agsr-generator-1"
+"""Value of ``format`` in the header of this project's weights files."""
+
+_LARGEST_HEADER = 64 << 20
+"""Bytes of the largest header of a safetensors file."""
 
 _ENDING: dict[Precision, str] = {"fp32": "", "fp16": "-fp16", "bf16": "-bf16", "int8": "-int8"}
 
@@ -51,6 +70,25 @@ def shipped_steps(name: str, precision: Precision = "fp32") -> list[int]:
     return sorted(int(match[1]) for match in map(pattern.fullmatch, _manifest()) if match)
 
 
+def resolve_weights(weights: str) -> str:
+    """Return the path of weights that are named like a file in the user's folder of models.
+
+    Anything else is returned as it is: a path, a shipped name, an unknown name.
+
+    Args:
+        weights: What the user named: ``4x-UltraSharp`` or ``4x-UltraSharp.pth``.
+    """
+    folder = os.environ.get(MODELS_VARIABLE, "")
+    if not folder or weights in shipped_names() or Path(weights).name != weights:
+        return weights
+    if Path(weights).is_file():
+        return weights
+    endings = ("", ONNX_SUFFIX, CHECKPOINT_SUFFIX, PICKLE_SUFFIX)
+    paths = (Path(folder, weights + ending) for ending in endings)
+    found = next((path for path in paths if path.suffix in endings[1:] and path.is_file()), None)
+    return weights if found is None else str(found)
+
+
 def find_checkpoint(weights: str) -> Path:
     """Return the path of a weights file for torch.
 
@@ -71,13 +109,14 @@ def find_checkpoint(weights: str) -> Path:
     return _checked(weights + CHECKPOINT_SUFFIX)
 
 
-def onnx_name(weights: str, steps: int, precision: Precision) -> str:
+def onnx_name(weights: str, steps: int | None, precision: Precision) -> str:
     """Return the file name of an export.
 
-    >>> onnx_name("psnr", 4, "fp32"), onnx_name("psnr", 4, "fp16")
-    ('psnr-4.onnx', 'psnr-4-fp16.onnx')
+    >>> onnx_name("psnr", 4, "fp32"), onnx_name("psnr", 4, "fp16"), onnx_name("4x", None, "fp32")
+    ('psnr-4.onnx', 'psnr-4-fp16.onnx', '4x.onnx')
     """
-    return f"{weights}-{steps}{_ENDING[precision]}{ONNX_SUFFIX}"
+    number = "" if steps is None else f"-{steps}"
+    return f"{weights}{number}{_ENDING[precision]}{ONNX_SUFFIX}"
 
 
 def default_steps(name: str) -> int:
@@ -123,6 +162,44 @@ def find_onnx(weights: str, steps: int | None = None, precision: Precision = "fp
     return _checked(onnx_name(weights, steps, precision))
 
 
+def is_community(weights: str) -> bool:
+    """Return True if ``weights`` is the path of another project's weights, for torch.
+
+    That is any ``.pth`` file, and a ``.safetensors`` file whose header isn't this project's. A
+    missing or unreadable ``.safetensors`` file counts as this project's.
+
+    >>> is_community("4x-UltraSharp.pth"), is_community("psnr"), is_community("other.onnx")
+    (True, False, False)
+    """
+    path = Path(weights)
+    if path.suffix != CHECKPOINT_SUFFIX:
+        return path.suffix == PICKLE_SUFFIX
+    header = safetensors_header(path)
+    if header is None:
+        return False
+    metadata = header[1].get("__metadata__")
+    own = str(metadata.get("format", "")) if isinstance(metadata, dict) else ""
+    return not own.startswith("agsr-")
+
+
+def safetensors_header(path: Path) -> tuple[int, dict[str, Any]] | None:
+    """Read the header of a safetensors file; nothing else of it is read.
+
+    Returns:
+        The bytes that follow the header, and its entries by name; None if there is no header.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            held = os.fstat(file.fileno()).st_size - 8 - length
+            if not 2 <= length <= _LARGEST_HEADER or held < 0:
+                return None
+            entries = json.loads(file.read(length))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return (held, entries) if isinstance(entries, dict) else None
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content, hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -134,15 +211,17 @@ def is_path(weights: str) -> bool:
     >>> is_path("psnr"), is_path("runs/psnr"), is_path("psnr-4.onnx")
     (False, True, True)
     """
-    endings = (ONNX_SUFFIX, CHECKPOINT_SUFFIX, ENGINE_SUFFIX)
+    endings = (ONNX_SUFFIX, CHECKPOINT_SUFFIX, ENGINE_SUFFIX, PICKLE_SUFFIX, *REFUSED_SUFFIXES)
     return Path(weights).suffix in endings or "/" in weights or os.sep in weights
 
 
 def unknown_weights(weights: str) -> str:
     """Return the error message for an unknown name of weights."""
     known = ", ".join(shipped_names()) or "none"
-    endings = f"{ONNX_SUFFIX} or {CHECKPOINT_SUFFIX}"
+    endings = f"{ONNX_SUFFIX}, {CHECKPOINT_SUFFIX} or {PICKLE_SUFFIX}"
     names = f"shipped: {known}; or give the path of an {endings} file"
+    if Path(weights).suffix in REFUSED_SUFFIXES:
+        return f"{weights}: {REFUSED_SUFFIXES[Path(weights).suffix]}"
     if not Path(weights).is_file():
         return f"no weights named '{weights}'; {names}"
     kind = (mimetypes.guess_type(weights)[0] or "").partition("/")[0]

@@ -91,7 +91,9 @@ class MemoryBudget:
         return (self.free - height * self.row) // (height * self.pixel)
 
 
-def windows(height: int, width: int, tile: Tile, halo: int, top: int = 0) -> Iterator[Window]:
+def windows(
+    height: int, width: int, tile: Tile, halo: int, top: int = 0, align: int = 1
+) -> Iterator[Window]:
     """Cut an image, row by row; the cores cover every pixel exactly once.
 
     Args:
@@ -100,6 +102,8 @@ def windows(height: int, width: int, tile: Tile, halo: int, top: int = 0) -> Ite
         tile: Largest core.
         halo: Pixels read around a core, within the image.
         top: First row of the cores.
+        align: Windows start at multiples of it, for networks that divide a picture themselves. They
+            are larger by less than twice this, and the last ones may be of another size.
 
     Raises:
         ValueError: A size is negative, or the image is empty.
@@ -109,28 +113,32 @@ def windows(height: int, width: int, tile: Tile, halo: int, top: int = 0) -> Ite
     """
     if min(height, width) < 1 or min(tile) < 0 or halo < 0:
         raise ValueError(f"image {height}x{width}, tile {tile}, halo {halo}: out of range")
-    columns = list(spans(width, tile[1], halo))
-    for rows in spans(height, tile[0], halo):
+    columns = list(spans(width, tile[1], halo, align))
+    for rows in spans(height, tile[0], halo, align):
         if rows.core_stop > top:
             below_top = replace(rows, core_start=max(rows.core_start, top))
             for column in columns:
                 yield Window(below_top, column)
 
 
-def spans(length: int, tile: int, halo: int) -> Iterator[Span]:
+def spans(length: int, tile: int, halo: int, align: int = 1) -> Iterator[Span]:
     """Cut one axis; see `windows`.
 
     >>> [(span.start, span.stop) for span in spans(100, tile=42, halo=8)]
     [(0, 58), (42, 100)]
+    >>> [(span.start, span.stop) for span in spans(100, tile=42, halo=8, align=16)]
+    [(0, 80), (16, 100)]
     """
     window = _window(length, _count(length, tile, halo), halo)
-    if window == length:
+    if align > 1 and window < length:
+        window = -(-max(window + align - 1, 2 * (halo + align)) // align) * align
+    if window >= length:
         yield Span(0, length, 0, length)
         return
     core_start = 0
     while core_start < length:
-        start = min(max(core_start - halo, 0), length - window)
-        stop = start + window
+        start = min(max(core_start - halo, 0), length - window) // align * align
+        stop = start + window if length - start - window >= align else length
         core_stop = length if stop == length else stop - halo
         yield Span(start, stop, core_start, core_stop)
         core_start = core_stop

@@ -22,7 +22,8 @@ from agsr.engines.places import (
 from agsr.engines.ranking import Candidate, candidates, default_precision
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
 from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
-from agsr.engines.runtimes.torch_backend import TorchBackend, check_precision
+from agsr.engines.runtimes.torch_backend import TorchBackend
+from agsr.engines.runtimes.torch_module import check_precision
 from agsr.engines.weights_file import Kind, check_hints, kind_of
 from agsr.errors import (
     BackendError,
@@ -39,6 +40,9 @@ from agsr.pretrained import (
     ONNX_SUFFIX,
     find_checkpoint,
     find_onnx,
+    is_community,
+    require_file,
+    resolve_weights,
 )
 from agsr.system.optional_import import install_command
 
@@ -73,8 +77,10 @@ def open_backend(
 
     Args:
         backend: One of `agsr.engines.places.BACKENDS`.
-        weights: A shipped name, or the path of an ``.onnx``, ``.safetensors`` or ``.engine`` file;
-            an ``.onnx`` file may be another project's.
+        weights: A shipped name, or the path of an ``.onnx``, ``.safetensors``, ``.pth`` or
+            ``.engine`` file. Another project's weights run on torch, on other backends as an
+            export, which is made at first use and cached; an ``.onnx`` file may be another
+            project's, too.
         steps: Time steps; None means those of the ONNX file, or the network's default (4).
         provider: ONNX Runtime's execution provider: ``cpu`` (the default), ``cuda``,
             ``tensorrt-rtx``. With a provider, ``auto`` means ONNX Runtime.
@@ -100,6 +106,7 @@ def open_backend(
         AgsrError: The backend can't be opened; the message says why and what to do.
     """
     _check_steps(steps)
+    weights = resolve_weights(weights)
     check_hints(weights, steps, hints)
     if allow_fallback:
         asked: dict[str, Any] = {"provider": provider, "device": device}
@@ -189,6 +196,10 @@ def _open(
         from agsr.engines.foreign import open_foreign
 
         return open_foreign(path, hints, place, precision, threads, progress)
+    if place.runtime == "torch" and is_community(weights):
+        from agsr.engines.community.backend import CommunityBackend
+
+        return CommunityBackend(path, device=place.device, precision=precision or "fp32")
     if place.runtime == "torch":
         return TorchBackend(path, steps=steps, device=place.device, precision=precision or "fp32")
     loaded: Backend
@@ -230,6 +241,7 @@ def check_request(
         CheckpointError: A shipped file is damaged.
     """
     _check_steps(steps)
+    weights = resolve_weights(weights)
     check_hints(weights, steps, hints)
     name = _choose(backend, weights, {"provider": provider, "threads": threads, "device": device})
     if name == AUTO:
@@ -241,6 +253,8 @@ def check_request(
     if precision != "auto":
         if place.runtime == "torch":
             check_precision(precision or "fp32")
+        if is_community(weights):
+            return require_file(weights)
         _find_file(place, weights, steps, precision)
     return None
 
@@ -251,7 +265,15 @@ def _check_steps(steps: int | None) -> None:
 
 
 def _find_file(place: Place, weights: str, steps: int | None, precision: str | None) -> Path:
-    """Find the file that a place loads for these weights."""
+    """Find the file that a place loads for these weights, or make it."""
+    if is_community(weights):
+        require_file(weights)
+        if place.runtime == "torch":
+            return Path(weights)
+        from agsr.engines.community.exported import exported_file
+
+        graph = _graph_precision(place.runtime, precision) if precision else None
+        return exported_file(Path(weights), graph, str(place))
     if place.runtime == "torch":
         return find_checkpoint(weights)
     if place.runtime == "openvino":
@@ -265,7 +287,7 @@ def _find_file(place: Place, weights: str, steps: int | None, precision: str | N
 def _check_loaded(info: BackendInfo, path: Path, steps: int | None, precision: str | None) -> None:
     if steps is not None and info.steps != steps:
         raise BackendError(
-            f"{path} was exported with {info.steps} steps, asked for {steps}; "
+            f"{path} was exported with {info.steps or 'no'} steps, asked for {steps}; "
             f"make it with: agsr export -w WEIGHTS --steps {steps}"
         )
     if precision is not None and info.precision != precision:
@@ -303,6 +325,8 @@ def _resolve(backend: str, weights: str, has_provider: bool, has_device: bool) -
     if backend not in BACKENDS:
         raise BackendRequestError(f"no backend named '{backend}'; known: {', '.join(BACKENDS)}")
     suffix = Path(weights).suffix
+    if backend == AUTO and is_community(weights):
+        return "ort" if has_provider else "torch"
     if suffix == ENGINE_SUFFIX and backend not in (AUTO, "trt"):
         raise BackendRequestError(f"{weights}: a TensorRT engine runs on --backend trt only")
     if backend == "torch" and suffix == ONNX_SUFFIX:

@@ -25,7 +25,7 @@ from agsr.engines.tensorrt.cuda import check_driver
 from agsr.engines.timings import Timings
 from agsr.engines.weights_file import Kind, kind_of
 from agsr.errors import BackendError, MissingDependencyError, ModelError
-from agsr.pretrained import ONNX_SUFFIX, is_path
+from agsr.pretrained import ONNX_SUFFIX, is_community, is_path
 from agsr.system.cpu import multiplies_bf16, multiplies_int8
 
 PLACES = tuple(
@@ -115,6 +115,8 @@ def default_precision(place: Place, weights: str) -> str | None:
     It is bf16 on processors with bf16 units, where it loses at most 0.02 dB and is several times as
     fast, and fp16 on TensorRT, which loses nothing.
     """
+    if is_community(weights):
+        return "fp32" if place.runtime == "torch" else None
     if is_path(weights) and not weights.endswith(".safetensors"):
         return None
     if place.runtime == "trt":

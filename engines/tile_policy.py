@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from agsr.backend import Backend
+from agsr.engines.halo_choice import HaloChoice
 from agsr.engines.tiled import Array
 from agsr.errors import BackendError
 from agsr.system.memory import free_memory
@@ -30,11 +31,12 @@ class TilePolicy:
     Args:
         backend: Runs the network.
         tile: Side of a tile in LR pixels, 0 for none, or ``"auto"``.
-        halo: LR pixels read around a tile, or ``"exact"``.
+        halo: LR pixels read around a tile, ``"exact"`` or ``"auto"``; see `Upscaler`.
     """
 
     def __init__(self, backend: Backend, tile: int | str, halo: int | str) -> None:
-        self._backend, self._tile, self._halo = backend, tile, halo
+        self._backend, self._tile = backend, tile
+        self._halo = HaloChoice(backend, halo)
         self._free_at_first: int | None = None
         self.has_cut = False
         """Whether any image was cut into tiles."""
@@ -44,43 +46,69 @@ class TilePolicy:
     @property
     def requested(self) -> tuple[int | str, int | str]:
         """Tile and halo as requested."""
-        return self._tile, self._halo
+        return self._tile, self._halo.requested
 
     @property
     def margin(self) -> int:
-        """LR pixels of padding beyond the image: the halo, at most the receptive radius.
-
-        Raises:
-            BackendError: The halo is ``"exact"`` and the radius is unknown.
-        """
+        """LR pixels of padding beyond the image: the halo, at most the receptive radius."""
         radius = self._backend.info.receptive_radius
-        halo = self._halo_pixels()
+        halo = self._halo.uncut
         return halo if radius is None else min(halo, radius)
 
     def tiling_for(self, arrays: Sequence[Array]) -> tuple[Tile, int]:
         """Choose tile and halo for arrays of one size that are upscaled side by side.
 
         Raises:
-            BackendError: The halo is unknown, or too large for the backend.
+            BackendError: The halo is unknown, or too large for the backend, or the network can't be
+                cut and the arrays are too large for it.
         """
-        height, width = arrays[0].shape[:2]
-        halo = self._halo_pixels()
-        if isinstance(self._tile, str):
-            tile = auto_tile(height, width, self._budget(arrays), halo, self._backend.tile_area)
-        else:
-            tile = self._tile, self._tile
-        tile = self._within_backend(height, width, tile, halo)
-        window = next(windows(height, width, tile, halo))
+        size = arrays[0].shape[:2]
+        halo = self._halo.uncut
+        tile = self._tile_for(arrays, halo)
+        if _cuts(self._first_window(size, tile, halo), size):
+            halo = self._halo.cut
+            tile = self._tile_for(arrays, halo)
+        window = self._first_window(size, tile, halo)
+        self._note_cut(window, size, tile, halo)
         pixels = window.rows.stop * window.columns.stop
-        self._note_cut(window, (height, width), tile, halo)
         self._allocated = max(self._allocated, pixels * self._backend.bytes_per_pixel)
         return tile, halo
 
-    def _note_cut(self, window: Window, size: tuple[int, int], tile: Tile, halo: int) -> None:
-        """Note whether an image is cut; warn once if tiles are mostly halo."""
-        if (window.rows.core_stop, window.columns.core_stop) == size:
+    def _tile_for(self, arrays: Sequence[Array], halo: int) -> Tile:
+        """Return the tile for this halo: as requested, or by the free memory."""
+        height, width = arrays[0].shape[:2]
+        if self._backend.info.tiling == "internal":
+            return self._whole(height, width)
+        if isinstance(self._tile, int):
+            tile = self._tile, self._tile
+        else:
+            area = self._backend.tile_area if self._halo.is_exact else height * width
+            tile = auto_tile(height, width, self._budget(arrays), halo, area)
+        return self._within_backend(height, width, tile, halo)
+
+    def _whole(self, height: int, width: int) -> Tile:
+        """Return the tile of a network that can't be cut."""
+        info = self._backend.info
+        if self._tile not in ("auto", 0) and not self._has_warned:
+            self._has_warned = True
+            _log.warning("%s looks at whole pictures and is never cut; no tiles", info.model)
+        if info.largest is not None and (height > info.largest[0] or width > info.largest[1]):
+            raise BackendError(
+                f"{info.model} looks at whole pictures, so it can't be cut, and accepts at most "
+                f"{info.largest[1]}x{info.largest[0]} pixels, got {width}x{height}"
+            )
+        return 0, 0
+
+    def _first_window(self, size: tuple[int, ...], tile: Tile, halo: int) -> Window:
+        height, width = size
+        return next(windows(height, width, tile, halo, align=self._backend.tile_align))
+
+    def _note_cut(self, window: Window, size: tuple[int, ...], tile: Tile, halo: int) -> None:
+        """Note whether an image is cut; warn once if tiles are mostly halo, or inexact."""
+        if not _cuts(window, size):
             return
         self.has_cut = True
+        self._halo.warn_if_inexact()
         rows, columns = (min(a or b, b) for a, b in zip(tile, size, strict=True))
         times = window.rows.stop * window.columns.stop / (rows * columns)
         if times > _WASTEFUL and not isinstance(self._tile, str) and not self._has_warned:
@@ -106,16 +134,6 @@ class TilePolicy:
         pixel = self._backend.bytes_per_pixel
         return MemoryBudget(int(free * _SHARE), pixel, row if device is None else 0)
 
-    def _halo_pixels(self) -> int:
-        info = self._backend.info
-        halo = info.receptive_radius if isinstance(self._halo, str) else self._halo
-        if halo is None:
-            raise BackendError(
-                f"{info.model} has an unknown receptive radius, which halo 'exact' requires; "
-                "give the halo as a number of pixels"
-            )
-        return halo
-
     def _within_backend(self, height: int, width: int, tile: Tile, halo: int) -> Tile:
         """Return the tile, or a smaller one if its windows are too large for the backend."""
         info = self._backend.info
@@ -130,6 +148,11 @@ class TilePolicy:
             f"{info.device} accepts at most {info.largest[1]}x{info.largest[0]} pixels, too few "
             f"for a halo of {halo} on both sides; use a smaller --halo{build}"
         )
+
+
+def _cuts(window: Window, size: tuple[int, ...]) -> bool:
+    """Return True if a window is not the whole image."""
+    return (window.rows.core_stop, window.columns.core_stop) != size
 
 
 def _side(length: int, largest: int, tile: int, halo: int) -> int | None:

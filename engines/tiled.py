@@ -62,7 +62,7 @@ def upscaled_bands(
                 yield bands
         except MemoryError:
             smaller = (tile[0] or height) // 2, (tile[1] or width) // 2
-            if max(smaller) < _SMALLEST_TILE:
+            if max(smaller) < _SMALLEST_TILE or backend.info.tiling == "internal":
                 raise
         # Outside of the handler, so that the memory of the failed attempt is free.
         if done < height:
@@ -78,7 +78,8 @@ def _bands(
 ) -> Iterator[tuple[int, list[Array]]]:
     """Yield bands below a row of the input, each with the input row at its end."""
     (height, width), scale = arrays[0].shape[:2], backend.info.scale
-    plan = [list(row) for _, row in groupby(windows(height, width, *tiling), lambda w: w.rows)]
+    cut = windows(height, width, *tiling, align=backend.tile_align)
+    plan = [list(row) for _, row in groupby(cut, lambda window: window.rows)]
     order = [(array, window) for row in plan for array in arrays for window in row]
     batches = (_to_batch(_read(array, window)) for array, window in order)
     # Closed in every case: a backend may hold a lock until its outputs are.

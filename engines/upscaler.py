@@ -27,7 +27,6 @@ from agsr.image.picture import Picture
 from agsr.image.pillow_io import upscale_pillow
 from agsr.pretrained import DEFAULT_WEIGHTS
 from agsr.system.progress import ShareCallback
-from agsr.tiling import DEFAULT_HALO
 
 if TYPE_CHECKING:
     from agsr.engines.tensorrt.progress import Report
@@ -55,7 +54,9 @@ class Upscaler(PictureUpscaler):
         tile: Side of a tile in LR pixels; 0 for none, ``"auto"`` to cut only large images, into
             tiles that fit into the free memory.
         halo: LR pixels read around a tile; ``"exact"`` for the network's receptive radius, which
-            gives the same result as the whole image.
+            gives the same result as the whole image. ``"auto"`` is `agsr.tiling.DEFAULT_HALO`; for
+            networks of other projects, whose radius is unknown, it is measured when an image has
+            to be cut, and cached.
         border: Content of the halo beyond the image: ``"mirror"`` for flat graphics, ``"wrap"``
             (the opposite side) for textures that tile. None means nothing, as in training, but
             ``"mirror"`` for data.
@@ -87,7 +88,7 @@ class Upscaler(PictureUpscaler):
         backend: str | Backend = "auto",
         steps: int | None = None,
         tile: int | Literal["auto"] = "auto",
-        halo: int | Literal["exact"] = DEFAULT_HALO,
+        halo: int | Literal["auto", "exact"] = "auto",
         border: Border | None = None,
         separate_alpha: bool = False,
         normal_map: bool = False,
@@ -104,7 +105,7 @@ class Upscaler(PictureUpscaler):
     ) -> None:
         _check_unknown(unknown)
         _check_size("tile", tile, "auto")
-        _check_size("halo", halo, "exact")
+        _check_size("halo", halo, "auto", "exact")
         _check_border(border, halo)
         if border is None and halo != 0 and (separate_alpha or normal_map):
             border = "mirror"  # for data, darker borders are errors, not a matter of taste
@@ -238,9 +239,10 @@ def _advice(name: str) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _check_size(name: str, value: int | str, word: str) -> None:
-    if value != word and (isinstance(value, str) or value < 0):
-        raise ValueError(f"{name} is {value!r}; expected '{word}' or a number from 0")
+def _check_size(name: str, value: int | str, *words: str) -> None:
+    if value not in words and (isinstance(value, str) or value < 0):
+        known = ", ".join(f"'{word}'" for word in words)
+        raise ValueError(f"{name} is {value!r}; expected {known} or a number from 0")
 
 
 def _check_border(border: str | None, halo: int | str) -> None:

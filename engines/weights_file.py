@@ -14,7 +14,7 @@ from pathlib import Path
 from agsr.contract import MAX_FOREIGN_SCALE, PREFIX, SCALE
 from agsr.engines.onnx_file.inspect import read_properties
 from agsr.errors import BackendRequestError, MissingDependencyError, ModelError
-from agsr.pretrained import ENGINE_SUFFIX, ONNX_SUFFIX, is_path
+from agsr.pretrained import ENGINE_SUFFIX, ONNX_SUFFIX, is_community, is_path
 
 
 class Kind(Enum):
@@ -24,6 +24,7 @@ class Kind(Enum):
     ONNX = "an export of this project"
     FOREIGN_ONNX = "an ONNX file of another project"
     CHECKPOINT = "weights for torch"
+    COMMUNITY = "another project's weights for torch"
     ENGINE = "a TensorRT engine"
 
 
@@ -38,6 +39,8 @@ def kind_of(weights: str) -> Kind:
     """
     if not is_path(weights):
         return Kind.SHIPPED
+    if is_community(weights):
+        return Kind.COMMUNITY
     kind = _BY_SUFFIX.get(Path(weights).suffix, Kind.CHECKPOINT)
     if kind is Kind.ONNX and _properties(weights) is not None and not _own(weights):
         return Kind.FOREIGN_ONNX
@@ -50,7 +53,7 @@ def declared_scale(weights: str) -> int | None:
     Weights that can't be used have this project's scale: opening them reports why.
     """
     kind = kind_of(weights)
-    if kind is Kind.FOREIGN_ONNX:
+    if kind in (Kind.FOREIGN_ONNX, Kind.COMMUNITY):
         return None
     if kind is Kind.ONNX:
         return _valid(_own(weights).get(f"{PREFIX}scale"))
@@ -70,13 +73,13 @@ def check_hints(weights: str, steps: int | None, hints: str) -> None:
     Raises:
         BackendRequestError: Hints for a network that needs none, or steps for one without a loop.
     """
-    if kind_of(weights) is Kind.FOREIGN_ONNX:
-        if steps is not None:
-            raise BackendRequestError(
-                f"{weights}: --steps is for networks of this project, and another's has no such "
-                "loop; remove it"
-            )
-    elif hints:
+    kind = kind_of(weights)
+    if kind in (Kind.FOREIGN_ONNX, Kind.COMMUNITY) and steps is not None:
+        raise BackendRequestError(
+            f"{weights}: --steps is for networks of this project, and another's has no such "
+            "loop; remove it"
+        )
+    if hints and kind is not Kind.FOREIGN_ONNX:
         raise BackendRequestError(
             f"--hints describe the ONNX file of another project, and {weights} is "
             f"{kind_of(weights).value}; remove them"

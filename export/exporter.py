@@ -13,6 +13,7 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import onnx
 
@@ -40,6 +41,8 @@ BF16_OPSET = 22
 
 NEWEST_OPSET = 24
 """The newest opset that exports and runs with the pinned versions."""
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 
@@ -105,14 +108,14 @@ def export_onnx(
         OSError: The file can't be written; checked before the export.
     """
     check_writable(path)
-    opset = _choose_opset(opset, precision)
+    opset = choose_opset(opset, precision)
     network = checkpoint.build()
     steps = network.default_steps if steps is None else steps
     try:
         network.check_steps(steps)
     except ValueError as error:
         raise ExportError(str(error)) from None
-    calibration = _calibration(calibrate, precision)
+    calibration = calibration_for(calibrate, precision)
     module = UnrolledNetwork(network, steps, precision).eval()
     model = trace(module, opset)
     separate_biases(model)
@@ -120,13 +123,13 @@ def export_onnx(
         quantize(model, calibration.measured, module.exact)
     metadata = _metadata(checkpoint, steps, precision)
     operators = finalize(model, metadata)
-    replaced = _weights_at(path)
+    replaced = weights_at(path)
     with complete_file(path) as temporary:
         onnx.save(model, temporary)
         exact, exported = run_torch(checkpoint, steps), run_file(temporary, precision)
         allowed, parity = verify(exact, exported, steps, precision, tolerance)
         fidelity = _fidelity(exact, exported, precision, calibration)
-    _log_replaced(path, replaced, metadata.weights_hash)
+    log_replaced(path, replaced, metadata.weights_hash)
     return ExportReport(
         path=str(path),
         size=path.stat().st_size,
@@ -139,7 +142,7 @@ def export_onnx(
     )
 
 
-def _weights_at(path: Path) -> str | None:
+def weights_at(path: Path) -> str | None:
     """Return the hash of the weights in an export; empty for another file, None for no file."""
     if not path.is_file():
         return None
@@ -151,7 +154,7 @@ def _weights_at(path: Path) -> str | None:
         return ""
 
 
-def _log_replaced(path: Path, old: str | None, new: str) -> None:
+def log_replaced(path: Path, old: str | None, new: str) -> None:
     """Log that a file was replaced; a warning if it had other weights."""
     if old is None:
         return
@@ -163,7 +166,12 @@ def _log_replaced(path: Path, old: str | None, new: str) -> None:
         _log.warning("%s: replaced; it was not a file of 'agsr export'", path)
 
 
-def _choose_opset(requested: int | None, precision: Precision) -> int:
+def choose_opset(requested: int | None, precision: Precision) -> int:
+    """Return the opset to export with.
+
+    Raises:
+        ExportRequestError: The requested one is out of range for this precision.
+    """
     oldest = BF16_OPSET if precision == "bf16" else OLDEST_OPSET
     opset = max(DEFAULT_OPSET, oldest) if requested is None else requested
     if not oldest <= opset <= NEWEST_OPSET:
@@ -173,7 +181,13 @@ def _choose_opset(requested: int | None, precision: Precision) -> int:
     return opset
 
 
-def _calibration(folder: Path | None, precision: Precision) -> Calibration | None:
+def calibration_for(folder: Path | None, precision: Precision) -> Calibration | None:
+    """Return the photographs that a precision needs: those of a folder, for int8 only.
+
+    Raises:
+        ExportRequestError: int8 has none.
+        ExportError: There are too few.
+    """
     if precision != "int8":
         return None
     if folder is None:

@@ -102,7 +102,13 @@ def separate_biases(model: onnx.ModelProto) -> None:
             node.input[2] = copy.name = f"{name}.{readers[name]}"
 
 
-def finalize(model: onnx.ModelProto, metadata: ModelMetadata) -> dict[str, int]:
+CONTROL_FLOW = frozenset({"Loop", "Scan", "If"})
+"""Operators that other projects' exports must not contain: TensorRT and OpenVINO run them badly."""
+
+
+def finalize(
+    model: onnx.ModelProto, metadata: ModelMetadata, forbidden_ops: frozenset[str] = FORBIDDEN_OPS
+) -> dict[str, int]:
     """Remove traces of the exporting machine and add our metadata; return the operator counts.
 
     Raises:
@@ -121,7 +127,7 @@ def finalize(model: onnx.ModelProto, metadata: ModelMetadata) -> dict[str, int]:
     operators: dict[str, int] = {}
     for node in graph.node:
         operators[node.op_type] = operators.get(node.op_type, 0) + 1
-    forbidden = sorted(FORBIDDEN_OPS & operators.keys())
+    forbidden = sorted(forbidden_ops & operators.keys())
     if forbidden or len(model.functions):
         raise ExportError(f"the graph contains {', '.join(forbidden) or 'functions'}: not unrolled")
     return dict(sorted(operators.items()))

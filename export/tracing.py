@@ -61,7 +61,7 @@ def _trace(
     dynamic = {0: "batch", 2: "height", 3: "width"}
     shape = {axis: torch.export.Dim(name) for axis, name in dynamic.items()}
     shapes = tuple(shape for _ in inputs)
-    program = _quietly(
+    program = quietly(
         lambda: torch.onnx.export(
             module.eval(),
             tuple(inputs.values()),
@@ -83,7 +83,7 @@ def _trace(
     return model
 
 
-def _quietly(
+def quietly(
     call: Callable[[], torch.onnx.ONNXProgram | None],
 ) -> torch.onnx.ONNXProgram | None:
     """Run the exporter without its warnings about its own internals."""

@@ -98,7 +98,7 @@ def verify(
     rows = []
     for shape in SHAPES:
         lr = sample_batch(*shape)
-        rows.append(_compare(shape, exported(lr), exact(lr)))
+        rows.append(compare(shape, exported(lr), exact(lr)))
     worst = max(rows, key=lambda row: row.largest)
     if not worst.largest <= allowed:
         raise ExportError(
@@ -124,7 +124,12 @@ def sample_pair() -> Pair:
     return Pair(hr=photo, lr=downscale(photo))
 
 
-def _compare(shape: tuple[int, int, int], found: Batch, expected: Batch) -> ParityRow:
+def compare(shape: tuple[int, int, int], found: Batch, expected: Batch) -> ParityRow:
+    """Compare two outputs for an input of this shape.
+
+    Raises:
+        ExportError: Their shapes differ.
+    """
     if found.shape != expected.shape:
         raise ExportError(f"at {shape} the output is {found.shape}, expected {expected.shape}")
     difference = np.abs(found.astype(np.float64) - expected)

@@ -12,6 +12,7 @@ import cpus  # first: numpy and torch count the CPUs when they are loaded
 import numpy as np
 import pytest
 import torch
+import torchvision_operators as torchvision_operators  # before anything imports torchvision
 from numpy.typing import NDArray
 from stubs import Repeat as Repeat
 
@@ -167,6 +168,22 @@ def onnx_file(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) 
             return path
 
     return export
+
+
+MakeFile = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def community_file(tmp_path_factory: pytest.TempPathFactory) -> MakeFile:
+    """Weights of other projects' networks, by the names of `community_files.NETWORKS`."""
+    from community_files import make  # spandrel takes seconds to load
+
+    def find(name: str) -> Path:
+        with shared_folder(tmp_path_factory, "community") as folder:
+            path = folder / f"{name}.pth"
+            return path if path.exists() else make(name, path)
+
+    return find
 
 
 @pytest.fixture(scope="session")

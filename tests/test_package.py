@@ -130,7 +130,7 @@ def test_a_small_photo_loads_only_what_it_needs(tmp_path: Path) -> None:
     code = (
         "import sys; from agsr.cli import main\n"
         f"main({words!r}, standalone_mode=False)\n"
-        "heavy = {'av', 'cv2', 'email', 'onnx', 'psutil', 'rich', 'torch'} | {"
+        "heavy = {'av', 'cv2', 'email', 'onnx', 'psutil', 'rich', 'spandrel', 'torch'} | {"
         "'PIL.TiffImagePlugin', 'importlib.metadata'}\n"
         "print(sorted(heavy & sys.modules.keys()))"
     )

@@ -19,6 +19,7 @@ from agsr.cli.commands import LazyCommands
         "infer": "agsr.cli.infer",
         "serve": "agsr.cli.serve",
         "doctor": "agsr.cli.doctor",
+        "models": "agsr.cli.models",
         "eval": "agsr.cli.evaluate",
         "bench": "agsr.cli.bench",
         "train": "agsr.cli.train",

@@ -13,12 +13,19 @@ from agsr.system.signals import interruptible
     is_flag=True,
     help="Time every backend that is here, half a minute or so, and let --backend auto follow it.",
 )
-def doctor(measure: bool) -> None:
+@click.argument("model", required=False)
+def doctor(measure: bool, model: str | None) -> None:
     """Show versions, what really runs here, and the commands that add what is missing.
+
+    With MODEL, a file or a name in $AGSR_MODELS, show whether and how that runs instead.
 
     With --measure, the backends take turns on one size, each in its own process; the times are
     cached for this processor, these versions and these weights.
     """
+    if model is not None:
+        if measure:
+            raise click.UsageError("--measure times shipped weights; remove MODEL")
+        return _examine(model)
     if measure:
         return _measure()
     from agsr.bench.doctor import backends, caches, choice, machine, packages
@@ -30,6 +37,24 @@ def doctor(measure: bool) -> None:
     show_checks("backends", backends(build_progress))
     show_checks("choice", choice(build_progress))
     return None
+
+
+def _examine(model: str) -> None:
+    """Show how a file runs; one that doesn't is a failure."""
+    from pathlib import Path
+
+    from agsr.cli.output.models import show_models
+    from agsr.engines.community.library import describe
+    from agsr.pretrained import require_file, resolve_weights
+
+    path = resolve_weights(model)
+    require_file(path)
+    entry = describe(Path(path))
+    show_models([entry])
+    if entry.halo:
+        click.echo(f"halo: {entry.halo}")
+    if entry.problem:
+        raise SystemExit(1)
 
 
 def _measure() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,11 +14,12 @@ from agsr.cli.param_types import FilePath
 from agsr.cli.params import check_ending, hints_option, weights_option
 from agsr.contract import CHANNELS, MAX_STEPS, PRECISIONS, Precision
 from agsr.errors import ExportRequestError
-from agsr.pretrained import ONNX_SUFFIX
+from agsr.pretrained import ONNX_SUFFIX, is_community, onnx_name, resolve_weights
 from agsr.system.text import printable
 
 if TYPE_CHECKING:
     from agsr.engines.foreign.io_spec import IoSpec
+    from agsr.export.exporter import ExportReport
     from agsr.export.triton import Signature
 
 _TRITON_TYPES = {"float32": "FP32", "float16": "FP16", "uint8": "UINT8"}
@@ -62,7 +64,11 @@ _TRITON_TYPES = {"float32": "FP32", "float16": "FP16", "uint8": "UINT8"}
     "0.05 for bf16, 0.4 for int8]",
 )
 @click.option(
-    "-o", "--output", type=FilePath, help="A name in .onnx. [default: NAME-STEPS[-PRECISION].onnx]"
+    "-o",
+    "--output",
+    type=FilePath,
+    help="A name in .onnx. [default: NAME-STEPS[-PRECISION].onnx, without steps for another "
+    "project's weights]",
 )
 @click.option("--triton", type=FilePath, help="Put the file into this Triton model repository too.")
 @hints_option
@@ -86,10 +92,13 @@ def export(
 ) -> None:
     """Write the network as ONNX: unrolled, dynamic batch, height and width, verified.
 
-    Of another project's ONNX file, --triton writes a model folder, without other options.
+    Other projects' weights (.pth, .safetensors) are exported for the sizes at which the file
+    equals torch, which its metadata records. Of another project's ONNX file, --triton writes a
+    model folder, without other options.
     """
     from agsr.engines.weights_file import Kind, check_hints, kind_of
 
+    weights = resolve_weights(weights)
     check_hints(weights, steps, hints)
     if kind_of(weights) is Kind.FOREIGN_ONNX:
         given = [p.opts[-1] for p in context.command.params if is_given(context, p.name or "")]
@@ -107,11 +116,39 @@ def export(
         require(module, extra="train", purpose="Exporting")
     require("onnxruntime", extra="cpu", purpose="Verifying an export")
     from agsr.cli.output.tables import show_export
-    from agsr.export import export_onnx
     from agsr.export.triton import check_repository, write_repository
+
+    weights = resolve_weights(weights)
+    calibrate = calibrate or (_calibration_photos() if precision == "int8" else None)
+    options = {"precision": precision, "opset": opset, "tolerance": atol, "calibrate": calibrate}
+    write = _foreign if is_community(weights) else _own
+    path, run = write(weights, steps, blend, other, precision, output, options)
+    if triton is not None:
+        check_repository(triton, path.stem)
+    report = run()
+    if as_json:
+        click.echo(report.to_json())
+    else:
+        show_export(report)
+    if triton is not None:
+        served = write_repository(triton, path.stem, path)
+        click.echo(f"{served}  for tritonserver --model-repository {triton}", err=as_json)
+
+
+def _own(
+    weights: str,
+    steps: int | None,
+    blend: float | None,
+    other: str | None,
+    precision: Precision,
+    output: Path | None,
+    options: dict[str, Any],
+) -> tuple[Path, Callable[[], ExportReport]]:
+    """Where this project's weights are exported to, and what does it."""
+    from agsr.export import export_onnx
     from agsr.model.checkpoint import blend as interpolate
     from agsr.model.checkpoint import load_checkpoint
-    from agsr.pretrained import find_checkpoint, onnx_name
+    from agsr.pretrained import find_checkpoint
 
     source = find_checkpoint(weights)
     checkpoint, name = load_checkpoint(source), source.stem
@@ -121,24 +158,29 @@ def export(
         name = f"{name}-{second.stem}-{blend:g}"
     steps = checkpoint.network_type.default_steps if steps is None else steps
     path = output or Path(onnx_name(name, steps, precision))
-    if triton is not None:
-        check_repository(triton, path.stem)
-    report = export_onnx(
-        checkpoint,
-        path,
-        steps=steps,
-        precision=precision,
-        opset=opset,
-        tolerance=atol,
-        calibrate=calibrate or (_calibration_photos() if precision == "int8" else None),
-    )
-    if as_json:
-        click.echo(report.to_json())
-    else:
-        show_export(report)
-    if triton is not None:
-        served = write_repository(triton, path.stem, path)
-        click.echo(f"{served}  for tritonserver --model-repository {triton}", err=as_json)
+    return path, partial(export_onnx, checkpoint, path, steps=steps, **options)
+
+
+def _foreign(
+    weights: str,
+    steps: int | None,
+    blend: float | None,
+    _: str | None,
+    precision: Precision,
+    output: Path | None,
+    options: dict[str, Any],
+) -> tuple[Path, Callable[[], ExportReport]]:
+    """Where another project's weights are exported to, and what does it."""
+    if steps is not None or blend is not None:
+        option = "--steps" if blend is None else "--blend"
+        raise click.UsageError(f"{option} is for networks of agsr, and {weights} is none")
+    from agsr.engines.community.loader import import_spandrel
+    from agsr.export.community import export_community
+
+    import_spandrel()
+    source = Path(weights)
+    path = output or Path(onnx_name(source.stem, None, precision))
+    return path, partial(export_community, source, path, **options)
 
 
 def _serve_foreign(path: Path, triton: Path | None, hints: str, given: Sequence[str]) -> None:

@@ -33,19 +33,20 @@ class AliasChoice(click.Choice):  # type: ignore[type-arg]  # not generic before
 
 
 class SizeOrWord(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """A number of pixels from 0, or one word."""
+    """A number of pixels from 0, or a word."""
 
-    def __init__(self, word: str) -> None:
-        self.name = f"{word}|PIXELS"
-        self.word = word
+    def __init__(self, *words: str) -> None:
+        self.name = f"{'|'.join(words)}|PIXELS"
+        self.words = words
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The word as it is, digits as a number."""
-        if value == self.word or isinstance(value, int):
+        """A word as it is, digits as a number."""
+        if value in self.words or isinstance(value, int):
             return value
         if not str(value).isdecimal() or int(value) > LARGEST_SIZE:
             self.fail(
-                f"{value!r} is neither '{self.word}' nor a number of pixels up to {LARGEST_SIZE}",
+                f"{value!r} is neither {' nor '.join(map(repr, self.words))} nor a number of "
+                f"pixels up to {LARGEST_SIZE}",
                 param,
                 ctx,
             )

@@ -194,10 +194,11 @@ running_options = _shared(
     click.option(
         "--halo",
         "--tile-pad",
-        type=SizeOrWord("exact"),
-        default=DEFAULT_HALO,
+        type=SizeOrWord("auto", "exact"),
+        default="auto",
         show_default=True,
-        help="Input pixels read around a tile; 'exact' equals the whole image.",
+        help=f"Input pixels read around a tile; 'exact' equals the whole image, 'auto' is "
+        f"{DEFAULT_HALO}, and measured for networks of other projects.",
     ),
     click.option(
         "--border",

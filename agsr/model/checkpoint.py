@@ -22,10 +22,11 @@ from torch import Tensor
 from agsr.errors import CheckpointError
 from agsr.model.base import Network, NetworkConfig
 from agsr.model.registry import DEFAULT_NETWORK, NETWORKS, build, make_config
+from agsr.pretrained import CHECKPOINT_FORMAT
 from agsr.system.atomic_file import complete_file
 from agsr.system.text import in_words
 
-FORMAT = "agsr-generator-1"
+FORMAT = CHECKPOINT_FORMAT
 """Value of ``format`` in a weights file's header."""
 
 

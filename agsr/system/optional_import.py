@@ -8,7 +8,9 @@ from typing import Literal
 from agsr.errors import MissingDependencyError
 from agsr.system.telemetry import import_without_telemetry
 
-Extra = Literal["cpu", "gpu", "rtx", "pycuda", "train", "bench", "heif", "video", "serve", "dev"]
+Extra = Literal[
+    "cpu", "gpu", "rtx", "pycuda", "train", "bench", "heif", "video", "serve", "models", "dev"
+]
 """Names of the extras in ``pyproject.toml``."""
 
 

@@ -7,6 +7,7 @@ Data flow: file → `agsr.engines.onnx_file.inspect` (its contents) → session 
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch, translated_errors
+from agsr.contract import WINDOW
 from agsr.engines.foreign.io_spec import Array, Hints, IoSpec
 from agsr.engines.foreign.probe import find_io_spec
 from agsr.engines.onnx_file.inspect import check_self_contained, read_content
@@ -74,6 +76,8 @@ class ForeignBackend(Backend):
         on_ort = place.runtime == "ort"
         self._device = SessionDevice(place.kind, place.index) if on_ort else None
         self.io_spec = find_io_spec(self._session, self._probe, hints or Hints(), str(path))
+        if self.io_spec.size is None:
+            self.tile_align = math.lcm(WINDOW, self.io_spec.rule.multiple)
         self.info = BackendInfo(
             name=place.runtime,
             device=device,

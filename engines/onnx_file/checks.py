@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from agsr.contract import INPUT_NAME, OUTPUT_NAME
+from agsr.contract import INPUT_NAME, OUTPUT_NAME, WINDOW, ModelMetadata
 from agsr.engines.onnx_file.inspect import check_self_contained
 from agsr.errors import BackendError, ModelError
 from agsr.pretrained import WEIGHTS_FOLDER
@@ -20,6 +21,29 @@ def check_file(path: Path) -> None:
     """
     if path.is_file() and path.parent != WEIGHTS_FOLDER:
         check_self_contained(path.read_bytes(), str(path))
+
+
+def described(metadata: ModelMetadata) -> dict[str, Any]:
+    """Return what a file's metadata says about its network, as fields of `BackendInfo`."""
+    return {
+        "steps": metadata.steps,
+        "receptive_radius": metadata.receptive_radius,
+        "weights_hash": metadata.weights_hash,
+        "scale": metadata.scale,
+        "architecture": metadata.architecture,
+        "tiling": metadata.tiling,
+        "largest": metadata.sizes.fixed,
+    }
+
+
+def tile_align(metadata: ModelMetadata) -> int:
+    """Return what tiles of another project's network are aligned to; 1 for one of this project.
+
+    A graph for one size needs tiles of that, which alignment would exceed.
+    """
+    if not metadata.architecture or metadata.sizes.fixed is not None:
+        return 1
+    return math.lcm(WINDOW, metadata.sizes.multiple)
 
 
 def check_io(session: Any, path: Path) -> None:

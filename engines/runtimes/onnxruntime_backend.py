@@ -12,7 +12,13 @@ import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch, translated_errors
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata
-from agsr.engines.onnx_file.checks import check_file, check_io, running_precision
+from agsr.engines.onnx_file.checks import (
+    check_file,
+    check_io,
+    described,
+    running_precision,
+    tile_align,
+)
 from agsr.engines.places import RUNTIMES
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
 from agsr.engines.runtimes.session_device import SessionDevice
@@ -70,12 +76,11 @@ class OrtBackend(Backend):
                 RUNTIMES["ort"].precisions,
                 f"provider '{provider}'",
             ),
-            steps=metadata.steps,
-            receptive_radius=metadata.receptive_radius,
             model=str(path),
-            weights_hash=metadata.weights_hash,
-            scale=metadata.scale,
+            **described(metadata),
         )
+        self.sizes, self.tile_align = metadata.sizes, tile_align(metadata)
+        self.bytes_per_pixel = metadata.bytes_per_pixel or self.bytes_per_pixel
         _check_int8(path, metadata.precision, provider)
 
     def _run(self, lr: Batch) -> Batch:
@@ -112,7 +117,7 @@ class OrtBackend(Backend):
         """See `Backend.bound_call`; ONNX Runtime itself waits for the device."""
         if not self._memory:
             return super().bound_call(lr)
-        binding = self._bind(lr, self._memory)
+        binding = self._bind(self._padded(lr), self._memory)
         return partial(self._session.run_with_iobinding, binding)
 
 

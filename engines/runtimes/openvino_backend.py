@@ -6,7 +6,13 @@ from pathlib import Path
 
 from agsr.backend import Backend, BackendInfo, Batch, translated_errors
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata
-from agsr.engines.onnx_file.checks import check_file, check_io, running_precision
+from agsr.engines.onnx_file.checks import (
+    check_file,
+    check_io,
+    described,
+    running_precision,
+    tile_align,
+)
 from agsr.engines.onnx_file.inspect import read_properties
 from agsr.engines.places import RUNTIMES
 from agsr.engines.runtimes.openvino_session import computes_bf16, open_compiled
@@ -56,12 +62,11 @@ class OpenVinoBackend(Backend):
             name="openvino",
             device="CPU",
             precision=running,
-            steps=metadata.steps,
-            receptive_radius=metadata.receptive_radius,
             model=str(path),
-            weights_hash=metadata.weights_hash,
-            scale=metadata.scale,
+            **described(metadata),
         )
+        self.sizes, self.tile_align = metadata.sizes, tile_align(metadata)
+        self.bytes_per_pixel = metadata.bytes_per_pixel or self.bytes_per_pixel
 
     def _run(self, lr: Batch) -> Batch:
         with translated_errors("OpenVINO", lr.shape):

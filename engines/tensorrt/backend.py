@@ -12,10 +12,12 @@ from threading import Lock, get_ident
 from typing import TypeAlias
 
 from agsr.backend import Backend, BackendInfo, Batch
+from agsr.engines.onnx_file.checks import described
 from agsr.engines.tensorrt.api import TensorRt, find_tensorrt, load_tensorrt
 from agsr.engines.tensorrt.cuda import Cuda, check_driver, current, open_cuda
 from agsr.engines.tensorrt.engine_cache import EngineCache
 from agsr.engines.tensorrt.engine_source import load_plan
+from agsr.engines.tensorrt.executor import Plan
 from agsr.engines.tensorrt.options import BuildOptions
 from agsr.engines.tensorrt.progress import Report
 from agsr.engines.tensorrt.stream_pipeline import Pipeline
@@ -97,13 +99,13 @@ class TrtBackend(Backend):
             name="trt",
             device=f"{_device_prefix(device)}{self._cuda.gpu} ({trt.flavour} {trt.version})",
             precision=metadata.precision,
-            steps=metadata.steps,
-            receptive_radius=metadata.receptive_radius,
             model=str(path),
-            weights_hash=metadata.weights_hash,
-            scale=metadata.scale,
-            largest=max((p.largest[1:] for p in plan.profiles), key=math.prod),
+            **{
+                **described(metadata),
+                "largest": _largest(plan, metadata.sizes.multiple),
+            },
         )
+        self.sizes = metadata.sizes
 
     def close(self) -> None:
         """Release everything on the GPU; results that this thread has not read yet are lost.
@@ -214,6 +216,12 @@ def _open_cuda(device: int) -> Cuda:
             cuda.name,
         )
     return cuda
+
+
+def _largest(plan: Plan, multiple: int) -> tuple[int, int]:
+    """Return the height and width of the largest input, in multiples of a number."""
+    height, width = max((p.largest[1:] for p in plan.profiles), key=math.prod)
+    return height // multiple * multiple, width // multiple * multiple
 
 
 def _device_prefix(device: int) -> str:

@@ -82,7 +82,7 @@ def read_report(
             Profile(*(tuple(map(int, profile[end])) for end in ("smallest", "best", "largest")))  # type: ignore[arg-type]  # zip checks
             for profile in facts["options"]["profiles"]
         )
-        properties = ModelMetadata(**facts["metadata"]).to_properties()
+        properties = ModelMetadata.from_dict(facts["metadata"]).to_properties()
         host_code = facts["options"].get("version_compatible") is True
     except (AttributeError, BuildError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: its sidecar can't be understood: {in_words(error)}") from None

@@ -296,8 +296,8 @@ def test_info_describes_what_runs(path: Path, photo: NDArray[np.uint8]) -> None:
     assert (backend.info.largest, backend.info.model) == (None, str(path))
     found = "NCHW float32 RGB, white is 1"
     assert backend.info.io_format == f"{found} → reconstruction: {found}"
-    with pytest.raises(BackendError, match="has an unknown receptive radius, which halo 'exact'"):
-        Upscaler(backend=backend, halo="exact")(photo)
+    tiled, whole = (Upscaler(backend=backend, halo="exact", tile=t)(photo) for t in (48, 0))
+    np.testing.assert_allclose(tiled, whole, atol=1)  # its halo is measured
 
 
 @pytest.mark.parametrize(

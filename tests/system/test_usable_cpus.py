@@ -94,10 +94,10 @@ def test_torch_is_limited_while_it_runs(
     import numpy as np
     import torch
 
-    from agsr.engines.runtimes import torch_backend
+    from agsr.engines.runtimes import torch_backend, torch_module
 
     seen, before = list[int](), torch.get_num_threads()
-    monkeypatch.setattr(torch_backend, "thread_count", lambda _: 1)
+    monkeypatch.setattr(torch_module, "thread_count", lambda _: 1)
     backend = torch_backend.TorchBackend(checkpoint_file, steps=1)
     network = backend._network
     backend._network = lambda *given: [seen.append(torch.get_num_threads()), network(*given)][1]  # type: ignore[assignment]

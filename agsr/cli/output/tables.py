@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agsr.bench.data.sets import ImageSet
     from agsr.bench.doctor import Check
     from agsr.bench.scoring import QualityReport, QualityRow
+    from agsr.contract import ModelMetadata
     from agsr.engines.cache_files import CacheEntry
     from agsr.engines.runtimes.compiled_cache import CompiledEntry
     from agsr.engines.tensorrt.engine_cache import EngineEntry
@@ -105,7 +106,7 @@ def show_export(report: ExportReport) -> None:
         table.add_row(f"{batch}x3x{height}x{width}", f"{row.largest:.1e}", f"{row.mean:.1e}")
     console = stdout()
     console.print(
-        f"{report.path}  {report.size / 1e6:.2f} MB, {format_steps(meta.steps)}, {meta.precision}, "
+        f"{report.path}  {report.size / 1e6:.2f} MB, {_network(meta)}, {meta.precision}, "
         f"opset {report.opset}, {sum(report.operators.values())} nodes"
     )
     console.print(table)
@@ -119,6 +120,19 @@ def show_export(report: ExportReport) -> None:
         f"{found.psnr:.3f}) on {found.images} photographs of {found.source}; of 255 levels, single "
         f"values differ by up to {largest:.0f}, on average by {mean:.2f}"
     )
+
+
+def _network(metadata: ModelMetadata) -> str:
+    """Its steps, or what is known of another project's network."""
+    if metadata.steps is not None:
+        return format_steps(metadata.steps)
+    sizes = metadata.sizes
+    rule = ""
+    if sizes.fixed is not None:
+        rule = f", only {sizes.fixed[1]}x{sizes.fixed[0]} pixels (larger pictures are cut)"
+    elif sizes.multiple > 1:
+        rule = f", in multiples of {sizes.multiple} pixels (pictures are padded)"
+    return f"{metadata.architecture} ×{metadata.scale}{rule}"
 
 
 def _worst(report: ExportReport) -> list[tuple[ParityRow, str]]:
@@ -216,7 +230,7 @@ def show_build(path: str, report: BuildReport) -> None:
     console.print(table)
     products = ", ".join(f"{n} in {t}" for t, n in report.products().items())
     console.print(
-        f"{path}  {report.size / 1e6:.2f} MB, {format_steps(report.metadata.steps)}, "
+        f"{path}  {report.size / 1e6:.2f} MB, {_network(report.metadata)}, "
         f"{report.metadata.precision}, {report.flavour} {report.version}"
     )
     console.print(f"convolutions: {products}")

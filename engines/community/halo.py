@@ -1,0 +1,172 @@
+"""Measure the halo of a network whose receptive field is unknown.
+
+A tile is compared with the same part of a larger tile, at growing halo, on one seeded picture with
+the spectrum of a photograph. Both start at multiples of `agsr.contract.WINDOW`, as tiles of such
+networks do: many divide a picture into windows, and give another result where their windows lie
+otherwise. Results are cached by the hash of the weights, in the user's cache.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agsr.backend import Backend, Batch
+from agsr.contract import CHANNELS, WINDOW
+from agsr.engines.cache_files import digest, read_manifest
+from agsr.errors import BackendError
+from agsr.system.atomic_file import complete_file
+from agsr.system.cache_dir import cache_folder
+
+BOUND = 0.5
+"""Largest accepted difference, levels of 255: it changes hardly a rounded value, and by one."""
+
+CORE = 16
+"""Side of the part that is compared, LR pixels."""
+
+CONTEXTS = {4: 20, 8: 56, 16: 64, 32: 80, 64: 112}
+"""Halos that are tried, LR pixels, each with the halo of the larger tile to compare with. They
+differ by odd multiples of `WINDOW`."""
+
+VERSION = 1
+"""Version of the measurement; part of an entry's name in the cache."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MeasuredHalo:
+    """Halo of tiles, as measured."""
+
+    halo: int
+    """LR pixels read around a tile."""
+    difference: float
+    """Largest difference from larger tiles at this halo, levels of 255."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether tiles give the result of the whole picture, up to `BOUND`."""
+        return self.difference <= BOUND
+
+    def __str__(self) -> str:
+        return f"{self.halo} pixels, {self.difference:.2g} levels of 255 from larger tiles"
+
+
+def find_halo(backend: Backend) -> MeasuredHalo:
+    """Return the measured halo of a network: from the cache, or measured now and cached.
+
+    Raises:
+        BackendError: The network fails on the tiles, or accepts only ones too small to measure.
+        MemoryError: They do not fit into memory.
+    """
+    path = _path(backend.info.weights_hash)
+    found = _read(path)
+    if found is None:
+        found = measure_halo(backend)
+        _log.info("%s: halo measured: %s", backend.info.model, found)
+        _write(path, found)
+    return found
+
+
+def cached_halo(weights_hash: str) -> MeasuredHalo | None:
+    """Return the halo of weights if it was measured before."""
+    return _read(_path(weights_hash))
+
+
+def measure_halo(backend: Backend) -> MeasuredHalo:
+    """Measure the halo of a network, on at most ten tiles.
+
+    Returns:
+        The smallest of `CONTEXTS` at which tiles are within `BOUND`; if none is, the one with the
+        smallest difference.
+
+    Raises:
+        BackendError: As for `find_halo`.
+        MemoryError: As for `find_halo`.
+    """
+    found = []
+    for halo, context in _contexts(backend):
+        difference = float(np.abs(_core(backend, halo) - _core(backend, context)).max()) * 255
+        found.append(MeasuredHalo(halo, round(difference, 4)))
+        if found[-1].is_exact:
+            return found[-1]
+    if not found:
+        largest = backend.info.largest or (0, 0)
+        raise BackendError(
+            f"{backend.info.model} accepts at most {largest[1]}x{largest[0]} pixels, too few to "
+            "measure a halo; give it as a number of pixels"
+        )
+    return min(found, key=lambda measured: measured.difference)
+
+
+def _contexts(backend: Backend) -> list[tuple[int, int]]:
+    """Return the halos to compare that fit into the largest input."""
+    if backend.info.largest is None:
+        return list(CONTEXTS.items())
+    room = (min(backend.info.largest) - CORE) // 2
+    pairs = ((halo, _within(context, halo, room)) for halo, context in CONTEXTS.items())
+    return [(halo, context) for halo, context in pairs if halo < context]
+
+
+def _within(context: int, halo: int, room: int) -> int:
+    """Return the context, or the largest that fits and differs from the halo by aligned pixels."""
+    return min(context, halo + max(0, room - halo) // WINDOW * WINDOW)
+
+
+def _core(backend: Backend, halo: int) -> Batch:
+    """Run a tile of the picture with this halo, and return its core."""
+    middle = max(CONTEXTS.values())
+    rows = slice(middle - halo, middle + CORE + halo)
+    sr = backend.upscale(np.ascontiguousarray(picture()[:, :, rows, rows]))
+    scale = backend.info.scale
+    inside = slice(halo * scale, (halo + CORE) * scale)
+    return np.clip(sr[:, :, inside, inside], 0, 1)
+
+
+@cache
+def picture() -> Batch:
+    """Return ``(1, 3, H, W)``: noise with the spectrum of photographs, and edges."""
+    side = 2 * max(CONTEXTS.values()) + CORE
+    noise = np.random.default_rng(0).standard_normal((CHANNELS, side, side))
+    down, across = np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side)[None]
+    spectrum = np.fft.fft2(noise) / np.maximum(np.hypot(down, across), 1 / side)
+    smooth = np.real(np.fft.ifft2(spectrum))
+    smooth = smooth[:1] + 0.4 * smooth  # colours of a photograph vary less than its luma
+    values = 0.5 + 0.2 * smooth / smooth.std()
+    rows, columns = np.indices((side, side))
+    values = values + 0.15 * np.sign(np.sin(rows / 5.5) + np.sin((rows + 2 * columns) / 13))
+    clipped: NDArray[np.float32] = np.clip(values, 0, 1).astype(np.float32)
+    return clipped[None]
+
+
+def _path(weights_hash: str) -> Path | None:
+    """Return the file of an entry; None for a network without an identity."""
+    if not weights_hash:
+        return None
+    facts = {"weights": weights_hash, "version": VERSION}
+    return cache_folder() / "halos" / f"{digest(facts)[:32]}.json"
+
+
+def _read(path: Path | None) -> MeasuredHalo | None:
+    entry = {} if path is None else read_manifest(path)
+    halo, difference = entry.get("halo"), entry.get("difference")
+    if halo not in CONTEXTS or not isinstance(difference, (int, float)) or difference < 0:
+        return None
+    return MeasuredHalo(halo, float(difference))
+
+
+def _write(path: Path | None, found: MeasuredHalo) -> None:
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with complete_file(path) as temporary:
+            temporary.write_text(json.dumps(asdict(found)))
+    except OSError as error:
+        _log.info("%s: the measured halo can't be cached: %s", path, error.strerror)

@@ -1,0 +1,59 @@
+"""Judge a network's result in reduced precision by that in fp32, on one tile of a test picture.
+
+Overflow in fp16 gives NaN or black pictures, and some networks lose more than rounding: found
+before the first picture, not in the results.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agsr.backend import Batch
+from agsr.contract import SizeRule
+from agsr.engines.community.halo import picture
+
+SIDE = 48
+"""Side of the tile, LR pixels."""
+
+MEAN = 2.0
+"""Largest accepted mean difference, levels of 255."""
+
+PEAK = 16.0
+"""Largest accepted difference of all but one value of a thousand, levels of 255."""
+
+LESS_EXACT = ("int8", "fp16", "bf16", "fp32")
+"""Precisions in the order in which they are tried."""
+
+
+def probe_tile(sizes: SizeRule) -> Batch:
+    """Return a tile of an accepted size, ``(1, 3, H, W)``."""
+    height, width = sizes.padded(SIDE, SIDE)
+    whole = picture()
+    added = (max(0, height - whole.shape[2]), max(0, width - whole.shape[3]))
+    whole = np.pad(whole, ((0, 0), (0, 0), (0, added[0]), (0, added[1])), mode="reflect")
+    return np.ascontiguousarray(whole[:, :, :height, :width])
+
+
+def fault(found: Batch, expected: Batch) -> str:
+    """Describe what is wrong with a result in reduced precision; empty if nothing is.
+
+    Args:
+        found: Result in reduced precision.
+        expected: Result in fp32.
+    """
+    if not np.isfinite(found).all():
+        return "gives NaN or infinity" if np.isfinite(expected).all() else ""
+    found, expected = np.clip(found, 0, 1), np.clip(expected, 0, 1)
+    if found.max() < 1 / 255 < expected.mean():
+        return "gives a black picture"
+    difference = np.abs(found - expected) * 255
+    mean, peak = float(difference.mean()), float(np.percentile(difference, 99.9))
+    if mean > MEAN or peak > PEAK:
+        return f"differs from fp32 by {mean:.1f} levels of 255, up to {peak:.0f}"
+    return ""
+
+
+def next_precision(precision: str, supported: tuple[str, ...]) -> str:
+    """Return the next more exact precision that a network supports."""
+    later = LESS_EXACT[LESS_EXACT.index(precision) + 1 :]
+    return next(known for known in later if known in supported)

@@ -1,0 +1,290 @@
+"""Networks of other projects as ONNX files: equal to torch, self-describing, run without torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from conftest import NEEDS_OPENVINO, shared_folder
+
+from agsr import Upscaler
+from agsr.backend import Batch
+from agsr.cli import main
+from agsr.contract import ModelMetadata, Precision, SizeRule
+from agsr.engines.community import exported
+from agsr.engines.community.backend import CommunityBackend
+from agsr.engines.community.exported import cached_path, exported_file
+from agsr.engines.onnx_file.inspect import read_properties
+from agsr.engines.open import open_backend
+from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
+from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
+from agsr.errors import ExportError, ExportRequestError, ModelError
+from agsr.export import community, community_trace
+from agsr.export.community import export_community
+
+MakeFile = Callable[[str], Path]
+Exported = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def exported_onnx(community_file: MakeFile, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    def export(name: str, precision: Precision = "fp32") -> Path:
+        with shared_folder(tmp_path_factory, "community-onnx") as folder:
+            path = folder / f"{name}-{precision}.onnx"
+            if not path.exists():
+                export_community(community_file(name), path, precision=precision)
+            return path
+
+    return export
+
+
+def picture(height: int, width: int) -> Batch:
+    values = np.random.default_rng(1).random((1, 3, height, width))
+    return values.astype(np.float32)
+
+
+def metadata_of(path: Path) -> ModelMetadata:
+    return ModelMetadata.from_properties(read_properties(path), str(path))
+
+
+SIZES = {
+    "compact-x2": SizeRule(),
+    "compact-grey": SizeRule(),
+    "realplksr": SizeRule(),
+    "swinir": SizeRule(minimum=16, multiple=8),
+}
+"""Sizes at which the exported graph equals torch; `scripts/community_table.py` covers more."""
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_file_equals_torch_at_other_sizes_than_traced(
+    community_file: MakeFile, exported_onnx: Exported, name: str
+) -> None:
+    """On ONNX Runtime and OpenVINO, and padded alike where the network itself pads."""
+    path = exported_onnx(name)
+    metadata = metadata_of(path)
+    assert metadata.sizes == SIZES[name]
+    assert (metadata.steps, metadata.receptive_radius) == (None, None)
+    runtimes = [OrtBackend, OpenVinoBackend] if NEEDS_OPENVINO.args[0] is False else [OrtBackend]
+    with CommunityBackend(community_file(name)) as torch_backend:
+        for runtime in runtimes:
+            with runtime(path) as backend:
+                assert backend.info.scale == torch_backend.info.scale == metadata.scale
+                assert backend.info.weights_hash == torch_backend.info.weights_hash
+                for size in ((24, 40), (56, 16)):
+                    expected = torch_backend.upscale(picture(*size))
+                    np.testing.assert_allclose(backend.upscale(picture(*size)), expected, atol=3e-3)
+                assert backend.upscale(picture(3, 19)).shape[2:] == (
+                    3 * metadata.scale,
+                    19 * metadata.scale,
+                )
+
+
+def test_file_describes_itself(exported_onnx: Exported) -> None:
+    properties = read_properties(exported_onnx("compact-x2"))
+    assert properties["agsr.architecture"] == "RealESRGAN Compact"
+    assert json.loads(properties["agsr.config"])["exporter"] == "torchscript"
+    assert {"agsr.steps", "agsr.receptive_radius", "agsr.tiling"} & properties.keys() == set()
+    assert metadata_of(exported_onnx("swinir")).tiling == "discouraged"
+    assert metadata_of(exported_onnx("compact-x2")).bytes_per_pixel
+
+
+def test_files_of_earlier_versions_are_read_as_they_are(onnx_file: Exported) -> None:
+    metadata = metadata_of(onnx_file(1))
+    assert (metadata.steps, metadata.architecture, metadata.sizes) == (1, "", SizeRule())
+    for name in ("steps", "receptive_radius"):
+        lacking = {k: v for k, v in metadata.to_properties().items() if k != f"agsr.{name}"}
+        with pytest.raises(ModelError, match=rf"not exported by agsr: agsr\.{name} missing"):
+            ModelMetadata.from_properties(lacking, "other.onnx")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"size_multiple": "0"}, {"size_fixed": "64"}, {"tiling": "twice"}, {"scale": "17"}],
+)
+def test_invalid_descriptions_are_refused(exported_onnx: Exported, change: dict[str, str]) -> None:
+    properties = metadata_of(exported_onnx("compact-x2")).to_properties()
+    properties |= {f"agsr.{name}": value for name, value in change.items()}
+    with pytest.raises(ModelError, match=r"odd\.onnx"):
+        ModelMetadata.from_properties(properties, "odd.onnx")
+
+
+def test_metadata_survives_json(exported_onnx: Exported) -> None:
+    """As in the sidecar of a TensorRT engine."""
+    from dataclasses import asdict, replace
+
+    metadata = replace(metadata_of(exported_onnx("compact-x2")), sizes=SizeRule(fixed=(8, 9)))
+    assert ModelMetadata.from_dict(json.loads(json.dumps(asdict(metadata)))) == metadata
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@NEEDS_OPENVINO
+def test_reduced_precision_is_inside_and_close(
+    community_file: MakeFile, exported_onnx: Exported, precision: Precision
+) -> None:
+    path = exported_onnx("compact", precision)
+    kinds = {tensor.data_type for tensor in onnx.load(path).graph.initializer}
+    expected = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}[precision]
+    assert expected in kinds
+    with (
+        CommunityBackend(community_file("compact")) as exact,
+        OpenVinoBackend(path, precision=precision) as reduced,
+    ):
+        difference = np.abs(exact.upscale(picture(24, 24)) - reduced.upscale(picture(24, 24)))
+        assert difference.mean() < 0.01
+
+
+def test_a_precision_that_the_architecture_lacks_is_refused(
+    community_file: MakeFile, tmp_path: Path
+) -> None:
+    with pytest.raises(ExportRequestError, match="DAT doesn't support fp16; export it in fp32"):
+        export_community(community_file("dat"), tmp_path / "a.onnx", precision="fp16")
+
+
+def test_a_file_that_differs_too_much_is_not_written(
+    community_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Black pictures, NaN and rounding alike."""
+    target = tmp_path / "a.onnx"
+    for wrong in (0.0, float("nan")):
+        monkeypatch.setattr(
+            community, "_run_exported", lambda *_, v=wrong: lambda lr: np.tile(lr, (4, 4)) * v
+        )
+        with pytest.raises(ExportError, match="the file differs from torch by"):
+            export_community(community_file("compact"), target)
+        assert not target.exists()
+
+
+def test_a_network_without_dynamic_graph_is_exported_for_one_size(
+    community_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Larger pictures are cut into tiles of that size, smaller ones padded."""
+    monkeypatch.setattr(community_trace, "_dynamic_sizes", lambda *_: None)
+    monkeypatch.setattr(community_trace, "FIXED", (64, 80))
+    path = tmp_path / "fixed.onnx"
+    report = export_community(community_file("compact"), path)
+    assert report.metadata.sizes == SizeRule(fixed=(64, 80))
+    assert read_properties(path)["agsr.size_fixed"] == "80x64"
+    large = (picture(70, 90)[0].transpose(1, 2, 0) * 255).astype(np.uint8)
+    with (
+        Upscaler(str(path), backend="ort") as upscaler,
+        Upscaler(str(community_file("compact"))) as whole,
+    ):
+        assert upscaler.info.largest == (64, 80)
+        inside = slice(0, -40)  # at the lower and right border, mirrored pixels take part
+        found, expected = (run(large)[inside, inside] for run in (upscaler, whole))
+        np.testing.assert_allclose(found, expected, atol=1)
+        assert upscaler(large[:5, :7]).shape == (20, 28, 3)
+
+
+def test_a_network_that_no_exporter_can_is_refused_with_the_reasons(
+    community_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such operator\nand its trace")
+
+    monkeypatch.setattr(community_trace, "_dynamo", fail)
+    monkeypatch.setattr(community_trace, "_script", fail)
+    with pytest.raises(
+        ExportError, match=r"torchscript: no such operator; dynamo: no such operator; run it with"
+    ):
+        export_community(community_file("compact"), tmp_path / "a.onnx")
+
+
+def test_int8_is_refused_where_it_cannot_be_calibrated(
+    community_file: MakeFile, tmp_path: Path, data: Path
+) -> None:
+    with pytest.raises(ExportError, match="int8 is calibrated on photographs of any size"):
+        export_community(
+            community_file("compact-x2"),
+            tmp_path / "a.onnx",
+            precision="int8",
+            calibrate=data / "Set5",
+        )
+
+
+def test_command_exports_a_file_by_its_kind(
+    community_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(community_file("compact-x2"), "2x-tiny.pth")
+    done = CliRunner().invoke(main, ["export", "-w", "2x-tiny.pth"])
+    assert done.exit_code == 0, done.output
+    assert "2x-tiny.onnx" in done.stdout
+    assert "RealESRGAN Compact ×2, fp32" in done.stdout
+    refused = CliRunner().invoke(main, ["export", "-w", "2x-tiny.pth", "--steps", "2"])
+    assert refused.exit_code == 2
+    assert "--steps is for networks of this project" in refused.stderr
+
+
+@pytest.fixture
+def fake_export(monkeypatch: pytest.MonkeyPatch, exported_onnx: Exported) -> list[list[str]]:
+    """Stands in for the process of an export: copies a file made before."""
+    calls: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> object:
+        calls.append(command)
+        shutil.copy(exported_onnx("compact"), command[-1])
+        return type("Done", (), {"returncode": 0, "stderr": ""})
+
+    monkeypatch.setattr(exported.subprocess, "run", run)
+    return calls
+
+
+def test_other_backends_run_a_cached_export(
+    community_file: MakeFile,
+    fake_export: list[list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("AGSR_CACHE", str(tmp_path))
+    path = community_file("compact")
+    for _ in range(2):
+        with open_backend("ort", str(path)) as backend:
+            assert backend.info.summary.startswith("ort (CPUExecutionProvider), RealESRGAN Compact")
+    assert len(fake_export) == 1
+    assert "exporting it to ONNX for ort:cpu, once" in caplog.text
+    assert cached_path(path, "fp32").is_file()
+    assert cached_path(path, "fp16") != cached_path(path, "fp32")
+
+
+def test_a_failed_export_is_an_error_with_its_reason(
+    community_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGSR_CACHE", str(tmp_path))
+    done = type("Done", (), {"returncode": 1, "stderr": "warning: a\nError: it can't be\n"})
+    monkeypatch.setattr(exported.subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(ModelError, match=r"^it can't be$"):
+        exported_file(community_file("compact"), None, "ort")
+
+
+def test_the_process_of_an_export_writes_the_file(
+    community_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from conftest import HELPERS
+
+    (tmp_path / "sitecustomize.py").write_text("import torchvision_operators")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{HELPERS}")
+    monkeypatch.setenv("AGSR_CACHE", str(tmp_path))
+    monkeypatch.chdir(community_file("compact-x1").parent)
+    path = exported_file(Path("compact-x1.pth"), None, "ort")
+    assert metadata_of(path).scale == 1
+
+
+def test_tensorrt_parses_and_builds_an_exported_file(exported_onnx: Exported) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    from agsr.engines.tensorrt.api import load_tensorrt
+    from agsr.engines.tensorrt.builder import build_engine
+    from agsr.engines.tensorrt.options import BuildOptions
+
+    content = exported_onnx("compact").read_bytes()
+    engine, report = build_engine(load_tensorrt(), content, "a", BuildOptions(targets=("sm89",)))
+    assert len(engine) == report.size
+    assert report.metadata.architecture == "RealESRGAN Compact"
