@@ -11,8 +11,9 @@ import pytest
 from conftest import Repeat
 from fake_gpu import FakeCuda
 
-from agsr.engines.runtimes import onnxruntime_backend
+from agsr.engines.runtimes import session_device
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
+from agsr.engines.runtimes.session_device import SessionDevice
 from agsr.engines.tile_policy import TilePolicy
 from agsr.errors import BackendError
 from agsr.tiling import AUTO_AREA, windows
@@ -72,10 +73,10 @@ def test_onnxruntime_on_cuda_asks_the_layer_that_is_there(
 ) -> None:
     cuda = FakeCuda()
     cuda.memory_left = 12345
-    monkeypatch.setattr(onnxruntime_backend, "open_cuda", lambda _: cuda)
+    monkeypatch.setattr(session_device, "open_cuda", lambda _: cuda)
     with OrtBackend(onnx_file(1)) as backend:
         assert backend.free_memory() is None
-        monkeypatch.setattr(backend, "_memory", "cuda")
+        monkeypatch.setattr(backend, "_device", SessionDevice("cuda"))
         assert backend.free_memory() == 12345
         assert cuda.depth == 0
 
@@ -92,9 +93,9 @@ def test_the_layer_is_opened_once(
             raise BackendError("no GPU")
         return FakeCuda()
 
-    monkeypatch.setattr(onnxruntime_backend, "open_cuda", open_cuda)
+    monkeypatch.setattr(session_device, "open_cuda", open_cuda)
     with OrtBackend(onnx_file(1)) as backend:
-        monkeypatch.setattr(backend, "_memory", "cuda")
+        monkeypatch.setattr(backend, "_device", SessionDevice("cuda"))
         assert [backend.free_memory() is not None for _ in range(2)] == [there, there]
     assert opened == [0]
 
