@@ -237,3 +237,13 @@ def test_black_and_deviating_results_are_faults() -> None:
     assert fault(right * 0, right) == "gives a black picture"
     assert fault(right * np.float32(np.nan), right) == "gives NaN or infinity"
     assert "differs from fp32 by" in fault(right + np.float32(0.05), right)
+
+
+@pytest.mark.filterwarnings("ignore:.*emulates")
+def test_an_architecture_that_fails_in_a_precision_runs_in_the_next(
+    community_file: MakeFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SwinIR mixes types in bf16 on CPUs, though it is said to support it."""
+    with CommunityBackend(community_file("swinir"), precision="bf16") as backend:
+        assert backend.info.precision == "fp32"
+    assert "bf16 fails: torch failed" in caplog.text
