@@ -231,7 +231,7 @@ def test_only_an_own_backend_is_closed(
 
 
 def test_bad_tile_and_halo_are_refused() -> None:
-    for wrong in ({"tile": -1}, {"tile": "exact"}, {"halo": "auto"}, {"halo": -2}):
+    for wrong in ({"tile": -1}, {"tile": "exact"}, {"halo": "none"}, {"halo": -2}):
         with pytest.raises(ValueError, match="expected"):
             Upscaler(backend=Repeat(), **wrong)  # type: ignore[arg-type]
 
