@@ -3,55 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agsr.backend import Backend, BackendInfo
-from agsr.contract import MAX_STEPS, PRECISIONS, Precision
-from agsr.engines.places import (
-    AUTO,
-    BACKENDS,
-    RUNTIMES,
-    Place,
-    accepts,
-    place_from_options,
-)
-from agsr.engines.ranking import Candidate, candidates, default_precision
-from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
-from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
-from agsr.engines.runtimes.torch_backend import TorchBackend
-from agsr.engines.runtimes.torch_module import check_precision
-from agsr.engines.weights_file import Kind, check_hints, kind_of
+from agsr.engines.places import AUTO, Place
+from agsr.engines.request import Request
+from agsr.engines.weights_file import Kind, kind_of
 from agsr.errors import (
     BackendError,
-    BackendRequestError,
     BuildError,
     MissingDependencyError,
     ModelError,
     RequestError,
 )
-from agsr.pretrained import (
-    CHECKPOINT_SUFFIX,
-    DEFAULT_WEIGHTS,
-    ENGINE_SUFFIX,
-    ONNX_SUFFIX,
-    find_checkpoint,
-    find_onnx,
-    is_community,
-    require_file,
-    resolve_weights,
-)
+from agsr.pretrained import DEFAULT_WEIGHTS, ENGINE_SUFFIX, is_community
 from agsr.system.optional_import import install_command
 
 if TYPE_CHECKING:
     from agsr.engines.tensorrt.progress import Report
 
-__all__ = ["open_backend"]
-
-Options = Mapping[str, Any]
+__all__ = ["check_request", "open_backend"]
 
 _log = logging.getLogger(__name__)
 
@@ -105,122 +78,26 @@ def open_backend(
     Raises:
         AgsrError: The backend can't be opened; the message says why and what to do.
     """
-    _check_steps(steps)
-    weights = resolve_weights(weights)
-    check_hints(weights, steps, hints)
-    if allow_fallback:
-        asked: dict[str, Any] = {"provider": provider, "device": device}
-        asked["threads"] = _usable_threads(backend, weights, asked, threads)
-        asked |= {"precision": precision, "hints": hints, "progress": progress, "work": work}
-        try:
-            return open_backend(backend, weights, steps=steps, **asked)
-        except RequestError:  # the CPU does not answer a typing mistake
-            raise
-        except (BackendError, MissingDependencyError) as error:
-            _log.warning("%s; running on the CPU instead", error)
-            return open_backend("ort", weights, steps=steps, threads=threads, hints=hints)
-    name = _choose(backend, weights, {"provider": provider, "threads": threads, "device": device})
-    if name == AUTO:
-        asked_precision = None if precision == "auto" else precision
-        return _open_best(
-            candidates(weights, asked_precision, threads, work),
-            partial(_open, weights, steps, threads, hints, progress),
-            weights,
-            steps,
-            asked_precision,
-        )
-    place = place_from_options(name, provider, device)
-    place.check_threads(threads)
-    if precision == "auto":
-        precision = default_precision(place, weights)
-    return _open(weights, steps, threads, hints, progress, place, precision)
-
-
-def _usable_threads(backend: str, weights: str, asked: Options, threads: int | None) -> int | None:
-    """Return the number of threads if the requested place has one; else it is for the CPU only."""
-    name = _choose(backend, weights, asked)
-    place = Place(AUTO) if name == AUTO else place_from_options(name, **asked)
-    return threads if place.takes_threads else None
-
-
-def _open_best(
-    found: Sequence[Candidate],
-    load: Callable[[Place, str | None], Backend],
-    weights: str,
-    steps: int | None,
-    precision: str | None,
-) -> Backend:
-    """Open the first candidate that works; log why the ones before it failed."""
-    if not found:
-        raise MissingDependencyError(
-            f"no installed backend can run {weights} with these options. "
-            f"Install onnxruntime and openvino with: {install_command('cpu')}"
-        )
-    _check_weights(found, weights, steps, precision)
-    failures: list[str] = []
-    for candidate in found:
-        try:
-            loaded = load(candidate.place, candidate.precision)
-        except (BackendError, BuildError, MissingDependencyError, ModelError) as error:
-            failures.append(f"{candidate.name}: {error}")
-            last = error
-            continue
-        for failure in failures:
-            _log.warning("%s; running on %s instead", failure, candidate.name)
-        reason = "the next best" if failures else candidate.reason
-        loaded.info = replace(loaded.info, reason=reason)
-        return loaded
-    raise last
-
-
-def _check_weights(
-    found: Sequence[Candidate], weights: str, steps: int | None, precision: str | None
-) -> None:
-    """Reject what is wrong with the words themselves, whatever the backend."""
-    if any(candidate.place.runtime in ("ort", "openvino") for candidate in found):
-        find_onnx(weights, steps, _graph_precision("openvino", precision or "fp32"))
-
-
-def _open(
-    weights: str,
-    steps: int | None,
-    threads: int | None,
-    hints: str,
-    progress: Report | None,
-    place: Place,
-    precision: str | None,
-) -> Backend:
-    """Load a network at a place."""
-    path = _find_file(place, weights, steps, precision)
-    if kind_of(weights) is Kind.FOREIGN_ONNX:
-        from agsr.engines.foreign import open_foreign
-
-        return open_foreign(path, hints, place, precision, threads, progress)
-    if place.runtime == "torch" and is_community(weights):
-        from agsr.engines.community.backend import CommunityBackend
-
-        return CommunityBackend(path, device=place.device, precision=precision or "fp32")
-    if place.runtime == "torch":
-        return TorchBackend(path, steps=steps, device=place.device, precision=precision or "fp32")
-    loaded: Backend
-    if place.runtime == "trt":
-        from agsr.engines.tensorrt.backend import TrtBackend
-
-        if path.suffix == ENGINE_SUFFIX:
-            _log.warning("%s: an engine is code; run only those you trust", path)
-        loaded = TrtBackend(path, report=progress, device=place.index)
-    elif place.runtime == "openvino":
-        loaded = OpenVinoBackend(path, precision=precision, threads=threads)
-    else:
-        loaded = OrtBackend(
-            path, provider=place.kind, precision=precision, threads=threads, device=place.index
-        )
+    request = Request(
+        backend=backend,
+        weights=weights,
+        steps=steps,
+        provider=provider,
+        device=device,
+        precision=precision,
+        threads=threads,
+        hints=hints,
+    )
+    if not allow_fallback:
+        return _open_request(request, progress, work)
+    fallback = request.on_cpu()
     try:
-        _check_loaded(loaded.info, path, steps, precision)
-    except BackendError:
-        loaded.close()
+        return _open_request(replace(request, threads=fallback.threads), progress, work)
+    except RequestError:  # the CPU does not answer a typing mistake
         raise
-    return loaded
+    except (BackendError, MissingDependencyError) as error:
+        _log.warning("%s; running on the CPU instead", error)
+        return _open_request(fallback, progress, work)
 
 
 def check_request(
@@ -236,52 +113,105 @@ def check_request(
 ) -> None:
     """Reject a request that `open_backend` would reject, without loading anything.
 
+    >>> check_request("ort", "psnr", steps=4)
+
     Raises:
         RequestError: An option is wrong, or the weights don't exist in that form.
         CheckpointError: A shipped file is damaged.
     """
-    _check_steps(steps)
-    weights = resolve_weights(weights)
-    check_hints(weights, steps, hints)
-    name = _choose(backend, weights, {"provider": provider, "threads": threads, "device": device})
-    if name == AUTO:
-        requested = None if precision == "auto" else precision
-        found = candidates(weights, requested, threads, None)
-        return _check_weights(found, weights, steps, requested)
-    place = place_from_options(name, provider, device)
-    place.check_threads(threads)
-    if precision != "auto":
-        if place.runtime == "torch":
-            check_precision(precision or "fp32")
-        if is_community(weights):
-            return require_file(weights)
-        _find_file(place, weights, steps, precision)
-    return None
+    Request(
+        backend=backend,
+        weights=weights,
+        steps=steps,
+        provider=provider,
+        device=device,
+        precision=precision,
+        threads=threads,
+        hints=hints,
+    ).check()
 
 
-def _check_steps(steps: int | None) -> None:
-    if steps is not None and not 1 <= steps <= MAX_STEPS:
-        raise BackendRequestError(f"steps is {steps}; expected 1 to {MAX_STEPS}")
+def _open_request(request: Request, progress: Report | None, work: int | None) -> Backend:
+    if request.runtime == AUTO:
+        return _open_best(request, progress, work)
+    place = request.place
+    return _open(request, place, request.precision_at(place), progress)
 
 
-def _find_file(place: Place, weights: str, steps: int | None, precision: str | None) -> Path:
-    """Find the file that a place loads for these weights, or make it."""
-    if is_community(weights):
-        require_file(weights)
-        if place.runtime == "torch":
-            return Path(weights)
-        from agsr.engines.community.exported import exported_file
+def _open_best(request: Request, progress: Report | None, work: int | None) -> Backend:
+    """Open the first candidate that works; log why the ones before it failed."""
+    found = request.candidates(work)
+    if not found:
+        raise MissingDependencyError(
+            f"no installed backend can run {request.weights} with these options. "
+            f"Install onnxruntime and openvino with: {install_command('cpu')}"
+        )
+    failures: list[str] = []
+    for candidate in found:
+        try:
+            loaded = _open(request, candidate.place, candidate.precision, progress)
+        except (BackendError, BuildError, MissingDependencyError, ModelError) as error:
+            failures.append(f"{candidate.name}: {error}")
+            last = error
+            continue
+        for failure in failures:
+            _log.warning("%s; running on %s instead", failure, candidate.name)
+        reason = "the next best" if failures else candidate.reason
+        loaded.info = replace(loaded.info, reason=reason)
+        return loaded
+    raise last
 
-        graph = _graph_precision(place.runtime, precision) if precision else None
-        return exported_file(Path(weights), graph, str(place))
+
+def _open(
+    request: Request, place: Place, precision: str | None, progress: Report | None
+) -> Backend:
+    """Load a network at a place."""
+    path = request.file_for(place, precision)
+    if kind_of(request.weights) is Kind.FOREIGN_ONNX:
+        from agsr.engines.foreign import open_foreign
+
+        return open_foreign(path, request.hints, place, precision, request.threads, progress)
     if place.runtime == "torch":
-        return find_checkpoint(weights)
+        return _open_torch(request, path, place, precision or "fp32")
+    loaded = _open_exported(request, path, place, precision, progress)
+    try:
+        _check_loaded(loaded.info, path, request.steps, precision)
+    except BackendError:
+        loaded.close()
+        raise
+    return loaded
+
+
+def _open_torch(request: Request, path: Path, place: Place, precision: str) -> Backend:
+    if is_community(request.weights):
+        from agsr.engines.community.backend import CommunityBackend
+
+        return CommunityBackend(path, device=place.device, precision=precision)
+    from agsr.engines.runtimes.torch_backend import TorchBackend
+
+    return TorchBackend(path, steps=request.steps, device=place.device, precision=precision)
+
+
+def _open_exported(
+    request: Request, path: Path, place: Place, precision: str | None, progress: Report | None
+) -> Backend:
+    """Load an exported file; each runtime is imported only if it runs."""
+    if place.runtime == "trt":
+        from agsr.engines.tensorrt.backend import TrtBackend
+
+        if path.suffix == ENGINE_SUFFIX:
+            _log.warning("%s: an engine is code; run only those you trust", path)
+        return TrtBackend(path, report=progress, device=place.index)
+    threads = request.threads
     if place.runtime == "openvino":
-        return find_onnx(weights, steps, _graph_precision("openvino", precision or "fp32"))
-    if place.runtime == "trt" and Path(weights).suffix == ENGINE_SUFFIX:
-        return Path(weights)
-    default = "fp16" if place.runtime == "trt" else "fp32"
-    return find_onnx(weights, steps, _graph_precision(place.runtime, precision or default))
+        from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
+
+        return OpenVinoBackend(path, precision=precision, threads=threads)
+    from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
+
+    return OrtBackend(
+        path, provider=place.kind, precision=precision, threads=threads, device=place.index
+    )
 
 
 def _check_loaded(info: BackendInfo, path: Path, steps: int | None, precision: str | None) -> None:
@@ -295,49 +225,3 @@ def _check_loaded(info: BackendInfo, path: Path, steps: int | None, precision: s
             f"{path} is {info.precision}, asked for {precision}; "
             f"make it with: agsr export -w WEIGHTS --precision {precision}"
         )
-
-
-def _graph_precision(runtime: str, precision: str) -> Precision:
-    """Return the precision of the ONNX file needed; fp32 if the runtime converts when it runs."""
-    if precision in RUNTIMES[runtime].precisions:
-        return "fp32"
-    for known in PRECISIONS:
-        if precision == known:
-            return known
-    raise BackendRequestError(f"no precision named '{precision}'; known: {', '.join(PRECISIONS)}")
-
-
-def _choose(backend: str, weights: str, options: Options) -> str:
-    """Choose the backend to load. An option of another backend is an error, never ignored."""
-    given = [option for option, value in options.items() if value is not None]
-    name = _resolve(backend, weights, "provider" in given, "device" in given)
-    # A number of threads is checked later, by `Place.check_threads`.
-    misplaced = [option for option in given if option != "threads" and not accepts(name, option)]
-    if misplaced:
-        raise BackendRequestError(
-            f"--{misplaced[0]} does not belong to the backend '{name}'; "
-            "--provider is ONNX Runtime's, --device that of torch, trt and ONNX Runtime"
-        )
-    return name
-
-
-def _resolve(backend: str, weights: str, has_provider: bool, has_device: bool) -> str:
-    if backend not in BACKENDS:
-        raise BackendRequestError(f"no backend named '{backend}'; known: {', '.join(BACKENDS)}")
-    suffix = Path(weights).suffix
-    if backend == AUTO and is_community(weights):
-        return "ort" if has_provider else "torch"
-    if suffix == ENGINE_SUFFIX and backend not in (AUTO, "trt"):
-        raise BackendRequestError(f"{weights}: a TensorRT engine runs on --backend trt only")
-    if backend == "torch" and suffix == ONNX_SUFFIX:
-        raise BackendRequestError(
-            f"torch runs {CHECKPOINT_SUFFIX} files, not {weights}: --backend ort"
-        )
-    if backend != AUTO:
-        return backend
-    if suffix == ENGINE_SUFFIX:
-        return "trt"
-    is_torch_device = has_device and not has_provider and suffix != ONNX_SUFFIX
-    if suffix == CHECKPOINT_SUFFIX or is_torch_device:
-        return "torch"
-    return "ort" if has_provider or has_device else AUTO

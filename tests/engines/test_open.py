@@ -145,7 +145,7 @@ def test_a_fallback_must_be_allowed_and_is_reported(
         asked.append(options["threads"])
         return OrtBackend(path, **options)
 
-    monkeypatch.setattr("agsr.engines.open.OrtBackend", noting)
+    monkeypatch.setattr("agsr.engines.runtimes.onnxruntime_backend.OrtBackend", noting)
     with open_backend("torch", device="cuda:99", threads=1, allow_fallback=True) as backend:
         assert backend.info.device == "CPUExecutionProvider"
     assert asked == [1]
@@ -161,7 +161,9 @@ def test_what_is_not_as_asked_is_closed_again(
 ) -> None:
     backend = Repeat()
     (tmp_path / "a.onnx").touch()
-    monkeypatch.setattr("agsr.engines.open.OrtBackend", lambda *_, **__: backend)
+    monkeypatch.setattr(
+        "agsr.engines.runtimes.onnxruntime_backend.OrtBackend", lambda *_, **__: backend
+    )
     with pytest.raises(BackendError, match="make it with: agsr export"):
         open_backend("ort", str(tmp_path / "a.onnx"), **asked)
     assert backend.closed == 1

@@ -260,7 +260,7 @@ def test_a_gpu_that_fails_lets_the_cpu_step_in_where_that_is_allowed(
                 monkeypatch.setattr(onnxruntime_session, "require", lambda *_, **__: onnxruntime)
         return real(path, provider=provider, **options)
 
-    monkeypatch.setattr("agsr.engines.open.OrtBackend", opened)
+    monkeypatch.setattr("agsr.engines.runtimes.onnxruntime_backend.OrtBackend", opened)
     with open_backend("ort", "psnr", steps=1, provider="cuda", allow_fallback=True) as backend:
         assert backend.info.device == "CPUExecutionProvider"
     assert "CUDA failure 100" in caplog.text

@@ -254,7 +254,7 @@ def test_a_torch_without_cuda_beside_a_driver_runs_on_the_cpu(
             raise BackendError("Torch not compiled with CUDA enabled")
         return real(path, device=device, **options)
 
-    monkeypatch.setattr("agsr.engines.open.TorchBackend", without_cuda)
+    monkeypatch.setattr("agsr.engines.runtimes.torch_backend.TorchBackend", without_cuda)
     with open_backend("auto", "psnr", steps=1) as backend:
         assert backend.info.device == "cpu"
     assert "not compiled with CUDA enabled; running on torch fp32 instead" in caplog.text
@@ -298,8 +298,8 @@ def test_precision_auto_is_the_backends_own(
         backend.info = dataclasses.replace(backend.info, precision=options["precision"] or "fp32")
         return backend
 
-    monkeypatch.setattr("agsr.engines.open.OpenVinoBackend", fake)
-    monkeypatch.setattr("agsr.engines.open.TorchBackend", fake)
+    monkeypatch.setattr("agsr.engines.runtimes.openvino_backend.OpenVinoBackend", fake)
+    monkeypatch.setattr("agsr.engines.runtimes.torch_backend.TorchBackend", fake)
     for feature in ("avx512_bf16", "avx2"):
         play_processor(feature)
         open_backend("openvino", "psnr", steps=1, precision="auto")

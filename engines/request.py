@@ -1,0 +1,195 @@
+"""What a caller asks for: checked options, the place that they mean, and the file to load there.
+
+Data flow: options of a command or call → `Request` → `agsr.engines.open` loads what it names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from agsr.contract import MAX_STEPS, PRECISIONS, Precision
+from agsr.engines.places import AUTO, BACKENDS, RUNTIMES, Place, accepts, place_from_options
+from agsr.engines.ranking import Candidate, candidates, default_precision
+from agsr.engines.runtimes.torch_module import check_precision
+from agsr.engines.weights_file import check_hints
+from agsr.errors import BackendRequestError
+from agsr.pretrained import (
+    CHECKPOINT_SUFFIX,
+    DEFAULT_WEIGHTS,
+    ENGINE_SUFFIX,
+    ONNX_SUFFIX,
+    find_checkpoint,
+    find_onnx,
+    is_community,
+    require_file,
+    resolve_weights,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Options that open a backend; see `agsr.engines.open.open_backend` for their meaning.
+
+    >>> request = Request(backend="ort", device="cuda:1")
+    >>> request.runtime, str(request.place)
+    ('ort', 'ort:cuda:1')
+
+    Raises:
+        RequestError: The steps are out of range, or the hints don't fit the weights.
+    """
+
+    backend: str = AUTO
+    weights: str = DEFAULT_WEIGHTS
+    """A shipped name or a path; the name of a file in the user's model folder becomes its path."""
+    steps: int | None = None
+    provider: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    threads: int | None = None
+    hints: str = ""
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
+            raise BackendRequestError(f"steps is {self.steps}; expected 1 to {MAX_STEPS}")
+        object.__setattr__(self, "weights", resolve_weights(self.weights))
+        check_hints(self.weights, self.steps, self.hints)
+
+    @property
+    def runtime(self) -> str:
+        """The runtime to load, or `AUTO`.
+
+        Raises:
+            BackendRequestError: It doesn't exist, can't load the weights, or an option belongs to
+                another one. No option is ever ignored.
+        """
+        options = {"provider": self.provider, "threads": self.threads, "device": self.device}
+        given = [option for option, value in options.items() if value is not None]
+        name = self._runtime()
+        # A number of threads is checked later, by `Place.check_threads`.
+        misplaced = [o for o in given if o != "threads" and not accepts(name, o)]
+        if misplaced:
+            raise BackendRequestError(
+                f"--{misplaced[0]} does not belong to the backend '{name}'; "
+                "--provider is ONNX Runtime's, --device that of torch, trt and ONNX Runtime"
+            )
+        return name
+
+    @property
+    def place(self) -> Place:
+        """Where a runtime other than `AUTO` runs.
+
+        Raises:
+            BackendRequestError: See `runtime`; or the device doesn't exist, or has no threads.
+        """
+        place = place_from_options(self.runtime, self.provider, self.device)
+        place.check_threads(self.threads)
+        return place
+
+    def on_cpu(self) -> Request:
+        """Return the request for ONNX Runtime's CPU provider in fp32, for when this one fails."""
+        name = self.runtime
+        there = Place(AUTO)
+        if name != AUTO:
+            there = place_from_options(name, self.provider, self.device)
+        threads = self.threads if there.takes_threads else None
+        return replace(
+            self, backend="ort", threads=threads, provider=None, device=None, precision=None
+        )
+
+    def candidates(self, work: int | None = None) -> list[Candidate]:
+        """Return the places that ``auto`` tries, the best first.
+
+        Raises:
+            RequestError: The weights don't exist in that form.
+        """
+        precision = self.automatic_precision
+        found = candidates(self.weights, precision, self.threads, work)
+        if any(candidate.place.runtime in ("ort", "openvino") for candidate in found):
+            find_onnx(self.weights, self.steps, graph_precision("openvino", precision or "fp32"))
+        return found
+
+    @property
+    def automatic_precision(self) -> str | None:
+        """The precision, or None if each place shall choose."""
+        return None if self.precision == "auto" else self.precision
+
+    def precision_at(self, place: Place) -> str | None:
+        """Return the precision at a place; None for that of the file."""
+        if self.precision == "auto":
+            return default_precision(place, self.weights)
+        return self.precision
+
+    def file_for(self, place: Place, precision: str | None) -> Path:
+        """Find the file that a place loads, or make it."""
+        if is_community(self.weights):
+            require_file(self.weights)
+            if place.runtime == "torch":
+                return Path(self.weights)
+            from agsr.engines.community.exported import exported_file
+
+            graph = graph_precision(place.runtime, precision) if precision else None
+            return exported_file(Path(self.weights), graph, str(place))
+        if place.runtime == "torch":
+            return find_checkpoint(self.weights)
+        if place.runtime == "trt" and Path(self.weights).suffix == ENGINE_SUFFIX:
+            return Path(self.weights)
+        default = "fp16" if place.runtime == "trt" else "fp32"
+        graph = graph_precision(place.runtime, precision or default)
+        return find_onnx(self.weights, self.steps, graph)
+
+    def check(self) -> None:
+        """Reject what opening would reject, without loading anything.
+
+        Raises:
+            RequestError: An option is wrong, or the weights don't exist in that form.
+            CheckpointError: A shipped file is damaged.
+        """
+        if self.runtime == AUTO:
+            self.candidates()
+            return
+        place = self.place
+        if self.precision == "auto":
+            return
+        if place.runtime == "torch":
+            check_precision(self.precision or "fp32")
+        if is_community(self.weights):
+            require_file(self.weights)
+        else:
+            self.file_for(place, self.precision)
+
+    def _runtime(self) -> str:
+        if self.backend not in BACKENDS:
+            known = ", ".join(BACKENDS)
+            raise BackendRequestError(f"no backend named '{self.backend}'; known: {known}")
+        suffix, is_auto = Path(self.weights).suffix, self.backend == AUTO
+        if suffix == ENGINE_SUFFIX and self.backend not in (AUTO, "trt"):
+            raise BackendRequestError(
+                f"{self.weights}: a TensorRT engine runs on --backend trt only"
+            )
+        if self.backend == "torch" and suffix == ONNX_SUFFIX:
+            raise BackendRequestError(
+                f"torch runs {CHECKPOINT_SUFFIX} files, not {self.weights}: --backend ort"
+            )
+        return self._automatic(suffix) if is_auto else self.backend
+
+    def _automatic(self, suffix: str) -> str:
+        """Return what ``auto`` means where weights or options leave no choice."""
+        if is_community(self.weights):
+            return "torch" if self.provider is None else "ort"
+        if suffix == ENGINE_SUFFIX:
+            return "trt"
+        of_torch = self.device is not None and self.provider is None and suffix != ONNX_SUFFIX
+        if suffix == CHECKPOINT_SUFFIX or of_torch:
+            return "torch"
+        return AUTO if self.provider is None and self.device is None else "ort"
+
+
+def graph_precision(runtime: str, precision: str) -> Precision:
+    """Return the precision of the ONNX file needed; fp32 if the runtime converts when it runs."""
+    if precision in RUNTIMES[runtime].precisions:
+        return "fp32"
+    for known in PRECISIONS:
+        if precision == known:
+            return known
+    raise BackendRequestError(f"no precision named '{precision}'; known: {', '.join(PRECISIONS)}")
