@@ -22,7 +22,7 @@ from agsr.pretrained import default_steps, is_path, shipped_steps
 from agsr.serve.options import RequestOptions
 from agsr.serve.settings import ServeSettings
 
-_OPENING = ("backend", "provider", "device", "threads", "allow_fallback")
+OPENING = ("backend", "provider", "device", "threads", "allow_fallback")
 """Options of the command line that open a backend; the others are those of requests."""
 
 Open = Callable[..., Backend]
@@ -104,13 +104,13 @@ class ModelPool:
     def _opening(self, weights: str) -> dict[str, Any]:
         """Return the options that open a network; hints are those of the server's own weights."""
         running = self._settings.running
-        given = {name: running[name] for name in _OPENING if name in running}
+        given = {name: running[name] for name in OPENING if name in running}
         hints = {"hints": running["hints"]} if running.get("hints") else {}
         return given | (hints if weights == self._settings.weights else {})
 
     def _made(self, entry: _Entry, backend: Backend, options: RequestOptions) -> Upscaler:
-        """Return the upscaler for these textures; they share the network."""
-        kind = (options.border, options.separate_alpha, options.normal_map)
+        """Return the upscaler for these options; they share the network."""
+        kind = (options.border, options.separate_alpha, options.normal_map, options.tta)
         if kind not in entry.upscalers:
             running = self._settings.running
             entry.upscalers[kind] = Upscaler(
@@ -118,6 +118,7 @@ class ModelPool:
                 border=options.border,  # type: ignore[arg-type]  # one of the choices
                 separate_alpha=options.separate_alpha,
                 normal_map=options.normal_map,
+                tta=options.tta,
                 **{name: running[name] for name in ("tile", "halo", "tta") if name in running},
             )
         return entry.upscalers[kind]

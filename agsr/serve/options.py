@@ -57,6 +57,7 @@ class RequestOptions:
     separate_alpha: bool = False
     normal_map: bool = False
     border: str | None = None
+    tta: bool = False
     codec: str | None = None
     crf: int | None = None
     preset: str | None = None
@@ -97,6 +98,7 @@ def parse_options(
     defaults = {name: running.get(name) for name in ("steps", "precision", "border")}
     if weights != settings.default_name:
         defaults["steps"] = None  # those of the server's own weights may not exist for these
+    defaults["tta"] = bool(running.get("tta"))
     rest = {"format": None, **defaults, **found, "name": clean_name(found.get("name", ""))}
     network = declared_scale(settings.names[weights]) or MAX_FOREIGN_SCALE
     sizing = _sizing(network=network, **sizes)

@@ -109,6 +109,11 @@ PARAMETERS: Final = (
         example="fp32",
     ),
     Parameter(
+        name="tta",
+        type="boolean",
+        text="Average the results of all turns and mirrorings: eight times as long.",
+    ),
+    Parameter(
         name="scale",
         type="number",
         minimum=0,

@@ -79,7 +79,18 @@ def test_doctor_shows_advice_with_its_brackets() -> None:
 def test_help_lists_every_command_in_full_the_common_ones_first() -> None:
     shown = agsr("--help").stdout
     lines = shown[shown.index("Commands:") :].splitlines()[1:]
-    order = ["infer", "serve", "doctor", "eval", "bench", "train", "export", "build", "cache"]
+    order = [
+        "infer",
+        "serve",
+        "doctor",
+        "models",
+        "eval",
+        "bench",
+        "train",
+        "export",
+        "build",
+        "cache",
+    ]
     assert [line.split()[0] for line in lines] == order
     assert all(line.endswith(".") and not line.endswith("...") for line in lines)
 

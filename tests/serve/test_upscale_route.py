@@ -16,8 +16,10 @@ from starlette.testclient import TestClient
 from tagged_files import tagged_file
 
 from agsr.cli.infer import infer
+from agsr.cli.params import running_options
 from agsr.engines.open import open_backend
 from agsr.serve.app import create_app
+from agsr.serve.models import OPENING
 from agsr.serve.parameters import PARAMETERS
 from agsr.serve.settings import ServeSettings
 
@@ -48,6 +50,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         ("tagged.jpg", "strip=1&format=tif&to=70x70", "--strip -f tif --to 70x70"),
         ("rgba.png", "separate_alpha=true&border=wrap", "--separate-alpha --border wrap"),
         ("photo.png", "normal_map=true", "--normal-map"),
+        ("photo.png", "tta=true", "--tta"),
     ],
 )
 def test_the_answer_is_the_file_that_infer_writes(
@@ -80,6 +83,13 @@ def test_parameters_are_those_of_the_command_line() -> None:
             assert parameter.exclusive == kind.min_open
         if isinstance(kind, click.Choice):
             assert set(parameter.choices) == set(kind.choices), parameter.name
+
+
+def test_every_option_of_the_network_has_an_effect() -> None:
+    """The command passes on what `running_options` have, and the pool uses each."""
+    options = {p.name for p in running_options(lambda: None).__click_params__}  # type: ignore[attr-defined]
+    of_requests = {parameter.name for parameter in PARAMETERS}
+    assert options - of_requests - {"tile", "halo", "hints"} == set(OPENING)
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ function options(file) {
   else if (size()) found.scale = size();
   if ($("precision").value) found.precision = $("precision").value;
   if ($("border").value) found.border = $("border").value;
-  if ($("strip").checked) found.strip = "true";
+  for (const name of ["strip", "tta"]) if ($(name).checked) found[name] = "true";
   if (video) return found;
   found.format = $("format").value;
   if (!$("quality-field").hidden && $("quality").value && !$("normal_map").checked) found.quality = $("quality").value;
