@@ -90,14 +90,13 @@ def open_backend(
     )
     if not allow_fallback:
         return _open_request(request, progress, work)
-    fallback = request.on_cpu()
     try:
-        return _open_request(replace(request, threads=fallback.threads), progress, work)
+        return _open_request(request.without_unused_threads(), progress, work)
     except RequestError:  # the CPU does not answer a typing mistake
         raise
     except (BackendError, MissingDependencyError) as error:
         _log.warning("%s; running on the CPU instead", error)
-        return _open_request(fallback, progress, work)
+        return _open_request(request.on_cpu(), progress, work)
 
 
 def check_request(

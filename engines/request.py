@@ -88,14 +88,14 @@ class Request:
 
     def on_cpu(self) -> Request:
         """Return the request for ONNX Runtime's CPU provider in fp32, for when this one fails."""
-        name = self.runtime
-        there = Place(AUTO)
+        return replace(self, backend="ort", provider=None, device=None, precision=None)
+
+    def without_unused_threads(self) -> Request:
+        """Return this request without a number of threads if only its fallback has any."""
+        name, there = self.runtime, Place(AUTO)
         if name != AUTO:
             there = place_from_options(name, self.provider, self.device)
-        threads = self.threads if there.takes_threads else None
-        return replace(
-            self, backend="ort", threads=threads, provider=None, device=None, precision=None
-        )
+        return self if there.takes_threads else replace(self, threads=None)
 
     def candidates(self, work: int | None = None) -> list[Candidate]:
         """Return the places that ``auto`` tries, the best first.

@@ -11,10 +11,11 @@ import pytest
 from stubs import Repeat
 
 from agsr.bench import doctor
-from agsr.engines import open, ranking
+from agsr.engines import ranking
 from agsr.engines.open import check_request, open_backend
 from agsr.engines.places import BACKENDS, RUNTIMES, Place, place_from_options
 from agsr.engines.ranking import PLACES, default_precision
+from agsr.engines.runtimes import onnxruntime_backend
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS
 from agsr.engines.tensorrt.options import BuildOptions
 from agsr.errors import BackendError, BackendRequestError
@@ -113,7 +114,7 @@ def test_threads_are_for_the_cpu_that_steps_in(
             raise BackendError("not here")
         return Repeat()
 
-    monkeypatch.setattr(open, "OrtBackend", fake)
+    monkeypatch.setattr(onnxruntime_backend, "OrtBackend", fake)
     open_backend("ort", "psnr", steps=1, provider=provider, threads=1, allow_fallback=True)
     assert found == attempts
 
