@@ -30,6 +30,8 @@ SOURCES = [
     for path in (ROOT / folder).rglob("*.py")
 ]
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+READS_PICKLES = "tensor_index.py"
+"""Its unpickler resolves a few names to stand-ins; see tests/engines/community."""
 Claim = Callable[[Path], Path]
 
 
@@ -122,8 +124,9 @@ def _holding(tensor: onnx.TensorProto, place: str) -> onnx.NodeProto:
     return node("If", ["yes"], ["same"], then_branch=branch, else_branch=branch)
 
 
-def test_nothing_is_ever_unpickled() -> None:
+def test_nothing_is_unpickled_but_names_and_shapes_by_stand_ins() -> None:
     assert len(SOURCES) > 200
+    assert [path for path in SOURCES if path.name == READS_PICKLES]
     for path in SOURCES:
         for found in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names: list[str] = []
@@ -131,7 +134,11 @@ def test_nothing_is_ever_unpickled() -> None:
                 names = [alias.name for alias in found.names]
             elif isinstance(found, ast.ImportFrom):
                 names = [found.module or ""]
-            assert not UNPICKLERS & {name.partition(".")[0] for name in names}, path
+            allowed = {"pickle"} if path.name == READS_PICKLES else set()
+            assert UNPICKLERS & {name.partition(".")[0] for name in names} <= allowed, path
+            if allowed and isinstance(found, ast.Attribute):
+                is_of_pickle = isinstance(found.value, ast.Name) and found.value.id == "pickle"
+                assert not is_of_pickle or found.attr == "Unpickler", path  # which is subclassed
             if isinstance(found, ast.Call):
                 called = ast.unparse(found.func)
                 assert called not in ("torch.load", "torch.hub.load", "eval", "exec"), path

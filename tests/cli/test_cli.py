@@ -14,15 +14,16 @@ from agsr.model.checkpoint import Checkpoint, blend, load_checkpoint, save_check
 
 
 @pytest.mark.usefixtures("small_files")
-def test_export_and_infer_with_the_exported_file() -> None:
+def test_export_and_infer_with_the_exported_file(checkpoint_file: Path) -> None:
     result = agsr("export", "--steps", "2", "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["path"] == "psnr-2.onnx"
     assert max(row["largest"] for row in report["parity"]) <= 1e-4
     assert agsr("infer", "a.png", "-w", "psnr-2.onnx").exit_code == 0
-    shown = agsr("export", "--steps", "1", "--precision", "fp16")
-    assert "psnr-1-fp16.onnx" in shown.stdout
+    weights = ("--weights", str(checkpoint_file))
+    shown = agsr("export", *weights, "--steps", "1", "--precision", "fp16")
+    assert "tiny-1-fp16.onnx" in shown.stdout
     assert "1x3x1x37" in shown.stdout
 
 
