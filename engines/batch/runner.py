@@ -13,10 +13,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 
+from agsr.engines.batch.outcome import InferOptions, Outcome, reason_of
 from agsr.engines.batch.plan import STREAM, Job
 from agsr.engines.batch.stdio import PIPED, Stdin, write_image
 from agsr.engines.concurrency import Channel, ContextPool
@@ -24,51 +25,14 @@ from agsr.engines.preflight import check_picture_target, check_result
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import AgsrError, ImageError
 from agsr.image import read_picture, write_row_bands
-from agsr.image.decode import MAX_PIXELS, decode
+from agsr.image.decode import decode
 from agsr.image.ops.normal_map import doubt
-from agsr.image.ops.output_size import OutputSize
 from agsr.image.picture import Picture, RowBands
 from agsr.system.progress import ProgressCallback, ShareCallback, within
-from agsr.system.text import first_line
+
+__all__ = ["InferOptions", "Outcome", "Pipeline", "process", "reason_of"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class InferOptions:
-    """Options for all files of a batch."""
-
-    sizing: OutputSize = field(default_factory=OutputSize)
-    """Size of the results."""
-    quality: int | None = None
-    """Quality of lossy formats, 1 to 100."""
-    strip: bool = False
-    """Remove EXIF, XMP and resolution."""
-    max_pixels: int = MAX_PIXELS
-    """Inputs with more pixels are rejected."""
-    max_result_pixels: int | None = None
-    """Larger results are rejected before they are computed; None for no limit."""
-    unknown_as_alpha: bool = False
-    """See `agsr.image.decode.decode`."""
-    stdin_head: bytes = b""
-    """Bytes already read from stdin."""
-    examine: Callable[[bytes], object] = lambda _: None
-    """Called with the file from stdin before the network runs."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Outcome of a job."""
-
-    job: Job
-    error: str | None = None
-    """Why there is no result; None on success."""
-    kind: type[Exception] | None = None
-    """Class of the error that ``error`` describes."""
-    size: tuple[int, int] | None = None
-    """Height and width of the result."""
-    alpha: bool = False
-    """Whether the result has alpha."""
 
 
 def process(
@@ -92,24 +56,18 @@ def process(
     Raises:
         KeyboardInterrupt: After yielding the outcomes of complete results.
     """
-    options = replace(options, sizing=options.sizing.for_network(upscaler.info.scale))
-    reader, writer = ContextPool(1, "read"), ContextPool(1, "write")
     writing: deque[Future[Outcome]] = deque()
-    try:
-        readings = _one_ahead(reader, jobs, options)
-        for number, (job, read) in enumerate(readings):
-            share = within(progress, len(jobs), number)
-            begin = partial(_begin, upscaler, job, read, options, writing, share)
-            writing.append(_upscale_and_write(begin, writer, job, options))
-            share(1)
-            yield from _ended(writing, but=1)
-        yield from _ended(writing)
-    except KeyboardInterrupt:
-        yield from _ended(writing)
-        raise
-    finally:
-        for pool in (reader, writer):
-            pool.shutdown(cancel_futures=True)
+    with Pipeline(upscaler, options) as pipeline:
+        try:
+            for number, (job, read) in enumerate(_one_ahead(pipeline, jobs)):
+                share = within(progress, len(jobs), number)
+                writing.append(pipeline.upscale(job, read, share))
+                share(1)
+                yield from _ended(writing, but=1)
+            yield from _ended(writing)
+        except KeyboardInterrupt:
+            yield from _ended(writing)
+            raise
 
 
 def _ended(writing: deque[Future[Outcome]], but: int = 0) -> Iterator[Outcome]:
@@ -121,18 +79,58 @@ def _ended(writing: deque[Future[Outcome]], but: int = 0) -> Iterator[Outcome]:
 
 
 def _one_ahead(
-    pool: ThreadPoolExecutor, jobs: Sequence[Job], options: InferOptions
+    pipeline: Pipeline, jobs: Sequence[Job]
 ) -> Iterator[tuple[Job, Callable[[], Picture]]]:
     """Yield each job with a function that returns its picture; the next is read meanwhile."""
     upcoming: deque[tuple[Job, Callable[[], Picture]]] = deque()
     for job in jobs:
-        reading = partial(_read, job, options)
-        # A thread that waits for stdin can't be interrupted, except the caller's.
-        streamed = job.source == STREAM
-        upcoming.append((job, reading if streamed else pool.submit(reading).result))
+        upcoming.append((job, pipeline.read(job)))
         if len(upcoming) > 1:
             yield upcoming.popleft()
     yield from upcoming
+
+
+class Pipeline:
+    """Reads and writes files in other threads while the caller's runs the network.
+
+    Args:
+        upscaler: Runs in the thread that calls `upscale`.
+        options: For all files.
+    """
+
+    def __init__(self, upscaler: Upscaler, options: InferOptions) -> None:
+        sizing = options.sizing.for_network(upscaler.info.scale)
+        self._upscaler, self._options = upscaler, replace(options, sizing=sizing)
+        self._reader, self._writer = ContextPool(1, "read"), ContextPool(1, "write")
+        self._last: Future[Outcome] | None = None
+
+    def read(self, job: Job) -> Callable[[], Picture]:
+        """Start to read a job's picture; return a function that waits for it."""
+        reading = partial(_read, job, self._options)
+        # A thread that waits for stdin can't be interrupted, except the caller's.
+        return reading if job.source == STREAM else self._reader.submit(reading).result
+
+    def upscale(
+        self, job: Job, read: Callable[[], Picture], progress: ShareCallback
+    ) -> Future[Outcome]:
+        """Upscale a job; return the future outcome of writing it.
+
+        Args:
+            job: The job.
+            read: From `read`.
+            progress: Called after each tile.
+        """
+        before = [] if self._last is None else [self._last]
+        begin = partial(_begin, self._upscaler, job, read, self._options, before, progress)
+        self._last = _upscale_and_write(begin, self._writer, job, self._options)
+        return self._last
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pool in (self._reader, self._writer):
+            pool.shutdown(cancel_futures=True)
 
 
 def _begin(
@@ -219,19 +217,6 @@ def _written(
     finally:
         cancel()
     return Outcome(job, size=(result.height, result.width), alpha=result.opacity)
-
-
-def reason_of(job: Job, error: Exception) -> str:
-    """Return an error message that starts with the file's name."""
-    if isinstance(error, MemoryError):
-        return f"{job.source}: out of memory; use a smaller --tile"
-    if not isinstance(error, (AgsrError, OSError)):
-        return f"{job.source}: {type(error).__name__}: {first_line(error)}"
-    message = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    named = message.startswith((str(job.source), str(job.target)))
-    return message if named else f"{job.source}: {message}"
 
 
 def _read(job: Job, options: InferOptions) -> Picture:
