@@ -88,6 +88,12 @@ def _halo_of_nothing(options: Mapping[str, Any]) -> bool:
     return options["tile"] == 0 and options["border"] is None and not data
 
 
+def _has_stream(options: Mapping[str, Any]) -> bool:
+    """Whether stdin is an input, or stdout the output."""
+    inputs = (*options["inputs"], *options["more"])
+    return options["output"] == "-" or "-" in map(str, inputs)
+
+
 RUNNING = (
     Rule(("border",), "has no effect: --halo 0 reads nothing around", _without("halo")),
     Rule(("tile", "halo"), "contradict one another: --tile 0 cuts nothing", _halo_of_nothing),
@@ -109,6 +115,12 @@ INFER = (
         ("normal_map", "separate_alpha"),
         "overlap: --normal-map implies --separate-alpha; remove it",
     ),
+    Rule(("devices", "device"), "contradict one another; remove --device"),
+    Rule(
+        ("devices", "threads"),
+        "contradict one another: workers share the CPUs evenly; remove --threads",
+    ),
+    Rule(("devices",), "is for files, not for stdin and stdout; remove it", _has_stream),
     *RUNNING,
 )
 """Of ``agsr infer``."""

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from agsr.cli.constraints import INFER, check_kinds, check_options, is_folder, is_given
+from agsr.cli.infer_report import note_no_effect
 from agsr.cli.infer_request import (
     can_read_videos,
     check_inputs,
@@ -18,9 +19,9 @@ from agsr.cli.infer_run import (
     count_left_out,
     count_skipped,
     count_unread,
-    note_no_effect,
     of_shard,
     run_all,
+    run_pool,
     summary_if_interrupted,
     to_do,
 )
@@ -47,7 +48,15 @@ SECTIONS = {
     "Size": ("scale", "max_size", "fit"),
     **VIDEO_SECTION,
     "Textures": ("separate_alpha", "normal_map", "border"),
-    "Many files": ("more", "recursive", "skip_existing", "dry_run", "max_pixels", "shard"),
+    "Many files": (
+        "more",
+        "recursive",
+        "skip_existing",
+        "dry_run",
+        "max_pixels",
+        "shard",
+        "devices",
+    ),
     "Messages": ("quiet", "verbose"),
 }
 """Options as the help groups them; those of the network follow."""
@@ -137,6 +146,12 @@ SECTIONS = {
     help="Upscale only one of COUNT equal parts, counted from 0; other machines do the others. "
     "auto/COUNT takes the index of a Kubernetes, AWS Batch or SLURM job.",
 )
+@click.option(
+    "--devices",
+    metavar="DEVICE,…",
+    help="Upscale files in several processes: cuda:0,cuda:1 for one per GPU, cpu:N for N that "
+    "share the CPUs.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Only errors and warnings on stderr.")
 @click.option(
     "-v", "--verbose", is_flag=True, help="Print what runs and why, and the names of skipped files."
@@ -170,6 +185,7 @@ def infer(
     normal_map: bool,
     max_pixels: int | None,
     shard: str | None,
+    devices: str | None,
     codec: str | None,
     crf: int | None,
     preset: str | None,
@@ -208,7 +224,7 @@ def infer(
     part = None if shard is None else Shard.parse(shard)
     running["precision"] = "fp16" if half else "fp32" if fp32 else running["precision"]
     running |= {"separate_alpha": separate_alpha, "normal_map": normal_map}
-    with Network(running, verbose) as network:
+    with Network(running, verbose, devices) as network:
         sizing = output_size(scale, max_size, fit, network.scale())
         jobs = plan(
             chosen_files,
@@ -246,11 +262,12 @@ def infer(
             for folder in {job.target.parent for job in jobs if job.target != STREAM}:
                 remove_abandoned(folder)
         if todo and not dry_run:
-            upscaler = network.upscaler(jobs)
+            upscaler = network.upscaler(jobs) if devices is None else network.pool(jobs)
             with summary_if_interrupted(tally, 0 if quiet else len(todo)):
                 chosen = separate_alpha or normal_map or is_given(context, "weights")
                 weights = "" if chosen else running["weights"]
-                run_all(upscaler, todo, options, encoding, tally, quiet, weights)
+                run: Any = run_all if devices is None else run_pool
+                run(upscaler, todo, options, encoding, tally, quiet, weights)
                 if not quiet:
                     names = ("separate_alpha", "halo")
                     note_no_effect(upscaler, [n for n in names if is_given(context, n)], tally)

@@ -1,14 +1,13 @@
-"""What ``agsr infer`` does with its jobs: which are left to do, what runs them, what came of them.
+"""What ``agsr infer`` does with its jobs: which are left to do, and what runs them.
 
-Results' paths go to stdout, errors to stderr, and both are counted in the `Tally`.
+`agsr.cli.infer_report` prints and counts what comes of them.
 """
 
 from __future__ import annotations
 
 import io
 import sys
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,18 +16,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.cli.infer_video import compression_note, run_videos
-from agsr.cli.params import echo_error, echo_path
-from agsr.image.ops.output_size import OutputSize
+from agsr.cli.infer_report import note_small, report_outcomes, tell_error
+from agsr.cli.infer_video import (
+    compression_note,
+    note_compressed_video,
+    report_what_is_saved,
+    run_videos,
+)
 from agsr.pretrained import WEIGHTS_FOR_FAULTS
 from agsr.system.text import printable
 
 if TYPE_CHECKING:
-    from agsr.cli.output.infer import Tally
+    from agsr.cli.output.infer import BatchProgress, Tally
     from agsr.engines.batch.inputs import Skipped
+    from agsr.engines.batch.outcome import InferOptions, Outcome
     from agsr.engines.batch.plan import Job
-    from agsr.engines.batch.runner import InferOptions
     from agsr.engines.batch.shard import Shard
+    from agsr.engines.pool.pool import WorkerPool
     from agsr.engines.upscaler import Upscaler
 
 MOST_EXAMINED = 1000
@@ -84,7 +88,7 @@ def to_do(jobs: Sequence[Job], skip_existing: bool, tally: Tally) -> list[Job]:
     todo = []
     for job in jobs:
         if job.problem is not None:
-            _tell_error(job.problem, tally)
+            tell_error(job.problem, tally)
         elif job.target == STREAM and sys.stdout is not None and sys.stdout.isatty():
             raise click.UsageError(
                 "an image would go to the terminal; name a file or redirect stdout"
@@ -176,24 +180,59 @@ def run_all(
     if videos:
         common = {name: getattr(options, name) for name in ("sizing", "strip", "max_pixels")}
         run_videos(upscaler, videos, {**common, **encoding}, tally, quiet, stdin, hinted)
-    if tally.small and not quiet:
-        click.echo(_too_small(tally.small, len(jobs), options.sizing.most), err=True)
+    if not quiet:
+        note_small(tally, len(jobs), options.sizing)
 
 
-def note_no_effect(upscaler: Upscaler, given: Collection[str], tally: Tally) -> None:
-    """Print which options changed nothing, where only the images could show it.
+def run_pool(
+    pool: WorkerPool,
+    jobs: Sequence[Job],
+    options: InferOptions,
+    encoding: Mapping[str, Any],
+    tally: Tally,
+    quiet: bool,
+    weights: str,
+) -> None:
+    """Upscale images and videos in the order of completion; otherwise like `run_all`.
 
-    Args:
-        upscaler: After its work.
-        given: Names of the options that the user gave.
-        tally: Of the results.
+    Raises:
+        KeyboardInterrupt: After reporting what is saved.
     """
-    if not tally.done - tally.videos:
-        return
-    if "separate_alpha" in given and not tally.alpha:
-        click.echo("note: --separate-alpha had no effect: no input has alpha", err=True)
-    if "halo" in given and not upscaler.shows_halo:
-        click.echo("note: --halo had no effect: no input was cut into tiles", err=True)
+    videos = [job for job in jobs if job.is_video]
+    images = [job for job in jobs if not job.is_video]
+    hinted = "" if quiet or weights == WEIGHTS_FOR_FAULTS else weights
+    if images and hinted:
+        _note_compression(images, hinted)
+
+    def outcomes(progress: BatchProgress) -> Iterator[Outcome]:
+        def compressed(job: Job) -> None:
+            if hinted:
+                with progress.cleared():
+                    note_compressed_video(job, hinted)
+
+        return pool.process(
+            [*images, *videos],
+            options,
+            progress.update,
+            video_options=_video_options(options, encoding) if videos else None,
+            compressed=compressed,
+        )
+
+    try:
+        report_outcomes(outcomes, jobs, options.sizing, tally, quiet, alone=len(jobs) == 1)
+    except KeyboardInterrupt:
+        for job in videos:
+            report_what_is_saved(job)
+        raise
+    if not quiet:
+        note_small(tally, len(jobs), options.sizing)
+
+
+def _video_options(options: InferOptions, encoding: Mapping[str, Any]) -> Any:
+    from agsr.engines.video import VideoOptions
+
+    common = {name: getattr(options, name) for name in ("sizing", "strip", "max_pixels")}
+    return VideoOptions(**common, **encoding)
 
 
 def _run_images(
@@ -205,54 +244,12 @@ def _run_images(
     *,
     alone: bool,
 ) -> None:
-    """Upscale files; prints their results and errors, and counts them."""
-    from agsr.cli.output.infer import BatchProgress
-    from agsr.engines.batch.headers import estimate_work
-    from agsr.engines.batch.plan import STREAM
     from agsr.engines.batch.runner import process
-    from agsr.system.quiet_stderr import quiet_decoders
 
-    began = time.monotonic()
-    work = [1.0] * len(jobs) if quiet else estimate_work([job.source for job in jobs])
-    with quiet_decoders(), BatchProgress(work, quiet) as progress:
-        for outcome in process(upscaler, jobs, options, progress.update):
-            if outcome.size is not None:
-                tally.done += 1
-                tally.pixels += outcome.size[0] * outcome.size[1]
-                tally.alpha += outcome.alpha
-                tally.small += not alone and not options.sizing.reached(*outcome.size)
-            with progress.cleared():
-                if outcome.error is not None:
-                    _tell_error(outcome.error, tally)
-                elif outcome.job.target != STREAM:
-                    echo_path(outcome.job.target)
-                if outcome.size is not None and alone and not quiet:
-                    _note_size(outcome.size, options.sizing)
-    tally.seconds = time.monotonic() - began
+    def outcomes(progress: BatchProgress) -> Iterator[Outcome]:
+        return process(upscaler, jobs, options, progress.update)
 
-
-def _note_size(size: tuple[int, int], sizing: OutputSize) -> None:
-    """Print a result's size where it is not the one that was asked for."""
-    (height, width), box = size, sizing.box
-    if box is None or box == (width, height):
-        return
-    if not sizing.reached(height, width):
-        why = f": {sizing.most} times the input is the most"
-    elif box[0] == box[1]:  # --max-size
-        return
-    else:
-        why = f", which fit inside {box[0]}x{box[1]}"
-    click.echo(f"note: the result has {width}x{height} pixels{why}", err=True)
-
-
-def _tell_error(message: str, tally: Tally) -> None:
-    tally.failed += 1
-    echo_error(message)
-
-
-def _too_small(count: int, files: int, most: int) -> str:
-    which = "the result is" if files == 1 else f"{count} of {files} results are"
-    return f"note: {which} smaller than was asked for: {most} times the input is the most"
+    report_outcomes(outcomes, jobs, options.sizing, tally, quiet, alone=alone)
 
 
 def _note_compression(jobs: Sequence[Job], weights: str) -> None:

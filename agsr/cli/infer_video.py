@@ -150,7 +150,7 @@ def _run_one(
 
     def note() -> None:
         if weights:
-            click.echo(printable(_note(job, weights)), err=True)
+            note_compressed_video(job, weights)
 
     try:
         if isinstance(source, Stdin) and not source.begins_y4m() and not source.head:
@@ -161,7 +161,7 @@ def _run_one(
             else:
                 size = upscale_video(upscaler, source, job.target, options, update, note)
     except KeyboardInterrupt:
-        _report_what_is_saved(job)
+        report_what_is_saved(job)
         raise
     except Exception as error:  # whatever it is, it costs one file
         echo_error(reason_of(job, error))
@@ -171,8 +171,10 @@ def _run_one(
     return size
 
 
-def _note(job: Job, weights: str) -> str:
-    return compression_note(f"{job.source} has traces of compression", weights)
+def note_compressed_video(job: Job, weights: str) -> None:
+    """Print which weights suit a strongly compressed video better."""
+    note = compression_note(f"{job.source} has traces of compression", weights)
+    click.echo(printable(note), err=True)
 
 
 def compression_note(which: str, weights: str) -> str:
@@ -183,7 +185,8 @@ def compression_note(which: str, weights: str) -> str:
     )
 
 
-def _report_what_is_saved(job: Job) -> None:
+def report_what_is_saved(job: Job) -> None:
+    """Print how many frames of an interrupted video are saved, if any."""
     from agsr.engines.video.segments import saved_frames
 
     count = saved_frames(job.target)

@@ -1,19 +1,23 @@
-"""The network of a command: its scale before it is loaded, and the upscaler when it is needed."""
+"""The network of a command: its scale before it is loaded, and what runs it when it is needed."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from agsr.cli.params import open_upscaler
+from agsr.cli.params import open_pool, open_upscaler
 
 if TYPE_CHECKING:
     from agsr.engines.batch.plan import Job
+    from agsr.engines.pool.pool import WorkerPool
     from agsr.engines.upscaler import Upscaler
+
+_T = TypeVar("_T", "Upscaler", "WorkerPool")
 
 
 class Network:
@@ -22,18 +26,30 @@ class Network:
     Args:
         running: Options of `open_upscaler`.
         verbose: Print what runs to stderr.
+        devices: Devices of worker processes; None to run in this process.
+
+    Raises:
+        RequestError: A device is unknown, or not one of the backend's.
     """
 
-    def __init__(self, running: Mapping[str, Any], verbose: bool = False) -> None:
-        self._running, self._verbose = running, verbose
-        self._opened: Upscaler | None = None
+    def __init__(
+        self, running: Mapping[str, Any], verbose: bool = False, devices: str | None = None
+    ) -> None:
+        self._running, self._verbose, self._devices = running, verbose, devices
+        self._upscaler: Upscaler | None = None
+        self._pool: WorkerPool | None = None
+        if devices is not None:
+            from agsr.engines.pool.devices import worker_devices
+
+            worker_devices(devices, running["weights"], running)
 
     def __enter__(self) -> Network:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._opened is not None:
-            self._opened.close()
+        for opened in (self._upscaler, self._pool):
+            if opened is not None:
+                opened.close()
 
     def scale(self) -> int:
         """Return the network's scale, which results are named by.
@@ -42,16 +58,25 @@ class Network:
         """
         from agsr.engines.weights_file import declared_scale
 
-        return declared_scale(self._running["weights"]) or self.upscaler().info.scale
+        declared = declared_scale(self._running["weights"])
+        if declared:
+            return declared
+        return (self.upscaler() if self._devices is None else self.pool()).info.scale
 
     def upscaler(self, jobs: Sequence[Job] = ()) -> Upscaler:
         """Return the upscaler for a plan's jobs, finished ones included: a run that is resumed uses
         the network that the first one used."""
-        if self._opened is None:
-            self._opened = self._open(jobs)
-        return self._opened
+        if self._upscaler is None:
+            self._upscaler = self._open(jobs, open_upscaler)
+        return self._upscaler
 
-    def _open(self, jobs: Sequence[Job]) -> Upscaler:
+    def pool(self, jobs: Sequence[Job] = ()) -> WorkerPool:
+        """Return the worker processes on the devices, like `upscaler`; one of them is open."""
+        if self._pool is None:
+            self._pool = self._open(jobs, partial(open_pool, self._devices or ""))
+        return self._pool
+
+    def _open(self, jobs: Sequence[Job], opening: Callable[..., _T]) -> _T:
         from agsr.engines.batch.headers import count_pixels
 
         if self._verbose and logging.lastResort is not None:
@@ -59,8 +84,9 @@ class Network:
             logging.lastResort.setLevel(logging.INFO)
         started = time.perf_counter()
         work = count_pixels([job.source for job in jobs]) if jobs else None
-        opened = open_upscaler(work=work, **self._running)
+        opened = opening(work=work, **self._running)
         if self._verbose:
-            text = f"{opened.info.summary}, in {time.perf_counter() - started:.2f} s"
-            click.echo(f"{text}: {opened.info.reason}", err=True)
+            info = opened.info
+            text = f"{info.summary}, in {time.perf_counter() - started:.2f} s"
+            click.echo(f"{text}: {info.reason}", err=True)
         return opened

@@ -22,6 +22,7 @@ from agsr.system.text import counted, printable, without_controls
 from agsr.tiling import DEFAULT_HALO
 
 if TYPE_CHECKING:
+    from agsr.engines.pool.pool import WorkerPool
     from agsr.engines.upscaler import Upscaler
 
 
@@ -216,7 +217,7 @@ def open_upscaler(
     from agsr.engines.upscaler import Upscaler
 
     options |= {"backend": backend, "steps": steps, "tile": tile, "halo": halo}
-    if backend != "trt" and not _may_build(backend, options):
+    if not _may_build(backend, options):
         return Upscaler(weights, **options)
     from agsr.cli.output.tables import build_progress
 
@@ -224,10 +225,33 @@ def open_upscaler(
         return Upscaler(weights, progress=progress, **options)
 
 
+def open_pool(devices: str, weights: str, **options: Any) -> WorkerPool:
+    """The pool that ``--devices`` and `running_options` ask for, opened like `open_upscaler`.
+
+    Raises:
+        AgsrError: The network can't be opened on any device; no process is left.
+    """
+    from agsr.engines.pool.pool import WorkerPool
+
+    pool = WorkerPool(devices, weights, **options)
+    try:
+        if not _may_build(options["backend"], options):
+            pool.open()
+            return pool
+        from agsr.cli.output.tables import build_progress
+
+        with build_progress(f"building an engine of {weights}") as progress:
+            pool.open(progress)
+    except BaseException:
+        pool.close()
+        raise
+    return pool
+
+
 def _may_build(backend: str, options: Mapping[str, Any]) -> bool:
-    """Whether ``auto`` may build an engine, which takes minutes and is shown."""
+    """Whether a TensorRT engine may be built, which takes minutes and is shown."""
     if backend != "auto" or options["provider"] or options["device"]:
-        return False
+        return backend == "trt"
     from agsr.engines.ranking import missing_requirement
 
     return not missing_requirement(Place("trt"))

@@ -183,8 +183,15 @@ def _streamed(path: Path) -> Iterator[Path]:
             shutil.copyfileobj(source, sink)
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Remove leftovers of killed processes from a folder, once per process."""
+def remove_abandoned(folder: Path, *, again: bool = False) -> None:
+    """Remove leftovers of killed processes from a folder, once per process.
+
+    Args:
+        folder: The folder.
+        again: Search it even if it was searched before: a child process was killed meanwhile.
+    """
+    if again:
+        _remove_abandoned.cache_clear()
     _remove_abandoned(folder.absolute())
 
 

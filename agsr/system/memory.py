@@ -17,6 +17,14 @@ _FREE = "MemAvailable:"
 _UNLIMITED = 1 << 60
 """Version 1 of control groups has no unlimited value, but absurdly large ones."""
 
+_sharers = 1
+
+
+def share_memory(processes: int) -> None:
+    """Let `free_memory` return an equal share for one of several processes that work at once."""
+    global _sharers
+    _sharers = processes
+
 
 def free_memory() -> int:
     """Return the bytes of main memory that this process may still allocate.
@@ -24,7 +32,8 @@ def free_memory() -> int:
     >>> free_memory() > 0
     True
     """
-    return max(0, min([_available(), *group_limits(), *_address_space()]))
+    shared = min([_available(), *group_limits()]) // _sharers
+    return max(0, min([shared, *_address_space()]))
 
 
 def _available() -> int:

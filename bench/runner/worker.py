@@ -10,10 +10,9 @@ import multiprocessing
 import os
 import signal
 import statistics
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.bench.runner.entries import Entry
 from agsr.errors import AgsrError, BackendError
+from agsr.system.child_process import ctrl_c_ignored_by_children, exit_reason
 from agsr.system.text import first_line
 
 PATIENCE = 900.0
@@ -33,9 +33,8 @@ GRACE = 2.0
 PRODUCTS = 3
 """Matrix products per round. The median is used, since it scales all other times."""
 
-_KILLED = (
-    "the worker process was killed, probably out of memory; use a smaller --size or fewer entries"
-)
+_KILLED = "; use a smaller --size or fewer entries"
+"""Advice after the reason, for a process that was killed."""
 
 
 class Worker:
@@ -54,7 +53,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._pipe, child_end = context.Pipe()
         self._process = context.Process(target=_serve, args=(child_end, entry), daemon=True)
-        with _ctrl_c_ignored_by_children():
+        with ctrl_c_ignored_by_children():
             self._process.start()
         child_end.close()
 
@@ -125,24 +124,8 @@ class Worker:
     def _exit_reason(self) -> str:
         self._process.join(timeout=GRACE)
         code = self._process.exitcode
-        if code is None or code >= 0:
-            return f"the worker process exited with status {code}"
-        if -code == signal.SIGKILL:
-            return _KILLED
-        return f"the worker process crashed ({signal.Signals(-code).name})"
-
-
-@contextmanager
-def _ctrl_c_ignored_by_children() -> Iterator[None]:
-    """Make processes started in the block ignore Ctrl-C from the start: they inherit it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers; `_serve` does so a little later
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        advice = _KILLED if code == -signal.SIGKILL else ""
+        return f"the worker process {exit_reason(code)}{advice}"
 
 
 def _serve(pipe: Connection, entry: Entry) -> None:

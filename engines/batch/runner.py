@@ -57,11 +57,11 @@ def process(
         KeyboardInterrupt: After yielding the outcomes of complete results.
     """
     writing: deque[Future[Outcome]] = deque()
-    with Pipeline(upscaler, options) as pipeline:
+    with Pipeline(upscaler) as pipeline:
         try:
-            for number, (job, read) in enumerate(_one_ahead(pipeline, jobs)):
+            for number, (job, read) in enumerate(_one_ahead(pipeline, jobs, options)):
                 share = within(progress, len(jobs), number)
-                writing.append(pipeline.upscale(job, read, share))
+                writing.append(pipeline.upscale(job, read, options, share))
                 share(1)
                 yield from _ended(writing, but=1)
             yield from _ended(writing)
@@ -79,12 +79,12 @@ def _ended(writing: deque[Future[Outcome]], but: int = 0) -> Iterator[Outcome]:
 
 
 def _one_ahead(
-    pipeline: Pipeline, jobs: Sequence[Job]
+    pipeline: Pipeline, jobs: Sequence[Job], options: InferOptions
 ) -> Iterator[tuple[Job, Callable[[], Picture]]]:
     """Yield each job with a function that returns its picture; the next is read meanwhile."""
     upcoming: deque[tuple[Job, Callable[[], Picture]]] = deque()
     for job in jobs:
-        upcoming.append((job, pipeline.read(job)))
+        upcoming.append((job, pipeline.read(job, options)))
         if len(upcoming) > 1:
             yield upcoming.popleft()
     yield from upcoming
@@ -95,35 +95,43 @@ class Pipeline:
 
     Args:
         upscaler: Runs in the thread that calls `upscale`.
-        options: For all files.
     """
 
-    def __init__(self, upscaler: Upscaler, options: InferOptions) -> None:
-        sizing = options.sizing.for_network(upscaler.info.scale)
-        self._upscaler, self._options = upscaler, replace(options, sizing=sizing)
+    def __init__(self, upscaler: Upscaler) -> None:
+        self._upscaler = upscaler
         self._reader, self._writer = ContextPool(1, "read"), ContextPool(1, "write")
         self._last: Future[Outcome] | None = None
 
-    def read(self, job: Job) -> Callable[[], Picture]:
+    def read(self, job: Job, options: InferOptions) -> Callable[[], Picture]:
         """Start to read a job's picture; return a function that waits for it."""
-        reading = partial(_read, job, self._options)
+        reading = partial(_read, job, self._adapted(options))
         # A thread that waits for stdin can't be interrupted, except the caller's.
         return reading if job.source == STREAM else self._reader.submit(reading).result
 
     def upscale(
-        self, job: Job, read: Callable[[], Picture], progress: ShareCallback
+        self,
+        job: Job,
+        read: Callable[[], Picture],
+        options: InferOptions,
+        progress: ShareCallback,
     ) -> Future[Outcome]:
         """Upscale a job; return the future outcome of writing it.
 
         Args:
             job: The job.
             read: From `read`.
+            options: As for `read`.
             progress: Called after each tile.
         """
+        options = self._adapted(options)
         before = [] if self._last is None else [self._last]
-        begin = partial(_begin, self._upscaler, job, read, self._options, before, progress)
-        self._last = _upscale_and_write(begin, self._writer, job, self._options)
+        begin = partial(_begin, self._upscaler, job, read, options, before, progress)
+        self._last = _upscale_and_write(begin, self._writer, job, options)
         return self._last
+
+    def _adapted(self, options: InferOptions) -> InferOptions:
+        scale = self._upscaler.info.scale
+        return replace(options, sizing=options.sizing.for_network(scale))
 
     def __enter__(self) -> Pipeline:
         return self

@@ -317,7 +317,7 @@ def test_a_failure_is_a_row_with_its_reason_and_the_others_continue(mini: ImageS
     absent, killed, aborts, good = result.rows
     assert (absent.error, absent.device) == ("it is not here; get it somewhere else", "")
     assert killed.error.startswith(
-        "Mini grey: the worker process was killed, probably out of memory"
+        "Mini grey: the worker process was killed (SIGKILL), probably out of memory"
     )
     assert aborts.error == "the worker process crashed (SIGABRT)"
     assert (killed.quality, killed.timings) == ((), ())  # its set was not finished

@@ -73,7 +73,10 @@ def test_peak_memory_is_that_of_the_worker(good: Worker) -> None:
 @pytest.mark.parametrize(
     ("backend", "message"),
     [
-        ("killed", r"^the worker process was killed, probably out of memory; use a smaller --size"),
+        (
+            "killed",
+            r"^the worker process was killed \(SIGKILL\), probably out of memory; use",
+        ),
         ("aborts", r"^the worker process crashed \(SIGABRT\)$"),
         ("segfaults", r"^the worker process crashed \(SIGSEGV\)$"),
         ("exits", r"^the worker process exited with status 3$"),

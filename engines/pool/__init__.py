@@ -1,0 +1,1 @@
+"""Batches in several worker processes: one per GPU, or several that share the CPUs."""
