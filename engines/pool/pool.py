@@ -103,6 +103,11 @@ class WorkerPool:
         """What runs, as the first worker reports; it is opened if needed."""
         return self.open()
 
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers."""
+        return [process.pid for _, process in self._crew.staffed() if process.pid is not None]
+
     def open(self, progress: Report = lambda *_: True) -> BackendInfo:
         """Open the network in one worker; its choice of backend holds for all others.
 
