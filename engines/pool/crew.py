@@ -85,22 +85,23 @@ class Crew:
         """
         if self._first is not None:
             return self._first
-        errors: list[Exception] = []
+        errors: dict[str, Exception] = {}
         for slot in self._slots:
             try:
                 self._first = self._open_first(slot, progress)
             except RequestError:
                 raise
             except Exception as error:
-                errors.append(error)
+                errors[slot.device.name] = error
                 slot.is_open = False
                 if slot.device.name == "cpu":  # the others would fail in the same way
                     break
-                _log.warning("%s can't be used: %s", slot.device.name, error)
                 continue
+            for name, error in errors.items():
+                _log.warning("%s can't be used: %s", name, error)
             self._options = _settled(self._options, self._first)
             return self._first
-        raise errors[0]
+        raise next(iter(errors.values()))
 
     def hire(self, jobs: int) -> None:
         """Start processes until there is one per job that waits, as far as there are places."""
