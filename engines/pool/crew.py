@@ -97,8 +97,8 @@ class Crew:
                 if slot.device.name == "cpu":  # the others would fail in the same way
                     break
                 continue
-            for name, error in errors.items():
-                _log.warning("%s can't be used: %s", name, error)
+            for name, failure in errors.items():
+                _log.warning("%s can't be used: %s", name, failure)
             self._options = _settled(self._options, self._first)
             return self._first
         raise next(iter(errors.values()))
