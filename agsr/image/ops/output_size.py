@@ -32,7 +32,7 @@ class OutputSize:
     """Maximum width and height, instead of ``scale``: the result is as large as fits, but at most
     `most` times the input."""
     multiple: int = 1
-    """Both sides are rounded down to a multiple of this: 2 for video."""
+    """Both sides are cropped to a multiple of this: 2 for video."""
     network: int = SCALE
     """Scale of the network that makes the result."""
 
@@ -86,11 +86,18 @@ class OutputSize:
                 f"the result would have 0x0 pixels: {width}x{height} by a scale of "
                 f"{self.factor:g}; use {1 / max(height, width):.2g} or more"
             )
-        exact = self._exact(height, width)
-        return self._multiple(exact[0]), self._multiple(exact[1])
+        rows, columns = self.uncropped(height, width)
+        return rows - rows % self.multiple, columns - columns % self.multiple
 
-    def _multiple(self, side: int) -> int:
-        return max(self.multiple, side - side % self.multiple)
+    def uncropped(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of an input's result before it is cropped to `multiple`.
+
+        >>> sizing = OutputSize(network=3, multiple=2)
+        >>> sizing.uncropped(5, 7), sizing.result(5, 7)
+        ((15, 21), (14, 20))
+        """
+        rows, columns = self._exact(height, width)
+        return max(rows, self.multiple), max(columns, self.multiple)
 
     def _exact(self, height: int, width: int) -> tuple[int, int]:
         if self.box is None:

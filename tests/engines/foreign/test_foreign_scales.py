@@ -32,6 +32,7 @@ from agsr.engines.weights_file import Kind, declared_scale, kind_of
 from agsr.errors import BackendRequestError, HintsError
 from agsr.export.verify import sample_batch
 from agsr.image.ops.alpha import bounded
+from agsr.image.picture import Picture, samples_of
 from agsr.metrics.luma import full_range_luma
 from agsr.pretrained import find_onnx
 
@@ -129,6 +130,25 @@ def test_up_to_the_square_of_the_scale_is_made(path: Path, network: int, scale: 
         with pytest.raises(ValueError, match=rf"at most {network**2} .* ×{network} network"):
             upscaler(image, scale=network**2 + 1)
         assert upscaler(image, size=(1000, 1000)).shape[:2] == (9 * network**2, 7 * network**2)
+
+
+@pytest.mark.parametrize(("network", "factor"), [(1, 1), (3, 3), (3, 1), (3, 9)])
+@pytest.mark.parametrize("shape", [(9, 7, 3), (9, 7, 4), (8, 7, 3), (1, 1, 3)])
+def test_odd_sides_are_cropped_and_not_resampled(
+    path: Path, network: int, factor: int, shape: tuple[int, ...]
+) -> None:
+    image = _noise(*shape)
+    image[..., 3:] |= 1
+    expected = repeated_image(image, factor)
+    if min(expected.shape[:2]) == 1:  # even sides can't be smaller than 2
+        expected = repeated_image(expected, 2)
+    rows, columns = (side // 2 * 2 for side in expected.shape[:2])
+    picture = Picture(image[..., :3], image[..., 3] if shape[2] == 4 else None)
+    sizing = OutputSize(scale=factor, network=network, multiple=2)
+    for border in (None, "mirror"):
+        upscaler = Upscaler(str(repeating(path, scale=network)), border=border)
+        result = samples_of(upscaler.picture(picture, sizing=sizing))
+        assert np.array_equal(result, expected[:rows, :columns])
 
 
 def test_two_passes_equal_two_calls(path: Path) -> None:
