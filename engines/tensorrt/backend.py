@@ -58,6 +58,7 @@ class TrtBackend(Backend):
         trt: TensorRT to use; None means the installed one.
         cuda: CUDA layer to use; None means the installed one.
         device: Number of the GPU.
+        content: ONNX graph to run instead of the file's; ``path`` then only names it.
 
     Raises:
         MissingDependencyError: TensorRT or the CUDA layer is not installed.
@@ -80,6 +81,7 @@ class TrtBackend(Backend):
         trt: TensorRt | None = None,
         cuda: Cuda | None = None,
         device: int = 0,
+        content: bytes | None = None,
     ) -> None:
         require_file(path)
         if trt is None:
@@ -87,8 +89,9 @@ class TrtBackend(Backend):
         if cuda is None:
             check_driver()
         trt, cache = trt or load_tensorrt(), cache or EngineCache()
+        options = options or BuildOptions()
         self._cuda = cuda or _open_cuda(device)
-        plan, metadata = load_plan(trt, self._cuda, path, options or BuildOptions(), cache, report)
+        plan, metadata = load_plan(trt, self._cuda, path, options, cache, report, content)
         self._lock = Lock()
         self._owner: int | None = None  # the thread that holds the lock
         self._reading: _Reading | None = None

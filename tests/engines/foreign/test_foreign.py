@@ -329,7 +329,7 @@ def test_what_openvino_cannot_compile_is_reported(
 def test_an_unknown_place_or_precision_is_refused(path: Path) -> None:
     with pytest.raises(BackendError, match="no provider named 'tpu'"):
         ForeignBackend(repeating(path), place=Place("ort", "tpu"))
-    with pytest.raises(BackendError, match="'cpu' runs in fp32, not in bf16"):
+    with pytest.raises(BackendError, match="'ort:cpu' runs fp32 graphs in fp32, not in bf16"):
         ForeignBackend(path, precision="bf16")
 
 

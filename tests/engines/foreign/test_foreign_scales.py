@@ -21,6 +21,7 @@ from foreign_graphs import (
     save,
 )
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from agsr import OutputSize, Upscaler
 from agsr.backend import Batch
@@ -29,7 +30,14 @@ from agsr.engines.foreign import ForeignBackend, Hints
 from agsr.engines.open import check_request, open_backend
 from agsr.engines.runtimes.session_device import SessionDevice
 from agsr.engines.weights_file import Kind, declared_scale, kind_of
-from agsr.errors import BackendRequestError, HintsError
+from agsr.errors import (
+    AgsrError,
+    BackendError,
+    BackendRequestError,
+    HintsError,
+    ModelError,
+    RequestError,
+)
 from agsr.export.verify import sample_batch
 from agsr.image.ops.alpha import bounded
 from agsr.image.picture import Picture, samples_of
@@ -227,7 +235,8 @@ def test_the_scale_is_known_before_loading_except_of_foreign_files(
     path: Path, tmp_path: Path
 ) -> None:
     engine = tmp_path / "a.engine"
-    assert declared_scale(str(engine)) == 4
+    assert declared_scale(str(engine)) is None
+    assert declared_scale(str(tmp_path / "missing.onnx")) is None
     Path(f"{engine}.json").write_text('{"report": {"metadata": {"scale": 2}}}')
     assert declared_scale(str(engine)) == 2
     assert declared_scale("psnr") == declared_scale(str(find_onnx("psnr", 1))) == 4
@@ -243,8 +252,36 @@ def test_options_of_other_kinds_of_weights_are_rejected(path: Path) -> None:
             check("ort", "psnr", hints="order=bgr")
     with pytest.raises(HintsError, match="hints are 'colour=x'"):
         open_backend("ort", str(path), hints="colour=x")
-    with pytest.raises(BackendRequestError, match="'cpu' runs in fp32, not in fp16"):
+
+
+@pytest.mark.parametrize("backend", ["auto", "ort"])
+def test_hints_for_an_unreadable_file_do_not_hide_why_it_cannot_be_read(
+    path: Path, backend: str
+) -> None:
+    with pytest.raises(AgsrError, match=r"foreign\.onnx: .*no such file"):
+        open_backend(backend, str(path), hints="order=bgr")
+    path.write_text("no ONNX file")
+    with pytest.raises(ModelError, match=r"foreign\.onnx: not an ONNX file"):
+        open_backend(backend, str(path), hints="order=bgr")
+
+
+def test_a_file_of_another_precision_is_rejected_with_what_to_do(path: Path) -> None:
+    same = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
+    save(path, [node("Conv", ["picture", "same"], ["kept"]), repeat("kept")], same=same)
+    expected = r"foreign\.onnx: 'ort:cpu' runs fp32 graphs in fp32, not in fp16; .*--precision"
+    with pytest.raises(BackendError, match=expected) as caught:
         open_backend("ort", str(path), precision="fp16")
+    assert not isinstance(caught.value, RequestError)  # another file would make it right
+    nodes = [
+        node("Cast", ["picture"], ["half"], to=TensorProto.FLOAT16),
+        node("Conv", ["half", "same"], ["kept"]),
+        node("Cast", ["kept"], ["wide"], to=TensorProto.FLOAT),
+        repeat("wide"),
+    ]
+    save(path, nodes, same=same.astype(np.float16))
+    assert ForeignBackend(path, precision="fp16").info.precision == "fp16"
+    with pytest.raises(BackendError, match="runs fp16 graphs in fp16, not in fp32"):
+        ForeignBackend(path, precision="fp32")
 
 
 @pytest.mark.parametrize("backend", ["auto", "ort", pytest.param("openvino", marks=NEEDS_OPENVINO)])
