@@ -103,7 +103,7 @@ def _plan(
     from agsr.bench.runner.plan import BenchPlan
     from agsr.bench.scoring import default_lpips, lpips_alex
     from agsr.cli.output.tables import open_sets
-    from agsr.engines.foreign.io_spec import Hints
+    from agsr.engines.foreign.hints import Hints
 
     Hints.parse(hints)
     _check_files(weights, models)

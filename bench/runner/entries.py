@@ -16,7 +16,7 @@ from agsr.backend import Backend, BackendInfo, Batch
 from agsr.bicubic import upscale
 from agsr.contract import SCALE, format_steps
 from agsr.engines.foreign import ForeignBackend
-from agsr.engines.foreign.io_spec import Hints
+from agsr.engines.foreign.hints import Hints
 from agsr.engines.open import check_request, open_backend
 from agsr.engines.places import AUTO, BACKENDS, RUNTIMES, Place
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS
@@ -56,7 +56,7 @@ class Entry:
     foreign: bool = False
     """True if ``weights`` is another project's ONNX file."""
     hints: str = ""
-    """Facts about a foreign file, in the form of `agsr.engines.foreign.io_spec.Hints.parse`."""
+    """Facts about a foreign file, in the form of `agsr.engines.foreign.hints.Hints.parse`."""
     scale: int | None = SCALE
     """Scale of the network, or of the baseline; None if the network can't be opened."""
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch, translated_errors
-from agsr.contract import PRECISIONS, WINDOW
-from agsr.engines.foreign.io_spec import Array, Hints, IoSpec
+from agsr.contract import CHANNELS, PRECISIONS, WINDOW
+from agsr.engines.foreign.hints import Hints
+from agsr.engines.foreign.io_spec import Array, IoSpec
 from agsr.engines.foreign.probe import find_io_spec
 from agsr.engines.onnx_file.checks import running_precision
 from agsr.engines.onnx_file.inspect import check_self_contained, read_content
@@ -31,6 +32,10 @@ from agsr.system.text import first_line
 if TYPE_CHECKING:
     from agsr.contract import Precision
     from agsr.engines.tensorrt.progress import Report
+
+
+_COPIES = 4
+"""Copies of a result in memory at once: as output, joined, in our range, and in our order."""
 
 
 class ForeignBackend(Backend):
@@ -78,6 +83,7 @@ class ForeignBackend(Backend):
         self.io_spec = find_io_spec(self._session, self._probe, hints or Hints(), str(path))
         if self.io_spec.size is None:
             self.tile_align = math.lcm(WINDOW, self.io_spec.rule.multiple)
+        self.bytes_per_pixel = self.bytes_per_pixel + _COPIES * 4 * CHANNELS * self.io_spec.scale**2
         self.info = BackendInfo(
             name=place.runtime,
             device=device,
@@ -100,15 +106,26 @@ class ForeignBackend(Backend):
                 "; cut the image into tiles"
             )
         padded = self.io_spec.padded(lr)
-        with translated_errors(f"{self.info.model} on {self.info.device}", padded.shape):
-            result = self._feed(self.io_spec, self.io_spec.encode(padded))
-        sr = self.io_spec.decode(result, padded)
+        sr = self.io_spec.decode(self._output(padded), padded)
         scale = self.info.scale
         return np.ascontiguousarray(sr[:, :, : height * scale, : width * scale])
 
     def free_memory(self) -> int | None:
         """See `agsr.backend.Backend.free_memory`."""
         return self._device.free_memory() if self._device else None
+
+    def _output(self, lr: Batch) -> Array:
+        """Run a batch of an accepted size; return the network's output."""
+        try:
+            with translated_errors(f"{self.info.model} on {self.info.device}", lr.shape):
+                return self._feed(self.io_spec, self.io_spec.encode(lr))
+        except BackendError as error:
+            least = min(self.io_spec.probed)
+            if min(lr.shape[2:]) >= least:
+                raise
+            raise BackendError(
+                f"{error}; sides from {least} pixels work: give --hints minimum={least}"
+            ) from None
 
     def _feed(self, spec: IoSpec, values: Array) -> Array:
         """Run an encoded batch in parts of the network's batch size."""

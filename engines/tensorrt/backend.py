@@ -12,6 +12,7 @@ from threading import Lock, get_ident
 from typing import TypeAlias
 
 from agsr.backend import Backend, BackendInfo, Batch
+from agsr.contract import CHANNELS
 from agsr.engines.onnx_file.checks import described
 from agsr.engines.tensorrt.api import TensorRt, find_tensorrt, load_tensorrt
 from agsr.engines.tensorrt.cuda import Cuda, check_driver, current, open_cuda
@@ -67,9 +68,6 @@ class TrtBackend(Backend):
         ModelError: The file is not a model of this project.
     """
 
-    bytes_per_pixel = 500
-    """Two inputs and outputs at a time; scratch memory is allocated with the engine."""
-
     @_memory_required()
     def __init__(
         self,
@@ -97,6 +95,8 @@ class TrtBackend(Backend):
         self._reading: _Reading | None = None
         with current(self._cuda):
             self._pipeline = Pipeline(trt, self._cuda, plan)
+        # Two inputs and outputs at a time; scratch memory is allocated with the engine.
+        self.bytes_per_pixel = 2 * 4 * CHANNELS * (1 + metadata.scale**2)
         self._release = weakref.finalize(self, _release, self._cuda, self._pipeline)
         self.info = BackendInfo(
             name="trt",

@@ -42,7 +42,7 @@ class OutputSize:
             raise TypeError(f"scale is {scale!r}; expected a number above 0, at most {self.most}")
         if not 0 < self.factor <= self.most:
             raise ValueError(
-                f"scale is {self.scale}; expected above 0, at most {self.most}{self._limit}"
+                f"scale is {self.scale}; expected above 0, at most {self.most}{self._limit()}"
             )
         if self.box is not None:
             _check_box(self.box)
@@ -57,15 +57,15 @@ class OutputSize:
         """Largest scale: two passes of the network."""
         return self.network**2
 
-    @property
     def _limit(self) -> str:
-        """Name the network's limit and what exceeds it; empty for this project's networks."""
-        if self.network == SCALE:
+        """Explain a limit that another network may exceed, and name one that does if there is."""
+        if self.network == SCALE or not self.factor > self.most:
             return ""
-        passes = "of this ×1 network, which restores and does not enlarge"
-        if self.network > 1:
-            passes = f"in two passes of this ×{self.network} network"
-        return f" {passes}; a network of a larger scale makes more, like -w psnr (up to {SCALE**2})"
+        reason = f", two passes of this ×{self.network} network"
+        if self.network == 1:
+            reason = ": this ×1 network restores and does not enlarge"
+        enough = self.factor <= SCALE**2
+        return reason + (f"; -w psnr upscales by up to {SCALE**2}" if enough else "")
 
     def for_network(self, scale: int) -> OutputSize:
         """Return this request for a network of that scale.

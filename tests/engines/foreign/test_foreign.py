@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,17 +31,25 @@ from agsr.bench.data.sets import find_set
 from agsr.bench.scoring import compare
 from agsr.bicubic import upscale_planes
 from agsr.engines.foreign import ForeignBackend
-from agsr.engines.foreign.io_spec import Hints
+from agsr.engines.foreign.hints import Hints
+from agsr.engines.foreign.probe import find_io_spec
 from agsr.engines.places import Place
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
 from agsr.engines.upscaler import Upscaler
-from agsr.errors import BackendError, ModelError
+from agsr.errors import BackendError, HintsError, ModelError
 from agsr.export import export_onnx
 from agsr.export.verify import sample_batch
 from agsr.metrics.luma import full_range_luma
 from agsr.pretrained import find_onnx
 
 pytestmark = pytest.mark.processor
+
+VALUES = {
+    "order": "rgb or bgr",
+    "channels": "1 or 3 or 4",
+    "size": "WIDTHxHEIGHT, like 64x48",
+    "multiple": "a number from 1",
+}
 
 
 @pytest.fixture
@@ -95,7 +104,7 @@ def test_ranges_of_a_trained_network_are_found(
 
 def test_an_unlike_output_is_rejected_unless_the_range_is_given(path: Path, lr: Batch) -> None:
     clipping(path, 0, 0.001)  # all but black
-    with pytest.raises(ModelError, match="its output does not show its input, whether white is 1"):
+    with pytest.raises(ModelError, match="its output doesn't resemble its input, whether"):
         ForeignBackend(path)
     backend = ForeignBackend(path, Hints(input_peak=1, output_peak=1))
     assert backend.upscale(lr).max() <= 0.001
@@ -376,8 +385,94 @@ def test_hints_are_read_from_words() -> None:
     assert found == Hints(order="bgr", input_peak=255, size=(48, 64))
     wrongs = ("colour=red", "order=grb", "input_peak", "size=64", "multiple=x", "multiple=-1")
     for wrong in (*wrongs, "multiple=0", "input_peak=0", "channels=7", "size=0x0", "size=9x-9"):
-        with pytest.raises(ModelError, match=f"hints are '{wrong}'; expected NAME=VALUE"):
+        name, _, word = wrong.partition("=")
+        expected = f"hint {name} is '{word}'; expected {VALUES.get(name, '1 or 255')}"
+        if name == "colour":
+            expected = "no hint named 'colour'; expected NAME=VALUE,... of layout, "
+        with pytest.raises(HintsError, match=re.escape(expected)):
             Hints.parse(wrong)
+    with pytest.raises(HintsError, match="hint square is given twice; remove one"):
+        Hints.parse("square=yes,square=no")
+
+
+@pytest.mark.parametrize(
+    ("options", "hints", "reason"),
+    [
+        ({"size": (16, 24)}, "multiple=4", r"multiple has no effect: .* accepts 24x16 pixels only"),
+        ({"size": (16, 24)}, "minimum=4", "minimum has no effect"),
+        ({}, "size=24x16,square=yes", "square has no effect: the hint size names the only"),
+        ({"kind": "uint8"}, "input_peak=1", "input_peak=1 has no effect: .* has uint8 there"),
+        ({"kind": "uint8"}, "output_peak=1", "output_peak=1 has no effect"),
+        ({"channels": 1}, "order=rgb", "order has no effect: .* takes luma, not colours"),
+        ({"channels": 1}, "output_order=bgr", "output_order has no effect"),
+    ],
+)
+def test_hints_without_effect_are_rejected(
+    path: Path, options: dict[str, Any], hints: str, reason: str
+) -> None:
+    repeating(path, **options)
+    with pytest.raises(HintsError, match=f"hint {reason}"):
+        ForeignBackend(path, Hints.parse(hints))
+
+
+@pytest.mark.parametrize(
+    ("kind", "hints", "runs"),
+    [
+        ("float32", "", 2),
+        ("float32", "input_peak=1", 1),
+        ("uint8", "", 1),
+    ],
+)
+def test_the_network_is_probed_once_for_each_value_of_white(
+    path: Path, kind: str, hints: str, runs: int
+) -> None:
+    backend = ForeignBackend(repeating(path, kind=kind), Hints.parse(hints))
+    seen: list[Any] = []
+    run = backend._probe
+    found = find_io_spec(
+        backend._session,
+        lambda spec, values: seen.append(values) or run(spec, values),
+        Hints.parse(hints),
+        "x",
+    )
+    assert found == backend.io_spec
+    assert len(seen) == runs
+
+
+def test_a_fourth_channel_that_is_not_returned_may_be_no_alpha(path: Path, lr: Batch) -> None:
+    nodes = [  # as networks do that take a map of noise
+        node("Slice", ["picture", "from", "to", "axis"], ["colours"]),
+        repeat("colours"),
+    ]
+    bounds = {"from": np.array([0]), "to": np.array([3]), "axis": np.array([1])}
+    save(path, nodes, ("b", 4, "h", "w"), **bounds)
+    with pytest.raises(ModelError, match=r"map of noise.*if it is alpha, give the hint channels=4"):
+        ForeignBackend(path)
+    np.testing.assert_array_equal(ForeignBackend(path, Hints(channels=4)).upscale(lr), repeated(lr))
+
+
+def test_a_picture_too_small_for_the_network_is_reported_with_the_hint(
+    path: Path, lr: Batch
+) -> None:
+    pads = np.array([0, 0, 4, 4, 0, 0, 4, 4])
+    nodes = [  # ONNX Runtime rejects a border wider than the picture
+        node("Pad", ["picture", "pads"], ["large"], mode="reflect"),
+        node("Slice", ["large", "four", "end", "axes"], ["same"]),
+        repeat("same"),
+    ]
+    bounds = {"four": np.array([4, 4]), "end": np.array([-4, -4]), "axes": np.array([2, 3])}
+    save(path, nodes, pads=pads, **bounds)
+    backend = ForeignBackend(path)
+    np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
+    with pytest.raises(BackendError, match="give --hints minimum=47"):
+        backend.upscale(lr[..., :1, :1])
+    hinted = ForeignBackend(path, Hints(minimum=47))
+    np.testing.assert_array_equal(hinted.upscale(lr[..., :1, :1]), repeated(lr[..., :1, :1]))
+
+
+def test_working_memory_grows_with_the_scale(path: Path) -> None:
+    small, large = (ForeignBackend(repeating(path, scale=scale)) for scale in (1, 16))
+    assert large.bytes_per_pixel - small.bytes_per_pixel >= 3 * 12 * (16**2 - 1)
 
 
 @pytest.mark.parametrize(
