@@ -81,8 +81,9 @@ class ForeignBackend(Backend):
         on_ort = place.runtime == "ort"
         self._device = SessionDevice(place.kind, place.index) if on_ort else None
         self.io_spec = find_io_spec(self._session, self._probe, hints or Hints(), str(path))
-        if self.io_spec.size is None:
-            self.tile_align = math.lcm(WINDOW, self.io_spec.rule.multiple)
+        self.sizes = self.io_spec.rule
+        if self.sizes.fixed is None:
+            self.tile_align = math.lcm(WINDOW, self.sizes.multiple)
         self.bytes_per_pixel = self.bytes_per_pixel + _COPIES * 4 * CHANNELS * self.io_spec.scale**2
         self.info = BackendInfo(
             name=place.runtime,
@@ -98,17 +99,7 @@ class ForeignBackend(Backend):
         )
 
     def _run(self, lr: Batch) -> Batch:
-        height, width = lr.shape[2:]
-        largest = self.io_spec.size
-        if largest and (height > largest[0] or width > largest[1]):
-            raise BackendError(
-                f"{self.info.model} accepts {largest[1]}x{largest[0]} pixels, got {width}x{height}"
-                "; cut the image into tiles"
-            )
-        padded = self.io_spec.padded(lr)
-        sr = self.io_spec.decode(self._output(padded), padded)
-        scale = self.info.scale
-        return np.ascontiguousarray(sr[:, :, : height * scale, : width * scale])
+        return self.io_spec.decode(self._output(lr), lr)
 
     def free_memory(self) -> int | None:
         """See `agsr.backend.Backend.free_memory`."""

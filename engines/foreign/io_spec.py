@@ -1,7 +1,7 @@
 """Input and output format of a foreign network: layout, type, range, channels and sizes.
 
-Data flow: our ``(B, 3, H, W)`` float32 RGB in [0, 1] → `IoSpec.padded` → `IoSpec.encode` → network
-→ `IoSpec.decode` → a batch of the same kind, as many times as high and as wide as the scale.
+Data flow: our ``(B, 3, H, W)`` float32 RGB in [0, 1], of an accepted size → `IoSpec.encode` →
+network → `IoSpec.decode` → a batch of the same kind, larger by the scale.
 `agsr.engines.foreign.probe` finds the `IoSpec` of a network.
 """
 
@@ -48,10 +48,8 @@ class IoSpec:
     """Output pixels per input pixel along each axis."""
     batch: int | None
     """The only batch size that it accepts; None means any."""
-    size: tuple[int, int] | None
-    """The only height and width that it accepts, LR pixels; None means any."""
     rule: SizeRule
-    """Heights and widths that it accepts, unless there is only one size."""
+    """Heights and widths that it accepts."""
     input_peak: int = 1
     """Value of white in the input."""
     output_peak: int = 1
@@ -60,13 +58,18 @@ class IoSpec:
     """Height and width of the picture by which this was found."""
 
     @property
+    def size(self) -> tuple[int, int] | None:
+        """The only height and width that it accepts, LR pixels; None means any."""
+        return self.rule.fixed
+
+    @property
     def follows_contract(self) -> bool:
         """Whether input and output are those of this project's exports, but for their names."""
         types = (self.input_type, self.output_type) == ("float32", "float32")
         layouts = (self.input_layout, self.output_layout) == ("NCHW", "NCHW")
         colours = (self.channels, self.order, self.output_order) == (CHANNELS, "rgb", "rgb")
         peaks = (self.input_peak, self.output_peak) == (1, 1)
-        free = (self.batch, self.size, self.rule) == (None, None, SizeRule())
+        free = (self.batch, self.rule) == (None, SizeRule())
         return types and layouts and colours and peaks and free
 
     @property
@@ -86,12 +89,6 @@ class IoSpec:
         rest += ", square" if rule.square else ""
         rest = f", {self.size[1]}x{self.size[0]} pixels" if self.size else rest
         return f"{self.input_layout} {self.input_type} {colours}, white is {self.input_peak}{rest}"
-
-    def padded(self, lr: Batch) -> Batch:
-        """Pad a batch by mirroring its lower and right border up to an accepted size."""
-        height, width = self.size or self.rule.padded(*lr.shape[2:])
-        below, beside = height - lr.shape[2], width - lr.shape[3]
-        return np.pad(lr, ((0, 0), (0, 0), (0, below), (0, beside)), mode="reflect")
 
     def encode(self, lr: Batch) -> Array:
         """``(B, 3, H, W)`` float32 RGB in [0, 1] → the network's input."""

@@ -109,7 +109,7 @@ def _guesses(lr: Any, sr: Any, hints: Hints) -> Iterator[IoSpec]:
     for multiple, (layout, channels, only) in product(multiples, _shapes(declared, hints)):
         if only and multiple != multiples[0]:
             continue  # already tried: a fixed size does not depend on the multiple
-        rule = SizeRule() if only else _rule(hints, multiple)
+        rule = SizeRule(fixed=only) if only else _rule(hints, multiple)
         yield IoSpec(
             input=lr.name,
             output=sr.name,
@@ -121,11 +121,10 @@ def _guesses(lr: Any, sr: Any, hints: Hints) -> Iterator[IoSpec]:
             order=hints.order or "rgb",
             output_order=hints.output_order or hints.order or "rgb",
             batch=declared[0],
-            size=only,
             rule=rule,
             input_peak=_peaks(TYPES[lr.type], hints.input_peak)[0],
             output_peak=_peaks(TYPES[sr.type], hints.output_peak)[0],
-            probed=only or rule.padded(*(SIZES.get(multiple) or _multiples(multiple))),
+            probed=rule.padded(*(SIZES.get(multiple) or _multiples(multiple))),
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,24 +31,16 @@ from agsr.bench.scoring import compare
 from agsr.bicubic import upscale_planes
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.foreign.hints import Hints
-from agsr.engines.foreign.probe import find_io_spec
 from agsr.engines.places import Place
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
 from agsr.engines.upscaler import Upscaler
-from agsr.errors import BackendError, HintsError, ModelError
+from agsr.errors import BackendError, ModelError
 from agsr.export import export_onnx
 from agsr.export.verify import sample_batch
 from agsr.metrics.luma import full_range_luma
 from agsr.pretrained import find_onnx
 
 pytestmark = pytest.mark.processor
-
-VALUES = {
-    "order": "rgb or bgr",
-    "channels": "1 or 3 or 4",
-    "size": "WIDTHxHEIGHT, like 64x48",
-    "multiple": "a number from 1",
-}
 
 
 @pytest.fixture
@@ -166,68 +157,10 @@ def test_undeclared_shapes_are_found_by_trying(path: Path, lr: Batch) -> None:
         ForeignBackend(path, Hints(layout="NCHW"))
 
 
-@pytest.mark.parametrize(("size", "largest"), [((16, 24), (16, 24)), (("h", 16), (16, 16))])
-def test_fixed_sizes_bound_the_tiles(
-    path: Path, size: tuple[Any, Any], largest: tuple[int, int]
-) -> None:
-    backend = ForeignBackend(repeating(path, size=size, kind="uint8"))
-    assert backend.info.largest == backend.io_spec.size == largest
-    for shape in ((50, 70, 3), (5, 3, 3), (1, 1, 3), (16, 16)):
-        image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        result = Upscaler(backend=backend, halo=3)(image)
-        assert np.array_equal(result, image.repeat(4, axis=0).repeat(4, axis=1))
-    with pytest.raises(BackendError, match=r"accepts \d\dx16 pixels, got 9x17; cut the image"):
-        backend.upscale(np.zeros((1, 3, 17, 9), np.float32))
-    with pytest.raises(BackendError, match=r"halo of 16 on both sides; use a smaller --halo$"):
-        Upscaler(backend=backend)(np.zeros((50, 70, 3), np.uint8))
-
-
 def test_fixed_batches_are_filled_up(path: Path) -> None:
     save(path, [repeat("picture")], (2, 3, "h", "w"))
     lr = sample_batch(3, 9, 8)
     np.testing.assert_array_equal(ForeignBackend(path).upscale(lr), repeated(lr))
-
-
-@pytest.mark.parametrize("multiple", [2, 8, 16, 64])
-def test_sizes_that_must_be_multiples_are_padded_and_cut(
-    path: Path, lr: Batch, multiple: int
-) -> None:
-    nodes = [  # into squares and back, as window attention does; other sizes are refused
-        node("SpaceToDepth", ["picture"], ["squares"], blocksize=multiple),
-        node("DepthToSpace", ["squares"], ["same"], blocksize=multiple),
-        repeat("same"),
-    ]
-    save(path, nodes)
-    backend = ForeignBackend(path)
-    assert backend.io_spec.rule.multiple == multiple
-    for crop in (lr, lr[..., :1, :1]):
-        np.testing.assert_array_equal(backend.upscale(crop), repeated(crop))
-    assert ForeignBackend(path, Hints(multiple=3 * multiple)).io_spec.rule.multiple == 3 * multiple
-
-
-@pytest.mark.parametrize(
-    ("hints", "shape"), [("minimum=40", (40, 40)), ("minimum=30,square=yes,multiple=9", (36, 36))]
-)
-def test_small_pictures_are_padded_by_hints(
-    path: Path, lr: Batch, hints: str, shape: tuple[int, int]
-) -> None:
-    seen: list[tuple[int, ...]] = []
-    backend = ForeignBackend(repeating(path), Hints.parse(hints))
-    run = backend._session.run
-    backend._session = SimpleNamespace(
-        run=lambda n, f: seen.append(f["picture"].shape) or run(n, f)
-    )
-    np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
-    assert seen == [(2, 3, *shape)]
-
-
-def test_an_undeclared_size_can_be_given_as_a_hint(path: Path, lr: Batch) -> None:
-    nodes = [node("Reshape", ["picture", "only"], ["same"]), repeat("same")]
-    save(path, nodes, (1, 3, "h", "w"), only=np.array([1, 3, 20, 30], np.int64))
-    with pytest.raises(ModelError, match="found no input format"):
-        ForeignBackend(path)
-    backend = ForeignBackend(path, Hints(size=(20, 30)))
-    np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 8, 16])
@@ -377,123 +310,6 @@ def test_out_of_memory_is_distinguished_from_other_failures(
     backend._session = SimpleNamespace(run=fail)
     with pytest.raises(kind, match=reason):
         backend.upscale(lr)
-
-
-def test_hints_are_read_from_words() -> None:
-    assert Hints.parse("") == Hints()
-    found = Hints.parse("order=bgr, input_peak=255,size=64x48")
-    assert found == Hints(order="bgr", input_peak=255, size=(48, 64))
-    wrongs = ("colour=red", "order=grb", "input_peak", "size=64", "multiple=x", "multiple=-1")
-    for wrong in (*wrongs, "multiple=0", "input_peak=0", "channels=7", "size=0x0", "size=9x-9"):
-        name, _, word = wrong.partition("=")
-        expected = f"hint {name} is '{word}'; expected {VALUES.get(name, '1 or 255')}"
-        if name == "colour":
-            expected = "no hint named 'colour'; expected NAME=VALUE,... of layout, "
-        with pytest.raises(HintsError, match=re.escape(expected)):
-            Hints.parse(wrong)
-    with pytest.raises(HintsError, match="hint square is given twice; remove one"):
-        Hints.parse("square=yes,square=no")
-
-
-@pytest.mark.parametrize(
-    ("options", "hints", "reason"),
-    [
-        ({"size": (16, 24)}, "multiple=4", r"multiple has no effect: .* accepts 24x16 pixels only"),
-        ({"size": (16, 24)}, "minimum=4", "minimum has no effect"),
-        ({}, "size=24x16,square=yes", "square has no effect: the hint size names the only"),
-        ({"kind": "uint8"}, "input_peak=1", "input_peak=1 has no effect: .* has uint8 there"),
-        ({"kind": "uint8"}, "output_peak=1", "output_peak=1 has no effect"),
-        ({"channels": 1}, "order=rgb", "order has no effect: .* takes luma, not colours"),
-        ({"channels": 1}, "output_order=bgr", "output_order has no effect"),
-    ],
-)
-def test_hints_without_effect_are_rejected(
-    path: Path, options: dict[str, Any], hints: str, reason: str
-) -> None:
-    repeating(path, **options)
-    with pytest.raises(HintsError, match=f"hint {reason}"):
-        ForeignBackend(path, Hints.parse(hints))
-
-
-@pytest.mark.parametrize(
-    ("kind", "hints", "runs"),
-    [
-        ("float32", "", 2),
-        ("float32", "input_peak=1", 1),
-        ("uint8", "", 1),
-    ],
-)
-def test_the_network_is_probed_once_for_each_value_of_white(
-    path: Path, kind: str, hints: str, runs: int
-) -> None:
-    backend = ForeignBackend(repeating(path, kind=kind), Hints.parse(hints))
-    seen: list[Any] = []
-    run = backend._probe
-    found = find_io_spec(
-        backend._session,
-        lambda spec, values: seen.append(values) or run(spec, values),
-        Hints.parse(hints),
-        "x",
-    )
-    assert found == backend.io_spec
-    assert len(seen) == runs
-
-
-def test_a_fourth_channel_that_is_not_returned_may_be_no_alpha(path: Path, lr: Batch) -> None:
-    nodes = [  # as networks do that take a map of noise
-        node("Slice", ["picture", "from", "to", "axis"], ["colours"]),
-        repeat("colours"),
-    ]
-    bounds = {"from": np.array([0]), "to": np.array([3]), "axis": np.array([1])}
-    save(path, nodes, ("b", 4, "h", "w"), **bounds)
-    with pytest.raises(ModelError, match=r"map of noise.*if it is alpha, give the hint channels=4"):
-        ForeignBackend(path)
-    np.testing.assert_array_equal(ForeignBackend(path, Hints(channels=4)).upscale(lr), repeated(lr))
-
-
-def test_a_picture_too_small_for_the_network_is_reported_with_the_hint(
-    path: Path, lr: Batch
-) -> None:
-    pads = np.array([0, 0, 4, 4, 0, 0, 4, 4])
-    nodes = [  # ONNX Runtime rejects a border wider than the picture
-        node("Pad", ["picture", "pads"], ["large"], mode="reflect"),
-        node("Slice", ["large", "four", "end", "axes"], ["same"]),
-        repeat("same"),
-    ]
-    bounds = {"four": np.array([4, 4]), "end": np.array([-4, -4]), "axes": np.array([2, 3])}
-    save(path, nodes, pads=pads, **bounds)
-    backend = ForeignBackend(path)
-    np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
-    with pytest.raises(BackendError, match="give --hints minimum=47"):
-        backend.upscale(lr[..., :1, :1])
-    hinted = ForeignBackend(path, Hints(minimum=47))
-    np.testing.assert_array_equal(hinted.upscale(lr[..., :1, :1]), repeated(lr[..., :1, :1]))
-
-
-def test_working_memory_grows_with_the_scale(path: Path) -> None:
-    small, large = (ForeignBackend(repeating(path, scale=scale)) for scale in (1, 16))
-    assert large.bytes_per_pixel - small.bytes_per_pixel >= 3 * 12 * (16**2 - 1)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"layout": "HWC"},
-        {"channels": 5},
-        {"input_peak": 1023},
-        {"output_peak": 0},
-        {"order": "rbg"},
-        {"size": (64,)},
-        {"size": (64, 0)},
-        {"size": (64.0, 64)},
-        {"multiple": 0},
-        {"minimum": 0},
-        {"square": "yes"},
-    ],
-)
-def test_hints_from_python_are_checked_too(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ModelError, match=f"hint {next(iter(wrong))} is .*; expected"):
-        Hints(**wrong)
 
 
 @pytest.mark.data
