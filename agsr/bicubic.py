@@ -1,9 +1,10 @@
-"""MATLAB's ``imresize(image, 1/s, 'bicubic')``, bit for bit: the field's way to make LR images.
+"""MATLAB's ``imresize(image, 1/s, 'bicubic')``: the field's way to make LR images.
 
 An antialiased cubic with a = -0.5, stretched to 4s taps (16 for ×4, the default scale);
 out-of-range indices are clamped to the edge; rows first; rounded half-up and clipped to uint8 after
-each of the two passes. It reproduces the published LR images of Set5, Set14 and BSD100 without a
-mismatch. ``upscale`` is the same kernel without antialiasing: the Bicubic baseline of every table.
+each of the two passes. At 1/4 it reproduces the published LR images of Set5, Set14 and BSD100
+without a mismatch; at other scales it follows MATLAB's source, without such a comparison.
+``upscale`` is the same kernel without antialiasing: the Bicubic baseline of every table.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ __all__ = [
     "DEFAULT_STEPS",
     "INPUT_NAME",
     "INT8_ZERO",
+    "MAX_FOREIGN_SCALE",
     "MAX_STEPS",
     "OUTPUT_NAME",
     "PRECISIONS",
@@ -101,10 +102,11 @@ class SizeRule:
             return self.fixed
         if self.square:
             height = width = max(height, width)
-        rows, columns = (max(side, self.minimum) for side in (height, width))
-        return -(-rows // self.multiple) * self.multiple, -(
-            -columns // self.multiple
-        ) * self.multiple
+        rows, columns = self._accepted(height), self._accepted(width)
+        return rows, columns
+
+    def _accepted(self, side: int) -> int:
+        return -(-max(side, self.minimum) // self.multiple) * self.multiple
 
     def to_properties(self) -> dict[str, str]:
         """Return what differs from the default, as values of ``agsr.size_*`` properties.

@@ -11,8 +11,10 @@ All coordinates are LR pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 __all__ = [
     "AUTO_AREA",
@@ -75,8 +77,9 @@ class Window:
 class MemoryBudget:
     """Memory available for upscaling an image.
 
-    >>> MemoryBudget(free=1_000_000, pixel=100, row=500).widest(height=50)
-    195
+    >>> budget = MemoryBudget(free=1_000_000, pixel=100, row=500)
+    >>> budget.holds(50, 50 * 195), budget.holds(50, 50 * 196)
+    (True, False)
     """
 
     free: int
@@ -86,9 +89,14 @@ class MemoryBudget:
     row: int
     """Bytes of results per row of the image, including copies."""
 
-    def widest(self, height: int) -> int:
-        """Return the width of the widest window of this height that fits, with its results."""
-        return (self.free - height * self.row) // (height * self.pixel)
+    def holds(self, rows: int, pixels: int) -> bool:
+        """Return True if a window fits, with its results.
+
+        Args:
+            rows: Its height.
+            pixels: Pixels that the network computes for it.
+        """
+        return rows * self.row + pixels * self.pixel <= self.free
 
 
 def windows(
@@ -129,10 +137,8 @@ def spans(length: int, tile: int, halo: int, align: int = 1) -> Iterator[Span]:
     >>> [(span.start, span.stop) for span in spans(100, tile=42, halo=8, align=16)]
     [(0, 80), (16, 100)]
     """
-    window = _window(length, _count(length, tile, halo), halo)
-    if align > 1 and window < length:
-        window = -(-max(window + align - 1, 2 * (halo + align)) // align) * align
-    if window >= length:
+    window = _window(length, _count(length, tile, halo), halo, align)
+    if window == length:
         yield Span(0, length, 0, length)
         return
     core_start = 0
@@ -150,6 +156,8 @@ def auto_tile(
     budget: MemoryBudget | None = None,
     halo: int = DEFAULT_HALO,
     area: int = AUTO_AREA,
+    align: int = 1,
+    padded: Callable[[int, int], tuple[int, int]] = lambda height, width: (height, width),
 ) -> Tile:
     """Choose the tile for ``--tile auto``: the one that fits and computes the fewest pixels.
 
@@ -159,24 +167,35 @@ def auto_tile(
         budget: Memory that the windows must fit into; None if unknown.
         halo: Pixels read around a tile.
         area: Pixels of the largest tile.
+        align: As for `windows`.
+        padded: Returns height and width that a network computes for those of a window.
 
     >>> auto_tile(200, 300), auto_tile(1000, 1000)
     ((0, 0), (323, 242))
+    >>> auto_tile(60, 1600, padded=lambda height, width: (max(height, width),) * 2)
+    (0, 262)
     """
-    largest = (math.isqrt(area) + 2 * halo) ** 2
+    # A window that is padded to the least that a network computes costs no more than a smaller one.
+    least = math.prod(padded(1, 1))
+    largest = max(least, (math.isqrt(area) + 2 * halo) ** 2)
+    most = _count(width, AUTO_SMALLEST, halo)
+
+    def fits(rows: int, across: int) -> bool:
+        pixels = math.prod(padded(rows, _window(width, across, halo, align)))
+        within = budget is None or pixels <= max(1, least) or budget.holds(rows, pixels)
+        return pixels <= largest and within
+
     best: tuple[int, Tile] | None = None
     for down in range(1, _count(height, AUTO_SMALLEST, halo) + 1):
-        rows = _window(height, down, halo)
-        widest = largest // rows
-        if budget is not None:
-            widest = min(widest, budget.widest(rows))
-        if widest < min(width, AUTO_SMALLEST + 2 * halo):
+        rows = _window(height, down, halo, align)
+        across = bisect_left(range(1, most + 1), True, key=partial(fits, rows)) + 1
+        if across > most:
             continue
-        across = 1 if widest >= width else _count(width, widest - 2 * halo, halo)
-        columns = _window(width, across, halo)
-        computed = down * rows * across * columns
+        columns = _window(width, across, halo, align)
+        counts = _count_of(height, rows, down), _count_of(width, columns, across)
+        computed = math.prod((*counts, *padded(rows, columns)))
         if best is None or computed < best[0]:
-            best = computed, (_tile(rows, down, halo), _tile(columns, across, halo))
+            best = computed, (_tile(height, down, halo), _tile(width, across, halo))
     return best[1] if best else (AUTO_SMALLEST, AUTO_SMALLEST)
 
 
@@ -185,10 +204,23 @@ def _count(length: int, tile: int, halo: int) -> int:
     return max(1, -(-(length - 2 * halo) // tile)) if tile else 1
 
 
-def _window(length: int, count: int, halo: int) -> int:
-    """Return the side of each of ``count`` windows: equal shares, no sliver at the border."""
-    return length if count == 1 else -(-(length - 2 * halo) // count) + 2 * halo
+def _window(length: int, count: int, halo: int, align: int = 1) -> int:
+    """Return the side of each of ``count`` windows: equal shares, no sliver at the border.
+
+    Where windows are aligned, that many suffice, but there may be fewer.
+    """
+    if count == 1:
+        return length
+    window = _tile(length, count, halo) + 2 * halo
+    if align > 1:
+        window = -(-max(window + align - 1, 2 * (halo + align)) // align) * align
+    return min(window, length)
 
 
-def _tile(window: int, count: int, halo: int) -> int:
-    return 0 if count == 1 else window - 2 * halo
+def _count_of(length: int, window: int, count: int) -> int:
+    return 1 if window == length else count
+
+
+def _tile(length: int, count: int, halo: int) -> int:
+    """Return the core of each of ``count`` windows; 0 for one."""
+    return 0 if count == 1 else -(-(length - 2 * halo) // count)

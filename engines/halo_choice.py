@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from agsr.backend import Backend
-from agsr.engines.community.halo import MeasuredHalo, find_halo
+from agsr.engines.community.halo import MeasuredHalo, can_measure, find_halo
 from agsr.errors import BackendError
 from agsr.tiling import DEFAULT_HALO
 
@@ -31,7 +31,15 @@ class HaloChoice:
         if isinstance(self.requested, int):
             return self.requested
         radius = self._backend.info.receptive_radius
-        return radius if radius is not None and self.requested == "exact" else DEFAULT_HALO
+        if radius is None:
+            return self._default
+        return radius if self.requested == "exact" else DEFAULT_HALO
+
+    @property
+    def _default(self) -> int:
+        """LR pixels that leave half of the largest input to a tile, at most the default."""
+        largest = self._backend.info.largest
+        return DEFAULT_HALO if largest is None else min(DEFAULT_HALO, min(largest) // 4)
 
     @property
     def cut(self) -> int:
@@ -42,6 +50,9 @@ class HaloChoice:
         """
         if isinstance(self.requested, int) or self._backend.info.receptive_radius is not None:
             return self.uncut
+        if self.requested == "auto" and not can_measure(self._backend):
+            self._warn_of_default()
+            return self._default
         measured = self._measure()
         if self.requested == "exact" and not measured.is_exact:
             raise BackendError(
@@ -70,6 +81,15 @@ class HaloChoice:
             "%s; --tile 0 avoids them where memory suffices",
             *(self._backend.info.model, bound),
         )
+
+    def _warn_of_default(self) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning(
+                "%s accepts too few pixels to measure a halo: tiles have one of %d pixels, and may "
+                "show seams; --halo sets another",
+                *(self._backend.info.model, self._default),
+            )
 
     def _measure(self) -> MeasuredHalo:
         if self._measured is None:

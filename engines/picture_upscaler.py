@@ -20,7 +20,7 @@ from agsr.image.ops.neutral import is_neutral
 from agsr.image.ops.normal_map import normalised, points_outwards, usable
 from agsr.image.ops.output_size import OutputSize, halfway
 from agsr.image.ops.padding import Border, extended
-from agsr.image.ops.resample import downsample_bands
+from agsr.image.ops.resample import crop_bands, downsample_bands
 from agsr.image.picture import Picture, RowBands, as_row_bands, materialize
 from agsr.system.progress import ShareCallback
 
@@ -77,10 +77,11 @@ class PictureUpscaler:
         Args:
             picture: Pixels, alpha and metadata; the metadata is unchanged.
             progress: As for arrays.
-            sizing: Size of the result; None means the network's scale times the picture's. A result
-                that is no larger than the picture is only downsampled, unless the network restores
-                (×1); one that is larger than the network's is made in two passes, as by upscaling
-                a picture of that size divided by the scale.
+            sizing: Size of the result; None means the network's scale times the picture's. It is
+                cropped to `OutputSize.multiple` below and at the right. A result that is no larger
+                than the picture is only downsampled, unless the network restores (×1); one that is
+                larger than the network's is made in two passes, as by upscaling a picture of that
+                size divided by the scale.
 
         Raises:
             ImageError, BackendError, MemoryError: As for arrays.
@@ -100,10 +101,11 @@ class PictureUpscaler:
         """
         height, width = picture.pixels.shape[:2]
         scale = self.info.scale
-        target = (sizing or OutputSize()).for_network(scale).result(height, width)
-        if target[0] > scale * height or target[1] > scale * width:
-            return self._two_passes(picture, progress, target)
-        return self._one_pass(picture, progress, target)
+        sizing = (sizing or OutputSize()).for_network(scale)
+        target = sizing.uncropped(height, width)
+        twice = target[0] > scale * height or target[1] > scale * width
+        row_bands = (self._two_passes if twice else self._one_pass)(picture, progress, target)
+        return crop_bands(row_bands, *sizing.result(height, width))
 
     def _two_passes(
         self, picture: Picture, progress: ShareCallback | None, target: tuple[int, int]

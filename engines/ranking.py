@@ -15,16 +15,14 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 
-from agsr.contract import PREFIX
-from agsr.engines.onnx_file.inspect import read_properties
 from agsr.engines.places import RUNTIMES, Place
 from agsr.engines.runtimes.onnxruntime_session import available_providers
 from agsr.engines.runtimes.openvino_session import computes_bf16
 from agsr.engines.tensorrt.api import MODULES, is_installed
 from agsr.engines.tensorrt.cuda import check_driver
 from agsr.engines.timings import Timings
-from agsr.engines.weights_file import Kind, kind_of
-from agsr.errors import BackendError, MissingDependencyError, ModelError
+from agsr.engines.weights_file import Kind, declared_precision, kind_of
+from agsr.errors import BackendError
 from agsr.pretrained import ONNX_SUFFIX, is_community, is_path
 from agsr.system.cpu import multiplies_bf16, multiplies_int8
 
@@ -79,7 +77,7 @@ def candidates(
     if kind_of(weights) is Kind.FOREIGN_ONNX:
         places = [place for place in places if place.runtime != "trt"]
     found = [Candidate(place, precision or default_precision(place, weights)) for place in places]
-    graph = _declared_precision(weights) if is_path(weights) else None
+    graph = declared_precision(weights) if is_path(weights) else None
     timings = Timings.load() if timings is None else timings
     if timings and not is_path(weights):  # the shipped weights were measured
         ordered = _by_time(found, timings, work)
@@ -140,14 +138,6 @@ def _can_compute(candidate: Candidate, graph: str | None) -> bool:
             return multiplies_int8()
         return precision != "bf16" or graph == "bf16" or computes_bf16()
     return not (candidate.place.runtime == "ort" and precision == "bf16")
-
-
-def _declared_precision(weights: str) -> str | None:
-    """Read the precision from the metadata of an exported ``.onnx`` file."""
-    try:
-        return read_properties(Path(weights)).get(f"{PREFIX}precision")
-    except (OSError, ModelError, MissingDependencyError):  # reported when it is opened
-        return None
 
 
 def _by_default(found: Sequence[Candidate], graph: str | None = None) -> list[Candidate]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 
 from agsr.backend import Backend
@@ -70,7 +71,7 @@ class TilePolicy:
             tile = self._tile_for(arrays, halo)
         window = self._first_window(size, tile, halo)
         self._note_cut(window, size, tile, halo)
-        pixels = window.rows.stop * window.columns.stop
+        pixels = math.prod(self._backend.sizes.padded(window.rows.stop, window.columns.stop))
         self._allocated = max(self._allocated, pixels * self._backend.bytes_per_pixel)
         return tile, halo
 
@@ -81,10 +82,18 @@ class TilePolicy:
             return self._whole(height, width)
         if isinstance(self._tile, int):
             tile = self._tile, self._tile
+        elif self._backend.sizes.fixed is not None:
+            tile = 0, 0  # a smaller tile would be computed at the same size
         else:
-            area = self._backend.tile_area if self._halo.is_exact else height * width
-            tile = auto_tile(height, width, self._budget(arrays), halo, area)
+            tile = self._auto_tile(arrays, halo)
         return self._within_backend(height, width, tile, halo)
+
+    def _auto_tile(self, arrays: Sequence[Array], halo: int) -> Tile:
+        height, width = arrays[0].shape[:2]
+        backend, padded = self._backend, self._backend.sizes.padded
+        area = backend.tile_area if self._halo.is_exact else math.prod(padded(height, width))
+        budget = self._budget(arrays)
+        return auto_tile(height, width, budget, halo, area, backend.tile_align, padded)
 
     def _whole(self, height: int, width: int) -> Tile:
         """Return the tile of a network that can't be cut."""
@@ -145,7 +154,7 @@ class TilePolicy:
             return rows, columns
         build = ", or build its engine with a larger --max" if info.name == "trt" else ""
         raise BackendError(
-            f"{info.device} accepts at most {info.largest[1]}x{info.largest[0]} pixels, too few "
+            f"{info.model} accepts at most {info.largest[1]}x{info.largest[0]} pixels, too few "
             f"for a halo of {halo} on both sides; use a smaller --halo{build}"
         )
 

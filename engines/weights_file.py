@@ -48,10 +48,8 @@ def kind_of(weights: str) -> Kind:
 
 
 def declared_scale(weights: str) -> int | None:
-    """Return the scale of a network; None if only the loaded network shows it.
-
-    Weights that can't be used have this project's scale: opening them reports why.
-    """
+    """Return the scale of a network; None if only the loaded network shows it, or none can be read:
+    opening the weights reports why."""
     kind = kind_of(weights)
     if kind in (Kind.FOREIGN_ONNX, Kind.COMMUNITY):
         return None
@@ -60,6 +58,11 @@ def declared_scale(weights: str) -> int | None:
     if kind is Kind.ENGINE:
         return _valid(_engine_metadata(weights).get("scale"))
     return SCALE
+
+
+def declared_precision(weights: str) -> str | None:
+    """Return the precision in the metadata of an exported ``.onnx`` file; None if there is none."""
+    return _own(weights).get(f"{PREFIX}precision")
 
 
 def check_hints(weights: str, steps: int | None, hints: str) -> None:
@@ -72,6 +75,7 @@ def check_hints(weights: str, steps: int | None, hints: str) -> None:
 
     Raises:
         BackendRequestError: Hints for a network that needs none, or steps for one without a loop.
+            Opening an ``.onnx`` file that is missing or damaged reports that instead.
     """
     kind = kind_of(weights)
     if kind in (Kind.FOREIGN_ONNX, Kind.COMMUNITY) and steps is not None:
@@ -79,11 +83,15 @@ def check_hints(weights: str, steps: int | None, hints: str) -> None:
             f"{weights}: --steps is for networks of this project, and another's has no such "
             "loop; remove it"
         )
-    if hints and kind is not Kind.FOREIGN_ONNX:
+    if hints and kind is not Kind.FOREIGN_ONNX and not _is_unreadable(weights):
         raise BackendRequestError(
             f"--hints describe the ONNX file of another project, and {weights} is "
             f"{kind_of(weights).value}; remove them"
         )
+
+
+def _is_unreadable(weights: str) -> bool:
+    return weights.endswith(ONNX_SUFFIX) and _properties(weights) is None
 
 
 def _own(weights: str) -> dict[str, str]:
@@ -115,8 +123,8 @@ def _engine_metadata(weights: str) -> dict[str, object]:
         return {}
 
 
-def _valid(scale: object) -> int:
-    """Return a declared scale; this project's if it is missing or invalid."""
+def _valid(scale: object) -> int | None:
+    """Return a declared scale; None if it is missing or invalid."""
     text = str(scale)
     valid = text.isdecimal() and 1 <= int(text) <= MAX_FOREIGN_SCALE
-    return int(text) if valid else SCALE
+    return int(text) if valid else None

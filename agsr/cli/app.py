@@ -31,4 +31,4 @@ from agsr.cli.commands import LazyCommands
 )
 @click.version_option(__version__, prog_name="agsr")
 def main() -> None:
-    """Attentive-GAN super-resolution: upscale images by four, and everything around it."""
+    """Attentive-GAN super-resolution: upscale images and videos, train, export, measure."""

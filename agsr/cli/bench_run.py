@@ -103,7 +103,7 @@ def _plan(
     from agsr.bench.runner.plan import BenchPlan
     from agsr.bench.scoring import default_lpips, lpips_alex
     from agsr.cli.output.tables import open_sets
-    from agsr.engines.foreign.io_spec import Hints
+    from agsr.engines.foreign.hints import Hints
 
     Hints.parse(hints)
     _check_files(weights, models)
@@ -121,10 +121,11 @@ def _plan(
     if not weights_given:
         expanded = _without_default(expanded, models)
     chosen = tuple(entries.of_one_scale(expanded))
+    scale = chosen[0].scale or SCALE
     entries.check_all(chosen)
     perceptual = lpips or (default_lpips(data) if sets and not plain else None)
     distance = lpips_alex(perceptual) if perceptual else None
-    found = tuple(open_sets(sets, data, fetch=fetch, use_lr=lr == "given", scale=chosen[0].scale))
+    found = tuple(open_sets(sets, data, fetch=fetch, use_lr=lr == "given", scale=scale))
     _check_sets(found, sizes, rounds)
     return BenchPlan(
         entries=chosen,
@@ -134,7 +135,7 @@ def _plan(
         batch=batch,
         boundaries=("host", "device") if boundary == "both" else (boundary,),  # type: ignore[arg-type]
         rounds=rounds,
-        scale=chosen[0].scale,
+        scale=scale,
         parity=not plain,
         distance=distance,
         observer=observer,
@@ -144,7 +145,7 @@ def _plan(
 
 def _without_default(chosen: list[Entry], models: tuple[str, ...]) -> list[Entry]:
     """Return the entries without the default weights if all ``models`` have another scale."""
-    scales = {entry.scale for entry in chosen if entry.weights in models}
+    scales = {entry.scale for entry in chosen if entry.weights in models} - {None}
     if len(scales) != 1 or SCALE in scales:
         return chosen
     (scale,) = scales

@@ -93,8 +93,8 @@ def export(
     """Write the network as ONNX: unrolled, dynamic batch, height and width, verified.
 
     Other projects' weights (.pth, .safetensors) are exported for the sizes at which the file
-    equals torch, which its metadata records. Of another project's ONNX file, --triton writes a
-    model folder, without other options.
+    equals torch, which its metadata records. With another project's ONNX file, only --triton
+    works: it writes a model folder.
     """
     from agsr.engines.weights_file import Kind, check_hints, kind_of
 
@@ -193,8 +193,8 @@ def _serve_foreign(path: Path, triton: Path | None, hints: str, given: Sequence[
     if triton is None or unused:
         reason = f"; remove {unused[0]}" if unused else ", and it needs --triton"
         raise click.UsageError(
-            f"{path} is an ONNX file of another project, which is not exported again: only "
-            f"a Triton folder is written of it{reason}"
+            f"{path} is an ONNX file of another project, which can't be exported again; agsr only "
+            f"writes a Triton folder of it{reason}"
         )
     from agsr.engines.foreign import ForeignBackend, Hints
     from agsr.engines.onnx_file.inspect import check_self_contained
@@ -207,7 +207,7 @@ def _serve_foreign(path: Path, triton: Path | None, hints: str, given: Sequence[
         spec, scale = backend.io_spec, backend.info.scale
     served = write_repository(triton, path.stem, path, signature=_signature(spec))
     click.echo(f"{served}  for tritonserver --model-repository {triton}")
-    text = f"note: it takes {spec.description}, and gives results of x{scale}"
+    text = f"note: it takes {spec.summary}, and gives results of x{scale}"
     click.echo(printable(text), err=True)
 
 

@@ -30,8 +30,6 @@ URL_VARIABLE = "AGSR_DATASETS_URL"
 ATTEMPTS = 3
 """How often a file is tried before giving up, with growing pauses."""
 
-"""Called with the number of files that are there, and of all files."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Source:

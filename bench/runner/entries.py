@@ -16,7 +16,7 @@ from agsr.backend import Backend, BackendInfo, Batch
 from agsr.bicubic import upscale
 from agsr.contract import SCALE, format_steps
 from agsr.engines.foreign import ForeignBackend
-from agsr.engines.foreign.io_spec import Hints
+from agsr.engines.foreign.hints import Hints
 from agsr.engines.open import check_request, open_backend
 from agsr.engines.places import AUTO, BACKENDS, RUNTIMES, Place
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS
@@ -56,16 +56,17 @@ class Entry:
     foreign: bool = False
     """True if ``weights`` is another project's ONNX file."""
     hints: str = ""
-    """Facts about a foreign file, in the form of `agsr.engines.foreign.io_spec.Hints.parse`."""
-    scale: int = SCALE
-    """Scale of the network, or of the baseline."""
+    """Facts about a foreign file, in the form of `agsr.engines.foreign.hints.Hints.parse`."""
+    scale: int | None = SCALE
+    """Scale of the network, or of the baseline; None if the network can't be opened."""
 
     @property
     def label(self) -> str:
         """Name, unique within a benchmark. Paths include their folder, which may be the only
         difference between two files."""
         steps = format_steps(self.steps) if self.steps else ""
-        baseline = f"x{self.scale}" if not self.is_network and self.scale != SCALE else ""
+        is_usual = self.is_network or self.scale in (None, SCALE)
+        baseline = "" if is_usual else f"x{self.scale}"
         parts = (self.backend, self.weights, baseline, steps, self.precision or "")
         return " ".join(filter(None, parts))
 
@@ -100,7 +101,7 @@ class Entry:
             AgsrError: It can't run here; the message gives the reason.
         """
         if not self.is_network:
-            return Bicubic(self.scale)
+            return Bicubic(self.scale or SCALE)
         if self.foreign:
             return ForeignBackend(
                 Path(self.weights),
@@ -220,10 +221,10 @@ def _check_names(backends: Sequence[str], weights: Sequence[str]) -> None:
 def with_scales(entries: Sequence[Entry]) -> list[Entry]:
     """Set the scale of every network; one whose file does not declare it is opened once.
 
-    A network that can't be opened has this project's scale; its rows report why.
+    A network that can't be opened has none; its rows report why.
     """
     networks = [entry for entry in entries if entry.is_network]
-    scales: dict[str, int] = {}
+    scales: dict[str, int | None] = {}
     for entry in networks:
         if entry.weights not in scales:
             same = [other for other in networks if other.weights == entry.weights]
@@ -231,16 +232,16 @@ def with_scales(entries: Sequence[Entry]) -> list[Entry]:
     return [replace(entry, scale=scales.get(entry.weights, SCALE)) for entry in entries]
 
 
-def _found_scale(entries: Sequence[Entry]) -> int:
-    """Open the first entry that works; return its scale."""
+def _found_scale(entries: Sequence[Entry]) -> int | None:
+    """Open the first entry that works and return its scale; None if none works."""
     for entry in entries:
         with suppress(AgsrError), entry.open() as backend:
             return backend.info.scale
-    return SCALE
+    return None
 
 
 def of_one_scale(entries: Sequence[Entry]) -> list[Entry]:
-    """Return the entries with the baseline at the networks' scale.
+    """Return the entries, all of them and the baseline at the networks' scale.
 
     Args:
         entries: From `with_scales`.
@@ -251,7 +252,9 @@ def of_one_scale(entries: Sequence[Entry]) -> list[Entry]:
     """
     scales: dict[int, list[str]] = {}
     for entry in entries:
-        if entry.is_network and entry.weights not in scales.setdefault(entry.scale, []):
+        if not entry.is_network or entry.scale is None:
+            continue
+        if entry.weights not in scales.setdefault(entry.scale, []):
             scales[entry.scale].append(entry.weights)
     if len(scales) > 1:
         found = "; ".join(

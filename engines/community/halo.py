@@ -79,6 +79,11 @@ def cached_halo(weights_hash: str) -> MeasuredHalo | None:
     return _read(_path(weights_hash))
 
 
+def can_measure(backend: Backend) -> bool:
+    """Return True if the largest input of a network is large enough to measure a halo."""
+    return bool(_contexts(backend))
+
+
 def measure_halo(backend: Backend) -> MeasuredHalo:
     """Measure the halo of a network, on at most ten tiles.
 

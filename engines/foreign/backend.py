@@ -8,7 +8,6 @@ Data flow: file → `agsr.engines.onnx_file.inspect` (its contents) → session 
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,20 +16,26 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch, translated_errors
-from agsr.contract import WINDOW
-from agsr.engines.foreign.io_spec import Array, Hints, IoSpec
+from agsr.contract import CHANNELS, PRECISIONS, WINDOW
+from agsr.engines.foreign.hints import Hints
+from agsr.engines.foreign.io_spec import Array, IoSpec
 from agsr.engines.foreign.probe import find_io_spec
+from agsr.engines.onnx_file.checks import running_precision
 from agsr.engines.onnx_file.inspect import check_self_contained, read_content
 from agsr.engines.places import RUNTIMES, Place
 from agsr.engines.runtimes.onnxruntime_session import open_session
 from agsr.engines.runtimes.openvino_session import open_compiled
 from agsr.engines.runtimes.session_device import SessionDevice
-from agsr.errors import BackendError, BackendRequestError, ModelError
+from agsr.errors import BackendError, ModelError
 from agsr.system.text import first_line
 
 if TYPE_CHECKING:
     from agsr.contract import Precision
     from agsr.engines.tensorrt.progress import Report
+
+
+_COPIES = 4
+"""Copies of a result in memory at once: as output, joined, in our range, and in our order."""
 
 
 class ForeignBackend(Backend):
@@ -71,13 +76,15 @@ class ForeignBackend(Backend):
     ) -> None:
         content = read_content(path)
         place = place or Place("ort")
-        running = _running_precision(content.precision, place, precision)
+        running = _running_precision(path, content.precision, place, precision)
         self._session, device = _open(path, place, running, threads)
         on_ort = place.runtime == "ort"
         self._device = SessionDevice(place.kind, place.index) if on_ort else None
         self.io_spec = find_io_spec(self._session, self._probe, hints or Hints(), str(path))
-        if self.io_spec.size is None:
-            self.tile_align = math.lcm(WINDOW, self.io_spec.rule.multiple)
+        self.sizes = self.io_spec.rule
+        if self.sizes.fixed is None:
+            self.tile_align = math.lcm(WINDOW, self.sizes.multiple)
+        self.bytes_per_pixel = self.bytes_per_pixel + _COPIES * 4 * CHANNELS * self.io_spec.scale**2
         self.info = BackendInfo(
             name=place.runtime,
             device=device,
@@ -92,23 +99,24 @@ class ForeignBackend(Backend):
         )
 
     def _run(self, lr: Batch) -> Batch:
-        height, width = lr.shape[2:]
-        largest = self.io_spec.size
-        if largest and (height > largest[0] or width > largest[1]):
-            raise BackendError(
-                f"{self.info.model} accepts {largest[1]}x{largest[0]} pixels, got {width}x{height}"
-                "; cut the image into tiles"
-            )
-        padded = self.io_spec.padded(lr)
-        with translated_errors(f"{self.info.model} on {self.info.device}", padded.shape):
-            result = self._feed(self.io_spec, self.io_spec.encode(padded))
-        sr = self.io_spec.decode(result, padded)
-        scale = self.info.scale
-        return np.ascontiguousarray(sr[:, :, : height * scale, : width * scale])
+        return self.io_spec.decode(self._output(lr), lr)
 
     def free_memory(self) -> int | None:
         """See `agsr.backend.Backend.free_memory`."""
         return self._device.free_memory() if self._device else None
+
+    def _output(self, lr: Batch) -> Array:
+        """Run a batch of an accepted size; return the network's output."""
+        try:
+            with translated_errors(f"{self.info.model} on {self.info.device}", lr.shape):
+                return self._feed(self.io_spec, self.io_spec.encode(lr))
+        except BackendError as error:
+            least = min(self.io_spec.probed)
+            if min(lr.shape[2:]) >= least:
+                raise
+            raise BackendError(
+                f"{error}; sides from {least} pixels work: give --hints minimum={least}"
+            ) from None
 
     def _feed(self, spec: IoSpec, values: Array) -> Array:
         """Run an encoded batch in parts of the network's batch size."""
@@ -162,43 +170,55 @@ def _open_engine(
     """Build an engine of a graph that follows the contract but for its names, and open it.
 
     Raises:
-        BackendError: The graph has another input or output than this project's.
+        BackendError: The graph has another input or output than this project's, or a precision that
+            TensorRT doesn't compute in.
     """
     from agsr.engines.foreign.contract_graph import contract_graph, contract_metadata
     from agsr.engines.tensorrt.backend import TrtBackend
 
     with ForeignBackend(path, hints) as probed:
         spec, info = probed.io_spec, probed.info
-    if not spec.follows_contract:
-        raise BackendError(
-            f"{path}: TensorRT runs networks of NCHW float32 RGB, white is 1, of any size; this "
-            f"one takes {spec.description}: run it with --backend ort, with --provider cuda on a "
-            "GPU, or with --backend openvino"
-        )
-    running = _running_precision(info.precision, place, precision)
+    running = _running_precision(path, info.precision, place, precision)
+    _check_for_tensorrt(path, spec, running)
     content = path.read_bytes()
     check_self_contained(content, str(path))
     metadata = contract_metadata(spec, cast("Precision", running), info.weights_hash)
-    with tempfile.TemporaryDirectory(prefix="agsr-") as folder:
-        adapted = Path(folder, path.name)
-        adapted.write_bytes(contract_graph(content, spec, metadata, str(path)))
-        opened = TrtBackend(adapted, report=progress, device=place.index)
-    opened.info = replace(opened.info, model=str(path), steps=None, receptive_radius=None)
+    adapted = contract_graph(content, spec, metadata, str(path))
+    opened = TrtBackend(path, report=progress, device=place.index, content=adapted)
+    opened.info = replace(opened.info, steps=None, receptive_radius=None, io_format=spec.summary)
     return opened
 
 
-def _running_precision(graph: str, place: Place, requested: str | None) -> str:
+def _check_for_tensorrt(path: Path, spec: IoSpec, precision: str) -> None:
+    """Reject a graph that TensorRT can't run as one of this project.
+
+    Raises:
+        BackendError: Its input, output or precision differ.
+    """
+    reason = ""
+    if not spec.follows_contract:
+        reason = (
+            "runs networks that take and return NCHW float32 RGB, white is 1, of any size; this "
+            f"one takes {spec.summary}"
+        )
+    elif precision not in PRECISIONS:
+        reason = f"computes in {', '.join(PRECISIONS)}; this network is {precision}"
+    if reason:
+        raise BackendError(
+            f"{path}: TensorRT {reason}: run it with --backend ort, with --provider cuda on a GPU, "
+            "or with --backend openvino"
+        )
+
+
+def _running_precision(path: Path, graph: str, place: Place, requested: str | None) -> str:
     """Return the precision that a graph runs in: its own, or for fp32 one that its runtime offers.
 
     Raises:
-        BackendRequestError: It can't run in the requested precision.
+        BackendError: It can't run in the requested precision.
     """
-    if graph != "fp32" and requested in (None, graph, "fp32"):
-        return graph
-    running = requested or "fp32"
-    if graph != "fp32" or running not in RUNTIMES[place.runtime].precisions:
-        raise BackendRequestError(f"'{place.kind}' runs in {graph}, not in {requested}")
-    return running
+    choices = RUNTIMES[place.runtime].precisions
+    remedy = f"export its network in {requested} where it comes from, or remove --precision"
+    return running_precision(path, graph, requested, choices, f"'{place}'", remedy)
 
 
 def _open(path: Path, place: Place, precision: str, threads: int | None) -> tuple[Any, str]:

@@ -1,15 +1,14 @@
 """Input and output format of a foreign network: layout, type, range, channels and sizes.
 
-Data flow: our ``(B, 3, H, W)`` float32 RGB in [0, 1] → `IoSpec.padded` → `IoSpec.encode` → network
-→ `IoSpec.decode` → a batch of the same kind, as many times as high and as wide as the scale.
+Data flow: our ``(B, 3, H, W)`` float32 RGB in [0, 1], of an accepted size → `IoSpec.encode` →
+network → `IoSpec.decode` → a batch of the same kind, larger by the scale.
 `agsr.engines.foreign.probe` finds the `IoSpec` of a network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,141 +16,10 @@ from numpy.typing import NDArray
 from agsr.backend import Batch
 from agsr.bicubic import upscale_planes
 from agsr.contract import CHANNELS, SizeRule
-from agsr.errors import HintsError
+from agsr.engines.foreign.hints import RGBA, Layout, Order
 from agsr.metrics.luma import full_range_luma
 
-Layout = Literal["NCHW", "NHWC"]
-Order = Literal["rgb", "bgr"]
 Array = NDArray[Any]
-
-PEAKS = (1, 255)
-"""Possible values of white."""
-
-RGBA = 4
-"""Channels of a network that reads and writes alpha."""
-
-
-def _one_of(*known: str) -> Callable[[str], str]:
-    def choose(text: str) -> str:
-        return known[known.index(text)]
-
-    return choose
-
-
-def _number_of(*known: int) -> Callable[[str], int]:
-    def choose(text: str) -> int:
-        return known[known.index(int(text))]
-
-    return choose
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
-def _yes_or_no(text: str) -> bool:
-    return {"yes": True, "no": False}[text]
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, height = map(_positive, text.split("x"))
-    return height, width
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and value >= 1
-
-
-_KNOWN: dict[str, tuple[Any, ...]] = {
-    "layout": get_args(Layout),
-    "channels": (1, CHANNELS, RGBA),
-    "input_peak": PEAKS,
-    "output_peak": PEAKS,
-    "order": get_args(Order),
-    "output_order": get_args(Order),
-    "square": (True, False),
-}
-"""Hints with a fixed set of values."""
-
-_HINTS: dict[str, Callable[[str], Any]] = {
-    "layout": _one_of(*_KNOWN["layout"]),
-    "channels": _number_of(*_KNOWN["channels"]),
-    "input_peak": _number_of(*PEAKS),
-    "output_peak": _number_of(*PEAKS),
-    "order": _one_of(*_KNOWN["order"]),
-    "output_order": _one_of(*_KNOWN["order"]),
-    "size": _size,
-    "multiple": _positive,
-    "minimum": _positive,
-    "square": _yes_or_no,
-    "output": str,
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hints:
-    """Known properties of a network; None means unknown, to be probed.
-
-    >>> Hints.parse("order=bgr,input_peak=255,size=64x48").size
-    (48, 64)
-
-    Raises:
-        HintsError: A value is out of range.
-    """
-
-    layout: Layout | None = None
-    """Order of the input's axes."""
-    channels: int | None = None
-    """3, 1 for luma, or 4 for RGB with alpha."""
-    input_peak: int | None = None
-    """Value of white in the input, 1 or 255."""
-    output_peak: int | None = None
-    """Value of white in the output, 1 or 255."""
-    order: Order = "rgb"
-    """Order of colours. It can't be probed: networks treat colours too much alike."""
-    output_order: Order | None = None
-    """Order of colours in the output; None means that of the input, unless the output shows red and
-    blue exchanged."""
-    size: tuple[int, int] | None = None
-    """The only height and width that it accepts, LR pixels."""
-    multiple: int | None = None
-    """Heights and widths must be multiples of it."""
-    minimum: int | None = None
-    """Shortest side that it accepts, LR pixels."""
-    square: bool = False
-    """Whether height and width must be equal."""
-    output: str | None = None
-    """Name of the output, if there are several."""
-
-    def __post_init__(self) -> None:
-        for name, known in _KNOWN.items():
-            value = getattr(self, name)
-            if value is not None and value not in known:
-                raise HintsError(f"hint {name} is {value!r}; expected one of {known}")
-        for name in ("multiple", "minimum"):
-            value = getattr(self, name)
-            if value is not None and not _is_count(value):
-                raise HintsError(f"hint {name} is {value!r}; expected a number from 1")
-        size = self.size
-        if size is not None and not (len(size) == 2 and all(_is_count(side) for side in size)):
-            raise HintsError(f"hint size is {size!r}; expected height and width, from 1 each")
-
-    @classmethod
-    def parse(cls, text: str) -> Hints:
-        """Parse ``NAME=VALUE,...``, like ``order=bgr,input_peak=255,size=64x48`` (width x height).
-
-        Raises:
-            HintsError: A hint is unknown, or its value is invalid.
-        """
-        parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
-        try:
-            return cls(**{name: _HINTS[name](value) for name, _, value in parts})
-        except (KeyError, ValueError):
-            known = ", ".join(_HINTS)
-            raise HintsError(f"hints are '{text}'; expected NAME=VALUE,... of {known}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,14 +48,19 @@ class IoSpec:
     """Output pixels per input pixel along each axis."""
     batch: int | None
     """The only batch size that it accepts; None means any."""
-    size: tuple[int, int] | None
-    """The only height and width that it accepts, LR pixels; None means any."""
     rule: SizeRule
-    """Heights and widths that it accepts, unless there is only one size."""
+    """Heights and widths that it accepts."""
     input_peak: int = 1
     """Value of white in the input."""
     output_peak: int = 1
     """Value of white in the output."""
+    probed: tuple[int, int] = (1, 1)
+    """Height and width of the picture by which this was found."""
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """The only height and width that it accepts, LR pixels; None means any."""
+        return self.rule.fixed
 
     @property
     def follows_contract(self) -> bool:
@@ -196,7 +69,7 @@ class IoSpec:
         layouts = (self.input_layout, self.output_layout) == ("NCHW", "NCHW")
         colours = (self.channels, self.order, self.output_order) == (CHANNELS, "rgb", "rgb")
         peaks = (self.input_peak, self.output_peak) == (1, 1)
-        free = (self.batch, self.size, self.rule) == (None, None, SizeRule())
+        free = (self.batch, self.rule) == (None, SizeRule())
         return types and layouts and colours and peaks and free
 
     @property
@@ -216,12 +89,6 @@ class IoSpec:
         rest += ", square" if rule.square else ""
         rest = f", {self.size[1]}x{self.size[0]} pixels" if self.size else rest
         return f"{self.input_layout} {self.input_type} {colours}, white is {self.input_peak}{rest}"
-
-    def padded(self, lr: Batch) -> Batch:
-        """Pad a batch by mirroring its lower and right border up to an accepted size."""
-        height, width = self.size or self.rule.padded(*lr.shape[2:])
-        below, beside = height - lr.shape[2], width - lr.shape[3]
-        return np.pad(lr, ((0, 0), (0, 0), (0, below), (0, beside)), mode="reflect")
 
     def encode(self, lr: Batch) -> Array:
         """``(B, 3, H, W)`` float32 RGB in [0, 1] → the network's input."""

@@ -7,7 +7,7 @@ the scale, and show the same picture. Data flow: session and `Hints` → `IoSpec
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any, TypeVar, get_args
@@ -15,20 +15,18 @@ from typing import Any, TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from agsr.backend import Batch
 from agsr.contract import CHANNELS, MAX_FOREIGN_SCALE, SizeRule
-from agsr.engines.foreign.io_spec import PEAKS, RGBA, Array, Hints, IoSpec, Layout, Order
-from agsr.errors import ModelError
+from agsr.engines.foreign.hints import PEAKS, RGBA, Hints, Layout, Order
+from agsr.engines.foreign.io_spec import IoSpec
+from agsr.engines.foreign.trial import NoFitError, Run, Trial
+from agsr.errors import HintsError, ModelError
 
 _T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 
-Run = Callable[[IoSpec, Array], Array]
-"""Runs the network on an encoded input; raises `ModelError` where it can't."""
-
 UNLIKE = 0.05
-"""Mean difference, as a share of the range, above which the output does not show the input.
+"""Mean difference, as a share of the range, above which the output doesn't resemble the input.
 
 Our network is below 0.001 on the smooth picture in the right range, and above 0.007 in a wrong one.
 """
@@ -63,26 +61,25 @@ def find_io_spec(session: Any, run: Run, hints: Hints, source: str) -> IoSpec:
     Raises:
         ModelError: The network does not make pictures of its input's size times a whole number, or
             its format can't be found.
+        HintsError: A hint has no effect on this network.
     """
     lr, sr = _choose_tensors(session, hints, source)
     failure = "no layout fits"
-    for spec, size in _guesses(lr, sr, hints):
+    for spec in _guesses(lr, sr, hints):
+        trial = Trial(run, spec.probed)
         try:
-            shaped = _with_output_layout(spec, run, size, source)
-        except _NoFitError as error:
+            shaped = _with_output_layout(spec, trial, hints, source)
+        except NoFitError as error:
             failure = str(error)
             continue
-        found = _with_range(shaped, sr, run, size, hints, source)
-        _warn_of_colour(found, run, _picture(*size), source)
+        _check_effect(hints, shaped, source)
+        found = _with_range(shaped, trial, hints, source)
+        _warn_of_colour(found, trial, source)
         return found
     raise ModelError(
         f"{source}: found no input format for its {_names([lr])}: {failure}; give hints for its "
         "layout, channels, and size, multiple, minimum or square"
     )
-
-
-class _NoFitError(Exception):
-    """A guess was wrong."""
 
 
 def _choose_tensors(session: Any, hints: Hints, source: str) -> tuple[Any, Any]:
@@ -105,14 +102,15 @@ def _choose_tensors(session: Any, hints: Hints, source: str) -> tuple[Any, Any]:
     return inputs[0], chosen[0]
 
 
-def _guesses(lr: Any, sr: Any, hints: Hints) -> Iterator[tuple[IoSpec, tuple[int, int]]]:
-    """List the formats that declared shape and hints allow, likely first, with a size to try."""
+def _guesses(lr: Any, sr: Any, hints: Hints) -> Iterator[IoSpec]:
+    """List the formats that declared shape and hints allow, likely first."""
     declared = [d if isinstance(d, int) and d > 0 else None for d in lr.shape or [None] * 4]
     multiples = [hints.multiple] if hints.multiple else list(SIZES)
     for multiple, (layout, channels, only) in product(multiples, _shapes(declared, hints)):
         if only and multiple != multiples[0]:
             continue  # already tried: a fixed size does not depend on the multiple
-        spec = IoSpec(
+        rule = SizeRule(fixed=only) if only else _rule(hints, multiple)
+        yield IoSpec(
             input=lr.name,
             output=sr.name,
             input_type=TYPES[lr.type],
@@ -120,13 +118,14 @@ def _guesses(lr: Any, sr: Any, hints: Hints) -> Iterator[tuple[IoSpec, tuple[int
             input_layout=layout,
             output_layout=layout,
             channels=channels,
-            order=hints.order,
-            output_order=hints.output_order or hints.order,
+            order=hints.order or "rgb",
+            output_order=hints.output_order or hints.order or "rgb",
             batch=declared[0],
-            size=only,
-            rule=SizeRule() if only else _rule(hints, multiple),
+            rule=rule,
+            input_peak=_peaks(TYPES[lr.type], hints.input_peak)[0],
+            output_peak=_peaks(TYPES[sr.type], hints.output_peak)[0],
+            probed=rule.padded(*(SIZES.get(multiple) or _multiples(multiple))),
         )
-        yield spec, only or spec.rule.padded(*(SIZES.get(multiple) or _multiples(multiple)))
 
 
 def _shapes(
@@ -169,9 +168,9 @@ def _only_size(height: int | None, width: int | None) -> tuple[int, int] | None:
     return (height or fixed, width or fixed) if fixed else None
 
 
-def _with_output_layout(spec: IoSpec, run: Run, size: tuple[int, int], source: str) -> IoSpec:
+def _with_output_layout(spec: IoSpec, trial: Trial, hints: Hints, source: str) -> IoSpec:
     """Set the layout in which the output is the input's size times a scale, and that scale."""
-    shape = _run(spec, run, _picture(*size)).shape
+    shape, size = trial.output(spec).shape, spec.probed
     for layout in get_args(Layout):
         depth, height, width = _by_axis(shape, layout)
         scale = height // size[0]
@@ -179,19 +178,39 @@ def _with_output_layout(spec: IoSpec, run: Run, size: tuple[int, int], source: s
             continue
         if depth not in {spec.channels, min(spec.channels, CHANNELS)}:
             continue
+        if depth < spec.channels and hints.channels is None:
+            raise ModelError(
+                f"{source}: takes {spec.channels} channels and returns {depth}: the last one may "
+                "be alpha, or a map of noise, which isn't supported; if it is alpha, give the hint "
+                f"channels={spec.channels}"
+            )
         if scale > MAX_FOREIGN_SCALE:
             raise ModelError(f"{source}: upscales by {scale}; expected 1 to {MAX_FOREIGN_SCALE}")
         return replace(spec, output_layout=layout, scale=scale)
-    raise _NoFitError(f"{size[1]}x{size[0]} pixels gave an output of {shape}")
+    raise NoFitError(f"{size[1]}x{size[0]} pixels gave an output of {shape}")
 
 
-def _with_range(
-    spec: IoSpec, sr: Any, run: Run, size: tuple[int, int], hints: Hints, source: str
-) -> IoSpec:
+def _check_effect(hints: Hints, spec: IoSpec, source: str) -> None:
+    """Reject hints that contradict what the file declares.
+
+    Raises:
+        HintsError: There is one; the message names it and the reason.
+    """
+    if spec.size is not None:
+        height, width = spec.size
+        hints.check_no_size_rule(f"{source} accepts {width}x{height} pixels only")
+    if spec.channels == 1 and (hints.order or hints.output_order):
+        name = "order" if hints.order else "output_order"
+        raise HintsError(f"hint {name} has no effect: {source} takes luma, not colours; remove it")
+    for name, kind in (("input_peak", spec.input_type), ("output_peak", spec.output_type)):
+        if kind == "uint8" and getattr(hints, name) == 1:
+            raise HintsError(f"hint {name}=1 has no effect: {source} has uint8 there; remove it")
+
+
+def _with_range(spec: IoSpec, trial: Trial, hints: Hints, source: str) -> IoSpec:
     """Set the ranges, and the order of output colours, in which the output shows the input."""
     into = _peaks(spec.input_type, hints.input_peak)
-    out = _peaks(TYPES[sr.type], hints.output_peak)
-    picture = _picture(*size)
+    out = _peaks(spec.output_type, hints.output_peak)
     # Equal ranges are more common than different ones, and 1 more than 255.
     peaks = sorted(product(into, out), key=lambda pair: (pair[0] != pair[1], pair))
     guesses = [
@@ -199,11 +218,11 @@ def _with_range(
         for order in _output_orders(spec, hints)
         for first, last in peaks
     ]
-    found = [_difference(guess, run, picture) for guess in guesses]
+    found = [trial.difference(guess) for guess in guesses]
     least = min(found)
     if len(peaks) > 1 and least > UNLIKE:
         raise ModelError(
-            f"{source}: its output does not show its input, whether white is 1 or 255; "
+            f"{source}: its output doesn't resemble its input, whether white is 1 or 255; "
             "if that is intended, give the hints input_peak and output_peak"
         )
     if least > UNLIKE:
@@ -218,7 +237,7 @@ def _output_orders(spec: IoSpec, hints: Hints) -> tuple[Order, ...]:
     return ("rgb", "bgr") if spec.order == "rgb" else ("bgr", "rgb")
 
 
-def _warn_of_colour(spec: IoSpec, run: Run, picture: Batch, source: str) -> None:
+def _warn_of_colour(spec: IoSpec, trial: Trial, source: str) -> None:
     """Log a warning if the output has other colours than the input, naming the hint that helps."""
     if spec.output_order != spec.order and spec.channels != 1:
         _log.warning(
@@ -226,8 +245,8 @@ def _warn_of_colour(spec: IoSpec, run: Run, picture: Batch, source: str) -> None
             "output_order=%s makes that certain, output_order=%s reads it as it is",
             *(source, spec.output_order, spec.output_order, spec.order),
         )
-    before = picture.mean(axis=(0, 2, 3))
-    after = spec.decode(_run(spec, run, picture), picture).mean(axis=(0, 2, 3))
+    before = trial.picture.mean(axis=(0, 2, 3))
+    after = trial.decoded(spec).mean(axis=(0, 2, 3))
     if not np.abs(after - before).max() <= UNLIKE:  # also NaN
         _log.warning(
             "%s: makes other colours of a test picture: the mean of red, green and blue is %s, and "
@@ -247,37 +266,6 @@ def _peaks(kind: str, hint: int | None) -> tuple[int, ...]:
     if kind == "uint8":
         return (255,)
     return (hint,) if hint else PEAKS
-
-
-def _difference(spec: IoSpec, run: Run, picture: Batch) -> float:
-    """Return the mean difference between the picture and the downsampled output."""
-    try:
-        sr = spec.decode(_run(spec, run, picture), picture)
-    except _NoFitError:
-        return float("inf")
-    if not np.isfinite(sr).all():
-        return float("inf")
-    batch, channels, height, width = picture.shape
-    blocks = sr.reshape(batch, channels, height, spec.scale, width, spec.scale).mean(axis=(3, 5))
-    return float(np.abs(blocks - picture).mean())
-
-
-def _run(spec: IoSpec, run: Run, picture: Batch) -> Array:
-    try:
-        result = run(spec, spec.encode(picture))
-    except ModelError as error:
-        raise _NoFitError(str(error)) from None
-    if result.ndim != 4:
-        raise _NoFitError(f"its output is of shape {result.shape}")
-    return result
-
-
-def _picture(height: int, width: int) -> Batch:
-    """Return ``(1, 3, H, W)``: ramps in another direction, and of another mean, for each colour."""
-    down: NDArray[np.float32] = np.linspace(0, 0.6, height, dtype=np.float32)[:, None]
-    across: NDArray[np.float32] = np.linspace(0, 0.6, width, dtype=np.float32)[None, :]
-    planes = np.broadcast_arrays(down + 0.3, across + 0.2, (down + across) / 2 + 0.1)
-    return np.stack(planes)[None].astype(np.float32)
 
 
 def _names(tensors: Any) -> str:

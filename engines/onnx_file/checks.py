@@ -67,7 +67,12 @@ def check_io(session: Any, path: Path) -> None:
 
 
 def running_precision(
-    path: Path, graph: str, requested: str | None, choices: Collection[str], runtime: str
+    path: Path,
+    graph: str,
+    requested: str | None,
+    choices: Collection[str],
+    runtime: str,
+    remedy: str = "",
 ) -> str:
     """Return the precision that a graph runs in.
 
@@ -77,6 +82,7 @@ def running_precision(
         requested: Precision to run in; None means the graph's.
         choices: Precisions in which the runtime can run an fp32 graph; others fix their precision.
         runtime: Name of what runs it, for messages.
+        remedy: How to get another file; empty means ``agsr export``.
 
     Raises:
         BackendError: It can't run in the requested precision.
@@ -84,8 +90,8 @@ def running_precision(
     running = (requested or "fp32") if graph == "fp32" else graph
     if requested not in (None, running) or (graph == "fp32" and running not in choices):
         can = " or ".join(choices) if graph == "fp32" else graph
+        remedy = remedy or f"make another with: agsr export -w WEIGHTS --precision {requested}"
         raise BackendError(
-            f"{path}: {runtime} runs {graph} graphs in {can}, not in {requested}; "
-            f"make another with: agsr export -w WEIGHTS --precision {requested}"
+            f"{path}: {runtime} runs {graph} graphs in {can}, not in {requested}; {remedy}"
         )
     return running

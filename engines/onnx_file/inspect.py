@@ -64,7 +64,7 @@ def read_properties(path: Path) -> dict[str, str]:
 
 
 def check_self_contained(content: bytes, source: str) -> None:
-    """Check a file that claims to be exported by this project, before anything loads it.
+    """Check a file that has to be complete in itself, as exports are, before anything loads it.
 
     Args:
         content: Content of the file.
@@ -77,7 +77,8 @@ def check_self_contained(content: bytes, source: str) -> None:
     """
     if any(tensor.data_location == EXTERNAL for tensor in _checked(content, source)):
         raise ModelError(
-            f"{source}: has weights in other files, which files of 'agsr export' don't; rejected"
+            f"{source}: has weights in other files; expected all of them inside: write such a file "
+            f"with onnx.save(onnx.load({source!r}), 'NEW.onnx')"
         )
 
 

@@ -12,6 +12,7 @@ from threading import Lock, get_ident
 from typing import TypeAlias
 
 from agsr.backend import Backend, BackendInfo, Batch
+from agsr.contract import CHANNELS
 from agsr.engines.onnx_file.checks import described
 from agsr.engines.tensorrt.api import TensorRt, find_tensorrt, load_tensorrt
 from agsr.engines.tensorrt.cuda import Cuda, check_driver, current, open_cuda
@@ -58,6 +59,7 @@ class TrtBackend(Backend):
         trt: TensorRT to use; None means the installed one.
         cuda: CUDA layer to use; None means the installed one.
         device: Number of the GPU.
+        content: ONNX graph to run instead of the file's; ``path`` then only names it.
 
     Raises:
         MissingDependencyError: TensorRT or the CUDA layer is not installed.
@@ -65,9 +67,6 @@ class TrtBackend(Backend):
         BuildError: The engine can't be built.
         ModelError: The file is not a model of this project.
     """
-
-    bytes_per_pixel = 500
-    """Two inputs and outputs at a time; scratch memory is allocated with the engine."""
 
     @_memory_required()
     def __init__(
@@ -80,6 +79,7 @@ class TrtBackend(Backend):
         trt: TensorRt | None = None,
         cuda: Cuda | None = None,
         device: int = 0,
+        content: bytes | None = None,
     ) -> None:
         require_file(path)
         if trt is None:
@@ -87,13 +87,16 @@ class TrtBackend(Backend):
         if cuda is None:
             check_driver()
         trt, cache = trt or load_tensorrt(), cache or EngineCache()
+        options = options or BuildOptions()
         self._cuda = cuda or _open_cuda(device)
-        plan, metadata = load_plan(trt, self._cuda, path, options or BuildOptions(), cache, report)
+        plan, metadata = load_plan(trt, self._cuda, path, options, cache, report, content)
         self._lock = Lock()
         self._owner: int | None = None  # the thread that holds the lock
         self._reading: _Reading | None = None
         with current(self._cuda):
             self._pipeline = Pipeline(trt, self._cuda, plan)
+        # Two inputs and outputs at a time; scratch memory is allocated with the engine.
+        self.bytes_per_pixel = 2 * 4 * CHANNELS * (1 + metadata.scale**2)
         self._release = weakref.finalize(self, _release, self._cuda, self._pipeline)
         self.info = BackendInfo(
             name="trt",

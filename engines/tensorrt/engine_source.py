@@ -37,6 +37,7 @@ def load_plan(
     options: BuildOptions,
     cache: EngineCache,
     report: Report | None = None,
+    content: bytes | None = None,
 ) -> tuple[Plan, ModelMetadata]:
     """Load the engine of a file.
 
@@ -47,6 +48,7 @@ def load_plan(
         options: How to build the engine of an ONNX file.
         cache: Cache of engines and kernels.
         report: Called with the progress of a build; may cancel it.
+        content: ONNX graph to build instead of the file's; ``path`` then only names it.
 
     Raises:
         BuildError: The engine can't be built.
@@ -55,7 +57,8 @@ def load_plan(
     if path.suffix == ENGINE_SUFFIX:
         engine, facts = read_engine(path)
     else:
-        engine, facts = _cached_engine(trt, cuda, path, options, cache, report)
+        onnx = path.read_bytes() if content is None else content
+        engine, facts = _cached_engine(trt, cuda, onnx, str(path), options, cache, report)
     profiles, metadata, host_code = read_report(facts, path)
     _check_tf32(facts, metadata, path)
     plan = Plan(
@@ -94,13 +97,13 @@ def read_report(
 def _cached_engine(
     trt: TensorRt,
     cuda: Cuda,
-    path: Path,
+    onnx: bytes,
+    source: str,
     options: BuildOptions,
     cache: EngineCache,
     report: Report | None,
 ) -> tuple[bytes, dict[str, Any]]:
     """Return the engine of an ONNX file for this GPU, built at first use, and its report."""
-    onnx = path.read_bytes()
     identity = EngineIdentity(
         onnx=hashlib.sha256(onnx).hexdigest(),
         options=options,
@@ -113,7 +116,7 @@ def _cached_engine(
 
     def build() -> tuple[bytes, BuildReport]:
         with current(cuda):  # TensorRT builds for the current GPU
-            return build_engine(trt, onnx, str(path), options, report)
+            return build_engine(trt, onnx, source, options, report)
 
     return cache.get(identity, build)
 

@@ -136,6 +136,23 @@ def test_a_run_has_one_scale(folder: Path) -> None:
     assert "run agsr bench once for each scale" in result.stderr
 
 
+def test_an_unreadable_network_has_no_scale_that_others_would_differ_from(folder: Path) -> None:
+    repeating(folder / "x2.onnx", scale=2)
+    (folder / "broken.onnx").write_text("no ONNX file")
+    options: dict[str, Any] = {"backends": ["ort"], "steps": [1]}
+    found = with_scales(expand(weights=["broken.onnx"], models=["x2.onnx"], **options))
+    assert {entry.weights: entry.scale for entry in found if entry.is_network} == {
+        "broken.onnx": None,
+        "x2.onnx": 2,
+    }
+    assert {entry.scale for entry in of_one_scale(found)} == {2}
+    arguments = ["bench", "--set", "Mini", "--data", ".", "-b", "ort", "--rounds", "0"]
+    result = agsr(*arguments, "--model", "x2.onnx", "--model", "broken.onnx")
+    assert "not an ONNX file" in result.output
+    assert "no rows of psnr" in result.stderr
+    assert "several scales" not in result.output
+
+
 def test_a_benchmark_of_another_scale(folder: Path) -> None:
     repeating(folder / "x2.onnx", scale=2)
     arguments = ["bench", "--set", "Mini", "--data", ".", "--model", "x2.onnx", "-b", "ort"]

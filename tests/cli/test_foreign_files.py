@@ -57,7 +57,7 @@ def test_sizes_beyond_the_scale_need_two_passes_and_then_another_network(folder:
     assert np.array_equal(_pixels("a_x4.tif"), repeated_image(_pixels("a.png"), 4))
     result = agsr("infer", "a.png", "-w", "x2.onnx", "--max-size", "1000")
     assert "note: the result has 100x84 pixels: 4 times the input is the most" in result.stderr
-    for name, most in (("x1.onnx", "1 of this ×1"), ("x2.onnx", "4 in two passes of this ×2")):
+    for name, most in (("x1.onnx", "1: this ×1"), ("x2.onnx", "4, two passes of this ×2")):
         result = agsr("infer", "a.png", "-w", name, "--scale", "5")
         assert result.exit_code == 2
         assert f"scale is 5.0; expected above 0, at most {most} network" in result.stderr

@@ -86,7 +86,7 @@ _TRAIN = ["train", "--data", ".", "--val", "."]
         (["bench", "-b", "ort:magic"], "no backend 'ort:magic'; known: "),
         (["infer", "a.png", "--precision", "fp8"], "'fp8' is not one of"),
         (["bench", "--precision", "fp8"], "'fp8' is not one of"),
-        (["bench", "--hints", "x=1", "--model", "gone.onnx"], "hints are 'x=1'; expected"),
+        (["bench", "--hints", "x=1", "--model", "gone.onnx"], "no hint named 'x'; expected"),
         (["bench", "--plot", "x.gif", "--set", "."], "x.gif: expected a name in .svg"),
         (["infer", "a.png", "-b", "openvino", "--device", "cpu"], "--device does not belong to"),
         (["infer", "a.png", "-b", "ort", "--device", "mps"], "no --device mps; known: cpu, cuda"),

@@ -20,12 +20,14 @@ from stubs import Repeat
 
 from agsr.cli import main
 from agsr.engines import ranking
+from agsr.engines.onnx_file import inspect
 from agsr.engines.open import open_backend
 from agsr.engines.places import Place
 from agsr.engines.ranking import candidates
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS
 from agsr.engines.runtimes.torch_backend import TorchBackend
 from agsr.engines.timings import BackendTiming, Timings, machine_identity, timings_file
+from agsr.engines.weights_file import check_hints, declared_scale
 from agsr.errors import BackendError, MissingDependencyError, ModelError
 from agsr.export.verify import sample_batch
 from agsr.pretrained import find_onnx
@@ -87,6 +89,22 @@ def test_files_go_where_their_precision_gains(
     assert _names(str(tmp_path / "own.onnx"))[0] == first
     (tmp_path / "own.onnx").write_bytes(b"nonsense")
     assert _names(str(tmp_path / "own.onnx")) == ["ort:cpu", "openvino"]
+
+
+def test_an_exported_file_is_parsed_once_until_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "own.onnx"
+    path.write_bytes(find_onnx("psnr", 1).read_bytes())
+    parsed: list[str] = []
+    parse = inspect.parse
+    monkeypatch.setattr(
+        inspect, "parse", lambda content, source: parsed.append(source) or parse(content, source)
+    )
+    check_hints(str(path), None, "")
+    assert declared_scale(str(path)) == 4
+    assert candidates(str(path))
+    assert parsed == [str(path)]
 
 
 def test_int8_goes_to_openvino_before_onnx_runtime(

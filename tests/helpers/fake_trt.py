@@ -61,10 +61,14 @@ def maker(
     monkeypatch.setattr(TensorRt, "messages", lambda _: Messages("out of memory"))
 
     def make_backend(
-        options: BuildOptions = SMALL, path: Path = model, flavour: Flavour = "tensorrt"
+        options: BuildOptions = SMALL,
+        path: Path = model,
+        flavour: Flavour = "tensorrt",
+        content: bytes | None = None,
     ) -> TrtBackend:
         return TrtBackend(
             path,
+            content=content,
             options=options,
             cache=EngineCache(folder / "cache"),
             trt=TensorRt(fake_module(engine), flavour),

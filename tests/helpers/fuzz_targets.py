@@ -32,7 +32,7 @@ from agsr.bench.runner.results import BenchResult
 from agsr.cli.output.bench import show_comparison
 from agsr.cli.output.tables import show_engines
 from agsr.contract import ModelMetadata
-from agsr.engines.foreign.io_spec import Hints
+from agsr.engines.foreign.hints import Hints
 from agsr.engines.onnx_file.inspect import read_content
 from agsr.engines.tensorrt.engine_cache import EngineCache
 from agsr.engines.tensorrt.engine_file import read_engine

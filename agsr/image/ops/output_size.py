@@ -32,7 +32,7 @@ class OutputSize:
     """Maximum width and height, instead of ``scale``: the result is as large as fits, but at most
     `most` times the input."""
     multiple: int = 1
-    """Both sides are rounded down to a multiple of this: 2 for video."""
+    """Both sides are cropped to a multiple of this: 2 for video."""
     network: int = SCALE
     """Scale of the network that makes the result."""
 
@@ -42,7 +42,7 @@ class OutputSize:
             raise TypeError(f"scale is {scale!r}; expected a number above 0, at most {self.most}")
         if not 0 < self.factor <= self.most:
             raise ValueError(
-                f"scale is {self.scale}; expected above 0, at most {self.most}{self._limit}"
+                f"scale is {self.scale}; expected above 0, at most {self.most}{self._limit()}"
             )
         if self.box is not None:
             _check_box(self.box)
@@ -57,15 +57,15 @@ class OutputSize:
         """Largest scale: two passes of the network."""
         return self.network**2
 
-    @property
     def _limit(self) -> str:
-        """Name the network's limit and what exceeds it; empty for this project's networks."""
-        if self.network == SCALE:
+        """Explain a limit that another network may exceed, and name one that does if there is."""
+        if self.network == SCALE or not self.factor > self.most:
             return ""
-        passes = "of this ×1 network, which restores and does not enlarge"
-        if self.network > 1:
-            passes = f"in two passes of this ×{self.network} network"
-        return f" {passes}; a network of a larger scale makes more, like -w psnr (up to {SCALE**2})"
+        reason = f", two passes of this ×{self.network} network"
+        if self.network == 1:
+            reason = ": this ×1 network restores and does not enlarge"
+        enough = self.factor <= SCALE**2
+        return reason + (f"; -w psnr upscales by up to {SCALE**2}" if enough else "")
 
     def for_network(self, scale: int) -> OutputSize:
         """Return this request for a network of that scale.
@@ -86,11 +86,18 @@ class OutputSize:
                 f"the result would have 0x0 pixels: {width}x{height} by a scale of "
                 f"{self.factor:g}; use {1 / max(height, width):.2g} or more"
             )
-        exact = self._exact(height, width)
-        return self._multiple(exact[0]), self._multiple(exact[1])
+        rows, columns = self.uncropped(height, width)
+        return rows - rows % self.multiple, columns - columns % self.multiple
 
-    def _multiple(self, side: int) -> int:
-        return max(self.multiple, side - side % self.multiple)
+    def uncropped(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of an input's result before it is cropped to `multiple`.
+
+        >>> sizing = OutputSize(network=3, multiple=2)
+        >>> sizing.uncropped(5, 7), sizing.result(5, 7)
+        ((15, 21), (14, 20))
+        """
+        rows, columns = self._exact(height, width)
+        return max(rows, self.multiple), max(columns, self.multiple)
 
     def _exact(self, height: int, width: int) -> tuple[int, int]:
         if self.box is None:

@@ -1,4 +1,4 @@
-"""Downsample from ×4 to other sizes, band by band.
+"""Downsample the network's output to other sizes, band by band, or crop it.
 
 An antialiased bicubic filter (a = -0.5) in float32 per channel, rounded once; colour is weighted by
 opacity. Pillow filters along rows. Along columns it would need the whole picture, so the same sums
@@ -51,20 +51,31 @@ def downsample_bands(row_bands: RowBands, height: int, width: int, margin: int =
     if (row_bands.height - 2 * margin, row_bands.width - 2 * margin) != (height, width):
         weighted = row_bands.opacity and not row_bands.separate_alpha
         bands = _bands(row_bands, height, width, margin, weighted)
-    elif margin:
-        bands = _inside(row_bands, margin)
-    else:
+        return row_bands.with_bands(bands, height=height, width=width)
+    return crop_bands(row_bands, height, width, margin)
+
+
+def crop_bands(row_bands: RowBands, height: int, width: int, margin: int = 0) -> RowBands:
+    """Crop a picture that is computed band by band; its other rows are computed, too.
+
+    Args:
+        row_bands: The picture.
+        height: Height of the result, pixels.
+        width: Width of the result, pixels.
+        margin: Pixels above and left of the result; the rest is cropped below and at the right.
+    """
+    if (row_bands.height, row_bands.width) == (height, width):
         return row_bands
+    bands = _cropped(row_bands, height, width, margin)
     return row_bands.with_bands(bands, height=height, width=width)
 
 
-def _inside(row_bands: RowBands, margin: int) -> Iterator[Picture]:
-    """Yield the bands without the margin."""
-    across = slice(margin, row_bands.width - margin)
+def _cropped(row_bands: RowBands, height: int, width: int, margin: int) -> Iterator[Picture]:
+    across = slice(margin, margin + width)
     top = 0
     with closing(row_bands):
         for band in row_bands.bands:
-            first, last = margin - top, row_bands.height - margin - top
+            first, last = margin - top, margin + height - top
             down = slice(max(first, 0), max(last, 0))
             if len(pixels := band.pixels[down, across]):
                 yield Picture(pixels, None if band.alpha is None else band.alpha[down, across])

@@ -21,6 +21,7 @@ from foreign_graphs import (
     save,
 )
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from agsr import OutputSize, Upscaler
 from agsr.backend import Batch
@@ -29,9 +30,17 @@ from agsr.engines.foreign import ForeignBackend, Hints
 from agsr.engines.open import check_request, open_backend
 from agsr.engines.runtimes.session_device import SessionDevice
 from agsr.engines.weights_file import Kind, declared_scale, kind_of
-from agsr.errors import BackendRequestError, HintsError
+from agsr.errors import (
+    AgsrError,
+    BackendError,
+    BackendRequestError,
+    HintsError,
+    ModelError,
+    RequestError,
+)
 from agsr.export.verify import sample_batch
 from agsr.image.ops.alpha import bounded
+from agsr.image.picture import Picture, samples_of
 from agsr.metrics.luma import full_range_luma
 from agsr.pretrained import find_onnx
 
@@ -126,9 +135,28 @@ def test_up_to_the_square_of_the_scale_is_made(path: Path, network: int, scale: 
     image = _noise(9, 7, 3)
     with Upscaler(str(repeating(path, scale=network))) as upscaler:
         assert np.array_equal(upscaler(image, scale=scale), repeated_image(image, scale))
-        with pytest.raises(ValueError, match=rf"at most {network**2} .* ×{network} network"):
+        with pytest.raises(ValueError, match=rf"at most {network**2}[,:] .*×{network} network"):
             upscaler(image, scale=network**2 + 1)
         assert upscaler(image, size=(1000, 1000)).shape[:2] == (9 * network**2, 7 * network**2)
+
+
+@pytest.mark.parametrize(("network", "factor"), [(1, 1), (3, 3), (3, 1), (3, 9)])
+@pytest.mark.parametrize("shape", [(9, 7, 3), (9, 7, 4), (8, 7, 3), (1, 1, 3)])
+def test_odd_sides_are_cropped_and_not_resampled(
+    path: Path, network: int, factor: int, shape: tuple[int, ...]
+) -> None:
+    image = _noise(*shape)
+    image[..., 3:] |= 1
+    expected = repeated_image(image, factor)
+    if min(expected.shape[:2]) == 1:  # even sides can't be smaller than 2
+        expected = repeated_image(expected, 2)
+    rows, columns = (side // 2 * 2 for side in expected.shape[:2])
+    picture = Picture(image[..., :3], image[..., 3] if shape[2] == 4 else None)
+    sizing = OutputSize(scale=factor, network=network, multiple=2)
+    for border in (None, "mirror"):
+        upscaler = Upscaler(str(repeating(path, scale=network)), border=border)
+        result = samples_of(upscaler.picture(picture, sizing=sizing))
+        assert np.array_equal(result, expected[:rows, :columns])
 
 
 def test_two_passes_equal_two_calls(path: Path) -> None:
@@ -207,7 +235,8 @@ def test_the_scale_is_known_before_loading_except_of_foreign_files(
     path: Path, tmp_path: Path
 ) -> None:
     engine = tmp_path / "a.engine"
-    assert declared_scale(str(engine)) == 4
+    assert declared_scale(str(engine)) is None
+    assert declared_scale(str(tmp_path / "missing.onnx")) is None
     Path(f"{engine}.json").write_text('{"report": {"metadata": {"scale": 2}}}')
     assert declared_scale(str(engine)) == 2
     assert declared_scale("psnr") == declared_scale(str(find_onnx("psnr", 1))) == 4
@@ -221,10 +250,38 @@ def test_options_of_other_kinds_of_weights_are_rejected(path: Path) -> None:
             check("ort", str(path), steps=2)
         with pytest.raises(BackendRequestError, match="psnr is shipped weights; remove them"):
             check("ort", "psnr", hints="order=bgr")
-    with pytest.raises(HintsError, match="hints are 'colour=x'"):
+    with pytest.raises(HintsError, match="no hint named 'colour'"):
         open_backend("ort", str(path), hints="colour=x")
-    with pytest.raises(BackendRequestError, match="'cpu' runs in fp32, not in fp16"):
+
+
+@pytest.mark.parametrize("backend", ["auto", "ort"])
+def test_hints_for_an_unreadable_file_do_not_hide_why_it_cannot_be_read(
+    path: Path, backend: str
+) -> None:
+    with pytest.raises(AgsrError, match=r"foreign\.onnx: .*no such file"):
+        open_backend(backend, str(path), hints="order=bgr")
+    path.write_text("no ONNX file")
+    with pytest.raises(ModelError, match=r"foreign\.onnx: not an ONNX file"):
+        open_backend(backend, str(path), hints="order=bgr")
+
+
+def test_a_file_of_another_precision_is_rejected_with_what_to_do(path: Path) -> None:
+    same = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
+    save(path, [node("Conv", ["picture", "same"], ["kept"]), repeat("kept")], same=same)
+    expected = r"foreign\.onnx: 'ort:cpu' runs fp32 graphs in fp32, not in fp16; .*--precision"
+    with pytest.raises(BackendError, match=expected) as caught:
         open_backend("ort", str(path), precision="fp16")
+    assert not isinstance(caught.value, RequestError)  # another file would make it right
+    nodes = [
+        node("Cast", ["picture"], ["half"], to=TensorProto.FLOAT16),
+        node("Conv", ["half", "same"], ["kept"]),
+        node("Cast", ["kept"], ["wide"], to=TensorProto.FLOAT),
+        repeat("wide"),
+    ]
+    save(path, nodes, same=same.astype(np.float16))
+    assert ForeignBackend(path, precision="fp16").info.precision == "fp16"
+    with pytest.raises(BackendError, match="runs fp16 graphs in fp16, not in fp32"):
+        ForeignBackend(path, precision="fp32")
 
 
 @pytest.mark.parametrize("backend", ["auto", "ort", pytest.param("openvino", marks=NEEDS_OPENVINO)])
@@ -260,5 +317,17 @@ def test_output_sizes_follow_the_network() -> None:
     assert OutputSize(box=(50, 50), network=2).result(5, 10) == (20, 40)
     assert not OutputSize(box=(50, 50), network=2).reached(20, 40)
     assert OutputSize(scale=2).for_network(2).suffix == "_x2"
-    with pytest.raises(ValueError, match="this ×1 network, which restores"):
+    with pytest.raises(ValueError, match="at most 1: this ×1 network restores and does not"):
         OutputSize(scale=2).for_network(1)
+
+
+@pytest.mark.parametrize(
+    ("network", "scale", "advised"), [(2, 5, True), (2, 17, False), (8, 100, False), (2, -1, False)]
+)
+def test_another_network_is_advised_only_if_it_makes_the_scale(
+    network: int, scale: int, advised: bool
+) -> None:
+    with pytest.raises(ValueError, match=f"at most {network**2}") as caught:
+        OutputSize(scale=scale, network=network)
+    assert ("-w psnr" in str(caught.value)) == advised
+    assert ("passes" in str(caught.value)) == (scale > 0)

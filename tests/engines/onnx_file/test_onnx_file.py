@@ -11,7 +11,7 @@ from foreign_graphs import FREE, node, repeat, repeated, save, with_weights_besi
 from onnx import helper
 
 from agsr.engines.foreign import ForeignBackend
-from agsr.engines.foreign.io_spec import Hints
+from agsr.engines.foreign.hints import Hints
 from agsr.engines.onnx_file.inspect import read_content
 from agsr.errors import ModelError
 from agsr.export.verify import sample_batch

@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from agsr.contract import Precision
 from agsr.engines.open import open_backend
-from agsr.engines.tensorrt import api, engine_file
+from agsr.engines.tensorrt import api, engine_file, engine_source
 from agsr.engines.tensorrt import backend as trt_backend
 from agsr.engines.tensorrt.api import TensorRt
 from agsr.engines.tensorrt.backend import TrtBackend
@@ -60,9 +61,25 @@ def test_engines_of_any_scale_run(make: Make, engine: FakeEngine, scale: int) ->
     engine.scale = scale
     with make() as backend:
         assert backend.info.scale == scale
+        assert backend.bytes_per_pixel == 2 * (12 + 12 * scale**2)  # inputs and outputs, float32
         given = list(batches((1, 9, 11), (2, 16, 17), (1, 3, 5)))
         for lr, sr in zip(given, backend.upscale_many(given), strict=True):
             np.testing.assert_array_equal(sr, lr.repeat(scale, axis=2).repeat(scale, axis=3))
+
+
+def test_a_graph_in_memory_is_built_under_the_name_of_its_file(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[tuple[bytes, str]] = []
+    build = engine_source.build_engine
+
+    def record(trt: TensorRt, onnx: bytes, source: str, *rest: Any) -> Any:
+        built.append((onnx, source))
+        return build(trt, onnx, source, *rest)
+
+    monkeypatch.setattr(engine_source, "build_engine", record)
+    with make(content=b"adapted") as backend:
+        assert built == [(b"adapted", backend.info.model)]
 
 
 def test_results_are_the_callers_own(make: Make) -> None:

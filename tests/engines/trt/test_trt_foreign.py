@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from foreign_graphs import blurring, node, repeat, repeating, save
+from foreign_graphs import blurring, node, repeat, repeating, save, with_weights_beside
 from onnx import TensorProto, helper
 
 from agsr.backend import BackendInfo
 from agsr.engines.foreign import ForeignBackend, Hints
 from agsr.engines.foreign.contract_graph import contract_graph, contract_metadata
+from agsr.engines.onnx_file.inspect import check_self_contained
 from agsr.engines.open import open_backend
 from agsr.engines.ranking import candidates
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
@@ -23,6 +24,8 @@ from agsr.engines.tensorrt.builder import build_engine
 from agsr.engines.tensorrt.options import BuildOptions
 from agsr.errors import BackendError, ModelError
 from agsr.export.verify import sample_batch
+
+LAST = [0, 2, 3, 1]
 
 
 @pytest.fixture
@@ -73,8 +76,8 @@ def test_the_opened_engine_is_described_as_a_foreign_network(
 ) -> None:
     built: list[bytes] = []
 
-    def stand_in(file: Path, **_: Any) -> Any:
-        built.append(file.read_bytes())
+    def stand_in(file: Path, *, content: bytes, **_: Any) -> Any:
+        built.append(content)
         info = BackendInfo(
             name="trt",
             device="GPU",
@@ -93,13 +96,41 @@ def test_the_opened_engine_is_described_as_a_foreign_network(
     properties = {p.key: p.value for p in onnx.load_model_from_string(content).metadata_props}
     assert (properties["agsr.scale"], properties["agsr.precision"]) == ("2", "fp32")
     assert (opened.info.steps, opened.info.receptive_radius) == (None, None)
-    assert opened.info.model == str(path)
+    assert opened.info.model == str(path)  # also while it is built: messages name it
+    assert opened.info.io_format == ForeignBackend(path).io_spec.summary
     for options in ({"layout": "NHWC"}, {"kind": "uint8"}, {"size": (32, 32)}, {"channels": 1}):
         repeating(path, **options)  # type: ignore[arg-type]
         with pytest.raises(BackendError, match="run it with --backend ort"):
             open_backend("trt", str(path))
-    with pytest.raises(BackendError, match="'cuda' runs in fp32, not in fp16"):
+    with pytest.raises(BackendError, match="'trt' runs fp32 graphs in fp32, not in fp16"):
         open_backend("trt", str(repeating(path)), precision="fp16")
+
+
+def test_what_tensorrt_cannot_run_is_described_whole(path: Path) -> None:
+    nodes = [repeat("picture", "large"), node("Transpose", ["large"], ["enlarged"], perm=LAST)]
+    with pytest.raises(BackendError, match=r"takes NCHW float32 RGB.* → enlarged: NHWC float32"):
+        open_backend("trt", str(save(path, nodes)))
+    nodes = [
+        node("Cast", ["picture"], ["wide"], to=TensorProto.DOUBLE),
+        node("Mul", ["wide", "gains"], ["bright"]),
+        node("Div", ["bright", "divisors"], ["same"]),
+        node("Cast", ["same"], ["narrow"], to=TensorProto.FLOAT),
+        repeat("narrow"),
+    ]
+    save(path, nodes, gains=np.full((1, 3, 1, 1), 2.0), divisors=np.full((1, 3, 1, 1), 2.0))
+    with pytest.raises(BackendError, match=r"TensorRT computes in fp32, .*; this network is fp64"):
+        open_backend("trt", str(path))
+
+
+def test_weights_beside_the_file_are_rejected_with_a_remedy(path: Path, tmp_path: Path) -> None:
+    with_weights_beside(path)
+    with pytest.raises(
+        ModelError, match=r"write such a file with onnx.save\(onnx.load\("
+    ) as caught:
+        open_backend("trt", str(path))
+    assert "agsr export" not in str(caught.value)
+    onnx.save(onnx.load(path), tmp_path / "whole.onnx")
+    check_self_contained((tmp_path / "whole.onnx").read_bytes(), "whole.onnx")
 
 
 def test_auto_builds_no_engines_of_foreign_files(
