@@ -14,7 +14,7 @@ from conftest import PHOTO
 from agsr.bench.data.sets import ImageSet, Skipped, find_set
 from agsr.bench.scoring import PROTOCOL
 from agsr.bicubic import crop_to_multiple, downscale
-from agsr.cli.app import main
+from agsr.cli import main
 from agsr.errors import DatasetError
 
 PIXELS = cv2.imread(str(PHOTO))[:48, :60]
