@@ -1,6 +1,6 @@
 """ONNX files of other projects' weights, exported at first use and cached.
 
-The export runs in a process of its own, by the command line: torch then takes no memory beside the
+The export runs in a separate process, by the command line: torch then takes no memory beside the
 runtime that runs the file, and running a network still needs neither torch nor onnx in its process.
 An entry is named by the SHA-256 of the weights, the precision and the version of agsr.
 """
@@ -65,7 +65,7 @@ def cached_path(path: Path, precision: Precision) -> Path:
 
 
 def _export(path: Path, target: Path, precision: str) -> None:
-    """Run ``agsr export`` in a process of its own."""
+    """Run ``agsr export`` in a separate process."""
     command = [sys.executable, "-c", "from agsr.cli import main; main()", "export"]
     command += ["--weights", str(path.resolve()), "--precision", precision, "-o", str(target)]
     package = find_spec("agsr")

@@ -95,7 +95,7 @@ class Worker:
         self._shared = 0.0
 
     def run(self) -> None:
-        """Upscale until told to end.
+        """Upscale until the parent ends the work.
 
         Raises:
             KeyboardInterrupt: The parent stopped it or is gone; complete results were reported.
