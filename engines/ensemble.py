@@ -35,7 +35,9 @@ class Ensemble(Backend):
         self.info = replace(backend.info, ensemble=SYMMETRIES, largest=square)
         self.turn = backend.turn  # others may use the same backend
         self.bytes_per_pixel = backend.bytes_per_pixel
-        self.tile_area = backend.tile_area
+        self.tile_area, self.tile_align = backend.tile_area, backend.tile_align
+        # Padded before it is turned; to a fixed size, which may not be square, by the other one.
+        self.sizes = replace(backend.sizes, fixed=None)
 
     def bound_call(self, lr: Batch) -> Callable[[], object]:
         """See `agsr.backend.Backend.bound_call`: eight calls of the network."""

@@ -16,6 +16,7 @@ from PIL import Image
 from agsr import Upscaler
 from agsr.backend import Backend, Batch
 from agsr.cli import main
+from agsr.contract import SizeRule
 from agsr.engines.ensemble import SYMMETRIES, Ensemble, turned, turned_back
 from agsr.engines.open import open_backend
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
@@ -114,6 +115,28 @@ def test_turned_windows_fit_a_network_of_limited_size_and_share_its_turn() -> No
     image = np.arange(30 * 10 * 3).astype(np.uint8).reshape(10, 30, 3)
     np.testing.assert_array_equal(upscaler(image), image.repeat(4, axis=0).repeat(4, axis=1))
     assert Ensemble(wide).turn is wide.turn
+
+
+def test_tiles_of_a_network_with_blocks_equal_the_whole_image() -> None:
+    class Blocks(Repeat):
+        """Averages blocks of 4x4 pixels, so that its result depends on where a window starts."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.sizes, self.tile_align = SizeRule(multiple=4), 4
+
+        def _run(self, lr: Batch) -> Batch:
+            self.shapes.append(lr.shape)
+            batch, channels, height, width = lr.shape
+            blocks = lr.reshape(batch, channels, height // 4, 4, width // 4, 4).mean((3, 5))
+            return blocks.repeat(16, axis=2).repeat(16, axis=3)
+
+    image = np.random.default_rng(1).integers(0, 256, (40, 64, 3), np.uint8)
+    whole = Upscaler(backend=Blocks(), tta=True)(image)
+    blocks = Blocks()
+    tiled = Upscaler(backend=blocks, tta=True, tile=16, halo=4)(image)
+    assert len(blocks.shapes) > 8  # it was cut
+    np.testing.assert_array_equal(tiled, whole)
 
 
 def test_eight_times_the_work_counts_when_a_backend_is_chosen(
