@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every check of this project, the same here and in CI. Run it in the environment of the README's
 # second command; AGSR_DATA names the data folder, without it the tests that need data are skipped.
-# Tests run in one process per core; arguments go to pytest.
+# Tests run in one process per core; arguments go to pytest: --cov reports the coverage, in more time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

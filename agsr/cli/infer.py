@@ -24,6 +24,7 @@ from agsr.cli.infer_run import (
     run_pool,
     summary_if_interrupted,
     to_do,
+    warn_of_doubts,
 )
 from agsr.cli.infer_video import SECTION as VIDEO_SECTION
 from agsr.cli.infer_video import check_encodings, video_options
@@ -255,6 +256,7 @@ def infer(
             unknown_as_alpha=separate_alpha or normal_map,
         )
         if dry_run:
+            warn_of_doubts(todo)
             for job in todo:
                 click.echo(printable(f"{job.source} → {job.target}"))
             tally.done = len(todo)
@@ -263,6 +265,7 @@ def infer(
                 remove_abandoned(folder)
         if todo and not dry_run:
             upscaler = network.upscaler(jobs) if devices is None else network.pool(jobs)
+            warn_of_doubts(todo)  # now that nothing else can prevent it
             with summary_if_interrupted(tally, 0 if quiet else len(todo)):
                 chosen = separate_alpha or normal_map or is_given(context, "weights")
                 weights = "" if chosen else running["weights"]

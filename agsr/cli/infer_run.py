@@ -95,17 +95,18 @@ def to_do(jobs: Sequence[Job], skip_existing: bool, tally: Tally) -> list[Job]:
             )
         elif skip_existing and job.target != STREAM and _is_there(job.target):
             tally.existing += 1
-            _warn_of_doubt(job, "and is not replaced; --overwrite replaces it")
+            warn_of_doubts([job], "and is not replaced; --overwrite replaces it")
         else:
             todo.append(job)
-            _warn_of_doubt(job, "and is replaced")
     return todo
 
 
-def _warn_of_doubt(job: Job, consequence: str) -> None:
-    if job.doubt is not None:
-        text = f"warning: {job.doubt}, {consequence}; --suffix or -o results in both"
-        click.echo(printable(text), err=True)
+def warn_of_doubts(jobs: Sequence[Job], consequence: str = "and is replaced") -> None:
+    """Warn of existing results that may be those of other inputs."""
+    for job in jobs:
+        if job.doubt is not None:
+            text = f"warning: {job.doubt}, {consequence}; --suffix or -o results in both"
+            click.echo(printable(text), err=True)
 
 
 def _exists(path: Path) -> bool:

@@ -119,7 +119,7 @@ class ModelPool:
                 separate_alpha=options.separate_alpha,
                 normal_map=options.normal_map,
                 tta=options.tta,
-                **{name: running[name] for name in ("tile", "halo", "tta") if name in running},
+                **{name: running[name] for name in ("tile", "halo") if name in running},
             )
         return entry.upscalers[kind]
 

@@ -64,7 +64,7 @@ def find_io_spec(session: Any, run: Run, hints: Hints, source: str) -> IoSpec:
         HintsError: A hint has no effect on this network.
     """
     lr, sr = _choose_tensors(session, hints, source)
-    failure = "no layout fits"
+    failure = "no layout has 1, 3 or 4 channels"
     for spec in _guesses(lr, sr, hints):
         trial = Trial(run, spec.probed)
         try:
@@ -137,6 +137,8 @@ def _shapes(
     certain, possible = [], []
     for channels, layout in product(counts, layouts):
         depth, height, width = _by_axis(declared, layout)
+        if layout == "NHWC" and height is not None and depth is None and width is None:
+            continue  # NCHW with another number of channels, not a picture of so many rows
         meaning = (layout, channels, hints.size or _only_size(height, width))
         if depth == channels:
             certain.append(meaning)

@@ -173,6 +173,9 @@ def test_a_result_that_may_be_of_another_input_is_reported(small_files: Path) ->
     assert agsr("infer", "a.jpg", "-s", "1").stderr == ""
     again = "warning: a_x4.png may be the result of a.jpg"
     assert again in agsr("infer", "a.png", "-s", "1", "--skip-existing").stderr
+    refused = agsr("infer", "a.png", "-w", "nobody")
+    assert again not in refused.stderr  # nothing is replaced
+    assert "no weights named 'nobody'" in refused.stderr
     replaced = agsr("infer", "a.png", "-s", "1", "-q")
     assert (replaced.exit_code, replaced.stdout) == (0, "a_x4.png\n")
     assert f"{again}, and is replaced; --suffix or -o results in both\n" in replaced.stderr
