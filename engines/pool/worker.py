@@ -10,7 +10,6 @@ from __future__ import annotations
 import _thread
 import logging
 import os
-import pickle
 import queue
 import signal
 import threading
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
 from agsr.engines.pool import messages
@@ -213,7 +213,7 @@ class Worker:
 def _picklable(error: Exception) -> Exception:
     """Return an error, or one with its message if it can't be sent."""
     try:
-        pickle.loads(pickle.dumps(error))
+        ForkingPickler.loads(ForkingPickler.dumps(error))  # as `Connection.send` and `recv` do
     except Exception:
         return BackendError(f"{type(error).__name__}: {first_line(error)}")
     return error

@@ -15,8 +15,7 @@ from PIL import Image
 
 from agsr.cli import main
 from agsr.cli.infer import infer
-from agsr.cli.infer_video import CODEC_ALIASES, Lines, Pace, _note
-from agsr.engines.batch.plan import Job
+from agsr.cli.infer_video import CODEC_ALIASES, Lines, Pace, compression_note
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import VideoOptions, upscale_video
 from agsr.engines.video.y4m import stream_video
@@ -262,11 +261,11 @@ def test_other_weights_are_suggested_before_a_compressed_video_is_upscaled(
     order: list[str] = []
     monkeypatch.setattr("agsr.cli.infer_video.echo_path", lambda path: order.append(str(path)))
 
-    def note(_: Job, weights: str) -> str:
+    def note(_: str, weights: str) -> str:
         order.append(weights)
         return "n!"
 
-    monkeypatch.setattr("agsr.cli.infer_video._note", note)
+    monkeypatch.setattr("agsr.cli.infer_video.compression_note", note)
     run = ["infer", "a.mp4", "--steps", "1", "--preset", "ultrafast"]
     done = CliRunner().invoke(main, run)
     assert order == ["psnr", "a_x4.mp4"]
@@ -277,7 +276,7 @@ def test_other_weights_are_suggested_before_a_compressed_video_is_upscaled(
         assert order == ["a_x4.mp4"]
 
 
-def test_the_suggestion_names_the_weights(tmp_path: Path) -> None:
-    text = _note(Job(tmp_path / "a.mp4", tmp_path / "b.mp4", ".mp4"), "psnr")
-    assert text.startswith(f"note: {tmp_path / 'a.mp4'} has traces of compression")
+def test_the_suggestion_names_the_weights() -> None:
+    text = compression_note("a.mp4 has traces of compression", "psnr")
+    assert text.startswith("note: a.mp4 has traces of compression, which psnr enlarges")
     assert "-w photo" in text
