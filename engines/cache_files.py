@@ -51,11 +51,19 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def evict(entries: Iterable[Path], limit: int) -> None:
     """Remove the entries, files or folders, that were unused for longest beyond ``limit``."""
-    for path in sorted(entries, key=lambda path: path.stat().st_mtime)[:-limit]:
+    for path in sorted(entries, key=_last_use)[:-limit]:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _last_use(path: Path) -> float:
+    """Return when an entry was used last; 0 if another process has removed it."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def clear(folder: Path) -> int:

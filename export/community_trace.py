@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, Precision, SizeRule
-from agsr.errors import ExportError
+from agsr.errors import AgsrError, ExportError
 from agsr.export.fidelity import Run
 from agsr.export.tracing import quietly
 from agsr.export.verify import sample_batch
@@ -77,15 +77,17 @@ def trace(
     for exporter, convert in (("torchscript", _script), ("dynamo", _dynamo)):
         try:
             model = convert(module, TRACED, opset, True)
-        except Exception as error:  # exporters raise anything, and name their own internals
+            found = _dynamic_sizes(model, exact, sizes, tolerance)
+            if found is None:
+                model, found = convert(module, FIXED, opset, False), SizeRule(fixed=FIXED)
+                if not _equals(_runner(model), exact, [FIXED], tolerance):
+                    failures.append(f"{exporter}: its graph differs from torch, even at {FIXED}")
+                    continue
+        except AgsrError:  # a package is missing
+            raise
+        except Exception as error:  # exporters and runtimes raise anything, naming internals
             failures.append(f"{exporter}: {_reason(error)}")
             continue
-        found = _dynamic_sizes(model, exact, sizes, tolerance)
-        if found is None:
-            model, found = convert(module, FIXED, opset, False), SizeRule(fixed=FIXED)
-            if not _equals(_runner(model), exact, [FIXED], tolerance):
-                failures.append(f"{exporter}: its graph differs from torch, even at {FIXED}")
-                continue
         return Sized(model, found, exporter)
     raise ExportError(
         f"{source}: can't be exported to ONNX: {'; '.join(failures)}; run it with --backend torch"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import onnx
 
@@ -33,10 +33,11 @@ def chain(
     model.CopyFrom(first)
     del model.graph.output[:], model.graph.value_info[:]
     known = {constant.name: constant for constant in model.graph.initializer}
+    computed = {name for node in first.graph.node for name in node.output}
     names = {value.name: value.name for value in first.graph.output}
     parts = [(step, "step", number) for number in range(2, repeats + 2)] + [(last, "last", 1)]
     for part, label, number in parts:
-        made = _append(model.graph, part.graph, names, (label, number), known)
+        made = _append(model.graph, part.graph, names, (label, number), known, computed)
         names |= {name.removesuffix("_next"): new for name, new in made.items()}
     for output in last.graph.output:
         model.graph.output.add().CopyFrom(output)
@@ -49,13 +50,14 @@ def _append(
     names: Mapping[str, str],
     position: tuple[str, int],
     known: dict[str, onnx.TensorProto],
+    computed: Container[str],
 ) -> dict[str, str]:
     """Append a part's nodes with renamed values; return the new names of its outputs."""
     label, prefix = position[0], f"{position[0]}{position[1]}"
     renamed = {value.name: names[value.name] for value in part.input}
     for constant in part.initializer:
         name = constant.name
-        if name in known and _content(known[name]) != _content(constant):
+        if name in computed or (name in known and _content(known[name]) != _content(constant)):
             name = f"{label}.{name}"
         renamed[constant.name] = name
         if name not in known:

@@ -11,20 +11,22 @@ import logging
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
+from contextlib import suppress
 from pathlib import Path
 
 from agsr._version import __version__
 from agsr.contract import Precision
 from agsr.engines.cache_files import digest, evict
-from agsr.errors import BackendError, ModelError
+from agsr.errors import BackendRequestError, ModelError
 from agsr.pretrained import ONNX_SUFFIX, require_file, sha256
-from agsr.system.cache_dir import CACHE_VARIABLE, cache_folder
+from agsr.system.cache_dir import cache_folder, check_private, make_private
 
 MAX_ENTRIES = 32
 """Files that the cache holds; the longest unused ones are removed."""
 
 _FOLDER = "community"
+_PROGRAM = "from agsr.cli import main; main()"
+_ERROR = "Error: "
 
 _log = logging.getLogger(__name__)
 
@@ -39,18 +41,16 @@ def exported_file(path: Path, precision: Precision | None, place: str) -> Path:
 
     Raises:
         ModelError: The network can't be exported; the message says why.
-        BackendError: The cache can't be written to.
+        BackendRequestError: It has no such precision.
+        BackendError: The cache can't be written to, or others can write to it.
     """
     target = cached_path(path, precision or "fp32")
     if target.is_file():
-        target.touch()
+        with suppress(OSError):  # removed meanwhile, or a cache that can't be written to
+            os.utime(target)
+        check_private(target.parent)
         return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BackendError(
-            f"{target.parent}: can't be created: {error.strerror}; set {CACHE_VARIABLE}"
-        ) from None
+    make_private(target.parent)
     _log.warning("%s: exporting it to ONNX for %s, once; this takes a minute or two", path, place)
     _export(path, target, precision or "fp32")
     evict(target.parent.glob(f"*{ONNX_SUFFIX}"), MAX_ENTRIES)
@@ -61,21 +61,25 @@ def cached_path(path: Path, precision: Precision) -> Path:
     """Return where the export of weights is cached, whether it exists or not."""
     require_file(path)
     facts = {"weights": sha256(path), "precision": precision, "version": __version__}
-    return cache_folder() / _FOLDER / f"{path.stem}-{digest(facts)[:32]}{ONNX_SUFFIX}"
+    return (
+        cache_folder().absolute() / _FOLDER / f"{path.stem[:100]}-{digest(facts)[:32]}{ONNX_SUFFIX}"
+    )
 
 
 def _export(path: Path, target: Path, precision: str) -> None:
-    """Run ``agsr export`` in a separate process."""
-    command = [sys.executable, "-c", "from agsr.cli import main; main()", "export"]
-    command += ["--weights", str(path.resolve()), "--precision", precision, "-o", str(target)]
-    package = find_spec("agsr")
-    folders = [str(Path(package.origin).parents[1])] if package and package.origin else []
-    paths = [*folders, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run(
-        command, env=environment, cwd=target.parent, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines()
-        reason = lines[-1] if lines else f"{path}: the export ended with status {done.returncode}"
-        raise ModelError(reason.removeprefix("Error: "))
+    """Run ``agsr export`` in a separate process.
+
+    It has this process's import path, but for the working directory: nothing that lies there or in
+    the cache is imported.
+    """
+    program = f"import sys; sys.path[:] = {[p for p in sys.path if p]!r}\n{_PROGRAM}"
+    command = [sys.executable, "-c", program, "export"]
+    command += ["--weights", str(path.absolute()), "--precision", precision, "-o", str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0 and target.is_file():
+        return
+    errors = [line for line in done.stderr.splitlines() if line.startswith(_ERROR)]
+    if not errors:
+        raise ModelError(f"{path}: the export ended with status {done.returncode}")
+    kind = BackendRequestError if done.returncode == 2 else ModelError
+    raise kind(errors[-1].removeprefix(_ERROR))

@@ -122,8 +122,13 @@ def _zip(file: IO[bytes], path: Path) -> TensorIndex:
             if pickled is None:
                 raise ModelError(f"{path}: a ZIP archive, not a file of PyTorch weights; unpack it")
             stored = {entry.filename: entry.file_size for entry in entries}
-            if len(stored) < len(names) or any(entry.compress_type for entry in entries):
+            # torch reads the folder of the first entry, and finds names in any case.
+            folders = {name.partition("/")[0] for name in names}
+            is_odd = len({name.casefold() for name in names}) < len(names) or len(folders) > 1
+            if is_odd or any(e.compress_type or e.compress_size != e.file_size for e in entries):
                 raise ModelError(f"{path}: torch writes no such file: packed or repeated entries")
+            if sum(stored.values()) > path.stat().st_size:
+                raise ModelError(f"{path}: torch writes no such file: entries that overlap")
             if pickled.file_size > _MOST_PICKLED:
                 raise ModelError(f"{path}: its index has {pickled.file_size} bytes; rejected")
             folder = pickled.filename.removesuffix("data.pkl") + "data/"
@@ -254,8 +259,9 @@ def _tensors(state: Any, depth: int = 4) -> Iterator[_Tensor]:
 
 
 def _product(shape: Any) -> int:
-    if any(not isinstance(side, int) or side < 0 for side in shape):
-        raise ValueError("a side below 0")
+    # A side of 0 would cost the file nothing, while networks derive sizes from the others.
+    if any(not isinstance(side, int) or side < 1 for side in shape):
+        raise ValueError("a side below 1")
     return math.prod(shape)
 
 

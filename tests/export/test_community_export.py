@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from click.testing import CliRunner
 from conftest import NEEDS_OPENVINO, shared_folder
 
@@ -24,7 +25,13 @@ from agsr.engines.onnx_file.inspect import read_properties
 from agsr.engines.open import open_backend
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
 from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
-from agsr.errors import ExportError, ExportRequestError, ModelError
+from agsr.errors import (
+    BackendError,
+    BackendRequestError,
+    ExportError,
+    ExportRequestError,
+    ModelError,
+)
 from agsr.export import community, community_trace
 from agsr.export.community import export_community
 
@@ -268,14 +275,57 @@ def test_a_failed_export_is_an_error_with_its_reason(
 def test_the_process_of_an_export_writes_the_file(
     community_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """From weights that are a link, into a cache named from here, beside modules of others."""
     from conftest import HELPERS
 
-    (tmp_path / "sitecustomize.py").write_text("import torchvision_operators")
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{HELPERS}")
-    monkeypatch.setenv("AGSR_CACHE", str(tmp_path))
-    monkeypatch.chdir(community_file("compact-x1").parent)
-    path = exported_file(Path("compact-x1.pth"), None, "ort")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text("import torchvision_operators")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}:{HELPERS}")
+    monkeypatch.setenv("AGSR_CACHE", "cache")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cache" / "community").mkdir(mode=0o700, parents=True)
+    for folder in (tmp_path, tmp_path / "cache" / "community"):
+        (folder / "click.py").write_text("raise SystemExit('it was imported')")
+    Path("x1.pth").symlink_to(shutil.copy(community_file("compact-x1"), tmp_path / "blob"))
+    path = exported_file(Path("x1.pth"), None, "ort")
     assert metadata_of(path).scale == 1
+    assert path.is_relative_to(tmp_path / "cache")
+
+
+def test_a_cache_that_others_can_write_to_is_rejected(
+    community_file: MakeFile,
+    fake_export: list[list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AGSR_CACHE", str(tmp_path))
+    exported_file(community_file("compact"), None, "ort")
+    (tmp_path / "community").chmod(0o777)
+    with pytest.raises(BackendError, match="private folder"):
+        exported_file(community_file("compact"), None, "ort")
+    assert len(fake_export) == 1
+
+
+def test_a_wrong_request_of_an_export_stays_one(
+    community_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGSR_CACHE", str(tmp_path))
+    done = type("Done", (), {"returncode": 2, "stderr": "Usage: agsr\n\nError: no fp16\n"})
+    monkeypatch.setattr(exported.subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(BackendRequestError, match=r"^no fp16$"):
+        exported_file(community_file("compact"), "fp16", "ort")
+
+
+def test_a_graph_that_no_runtime_loads_is_a_failure_of_its_exporter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    invalid = onnx.helper.make_model(
+        onnx.helper.make_graph([onnx.helper.make_node("NoSuch", ["lr"], ["sr"])], "g", [], [])
+    )
+    for name in ("_script", "_dynamo"):
+        monkeypatch.setattr(community_trace, name, lambda *_: invalid)
+    with pytest.raises(ExportError, match=r"torchscript: .*; dynamo: .*; run it with --backend"):
+        community_trace.trace(torch.nn.Identity(), lambda lr: lr, SizeRule(), 20, 1e-3, "x.pth")
 
 
 def test_tensorrt_parses_and_builds_an_exported_file(exported_onnx: Exported) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from agsr.system import memory
 from agsr.system.child_process import exit_reason
+from agsr.system.control_groups import usable_cpus
 from agsr.system.cpu_shares import _ordered, bind, cpu_shares, divided, limit_threads
 
 
@@ -31,7 +32,7 @@ def test_the_threads_of_a_core_belong_to_one_share(tmp_path: Path) -> None:
 
 
 def test_every_share_has_as_many_threads() -> None:
-    assert {share.threads for share in cpu_shares(3)} == {max(1, len(os.sched_getaffinity(0)) // 3)}
+    assert {share.threads for share in cpu_shares(3)} == {max(1, usable_cpus() // 3)}
 
 
 def test_a_process_is_bound_to_its_share() -> None:

@@ -123,6 +123,39 @@ def rezipped(source: Path, target: Path, change: Callable[[str, bytes], bytes]) 
     return target
 
 
+def test_archives_that_torch_reads_otherwise_than_the_check_are_refused(
+    community_file: MakeFile, tmp_path: Path
+) -> None:
+    """torch takes the folder of the first entry, and finds names in any case."""
+    honest = community_file("compact")
+    for number, extra in enumerate(("other/version", "{}DATA.PKL", "{}data/0")):
+        path = tmp_path / f"{number}.pth"
+        with zipfile.ZipFile(honest) as old, zipfile.ZipFile(path, "w") as new:
+            folder = old.namelist()[0].partition("/")[0] + "/"
+            if number < 2:
+                new.writestr(extra.format(folder), b"")
+            for name in old.namelist():
+                new.writestr(name, old.read(name))
+            if number == 2:  # one record under thousands of names costs the file nothing
+                info = new.getinfo(extra.format(folder))
+                for copy in range(2000):
+                    again = zipfile.ZipInfo(f"{folder}data/more{copy}")
+                    again.file_size = again.compress_size = max(info.file_size, 4096)
+                    again.header_offset, again.CRC = info.header_offset, info.CRC
+                    new.filelist.append(again)
+        with pytest.raises(ModelError, match="torch writes no such file"):
+            read_index(path)
+
+
+def test_tensors_without_values_are_refused(tmp_path: Path) -> None:
+    """A table of (65536, 0) costs a file nothing, and a network 69 GB of positions."""
+    state = {"a": torch.zeros(1), "table": torch.zeros(65536, 0)}
+    save_file(state, tmp_path / "b.safetensors")
+    for path in (zipped(tmp_path / "a.pth", state), tmp_path / "b.safetensors"):
+        with pytest.raises(ModelError, match="a side below 1"):
+            read_index(path)
+
+
 def test_tensors_larger_than_their_data_are_refused(
     community_file: MakeFile, tmp_path: Path
 ) -> None:
