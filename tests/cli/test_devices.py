@@ -73,7 +73,9 @@ def test_no_process_outlives_the_command(
 ) -> None:
     (album / "out").mkdir()
     os.mkfifo(album / "out" / "0_x4.bmp")  # too short for a result: its worker waits
-    command = [sys.executable, "-m", "agsr", "infer", "album/0.png", "album/1.png", "-o", "out/"]
+    program = "from signal import *; signal(SIGINT, default_int_handler)\n"  # not in the background
+    program += "from agsr.cli import main; main()"
+    command = [sys.executable, "-c", program, "infer", "album/0.png", "album/1.png", "-o", "out/"]
     with subprocess.Popen(
         [*command, "--ext", "bmp", "-w", str(onnx_file(1)), "--devices", "cpu:2", "-v"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -86,8 +88,9 @@ def test_no_process_outlives_the_command(
         with (album / "out" / "0_x4.bmp").open("rb") as result:
             result.read(1)
             (os.killpg if number == signal.SIGINT else os.kill)(running.pid, number)
-        assert running.wait(60) == status
-        assert running.stderr.read().endswith(last)
+        said = running.stderr.read()
+        assert running.wait(60) == status, said
+        assert said.endswith(last)
     (worker,) = re.findall(r"^worker 1: process (\d+), \d+ threads?, CPU [\d,]+$", first, re.M)
     _await_end(int(worker))
     assert _contents(album / "out").keys() <= {"1_x4.bmp"}
