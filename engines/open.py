@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agsr.backend import Backend, BackendInfo
 from agsr.engines.places import AUTO, Place
@@ -99,35 +99,21 @@ def open_backend(
         return _open_request(request.on_cpu(), progress, work)
 
 
-def check_request(
-    backend: str,
-    weights: str,
-    *,
-    steps: int | None = None,
-    provider: str | None = None,
-    device: str | None = None,
-    precision: str | None = None,
-    threads: int | None = None,
-    hints: str = "",
-) -> None:
+def check_request(backend: str, weights: str, **options: Any) -> None:
     """Reject a request that `open_backend` would reject, without loading anything.
 
     >>> check_request("ort", "psnr", steps=4)
+
+    Args:
+        backend: As for `open_backend`.
+        weights: As for `open_backend`.
+        options: The other fields of `agsr.engines.request.Request`.
 
     Raises:
         RequestError: An option is wrong, or the weights don't exist in that form.
         CheckpointError: A shipped file is damaged.
     """
-    Request(
-        backend=backend,
-        weights=weights,
-        steps=steps,
-        provider=provider,
-        device=device,
-        precision=precision,
-        threads=threads,
-        hints=hints,
-    ).check()
+    Request(backend=backend, weights=weights, **options).check()
 
 
 def _open_request(request: Request, progress: Report | None, work: int | None) -> Backend:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 
 from agsr._version import __version__
@@ -26,17 +25,17 @@ from agsr.errors import ExportError, ExportRequestError
 from agsr.export.calibration import Calibration
 from agsr.export.community_trace import ABSOLUTE, Sized, trace, verification_shapes
 from agsr.export.exporter import (
+    Checked,
     ExportReport,
     calibration_for,
     choose_opset,
-    log_replaced,
-    weights_at,
+    save_checked,
 )
 from agsr.export.fidelity import Fidelity, Run, measure
-from agsr.export.graph_passes import CONTROL_FLOW, finalize, opset_of, separate_biases
+from agsr.export.graph_passes import CONTROL_FLOW, finalize, separate_biases
 from agsr.export.quantize import quantize
 from agsr.export.verify import SAMPLE_PHOTO, ParityRow, compare, run_file, sample_batch, sample_pair
-from agsr.system.atomic_file import check_writable, complete_file
+from agsr.system.atomic_file import check_writable
 
 MEAN: dict[Precision, float] = {"fp32": 5e-4, "fp16": 2e-3, "bf16": 8e-3, "int8": 8e-3}
 """Largest accepted mean difference from torch in fp32, of the range: 0.13 levels of 255, ½, 2 and
@@ -90,23 +89,13 @@ def export_community(
     memory = bytes_per_pixel(PictureNetwork(network, "fp32"), facts.sizes, torch.device("cpu"))
     metadata = _metadata(facts, precision, traced, memory)
     operators = finalize(model, metadata, CONTROL_FLOW)
-    replaced = weights_at(path)
-    with complete_file(path) as temporary:
-        onnx.save(model, temporary)
-        exported = _run_exported(temporary, precision)
+
+    def check(file: Path) -> Checked:
+        exported = _run_exported(file, precision)
         parity = _verified(exact, exported, traced.sizes, precision, allowed)
-        fidelity = _fidelity(exact, exported, metadata, calibration)
-    log_replaced(path, replaced, metadata.weights_hash)
-    return ExportReport(
-        path=str(path),
-        size=path.stat().st_size,
-        metadata=metadata,
-        opset=opset_of(model),
-        operators=operators,
-        tolerance=allowed,
-        parity=parity,
-        fidelity=fidelity,
-    )
+        return Checked(allowed, parity, _fidelity(exact, exported, metadata, calibration))
+
+    return save_checked(model, path, metadata, operators, check)
 
 
 def run_network(module: PictureNetwork) -> Run:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import onnx
 
@@ -123,26 +124,59 @@ def export_onnx(
         quantize(model, calibration.measured, module.exact)
     metadata = _metadata(checkpoint, steps, precision)
     operators = finalize(model, metadata)
-    replaced = weights_at(path)
+
+    def check(file: Path) -> Checked:
+        exact, exported = run_torch(checkpoint, steps), run_file(file, precision)
+        allowed, parity = verify(exact, exported, steps, precision, tolerance)
+        return Checked(allowed, parity, _fidelity(exact, exported, precision, calibration))
+
+    return save_checked(model, path, metadata, operators, check)
+
+
+class Checked(NamedTuple):
+    """What comparing a file with torch gave; see `ExportReport`."""
+
+    tolerance: float
+    parity: tuple[ParityRow, ...]
+    fidelity: Fidelity | None
+
+
+def save_checked(
+    model: onnx.ModelProto,
+    path: Path,
+    metadata: ModelMetadata,
+    operators: dict[str, int],
+    check: Callable[[Path], Checked],
+) -> ExportReport:
+    """Write a graph, which appears under its name only after it was compared with torch.
+
+    Args:
+        model: The finished graph.
+        path: Output file.
+        metadata: That of the graph.
+        operators: Number of operators by type.
+        check: Compares the temporary file, and raises if it differs.
+
+    Raises:
+        ExportError: From ``check``; then nothing is written.
+        OSError: The file can't be written.
+    """
+    replaced = _weights_at(path)
     with complete_file(path) as temporary:
         onnx.save(model, temporary)
-        exact, exported = run_torch(checkpoint, steps), run_file(temporary, precision)
-        allowed, parity = verify(exact, exported, steps, precision, tolerance)
-        fidelity = _fidelity(exact, exported, precision, calibration)
-    log_replaced(path, replaced, metadata.weights_hash)
+        checked = check(temporary)
+    _log_replaced(path, replaced, metadata.weights_hash)
     return ExportReport(
         path=str(path),
         size=path.stat().st_size,
         metadata=metadata,
         opset=opset_of(model),
         operators=operators,
-        tolerance=allowed,
-        parity=parity,
-        fidelity=fidelity,
+        **checked._asdict(),
     )
 
 
-def weights_at(path: Path) -> str | None:
+def _weights_at(path: Path) -> str | None:
     """Return the hash of the weights in an export; empty for another file, None for no file."""
     if not path.is_file():
         return None
@@ -154,7 +188,7 @@ def weights_at(path: Path) -> str | None:
         return ""
 
 
-def log_replaced(path: Path, old: str | None, new: str) -> None:
+def _log_replaced(path: Path, old: str | None, new: str) -> None:
     """Log that a file was replaced; a warning if it had other weights."""
     if old is None:
         return

@@ -33,6 +33,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests load ONNX Runtime t
 NEEDS_OPENVINO = pytest.mark.skipif(
     find_spec("openvino") is None, reason="no OpenVINO wheel for this platform"
 )
+CPU_BACKENDS = ["ort", pytest.param("openvino", marks=NEEDS_OPENVINO), "torch"]
 INT8_BY_OPENVINO = pytest.mark.skipif(
     find_spec("openvino") is None or not multiplies_int8(),
     reason="no OpenVINO wheel for this platform, or the processor lacks VNNI",

@@ -212,7 +212,7 @@ def test_failures_of_the_server_show_no_trace(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object) -> None:
-        raise RuntimeError("secret at /root/secret.py")
+        raise RuntimeError("secret at /srv/secret.py")
 
     monkeypatch.setattr("agsr.serve.app.upscale_file", fail)
     job = client.post("/v1/upscale", content=picture())

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 
 import pytest
-from conftest import ROOT
+from conftest import CPU_BACKENDS, ROOT
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system can't fork")
 
@@ -32,10 +31,8 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-@pytest.mark.parametrize("backend", ["ort", "openvino", "torch"])
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_a_forked_child_upscales(backend: str) -> None:
-    if backend == "openvino" and find_spec("openvino") is None:
-        pytest.skip("OpenVINO has no wheel for this platform")
     done = subprocess.run(
         [sys.executable, "-c", FORK, backend],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import CPU_BACKENDS, ROOT
 
 SIZES = """
 import itertools, os, sys
@@ -31,10 +30,8 @@ print(*grown)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux's file")
-@pytest.mark.parametrize("backend", ["ort", "openvino", "torch"])
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_memory_does_not_grow_with_every_new_size(backend: str) -> None:
-    if backend == "openvino" and find_spec("openvino") is None:
-        pytest.skip("OpenVINO has no wheel for this platform")
     done = subprocess.run(
         [sys.executable, "-c", SIZES, backend],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
