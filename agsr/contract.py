@@ -7,6 +7,7 @@ and a `ModelMetadata` to ONNX files; ``engines`` reads and checks them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
@@ -104,6 +105,17 @@ class SizeRule:
             height = width = max(height, width)
         rows, columns = self._accepted(height), self._accepted(width)
         return rows, columns
+
+    @property
+    def tile_align(self) -> int:
+        """What tiles of another project's network start at multiples of.
+
+        A network for one size needs tiles of that, which alignment would exceed.
+
+        >>> SizeRule(multiple=24).tile_align, SizeRule(fixed=(64, 64)).tile_align
+        (48, 1)
+        """
+        return math.lcm(WINDOW, self.multiple) if self.fixed is None else 1
 
     def _accepted(self, side: int) -> int:
         return -(-max(side, self.minimum) // self.multiple) * self.multiple

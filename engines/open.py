@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from agsr.backend import Backend, BackendInfo
 from agsr.engines.places import AUTO, Place
 from agsr.engines.request import Request
-from agsr.engines.weights_file import Kind, kind_of
+from agsr.engines.weights_file import Kind
 from agsr.errors import (
     BackendError,
     BuildError,
@@ -18,7 +18,7 @@ from agsr.errors import (
     ModelError,
     RequestError,
 )
-from agsr.pretrained import DEFAULT_WEIGHTS, ENGINE_SUFFIX, is_community
+from agsr.pretrained import DEFAULT_WEIGHTS, ENGINE_SUFFIX
 from agsr.system.optional_import import install_command
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _open(
 ) -> Backend:
     """Load a network at a place."""
     path = request.file_for(place, precision)
-    if kind_of(request.weights) is Kind.FOREIGN_ONNX:
+    if request.kind is Kind.FOREIGN_ONNX:
         from agsr.engines.foreign import open_foreign
 
         return open_foreign(path, request.hints, place, precision, request.threads, progress)
@@ -168,7 +168,7 @@ def _open(
 
 
 def _open_torch(request: Request, path: Path, place: Place, precision: str) -> Backend:
-    if is_community(request.weights):
+    if request.kind is Kind.COMMUNITY:
         from agsr.engines.community.backend import CommunityBackend
 
         return CommunityBackend(path, device=place.device, precision=precision)

@@ -108,7 +108,7 @@ def missing_requirement(place: Place) -> str:
 
 
 def default_precision(place: Place, weights: str) -> str | None:
-    """Return the default precision for shipped weights; None for a file, which has its own.
+    """Return the default precision of weights at a place; None for a file, which has its own.
 
     It is bf16 on processors with bf16 units, where it loses at most 0.02 dB and is several times as
     fast, and fp16 on TensorRT, which loses nothing.

@@ -6,13 +6,14 @@ Data flow: options of a command or call → `Request` → `agsr.engines.open` lo
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from agsr.contract import MAX_STEPS, PRECISIONS, Precision
 from agsr.engines.places import AUTO, BACKENDS, RUNTIMES, Place, accepts, place_from_options
 from agsr.engines.ranking import Candidate, candidates, default_precision
 from agsr.engines.runtimes.torch_module import check_precision
-from agsr.engines.weights_file import check_hints
+from agsr.engines.weights_file import Kind, check_weights_options, kind_of
 from agsr.errors import BackendRequestError
 from agsr.pretrained import (
     CHECKPOINT_SUFFIX,
@@ -21,7 +22,6 @@ from agsr.pretrained import (
     ONNX_SUFFIX,
     find_checkpoint,
     find_onnx,
-    is_community,
     require_file,
     resolve_weights,
 )
@@ -53,7 +53,12 @@ class Request:
         if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
             raise BackendRequestError(f"steps is {self.steps}; expected 1 to {MAX_STEPS}")
         object.__setattr__(self, "weights", resolve_weights(self.weights))
-        check_hints(self.weights, self.steps, self.hints)
+        check_weights_options(self.weights, self.steps, self.hints)
+
+    @cached_property
+    def kind(self) -> Kind:
+        """The kind of the weights; finding it opens their file."""
+        return kind_of(self.weights)
 
     @property
     def runtime(self) -> str:
@@ -92,9 +97,8 @@ class Request:
 
     def without_unused_threads(self) -> Request:
         """Return this request without a number of threads if only its fallback has any."""
-        name, there = self.runtime, Place(AUTO)
-        if name != AUTO:
-            there = place_from_options(name, self.provider, self.device)
+        is_automatic = self.runtime == AUTO
+        there = Place(AUTO) if is_automatic else replace(self, threads=None).place
         return self if there.takes_threads else replace(self, threads=None)
 
     def candidates(self, work: int | None = None) -> list[Candidate]:
@@ -103,16 +107,11 @@ class Request:
         Raises:
             RequestError: The weights don't exist in that form.
         """
-        precision = self.automatic_precision
+        precision = None if self.precision == "auto" else self.precision
         found = candidates(self.weights, precision, self.threads, work)
         if any(candidate.place.runtime in ("ort", "openvino") for candidate in found):
             find_onnx(self.weights, self.steps, graph_precision("openvino", precision or "fp32"))
         return found
-
-    @property
-    def automatic_precision(self) -> str | None:
-        """The precision, or None if each place shall choose."""
-        return None if self.precision == "auto" else self.precision
 
     def precision_at(self, place: Place) -> str | None:
         """Return the precision at a place; None for that of the file."""
@@ -122,7 +121,7 @@ class Request:
 
     def file_for(self, place: Place, precision: str | None) -> Path:
         """Find the file that a place loads, or make it."""
-        if is_community(self.weights):
+        if self.kind is Kind.COMMUNITY:
             require_file(self.weights)
             if place.runtime == "torch":
                 return Path(self.weights)
@@ -153,7 +152,7 @@ class Request:
             return
         if place.runtime == "torch":
             check_precision(self.precision or "fp32")
-        if is_community(self.weights):
+        if self.kind is Kind.COMMUNITY:
             require_file(self.weights)
         else:
             self.file_for(place, self.precision)
@@ -175,7 +174,7 @@ class Request:
 
     def _automatic(self, suffix: str) -> str:
         """Return what ``auto`` means where weights or options leave no choice."""
-        if is_community(self.weights):
+        if self.kind is Kind.COMMUNITY:
             return "torch" if self.provider is None else "ort"
         if suffix == ENGINE_SUFFIX:
             return "trt"

@@ -65,7 +65,7 @@ def declared_precision(weights: str) -> str | None:
     return _own(weights).get(f"{PREFIX}precision")
 
 
-def check_hints(weights: str, steps: int | None, hints: str) -> None:
+def check_weights_options(weights: str, steps: int | None, hints: str) -> None:
     """Reject options that don't belong to the kind of the weights.
 
     Args:

@@ -76,9 +76,11 @@ def export_community(
     facts = network.facts
     _check_precision(facts, precision, source)
     calibration = calibration_for(calibrate, precision)
-    exact = run_network(PictureNetwork(network, "fp32").eval())
+    reference = PictureNetwork(network, "fp32").eval()
+    exact = run_network(reference)
     inner = precision if precision in TYPES else "fp32"
-    module = PictureNetwork(load_network(source), inner).eval()
+    reduced = inner != "fp32"  # which changes the network in place
+    module = PictureNetwork(load_network(source), inner).eval() if reduced else reference
     allowed = ABSOLUTE[precision] if tolerance is None else tolerance
     traced = trace(module, exact, facts.sizes, opset, ABSOLUTE[inner], str(source))
     model = traced.model
@@ -86,7 +88,7 @@ def export_community(
     if calibration is not None:
         _check_quantizable(facts, traced.sizes, source)
         quantize(model, calibration.measured)
-    memory = bytes_per_pixel(PictureNetwork(network, "fp32"), facts.sizes, torch.device("cpu"))
+    memory = bytes_per_pixel(reference, facts.sizes, torch.device("cpu"))
     metadata = _metadata(facts, precision, traced, memory)
     operators = finalize(model, metadata, CONTROL_FLOW)
 

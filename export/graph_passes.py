@@ -10,7 +10,10 @@ import onnx
 from agsr.contract import ModelMetadata
 from agsr.errors import ExportError
 
-FORBIDDEN_OPS = frozenset({"Resize", "Upsample", "Loop", "Scan", "If"})
+CONTROL_FLOW = frozenset({"Loop", "Scan", "If"})
+"""Operators that other projects' exports must not contain: TensorRT and OpenVINO run them badly."""
+
+FORBIDDEN_OPS = CONTROL_FLOW | {"Resize", "Upsample"}
 """Operators that an export must not contain: the loop is unrolled, and nothing is interpolated."""
 
 
@@ -102,10 +105,6 @@ def separate_biases(model: onnx.ModelProto) -> None:
             copy = graph.initializer.add()
             copy.CopyFrom(constants[name])
             node.input[2] = copy.name = f"{name}.{readers[name]}"
-
-
-CONTROL_FLOW = frozenset({"Loop", "Scan", "If"})
-"""Operators that other projects' exports must not contain: TensorRT and OpenVINO run them badly."""
 
 
 def finalize(

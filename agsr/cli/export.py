@@ -96,10 +96,10 @@ def export(
     equals torch, which its metadata records. With another project's ONNX file, only --triton
     works: it writes a model folder.
     """
-    from agsr.engines.weights_file import Kind, check_hints, kind_of
+    from agsr.engines.weights_file import Kind, check_weights_options, kind_of
 
     weights = resolve_weights(weights)
-    check_hints(weights, steps, hints)
+    check_weights_options(weights, steps, hints)
     if kind_of(weights) is Kind.FOREIGN_ONNX:
         given = [p.opts[-1] for p in context.command.params if is_given(context, p.name or "")]
         _serve_foreign(Path(weights), triton, hints, given)

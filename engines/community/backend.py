@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from agsr.backend import BackendInfo
-from agsr.contract import WINDOW
 from agsr.engines.community.licences import note_licence
 from agsr.engines.community.loader import (
     CommunityNetwork,
@@ -74,7 +72,7 @@ class CommunityBackend(TorchModule):
         self._device = find_device(device)
         warn_if_emulated(self._device, precision)
         precision = self._place_trusted(network, precision, path)
-        self.tile_align = math.lcm(WINDOW, self.sizes.multiple)
+        self.tile_align = self.sizes.tile_align
         self.info = BackendInfo(
             name="torch",
             device=str(self._device),

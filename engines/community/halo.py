@@ -1,9 +1,9 @@
 """Measure the halo of a network whose receptive field is unknown.
 
 A tile is compared with the same part of a larger tile, at growing halo, on one seeded picture with
-the spectrum of a photograph. Both start at multiples of `agsr.contract.WINDOW`, as tiles of such
-networks do: many divide a picture into windows, and give another result where their windows lie
-otherwise. Results are cached by the hash of the weights, in the user's cache.
+the spectrum of a photograph. Their starts differ by multiples of `agsr.contract.WINDOW`, as those
+of such networks' tiles do: many divide a picture into windows, and give another result where their
+windows lie otherwise. Results are cached by the hash of the weights, in the user's cache.
 """
 
 from __future__ import annotations

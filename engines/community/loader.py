@@ -53,8 +53,6 @@ class NetworkFacts:
     """Whether pictures may be cut."""
     precisions: tuple[str, ...]
     """Arithmetic that its architecture supports: fp32, and fp16 or bf16."""
-    parameters: int
-    """Number of weights."""
     sha256: str
     """SHA-256 of the file."""
 
@@ -193,6 +191,5 @@ def _facts(descriptor: Any, path: Path) -> NetworkFacts:
         sizes=SizeRule(minimum=max(1, rule.minimum), multiple=rule.multiple_of, square=rule.square),
         tiling=_TILINGS[descriptor.tiling.name],
         precisions=("fp32", *(name for name, works in reduced.items() if works)),
-        parameters=sum(parameter.numel() for parameter in descriptor.model.parameters()),
         sha256=sha256(path),
     )

@@ -58,17 +58,7 @@ _BEGINNINGS = {
 }
 
 
-@dataclass(frozen=True)
-class TensorIndex:
-    """Tensors that a weights file declares."""
-
-    tensors: int
-    """Number of tensors."""
-    elements: int
-    """Number of values in all of them."""
-
-
-def read_index(path: Path) -> TensorIndex:
+def read_index(path: Path) -> None:
     """Read which tensors a weights file declares, and check that the file can hold them.
 
     Raises:
@@ -80,15 +70,16 @@ def read_index(path: Path) -> TensorIndex:
             start = file.read(8)
             file.seek(0)
             if path.suffix == ".safetensors":
-                return _safetensors(path, start)
-            if start.startswith(b"PK\x03\x04"):
-                return _zip(file, path)
-            return _legacy(file, start, path)
+                _safetensors(path, start)
+            elif start.startswith(b"PK\x03\x04"):
+                _zip(file, path)
+            else:
+                _legacy(file, start, path)
     except OSError as error:
         raise ModelError(f"{path}: can't be read: {error.strerror}") from None
 
 
-def _safetensors(path: Path, start: bytes) -> TensorIndex:
+def _safetensors(path: Path, start: bytes) -> None:
     header = safetensors_header(path)
     if header is None:
         found = _kind(start)
@@ -103,12 +94,11 @@ def _safetensors(path: Path, start: bytes) -> TensorIndex:
                 raise ModelError(
                     f"{path}: truncated or damaged: it declares tensors beyond its {held} bytes"
                 )
-        return TensorIndex(len(sizes), sum(_product(shape) for _, shape, _ in sizes))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: invalid header: {in_words(error)}") from None
 
 
-def _zip(file: IO[bytes], path: Path) -> TensorIndex:
+def _zip(file: IO[bytes], path: Path) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
@@ -144,10 +134,10 @@ def _zip(file: IO[bytes], path: Path) -> TensorIndex:
                 f"{path}: truncated or damaged: tensor data {storage.key!r} has {held} bytes, "
                 f"declared {storage.size}"
             )
-    return _checked(state, path)
+    _check_tensors(state, path)
 
 
-def _legacy(file: IO[bytes], start: bytes, path: Path) -> TensorIndex:
+def _legacy(file: IO[bytes], start: bytes, path: Path) -> None:
     """Read a file that torch wrote before 1.6: pickles, then the values of every tensor."""
     if start[:1] != b"\x80":
         header = "a safetensors file; rename it to .safetensors" if _is_safe(path) else _kind(start)
@@ -164,7 +154,7 @@ def _legacy(file: IO[bytes], start: bytes, path: Path) -> TensorIndex:
         raise ModelError(
             f"{path}: truncated or damaged: {held} bytes of tensors, declared {needed}"
         )
-    return _checked(state, path)
+    _check_tensors(state, path)
 
 
 @dataclass(frozen=True)
@@ -176,9 +166,8 @@ class _Storage:
     size: int
 
 
-@dataclass(frozen=True)
 class _Tensor:
-    elements: int
+    """Stand-in for a tensor."""
 
 
 class _Index(pickle.Unpickler):
@@ -234,7 +223,7 @@ class _Index(pickle.Unpickler):
         elements = _product(shape)
         if offset < 0 or len(stride) != len(shape) or offset + elements > storage.count:
             raise ValueError(f"a tensor of {elements} values in {storage.count}")
-        return _Tensor(elements)
+        return _Tensor()
 
 
 @dataclass(frozen=True)
@@ -242,12 +231,10 @@ class _StorageType:
     name: str
 
 
-def _checked(state: Any, path: Path) -> TensorIndex:
-    """Count the tensors of an unpickled file; it must have some."""
-    found = list(_tensors(state))
-    if not found:
+def _check_tensors(state: Any, path: Path) -> None:
+    """Reject an unpickled file without tensors."""
+    if next(_tensors(state), None) is None:
         raise ModelError(f"{path}: holds no tensors, so it isn't weights of a network")
-    return TensorIndex(len(found), sum(tensor.elements for tensor in found))
 
 
 def _tensors(state: Any, depth: int = 4) -> Iterator[_Tensor]:

@@ -7,7 +7,6 @@ Data flow: file → `agsr.engines.onnx_file.inspect` (its contents) → session 
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch, translated_errors
-from agsr.contract import CHANNELS, PRECISIONS, WINDOW
+from agsr.contract import CHANNELS, PRECISIONS
 from agsr.engines.foreign.hints import Hints
 from agsr.engines.foreign.io_spec import Array, IoSpec
 from agsr.engines.foreign.probe import find_io_spec
@@ -82,8 +81,7 @@ class ForeignBackend(Backend):
         self._device = SessionDevice(place.kind, place.index) if on_ort else None
         self.io_spec = find_io_spec(self._session, self._probe, hints or Hints(), str(path))
         self.sizes = self.io_spec.rule
-        if self.sizes.fixed is None:
-            self.tile_align = math.lcm(WINDOW, self.sizes.multiple)
+        self.tile_align = self.sizes.tile_align
         self.bytes_per_pixel = self.bytes_per_pixel + _COPIES * 4 * CHANNELS * self.io_spec.scale**2
         self.info = BackendInfo(
             name=place.runtime,

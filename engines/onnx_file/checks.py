@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from agsr.contract import INPUT_NAME, OUTPUT_NAME, WINDOW, ModelMetadata
+from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata
 from agsr.engines.onnx_file.inspect import check_self_contained
 from agsr.errors import BackendError, ModelError
 from agsr.pretrained import WEIGHTS_FOLDER
@@ -37,13 +36,8 @@ def described(metadata: ModelMetadata) -> dict[str, Any]:
 
 
 def tile_align(metadata: ModelMetadata) -> int:
-    """Return what tiles of another project's network are aligned to; 1 for one of this project.
-
-    A graph for one size needs tiles of that, which alignment would exceed.
-    """
-    if not metadata.architecture or metadata.sizes.fixed is not None:
-        return 1
-    return math.lcm(WINDOW, metadata.sizes.multiple)
+    """Return what tiles are aligned to; 1 for a network of this project, which needs no grid."""
+    return metadata.sizes.tile_align if metadata.architecture else 1
 
 
 def check_io(session: Any, path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agsr.engines.places import AUTO, Place, place_from_options
+from agsr.engines.places import AUTO, Place
 from agsr.engines.request import Request
 from agsr.errors import BackendRequestError
 from agsr.system.cpu_shares import CpuShare, cpu_shares
@@ -98,8 +98,6 @@ def _place(text: str, weights: str, running: Mapping[str, Any]) -> Place:
     given = {name: running[name] for name in names if running.get(name) is not None}
     try:
         request = Request(weights=weights, **given)
-        if request.runtime == AUTO:
-            return Place(AUTO, "cpu")
-        return place_from_options(request.runtime, request.provider, request.device)
+        return Place(AUTO, "cpu") if request.runtime == AUTO else request.place
     except BackendRequestError as error:
         raise BackendRequestError(f"devices '{text}': {error}") from None

@@ -27,7 +27,7 @@ from agsr.engines.ranking import candidates
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS
 from agsr.engines.runtimes.torch_backend import TorchBackend
 from agsr.engines.timings import BackendTiming, Timings, machine_identity, timings_file
-from agsr.engines.weights_file import check_hints, declared_scale
+from agsr.engines.weights_file import check_weights_options, declared_scale
 from agsr.errors import BackendError, MissingDependencyError, ModelError
 from agsr.export.verify import sample_batch
 from agsr.pretrained import find_onnx
@@ -101,7 +101,7 @@ def test_an_exported_file_is_parsed_once_until_it_is_opened(
     monkeypatch.setattr(
         inspect, "parse", lambda content, source: parsed.append(source) or parse(content, source)
     )
-    check_hints(str(path), None, "")
+    check_weights_options(str(path), None, "")
     assert declared_scale(str(path)) == 4
     assert candidates(str(path))
     assert parsed == [str(path)]
