@@ -53,6 +53,7 @@ PACKAGES = {
     "onnx": "train",
     "onnxscript": "train",
     "safetensors": "train",
+    "spandrel": "models",
     "tensorboard": "train",
     "jinja2": "bench",
     "matplotlib": "bench",

@@ -11,7 +11,7 @@ from agsr.cli.bench_run import measure
 from agsr.cli.commands import Commands
 from agsr.cli.constraints import BENCH, check_options, is_given
 from agsr.cli.param_types import CommaList, FilePath, SizeList
-from agsr.cli.params import lr_option, threads_at_most
+from agsr.cli.params import hints_option, lr_option, resolved, threads_at_most
 from agsr.contract import MAX_STEPS, PRECISIONS
 from agsr.pretrained import DEFAULT_WEIGHTS
 
@@ -36,7 +36,9 @@ from agsr.pretrained import DEFAULT_WEIGHTS
     type=CommaList("NAME,…"),
     default=DEFAULT_WEIGHTS,
     show_default=True,
-    help="Shipped weights, or .onnx and .safetensors files; not of another scale than --model.",
+    callback=resolved,
+    help="Shipped weights, or .onnx, .safetensors and .pth files; not of another scale than "
+    "--model.",
 )
 @click.option(
     "--model",
@@ -46,12 +48,7 @@ from agsr.pretrained import DEFAULT_WEIGHTS
     help="Another project's ONNX network, run by ONNX Runtime and OpenVINO; repeatable. All "
     "networks of a run have one scale.",
 )
-@click.option(
-    "--hints",
-    default="",
-    metavar="NAME=VALUE,…",
-    help="What of another project's network is not found by itself, like order=bgr,input_peak=255.",
-)
+@hints_option
 @click.option(
     "-b",
     "--backends",

@@ -14,7 +14,7 @@ from agsr.cli.param_types import FilePath
 from agsr.cli.params import check_ending, hints_option, weights_option
 from agsr.contract import CHANNELS, MAX_STEPS, PRECISIONS, Precision
 from agsr.errors import ExportRequestError
-from agsr.pretrained import ONNX_SUFFIX, is_community, onnx_name, resolve_weights
+from agsr.pretrained import ONNX_SUFFIX, onnx_name
 from agsr.system.text import printable
 
 if TYPE_CHECKING:
@@ -98,9 +98,9 @@ def export(
     """
     from agsr.engines.weights_file import Kind, check_weights_options, kind_of
 
-    weights = resolve_weights(weights)
     check_weights_options(weights, steps, hints)
-    if kind_of(weights) is Kind.FOREIGN_ONNX:
+    kind = kind_of(weights)
+    if kind is Kind.FOREIGN_ONNX:
         given = [p.opts[-1] for p in context.command.params if is_given(context, p.name or "")]
         _serve_foreign(Path(weights), triton, hints, given)
         return
@@ -118,10 +118,9 @@ def export(
     from agsr.cli.output.tables import show_export
     from agsr.export.triton import check_repository, write_repository
 
-    weights = resolve_weights(weights)
     calibrate = calibrate or (_calibration_photos() if precision == "int8" else None)
     options = {"precision": precision, "opset": opset, "tolerance": atol, "calibrate": calibrate}
-    write = _foreign if is_community(weights) else _own
+    write = _community if kind is Kind.COMMUNITY else _own
     path, run = write(weights, steps, blend, other, precision, output, options)
     if triton is not None:
         check_repository(triton, path.stem)
@@ -161,7 +160,7 @@ def _own(
     return path, partial(export_onnx, checkpoint, path, steps=steps, **options)
 
 
-def _foreign(
+def _community(
     weights: str,
     steps: int | None,
     blend: float | None,

@@ -10,7 +10,6 @@ import click
 from agsr.cli.constraints import INFER, check_kinds, check_options, is_folder, is_given
 from agsr.cli.infer_report import note_no_effect
 from agsr.cli.infer_request import (
-    can_read_videos,
     check_inputs,
     image_ending,
     output_size,
@@ -31,18 +30,15 @@ from agsr.cli.infer_video import check_encodings, video_options
 from agsr.cli.network import Network
 from agsr.cli.param_types import AliasChoice, FilePath, Size
 from agsr.cli.params import Sectioned, running_options
-from agsr.image.ops.output_size import LARGEST
+from agsr.image.ops.output_size import LARGEST, LARGEST_SIDE
 from agsr.system.text import printable
-from agsr.video.formats import WRITABLE
+from agsr.video.formats import WRITABLE, can_read_videos
 
 FORMAT_ALIASES = {
     **{"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif", "targa": "tga", "dib": "bmp"},
     **{"m4v": "mp4", "mpeg4": "mp4", "quicktime": "mov", "matroska": "mkv"},
 }
 """Other names of formats."""
-
-LARGEST_SIDE = 1_000_000
-"""Larger results are taken for a typing mistake, pixels."""
 
 SECTIONS = {
     "Results": ("output", "ext", "quality", "suffix", "strip"),

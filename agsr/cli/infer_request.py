@@ -46,10 +46,3 @@ def output_size(
         return OutputSize(scale=scale, box=box, network=network)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--scale") from None
-
-
-def can_read_videos() -> bool:
-    """Return True if PyAV is installed, so that videos in folders are inputs, too."""
-    from importlib.util import find_spec
-
-    return find_spec("av") is not None

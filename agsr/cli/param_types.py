@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-LARGEST_SIZE = 1_000_000
-"""Largest tile or halo that is not taken for a typing mistake, pixels."""
+from agsr.image.ops.output_size import LARGEST_SIDE
 
 FilePath = click.Path(path_type=Path, readable=False)  # or one file would stop all others
 
@@ -43,10 +42,10 @@ class SizeOrWord(click.ParamType):  # type: ignore[type-arg]  # not generic befo
         """A word as it is, digits as a number."""
         if value in self.words or isinstance(value, int):
             return value
-        if not str(value).isdecimal() or int(value) > LARGEST_SIZE:
+        if not str(value).isdecimal() or int(value) > LARGEST_SIDE:
             self.fail(
                 f"{value!r} is neither {' nor '.join(map(repr, self.words))} nor a number of "
-                f"pixels up to {LARGEST_SIZE}",
+                f"pixels up to {LARGEST_SIDE}",
                 param,
                 ctx,
             )

@@ -16,7 +16,7 @@ from agsr.cli.param_types import (
 )
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS, PRECISIONS
 from agsr.engines.places import BACKENDS, RUNTIMES, Place
-from agsr.pretrained import DEFAULT_WEIGHTS
+from agsr.pretrained import DEFAULT_WEIGHTS, resolve_weights
 from agsr.system.control_groups import usable_cpus
 from agsr.system.text import counted, printable, without_controls
 from agsr.tiling import DEFAULT_HALO
@@ -109,13 +109,22 @@ def _shared(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return decorate
 
 
+def resolved(_: click.Context, __: click.Parameter, weights: Any) -> Any:
+    """Return one or several weights, with names in the user's folder of models as paths."""
+    if isinstance(weights, str):
+        return resolve_weights(weights)
+    return type(weights)(map(resolve_weights, weights))
+
+
 weights_option = click.option(
     "-w",
     "--weights",
     default=DEFAULT_WEIGHTS,
     show_default=True,
+    callback=resolved,
     help="psnr: most faithful, for clean inputs. gan: crisp, with plausible texture. photo: for "
-    "compressed, noisy or soft inputs. Or an .onnx file, also another project's, or .safetensors.",
+    "compressed, noisy or soft inputs. Or a file, also of another project: .onnx, .safetensors, "
+    ".pth.",
 )
 steps_option = click.option(
     "-s",

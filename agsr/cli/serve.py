@@ -9,7 +9,8 @@ import click
 
 from agsr.cli.constraints import RUNNING, check_options
 from agsr.cli.param_types import FilePath
-from agsr.cli.params import Sectioned, running_options
+from agsr.cli.params import Sectioned, resolved, running_options
+from agsr.serve.settings import LOCAL, ServeSettings
 
 SECTIONS = {
     "Address": ("host", "port", "root_path", "allow_host", "allow_origin", "token", "no_ui"),
@@ -29,15 +30,17 @@ SECTIONS = {
 }
 """Options as the help groups them; those of the network follow."""
 
-LOCAL = ("127.0.0.1", "::1", "localhost")
-
 
 @click.command(
     cls=Sectioned, sections=SECTIONS, rest="Network", short_help="Serve a web page and an HTTP API."
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--host", default=ServeSettings.host, show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8188, show_default=True, help="0 for any."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=ServeSettings.port,
+    show_default=True,
+    help="0 for any.",
 )
 @click.option(
     "--token",
@@ -59,62 +62,63 @@ LOCAL = ("127.0.0.1", "::1", "localhost")
 @click.option(
     "--offer",
     multiple=True,
+    callback=resolved,
     metavar="WEIGHTS",
     help="Weights that requests may name beside -w; repeatable. [default: all shipped ones]",
 )
 @click.option(
     "--max-pixels",
     type=click.IntRange(1),
-    default=1 << 26,
+    default=ServeSettings.max_pixels,
     show_default=True,
     help="Reject larger inputs before they are decoded.",
 )
 @click.option(
     "--max-result-pixels",
     type=click.IntRange(1),
-    default=1 << 30,
+    default=ServeSettings.max_result_pixels,
     show_default=True,
     help="Reject larger results before they are computed.",
 )
 @click.option(
     "--max-bytes",
     type=click.IntRange(1),
-    default=200_000_000,
+    default=ServeSettings.max_bytes,
     show_default=True,
     help="Reject longer uploads.",
 )
 @click.option(
     "--queue",
     type=click.IntRange(0),
-    default=16,
+    default=ServeSettings.queue,
     show_default=True,
     help="Files that may wait; others are answered with 429.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
-    default=1,
+    default=ServeSettings.workers,
     show_default=True,
     help="Files decoded and encoded at the same time; they take turns at the network.",
 )
 @click.option(
     "--loaded",
     type=click.IntRange(1),
-    default=2,
+    default=ServeSettings.loaded,
     show_default=True,
     help="Networks that stay in memory.",
 )
 @click.option(
     "--keep-minutes",
     type=click.FloatRange(0, min_open=True),
-    default=60,
+    default=ServeSettings.keep_minutes,
     show_default=True,
     help="Time after which results of jobs are removed.",
 )
 @click.option(
     "--max-disk",
     type=click.IntRange(1),
-    default=10_000_000_000,
+    default=ServeSettings.max_disk,
     show_default=True,
     help="Bytes of all uploads and results.",
 )
@@ -124,7 +128,7 @@ LOCAL = ("127.0.0.1", "::1", "localhost")
 @click.option(
     "--grace",
     type=click.FloatRange(0),
-    default=30,
+    default=ServeSettings.grace,
     show_default=True,
     help="Seconds that running work may take after Ctrl-C or SIGTERM.",
 )
@@ -159,7 +163,6 @@ def serve(
     for module in ("starlette", "uvicorn", "python_multipart", "prometheus_client"):
         require(module, extra="serve", purpose="agsr serve")
     from agsr.serve.server import serve as run
-    from agsr.serve.settings import ServeSettings
 
     running = {param.name: options.pop(param.name) for param in _running(context, options)}
     if spool is not None:

@@ -26,9 +26,6 @@ from agsr.pretrained import CHECKPOINT_FORMAT
 from agsr.system.atomic_file import complete_file
 from agsr.system.text import in_words
 
-FORMAT = CHECKPOINT_FORMAT
-"""Value of ``format`` in a weights file's header."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -77,7 +74,7 @@ class Checkpoint:
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write a weights file; an existing one is replaced only when the new one is complete."""
     header = {
-        "format": FORMAT,
+        "format": CHECKPOINT_FORMAT,
         "model": checkpoint.model,
         "config": json.dumps(dataclasses.asdict(checkpoint.config)),
         "record": json.dumps(checkpoint.record),
@@ -93,10 +90,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: The file is missing or damaged, or not a weights file.
     """
     weights, header = read_tensors(path)
-    if header.get("format") != FORMAT:
+    if header.get("format") != CHECKPOINT_FORMAT:
         raise CheckpointError(
-            f"{path}: found format {header.get('format')!r}, expected {FORMAT!r}, as written by "
-            "'agsr train'"
+            f"{path}: found format {header.get('format')!r}, expected {CHECKPOINT_FORMAT!r}, as "
+            "written by 'agsr train'"
         )
     try:
         model = header.get("model", DEFAULT_NETWORK)  # absent from files of the first version

@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import numpy as np
 from PIL import Image
@@ -56,11 +55,6 @@ class Serving:
     """Whether the network has warmed up."""
     failed: bool = False
     """Whether the network can't be loaded."""
-
-    @property
-    def reads_videos(self) -> bool:
-        """Whether PyAV is installed."""
-        return find_spec("av") is not None
 
     async def warm_up(self, on_failure: Callable[[], object]) -> None:
         """Load the default network and run it once."""
@@ -176,12 +170,12 @@ async def _answer_nobody(_: Request, __: Exception) -> Response:
     return Response(status_code=499)  # as nginx logs it; nobody reads it
 
 
-async def _answer_system(_: Request, error: Exception) -> Response:
+async def _answer_system(request: Request, error: Exception) -> Response:
     assert isinstance(error, OSError)
     _log.error("%s", error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return Problem(503, "disk_full", "the disk of the server is full").response()
-    return Problem(500, "internal", "the server failed; its log has the reason").response()
+    return await _answer_failure(request, error)
 
 
 async def _answer_failure(_: Request, __: Exception) -> Response:

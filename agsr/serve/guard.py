@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agsr.serve.metrics import Metrics
 from agsr.serve.pages import PAGE
 from agsr.serve.problems import Problem
-from agsr.serve.settings import ServeSettings
+from agsr.serve.settings import LOCAL, ServeSettings
 from agsr.serve.uploads import limited
 
 CONTENT_POLICY = (
@@ -37,7 +37,6 @@ HEADERS = {
 }
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
-_LOCAL = ("localhost", "127.0.0.1", "::1")
 _EVERY = ("0.0.0.0", "::", "")
 OPEN = frozenset({"/healthz", "/readyz", "/openapi.json", *PAGE})
 """Addresses that need no token; every other one does."""
@@ -123,7 +122,7 @@ class Guard:
 
 
 def _names(settings: ServeSettings) -> Iterable[str]:
-    yield from _LOCAL
+    yield from LOCAL
     yield from (name.lower().strip("[]") for name in settings.allow_hosts)
     yield (socket.gethostname() if settings.host in _EVERY else settings.host).lower()
 

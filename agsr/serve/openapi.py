@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agsr._version import __version__
+from agsr.serve.job import State
 from agsr.serve.options import MEDIA_TYPES
 from agsr.serve.parameters import PARAMETERS, Parameter
 from agsr.serve.problems import MEDIA_TYPE, Problem
@@ -173,10 +174,9 @@ def _get(text: str, kind: str) -> dict[str, Any]:
 
 
 def _job_schema() -> dict[str, Any]:
-    states = ["queued", "running", "done", "failed", "cancelled"]
     kinds: dict[str, Any] = {
         "id": {"type": "string"},
-        "state": {"enum": states},
+        "state": {"enum": [state.value for state in State]},
         "progress": {"type": "number", "minimum": 0, "maximum": 1},
         "seconds_left": {"type": ["number", "null"]},
         "position": {"type": ["integer", "null"], "description": "In the queue, from 1."},

@@ -14,8 +14,8 @@ from typing import Any, Final
 from agsr.contract import MAX_FOREIGN_SCALE
 from agsr.engines.weights_file import declared_scale
 from agsr.image.encode import FORMATS
-from agsr.image.ops.output_size import OutputSize
-from agsr.serve.parameters import IMAGE_FORMATS, LARGEST_SIDE, VIDEO_FORMATS, parameter_named
+from agsr.image.ops.output_size import LARGEST_SIDE, OutputSize
+from agsr.serve.parameters import IMAGE_FORMATS, VIDEO_FORMATS, parameter_named
 from agsr.serve.problems import Problem
 from agsr.serve.settings import ServeSettings
 from agsr.system.text import printable

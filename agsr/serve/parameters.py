@@ -10,15 +10,12 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from agsr.contract import MAX_STEPS, PRECISIONS
-from agsr.image.ops.output_size import LARGEST
+from agsr.image.ops.output_size import LARGEST, LARGEST_SIDE
 from agsr.serve.problems import Problem
 from agsr.video.formats import CODECS, WRITABLE
 
 IMAGE_FORMATS: Final = ("png", "jpg", "webp", "tif", "avif", "bmp", "tga")
 VIDEO_FORMATS: Final = tuple(ending[1:] for ending in WRITABLE if ending != ".m4v")
-
-LARGEST_SIDE: Final = 1_000_000
-"""Larger results are rejected as typing mistakes, pixels."""
 
 _YES, _NO = ("1", "true", "yes", "on", ""), ("0", "false", "no", "off")
 

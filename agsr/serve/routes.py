@@ -25,7 +25,7 @@ from agsr.serve.options import RequestOptions, clean_name, parse_options
 from agsr.serve.problems import Problem
 from agsr.serve.sending import ResultResponse, event_text
 from agsr.serve.uploads import Upload, declared_length, receive_upload, size_by_header
-from agsr.video.formats import WRITABLE, is_video, result_ending
+from agsr.video.formats import WRITABLE, can_read_videos, is_video, result_ending
 
 if TYPE_CHECKING:
     from agsr.serve.app import Serving
@@ -235,7 +235,7 @@ async def models(request: Request) -> Response:
         "max_pixels": settings.max_pixels,
         "max_result_pixels": settings.max_result_pixels,
         "keep_minutes": settings.keep_minutes,
-        "videos": serving.reads_videos,
+        "videos": can_read_videos(),
         "max_warnings": MAX_WARNINGS,
     }
     return JSONResponse({"version": __version__, "models": found, "limits": limits})

@@ -10,8 +10,8 @@ from typing import Any
 
 from agsr.pretrained import DEFAULT_WEIGHTS, is_path, shipped_names
 
-HOST = "127.0.0.1"
-PORT = 8188
+LOCAL = ("localhost", "127.0.0.1", "::1")
+"""Names of this computer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +24,8 @@ class ServeSettings:
     """Further weights that requests may name; empty means all shipped ones."""
     running: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of `agsr.engines.upscaler.Upscaler`: backend, steps, precision, tile, …"""
-    host: str = HOST
-    port: int = PORT
+    host: str = "127.0.0.1"
+    port: int = 8188
     """0 means any free port."""
     token: str | None = None
     """What clients must send as ``Authorization: Bearer``; None means that anyone may."""

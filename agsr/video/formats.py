@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Final
 
 READABLE: Final = frozenset(
@@ -57,3 +58,8 @@ def result_ending(source_suffix: str) -> str:
     """
     suffix = source_suffix.lower()
     return suffix if suffix in WRITABLE else ".mkv"
+
+
+def can_read_videos() -> bool:
+    """Return True if PyAV is installed, so that videos in folders are inputs, too."""
+    return find_spec("av") is not None

@@ -22,7 +22,7 @@ from agsr.engines.places import AUTO, BACKENDS, RUNTIMES, Place
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS
 from agsr.engines.weights_file import Kind, declared_scale, kind_of
 from agsr.errors import AgsrError, BackendRequestError, UnknownWeightsError, check_any
-from agsr.pretrained import CHECKPOINT_SUFFIX, is_path, shipped_names, unknown_weights
+from agsr.pretrained import CHECKPOINT_SUFFIX, is_community, is_path, shipped_names, unknown_weights
 
 BICUBIC = "bicubic"
 """Name of the baseline, in place of a backend."""
@@ -282,5 +282,6 @@ def check_all(entries: Sequence[Entry]) -> None:
 
 
 def has_checkpoint(weights: str) -> bool:
-    """Return True if the weights run at any step count: a shipped name or ``.safetensors`` file."""
-    return weights in shipped_names() or Path(weights).suffix == CHECKPOINT_SUFFIX
+    """Return True if the weights run at any step count: a shipped name or this project's file."""
+    is_file = Path(weights).suffix == CHECKPOINT_SUFFIX and not is_community(weights)
+    return weights in shipped_names() or is_file

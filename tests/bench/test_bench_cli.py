@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from bench_results import simulate
 from click.testing import CliRunner, Result
 from conftest import PHOTO
-from test_comparison import simulate
 
 from agsr.bench.runner import run as bench_run
 from agsr.bench.runner.entries import Entry

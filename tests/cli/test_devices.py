@@ -40,11 +40,13 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_several_workers_write_what_one_process_writes(
-    album: Path, onnx_file: Callable[[int], Path]
+    album: Path, onnx_file: Callable[[int], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     command = ["-r", "album", "-w", str(onnx_file(1)), "-o"]
     alone = _infer(*command, "alone", "-j", "1")
-    pooled = _infer(*command, "pooled", "--devices", "cpu:2")
+    pooled = _infer(*command, "pooled", "--devices", "cpu:2", "-v")
+    (worker,) = set(re.findall(r"worker 1: process (\d+)", caplog.text))
+    assert int(worker) != os.getpid()
     assert pooled.exit_code == alone.exit_code == 1  # of the file that is no image
     assert _contents(album / "pooled") == _contents(album / "alone")
     lines = pooled.stdout.splitlines()

@@ -66,7 +66,7 @@ def test_the_same_command_again_has_the_same_results(photos: Path) -> None:
     assert larger.stdout == "a_x4_x4.png\n"
 
 
-def test_one_bad_input_among_many_is_errors_and_the_rest_is_done(photos: Path) -> None:
+def test_one_bad_input_among_many_is_reported_and_the_rest_is_done(photos: Path) -> None:
     (photos / "folder").mkdir()
     result = _infer("folder", "gone.png", "*.xyz", "a.png", "-v")
     assert (result.exit_code, result.stdout) == (1, "a_x4.png\n")
@@ -90,7 +90,7 @@ def test_where_nothing_can_be_done_no_network_is_loaded(
     assert len(_sizes(photos)) == 2
 
 
-def test_pictures_in_folders_that_are_not_read_are_errors(photos: Path) -> None:
+def test_pictures_in_folders_that_are_not_read_are_counted(photos: Path) -> None:
     (photos / "in" / "below").mkdir(parents=True)
     shutil.copy("a.png", "in")
     for name in ("in/scan.psd", "in/below/Wall.EXR", "in/notes.txt", "in/.hidden.psd"):
@@ -196,7 +196,7 @@ def test_an_output_that_is_neither_says_how_to_name_a_folder() -> None:
     ],
 )
 @pytest.mark.usefixtures("photos")
-def test_options_that_contradict_are_errors_before_anything_happens(
+def test_options_that_contradict_are_rejected_before_anything_happens(
     arguments: list[str], message: str
 ) -> None:
     result = _infer("a.png", *arguments)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from agsr import pretrained
 from agsr.cli import main
@@ -53,6 +54,18 @@ def test_a_file_is_loaded_once_and_then_read_from_the_cache(
     first = library.describe(folder / "2x-tiny.pth")
     monkeypatch.setattr("agsr.engines.community.loader.load_network", None)
     assert library.describe(folder / "2x-tiny.pth") == first
+
+
+def test_results_of_a_name_have_its_scale(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (9, 7), (90, 120, 60)).save("a.png")
+    done = CliRunner().invoke(main, ["infer", "a.png", "-w", "2x-tiny"])
+    assert (done.exit_code, done.stdout) == (0, "a_x2.png\n"), done.output
+    with Image.open("a_x2.png") as result:
+        assert result.size == (18, 14)
+    assert (folder / "2x-tiny.pth").is_file()
 
 
 def test_doctor_shows_how_a_file_runs(folder: Path) -> None:

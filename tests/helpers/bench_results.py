@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 
 from agsr.bench.runner import results
 from agsr.bench.runner.entries import Entry
@@ -15,6 +17,12 @@ from agsr.bench.runner.results import BenchResult, Row
 from agsr.bench.scoring import Scores
 
 INFINITE = float("inf")
+
+_PLACES = {
+    "bicubic": ("numpy", "uint8"),
+    "ort": ("CPUExecutionProvider", "fp32"),
+    "torch": ("cpu", "fp32"),
+}
 
 
 def image(psnr: float, lpips: float | None = None, parity: Parity | None = None) -> ImageScore:
@@ -80,3 +88,49 @@ def plotted_result() -> BenchResult:
             Row(entry=Entry(backend="trt", weights="psnr"), error="no driver & no GPU"),
         ),
     )
+
+
+def simulate(
+    rng: np.random.Generator,
+    *,
+    slowdown: float = 1.0,
+    drift: Sequence[float] | float = 1.0,
+    noise: float = 0.02,
+    rounds: int = 5,
+    psnr: float = 30.0,
+) -> BenchResult:
+    """A run on a machine whose speed changes from round to round, with noise on every round."""
+    pace = np.broadcast_to(np.asarray(drift), rounds)
+
+    def measured(seconds: float, share: float) -> list[float]:
+        return (seconds * pace * np.exp(rng.normal(0, share, rounds))).tolist()
+
+    def row(backend: str) -> Row:
+        device, precision = _PLACES[backend]
+        seconds = measured(0.2 * (slowdown if backend == "torch" else 1), noise)
+        timing = Timing(
+            workload="Mini",
+            boundary="host",
+            images=1,
+            output_pixels=1,
+            flops=None,
+            rounds=tuple((value,) for value in seconds),
+        )
+        score = ImageScore(image="a", scores=Scores(psnr=psnr, ssim=0.9))
+        return Row(
+            entry=Entry(backend=backend),
+            device=device,
+            precision=precision,
+            quality=(SetScore(set="Mini", images=(score,)),),
+            timings=(timing,),
+        )
+
+    product = PeakThroughput(
+        device="cpu",
+        precision="fp32",
+        library="torch",
+        flops=1e9,
+        rounds=tuple(measured(0.02, noise / 2)),
+    )
+    rows = tuple(map(row, _PLACES))
+    return BenchResult(created="", command="", environment={}, rows=rows, peaks=(product,))

@@ -58,7 +58,7 @@ def test_a_dangling_link_creates_its_target(tmp_path: Path) -> None:
     ("points_to", "error"),
     [("missing/file", FileNotFoundError), ("link", OSError), (".", IsADirectoryError)],
 )
-def test_links_that_name_no_file_are_errors_before_the_work(
+def test_links_that_name_no_file_are_rejected_before_the_work(
     tmp_path: Path, points_to: str, error: type[OSError]
 ) -> None:
     link = tmp_path / "link"

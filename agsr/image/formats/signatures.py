@@ -16,7 +16,7 @@ TGA_ENDING: Final = ".tga"
 HEIF_ENDINGS: Final = frozenset({".heic", ".heif", ".hif"})
 """File name endings."""
 
-TIFF_STARTS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF_STARTS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of TIFF and BigTIFF in both byte orders."""
 
 _DDS_START: Final = b"DDS "
@@ -64,4 +64,4 @@ def is_tiff(content: bytes) -> bool:
     >>> is_tiff(b"II*\\0")
     True
     """
-    return content.startswith(TIFF_STARTS)
+    return content.startswith(_TIFF_STARTS)

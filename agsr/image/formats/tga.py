@@ -18,7 +18,6 @@ from agsr.image.picture import Picture
 from agsr.image.pillow_io import from_pillow
 
 _HEADER: Final = struct.Struct("<BBBHHBHHHHBB")
-_END: Final = b"TRUEVISION-XFILE.\0"
 _RUNS = 8
 """Bit of the image type that marks run-length encoding."""
 

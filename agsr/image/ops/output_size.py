@@ -16,6 +16,9 @@ from agsr.errors import ImageError
 LARGEST = MAX_FOREIGN_SCALE**2
 """Largest output pixels per input pixel along each axis of any network."""
 
+LARGEST_SIDE = 1_000_000
+"""Larger sides of a requested size are taken for a typing mistake, pixels."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSize:

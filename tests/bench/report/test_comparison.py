@@ -3,72 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from bench_results import simulate
 
 from agsr.bench.report.comparison import Comparison, compare_results, shift
 from agsr.bench.report.tables import comparison_tables
-from agsr.bench.runner.entries import Entry
-from agsr.bench.runner.measurements import ImageScore, PeakThroughput, SetScore, Timing
+from agsr.bench.runner.measurements import Timing
 from agsr.bench.runner.results import BenchResult, Row
-from agsr.bench.scoring import Scores
 
 LIMIT = 0.05
-CONTENDERS = {
-    "bicubic": ("numpy", "uint8"),
-    "ort": ("CPUExecutionProvider", "fp32"),
-    "torch": ("cpu", "fp32"),
-}
-
-
-def simulate(
-    rng: np.random.Generator,
-    *,
-    slowdown: float = 1.0,
-    drift: Sequence[float] | float = 1.0,
-    noise: float = 0.02,
-    rounds: int = 5,
-    psnr: float = 30.0,
-) -> BenchResult:
-    """A run on a machine whose speed changes from round to round, with noise on every round."""
-    pace = np.broadcast_to(np.asarray(drift), rounds)
-
-    def measured(seconds: float, share: float) -> list[float]:
-        return (seconds * pace * np.exp(rng.normal(0, share, rounds))).tolist()
-
-    def row(backend: str) -> Row:
-        device, precision = CONTENDERS[backend]
-        seconds = measured(0.2 * (slowdown if backend == "torch" else 1), noise)
-        timing = Timing(
-            workload="Mini",
-            boundary="host",
-            images=1,
-            output_pixels=1,
-            flops=None,
-            rounds=tuple((value,) for value in seconds),
-        )
-        score = ImageScore(image="a", scores=Scores(psnr=psnr, ssim=0.9))
-        return Row(
-            entry=Entry(backend=backend),
-            device=device,
-            precision=precision,
-            quality=(SetScore(set="Mini", images=(score,)),),
-            timings=(timing,),
-        )
-
-    product = PeakThroughput(
-        device="cpu",
-        precision="fp32",
-        library="torch",
-        flops=1e9,
-        rounds=tuple(measured(0.02, noise / 2)),
-    )
-    rows = tuple(map(row, CONTENDERS))
-    return BenchResult(created="", command="", environment={}, rows=rows, peaks=(product,))
 
 
 def slower(comparison: Comparison) -> list[str]:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from bench_results import validate
 from conftest import PHOTO
+from processes import children
 from stubs import FIRST_CALL, InProcessWorker, Stub
-from test_worker import _children
 
 from agsr.bench.data.sets import ImageSet, find_set
 from agsr.bench.report.tables import tables
@@ -306,7 +306,7 @@ def test_gpu_memory_is_what_each_added(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_failure_is_a_row_with_its_reason_and_the_others_continue(mini: ImageSet) -> None:
     """In real processes: one can't start, one dies at the second image, one in the rounds."""
-    before = _children()
+    before = children()
     entries = (
         Stub(backend="absent", weights="a.onnx"),
         Stub(backend="killed", weights="b.onnx", good_calls=1),
@@ -327,7 +327,7 @@ def test_a_failure_is_a_row_with_its_reason_and_the_others_continue(mini: ImageS
     for row in (aborts, good):
         assert [image.image for image in row.quality[0].images] == ["colour", "grey"]
     assert result.complete
-    assert _children() == before
+    assert children() == before
 
 
 @pytest.mark.usefixtures("workers_in_process")

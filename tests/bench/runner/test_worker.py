@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import children
 from stubs import Stub
 
 from agsr.backend import Batch
@@ -23,20 +22,6 @@ def good() -> Iterator[Worker]:
     worker.load()
     yield worker
     worker.close()
-
-
-def _children() -> set[int]:
-    """Processes started by this one, zombies included, without multiprocessing's own helper."""
-    found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-            command = (stat.parent / "cmdline").read_bytes()
-        except OSError:
-            continue  # it ended meanwhile
-        if int(fields[1]) == os.getpid() and b"resource_tracker" not in command:
-            found.add(int(stat.parent.name))
-    return found
 
 
 def test_results_and_times_come_back(good: Worker) -> None:
@@ -85,7 +70,7 @@ def test_peak_memory_is_that_of_the_worker(good: Worker) -> None:
 def test_a_process_that_dies_is_an_error_and_leaves_nothing(
     good: Worker, backend: str, message: str
 ) -> None:
-    before = _children()
+    before = children()
     worker = Worker(Stub(backend=backend, weights="x", good_calls=1))
     assert worker.load()[0].name == "repeat"
     worker.upscale(LR[0, 0])
@@ -94,7 +79,7 @@ def test_a_process_that_dies_is_an_error_and_leaves_nothing(
     with pytest.raises(BackendError, match="the worker process"):
         worker.peak_memory()  # and again, without waiting
     worker.close()
-    assert _children() == before
+    assert children() == before
     assert good.upscale(LR[0, 0])[0].shape == (20, 28)
 
 
@@ -114,21 +99,21 @@ def test_errors_are_one_line_and_the_process_continues() -> None:
 
 
 def test_a_missing_answer_ends_the_process() -> None:
-    before = _children()
+    before = children()
     worker = Worker(Stub(backend="hangs", weights="x"))
     worker.load()
     worker._patience = 0.2
     with pytest.raises(BackendError, match=r"^no answer within 0\.2 s"):
         worker.upscale(LR[0, 0])
-    assert _children() == before  # ended already, not after the minute that it would sleep
+    assert children() == before  # ended already, not after the minute that it would sleep
     worker.close()
 
 
 def test_a_busy_process_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agsr.bench.runner.worker.GRACE", 0.1)
-    before = _children()
+    before = children()
     worker = Worker(Stub(backend="hangs", weights="x"))
     worker.load()
     worker._pipe.send(("upscale", (LR[0, 0],)))  # as after Ctrl-C: nobody waits for the answer
     worker.close()
-    assert _children() == before
+    assert children() == before
