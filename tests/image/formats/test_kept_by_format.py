@@ -1,4 +1,4 @@
-"""The README's table of what each format keeps, against files that are written and read again."""
+"""What docs/infer.md says each format keeps, against files that are written and read again."""
 
 from __future__ import annotations
 
@@ -103,7 +103,8 @@ _COLUMNS = {
 
 
 def _rows() -> list[list[str]]:
-    text = (ROOT / "README.md").read_text().partition("In short:\n\n")[2].partition("\n\n")[0]
+    document = (ROOT / "docs" / "infer.md").read_text()
+    text = document.partition("In short:\n\n")[2].partition("\n\n")[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
 
 
