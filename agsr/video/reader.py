@@ -6,7 +6,7 @@ frames above the pixel limit are not decoded.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from fractions import Fraction
 from itertools import chain
@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agsr.errors import VideoError, VideoTooLargeError
-from agsr.system.cpu import is_limited, thread_count
 from agsr.system.optional_import import require
 from agsr.system.text import first_line
 from agsr.video.boxes import Crop, stored_crop
+from agsr.video.decoder import TOO_LARGE, Decoder, allocated, decode_probed
 from agsr.video.formats import Y4M_MAGIC
 from agsr.video.frame_monitor import FrameMonitor
 from agsr.video.properties import VideoProperties, properties_of
 
 if TYPE_CHECKING:
-    from av import Packet, VideoFrame
+    from av import VideoFrame
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
@@ -33,8 +33,13 @@ DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,yuv4mpegpipe,mpegts,mpeg,f
 _ARBITRARY_STARTS = ("mpegts", "mpeg")
 """Containers whose timestamps start anywhere, for example at the start of a broadcast."""
 
+_LATE_STREAMS = ("flv", "mpeg")
+"""Containers whose streams are found in their packets: FFmpeg applies no pixel limit to them while
+it looks for their properties."""
 
-_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+_UNDECODED = {"codec_whitelist": "none"}
+_PEEK = {**_UNDECODED, "probesize": "32", "analyzeduration": "0"}
+"""Options for determining the container alone."""
 
 
 class ByteSource(Protocol):
@@ -71,6 +76,7 @@ class VideoSource:
         self,
         container: InputContainer,
         name: str,
+        max_pixels: int,
         centred: bool = False,
         counted: CountedSource | None = None,
         crop: Crop | None = None,
@@ -78,14 +84,13 @@ class VideoSource:
         self._name, self._counted = name, counted
         self._container, self._iterating = container, False
         self._stream = picture_stream(container, name)
-        self._stream.thread_type = "AUTO"
-        if is_limited():  # FFmpeg ignores control groups
-            self._stream.codec_context.thread_count = thread_count(None)
-        self._decoder = _decoder_of_alpha(self._stream)
+        self._max_pixels = max_pixels
+        self._decoder = Decoder(self._stream, max_pixels)
         decoded = self._decoded()
         first = next(decoded, None)
         if first is None:
             raise VideoError(f"{name}: has no frames")
+        _check_size(first.width, first.height, name, max_pixels)
         self._frames = chain([first], decoded)
         self.properties: VideoProperties = properties_of(self._stream, first, name, centred, crop)
         self._monitor = FrameMonitor(self.properties, name)
@@ -124,50 +129,70 @@ class VideoSource:
         if frame.is_corrupt:
             raise VideoError(f"{self._name}: frame {number} is damaged")
 
-    def _decode(self, packet: Packet[Any]) -> list[VideoFrame]:
-        if self._decoder is None:
-            return packet.decode()
-        return list(self._decoder.decode(packet if packet.size else None))
-
     def _decoded(self) -> Iterator[VideoFrame]:
         number = end = 0
         packets = self._container.demux(self._stream)
         try:
             for packet in packets:
                 end = max(end, (packet.pos or 0) + packet.size)
-                for frame in self._decode(packet):
+                for frame in self._decoder.decode(packet):
                     yield frame
                     number += 1
         except (av().error.FFmpegError, ValueError) as error:
-            raise VideoError(
-                f"{self._name}: frame {number} can't be decoded: {reason_of(error)}"
-            ) from None
+            reason = _undecoded(error, self._max_pixels)
+            raise VideoError(f"{self._name}: frame {number} can't be decoded: {reason}") from None
         if self._counted is not None and self._counted.given > end:  # FFmpeg reports no error
             raise VideoError(f"{self._name}: truncated: it ends within frame {number}")
 
 
-def open_container(source: Path | ByteSource, name: str, max_pixels: int) -> InputContainer:
+def open_container(
+    source: Path | ByteSource, name: str, max_pixels: int, further: Mapping[str, str] | None = None
+) -> InputContainer:
     """Open an FFmpeg input container.
+
+    Args:
+        source: A file or a YUV4MPEG2 stream.
+        name: File name for messages.
+        max_pixels: Larger frames are not decoded to find properties.
+        further: Options of FFmpeg.
 
     Raises:
         VideoError: The file doesn't exist or is not a supported video.
     """
-    library = av()
     form = None if isinstance(source, Path) else "yuv4mpegpipe"
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": DEMUXERS,
-        "max_pixels": str(max_pixels),
+        "max_pixels": str(allocated(max_pixels)),
+        **(further or {}),
     }
     if form:  # the header describes all frames, so no probing is needed
         options |= {"probesize": "32", "analyzeduration": "0"}
     opened = _local(source) if isinstance(source, Path) else source
     try:
-        return library.open(  # type: ignore[no-any-return]
+        return av().open(  # type: ignore[no-any-return]
             opened, format=form, options=options, metadata_errors="replace"
         )
-    except (library.error.FFmpegError, ValueError) as error:
+    except (av().error.FFmpegError, ValueError) as error:
         raise VideoError(_not_opened(source, name, error)) from None
+
+
+def check_probed(source: Path, name: str, max_pixels: int) -> None:
+    """Check the first frames of a file that FFmpeg would decode without a limit to open it.
+
+    Raises:
+        VideoError: One is too large, or the file is not a supported video.
+    """
+    with open_container(source, name, max_pixels, _PEEK) as peeked:
+        if peeked.format.name not in _LATE_STREAMS:
+            return
+    with open_container(source, name, max_pixels, _UNDECODED) as container:
+        try:
+            decode_probed(container, max_pixels)
+        except av().error.FFmpegError as error:
+            if error.errno in TOO_LARGE:  # otherwise it is reported when it is read
+                reason = _undecoded(error, max_pixels)
+                raise VideoError(f"{name}: can't be decoded: {reason}") from None
 
 
 def open_video(source: Path | ByteSource, name: str, max_pixels: int) -> VideoSource:
@@ -184,9 +209,10 @@ def open_video(source: Path | ByteSource, name: str, max_pixels: int) -> VideoSo
     counted = None if isinstance(source, Path) else CountedSource(source)
     container = open_container(counted or source, name, max_pixels)
     try:
-        _check_size(picture_stream(container, name), name, max_pixels)
+        context = picture_stream(container, name).codec_context
+        _check_size(context.width, context.height, name, max_pixels)
         crop = stored_crop(source) if isinstance(source, Path) else None
-        return VideoSource(container, name, _centred(source), counted, crop)
+        return VideoSource(container, name, max_pixels, _centred(source), counted, crop)
     except BaseException:
         container.close()
         raise
@@ -231,22 +257,7 @@ def _centred(source: Path | ByteSource) -> bool:
     return layouts in ([], [b"C420"], [b"C420jpeg"])
 
 
-def _decoder_of_alpha(stream: VideoStream) -> Any:
-    """Return a libvpx decoder for VP8 or VP9 with alpha, which FFmpeg's own ignore; else None."""
-    tags = {key.lower(): text for key, text in stream.metadata.items()}
-    name = _ALPHA_DECODERS.get(stream.codec_context.name)
-    if name is None or tags.get("alpha_mode") != "1":
-        return None
-    try:
-        decoder = av().CodecContext.create(name, "r")
-    except ValueError:  # this FFmpeg build lacks libvpx
-        return None
-    decoder.extradata = stream.codec_context.extradata
-    return decoder
-
-
-def _check_size(stream: VideoStream, name: str, max_pixels: int) -> None:
-    width, height = stream.codec_context.width, stream.codec_context.height
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise VideoTooLargeError(
             f"{name}: {width}x{height} is {width * height} pixels a frame, more than {max_pixels}; "
@@ -276,6 +287,12 @@ def _not_opened(source: Path | ByteSource, name: str, error: Exception) -> str:
         f"{name}: not a video, or truncated; expected one of MP4, MOV, MKV, WebM, AVI, MPEG-TS, "
         "MPEG-PS, FLV, ASF, Ogg, YUV4MPEG2"
     )
+
+
+def _undecoded(error: Exception, max_pixels: int) -> str:
+    """Return why a frame can't be decoded; decoders report its size like other errors."""
+    large = getattr(error, "errno", None) in TOO_LARGE
+    return reason_of(error) + (f", or more than {max_pixels} pixels" if large else "")
 
 
 def reason_of(error: Exception) -> str:
