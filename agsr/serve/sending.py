@@ -25,6 +25,9 @@ class ResultResponse(FileResponse):
         afterwards: Called when the answer is complete, or the client has gone.
     """
 
+    chunk_size = 1 << 20
+    """Bytes that are read at once; each read is a visit to another thread."""
+
     def __init__(
         self, job: Job, metrics: Metrics, afterwards: Callable[[], object] = lambda: None
     ) -> None:
