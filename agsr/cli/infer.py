@@ -30,15 +30,10 @@ from agsr.cli.infer_video import check_encodings, video_options
 from agsr.cli.network import Network
 from agsr.cli.param_types import AliasChoice, FilePath, Size
 from agsr.cli.params import Sectioned, running_options
+from agsr.image.formats.names import FORMAT_ALIASES, FORMAT_CHOICES
 from agsr.image.ops.output_size import LARGEST, LARGEST_SIDE
 from agsr.system.text import printable
 from agsr.video.formats import WRITABLE, can_read_videos
-
-FORMAT_ALIASES = {
-    **{"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif", "targa": "tga", "dib": "bmp"},
-    **{"m4v": "mp4", "mpeg4": "mp4", "quicktime": "mov", "matroska": "mkv"},
-}
-"""Other names of formats."""
 
 SECTIONS = {
     "Results": ("output", "ext", "quality", "suffix", "strip"),
@@ -73,11 +68,7 @@ SECTIONS = {
 @click.option(
     "-f",
     "--ext",
-    type=AliasChoice(
-        ["png", "jpg", "webp", "tif", "avif", "bmp", "tga", "same"]
-        + [ending[1:] for ending in WRITABLE if ending != ".m4v"],
-        FORMAT_ALIASES,
-    ),
+    type=AliasChoice(FORMAT_CHOICES, FORMAT_ALIASES),
     help="Format of images, or of videos, that -o does not name; 'same': each input's own, or png "
     "if that can't be written. [default: png; videos: their own]",
 )

@@ -200,9 +200,7 @@ def _check_weights(settings: Any) -> None:
     from agsr.engines.open import check_request
 
     names = ("steps", "provider", "device", "precision", "threads", "hints")
-    running = {name: settings.running[name] for name in names}
-    check_request(settings.running["backend"], settings.weights, **running)
-    of_one = ("steps", "precision", "hints")
-    others = {name: value for name, value in running.items() if name not in of_one}
-    for weights in settings.offered:
-        check_request(settings.running["backend"], weights, **others)
+    for weights in (settings.weights, *settings.offered):
+        running = settings.running_for(weights)
+        options = {name: running[name] for name in names if name in running}
+        check_request(running["backend"], weights, **options)

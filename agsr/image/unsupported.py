@@ -6,6 +6,7 @@ from pathlib import PurePath
 from typing import Final
 
 from agsr.video.formats import UNSUPPORTED
+from agsr.video.signatures import video_ending
 
 _RAW: Final = frozenset(
     {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf"}
@@ -40,17 +41,6 @@ _BY_CONTENT: Final = (
     (b"gimp xcf", "a GIMP file", "export it as PNG or TIFF"),
 )
 
-_STILL_BRANDS: Final = (b"avi", b"crx ", b"hei", b"hev", b"jp", b"mif", b"msf")
-"""Prefixes of the brands of ISO-BMFF files that hold still pictures."""
-
-_VIDEO_MAGIC: Final = (
-    b"\x1a\x45\xdf\xa3",  # Matroska
-    b"\0\0\1\xba",  # MPEG program stream
-    b"FLV\1",
-    b"OggS",
-    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF
-)
-
 _VIDEO: Final = "a video; name the file: agsr infer in.mp4 (a stream: Y4M)"
 
 ENDINGS: Final = _RAW | {
@@ -83,19 +73,8 @@ def describe_unsupported(content: bytes, name: str) -> str | None:
     for start, kind, advice in _BY_CONTENT:
         if content.startswith(start):
             return f"{kind}; {advice}"
-    if _is_video(content):
+    if video_ending(content) is not None:
         return _VIDEO
     if b"<svg" in content[:2000]:
         return "an SVG drawing, which has no pixels; draw it larger: rsvg-convert -z 4"
     return None
-
-
-def _is_video(content: bytes) -> bool:
-    """Return True if content starts like a supported video container."""
-    if content[4:8] == b"ftyp":
-        return not content[8:12].startswith(_STILL_BRANDS)
-    if content[:1] == b"G" == content[188:189] or content[4:5] == b"G" == content[196:197]:
-        return True  # MPEG transport stream, plain or with 4-byte timestamps
-    return content.startswith(_VIDEO_MAGIC) or (
-        content.startswith(b"RIFF") and content[8:12] == b"AVI "
-    )

@@ -117,7 +117,13 @@ def create_app(
         allow_origins=origins,
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Range"],
-        expose_headers=["Agsr-Warning", "Content-Disposition", "Location", "Retry-After"],
+        expose_headers=[
+            "Agsr-Hint",
+            "Agsr-Warning",
+            "Content-Disposition",
+            "Location",
+            "Retry-After",
+        ],
     )
     guard = Middleware(Guard, settings=settings, metrics=metrics)
     return Starlette(

@@ -27,6 +27,9 @@ from agsr.system.time_left import TimeLeft
 SWEEP_SECONDS = 5.0
 """Between two searches for expired results."""
 
+MOST_ENDED = 1000
+"""Jobs without a result that are remembered; the oldest are forgotten."""
+
 FETCH_SECONDS = 10.0
 """After a signal, how long results of jobs wait to be fetched."""
 
@@ -201,7 +204,14 @@ class Board:
         job.finished.set()
         if not job.is_kept and job.state is not State.DONE:
             self._jobs.pop(job.id, None)
+        self._forget_surplus()
         self._count()
+
+    def _forget_surplus(self) -> None:
+        """Forget jobs that ended without a result long ago; their clients know, or don't ask."""
+        ended = [j.id for j in self._jobs.values() if j.settled and j.state is not State.DONE]
+        for number in ended[: max(0, len(ended) - MOST_ENDED)]:
+            del self._jobs[number]
 
     def cancel(self, job: Job) -> None:
         """Cancel a job, if it is not finished; a running one ends after its current tile."""
@@ -221,6 +231,13 @@ class Board:
             self._jobs.pop(job.id, None)
             shutil.rmtree(job.folder, ignore_errors=True)
         self._count()
+
+    def delete(self, job: Job) -> None:
+        """Cancel a job that is not finished, whose state is kept, or remove one that is."""
+        if job.state.final:
+            self.remove(job)
+        else:
+            self.cancel(job)
 
     async def sweep(self) -> None:
         """Remove expired jobs, for ever."""

@@ -10,8 +10,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from agsr.pretrained import WEIGHTS_FOR_FAULTS
+from agsr.serve.advice import for_clients
 from agsr.serve.options import MEDIA_TYPES, RequestOptions
-from agsr.serve.problems import Problem, without_paths
+from agsr.serve.problems import Problem
 from agsr.system.time_left import TimeLeft
 
 MAX_WARNINGS = 20
@@ -37,9 +39,40 @@ class StoppedError(Exception):
     """A client cancelled the job; raised by its progress."""
 
 
+@dataclass(frozen=True)
+class Hint:
+    """Advice on an input: other weights were trained on such pictures.
+
+    >>> Hint("cat.mp4", "psnr").text
+    'cat.mp4 has traces of compression, which psnr enlarges, too; weights=photo was trained to ...'
+    """
+
+    name: str
+    used: str
+    """Public name of the weights that the request uses."""
+    degree: str = ""
+    """Kind and strength of the compression; empty for videos."""
+    weights: str = WEIGHTS_FOR_FAULTS
+    """Those that suit it better."""
+
+    @property
+    def text(self) -> str:
+        """What people read; the note of ``agsr infer`` in the terms of requests."""
+        degree = f" ({self.degree})" if self.degree else ""
+        return (
+            f"{self.name} has traces of compression{degree}, which {self.used} enlarges, too; "
+            f"weights={self.weights} was trained to remove them"
+        )
+
+    @property
+    def content(self) -> dict[str, str]:
+        """The JSON document."""
+        return {"code": "compressed", "weights": self.weights, "text": self.text}
+
+
 @dataclass(eq=False)
 class Job:
-    """A file to upscale. Workers set ``share`` and ``warnings``, the event loop the rest."""
+    """A file to upscale. Workers set share, hint and warnings, the event loop the rest."""
 
     id: str
     options: RequestOptions
@@ -58,6 +91,8 @@ class Job:
     share: float = 0.0
     """Completed share of the work, 0 to 1."""
     warnings: list[str] = field(default_factory=list)
+    hint: Hint | None = None
+    """Weights that would suit the input better; None if there are none."""
     problem: Problem | None = None
     result_size: tuple[int, int] | None = None
     bytes: int = 0
@@ -103,13 +138,13 @@ class Job:
             self.left.update(self.share)
 
     def plain(self, message: str) -> str:
-        """Return a message of the engines without paths."""
+        """Return a message of the engines as clients may see it."""
         names = {
             str(self.source): self.name,
             str(self.target): self.result_name,
             str(self.folder): "",
         }
-        return without_paths(message, names)
+        return for_clients(message, names)
 
     def described(self, position: int | None, base: str) -> dict[str, Any]:
         """Return what clients see.
@@ -129,6 +164,7 @@ class Job:
             "expires": None if self.expires is None else _timestamp(self.expires),
             "input": {"name": self.name, "width": width, "height": height},
             "warnings": self.warnings[:MAX_WARNINGS],
+            "hint": None if self.hint is None else self.hint.content,
             "problem": None if self.problem is None else self.problem.content,
             "result": None,
             "links": {"self": f"{base}/{self.id}", "events": f"{base}/{self.id}/events"},

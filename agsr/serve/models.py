@@ -102,11 +102,9 @@ class ModelPool:
         )
 
     def _opening(self, weights: str) -> dict[str, Any]:
-        """Return the options that open a network; hints are those of the server's own weights."""
-        running = self._settings.running
-        given = {name: running[name] for name in OPENING if name in running}
-        hints = {"hints": running["hints"]} if running.get("hints") else {}
-        return given | (hints if weights == self._settings.weights else {})
+        """Return the options that open a network."""
+        running = self._settings.running_for(weights)
+        return {name: running[name] for name in (*OPENING, "hints") if running.get(name)}
 
     def _made(self, entry: _Entry, backend: Backend, options: RequestOptions) -> Upscaler:
         """Return the upscaler for these options; they share the network."""
@@ -141,16 +139,16 @@ class ModelPool:
     def _described(self, name: str, weights: str) -> dict[str, Any]:
         steps = [] if is_path(weights) else shipped_steps(weights)
         usual = DEFAULT_STEPS if is_path(weights) else default_steps(weights)
-        is_default = name == self._settings.default_name
-        asked = self._settings.running.get("steps") if is_default else None
+        running = self._settings.running_for(weights)
+        asked = running.get("steps")
         return {
             "name": name,
-            "default": is_default,
+            "default": name == self._settings.default_name,
             "scale": declared_scale(weights),
             "steps": steps,
             "default_steps": asked or (usual if steps else None),
             "precisions": [p for p in PRECISIONS if self._runs(weights, asked, p)],
-            "default_precision": self._settings.running.get("precision") or "auto",
+            "default_precision": running.get("precision") or "auto",
             "text": _TEXTS.get(name, ""),
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agsr._version import __version__
-from agsr.serve.job import State
+from agsr.serve.job import Hint, State
 from agsr.serve.options import MEDIA_TYPES
 from agsr.serve.parameters import PARAMETERS, Parameter
 from agsr.serve.problems import MEDIA_TYPE, Problem
@@ -23,6 +23,7 @@ _JOB = {
     "expires": None,
     "input": {"name": "cat.jpg", "width": 640, "height": 480},
     "warnings": [],
+    "hint": None,
     "problem": None,
     "result": None,
     "links": {
@@ -59,7 +60,7 @@ def openapi(settings: ServeSettings) -> dict[str, Any]:
         },
         "servers": [{"url": settings.root_path or "/"}],
         "paths": _paths(settings),
-        "components": {"schemas": {"Job": _job_schema(), "Problem": _problem_schema()}},
+        "components": {"schemas": _schemas()},
     }
     if settings.token is not None:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
@@ -91,7 +92,7 @@ def _paths(settings: ServeSettings) -> dict[str, Any]:
             "parameters": [job_id],
             "get": {"summary": "Report a job.", "responses": {"200": job}},
             "delete": {
-                "summary": "Cancel a job, and remove its result.",
+                "summary": "Cancel a job, or remove one that is finished.",
                 "responses": {"204": {"description": "Done."}},
             },
         },
@@ -147,7 +148,12 @@ def _picture() -> dict[str, Any]:
                 "description": "What was lost or changed; one header per message.",
                 "schema": {"type": "string"},
                 "example": "cat.png: composited on white, since JPEG has no alpha",
-            }
+            },
+            "Agsr-Hint": {
+                "description": "Other weights that suit the input better.",
+                "schema": {"type": "string"},
+                "example": Hint("cat.jpg", "psnr", "JPEG, quality 40").text,
+            },
         },
         "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in kinds},
     }
@@ -184,6 +190,7 @@ def _job_schema() -> dict[str, Any]:
         "expires": {"type": ["string", "null"], "format": "date-time"},
         "input": {"type": "object"},
         "warnings": {"type": "array", "items": {"type": "string"}},
+        "hint": {"oneOf": [{"$ref": "#/components/schemas/Hint"}, {"type": "null"}]},
         "problem": {"oneOf": [{"$ref": "#/components/schemas/Problem"}, {"type": "null"}]},
         "result": {"type": ["object", "null"]},
         "links": {"type": "object"},
@@ -191,7 +198,12 @@ def _job_schema() -> dict[str, Any]:
     return {"type": "object", "required": ["id", "state", "progress"], "properties": kinds}
 
 
-def _problem_schema() -> dict[str, Any]:
-    texts = ("type", "title", "detail", "code")
-    kinds: dict[str, Any] = {name: {"type": "string"} for name in texts}
-    return {"type": "object", "properties": kinds | {"status": {"type": "integer"}}}
+def _schemas() -> dict[str, Any]:
+    problem = _texts("type", "title", "detail", "code")
+    problem["properties"]["status"] = {"type": "integer"}
+    hint = _texts("code", "weights", "text")
+    return {"Job": _job_schema(), "Problem": problem, "Hint": hint}
+
+
+def _texts(*names: str) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: {"type": "string"} for name in names}}

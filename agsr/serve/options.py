@@ -14,8 +14,9 @@ from typing import Any, Final
 from agsr.contract import MAX_FOREIGN_SCALE
 from agsr.engines.weights_file import declared_scale
 from agsr.image.encode import FORMATS
+from agsr.image.formats.names import IMAGE_FORMATS, VIDEO_FORMATS
 from agsr.image.ops.output_size import LARGEST_SIDE, OutputSize
-from agsr.serve.parameters import IMAGE_FORMATS, VIDEO_FORMATS, parameter_named
+from agsr.serve.parameters import parameter_named
 from agsr.serve.problems import Problem
 from agsr.serve.settings import ServeSettings
 from agsr.system.text import printable
@@ -90,14 +91,13 @@ def parse_options(
     if "format" not in found and accept is not None:
         found["format"] = accepted_format(accept)
     sizes = {name: found.pop(name, None) for name in ("scale", "max_size", "to")}
-    running, given = settings.running, frozenset(found)
+    given = frozenset(found)
     weights = found.pop("weights", settings.default_name)
     if weights not in settings.names:
         known = ", ".join(settings.names)
         raise Problem(400, "unknown_weights", f"no weights named {weights[:60]!r}; known: {known}")
+    running = settings.running_for(settings.names[weights])
     defaults = {name: running.get(name) for name in ("steps", "precision", "border")}
-    if weights != settings.default_name:
-        defaults["steps"] = None  # those of the server's own weights may not exist for these
     defaults["tta"] = bool(running.get("tta"))
     rest = {"format": None, **defaults, **found, "name": clean_name(found.get("name", ""))}
     network = declared_scale(settings.names[weights]) or MAX_FOREIGN_SCALE

@@ -10,12 +10,10 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from agsr.contract import MAX_STEPS, PRECISIONS
+from agsr.image.formats.names import FORMAT_ALIASES, FORMAT_CHOICES
 from agsr.image.ops.output_size import LARGEST, LARGEST_SIDE
 from agsr.serve.problems import Problem
-from agsr.video.formats import CODECS, WRITABLE
-
-IMAGE_FORMATS: Final = ("png", "jpg", "webp", "tif", "avif", "bmp", "tga")
-VIDEO_FORMATS: Final = tuple(ending[1:] for ending in WRITABLE if ending != ".m4v")
+from agsr.video.formats import CODECS
 
 _YES, _NO = ("1", "true", "yes", "on", ""), ("0", "false", "no", "off")
 
@@ -64,7 +62,7 @@ class Parameter:
         return text.lower() in _YES
 
     def _choice(self, word: str) -> str:
-        word = _ALIASES.get(word, word)
+        word = FORMAT_ALIASES.get(word, word) if self.name == "format" else word
         if word not in self.choices:
             raise self._bad(word, f"one of {', '.join(self.choices)}")
         return word
@@ -85,9 +83,6 @@ class Parameter:
     def _bad(self, found: str, expected: str) -> Problem:
         return Problem(400, "bad_option", f"{self.name} is {found[:60]!r}; expected {expected}")
 
-
-_ALIASES = {"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif", "targa": "tga"}
-"""Other names of formats."""
 
 PARAMETERS: Final = (
     Parameter(name="weights", text="Weights by name; GET /v1/models lists them.", example="photo"),
@@ -130,7 +125,7 @@ PARAMETERS: Final = (
     Parameter(name="to", text="Fit the result inside WIDTHxHEIGHT.", example="3840x2160"),
     Parameter(
         name="format",
-        choices=(*IMAGE_FORMATS, "same", *VIDEO_FORMATS),
+        choices=FORMAT_CHOICES,
         text="Format of the result; 'same' is that of the input, or png if it can't be written. "
         "Default: the Accept header's, else png; for videos their own.",
         example="png",
@@ -190,6 +185,9 @@ PARAMETERS: Final = (
 
 _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 _OTHER_NAMES = {"ext": "format", "outscale": "scale"}
+
+NAMES: Final = frozenset({*_BY_NAME, *_OTHER_NAMES})
+"""Names of all options, with underscores."""
 
 
 def parameter_named(name: str) -> Parameter:

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -21,12 +19,8 @@ from agsr.errors import (
     RequestError,
     VideoError,
 )
-from agsr.system.text import printable
 
 MEDIA_TYPE = "application/problem+json"
-
-_FOLDERS = re.compile(r"(?<![\w./])(?:[A-Za-z]:)?[\\/](?:[^\s:;,'\"\\/]+[\\/])+")
-"""The folders of an absolute path."""
 
 _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (LimitError, 413, "too_large"),
@@ -93,18 +87,3 @@ def problem_of(kind: type[Exception], message: str) -> Problem:
         if issubclass(kind, known):
             return Problem(status, code, message)
     return Problem(500, "internal", "the server failed on this file; its log has the reason")
-
-
-def without_paths(message: str, names: Mapping[str, str]) -> str:
-    """Replace known paths by their names, and remove the folders of any others.
-
-    >>> without_paths("/tmp/x/in.png: cut; see /etc/agsr/a.onnx", {"/tmp/x/in.png": "cat.png"})
-    'cat.png: cut; see a.onnx'
-
-    Args:
-        message: Of an error or a warning.
-        names: What to show instead of each path.
-    """
-    for path, name in sorted(names.items(), key=lambda item: -len(item[0])):
-        message = message.replace(path, name)
-    return printable(_FOLDERS.sub("", message).replace(os.sep + os.sep, ""))

@@ -185,8 +185,8 @@ async def get_job(request: Request) -> Response:
 
 
 async def delete_job(request: Request) -> Response:
-    """Cancel a job, and remove its result."""
-    _serving(request).board.remove(_found(request))
+    """Cancel a job, or remove one that is finished, with its result."""
+    _serving(request).board.delete(_found(request))
     return Response(status_code=204)
 
 
@@ -196,7 +196,8 @@ async def job_result(request: Request) -> Response:
     if job.problem is not None:
         raise job.problem
     if job.state is not State.DONE:
-        raise Problem(409, "not_done", f"the job is {job.state.value}; its events report the end")
+        end = "" if job.state.final else "; its events report the end"
+        raise Problem(409, "not_done", f"the job is {job.state.value}{end}")
     return ResultResponse(job, _serving(request).metrics)
 
 

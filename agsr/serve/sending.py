@@ -17,13 +17,17 @@ from agsr.serve.problems import Problem
 
 
 class ResultResponse(FileResponse):
-    """A finished job's file, with ranges; warnings are in ``Agsr-Warning``, one per message.
+    """A finished job's file, with ranges; warnings are in ``Agsr-Warning``, one per message, and
+    a hint in ``Agsr-Hint``.
 
     Args:
         job: Done.
         metrics: Counts the seconds.
         afterwards: Called when the answer is complete, or the client has gone.
     """
+
+    chunk_size = 1 << 20
+    """Bytes that are read at once; each read is a visit to another thread."""
 
     def __init__(
         self, job: Job, metrics: Metrics, afterwards: Callable[[], object] = lambda: None
@@ -32,6 +36,8 @@ class ResultResponse(FileResponse):
         super().__init__(job.target, headers=headers, media_type=job.media_type)
         for warning in job.warnings[:MAX_WARNINGS]:
             self.headers.append("Agsr-Warning", header_text(warning))
+        if job.hint is not None:
+            self.headers["Agsr-Hint"] = header_text(job.hint.text)
         self._job, self._metrics, self._afterwards = job, metrics, afterwards
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agsr.pretrained import DEFAULT_WEIGHTS, is_path, shipped_names
+from agsr.pretrained import DEFAULT_WEIGHTS, is_path, shipped_names, shipped_steps
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 """Names of this computer."""
@@ -77,6 +77,25 @@ class ServeSettings:
         """
         offered = (self.weights, *(self.offered or shipped_names()))
         return {public_name(weights): weights for weights in dict.fromkeys(offered)}
+
+    def running_for(self, weights: str) -> dict[str, Any]:
+        """Return `running` for some of the weights that requests may name.
+
+        ``hints``, and the ``steps`` and ``precision`` of files, are those of the server's own
+        weights; shipped weights get the steps if they have them.
+
+        >>> settings = ServeSettings(running={"steps": 2, "hints": "range=255"})
+        >>> settings.running_for("gan"), settings.running_for("models/mine.onnx")
+        ({'steps': 2}, {})
+        """
+        if weights == self.weights:
+            return dict(self.running)
+        unfit = {"hints"}
+        if is_path(weights):
+            unfit |= {"steps", "precision"}
+        elif self.running.get("steps") not in shipped_steps(weights):
+            unfit.add("steps")
+        return {name: value for name, value in self.running.items() if name not in unfit}
 
     @property
     def default_name(self) -> str:

@@ -17,11 +17,13 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
 from agsr.engines.batch.headers import stored_size
+from agsr.image.decode import READABLE
 from agsr.serve.options import MEDIA_TYPES, clean_name, suffix_of
 from agsr.serve.problems import Problem
 from agsr.serve.settings import ServeSettings
 from agsr.system.text import counted
 from agsr.video.formats import is_video
+from agsr.video.signatures import HEAD, video_ending
 
 _SUFFIXES = {kind: suffix for suffix, kind in MEDIA_TYPES.items()} | {
     "image/gif": ".gif",
@@ -50,7 +52,7 @@ class Upload:
 
     @property
     def is_video(self) -> bool:
-        """Whether it is a video by its name or media type."""
+        """Whether it is a video by its name, media type or first bytes."""
         return is_video(self.path.suffix)
 
 
@@ -124,7 +126,7 @@ async def receive_upload(request: Request, folder: Path, name: str) -> Upload:
         with path.open("xb") as file:
             async for chunk in request.stream():
                 file.write(chunk)
-        upload = Upload(path, name)
+        upload = Upload(_named_like_a_video(path), name)
     if not upload.path.stat().st_size:
         raise Problem(400, "no_file", "the upload is empty; expected an image file as the body")
     return upload
@@ -143,7 +145,16 @@ async def _from_form(request: Request, folder: Path, name: str) -> Upload:
         with path.open("xb") as target:
             await asyncio.to_thread(shutil.copyfileobj, file.file, target)
         fields = [(key, value) for key, value in form.multi_items() if isinstance(value, str)]
-    return Upload(path, shown, fields)
+    return Upload(_named_like_a_video(path), shown, fields)
+
+
+def _named_like_a_video(path: Path) -> Path:
+    """Give a video without a known ending that of its container; return the path."""
+    if is_video(path.suffix) or path.suffix in READABLE:
+        return path
+    with path.open("rb") as file:
+        ending = video_ending(file.read(HEAD))
+    return path if ending is None else path.rename(path.with_suffix(ending))
 
 
 async def size_by_header(upload: Upload, settings: ServeSettings) -> tuple[int, int] | None:

@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
+from agsr.engines.batch.headers import file_compression
 from agsr.engines.batch.plan import Job as FileJob
 from agsr.engines.batch.runner import InferOptions, Outcome, process, reason_of
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import RequestError
-from agsr.serve.job import Job, StoppedError
+from agsr.pretrained import WEIGHTS_FOR_FAULTS
+from agsr.serve.job import Hint, Job, StoppedError
 from agsr.serve.settings import ServeSettings
 from agsr.system.progress import Progress, ProgressCallback
 from agsr.system.text import printable
@@ -84,6 +86,9 @@ def upscale_file(upscaler: Upscaler, job: Job, settings: ServeSettings) -> Done:
 
 def _image(upscaler: Upscaler, job: Job, settings: ServeSettings) -> Done:
     asked = job.options
+    kind = file_compression(job.source) if _may_be_hinted(job, settings) else None
+    if kind is not None and kind.strong:
+        job.hint = Hint(job.name, asked.weights, str(kind))
     options = InferOptions(
         sizing=asked.sizing,
         quality=asked.quality,
@@ -113,16 +118,30 @@ def _video(upscaler: Upscaler, job: Job, settings: ServeSettings) -> Done:
         max_pixels=settings.max_pixels,
     )
 
+    def note() -> None:
+        if _may_be_hinted(job, settings):
+            job.hint = Hint(job.name, asked.weights)
+
     try:
-        return Done(upscale_video(upscaler, job.source, job.target, options, _reporting(job)))
+        return Done(upscale_video(upscaler, job.source, job.target, options, _reporting(job), note))
     except Exception as error:  # any failure affects one file only
         return Done(None, type(error), reason_of(FileJob(job.source, job.target, ""), error))
 
 
+def _may_be_hinted(job: Job, settings: ServeSettings) -> bool:
+    """Return True if a request may name `WEIGHTS_FOR_FAULTS`, and names others."""
+    return job.options.weights != WEIGHTS_FOR_FAULTS and WEIGHTS_FOR_FAULTS in settings.names
+
+
 def _reporting(job: Job) -> ProgressCallback:
-    """Return a callback that reports the share of a job's file."""
+    """Return a callback that reports the share of a job's file.
+
+    The end is not reported: the loops report it for a file that failed, too, and a result is not
+    complete before it is written.
+    """
 
     def report(progress: Progress) -> None:
-        job.progress(progress.done / progress.total if progress.total else 0.0)
+        share = progress.done / progress.total if progress.total else 0.0
+        job.progress(share if share < 1 else job.share)
 
     return report

@@ -17,8 +17,8 @@ from image_corpus import whole_files
 from serving import picture, serving
 from starlette.testclient import TestClient
 
+from agsr.serve.advice import for_clients, without_paths
 from agsr.serve.app import create_app
-from agsr.serve.problems import without_paths
 from agsr.serve.settings import ServeSettings
 
 PATH = re.compile(r"/(tmp|home|root|usr|work|etc|var)/|\.agsr-|Traceback|site-packages|\.py\b")
@@ -120,6 +120,7 @@ def test_bodies_and_pictures_are_limited_before_anything_is_decoded(tmp_path: Pa
             answer = client.post(f"/v1/upscale?{options}", content=content)
             assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
             assert said in answer.json()["detail"]
+            assert "--" not in answer.json()["detail"]
         form = {"file": ("a.png", bytes(4500))}
         assert client.post("/v1/upscale", files=form).status_code == 413
 
@@ -226,6 +227,25 @@ def test_failures_of_the_server_show_no_trace(
 def test_paths_are_removed_from_messages() -> None:
     message = "/x/y/models/a.onnx: is fp32, see C:\\Users\\me\\b.onnx and 3/4 or a/b"
     assert without_paths(message, {}) == "a.onnx: is fp32, see b.onnx and 3/4 or a/b"
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("a.png: 9x9 is 81 pixels, more than 4; if you trust the file: --max-pixels 81", "than 4"),
+        ("a.png: out of memory; use a smaller --tile", "out of memory"),
+        ("too large; use PNG, or --max-size 65500", "use PNG, or max_size=65500"),
+        ("use two commands, like --scale 4 and then the rest (--max-size)", "scale=4 and"),
+        ("--crf 99: h264 accepts 0 to 51; smaller is better", "crf=99: h264 accepts 0 to 51"),
+        ("x: no fp16; make it with: agsr export -w WEIGHTS --precision fp16", "x: no fp16"),
+        ("no such network; -w photo may do", "weights=photo may do"),
+        ("HEIC needs a package. Install it with: pip install 'agsr[heif]'", "needs a package"),
+    ],
+)
+def test_advice_names_options_of_requests_or_is_removed(message: str, shown: str) -> None:
+    found = for_clients(message, {})
+    assert shown in found
+    assert not re.search(r"(?<!\w)--?[a-z]|agsr export|pip install", found)
 
 
 def test_the_page_can_be_turned_off(tmp_path: Path) -> None:

@@ -132,13 +132,28 @@ def test_deleting_cancels_what_runs_and_what_waits(
     backend.wait_for_tile()
     for job in (waiting, running):
         assert client.delete(job["links"]["self"]).status_code == 204
-        assert client.get(job["links"]["self"]).status_code == 404
+        assert _shows(client, job, "cancelled")
+    result = client.get(f"{running['links']['self']}/result")
+    assert (result.status_code, result.json()["detail"]) == (409, "the job is cancelled")
     calls = len(backend.shapes)
     backend.open_gate()
     wait_for(lambda: _board(client).running == 0)
     assert len(backend.shapes) - calls <= 2  # the tile that ran, and one that had begun
     assert _files(spool) == []
     assert 'agsr_jobs_total{outcome="cancelled"} 2.0' in client.get("/metrics").text
+    for job in (waiting, running):
+        assert client.delete(job["links"]["self"]).status_code == 204
+        assert client.get(job["links"]["self"]).status_code == 404
+
+
+def test_few_jobs_without_a_result_are_remembered(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board_module, "MOST_ENDED", 2)
+    posted = (client.post("/v1/jobs", content=b"damaged").json() for _ in range(4))
+    jobs = [finished(client, job) for job in posted]
+    known = [client.get(job["links"]["self"]).status_code for job in jobs]
+    assert known == [404, 404, 200, 200]
 
 
 def test_an_answer_leaves_no_file_behind(client: TestClient, spool: Path) -> None:
@@ -153,6 +168,7 @@ def test_a_failed_job_has_the_problem_of_its_file(client: TestClient) -> None:
     answer = client.post("/v1/jobs?name=a.png", content=picture()[:60])
     job = finished(client, answer.json())
     assert (job["state"], job["problem"]["status"]) == ("failed", 422)
+    assert job["progress"] < 1
     assert job["problem"]["detail"].startswith("a.png: ")
     assert client.get(f"/v1/jobs/{job['id']}/result").status_code == 422
 
@@ -213,6 +229,11 @@ def test_a_video_is_a_job(spool: Path, tmp_path: Path) -> None:
     with serving(spool, running={"tile": 0}) as client:
         at_once = client.post("/v1/upscale?name=a.mp4", content=content)
         assert (at_once.status_code, at_once.json()["code"]) == (415, "video")
+        for query, kind in (("", {}), ("?name=clip", {"Content-Type": "application/octet-stream"})):
+            unnamed = client.post(f"/v1/upscale{query}", content=content, headers=kind)
+            assert (unnamed.status_code, unnamed.json()["code"]) == (415, "video")
+        form = client.post("/v1/upscale", files={"file": ("blob", content)})
+        assert form.json()["code"] == "video"
         mixed = client.post("/v1/jobs?name=a.mp4&format=png", content=content)
         assert "a video can't become an image" in mixed.json()["detail"]
         kind = {"Content-Type": "video/mp4"}

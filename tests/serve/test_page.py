@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from importlib.resources import files
@@ -9,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from serving import Server, picture, wait_for
+
+from agsr.image.formats.names import IMAGE_FORMATS, SAME
 
 READY = "return document.body.dataset.ready === 'true'"
 VALUE = "return document.getElementById('over-bar').value"
@@ -43,6 +47,13 @@ def _open(browser: Any, server: Server) -> None:
 
 def _choose(browser: Any, *paths: Path) -> None:
     browser.find_element("id", "files").send_keys("\n".join(map(str, paths)))
+
+
+def _compressed() -> bytes:
+    """A picture that other weights suit better than the default ones."""
+    stream = io.BytesIO()
+    Image.open(io.BytesIO(picture(32, 24))).save(stream, "JPEG", quality=20)
+    return stream.getvalue()
 
 
 def _wait_until_shown(browser: Any, name: str) -> None:
@@ -139,6 +150,40 @@ def test_work_can_be_cancelled_and_repeated_with_other_settings(
 
 @pytest.mark.browser
 @pytest.mark.slow
+def test_a_compressed_picture_gets_a_hint_that_can_be_followed_in_the_dark(
+    browser: Any, server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "web.jpg").write_bytes(_compressed())
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    browser.set_window_size(1280, 800)
+    try:
+        _open(browser, server)
+        ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert max(map(int, re.findall(r"\d+", ground))) < 60
+        _choose(browser, tmp_path / "web.jpg")
+        _wait_until_shown(browser, "download")
+        button = browser.find_element("css selector", ".advice button")
+        assert "strongly compressed" in browser.execute_script(TEXT, "notes")
+        colour = "return getComputedStyle(document.querySelector('.advice')).color"
+        assert min(map(int, re.findall(r"\d+", browser.execute_script(colour))[:3])) > 190
+        button.click()
+        used = "return document.querySelector('input[name=model]:checked').value"
+        assert browser.execute_script(used) == "photo"
+        wait_for(lambda: "· photo" in browser.execute_script(TEXT, "result-facts"))
+        assert browser.find_elements("css selector", ".advice") == []
+        # What was done is in view, without scrolling.
+        low = "return document.getElementById('items').getBoundingClientRect().bottom - innerHeight"
+        assert browser.execute_script(low) < 0
+        assert len(browser.find_elements("css selector", ".item")) == 2
+        assert browser.get_log("browser") == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        browser.execute_script("localStorage.clear()")
+
+
+@pytest.mark.browser
+@pytest.mark.slow
 def test_pictures_may_be_dropped_and_pasted(browser: Any, server: Server) -> None:
     _open(browser, server)
     browser.execute_script(DROP_AND_PASTE, list(picture()))
@@ -155,8 +200,8 @@ def test_pictures_may_be_dropped_and_pasted(browser: Any, server: Server) -> Non
 def test_a_phone_has_nothing_to_scroll_sideways(
     browser: Any, server: Server, tmp_path: Path, width: int
 ) -> None:
-    long = tmp_path / f"{'long-name' * 12}.png"
-    long.write_bytes(picture(16, 16))
+    long = tmp_path / f"{'long-name' * 12}.jpg"
+    long.write_bytes(_compressed())
     metrics = {"width": width, "height": 700, "deviceScaleFactor": 2, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     try:
@@ -165,6 +210,7 @@ def test_a_phone_has_nothing_to_scroll_sideways(
         assert browser.execute_script(wide) <= width
         _choose(browser, long)
         _wait_until_shown(browser, "download")
+        assert browser.find_element("css selector", ".advice button").is_displayed()
         browser.execute_script("document.querySelector('details').open = true")
         assert browser.execute_script(wide) <= width
     finally:
@@ -214,6 +260,13 @@ def test_colours_of_text_have_contrast(scheme: int) -> None:
     for text, ground in pairs:
         light, dark = sorted((_luminance(colours[text]), _luminance(colours[ground])), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground)
+
+
+def test_every_format_of_pictures_can_be_chosen() -> None:
+    page = (files("agsr.serve") / "page" / "index.html").read_text()
+    formats = re.search(r'<select id="format">(.*?)</select>', page, re.DOTALL)
+    assert formats
+    assert set(re.findall(r'value="(\w+)"', formats[1])) == {*IMAGE_FORMATS, SAME}
 
 
 def test_every_control_has_a_name() -> None:

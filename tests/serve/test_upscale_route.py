@@ -11,15 +11,18 @@ import pytest
 from command_line import agsr
 from conftest import PHOTO
 from PIL import Image
-from serving import picture, serving
+from serving import finished, picture, serving
 from starlette.testclient import TestClient
 from tagged_files import tagged_file
 
 from agsr.cli.infer import infer
 from agsr.cli.params import running_options
 from agsr.engines.open import open_backend
+from agsr.image.encode import FORMATS
+from agsr.image.formats.names import FORMAT_ALIASES, FORMAT_CHOICES, IMAGE_FORMATS
 from agsr.serve.app import create_app
-from agsr.serve.models import OPENING
+from agsr.serve.models import OPENING, ModelPool
+from agsr.serve.options import parse_options
 from agsr.serve.parameters import PARAMETERS
 from agsr.serve.settings import ServeSettings
 
@@ -130,6 +133,54 @@ def test_losses_are_reported_in_headers_by_the_names_of_the_client(client: TestC
     (warning,) = answer.headers.get_list("agsr-warning")
     assert warning.startswith("cat_x4.jpg: composited on white")
     assert 'filename="cat_x4.jpg"' in answer.headers["content-disposition"]
+
+
+def test_compressed_pictures_hint_at_weights_for_them(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    Image.open(PHOTO).crop((0, 0, 32, 32)).save(stream, "JPEG", quality=30)
+    poor, clean = stream.getvalue(), picture()
+    with serving(tmp_path) as client:
+        answer = client.post("/v1/upscale?name=cat.jpg", content=poor)
+        expected = "cat.jpg has traces of compression (JPEG, quality 30), which psnr enlarges"
+        assert answer.headers["agsr-hint"].startswith(expected)
+        assert answer.headers["agsr-hint"].endswith("; weights=photo was trained to remove them")
+        assert "agsr-hint" not in client.post("/v1/upscale", content=clean).headers
+        suited = client.post("/v1/upscale?weights=photo", content=poor)
+        assert "agsr-hint" not in suited.headers
+        job = finished(client, client.post("/v1/jobs?name=cat.jpg", content=poor).json())
+        assert job["hint"] == {
+            "code": "compressed",
+            "weights": "photo",
+            "text": answer.headers["agsr-hint"],
+        }
+    with serving(tmp_path, weights="psnr", offered=("gan",)) as client:  # photo can't be named
+        assert "agsr-hint" not in client.post("/v1/upscale", content=poor).headers
+
+
+def test_options_of_the_network_are_those_of_all_weights_that_have_them() -> None:
+    running = {"backend": "ort", "steps": 2, "precision": "fp16", "hints": "range=255"}
+    offered = ("gan", "models/mine.onnx")
+    settings = ServeSettings(weights="psnr", offered=offered, running=running)
+    assert settings.running_for("psnr") == running
+    assert settings.running_for("gan") == {"backend": "ort", "steps": 2, "precision": "fp16"}
+    assert settings.running_for("models/mine.onnx") == {"backend": "ort"}
+    assert parse_options([("weights", "gan")], settings).steps == 2
+    assert parse_options([("weights", "mine")], settings).steps is None
+    asked = parse_options([("weights", "gan"), ("steps", "3")], settings)
+    assert asked.steps == 3
+    few = ServeSettings(weights="models/mine.onnx", offered=("gan",), running={"steps": 30})
+    assert parse_options([("weights", "gan")], few).steps is None
+    listed = {model["name"]: model for model in ModelPool(settings).listed()}
+    assert [listed[name]["default_steps"] for name in ("psnr", "gan", "mine")] == [2, 2, None]
+
+
+def test_names_of_formats_are_those_that_can_be_written() -> None:
+    assert {f".{name}" for name in IMAGE_FORMATS} <= FORMATS.keys()
+    assert {form.name for form in FORMATS.values()} == {
+        FORMATS[f".{name}"].name for name in IMAGE_FORMATS
+    }
+    assert set(FORMAT_ALIASES.values()) <= set(FORMAT_CHOICES)
+    assert {f".{name}" for name in (*FORMAT_ALIASES, *FORMAT_CHOICES)} >= FORMATS.keys()
 
 
 @pytest.mark.parametrize(

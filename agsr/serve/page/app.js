@@ -154,7 +154,7 @@ function add(files) {
 function start({ file, url }) {
   const item = {
     file, url, options: options(file), state: "local", share: 0, left: null, position: null,
-    job: null, result: null, warnings: [], error: null, size: null, abort: new AbortController(), element: null,
+    job: null, result: null, warnings: [], hint: null, error: null, size: null, abort: new AbortController(), element: null,
   };
   items.unshift(item);
   item.element = listed(item);
@@ -236,7 +236,7 @@ async function submitted(item, signal) {
 function followed(item, job) {
   if (job.state === "running" && !item.began) item.began = performance.now();
   const state = ["queued", "running"].includes(job.state) ? job.state : item.state;
-  change(item, { state, share: job.progress, left: job.seconds_left, position: job.position });
+  change(item, { state, share: job.progress, left: job.seconds_left, position: job.position, hint: job.hint });
 }
 
 function change(item, changes) {
@@ -265,7 +265,7 @@ function listed(item) {
   element.className = "item";
   const open_ = Object.assign(document.createElement("button"), { type: "button", className: "open" });
   const thumb = Object.assign(document.createElement("img"), { className: "thumb", alt: "", src: item.url });
-  thumb.addEventListener("error", () => (thumb.src = "icon.svg"), { once: true });
+  thumb.addEventListener("error", () => thumb.replaceWith(placeholder()), { once: true });
   const text = Object.assign(document.createElement("div"), { className: "text" });
   text.append(
     Object.assign(document.createElement("b"), { textContent: item.file.name }),
@@ -282,6 +282,13 @@ function listed(item) {
   cross.addEventListener("click", () => remove(item));
   element.append(open_, link, cross);
   return element;
+}
+
+/** Stands for a picture that this browser can't show. */
+function placeholder() {
+  const svg = icon("photo");
+  svg.classList.add("thumb");
+  return svg;
 }
 
 function icon(name) {
@@ -315,6 +322,7 @@ function update(item) {
   const busy = busyStates.includes(item.state);
   element.classList.toggle("failed", item.state === "failed");
   element.querySelector(".text span").textContent = `${stateText(item)}${item.state === "done" ? ` · ${item.options.weights}` : ""}`;
+  element.querySelector(".open").title = item.error?.detail ?? "";
   const bar = element.querySelector("progress");
   bar.hidden = !busy;
   fillBar(bar, item);
@@ -403,9 +411,33 @@ function showNotes(item) {
     if (plain) note.append(Object.assign(document.createElement("small"), { textContent: item.error.detail }));
     notes.unshift(note);
   }
+  if (item.hint) notes.push(hinted(item));
   if (item.state === "cancelled") notes.unshift(Object.assign(document.createElement("p"), { textContent: "Cancelled." }));
   $("notes").hidden = !notes.length;
   $("notes").replaceChildren(...notes);
+}
+
+/** The server's advice on a compressed picture, and a button that follows it. */
+function hinted(item) {
+  const { weights } = item.hint;
+  const title = TITLES[weights] ?? weights;
+  const used = TITLES[item.options.weights] ?? item.options.weights;
+  const note = Object.assign(document.createElement("p"), { className: "advice" });
+  const text = `This file is strongly compressed, and “${used}” enlarges the traces of that, too. “${title}” removes them.`;
+  const button = Object.assign(document.createElement("button"), { type: "button", className: "small-button", textContent: `Use “${title}”` });
+  button.addEventListener("click", () => followHint(item, weights));
+  note.append(Object.assign(document.createElement("span"), { textContent: text }), button);
+  return note;
+}
+
+function followHint(item, weights) {
+  const radio = document.querySelector(`input[name=model][value="${CSS.escape(weights)}"]`);
+  if (!radio) return;
+  radio.checked = true;
+  adaptToModel();
+  save();
+  if (busyStates.includes(item.state)) item.abort.abort();
+  start(item);
 }
 
 function leftText(item) {
