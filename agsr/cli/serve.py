@@ -199,7 +199,7 @@ def _check_weights(settings: Any) -> None:
     """
     from agsr.engines.open import check_request
 
-    names = ("steps", "provider", "device", "precision", "threads", "hints")
+    names = ("steps", "provider", "device", "precision", "threads", "hints", "url")
     running = {name: settings.running[name] for name in names}
     check_request(settings.running["backend"], settings.weights, **running)
     of_one = ("steps", "precision", "hints")

@@ -22,7 +22,7 @@ from agsr.pretrained import default_steps, is_path, shipped_steps
 from agsr.serve.options import RequestOptions
 from agsr.serve.settings import ServeSettings
 
-OPENING = ("backend", "provider", "device", "threads", "allow_fallback")
+OPENING = ("backend", "provider", "device", "threads", "url", "allow_fallback")
 """Options of the command line that open a backend; the others are those of requests."""
 
 Open = Callable[..., Backend]
