@@ -16,7 +16,6 @@ from agsr.backend import Backend
 from agsr.contract import DEFAULT_STEPS, PRECISIONS
 from agsr.engines.open import check_request, open_backend
 from agsr.engines.upscaler import Upscaler
-from agsr.engines.weights_file import declared_scale
 from agsr.errors import AgsrError
 from agsr.pretrained import default_steps, is_path, shipped_steps
 from agsr.serve.options import RequestOptions
@@ -139,14 +138,15 @@ class ModelPool:
         return self._listed
 
     def _described(self, name: str, weights: str) -> dict[str, Any]:
-        steps = [] if is_path(weights) else shipped_steps(weights)
+        unknown = is_path(weights) or self._settings.is_served
+        steps = [] if unknown else shipped_steps(weights)
         usual = DEFAULT_STEPS if is_path(weights) else default_steps(weights)
         is_default = name == self._settings.default_name
         asked = self._settings.running.get("steps") if is_default else None
         return {
             "name": name,
             "default": is_default,
-            "scale": declared_scale(weights),
+            "scale": self._settings.declared_scale(weights),
             "steps": steps,
             "default_steps": asked or (usual if steps else None),
             "precisions": [p for p in PRECISIONS if self._runs(weights, asked, p)],

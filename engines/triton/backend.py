@@ -22,7 +22,6 @@ from agsr.engines.foreign.io_spec import Array, IoSpec
 from agsr.engines.foreign.probe import find_io_spec
 from agsr.engines.onnx_file.checks import described, tile_align
 from agsr.engines.triton.address import Address
-from agsr.engines.triton.client import ServerAwayError, ServerLateError
 from agsr.engines.triton.lane import Exchange, Lane
 from agsr.engines.triton.served import (
     HINTS,
@@ -30,7 +29,7 @@ from agsr.engines.triton.served import (
     find_model,
     names_of,
 )
-from agsr.errors import BackendError, HintsError, ModelError
+from agsr.errors import BackendError, HintsError, ModelError, ServerError
 from agsr.system.text import first_line
 
 _PRECISIONS = {"FP16": "fp16"}
@@ -191,7 +190,7 @@ class TritonBackend(Backend):
         lane = self._lanes[0]
         try:
             return lane.submit(self._feed, lane, spec, values, known=False).result()
-        except (ServerAwayError, ServerLateError):
+        except ServerError:
             raise
         except BackendError as error:
             raise ModelError(first_line(error)) from None

@@ -13,7 +13,7 @@ from typing import Any
 
 from agsr.engines.foreign.io_spec import Array
 from agsr.engines.triton.address import Address
-from agsr.errors import BackendError
+from agsr.errors import BackendError, ServerError
 from agsr.system.optional_import import require
 from agsr.system.text import first_line
 
@@ -32,11 +32,11 @@ _LOST = ("HTTPConnectionClosed", "HTTPParseError")
 """Errors of geventhttpclient when the connection ends within an answer."""
 
 
-class ServerAwayError(BackendError):
+class ServerAwayError(ServerError):
     """The server can't be reached; another attempt may succeed."""
 
 
-class ServerLateError(BackendError):
+class ServerLateError(ServerError):
     """The server didn't answer within the time."""
 
 

@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -75,7 +74,7 @@ class TritonServer:
             f"--model-repository={self._models}",
             f"--backend-directory={self._backends(installed)}",
             *(*address, f"--http-port={self.http_port}", f"--grpc-port={self.grpc_port}"),
-            *("--allow-metrics=false", "--exit-timeout-secs=2", "--exit-on-error=false"),
+            *("--allow-metrics=false", "--exit-timeout-secs=20", "--exit-on-error=false"),
         ]
         with (self._work / "log.txt").open("ab") as log:
             self.process = subprocess.Popen(
@@ -97,12 +96,17 @@ class TritonServer:
         assert self.process is not None
         end = time.monotonic() + 120
         while time.monotonic() < end and self.process.poll() is None:
-            try:
-                with urllib.request.urlopen(f"{self.http}/v2/health/live", timeout=5):
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.05)
+            if self._is_ready():
+                return
+            time.sleep(0.05)
         pytest.fail(f"tritonserver did not start:\n{self.log[-3000:]}")
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.http}/v2/health/live", timeout=5):
+                return True
+        except OSError:  # urllib's own errors are derived from it
+            return False
 
     @property
     def log(self) -> str:
