@@ -10,7 +10,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -44,7 +44,7 @@ class BackendInfo:
     """
 
     name: str
-    """``"torch"``, ``"ort"``, ``"openvino"`` or ``"trt"``."""
+    """``"torch"``, ``"ort"``, ``"openvino"``, ``"trt"`` or ``"triton"``."""
     device: str
     """Device or execution provider in use, which may differ from the requested one."""
     precision: str
@@ -114,8 +114,9 @@ class Backend(ABC):
     sizes: SizeRule = SizeRule()
     """Sizes that `_run` accepts. Inputs are padded to them by mirroring, results cropped."""
 
-    turn: threading.Lock
-    """Held while an image runs: several `Upscaler` in several threads may share a backend."""
+    turn: AbstractContextManager[Any]
+    """Held while an image runs: several `Upscaler` in several threads may share a backend. A
+    lock, except for backends that run several images at the same time."""
 
     def __new__(cls: type[_B], *_: Any, **__: Any) -> _B:
         """Create the instance with its lock, so that constructors need not."""

@@ -23,6 +23,7 @@
     ├── ExportError                     export failed its verification
     ├── BuildError                      TensorRT engine can't be built
     ├── BackendError                    backend can't run the request
+    │   └── ServerError                 server that computes can't be reached, or doesn't answer
     ├── DatasetError                    data set missing or incomplete
     ├── TrainingError                   training can't start or continue
     └── LimitError                      larger than a limit; carries path, limit and found
@@ -65,6 +66,7 @@ __all__ = [
     "MissingDependencyError",
     "ModelError",
     "RequestError",
+    "ServerError",
     "TrainingError",
     "UnfetchedSetError",
     "UnknownSetError",
@@ -114,6 +116,10 @@ class BuildError(AgsrError):
 
 class BackendError(AgsrError):
     """A backend can't run the request."""
+
+
+class ServerError(BackendError):
+    """The server that computes can't be reached, or doesn't answer in time."""
 
 
 class DatasetError(AgsrError):

@@ -100,7 +100,13 @@ class MemoryBudget:
 
 
 def windows(
-    height: int, width: int, tile: Tile, halo: int, top: int = 0, align: int = 1
+    height: int,
+    width: int,
+    tile: Tile,
+    halo: int,
+    top: int = 0,
+    align: int = 1,
+    fixed: Tile | None = None,
 ) -> Iterator[Window]:
     """Cut an image, row by row; the cores cover every pixel exactly once.
 
@@ -112,6 +118,8 @@ def windows(
         top: First row of the cores.
         align: Windows start at multiples of it, for networks that divide a picture themselves. They
             are larger by less than twice this, and the last ones may be of another size.
+        fixed: Height and width that a network computes whatever a window has. Windows of a cut axis
+            are then of that size, so that none has to be padded.
 
     Raises:
         ValueError: A size is negative, or the image is empty.
@@ -121,23 +129,29 @@ def windows(
     """
     if min(height, width) < 1 or min(tile) < 0 or halo < 0:
         raise ValueError(f"image {height}x{width}, tile {tile}, halo {halo}: out of range")
-    columns = list(spans(width, tile[1], halo, align))
-    for rows in spans(height, tile[0], halo, align):
+    sides = fixed or (0, 0)
+    columns = list(spans(width, tile[1], halo, align, sides[1]))
+    for rows in spans(height, tile[0], halo, align, sides[0]):
         if rows.core_stop > top:
             below_top = replace(rows, core_start=max(rows.core_start, top))
             for column in columns:
                 yield Window(below_top, column)
 
 
-def spans(length: int, tile: int, halo: int, align: int = 1) -> Iterator[Span]:
+def spans(length: int, tile: int, halo: int, align: int = 1, fixed: int = 0) -> Iterator[Span]:
     """Cut one axis; see `windows`.
 
     >>> [(span.start, span.stop) for span in spans(100, tile=42, halo=8)]
     [(0, 58), (42, 100)]
     >>> [(span.start, span.stop) for span in spans(100, tile=42, halo=8, align=16)]
     [(0, 80), (16, 100)]
+    >>> [(span.start, span.stop) for span in spans(100, tile=42, halo=8, fixed=64)]
+    [(0, 64), (36, 100)]
     """
-    window = _window(length, _count(length, tile, halo), halo, align)
+    count = _count(length, tile, halo)
+    window = _window(length, count, halo, align)
+    if count > 1 and fixed > window:
+        window = min(fixed, length)
     if window == length:
         yield Span(0, length, 0, length)
         return

@@ -39,6 +39,7 @@ def open_backend(
     precision: str | None = None,
     threads: int | None = None,
     hints: str = "",
+    url: str | None = None,
     progress: Report | None = None,
     allow_fallback: bool = False,
     work: int | None = None,
@@ -67,6 +68,10 @@ def open_backend(
         threads: Threads of OpenVINO and of ONNX Runtime's provider cpu; None means one per core.
         hints: What running another project's ONNX file doesn't show, in the form of
             `agsr.engines.foreign.Hints.parse`.
+        url: Address of the Triton server of the backend ``triton``, like ``grpc://host:8001`` or
+            ``http://host:8000``, see `agsr.engines.triton.address.Address`. With an address,
+            ``auto`` means ``triton``. The weights are then the name of a model there, or weights
+            that ``agsr export --triton`` has written.
         progress: Called with the progress of a TensorRT engine's build; may cancel it.
         allow_fallback: If the requested backend can't run, run on ONNX Runtime's CPU provider, in
             fp32 and with the same number of threads; `Backend.info` reports what runs. Otherwise
@@ -87,6 +92,7 @@ def open_backend(
         precision=precision,
         threads=threads,
         hints=hints,
+        url=url,
     )
     if not allow_fallback:
         return _open_request(request, progress, work)
@@ -120,6 +126,8 @@ def _open_request(request: Request, progress: Report | None, work: int | None) -
     if request.runtime == AUTO:
         return _open_best(request, progress, work)
     place = request.place
+    if place.runtime == "triton":
+        return _open_served(request)
     return _open(request, place, request.precision_at(place), progress)
 
 
@@ -161,6 +169,25 @@ def _open(
     loaded = _open_exported(request, path, place, precision, progress)
     try:
         _check_loaded(loaded.info, path, request.steps, precision)
+    except BackendError:
+        loaded.close()
+        raise
+    return loaded
+
+
+def _open_served(request: Request) -> Backend:
+    from agsr.engines.triton.backend import TritonBackend
+
+    precision = None if request.precision == "auto" else request.precision
+    loaded = TritonBackend(
+        request.address,
+        request.weights,
+        steps=request.steps,
+        precision=precision,
+        hints=request.hints,
+    )
+    try:
+        _check_loaded(loaded.info, Path(loaded.info.model), request.steps, precision)
     except BackendError:
         loaded.close()
         raise

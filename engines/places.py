@@ -22,9 +22,11 @@ class Runtime:
     devices: tuple[str, ...] = ()
     """Kinds of device, the default first; empty if the runtime itself knows them, as torch does."""
     options: frozenset[str] = frozenset()
-    """Which of ``provider``, ``device`` and ``threads`` it accepts."""
+    """Which of ``provider``, ``device``, ``threads`` and ``url`` it accepts."""
     precisions: tuple[Precision, ...] = ("fp32",)
     """Arithmetic that it can run fp32 weights in; other ONNX files fix their precision."""
+    is_remote: bool = False
+    """Whether a server computes, whose address the user gives."""
 
 
 RUNTIMES = {
@@ -43,6 +45,9 @@ RUNTIMES = {
         module="torch", options=frozenset({"device"}), precisions=("fp32", "fp16", "bf16")
     ),
     "trt": Runtime(module="", devices=("cuda",), options=frozenset({"device"})),
+    "triton": Runtime(
+        module="tritonclient", devices=("server",), options=frozenset({"url"}), is_remote=True
+    ),
 }
 """Every runtime by name; the only such list."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agsr.contract import MAX_STEPS, PRECISIONS, Precision
 from agsr.engines.places import AUTO, BACKENDS, RUNTIMES, Place, accepts, place_from_options
@@ -25,6 +26,9 @@ from agsr.pretrained import (
     require_file,
     resolve_weights,
 )
+
+if TYPE_CHECKING:
+    from agsr.engines.triton.address import Address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +52,36 @@ class Request:
     precision: str | None = None
     threads: int | None = None
     hints: str = ""
+    url: str | None = None
+    """Address of a Triton server, in the form of `agsr.engines.triton.address.Address.parse`."""
 
     def __post_init__(self) -> None:
         if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
             raise BackendRequestError(f"steps is {self.steps}; expected 1 to {MAX_STEPS}")
+        if self.is_served:  # the weights name a model of the server
+            return
         object.__setattr__(self, "weights", resolve_weights(self.weights))
         check_weights_options(self.weights, self.steps, self.hints)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a Triton server runs the network."""
+        return is_served(self.backend, self.url)
+
+    @property
+    def address(self) -> Address:
+        """The server.
+
+        Raises:
+            BackendRequestError: It is missing or invalid.
+        """
+        if not self.url:
+            raise BackendRequestError(
+                "--backend triton needs the address of a server: --url grpc://127.0.0.1:8001"
+            )
+        from agsr.engines.triton.address import Address  # only those who need it load it
+
+        return Address.parse(self.url)
 
     @cached_property
     def kind(self) -> Kind:
@@ -68,7 +96,12 @@ class Request:
             BackendRequestError: It doesn't exist, can't load the weights, or an option belongs to
                 another one. No option is ever ignored.
         """
-        options = {"provider": self.provider, "threads": self.threads, "device": self.device}
+        options = {
+            "provider": self.provider,
+            "threads": self.threads,
+            "device": self.device,
+            "url": self.url,
+        }
         given = [option for option, value in options.items() if value is not None]
         name = self._runtime()
         # A number of threads is checked later, by `Place.check_threads`.
@@ -76,7 +109,8 @@ class Request:
         if misplaced:
             raise BackendRequestError(
                 f"--{misplaced[0]} does not belong to the backend '{name}'; "
-                "--provider is ONNX Runtime's, --device that of torch, trt and ONNX Runtime"
+                "--provider is ONNX Runtime's, --device that of torch, trt and ONNX Runtime, "
+                "--url that of triton"
             )
         return name
 
@@ -93,7 +127,8 @@ class Request:
 
     def on_cpu(self) -> Request:
         """Return the request for ONNX Runtime's CPU provider in fp32, for when this one fails."""
-        return replace(self, backend="ort", provider=None, device=None, precision=None)
+        options = {"provider": None, "device": None, "precision": None, "url": None}
+        return replace(self, backend="ort", **options)
 
     def without_unused_threads(self) -> Request:
         """Return this request without a number of threads if only its fallback has any."""
@@ -148,6 +183,12 @@ class Request:
             self.candidates()
             return
         place = self.place
+        if place.runtime == "triton":
+            from agsr.engines.triton.served import names_of
+
+            self.address  # noqa: B018  # raises
+            names_of(self.weights, self.steps, self.precision)
+            return
         if self.precision == "auto":
             return
         if place.runtime == "torch":
@@ -161,6 +202,8 @@ class Request:
         if self.backend not in BACKENDS:
             known = ", ".join(BACKENDS)
             raise BackendRequestError(f"no backend named '{self.backend}'; known: {known}")
+        if self.is_served:
+            return "triton"
         suffix, is_auto = Path(self.weights).suffix, self.backend == AUTO
         if suffix == ENGINE_SUFFIX and self.backend not in (AUTO, "trt"):
             raise BackendRequestError(
@@ -182,6 +225,15 @@ class Request:
         if suffix == CHECKPOINT_SUFFIX or of_torch:
             return "torch"
         return AUTO if self.provider is None and self.device is None else "ort"
+
+
+def is_served(backend: str, url: str | None) -> bool:
+    """Return True if a request means a Triton server.
+
+    >>> is_served("triton", None), is_served("auto", "grpc://host"), is_served("ort", None)
+    (True, True, False)
+    """
+    return backend == "triton" or (backend == AUTO and url is not None)
 
 
 def graph_precision(runtime: str, precision: str) -> Precision:

@@ -109,8 +109,9 @@ class TilePolicy:
         return 0, 0
 
     def _first_window(self, size: tuple[int, ...], tile: Tile, halo: int) -> Window:
-        height, width = size
-        return next(windows(height, width, tile, halo, align=self._backend.tile_align))
+        (height, width), backend = size, self._backend
+        align, fixed = backend.tile_align, backend.sizes.fixed
+        return next(windows(height, width, tile, halo, align=align, fixed=fixed))
 
     def _note_cut(self, window: Window, size: tuple[int, ...], tile: Tile, halo: int) -> None:
         """Note whether an image is cut; warn once if tiles are mostly halo, or inexact."""

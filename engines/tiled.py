@@ -78,7 +78,7 @@ def _bands(
 ) -> Iterator[tuple[int, list[Array]]]:
     """Yield bands below a row of the input, each with the input row at its end."""
     (height, width), scale = arrays[0].shape[:2], backend.info.scale
-    cut = windows(height, width, *tiling, align=backend.tile_align)
+    cut = windows(height, width, *tiling, align=backend.tile_align, fixed=backend.sizes.fixed)
     plan = [list(row) for _, row in groupby(cut, lambda window: window.rows)]
     order = [(array, window) for row in plan for array in arrays for window in row]
     batches = (_to_batch(_read(array, window)) for array, window in order)

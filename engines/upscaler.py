@@ -69,6 +69,7 @@ class Upscaler(PictureUpscaler):
         precision: See `agsr.engines.open.open_backend`.
         threads: See `agsr.engines.open.open_backend`.
         hints: See `agsr.engines.open.open_backend`.
+        url: See `agsr.engines.open.open_backend`.
         progress: See `agsr.engines.open.open_backend`.
         allow_fallback: See `agsr.engines.open.open_backend`.
         work: See `agsr.engines.open.open_backend`.
@@ -97,6 +98,7 @@ class Upscaler(PictureUpscaler):
         precision: str | None = None,
         threads: int | None = None,
         hints: str = "",
+        url: str | None = None,
         progress: Report | None = None,
         allow_fallback: bool = False,
         work: int | None = None,
@@ -116,6 +118,7 @@ class Upscaler(PictureUpscaler):
             "precision": precision,
             "threads": threads,
             "hints": hints,
+            "url": url,
             "progress": progress,
             "allow_fallback": allow_fallback,
             "work": work and work * (SYMMETRIES if tta else 1),

@@ -14,7 +14,7 @@ from pathlib import Path
 from agsr.contract import MAX_FOREIGN_SCALE, PREFIX, SCALE
 from agsr.engines.onnx_file.inspect import read_properties
 from agsr.errors import BackendRequestError, MissingDependencyError, ModelError
-from agsr.pretrained import ENGINE_SUFFIX, ONNX_SUFFIX, is_community, is_path
+from agsr.pretrained import ENGINE_SUFFIX, ONNX_SUFFIX, is_community, is_path, shipped_names
 
 
 class Kind(Enum):
@@ -49,7 +49,7 @@ def kind_of(weights: str) -> Kind:
 
 def declared_scale(weights: str) -> int | None:
     """Return the scale of a network; None if only the loaded network shows it, or none can be read:
-    opening the weights reports why."""
+    opening the weights reports why. A name that isn't shipped may be a server's."""
     kind = kind_of(weights)
     if kind in (Kind.FOREIGN_ONNX, Kind.COMMUNITY):
         return None
@@ -57,6 +57,8 @@ def declared_scale(weights: str) -> int | None:
         return _valid(_own(weights).get(f"{PREFIX}scale"))
     if kind is Kind.ENGINE:
         return _valid(_engine_metadata(weights).get("scale"))
+    if kind is Kind.SHIPPED and weights not in shipped_names():
+        return None
     return SCALE
 
 

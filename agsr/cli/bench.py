@@ -57,6 +57,11 @@ from agsr.pretrained import DEFAULT_WEIGHTS
     "[default: ort,openvino,torch,trt]",
 )
 @click.option(
+    "--url",
+    metavar="URL",
+    help="Triton server, like grpc://host:8001, of the backend triton, which is then measured too.",
+)
+@click.option(
     "-s",
     "--steps",
     type=CommaList("N,…", click.IntRange(1, MAX_STEPS)),

@@ -91,6 +91,7 @@ def _plan(
     models: tuple[str, ...],
     hints: str,
     backends: tuple[str, ...] | None,
+    url: str | None,
     steps: tuple[int, ...] | None,
     precisions: tuple[str, ...] | None,
     threads: int | None,
@@ -109,13 +110,14 @@ def _plan(
     _check_files(weights, models)
     expanded = entries.with_scales(
         entries.expand(
-            backends=backends or entries.DEFAULT_BACKENDS,
+            backends=_backends(backends, url),
             weights=weights,
             steps=steps or entries.DEFAULT_STEPS,
             precisions=precisions or (None,),
             threads=threads,
             models=models,
             hints=hints,
+            url=url,
         )
     )
     if not weights_given:
@@ -141,6 +143,24 @@ def _plan(
         observer=observer,
         command=shlex.join(["agsr", *sys.argv[1:]]),
     )
+
+
+def _backends(named: tuple[str, ...] | None, url: str | None) -> tuple[str, ...]:
+    """Return the backends to measure.
+
+    Raises:
+        click.UsageError: There is a server's address and no backend that uses it, or the reverse.
+    """
+    from agsr.bench.runner.entries import DEFAULT_BACKENDS, is_remote
+
+    if named is None:
+        return DEFAULT_BACKENDS if url is None else (*DEFAULT_BACKENDS, "triton")
+    remote = any(map(is_remote, named))
+    if remote and url is None:
+        raise click.UsageError("--backends triton needs --url, like grpc://127.0.0.1:8001")
+    if url is not None and not remote:
+        raise click.UsageError("--url is for --backends triton, which is not among them")
+    return named
 
 
 def _without_default(chosen: list[Entry], models: tuple[str, ...]) -> list[Entry]:

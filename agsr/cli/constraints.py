@@ -116,6 +116,7 @@ INFER = (
         "overlap: --normal-map implies --separate-alpha; remove it",
     ),
     Rule(("devices", "device"), "contradict one another; remove --device"),
+    Rule(("devices", "url"), "contradict one another: the server computes; remove --devices"),
     Rule(
         ("devices", "threads"),
         "contradict one another: workers share the CPUs evenly; remove --threads",

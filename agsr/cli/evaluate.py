@@ -62,7 +62,8 @@ def evaluate(
     from agsr.engines.open import check_request
     from agsr.pretrained import is_path
 
-    if running["backend"] == "auto" and not is_path(running["weights"]):
+    automatic = running["backend"] == "auto" and running["url"] is None
+    if automatic and not is_path(running["weights"]):
         running["precision"] = running["precision"] or "fp32"
     check_request(**{name: running[name] for name in _REQUEST})
     distance = lpips_alex(lpips) if lpips else None
@@ -76,7 +77,9 @@ def evaluate(
         raise click.ClickException(f"{count} can't be used; the means are over the others")
 
 
-_REQUEST = ("backend", "weights", "steps", "provider", "device", "precision", "threads", "hints")
+_REQUEST = (
+    *("backend", "weights", "steps", "provider", "device", "precision", "threads", "hints", "url"),
+)
 """Options that are checked before sets are read or fetched."""
 
 

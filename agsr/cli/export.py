@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,18 +13,14 @@ import click
 from agsr.cli.constraints import is_given
 from agsr.cli.param_types import FilePath
 from agsr.cli.params import check_ending, hints_option, weights_option
-from agsr.contract import CHANNELS, MAX_STEPS, PRECISIONS, Precision
+from agsr.contract import MAX_STEPS, PRECISIONS, Precision
 from agsr.errors import ExportRequestError
 from agsr.pretrained import ONNX_SUFFIX, onnx_name
 from agsr.system.text import printable
 
 if TYPE_CHECKING:
-    from agsr.engines.foreign.io_spec import IoSpec
     from agsr.export.exporter import ExportReport
-    from agsr.export.triton import Signature
-
-_TRITON_TYPES = {"float32": "FP32", "float16": "FP16", "uint8": "UINT8"}
-"""Triton's names of element types."""
+    from agsr.export.triton import Runtime, ServedNetwork
 
 
 @click.command(short_help="Write a network as ONNX, verified against torch.")
@@ -71,6 +68,22 @@ _TRITON_TYPES = {"float32": "FP32", "float16": "FP16", "uint8": "UINT8"}
     "project's weights]",
 )
 @click.option("--triton", type=FilePath, help="Put the file into this Triton model repository too.")
+@click.option(
+    "--triton-backend",
+    "triton_backend",
+    type=click.Choice(["onnxruntime", "python"]),
+    default="onnxruntime",
+    show_default=True,
+    help="What runs the file on the server; 'python' is ONNX Runtime in Triton's Python backend.",
+)
+@click.option(
+    "--triton-tile",
+    "triton_tile",
+    type=click.IntRange(0, 4096),
+    default=256,
+    show_default=True,
+    help="Side of the second model, whose tiles have one size and so share batches; 0 for none.",
+)
 @hints_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
@@ -87,6 +100,8 @@ def export(
     atol: float | None,
     output: Path | None,
     triton: Path | None,
+    triton_backend: Runtime,
+    triton_tile: int,
     hints: str,
     as_json: bool,
 ) -> None:
@@ -102,8 +117,11 @@ def export(
     kind = kind_of(weights)
     if kind is Kind.FOREIGN_ONNX:
         given = [p.opts[-1] for p in context.command.params if is_given(context, p.name or "")]
-        _serve_foreign(Path(weights), triton, hints, given)
+        folder = None if triton is None else _Repository(triton, triton_backend, triton_tile)
+        _serve_foreign(Path(weights), folder, hints, given)
         return
+    if triton is None and (name := _given(context, "triton_backend", "triton_tile")):
+        raise click.UsageError(f"{name} is for --triton FOLDER, which is missing")
     if other is not None and blend is None:
         raise click.UsageError("--with needs --blend, the share of its weights")
     if calibrate is not None and precision != "int8":
@@ -116,22 +134,22 @@ def export(
         require(module, extra="train", purpose="Exporting")
     require("onnxruntime", extra="cpu", purpose="Verifying an export")
     from agsr.cli.output.tables import show_export
-    from agsr.export.triton import check_repository, write_repository
+    from agsr.export.served_network import exported_network
 
     calibrate = calibrate or (_calibration_photos() if precision == "int8" else None)
     options = {"precision": precision, "opset": opset, "tolerance": atol, "calibrate": calibrate}
     write = _community if kind is Kind.COMMUNITY else _own
     path, run = write(weights, steps, blend, other, precision, output, options)
-    if triton is not None:
-        check_repository(triton, path.stem)
+    repository = None if triton is None else _Repository(triton, triton_backend, triton_tile)
+    if repository is not None:
+        repository.check(path.stem)
     report = run()
     if as_json:
         click.echo(report.to_json())
     else:
         show_export(report)
-    if triton is not None:
-        served = write_repository(triton, path.stem, path)
-        click.echo(f"{served}  for tritonserver --model-repository {triton}", err=as_json)
+    if repository is not None:
+        repository.write(path, exported_network(path, triton_tile), as_json)
 
 
 def _own(
@@ -182,14 +200,41 @@ def _community(
     return path, partial(export_community, source, path, **options)
 
 
-def _serve_foreign(path: Path, triton: Path | None, hints: str, given: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class _Repository:
+    """The Triton repository that an export goes to, with the options for its models."""
+
+    folder: Path
+    backend: Runtime
+    tile: int
+
+    def check(self, name: str) -> None:
+        """Reject models that exist, before anything is computed."""
+        from agsr.export.triton import check_repository
+
+        check_repository(self.folder, name, self.tile or None)
+
+    def write(self, path: Path, network: ServedNetwork, to_stderr: bool = False) -> None:
+        """Write the models and print their folders."""
+        from agsr.export.triton import Serving, write_repository
+
+        serving = Serving(runtime=self.backend)
+        for written in write_repository(self.folder, path.stem, path, network, serving):
+            text = f"{written}  for tritonserver --model-repository {self.folder}"
+            click.echo(text, err=to_stderr)
+
+
+def _serve_foreign(
+    path: Path, repository: _Repository | None, hints: str, given: Sequence[str]
+) -> None:
     """Write a Triton model of another project's ONNX file, as the file is.
 
     Raises:
         click.UsageError: There is no Triton repository to write to, or an option has no effect.
     """
-    unused = [name for name in given if name not in ("--weights", "--triton", "--hints")]
-    if triton is None or unused:
+    effective = ("--weights", "--triton", "--triton-backend", "--triton-tile", "--hints")
+    unused = [name for name in given if name not in effective]
+    if repository is None or unused:
         reason = f"; remove {unused[0]}" if unused else ", and it needs --triton"
         raise click.UsageError(
             f"{path} is an ONNX file of another project, which can't be exported again; agsr only "
@@ -197,37 +242,22 @@ def _serve_foreign(path: Path, triton: Path | None, hints: str, given: Sequence[
         )
     from agsr.engines.foreign import ForeignBackend, Hints
     from agsr.engines.onnx_file.inspect import check_self_contained
-    from agsr.export.triton import check_repository, write_repository
+    from agsr.export.served_network import foreign_network
 
     known = Hints.parse(hints)
-    check_repository(triton, path.stem)
+    repository.check(path.stem)
     check_self_contained(path.read_bytes(), str(path))
     with ForeignBackend(path, known) as backend:
-        spec, scale = backend.io_spec, backend.info.scale
-    served = write_repository(triton, path.stem, path, signature=_signature(spec))
-    click.echo(f"{served}  for tritonserver --model-repository {triton}")
-    text = f"note: it takes {spec.summary}, and gives results of x{scale}"
+        spec, info = backend.io_spec, backend.info
+    repository.write(path, foreign_network(spec, info, repository.tile))
+    text = f"note: it takes {spec.summary}, and gives results of x{info.scale}"
     click.echo(printable(text), err=True)
 
 
-def _signature(spec: IoSpec) -> Signature:
-    """Describe a network's input and output to Triton."""
-    from agsr.export.triton import Signature, Tensor
-
-    height, width = spec.size or (-1, -1)
-    large = tuple(side * spec.scale if side > 0 else side for side in (height, width))
-    batch = () if spec.batch is None else (spec.batch,)
-    depth = spec.channels if spec.channels in (1, CHANNELS) else -1  # alpha may be dropped
-
-    def tensor(name: str, kind: str, layout: str, channels: int, *size: int) -> Tensor:
-        axes = (channels, *size) if layout == "NCHW" else (*size, channels)
-        return Tensor(name, (*batch, *axes), _TRITON_TYPES[kind])
-
-    return Signature(
-        tensor(spec.input, spec.input_type, spec.input_layout, spec.channels, height, width),
-        tensor(spec.output, spec.output_type, spec.output_layout, depth, *large),
-        fixed_batch=spec.batch is not None,
-    )
+def _given(context: click.Context, *names: str) -> str:
+    """Return the flag of the first of these options that the user gave; empty if none."""
+    options = {option.name: option for option in context.command.params}
+    return next((options[name].opts[-1] for name in names if is_given(context, name)), "")
 
 
 def _calibration_photos() -> Path:

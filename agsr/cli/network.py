@@ -54,11 +54,13 @@ class Network:
     def scale(self) -> int:
         """Return the network's scale, which results are named by.
 
-        The network is opened only if its file doesn't declare the scale.
+        The network is opened only if no file here declares the scale.
         """
+        from agsr.engines.request import is_served
         from agsr.engines.weights_file import declared_scale
 
-        declared = declared_scale(self._running["weights"])
+        served = is_served(self._running["backend"], self._running["url"])
+        declared = None if served else declared_scale(self._running["weights"])
         if declared:
             return declared
         return (self.upscaler() if self._devices is None else self.pool()).info.scale

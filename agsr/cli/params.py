@@ -167,6 +167,12 @@ running_options = _shared(
         help="Device of torch, or GPU of trt and ort, like cuda:1. [default: cpu; trt: cuda:0]",
     ),
     click.option(
+        "--url",
+        metavar="URL",
+        help="Triton server of --backend triton, like grpc://host:8001 or http://host:8000; -w "
+        "names its model.",
+    ),
+    click.option(
         "--precision",
         type=click.Choice(["auto", *PRECISIONS]),
         help="Arithmetic: fp32 is exact; bf16 and fp16 lose less than 0.02 dB, int8 up to 0.04. "
@@ -259,7 +265,7 @@ def open_pool(devices: str, weights: str, **options: Any) -> WorkerPool:
 
 def _may_build(backend: str, options: Mapping[str, Any]) -> bool:
     """Whether a TensorRT engine may be built, which takes minutes and is shown."""
-    if backend != "auto" or options["provider"] or options["device"]:
+    if backend != "auto" or options["provider"] or options["device"] or options["url"]:
         return backend == "trt"
     from agsr.engines.ranking import missing_requirement
 

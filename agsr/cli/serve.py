@@ -199,7 +199,7 @@ def _check_weights(settings: Any) -> None:
     """
     from agsr.engines.open import check_request
 
-    names = ("steps", "provider", "device", "precision", "threads", "hints")
+    names = ("steps", "provider", "device", "precision", "threads", "hints", "url")
     for weights in (settings.weights, *settings.offered):
         running = settings.running_for(weights)
         options = {name: running[name] for name in names if name in running}

@@ -16,13 +16,12 @@ from agsr.backend import Backend
 from agsr.contract import DEFAULT_STEPS, PRECISIONS
 from agsr.engines.open import check_request, open_backend
 from agsr.engines.upscaler import Upscaler
-from agsr.engines.weights_file import declared_scale
 from agsr.errors import AgsrError
 from agsr.pretrained import default_steps, is_path, shipped_steps
 from agsr.serve.options import RequestOptions
 from agsr.serve.settings import ServeSettings
 
-OPENING = ("backend", "provider", "device", "threads", "allow_fallback")
+OPENING = ("backend", "provider", "device", "threads", "url", "allow_fallback")
 """Options of the command line that open a backend; the others are those of requests."""
 
 Open = Callable[..., Backend]
@@ -137,14 +136,15 @@ class ModelPool:
         return self._listed
 
     def _described(self, name: str, weights: str) -> dict[str, Any]:
-        steps = [] if is_path(weights) else shipped_steps(weights)
+        unknown = is_path(weights) or self._settings.is_served
+        steps = [] if unknown else shipped_steps(weights)
         usual = DEFAULT_STEPS if is_path(weights) else default_steps(weights)
         running = self._settings.running_for(weights)
         asked = running.get("steps")
         return {
             "name": name,
             "default": name == self._settings.default_name,
-            "scale": declared_scale(weights),
+            "scale": self._settings.declared_scale(weights),
             "steps": steps,
             "default_steps": asked or (usual if steps else None),
             "precisions": [p for p in PRECISIONS if self._runs(weights, asked, p)],

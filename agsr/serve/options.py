@@ -12,7 +12,6 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Final
 
 from agsr.contract import MAX_FOREIGN_SCALE
-from agsr.engines.weights_file import declared_scale
 from agsr.image.encode import FORMATS
 from agsr.image.formats.names import IMAGE_FORMATS, VIDEO_FORMATS
 from agsr.image.ops.output_size import LARGEST_SIDE, OutputSize
@@ -100,7 +99,7 @@ def parse_options(
     defaults = {name: running.get(name) for name in ("steps", "precision", "border")}
     defaults["tta"] = bool(running.get("tta"))
     rest = {"format": None, **defaults, **found, "name": clean_name(found.get("name", ""))}
-    network = declared_scale(settings.names[weights]) or MAX_FOREIGN_SCALE
+    network = settings.declared_scale(settings.names[weights]) or MAX_FOREIGN_SCALE
     sizing = _sizing(network=network, **sizes)
     return RequestOptions(weights=weights, sizing=sizing, given=given, **rest)
 

@@ -17,6 +17,7 @@ from agsr.errors import (
     LimitError,
     MissingDependencyError,
     RequestError,
+    ServerError,
     VideoError,
 )
 
@@ -29,9 +30,13 @@ _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (VideoError, 422, "unusable_file"),
     (MissingDependencyError, 415, "not_installed"),
     (MemoryError, 503, "out_of_memory"),
+    (ServerError, 502, "server_unreachable"),
     (BackendError, 500, "backend_failed"),
 )
 """Status and code of each kind of error; the first that fits counts."""
+
+_AWAY = "the server that computes can't be reached, or doesn't answer; try again later"
+"""Instead of a `ServerError`'s message, which has the server's address."""
 
 
 class Problem(Exception):  # noqa: N818  # an answer as RFC 9457 names it
@@ -85,5 +90,5 @@ def problem_of(kind: type[Exception], message: str) -> Problem:
     """
     for known, status, code in _STATUS:
         if issubclass(kind, known):
-            return Problem(status, code, message)
+            return Problem(status, code, _AWAY if known is ServerError else message)
     return Problem(500, "internal", "the server failed on this file; its log has the reason")

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agsr.engines.places import AUTO
+from agsr.engines.request import is_served
+from agsr.engines.weights_file import declared_scale
 from agsr.pretrained import DEFAULT_WEIGHTS, is_path, shipped_names, shipped_steps
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -21,7 +24,8 @@ class ServeSettings:
     weights: str = DEFAULT_WEIGHTS
     """Weights for requests that name none: a shipped name, or a file."""
     offered: tuple[str, ...] = ()
-    """Further weights that requests may name; empty means all shipped ones."""
+    """Further weights that requests may name; empty means all shipped ones, or none where a Triton
+    server runs the networks."""
     running: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of `agsr.engines.upscaler.Upscaler`: backend, steps, precision, tile, …"""
     host: str = "127.0.0.1"
@@ -75,7 +79,8 @@ class ServeSettings:
         >>> ServeSettings(weights="gan", offered=("models/mine.onnx",)).names
         {'gan': 'gan', 'mine': 'models/mine.onnx'}
         """
-        offered = (self.weights, *(self.offered or shipped_names()))
+        others = self.offered or (() if self.is_served else shipped_names())
+        offered = (self.weights, *others)
         return {public_name(weights): weights for weights in dict.fromkeys(offered)}
 
     def running_for(self, weights: str) -> dict[str, Any]:
@@ -91,11 +96,20 @@ class ServeSettings:
         if weights == self.weights:
             return dict(self.running)
         unfit = {"hints"}
-        if is_path(weights):
+        if is_path(weights) or self.is_served:
             unfit |= {"steps", "precision"}
         elif self.running.get("steps") not in shipped_steps(weights):
             unfit.add("steps")
         return {name: value for name, value in self.running.items() if name not in unfit}
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a Triton server runs the networks."""
+        return is_served(self.running.get("backend", AUTO), self.running.get("url"))
+
+    def declared_scale(self, weights: str) -> int | None:
+        """Return the scale of a network; None if only the loaded network shows it."""
+        return None if self.is_served else declared_scale(weights)
 
     @property
     def default_name(self) -> str:

@@ -9,7 +9,18 @@ from agsr.errors import MissingDependencyError
 from agsr.system.telemetry import import_without_telemetry
 
 Extra = Literal[
-    "cpu", "gpu", "rtx", "pycuda", "train", "bench", "heif", "video", "serve", "models", "dev"
+    "cpu",
+    "gpu",
+    "rtx",
+    "pycuda",
+    "train",
+    "bench",
+    "heif",
+    "video",
+    "serve",
+    "models",
+    "triton",
+    "dev",
 ]
 """Names of the extras in ``pyproject.toml``."""
 

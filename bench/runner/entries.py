@@ -27,7 +27,7 @@ from agsr.pretrained import CHECKPOINT_SUFFIX, is_community, is_path, shipped_na
 BICUBIC = "bicubic"
 """Name of the baseline, in place of a backend."""
 
-DEFAULT_BACKENDS = tuple(RUNTIMES)
+DEFAULT_BACKENDS = tuple(name for name, runtime in RUNTIMES.items() if not runtime.is_remote)
 """Default backends, as ``BACKEND[:PROVIDER_OR_DEVICE]``."""
 
 DEFAULT_STEPS = (1, 2, 4)
@@ -57,6 +57,8 @@ class Entry:
     """True if ``weights`` is another project's ONNX file."""
     hints: str = ""
     """Facts about a foreign file, in the form of `agsr.engines.foreign.hints.Hints.parse`."""
+    url: str | None = None
+    """Address of the server of a remote backend."""
     scale: int | None = SCALE
     """Scale of the network, or of the baseline; None if the network can't be opened."""
 
@@ -81,6 +83,11 @@ class Entry:
         return Place.parse(self.backend)
 
     @property
+    def is_remote(self) -> bool:
+        """True if a server computes."""
+        return self.is_network and is_remote(self.backend)
+
+    @property
     def cpu_threads(self) -> int | None:
         """`threads` if this place runs on CPU threads, else None."""
         return self.threads if self.place.takes_threads else None
@@ -91,7 +98,7 @@ class Entry:
         Raises:
             RequestError: See `agsr.engines.open.check_request`.
         """
-        if self.is_network and not self.foreign:
+        if self.is_network and (self.is_remote or not self.foreign):
             check_request(self.place.runtime, self.weights, **self._options())
 
     def open(self) -> Backend:
@@ -102,7 +109,7 @@ class Entry:
         """
         if not self.is_network:
             return Bicubic(self.scale or SCALE)
-        if self.foreign:
+        if self.foreign and not self.is_remote:
             return ForeignBackend(
                 Path(self.weights),
                 Hints.parse(self.hints),
@@ -121,7 +128,15 @@ class Entry:
             "provider": place.kind if place.runtime == "ort" else None,
             "device": _device(place) if has_device else None,
             "threads": self.cpu_threads,
+            "hints": self.hints,
+            "url": self.url,
         }
+
+
+def is_remote(backend: str) -> bool:
+    """Return True if a server computes: for the backend ``triton``."""
+    runtime = RUNTIMES.get(Place.parse(backend).runtime)
+    return runtime is not None and runtime.is_remote
 
 
 def _device(place: Place) -> str | None:
@@ -165,11 +180,13 @@ def expand(
     threads: int | None = None,
     models: Sequence[str] = (),
     hints: str = "",
+    url: str | None = None,
 ) -> list[Entry]:
     """Return every combination: Bicubic first, foreign ``models`` last.
 
     Step counts apply to shipped names and ``.safetensors`` files; an ``.onnx`` file has one.
-    Foreign models, also among the ``weights``, run on ONNX Runtime and OpenVINO only.
+    Foreign models, also among the ``weights``, run on ONNX Runtime, OpenVINO and servers only.
+    With the address of a server, any name may be that of a model there.
 
     Raises:
         BackendError: A backend, or its provider, is unknown.
@@ -184,7 +201,14 @@ def expand(
     models = [*(name for name in weights if kind_of(name) is Kind.FOREIGN_ONNX), *models]
     weights = [name for name in weights if name not in models]
     networks = [
-        Entry(backend=backend, weights=name, steps=count, precision=precision, threads=threads)
+        Entry(
+            backend=backend,
+            weights=name,
+            steps=count,
+            precision=precision,
+            threads=threads,
+            url=url if is_remote(backend) else None,
+        )
         for name in weights
         for backend, precision in itertools.product(backends, precisions)
         for count in (steps if has_checkpoint(name) else (None,))
@@ -197,9 +221,10 @@ def expand(
             threads=threads,
             foreign=True,
             hints=hints,
+            url=url if is_remote(backend) else None,
         )
         for path, backend, precision in itertools.product(models, backends, precisions)
-        if Place.parse(backend).runtime in ("ort", "openvino")
+        if Place.parse(backend).runtime in ("ort", "openvino") or is_remote(backend)
     ]
     return [Entry(backend=BICUBIC), *dict.fromkeys((*networks, *foreign))]
 
@@ -213,6 +238,8 @@ def _check_names(backends: Sequence[str], weights: Sequence[str]) -> None:
                 f"no backend '{backend}'; known: {', '.join(BACKENDS)}, {places}, "
                 "trt:cuda:N, ort:cuda:N, torch:DEVICE"
             )
+    if any(map(is_remote, backends)):  # a server has models of any name
+        return
     for name in weights:
         if not is_path(name) and name not in shipped_names():
             raise UnknownWeightsError(unknown_weights(name))

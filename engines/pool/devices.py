@@ -50,7 +50,7 @@ def worker_devices(text: str, weights: str, running: Mapping[str, Any]) -> list[
     Raises:
         BackendRequestError: A device is unknown, named twice, or not one of the backend's.
     """
-    for name in ("device", "threads"):
+    for name in ("device", "threads", "url"):
         if running.get(name) is not None:
             raise BackendRequestError(f"devices and {name} contradict one another; remove {name}")
     if match := _CPU.fullmatch(text):

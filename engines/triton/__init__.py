@@ -1,0 +1,1 @@
+"""Networks of a Triton inference server: tiles are cut here and computed there."""
