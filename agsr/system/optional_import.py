@@ -8,9 +8,10 @@ from typing import Literal
 from agsr.errors import MissingDependencyError
 from agsr.system.telemetry import import_without_telemetry
 
-Extra = Literal[
-    "cpu", "gpu", "rtx", "pycuda", "train", "bench", "heif", "video", "serve", "models", "dev"
-]
+Extra = (
+    Literal["cpu", "gpu", "rtx", "pycuda", "train", "bench", "heif", "video", "serve", "models"]
+    | Literal["cloud", "cluster", "dev"]
+)
 """Names of the extras in ``pyproject.toml``."""
 
 
