@@ -48,7 +48,9 @@ def filesystem(address: Address) -> Any:
 
 
 def forget(address: Address) -> None:
-    """Drop this thread's connection, so that the next request opens a new one."""
+    """Drop this thread's connection, if it is one that can break: HTTP opens them as needed."""
+    if address.scheme != "sftp":
+        return
     _opened.__dict__.get("systems", {}).pop((address.scheme, address.host), None)
 
 

@@ -1,4 +1,4 @@
-"""An S3 server on the loopback interface (moto), behind a proxy that can fail and count requests."""
+"""An S3 server on the loopback interface (moto), behind a proxy that fails and counts requests."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def _handler(store: Callable[[], ObjectStore], behind: int) -> type[BaseHTTPRequ
                 if name.lower() not in ("content-length", "transfer-encoding", "connection"):
                     self.send_header(name, value)
             length = headers.get("Content-Length", str(len(content)))
-            self.send_header("Content-Length", length if self.command == "HEAD" else str(len(content)))
+            self.send_header(
+                "Content-Length", length if self.command == "HEAD" else str(len(content))
+            )
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(content[: len(content) // 2] if cut else content)
