@@ -7,7 +7,6 @@ the result's size and type are known; `agsr.engines.video` calls `check_video_ta
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from agsr.engines.tile_policy import BANDS_HELD
 from agsr.errors import ImageError, ImageTooLargeError, VideoError
 from agsr.image.encode import FORMATS, Format, check_alpha, check_size
 from agsr.image.picture import RowBands
-from agsr.system.atomic_file import check_writable, existing_folder
+from agsr.store.address import Location
+from agsr.store.locations import check_writable, free_space, is_same_file
 from agsr.system.memory import free_memory
 from agsr.tiling import AUTO_SMALLEST
 
@@ -26,8 +26,8 @@ _log = logging.getLogger(__name__)
 
 
 def check_picture_target(
-    source: Path | None,
-    target: Path | None,
+    source: Location | None,
+    target: Location | None,
     name: str,
     suffix: str,
     size: tuple[int, int],
@@ -81,7 +81,7 @@ def check_video_target(source: Path | None, target: Path) -> None:
 
 def check_result(
     name: str,
-    target: Path | None,
+    target: Location | None,
     suffix: str,
     row_bands: RowBands,
     wait: Callable[[], object] = lambda: None,
@@ -107,7 +107,7 @@ def check_result(
         check_disk(target, suffix, row_bands)
 
 
-def check_target(source: Path | None, target: Path) -> None:
+def check_target(source: Location | None, target: Location) -> None:
     """Check that a result can be written, and would not replace its own source.
 
     Args:
@@ -119,8 +119,7 @@ def check_target(source: Path | None, target: Path) -> None:
     """
     try:
         # By any name: through a hard link, or where upper and lower case are the same.
-        there = source is not None and target.exists() and source.exists()
-        if there and source is not None and target.samefile(source):
+        if is_same_file(source, target):
             raise ImageError(f"{source}: {target} is the same file; use -o or --suffix")
         check_writable(target)
     except OSError as error:
@@ -179,21 +178,21 @@ def check_disk_of_video(source: Path, target: Path) -> None:
     if not source.is_file():
         return
     size = source.stat().st_size
-    free = shutil.disk_usage(existing_folder(target)).free
+    free = free_space(target)
     if size > free:
         _log.warning(
             "%s: %d bytes are free on its disk, and its source alone has %d", target, free, size
         )
 
 
-def check_disk(target: Path, suffix: str, row_bands: RowBands) -> None:
+def check_disk(target: Location, suffix: str, row_bands: RowBands) -> None:
     """Raise or warn if the disk is too full; a replaced file needs its space until the end.
 
     Raises:
         ImageTooLargeError: The result will not fit, however well it can be compressed.
     """
     form = FORMATS[suffix.lower()]
-    free = shutil.disk_usage(existing_folder(target)).free
+    free = free_space(target)
     raw = form.stored_bytes(row_bands)
     if raw * form.least_share > free:
         least = int(raw * form.least_share)

@@ -26,7 +26,7 @@ from agsr.model.registry import build, make_config
 from agsr.system import cpu
 from agsr.system.cpu import ISA_VARIABLE, multiplies_int8
 
-pytest_plugins = ["browser", "command_line", "fake_trt", "planning"]
+pytest_plugins = ["browser", "command_line", "fake_trt", "object_store", "planning"]
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests load ONNX Runtime themselves, too
 

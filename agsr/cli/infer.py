@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -28,10 +27,11 @@ from agsr.cli.infer_run import (
 from agsr.cli.infer_video import SECTION as VIDEO_SECTION
 from agsr.cli.infer_video import check_encodings, video_options
 from agsr.cli.network import Network
-from agsr.cli.param_types import AliasChoice, FilePath, Size
+from agsr.cli.param_types import AliasChoice, FileLocation, Size
 from agsr.cli.params import Sectioned, running_options
 from agsr.image.formats.names import FORMAT_ALIASES, FORMAT_CHOICES
 from agsr.image.ops.output_size import LARGEST, LARGEST_SIDE
+from agsr.store.address import Location, to_location
 from agsr.system.text import printable
 from agsr.video.formats import WRITABLE, can_read_videos
 
@@ -57,7 +57,7 @@ SECTIONS = {
 @click.command(
     cls=Sectioned, sections=SECTIONS, rest="Network", short_help="Upscale images and videos."
 )
-@click.argument("inputs", nargs=-1, type=FilePath, metavar="IN...")
+@click.argument("inputs", nargs=-1, type=FileLocation, metavar="IN...")
 @click.option(
     "-o",
     "--output",
@@ -112,7 +112,7 @@ SECTIONS = {
     "-i",
     "--input",
     "more",
-    type=FilePath,
+    type=FileLocation,
     multiple=True,
     metavar="IN",
     help="An input, like IN... without the option; repeatable.",
@@ -152,8 +152,8 @@ SECTIONS = {
 def infer(
     context: click.Context,
     /,
-    inputs: tuple[Path, ...],
-    more: tuple[Path, ...],
+    inputs: tuple[Location, ...],
+    more: tuple[Location, ...],
     output: str | None,
     ext: str | None,
     suffix: str | None,
@@ -204,11 +204,12 @@ def infer(
     from agsr.engines.batch.runner import InferOptions
     from agsr.engines.batch.shard import Shard
     from agsr.image.decode import MAX_PIXELS
-    from agsr.system.atomic_file import remove_abandoned
+    from agsr.store.listing import Listings
+    from agsr.store.locations import remove_abandoned
 
     check_options(context, INFER)
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels takes its place
-    chosen_files, tally = check_inputs(inputs + more), Tally()
+    chosen_files, tally, listings = check_inputs(inputs + more), Tally(), Listings()
     part = None if shard is None else Shard.parse(shard)
     running["precision"] = "fp16" if half else "fp32" if fp32 else running["precision"]
     running |= {"separate_alpha": separate_alpha, "normal_map": normal_map}
@@ -216,7 +217,7 @@ def infer(
         sizing = output_size(scale, max_size, fit, network.scale())
         jobs = plan(
             chosen_files,
-            None if output is None else Path(output),
+            None if output is None else to_location(output),
             suffix=sizing.suffix if suffix is None else suffix,
             extension=image_ending(ext),
             recursive=recursive,
@@ -227,6 +228,7 @@ def infer(
             on_result=lambda path, source: count_left_out(path, source, tally, verbose),
             on_unsupported=lambda path: count_unread(path, tally, verbose),
             on_skipped=lambda file: count_skipped(file, tally, verbose),
+            listings=listings,
         )
         check_kinds(context, jobs)
         encoding = {"codec": codec, "crf": crf, "preset": preset}
@@ -234,7 +236,7 @@ def infer(
             check_encodings(jobs, encoding)
         if part is not None:
             jobs = of_shard(jobs, part, tally)
-        todo = to_do(jobs, skip_existing, tally)
+        todo = to_do(jobs, skip_existing, tally, listings)
         options = InferOptions(
             sizing=sizing,
             quality=quality,

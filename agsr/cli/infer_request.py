@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
 from agsr.image.ops.output_size import OutputSize
+from agsr.store.address import Location
 from agsr.video.formats import WRITABLE
 
 
@@ -18,7 +18,7 @@ def image_ending(ext: str | None) -> str | None:
     return f".{ext}" if ext and f".{ext}" not in WRITABLE else ".png"
 
 
-def check_inputs(inputs: tuple[Path, ...]) -> tuple[Path, ...]:
+def check_inputs(inputs: tuple[Location, ...]) -> tuple[Location, ...]:
     """Return the inputs.
 
     Raises:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,30 +22,34 @@ from agsr.cli.infer_video import (
     report_what_is_saved,
     run_videos,
 )
+from agsr.errors import ImageError
 from agsr.pretrained import WEIGHTS_FOR_FAULTS
+from agsr.store.address import Address, Location
+from agsr.store.locations import may_exist
 from agsr.system.text import printable
 
 if TYPE_CHECKING:
     from agsr.cli.output.infer import BatchProgress, Tally
-    from agsr.engines.batch.inputs import Skipped
+    from agsr.engines.batch.found import Skipped
     from agsr.engines.batch.outcome import InferOptions, Outcome
     from agsr.engines.batch.plan import Job
     from agsr.engines.batch.shard import Shard
     from agsr.engines.pool.pool import WorkerPool
     from agsr.engines.upscaler import Upscaler
+    from agsr.store.listing import Listings
 
 MOST_EXAMINED = 1000
 """Files whose compression is looked up before the work begins."""
 
 
-def count_left_out(path: Path, source: Path, tally: Tally, verbose: bool) -> None:
+def count_left_out(path: Location, source: Location, tally: Tally, verbose: bool) -> None:
     """Count an input that is a result of ``source``; with ``verbose``, name it on stderr."""
     tally.left_out += 1
     if verbose:
         click.echo(printable(f"{path}: skipped as a result of {source}"), err=True)
 
 
-def count_unread(path: Path, tally: Tally, verbose: bool) -> None:
+def count_unread(path: Location, tally: Tally, verbose: bool) -> None:
     """Count a picture of a kind that can't be read; with ``verbose``, name it on stderr."""
     tally.unread += 1
     if verbose:
@@ -68,15 +71,16 @@ def of_shard(jobs: Sequence[Job], shard: Shard, tally: Tally) -> list[Job]:
 
     Every shard reports what is missing: the machine may lack a folder that the others have.
     """
-    own = [job for job in jobs if shard.contains(job.name) or not _exists(job.source)]
+    own = [job for job in jobs if shard.contains(job.name) or not may_exist(job.source)]
     tally.elsewhere = len(jobs) - len(own)
     return own
 
 
-def to_do(jobs: Sequence[Job], skip_existing: bool, tally: Tally) -> list[Job]:
+def to_do(jobs: Sequence[Job], skip_existing: bool, tally: Tally, listings: Listings) -> list[Job]:
     """Return the jobs to do; the others are reported or counted.
 
     Raises:
+        ImageError: The results on a server can't be listed.
         click.UsageError: An image would go to the terminal, or nothing was asked for that could be
             done, whatever the files hold.
     """
@@ -85,7 +89,7 @@ def to_do(jobs: Sequence[Job], skip_existing: bool, tally: Tally) -> list[Job]:
     if jobs and all(job.is_request for job in jobs):
         raise click.UsageError("\n".join(printable(str(job.problem)) for job in jobs))
 
-    todo = []
+    todo, remote = [], _there_remotely(jobs, listings) if skip_existing else set()
     for job in jobs:
         if job.problem is not None:
             tell_error(job.problem, tally)
@@ -93,7 +97,7 @@ def to_do(jobs: Sequence[Job], skip_existing: bool, tally: Tally) -> list[Job]:
             raise click.UsageError(
                 "an image would go to the terminal; name a file or redirect stdout"
             )
-        elif skip_existing and job.target != STREAM and _is_there(job.target):
+        elif skip_existing and job.target != STREAM and _is_there(job.target, remote):
             tally.existing += 1
             warn_of_doubts([job], "and is not replaced; --overwrite replaces it")
         else:
@@ -109,15 +113,18 @@ def warn_of_doubts(jobs: Sequence[Job], consequence: str = "and is replaced") ->
             click.echo(printable(text), err=True)
 
 
-def _exists(path: Path) -> bool:
+def _there_remotely(jobs: Sequence[Job], listings: Listings) -> set[Address]:
+    targets = [job.target for job in jobs if isinstance(job.target, Address)]
     try:
-        return path.exists()
-    except OSError:  # a name that is too long
-        return False
+        return listings.existing(targets)
+    except OSError as error:
+        raise ImageError(f"{error.filename}: can't be listed: {error.strerror}") from None
 
 
-def _is_there(path: Path) -> bool:
+def _is_there(path: Location, remote: set[Address]) -> bool:
     """Return True if a result exists. Results appear complete, so an empty file doesn't count."""
+    if isinstance(path, Address):
+        return path in remote
     try:
         return path.stat().st_size > 0
     except OSError:  # of a name that is too long, too

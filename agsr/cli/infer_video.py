@@ -14,6 +14,7 @@ from agsr.cli.param_types import AliasChoice
 from agsr.cli.params import echo_error, echo_path
 from agsr.errors import VideoError, check_any
 from agsr.pretrained import WEIGHTS_FOR_FAULTS
+from agsr.store.locations import local
 from agsr.system.progress import Progress, ProgressCallback
 from agsr.system.text import counted_are, printable
 from agsr.video.formats import CODECS, WRITABLE
@@ -146,7 +147,7 @@ def _run_one(
     from agsr.engines.video import upscale_video
     from agsr.engines.video.y4m import stream_video
 
-    source = (stdin or Stdin()) if job.source == STREAM else job.source
+    source = (stdin or Stdin()) if job.source == STREAM else local(job.source)
 
     def note() -> None:
         if weights:
@@ -159,7 +160,7 @@ def _run_one(
             if job.target == STREAM:
                 size = stream_video(upscaler, source, Stdout(), options, update, note)
             else:
-                size = upscale_video(upscaler, source, job.target, options, update, note)
+                size = upscale_video(upscaler, source, local(job.target), options, update, note)
     except KeyboardInterrupt:
         report_what_is_saved(job)
         raise
@@ -189,7 +190,7 @@ def report_what_is_saved(job: Job) -> None:
     """Print how many frames of an interrupted video are saved, if any."""
     from agsr.engines.video.segments import saved_frames
 
-    count = saved_frames(job.target)
+    count = saved_frames(local(job.target))
     if count:
         frames = counted_are(count, "frame")
         text = f"{job.target}: {frames} saved; run the same command again to continue from there"

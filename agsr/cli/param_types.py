@@ -8,8 +8,27 @@ from typing import Any
 
 import click
 
+from agsr.errors import RequestError
 from agsr.image.ops.output_size import LARGEST_SIDE
+from agsr.store.address import to_location
 
+
+class LocationType(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
+    """A local path, or an address like ``s3://bucket/folder/``."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a `Path` or an `Address`."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return to_location(value)
+        except RequestError as error:
+            self.fail(str(error), param, ctx)
+
+
+FileLocation = LocationType()
 FilePath = click.Path(path_type=Path, readable=False)  # or one file would stop all others
 
 

@@ -17,6 +17,7 @@ from agsr.cli.param_types import (
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS, PRECISIONS
 from agsr.engines.places import BACKENDS, RUNTIMES, Place
 from agsr.pretrained import DEFAULT_WEIGHTS, resolve_weights
+from agsr.store.address import Location
 from agsr.system.control_groups import usable_cpus
 from agsr.system.text import counted, printable, without_controls
 from agsr.tiling import DEFAULT_HALO
@@ -66,7 +67,7 @@ class Sectioned(click.Command):
                 formatter.write_dl([line for name in names if (line := lines[name]) is not None])
 
 
-def echo_path(path: Path) -> None:
+def echo_path(path: Location) -> None:
     """Print a result's path on one line of stdout.
 
     Programs get the original bytes, with control characters escaped; on a terminal, everything

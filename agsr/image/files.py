@@ -16,16 +16,17 @@ from agsr.errors import ImageError
 from agsr.image.decode import MAX_PIXELS, decode
 from agsr.image.encode import check_format, write_encoded
 from agsr.image.picture import Picture, RowBands, as_row_bands
-from agsr.system.atomic_file import complete_file
+from agsr.store.address import Location
+from agsr.store.locations import complete, read_bytes
 
 
 def read_picture(
-    path: str | Path, max_pixels: int = MAX_PIXELS, *, unknown_as_alpha: bool = False
+    path: str | Location, max_pixels: int = MAX_PIXELS, *, unknown_as_alpha: bool = False
 ) -> Picture:
     """Decode an image file; only its first frame or page is used.
 
     Args:
-        path: The file.
+        path: The file; a server's as `Address`, never as text.
         max_pixels: Larger files are rejected before they are decoded.
         unknown_as_alpha: Treat an unspecified extra TIFF channel as alpha; see
             `agsr.image.decode.decode`.
@@ -38,7 +39,7 @@ def read_picture(
     >>> picture.pixels.shape, picture.pixels.dtype  # doctest: +SKIP
     ((512, 768, 3), dtype('uint8'))
     """
-    content = _read_bytes(Path(path))
+    content = _read_bytes(Path(path) if isinstance(path, str) else path)
     return decode(content, str(path), max_pixels, unknown_as_alpha=unknown_as_alpha)
 
 
@@ -81,36 +82,38 @@ def write_picture(picture: Picture, path: str | Path, quality: int | None = None
     write_row_bands(as_row_bands(picture), Path(path), quality)
 
 
-def write_row_bands(row_bands: RowBands, path: Path, quality: int | None = None) -> None:
+def write_row_bands(row_bands: RowBands, path: Location, quality: int | None = None) -> int:
     """Write a picture that is produced band by band; PNG and TIFF are written as bands arrive.
 
     Closes the bands afterwards, on failure too. Arguments and errors as for `write_picture`.
+    Returns the number of bytes.
 
     >>> import tempfile
     >>> bands = as_row_bands(Picture(np.zeros((5, 4), np.uint8)), rows=2)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_row_bands(bands, Path(folder, "a.png"))
-    ...     read_rgb(f"{folder}/a.png").shape
-    (5, 4)
+    ...     size = write_row_bands(bands, Path(folder, "a.png"))
+    ...     size == Path(folder, "a.png").stat().st_size, read_rgb(f"{folder}/a.png").shape
+    (True, (5, 4))
     """
     check_format(str(path), path.suffix, quality)
     try:
         with (
             closing(row_bands),
-            complete_file(path) as temporary,
-            temporary.open("wb") as stream,
+            complete(path) as temporary,
         ):
-            write_encoded(row_bands, stream, path.suffix, str(path), quality)
+            with temporary.open("wb") as stream:
+                write_encoded(row_bands, stream, path.suffix, str(path), quality)
+            return temporary.stat().st_size
     except OSError as error:
         raise ImageError(f"{path}: can't be written: {error.strerror}") from None
 
 
-def _read_bytes(path: Path) -> bytes:
-    if path.exists() and not path.is_file():
+def _read_bytes(path: Location) -> bytes:
+    if isinstance(path, Path) and path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "not a regular file"
         raise ImageError(f"{path}: {kind}; expected an image file, or '-' for stdin")
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except OSError as error:

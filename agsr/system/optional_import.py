@@ -20,6 +20,8 @@ Extra = Literal[
     "serve",
     "models",
     "triton",
+    "cloud",
+    "cluster",
     "dev",
 ]
 """Names of the extras in ``pyproject.toml``."""

@@ -17,12 +17,14 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from agsr.contract import SCALE
+from agsr.engines.batch.found import Input
 from agsr.engines.batch.headers import peek, stored_size
-from agsr.engines.batch.inputs import Input
 from agsr.image.decode import READABLE
 from agsr.image.encode import FORMATS as WRITTEN_FORMATS
 from agsr.image.formats.signatures import HEIF_ENDINGS
 from agsr.image.ops.output_size import LARGEST
+from agsr.store.address import Location
+from agsr.store.locations import is_local_file
 from agsr.video.formats import READABLE as MEDIA
 from agsr.video.formats import WRITABLE, is_video
 
@@ -36,7 +38,7 @@ _SOURCES = READABLE | MEDIA
 def skip_results(
     inputs: Sequence[Input],
     suffix: str,
-    on_result: Callable[[Path, Path], None],
+    on_result: Callable[[Location, Location], None],
     there: Neighbours,
 ) -> list[Input]:
     """Remove inputs that an earlier run made from other files.
@@ -56,7 +58,7 @@ def skip_results(
         on_result: Called with each such file and its source.
         there: Lists and measures the files beside the inputs.
     """
-    known = defaultdict[tuple[str, str], list[Path]](list)
+    known = defaultdict[tuple[str, str], list[Location]](list)
     for found in inputs:
         for name in {found.path.stem, found.path.name}:
             known[str(found.path.parent), name].append(found.path)
@@ -84,9 +86,12 @@ class Neighbours:
     def __init__(self) -> None:
         self._listed = cache(self._list)
 
-    def __call__(self, folder: Path, stem: str) -> list[Path]:
-        """Return the files in a folder with this stem or full name."""
-        return self._listed(folder).get(stem, [])
+    def __call__(self, folder: Location, stem: str) -> Sequence[Location]:
+        """Return the files in a local folder with this stem or full name.
+
+        Folders of servers are not listed for it: those that are searched are inputs anyway.
+        """
+        return self._listed(folder).get(stem, []) if isinstance(folder, Path) else []
 
     def _list(self, folder: Path) -> dict[str, list[Path]]:
         found = defaultdict[str, list[Path]](list)
@@ -103,9 +108,11 @@ class Neighbours:
 
 
 def overwrite_doubt(
-    source: Path, target: Path, ending_of: Callable[[Path], str], there: Neighbours
+    source: Location, target: Location, ending_of: Callable[[Location], str], there: Neighbours
 ) -> str | None:
     """Return why an existing result may belong to another input; None if there is no doubt.
+
+    None for results on servers, too: looking at them would take requests per file.
 
     Args:
         source: The input.
@@ -113,7 +120,7 @@ def overwrite_doubt(
         ending_of: Returns the ending of an input's result.
         there: Lists and measures the files beside the source.
     """
-    if target.name.startswith(source.name) or not os.path.isfile(target):  # noqa: PTH113  # any name
+    if target.name.startswith(source.name) or not is_local_file(target):
         return None  # named after its source's full name, or missing
     for other in there(source.parent, source.stem):
         alike = other.stem == source.stem and other.suffix.lower() != source.suffix.lower()
@@ -131,9 +138,9 @@ def overwrite_doubt(
 def _origins(
     found: Input,
     suffix: str,
-    known: Mapping[tuple[str, str], Sequence[Path]],
+    known: Mapping[tuple[str, str], Sequence[Location]],
     there: Neighbours | None,
-) -> Iterator[tuple[Path, float]]:
+) -> Iterator[tuple[Location, float]]:
     """Yield possible sources by name and folder, with the largest possible scale.
 
     Inputs come first, then, with ``there``, neighbours that are not inputs.
@@ -158,7 +165,7 @@ def _bases(stem: str, suffix: str) -> Iterator[tuple[str, float]]:
         yield stem.removesuffix(suffix), LARGEST
 
 
-def _folders(found: Input) -> Iterator[Path]:
+def _folders(found: Input) -> Iterator[Location]:
     """Yield possible folders of a source: that of the result, or those it mirrors."""
     yield found.path.parent
     if found.below is not None:
@@ -167,14 +174,17 @@ def _folders(found: Input) -> Iterator[Path]:
         yield from (root.joinpath(*parts[start:]) for start in range(1, len(parts) + 1))
 
 
-def may_be_result_of(large: Path, small: Path, scale: float) -> bool:
+def may_be_result_of(large: Location, small: Location, scale: float) -> bool:
     """Return True if ``large`` has the proportions of ``small`` and at most that scale.
 
-    Videos and HEIC are judged by name alone: reading their size requires an optional decoder.
+    Videos and HEIC are judged by name alone: reading their size requires an optional decoder. So
+    are files on servers, where it takes a request.
     """
     if is_video(large.suffix) or is_video(small.suffix):
         return is_video(large.suffix) and is_video(small.suffix)
     if small.suffix.lower() in HEIF_ENDINGS:
+        return True
+    if not isinstance(large, Path) or not isinstance(small, Path):
         return True
     try:
         sizes = peek(large).size, peek(small).size

@@ -18,6 +18,7 @@ from PIL import Image
 
 from agsr.image.compression import Compression, detect_compression, jpeg_compression
 from agsr.image.decode import formats_of
+from agsr.store.address import Location
 
 _LOSSLESS = {"BMP", "GIF", "PNG", "PPM", "TGA"}
 """Pillow's names of formats without lossy compression."""
@@ -61,10 +62,11 @@ def _read(path: Path, *_: int) -> Header:
             return Header(int(image.width), int(image.height), str(image.format), tuple(table))
 
 
-def count_pixels(files: Sequence[Path], enough: int = 1 << 20) -> int | None:
+def count_pixels(files: Sequence[Location], enough: int = 1 << 20) -> int | None:
     """Count pixels of image files by their headers, up to ``enough``.
 
-    Returns None if a header can't be read or comes from a pipe; missing files count 0.
+    Returns None if a header can't be read or comes from a pipe or a server; missing files
+    count 0.
     """
     total = 0
     for file in files:
@@ -77,7 +79,7 @@ def count_pixels(files: Sequence[Path], enough: int = 1 << 20) -> int | None:
     return total
 
 
-def estimate_work(files: Sequence[Path], most: int = 5000) -> list[float]:
+def estimate_work(files: Sequence[Location], most: int = 5000) -> list[float]:
     """Return the pixels of each file by its header; unknown ones get the mean of the others.
 
     Args:
@@ -91,9 +93,9 @@ def estimate_work(files: Sequence[Path], most: int = 5000) -> list[float]:
     return [max(count, 1.0) for count in counts] + [mean] * (len(files) - len(counts))
 
 
-def file_compression(path: Path) -> Compression | None:
-    """Return the lossy compression of an image file; None if lossless or unreadable."""
-    if not path.is_file():  # reading would consume a pipe
+def file_compression(path: Location) -> Compression | None:
+    """Return the lossy compression of an image file; None if lossless, unreadable or remote."""
+    if not isinstance(path, Path) or not path.is_file():  # reading would consume a pipe
         return None
     header = _known(path)
     if header is not None and header.jpeg_table:
@@ -107,11 +109,13 @@ def file_compression(path: Path) -> Compression | None:
         return None
 
 
-def stored_size(path: Path) -> tuple[int, int] | None:
+def stored_size(path: Location) -> tuple[int, int] | None:
     """Return the width and height that `peek` reads.
 
-    None if the header can't be read or comes from a pipe; (0, 0) for a missing file.
+    None if the header can't be read or comes from a pipe or a server; (0, 0) for a missing file.
     """
+    if not isinstance(path, Path):
+        return None
     if not path.is_file():
         return None if str(path) == "-" or path.exists() else (0, 0)
     header = _known(path)

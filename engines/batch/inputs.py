@@ -8,14 +8,19 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from agsr.engines.batch.found import Input, Skipped, is_ignored_folder
 from agsr.image.decode import READABLE
 from agsr.image.unsupported import ENDINGS
+from agsr.store.address import Address, Location
+from agsr.store.locations import absolute
 from agsr.video.formats import SEGMENTS_ENDING
+
+if TYPE_CHECKING:
+    from agsr.store.listing import Listings
 
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
 """Files that operating systems create in folders, in lower case."""
@@ -23,42 +28,20 @@ _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
 _SYSTEM_FILE = "a system file by its name, not an image"
 
 
-@dataclass(frozen=True)
-class Input:
-    """A file to read, or a problem that prevents it."""
-
-    path: Path
-    below: Path | None = None
-    """Subfolder relative to the folder that was searched; None for a file that was named."""
-    problem: str | None = None
-    """Why it can't be read."""
-    is_request: bool = False
-    """Whether the problem is in the request, not in the file."""
-
-
-class Skipped(NamedTuple):
-    """A file that is skipped."""
-
-    path: Path
-    reason: str
-    named: bool
-    """Whether it was named, rather than found in a folder or by a pattern."""
-    linked: bool = False
-    """Whether it links to another input."""
-
-
 def find(
-    sources: Sequence[Path],
+    sources: Sequence[Location],
     recursive: bool,
-    output: Path | None,
+    output: Location | None,
     wanted: frozenset[str] = READABLE,
-    on_unsupported: Callable[[Path], None] = lambda _: None,
+    on_unsupported: Callable[[Location], None] = lambda _: None,
     on_skipped: Callable[[Skipped], None] = lambda _: None,
+    listings: Listings | None = None,
 ) -> list[Input]:
     """Resolve sources to files, each once, in the order of ``sources`` and sorted within folders.
 
     Args:
-        sources: Files, folders, and patterns like ``*.png`` (a name that exists is not a pattern).
+        sources: Files, folders, and patterns like ``*.png`` (a local name that exists is not a
+            pattern).
         recursive: Search folders and their subfolders, except hidden and linked ones, ``output``
             and the segments of an interrupted video.
         output: Folder for the results.
@@ -66,9 +49,12 @@ def find(
         on_unsupported: Called with each image in the folders whose format is not supported.
         on_skipped: Called with every other file with a wanted ending that is skipped: system files
             among several sources, hidden files in folders, links to other inputs.
+        listings: Lists folders of servers.
     """
-    real, first, others = RealPaths(), dict[str, Input](), dict[str, Path]()
-    search = _Search(real, wanted, lambda path: others.setdefault(real(path), path), on_skipped)
+    real, first, others = RealPaths(), dict[str, Input](), dict[str, Location]()
+    search = _Search(
+        real, wanted, lambda path: others.setdefault(real(path), path), on_skipped, listings
+    )
     for source in sources:
         if len(sources) > 1 and _is_system_file(source):
             on_skipped(Skipped(source, _SYSTEM_FILE, named=True))
@@ -89,8 +75,10 @@ class RealPaths:
     def __init__(self) -> None:
         self._folder = cache(os.path.realpath)
 
-    def __call__(self, path: Path) -> str:
-        """Return the real path as text; each folder is resolved once."""
+    def __call__(self, path: Location) -> str:
+        """Return the real path as text; each folder is resolved once. Addresses have no links."""
+        if isinstance(path, Address):
+            return path.url
         folder, name = os.path.split(path)
         # Path.is_symlink raises for names that are too long.
         if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114
@@ -103,12 +91,17 @@ class _Search(NamedTuple):
 
     real: RealPaths
     wanted: frozenset[str]
-    on_unsupported: Callable[[Path], object]
+    on_unsupported: Callable[[Location], object]
     on_skipped: Callable[[Skipped], object]
+    listings: Listings | None
 
 
-def _resolved(path: Path, recursive: bool, output: Path | None, search: _Search) -> Iterator[Input]:
-    if path.is_dir():
+def _resolved(
+    path: Location, recursive: bool, output: Location | None, search: _Search
+) -> Iterator[Input]:
+    if isinstance(path, Address):
+        found = list(_remote(path, recursive, output, search))
+    elif path.is_dir():
         if not recursive:
             problem = f"{path}: a folder; add -r to upscale the images in it"
             yield Input(path, problem=problem, is_request=True)
@@ -123,6 +116,16 @@ def _resolved(path: Path, recursive: bool, output: Path | None, search: _Search)
         problem = f"{path}: no image in it; expected names like *{endings}"
         found = [Input(path, problem=problem)]
     yield from found
+
+
+def _remote(
+    source: Address, recursive: bool, output: Location | None, search: _Search
+) -> Iterator[Input]:
+    from agsr.engines.batch.remote_inputs import remote_inputs  # local files need none of it
+    from agsr.store.listing import Listings
+
+    listings, reports = search.listings or Listings(), (search.on_unsupported, search.on_skipped)
+    return remote_inputs(source, recursive, output, search.wanted, listings, *reports)
 
 
 def _matching(pattern: Path, wanted: frozenset[str]) -> list[Path]:
@@ -140,8 +143,8 @@ def _matching(pattern: Path, wanted: frozenset[str]) -> list[Path]:
     ]
 
 
-def _images(folder: Path, output: Path | None, search: _Search) -> Iterator[Input]:
-    results = None if output is None else os.path.realpath(output)
+def _images(folder: Path, output: Location | None, search: _Search) -> Iterator[Input]:
+    results = os.path.realpath(output) if isinstance(output, Path) else None
     if results == os.path.realpath(folder):
         results = None
     failed: list[OSError] = []
@@ -150,7 +153,7 @@ def _images(folder: Path, output: Path | None, search: _Search) -> Iterator[Inpu
         folders[:] = sorted(
             f
             for f in folders
-            if not _is_ignored(f) and (not results or search.real(here / f) != results)
+            if not is_ignored_folder(f) and (not results or search.real(here / f) != results)
         )
         below = here.relative_to(folder)
         for file in sorted(files):
@@ -168,18 +171,14 @@ def _images(folder: Path, output: Path | None, search: _Search) -> Iterator[Inpu
         yield Input(Path(error.filename), problem=problem)
 
 
-def _is_same(a: Path, b: Path) -> bool:
+def _is_same(a: Location, b: Location) -> bool:
     """Return True if two paths differ in spelling only."""
-    return os.path.abspath(a) == os.path.abspath(b)  # noqa: PTH100  # keeps links
+    return absolute(a) == absolute(b)
 
 
-def _is_system_file(path: Path) -> bool:
+def _is_system_file(path: Location) -> bool:
     """Return True for AppleDouble files and thumbnail caches, which have image endings."""
     return path.name.startswith("._") or path.name.lower() in _SYSTEM_FILES
-
-
-def _is_ignored(folder: str) -> bool:
-    return folder.startswith(".") or folder.endswith(SEGMENTS_ENDING)
 
 
 def _is_hidden(path: Path) -> bool:

@@ -12,19 +12,21 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from agsr.contract import SCALE
 from agsr.engines.batch.earlier import Neighbours, overwrite_doubt, skip_results
-from agsr.engines.batch.inputs import (
-    Input,
-    RealPaths,
-    Skipped,
-    find,
-)
+from agsr.engines.batch.found import Input, Skipped
+from agsr.engines.batch.inputs import RealPaths, find
 from agsr.errors import EncodingRequestError, ImageRequestError
 from agsr.image.decode import READABLE
 from agsr.image.encode import FORMATS, check_format
+from agsr.store.address import Address, Location
+from agsr.store.locations import absolute, exists_locally, is_folder
 from agsr.video.formats import IN_FOLDERS, RAW, WRITABLE, is_video, result_ending
+
+if TYPE_CHECKING:
+    from agsr.store.listing import Listings
 
 DEFAULT_SUFFIX = f"_x{SCALE}"
 """Suffix appended to the input's stem when no output file is given."""
@@ -43,8 +45,8 @@ _STREAM_STEM = "stdin"
 class Job:
     """One file to upscale."""
 
-    source: Path
-    target: Path
+    source: Location
+    target: Location
     extension: str
     """Format of the result, with the dot."""
     problem: str | None = None
@@ -64,8 +66,8 @@ class Job:
 
 
 def plan(
-    sources: Sequence[Path],
-    output: Path | None = None,
+    sources: Sequence[Location],
+    output: Location | None = None,
     *,
     suffix: str = DEFAULT_SUFFIX,
     extension: str | None = DEFAULT_EXTENSION,
@@ -74,9 +76,10 @@ def plan(
     folder: bool = False,
     video_extension: str | None = None,
     videos: bool = True,
-    on_result: Callable[[Path, Path], None] = lambda _, __: None,
-    on_unsupported: Callable[[Path], None] = lambda _: None,
+    on_result: Callable[[Location, Location], None] = lambda _, __: None,
+    on_unsupported: Callable[[Location], None] = lambda _: None,
     on_skipped: Callable[[Skipped], None] = lambda _: None,
+    listings: Listings | None = None,
 ) -> list[Job]:
     """Plan which files are read and where each result goes, before anything is computed.
 
@@ -85,9 +88,9 @@ def plan(
     on existing results.
 
     Args:
-        sources: Files, patterns like ``*.png``, folders with ``recursive``, or `STREAM`.
-            Duplicates are read once. Results of earlier runs are skipped if their sources exist
-            too; see `agsr.engines.batch.earlier.skip_results`.
+        sources: Files, patterns like ``*.png``, folders with ``recursive``, or `STREAM`; paths or
+            addresses. Duplicates are read once. Results of earlier runs are skipped if their
+            sources exist too; see `agsr.engines.batch.earlier.skip_results`.
         output: None writes beside the inputs; a file name for a single input; `STREAM`; else a
             folder, which mirrors the folders of ``sources``.
         suffix: Appended to the stem of each input.
@@ -101,6 +104,7 @@ def plan(
         on_result: Called with each input that is a result of an earlier run, and its source.
         on_unsupported: Called with each image in the folders whose format is not supported.
         on_skipped: See `agsr.engines.batch.inputs.find`.
+        listings: Lists folders of servers; new by default.
 
     Returns:
         A job per input. It has a problem if its result would replace an input or another result,
@@ -119,7 +123,7 @@ def plan(
             f"--suffix {suffix!r}: a suffix is part of a file name; remove the slash"
         )
     wanted = READABLE | IN_FOLDERS if videos else READABLE
-    inputs = find(sources, recursive, output, wanted, on_unsupported, on_skipped)
+    inputs = find(sources, recursive, output, wanted, on_unsupported, on_skipped, listings)
     there = Neighbours()
     inputs = skip_results(inputs, suffix, on_result, there)
     doubts: list[str | None] = [None] * len(inputs)
@@ -160,7 +164,7 @@ def plan(
     return _checked(jobs)
 
 
-def _ending(source: Path, image: str | None, video: str | None) -> str:
+def _ending(source: Location, image: str | None, video: str | None) -> str:
     if is_video(source.suffix):
         return video or result_ending(source.suffix)
     if image is not None:
@@ -169,7 +173,7 @@ def _ending(source: Path, image: str | None, video: str | None) -> str:
     return own if own in FORMATS else DEFAULT_EXTENSION
 
 
-def _check_kind(source: Path, ending: str) -> None:
+def _check_kind(source: Location, ending: str) -> None:
     """Raise if a video would become an image, or an image a video."""
     video = ending == RAW or ending.lower() in WRITABLE
     if is_video(source.suffix) and not video:
@@ -181,7 +185,9 @@ def _check_kind(source: Path, ending: str) -> None:
         raise EncodingRequestError(f"{source}: an image can't become a video ({ending})")
 
 
-def _targets(inputs: Sequence[Input], output: Path | None, endings: Sequence[str]) -> list[Path]:
+def _targets(
+    inputs: Sequence[Input], output: Location | None, endings: Sequence[str]
+) -> list[Location]:
     """Return the result paths; for equal names, inputs keep their folder or their ending."""
     parents = [f.path.parent if output is None else output / (f.below or Path()) for f in inputs]
     stems = [_STREAM_STEM if f.path == STREAM else f.path.stem for f in inputs]
@@ -196,34 +202,34 @@ def _targets(inputs: Sequence[Input], output: Path | None, endings: Sequence[str
     return [parent / name for parent, name in zip(parents, names, strict=True)]
 
 
-def _folders(files: Sequence[Path]) -> list[str]:
+def _folders(files: Sequence[Location]) -> list[str]:
     """Return the files' folders relative to their common parent."""
-    folders = [os.path.abspath(file.parent) for file in files]  # noqa: PTH100  # keeps links
+    folders = [absolute(file.parent) for file in files]
     common = os.path.commonpath(folders)
     return [os.path.relpath(folder, common) for folder in folders]
 
 
-def _sharing(parents: Sequence[Path], names: Sequence[str]) -> list[list[int]]:
+def _sharing(parents: Sequence[Location], names: Sequence[str]) -> list[list[int]]:
     """Return groups of indices with the same folder and name."""
-    places = defaultdict[tuple[Path, str], list[int]](list)
+    places = defaultdict[tuple[Location, str], list[int]](list)
     for number, place in enumerate(zip(parents, names, strict=True)):
         places[place].append(number)
     return [group for group in places.values() if len(group) > 1]
 
 
-def _names_a_file(output: Path, inputs: int) -> bool:
+def _names_a_file(output: Location, inputs: int) -> bool:
     """Return True if ``output`` is a file: no folder, known suffix; for one input, any suffix."""
-    if output.is_dir():
+    if is_folder(output):
         return False
     known = output == STREAM or output.suffix.lower() in FORMATS.keys() | WRITABLE.keys()
-    return known or output.exists() or (inputs == 1 and bool(output.suffix))
+    return known or exists_locally(output) or (inputs == 1 and bool(output.suffix))
 
 
-def _check_format(job: Job, output: Path | None, quality: int | None) -> None:
+def _check_format(job: Job, output: Location | None, quality: int | None) -> None:
     try:
         check_format(str(job.target), job.extension, quality)
     except ImageRequestError as error:
-        if job.target != output or output.exists() or job.extension.lower() in FORMATS:
+        if job.target != output or exists_locally(output) or job.extension.lower() in FORMATS:
             raise
         folder = f"{output}{os.sep}"
         raise ImageRequestError(f"{error}; or {folder} for a folder") from None
@@ -234,23 +240,36 @@ def _checked(jobs: Sequence[Job]) -> list[Job]:
     real = RealPaths()
     sources = {real(job.source) for job in jobs}
     identities = {found for job in jobs if (found := _identity(job.source))}
-    made_of = defaultdict[str, list[Path]](list)
+    made_of = defaultdict[str, list[Location]](list)
     targets = [real(job.target) for job in jobs]
     for job, target in zip(jobs, targets, strict=True):
         if job.problem is None and job.target != STREAM:
             made_of[target].append(job.source)
     checked = []
     for job, target in zip(jobs, targets, strict=True):
-        problem = None
-        if job.problem is None and target in made_of:
+        problem = _remote_problem(job)
+        if job.problem is None and problem is None and target in made_of:
             replaces = target in sources or _identity(job.target) in identities
             problem = _problem(job, replaces, made_of[target])
-        checked.append(replace(job, problem=problem, is_request=True) if problem else job)
+        given = problem is not None and job.problem is None
+        checked.append(replace(job, problem=problem, is_request=True) if given else job)
     return checked
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return device and inode of a file, equal for all its hard links; None if missing."""
+def _remote_problem(job: Job) -> str | None:
+    """Return why a job's addresses can't be used."""
+    places = [place for place in (job.source, job.target) if isinstance(place, Address)]
+    if places and job.is_video:
+        return f"{job.source}: videos are read and written locally only; copy it to a folder first"
+    if isinstance(job.target, Address) and not job.target.is_writable:
+        return f"{job.source}: {job.target.scheme}:// is only read; name a folder with -o"
+    return None
+
+
+def _identity(path: Location) -> tuple[int, int] | None:
+    """Return device and inode of a local file, equal for all its hard links; None if missing."""
+    if not isinstance(path, Path):
+        return None
     try:
         found = path.stat()
     except (OSError, ValueError):
@@ -258,7 +277,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
 
-def _problem(job: Job, replaces: bool, sources: Sequence[Path]) -> str | None:
+def _problem(job: Job, replaces: bool, sources: Sequence[Location]) -> str | None:
     if replaces:
         return f"{job.source}: its result {job.target} would replace an input; use -o or --suffix"
     others = [str(source) for source in sources if source != job.source]

@@ -23,7 +23,7 @@ from agsr.engines.pool.job_queue import JobQueue
 from agsr.engines.pool.process import WorkerProcess
 from agsr.errors import BackendError, ImageRequestError
 from agsr.pretrained import DEFAULT_WEIGHTS
-from agsr.system.atomic_file import remove_abandoned
+from agsr.store.locations import remove_abandoned
 from agsr.system.progress import Progress, ProgressCallback
 
 if TYPE_CHECKING:

@@ -182,6 +182,7 @@ class Worker:
     def _video(self, task: Task) -> Outcome:
         from agsr.engines.batch.outcome import Outcome, reason_of
         from agsr.engines.video import upscale_video
+        from agsr.store.locations import local
         from agsr.system.quiet_stderr import decoding
 
         def progress(reached: Progress) -> None:
@@ -193,7 +194,12 @@ class Worker:
         try:
             with decoding():  # encoders print at any time
                 size = upscale_video(
-                    self._upscaler, job.source, job.target, options, progress, compressed
+                    self._upscaler,
+                    local(job.source),
+                    local(job.target),
+                    options,
+                    progress,
+                    compressed,
                 )
         except Exception as error:  # any failure affects one file only
             return Outcome(job, reason_of(job, error), type(error))
