@@ -17,8 +17,9 @@ import torch
 from agsr._version import __version__
 from agsr.backend import Batch
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata, Precision, SizeRule
+from agsr.engines.community.facts import NetworkFacts
 from agsr.engines.community.halo import cached_halo
-from agsr.engines.community.loader import NetworkFacts, load_network
+from agsr.engines.community.loader import load_network
 from agsr.engines.community.picture_network import TYPES, PictureNetwork
 from agsr.engines.community.working_memory import bytes_per_pixel
 from agsr.errors import ExportError, ExportRequestError
@@ -132,7 +133,8 @@ def _check_quantizable(facts: NetworkFacts, sizes: SizeRule, source: Path) -> No
 def _metadata(
     facts: NetworkFacts, precision: Precision, traced: Sized, memory: int
 ) -> ModelMetadata:
-    config: dict[str, Any] = {"tags": facts.tags, "exporter": traced.exporter}
+    config: dict[str, Any] = {"tags": facts.tags, "channels": facts.channels}
+    config |= {"exporter": traced.exporter}
     halo = cached_halo(facts.sha256)
     if halo is not None:
         config |= {"halo": halo.halo, "halo_difference": halo.difference}

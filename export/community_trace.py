@@ -189,7 +189,8 @@ def _export(
     # Two pictures, if their number is dynamic: exporters specialise on sizes of 0 and 1.
     is_dynamic = "dynamic_axes" in options or "dynamic_shapes" in options
     example = torch.from_numpy(sample_batch(2 if is_dynamic else 1, *size))
-    logging.disable(logging.ERROR)  # exporters log and print pages about a graph that fails
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.ERROR))  # exporters log pages about a graph that fails
     try:
         with redirect_stdout(io.StringIO()):
             return quietly(
@@ -203,4 +204,4 @@ def _export(
                 )
             )
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

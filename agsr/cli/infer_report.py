@@ -6,7 +6,7 @@ Data flow: `Outcome`s → stdout, stderr and the `Tally`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def report_outcomes(
-    outcomes: Callable[[BatchProgress], Iterator[Outcome]],
+    outcomes: Callable[[BatchProgress], Generator[Outcome]],
     jobs: Sequence[Job],
     sizing: OutputSize,
     tally: Tally,
@@ -49,18 +49,44 @@ def report_outcomes(
     began = time.monotonic()
     work = [1.0] * len(jobs) if quiet else estimate_work([job.source for job in jobs])
     with quiet_decoders(), BatchProgress(work, quiet) as progress:
-        for outcome in outcomes(progress):
-            if outcome.size is not None:
-                _count(outcome, outcome.size, sizing, tally, alone)
+
+        def report(outcome: Outcome) -> None:
             with progress.cleared():
                 if outcome.error is not None:
                     tell_error(outcome.error, tally)
                 elif outcome.job.target != STREAM:
                     echo_path(outcome.job.target)
+                if outcome.size is not None:
+                    _count(outcome, outcome.size, sizing, tally, alone)
                 if outcome.size is not None and alone and not quiet and not outcome.job.is_video:
                     _note_size(outcome.size, sizing)
+
+        _report_all(outcomes(progress), report, tally)
     if not tally.videos:  # rates of images and videos can't be compared
         tally.seconds = time.monotonic() - began
+
+
+def _report_all(made: Generator[Outcome], report: Callable[[Outcome], None], tally: Tally) -> None:
+    """Report outcomes, and those that are complete when a signal interrupts the report of one.
+
+    Raises:
+        KeyboardInterrupt: After that.
+    """
+    outcome, before = None, 0
+    try:
+        for outcome in made:
+            before = tally.done + tally.failed
+            report(outcome)
+    except KeyboardInterrupt as signal:
+        if outcome is not None and before == tally.done + tally.failed:
+            report(outcome)
+        try:
+            report(made.throw(signal))  # the generator yields what is complete, then raises
+            for outcome in made:
+                report(outcome)
+        except StopIteration:
+            pass
+        raise
 
 
 def _count(

@@ -56,12 +56,16 @@ class Network:
 
         The network is opened only if its file doesn't declare the scale.
         """
-        from agsr.engines.weights_file import declared_scale
-
-        declared = declared_scale(self._running["weights"])
+        declared = self.declared_scale()
         if declared:
             return declared
         return (self.upscaler() if self._devices is None else self.pool()).info.scale
+
+    def declared_scale(self) -> int | None:
+        """Return the network's scale if it is known before the network is opened."""
+        from agsr.engines.weights_file import declared_scale
+
+        return declared_scale(self._running["weights"])
 
     def upscaler(self, jobs: Sequence[Job] = ()) -> Upscaler:
         """Return the upscaler for a plan's jobs, finished ones included: a run that is resumed uses
