@@ -26,6 +26,7 @@ from torch import nn
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, Precision, SizeRule
 from agsr.errors import AgsrError, ExportError
 from agsr.export.fidelity import Run
+from agsr.export.sorting import SortByTopK
 from agsr.export.tracing import quietly
 from agsr.export.verify import sample_batch
 from agsr.system.optional_import import require
@@ -192,7 +193,7 @@ def _export(
     before = logging.root.manager.disable
     logging.disable(max(before, logging.ERROR))  # exporters log pages about a graph that fails
     try:
-        with redirect_stdout(io.StringIO()):
+        with redirect_stdout(io.StringIO()), SortByTopK():
             return quietly(
                 lambda: torch.onnx.export(
                     module,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -50,42 +51,51 @@ def report_outcomes(
     work = [1.0] * len(jobs) if quiet else estimate_work([job.source for job in jobs])
     with quiet_decoders(), BatchProgress(work, quiet) as progress:
 
-        def report(outcome: Outcome) -> None:
+        def count(outcome: Outcome) -> None:
+            tally.failed += outcome.error is not None
+            if outcome.size is not None:
+                _count(outcome, outcome.size, sizing, tally, alone)
+
+        def show(outcome: Outcome) -> None:
             with progress.cleared():
                 if outcome.error is not None:
-                    tell_error(outcome.error, tally)
+                    echo_error(outcome.error)
                 elif outcome.job.target != STREAM:
                     echo_path(outcome.job.target)
-                if outcome.size is not None:
-                    _count(outcome, outcome.size, sizing, tally, alone)
                 if outcome.size is not None and alone and not quiet and not outcome.job.is_video:
                     _note_size(outcome.size, sizing)
 
-        _report_all(outcomes(progress), report, tally)
+        _report_all(outcomes(progress), count, show)
     if not tally.videos:  # rates of images and videos can't be compared
         tally.seconds = time.monotonic() - began
 
 
-def _report_all(made: Generator[Outcome], report: Callable[[Outcome], None], tally: Tally) -> None:
+def _report_all(
+    made: Generator[Outcome],
+    count: Callable[[Outcome], None],
+    show: Callable[[Outcome], None],
+) -> None:
     """Report outcomes, and those that are complete when a signal interrupts the report of one.
 
     Raises:
         KeyboardInterrupt: After that.
     """
-    outcome, before = None, 0
+    hidden: Outcome | None = None
     try:
         for outcome in made:
-            before = tally.done + tally.failed
-            report(outcome)
+            hidden = outcome
+            count(outcome)
+            show(outcome)
+            hidden = None
     except KeyboardInterrupt as signal:
-        if outcome is not None and before == tally.done + tally.failed:
-            report(outcome)
-        try:
-            report(made.throw(signal))  # the generator yields what is complete, then raises
-            for outcome in made:
-                report(outcome)
-        except StopIteration:
-            pass
+        if hidden is not None:
+            show(hidden)
+        with suppress(StopIteration):
+            outcome = made.throw(signal)  # the generator yields what is complete, then raises
+            while True:
+                count(outcome)
+                show(outcome)
+                outcome = next(made)
         raise
 
 
