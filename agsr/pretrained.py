@@ -17,6 +17,7 @@ from typing import Any
 
 from agsr.contract import DEFAULT_STEPS, Precision
 from agsr.errors import CheckpointError, UnknownWeightsError, UnshippedError
+from agsr.system.file_kind import head, is_torch, known_kind
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 """Folder of the shipped files."""
@@ -165,8 +166,8 @@ def find_onnx(weights: str, steps: int | None = None, precision: Precision = "fp
 def is_community(weights: str) -> bool:
     """Return True if ``weights`` is the path of another project's weights, for torch.
 
-    That is any ``.pth`` file, and a ``.safetensors`` file whose header isn't this project's. A
-    missing or unreadable ``.safetensors`` file counts as this project's.
+    That is any ``.pth`` file, and a ``.safetensors`` file whose header isn't this project's. One
+    that is missing or has no header counts as this project's; `require_safetensors` rejects it.
 
     >>> is_community("4x-UltraSharp.pth"), is_community("psnr"), is_community("other.onnx")
     (True, False, False)
@@ -198,6 +199,21 @@ def safetensors_header(path: Path) -> tuple[int, dict[str, Any]] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return (held, entries) if isinstance(entries, dict) else None
+
+
+def require_safetensors(path: Path) -> None:
+    """Check that a ``.safetensors`` file is one, by its header.
+
+    Raises:
+        CheckpointError: It is another kind of file, or truncated.
+    """
+    if path.suffix != CHECKPOINT_SUFFIX or not path.is_file() or safetensors_header(path):
+        return
+    start = head(path)
+    if found := known_kind(start):
+        rename = f"; rename it to {PICKLE_SUFFIX}" if is_torch(start) else ""
+        raise CheckpointError(f"{path}: not a readable safetensors file but {found}{rename}")
+    raise CheckpointError(f"{path}: not a readable safetensors file: its header is damaged")
 
 
 def sha256(path: Path) -> str:

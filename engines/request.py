@@ -24,6 +24,7 @@ from agsr.pretrained import (
     find_checkpoint,
     find_onnx,
     require_file,
+    require_safetensors,
     resolve_weights,
 )
 
@@ -95,6 +96,7 @@ class Request:
         Raises:
             BackendRequestError: It doesn't exist, can't load the weights, or an option belongs to
                 another one. No option is ever ignored.
+            CheckpointError: The weights aren't what their ending promises.
         """
         options = {
             "provider": self.provider,
@@ -177,7 +179,7 @@ class Request:
 
         Raises:
             RequestError: An option is wrong, or the weights don't exist in that form.
-            CheckpointError: A shipped file is damaged.
+            CheckpointError: A shipped file is damaged, or a file isn't what its ending promises.
         """
         if self.runtime == AUTO:
             self.candidates()
@@ -199,6 +201,7 @@ class Request:
             self.file_for(place, self.precision)
 
     def _runtime(self) -> str:
+        require_safetensors(Path(self.weights))
         if self.backend not in BACKENDS:
             known = ", ".join(BACKENDS)
             raise BackendRequestError(f"no backend named '{self.backend}'; known: {known}")

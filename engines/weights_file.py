@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from agsr.contract import MAX_FOREIGN_SCALE, PREFIX, SCALE
+from agsr.engines.community.facts import cached_facts
 from agsr.engines.onnx_file.inspect import read_properties
 from agsr.errors import BackendRequestError, MissingDependencyError, ModelError
 from agsr.pretrained import ENGINE_SUFFIX, ONNX_SUFFIX, is_community, is_path, shipped_names
@@ -49,10 +50,14 @@ def kind_of(weights: str) -> Kind:
 
 def declared_scale(weights: str) -> int | None:
     """Return the scale of a network; None if only the loaded network shows it, or none can be read:
-    opening the weights reports why. A name that isn't shipped may be a server's."""
+    opening the weights reports why. That of another project's weights for torch is known once they
+    were loaded. A name that isn't shipped may be a server's."""
     kind = kind_of(weights)
-    if kind in (Kind.FOREIGN_ONNX, Kind.COMMUNITY):
+    if kind is Kind.FOREIGN_ONNX:
         return None
+    if kind is Kind.COMMUNITY:
+        facts = cached_facts(Path(weights))
+        return None if facts is None else facts.scale
     if kind is Kind.ONNX:
         return _valid(_own(weights).get(f"{PREFIX}scale"))
     if kind is Kind.ENGINE:

@@ -47,6 +47,12 @@ class Calibration:
     held_out: tuple[Pair, ...]
     """Photographs that the loss is measured on."""
 
+    def at_scale(self, scale: int) -> Calibration:
+        """Return the same photographs for a network of another scale; ×1 gets the HR images."""
+        halves = (self.measured, self.held_out)
+        measured, held_out = (tuple(_at_scale(pair, scale) for pair in half) for half in halves)
+        return Calibration(self.source, measured, held_out)
+
 
 def read_calibration(folder: Path) -> Calibration:
     """Read the photographs of a folder; LR images are made by MATLAB's bicubic.
@@ -107,3 +113,9 @@ def _center_crop(pair: Pair) -> Pair:
     top, left = (max(side - LARGEST_SIDE, 0) // 2 for side in pair.hr.shape[:2])
     hr = np.ascontiguousarray(pair.hr[top : top + LARGEST_SIDE, left : left + LARGEST_SIDE])
     return Pair(hr=hr, lr=downscale(hr))
+
+
+def _at_scale(pair: Pair, scale: int) -> Pair:
+    height, width = (side // scale * scale for side in pair.hr.shape[:2])
+    hr = np.ascontiguousarray(pair.hr[:height, :width])
+    return Pair(hr=hr, lr=hr if scale == 1 else downscale(hr, scale))

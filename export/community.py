@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 
 from agsr._version import __version__
 from agsr.backend import Batch
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata, Precision, SizeRule
+from agsr.engines.community.facts import NetworkFacts
 from agsr.engines.community.halo import cached_halo
-from agsr.engines.community.loader import NetworkFacts, load_network
+from agsr.engines.community.loader import load_network
 from agsr.engines.community.picture_network import TYPES, PictureNetwork
 from agsr.engines.community.working_memory import bytes_per_pixel
 from agsr.errors import ExportError, ExportRequestError
@@ -33,9 +35,12 @@ from agsr.export.exporter import (
 )
 from agsr.export.fidelity import Fidelity, Run, measure
 from agsr.export.graph_passes import CONTROL_FLOW, finalize, separate_biases
-from agsr.export.quantize import quantize
+from agsr.export.quantize import quantizable, quantize
 from agsr.export.verify import SAMPLE_PHOTO, ParityRow, compare, run_file, sample_batch, sample_pair
 from agsr.system.atomic_file import check_writable
+
+_ATTENTION = ("Softmax", "Sort", "TopK")
+"""Operators of networks whose time is in products of computed values."""
 
 MEAN: dict[Precision, float] = {"fp32": 5e-4, "fp16": 2e-3, "bf16": 8e-3, "int8": 8e-3}
 """Largest accepted mean difference from torch in fp32, of the range: 0.13 levels of 255, ½, 2 and
@@ -76,6 +81,7 @@ def export_community(
     facts = network.facts
     _check_precision(facts, precision, source)
     calibration = calibration_for(calibrate, precision)
+    calibration = None if calibration is None else calibration.at_scale(facts.scale)
     reference = PictureNetwork(network, "fp32").eval()
     exact = run_network(reference)
     inner = precision if precision in TYPES else "fp32"
@@ -86,7 +92,7 @@ def export_community(
     model = traced.model
     separate_biases(model)
     if calibration is not None:
-        _check_quantizable(facts, traced.sizes, source)
+        _check_quantizable(facts, traced.sizes, model.graph, source)
         quantize(model, calibration.measured)
     memory = bytes_per_pixel(reference, facts.sizes, torch.device("cpu"))
     metadata = _metadata(facts, precision, traced, memory)
@@ -119,20 +125,29 @@ def _check_precision(facts: NetworkFacts, precision: Precision, source: Path) ->
         )
 
 
-def _check_quantizable(facts: NetworkFacts, sizes: SizeRule, source: Path) -> None:
-    """Reject int8 where our quantization can't be calibrated or measured."""
-    if facts.scale == SCALE and sizes == SizeRule(minimum=sizes.minimum):
-        return
-    raise ExportError(
-        f"{source}: int8 is calibrated on photographs of any size, upscaled by {SCALE}; "
-        f"{facts.architecture} upscales by {facts.scale} and accepts sizes {sizes}; use fp16"
-    )
+def _check_quantizable(
+    facts: NetworkFacts, sizes: SizeRule, graph: onnx.GraphProto, source: Path
+) -> None:
+    """Reject int8 for networks that aren't made of convolutions: nothing else is quantized."""
+    reason = ""
+    if sizes != SizeRule(minimum=sizes.minimum):
+        reason = f"it is calibrated on photographs of any size, and this one accepts {sizes}"
+    elif any(node.op_type in _ATTENTION for node in graph.node):
+        reason = "this one computes attention, which would stay fp32"
+    elif not quantizable(graph):
+        reason = "this one has none beside its first and its last"
+    if reason:
+        raise ExportError(
+            f"{source}: {facts.architecture} can't be exported in int8, which is for networks of "
+            f"convolutions: {reason}; use fp16 or bf16"
+        )
 
 
 def _metadata(
     facts: NetworkFacts, precision: Precision, traced: Sized, memory: int
 ) -> ModelMetadata:
-    config: dict[str, Any] = {"tags": facts.tags, "exporter": traced.exporter}
+    config: dict[str, Any] = {"tags": facts.tags, "channels": facts.channels}
+    config |= {"exporter": traced.exporter}
     halo = cached_halo(facts.sha256)
     if halo is not None:
         config |= {"halo": halo.halo, "halo_difference": halo.difference}
@@ -191,11 +206,12 @@ def _verified(
 def _fidelity(
     exact: Run, exported: Run, metadata: ModelMetadata, calibration: Calibration | None
 ) -> Fidelity | None:
-    """Measure the loss of PSNR by a reduced precision, for networks that upscale by four."""
+    """Measure the loss of PSNR by a reduced precision; by fp16 and bf16 for ×4, on one photo."""
+    if calibration is not None:
+        photos, source = calibration.held_out, calibration.source
+        return measure(exact, exported, photos, source, "int8", metadata.scale)
     if metadata.precision == "fp32" or metadata.scale != SCALE:
         return None
-    if calibration is not None:
-        return measure(exact, exported, calibration.held_out, calibration.source, "int8")
     if metadata.sizes.padded(32, 32) != (32, 32):
         return None
     return measure(exact, exported, [sample_pair()], SAMPLE_PHOTO.name, metadata.precision)

@@ -26,6 +26,7 @@ from torch import nn
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, Precision, SizeRule
 from agsr.errors import AgsrError, ExportError
 from agsr.export.fidelity import Run
+from agsr.export.sorting import SortByTopK
 from agsr.export.tracing import quietly
 from agsr.export.verify import sample_batch
 from agsr.system.optional_import import require
@@ -189,9 +190,10 @@ def _export(
     # Two pictures, if their number is dynamic: exporters specialise on sizes of 0 and 1.
     is_dynamic = "dynamic_axes" in options or "dynamic_shapes" in options
     example = torch.from_numpy(sample_batch(2 if is_dynamic else 1, *size))
-    logging.disable(logging.ERROR)  # exporters log and print pages about a graph that fails
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.ERROR))  # exporters log pages about a graph that fails
     try:
-        with redirect_stdout(io.StringIO()):
+        with redirect_stdout(io.StringIO()), SortByTopK():
             return quietly(
                 lambda: torch.onnx.export(
                     module,
@@ -203,4 +205,4 @@ def _export(
                 )
             )
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agsr.backend import Batch
-from agsr.contract import Precision
+from agsr.contract import SCALE, Precision
 from agsr.datasets.pairs import Image8, Pair
 from agsr.errors import ExportError
 from agsr.metrics import psnr_y
@@ -43,15 +43,23 @@ class Fidelity:
 
 
 def measure(
-    exact: Run, reduced: Run, photos: Sequence[Pair], source: str, precision: Precision
+    exact: Run,
+    reduced: Run,
+    photos: Sequence[Pair],
+    source: str,
+    precision: Precision,
+    scale: int = SCALE,
 ) -> Fidelity:
     """Compare a file in reduced precision with fp32, by the field's protocol.
+
+    As many pixels as the scale are excluded at the border; none for ×1.
 
     Raises:
         ExportError: It loses more than `MAX_LOSS`.
     """
+    border = scale if scale > 1 else 0
     psnr_fp32, psnr = (
-        float(np.mean([psnr_y(upscaled(run, photo), photo.hr) for photo in photos]))
+        float(np.mean([psnr_y(upscaled(run, photo), photo.hr, border) for photo in photos]))
         for run in (exact, reduced)
     )
     loss = psnr_fp32 - psnr if psnr != psnr_fp32 else 0.0  # two exact networks have infinite PSNR
@@ -70,6 +78,6 @@ def as_batch(pair: Pair) -> Batch:
 
 
 def upscaled(run: Run, photo: Pair) -> Image8:
-    """Run a network on the LR image: ``(4H, 4W, 3)`` uint8, rounded half-up."""
+    """Run a network on the LR image: ``(sH, sW, 3)`` uint8, rounded half-up."""
     levels = np.clip(run(as_batch(photo))[0], 0, 1) * 255 + 0.5
     return np.ascontiguousarray(levels.astype(np.uint8).transpose(1, 2, 0))

@@ -38,8 +38,7 @@ def quantize(model: onnx.ModelProto, photos: Sequence[Pair], exact: Sequence[str
         MissingDependencyError: onnxruntime is not installed.
     """
     graph = model.graph
-    convolutions = [node for node in graph.node if node.op_type == "Conv"][1:-1]
-    chosen = [node for node in convolutions if not node.input[1].startswith(tuple(exact))]
+    chosen = [n for n in quantizable(graph) if not n.input[1].startswith(tuple(exact))]
     joins = _joins(graph, chosen)
     values = _values(chosen, joins)
     largest = _join_magnitudes(magnitudes(model, values, photos), joins)
@@ -47,6 +46,14 @@ def quantize(model: onnx.ModelProto, photos: Sequence[Pair], exact: Sequence[str
     nodes += _quantize_values(graph, [*chosen, *joins.values()], largest)
     del graph.node[:], graph.value_info[:]  # shapes of tensors that no longer exist
     graph.node.extend(nodes)
+
+
+def quantizable(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Return the convolutions but the first and the last one, of computed values with constants."""
+    constants = {constant.name for constant in graph.initializer}
+    computed = {name for node in graph.node for name in node.output}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"][1:-1]
+    return [n for n in convolutions if n.input[0] in computed and n.input[1] in constants]
 
 
 def _joins(

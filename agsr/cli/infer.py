@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,30 +11,34 @@ from agsr.cli.constraints import INFER, check_kinds, check_options, is_folder, i
 from agsr.cli.infer_report import note_no_effect
 from agsr.cli.infer_request import (
     check_inputs,
-    image_ending,
-    output_size,
-)
-from agsr.cli.infer_run import (
     count_left_out,
     count_skipped,
     count_unread,
+    image_ending,
     of_shard,
-    run_all,
-    run_pool,
-    summary_if_interrupted,
+    output_size,
+    report_early,
     to_do,
     warn_of_doubts,
 )
+from agsr.cli.infer_run import run_all, run_pool, summary_if_interrupted
 from agsr.cli.infer_video import SECTION as VIDEO_SECTION
 from agsr.cli.infer_video import check_encodings, video_options
 from agsr.cli.network import Network
 from agsr.cli.param_types import AliasChoice, FileLocation, Size
 from agsr.cli.params import Sectioned, running_options
+from agsr.contract import SCALE
 from agsr.image.formats.names import FORMAT_ALIASES, FORMAT_CHOICES
 from agsr.image.ops.output_size import LARGEST, LARGEST_SIDE
 from agsr.store.address import Location, to_location
 from agsr.system.text import printable
 from agsr.video.formats import WRITABLE, can_read_videos
+
+if TYPE_CHECKING:
+    from agsr.engines.batch.plan import Job
+
+UNKNOWN_SIZE = "_x?"
+"""Suffix of results' names while the network's scale isn't known yet."""
 
 SECTIONS = {
     "Results": ("output", "ext", "quality", "suffix", "strip"),
@@ -214,29 +219,41 @@ def infer(
     running["precision"] = "fp16" if half else "fp32" if fp32 else running["precision"]
     running |= {"separate_alpha": separate_alpha, "normal_map": normal_map}
     with Network(running, verbose, devices) as network:
-        sizing = output_size(scale, max_size, fit, network.scale())
-        jobs = plan(
+        planned = partial(
+            plan,
             chosen_files,
             None if output is None else to_location(output),
-            suffix=sizing.suffix if suffix is None else suffix,
             extension=image_ending(ext),
             recursive=recursive,
             quality=quality,
             folder=output is not None and is_folder(output),
             video_extension=f".{ext}" if f".{ext}" in WRITABLE else None,
             videos=can_read_videos(),
+            listings=listings,
+        )
+        encoding = {"codec": codec, "crf": crf, "preset": preset}
+        encoded = any(value is not None for value in encoding.values()) and can_read_videos()
+
+        def checked(jobs: list[Job], tally: Tally) -> list[Job]:
+            check_kinds(context, jobs)
+            if encoded:
+                check_encodings(jobs, encoding)
+            return jobs if part is None else of_shard(jobs, part, tally)
+
+        known, reported = network.declared_scale(), frozenset[Location]()
+        if known is None:  # opening it takes seconds
+            early = checked(planned(suffix=suffix or UNKNOWN_SIZE), Tally())
+            reported = report_early(early, tally, quiet)
+            known = network.scale() if early else SCALE
+        sizing = output_size(scale, max_size, fit, known)
+        jobs = planned(
+            suffix=sizing.suffix if suffix is None else suffix,
             on_result=lambda path, source: count_left_out(path, source, tally, verbose),
             on_unsupported=lambda path: count_unread(path, tally, verbose),
             on_skipped=lambda file: count_skipped(file, tally, verbose),
-            listings=listings,
         )
-        check_kinds(context, jobs)
-        encoding = {"codec": codec, "crf": crf, "preset": preset}
-        if any(value is not None for value in encoding.values()) and can_read_videos():
-            check_encodings(jobs, encoding)
-        if part is not None:
-            jobs = of_shard(jobs, part, tally)
-        todo = to_do(jobs, skip_existing, tally, listings)
+        jobs = checked(jobs, tally)
+        todo = to_do(jobs, skip_existing, tally, listings, reported)
         options = InferOptions(
             sizing=sizing,
             quality=quality,

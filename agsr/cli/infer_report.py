@@ -6,7 +6,8 @@ Data flow: `Outcome`s → stdout, stderr and the `Tally`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def report_outcomes(
-    outcomes: Callable[[BatchProgress], Iterator[Outcome]],
+    outcomes: Callable[[BatchProgress], Generator[Outcome]],
     jobs: Sequence[Job],
     sizing: OutputSize,
     tally: Tally,
@@ -49,18 +50,53 @@ def report_outcomes(
     began = time.monotonic()
     work = [1.0] * len(jobs) if quiet else estimate_work([job.source for job in jobs])
     with quiet_decoders(), BatchProgress(work, quiet) as progress:
-        for outcome in outcomes(progress):
+
+        def count(outcome: Outcome) -> None:
+            tally.failed += outcome.error is not None
             if outcome.size is not None:
                 _count(outcome, outcome.size, sizing, tally, alone)
+
+        def show(outcome: Outcome) -> None:
             with progress.cleared():
                 if outcome.error is not None:
-                    tell_error(outcome.error, tally)
+                    echo_error(outcome.error)
                 elif outcome.job.target != STREAM:
                     echo_path(outcome.job.target)
                 if outcome.size is not None and alone and not quiet and not outcome.job.is_video:
                     _note_size(outcome.size, sizing)
+
+        _report_all(outcomes(progress), count, show)
     if not tally.videos:  # rates of images and videos can't be compared
         tally.seconds = time.monotonic() - began
+
+
+def _report_all(
+    made: Generator[Outcome],
+    count: Callable[[Outcome], None],
+    show: Callable[[Outcome], None],
+) -> None:
+    """Report outcomes, and those that are complete when a signal interrupts the report of one.
+
+    Raises:
+        KeyboardInterrupt: After that.
+    """
+    hidden: Outcome | None = None
+    try:
+        for outcome in made:
+            hidden = outcome
+            count(outcome)
+            show(outcome)
+            hidden = None
+    except KeyboardInterrupt as signal:
+        if hidden is not None:
+            show(hidden)
+        with suppress(StopIteration):
+            outcome = made.throw(signal)  # the generator yields what is complete, then raises
+            while True:
+                count(outcome)
+                show(outcome)
+                outcome = next(made)
+        raise
 
 
 def _count(

@@ -1,14 +1,27 @@
-"""From the options of ``agsr infer`` to inputs, output size, format and jobs."""
+"""From the options of ``agsr infer`` to inputs, output size, format and the jobs left to do."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
+from agsr.cli.infer_report import tell_error
+from agsr.errors import ImageError
 from agsr.image.ops.output_size import OutputSize
-from agsr.store.address import Location
+from agsr.store.address import Address, Location
+from agsr.store.locations import may_exist
+from agsr.system.text import printable
 from agsr.video.formats import WRITABLE
+
+if TYPE_CHECKING:
+    from agsr.cli.output.infer import Tally
+    from agsr.engines.batch.found import Skipped
+    from agsr.engines.batch.plan import Job
+    from agsr.engines.batch.shard import Shard
+    from agsr.store.listing import Listings
 
 
 def image_ending(ext: str | None) -> str | None:
@@ -46,3 +59,140 @@ def output_size(
         return OutputSize(scale=scale, box=box, network=network)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--scale") from None
+
+
+def count_left_out(path: Location, source: Location, tally: Tally, verbose: bool) -> None:
+    """Count an input that is a result of ``source``; with ``verbose``, name it on stderr."""
+    tally.left_out += 1
+    if verbose:
+        click.echo(printable(f"{path}: skipped as a result of {source}"), err=True)
+
+
+def count_unread(path: Location, tally: Tally, verbose: bool) -> None:
+    """Count a picture of a kind that can't be read; with ``verbose``, name it on stderr."""
+    tally.unread += 1
+    if verbose:
+        click.echo(printable(f"{path}: skipped, {path.suffix} is not supported"), err=True)
+
+
+def count_skipped(file: Skipped, tally: Tally, verbose: bool) -> None:
+    """Count a hidden file or another name of an input; print it if it was named, or verbose."""
+    if file.linked:
+        tally.links += 1
+    else:
+        tally.hidden += 1
+    if verbose or file.named:
+        click.echo(printable(f"skipped: {file.path}: {file.reason}"), err=True)
+
+
+def of_shard(jobs: Sequence[Job], shard: Shard, tally: Tally) -> list[Job]:
+    """Return the jobs of one shard; the others are counted.
+
+    Every shard reports what is missing: the machine may lack a folder that the others have.
+    """
+    own = [job for job in jobs if shard.contains(job.name) or not may_exist(job.source)]
+    tally.elsewhere = len(jobs) - len(own)
+    return own
+
+
+def report_early(jobs: Sequence[Job], tally: Tally, quiet: bool) -> frozenset[Location]:
+    """Report what is wrong with jobs before the network is opened; ends if no job is left.
+
+    Args:
+        jobs: Planned without the network's scale, so their targets have other names.
+        tally: Counts errors.
+        quiet: Print no summary.
+
+    Returns:
+        Sources whose problems are reported.
+
+    Raises:
+        click.UsageError: As for `to_do`.
+        SystemExit: Every job has a problem.
+    """
+    _reject_request(jobs)
+    problems = {job.source: problem for job in jobs if (problem := _early_problem(job))}
+    for problem in problems.values():
+        tell_error(problem, tally)
+    if jobs and all(job.source in problems for job in jobs):
+        if len(jobs) > 1 and not quiet:
+            click.echo(tally.summary("upscaled"), err=True)
+        raise SystemExit(1)
+    return frozenset(problems)
+
+
+def _early_problem(job: Job) -> str:
+    """Return what is known to be wrong with a job before anything is read; empty if nothing is."""
+    from agsr.engines.batch.plan import STREAM
+
+    if job.problem is not None:
+        return job.problem
+    is_there = job.source == STREAM or may_exist(job.source)
+    return "" if is_there else f"{job.source}: no such file"
+
+
+def to_do(
+    jobs: Sequence[Job],
+    skip_existing: bool,
+    tally: Tally,
+    listings: Listings,
+    reported: frozenset[Location] = frozenset(),
+) -> list[Job]:
+    """Return the jobs to do; the others are counted and reported, except those of ``reported``.
+
+    Raises:
+        ImageError: The results on a server can't be listed.
+        click.UsageError: An image would go to the terminal, or nothing was asked for that could be
+            done, whatever the files hold.
+    """
+    from agsr.engines.batch.plan import STREAM
+
+    _reject_request(jobs)
+    todo, remote = [], _there_remotely(jobs, listings) if skip_existing else set()
+    for job in jobs:
+        if job.source in reported:
+            continue
+        if job.problem is not None:
+            tell_error(job.problem, tally)
+        elif skip_existing and job.target != STREAM and _is_there(job.target, remote):
+            tally.existing += 1
+            warn_of_doubts([job], "and is not replaced; --overwrite replaces it")
+        else:
+            todo.append(job)
+    return todo
+
+
+def _reject_request(jobs: Sequence[Job]) -> None:
+    from agsr.engines.batch.plan import STREAM
+
+    if jobs and all(job.is_request for job in jobs):
+        raise click.UsageError("\n".join(printable(str(job.problem)) for job in jobs))
+    written = [job for job in jobs if job.problem is None and job.target == STREAM]
+    if written and sys.stdout is not None and sys.stdout.isatty():
+        raise click.UsageError("an image would go to the terminal; name a file or redirect stdout")
+
+
+def warn_of_doubts(jobs: Sequence[Job], consequence: str = "and is replaced") -> None:
+    """Warn of existing results that may be those of other inputs."""
+    for job in jobs:
+        if job.doubt is not None:
+            text = f"warning: {job.doubt}, {consequence}; --suffix or -o results in both"
+            click.echo(printable(text), err=True)
+
+
+def _there_remotely(jobs: Sequence[Job], listings: Listings) -> set[Address]:
+    targets = [job.target for job in jobs if isinstance(job.target, Address)]
+    try:
+        return listings.existing(targets)
+    except OSError as error:
+        raise ImageError(f"{error.filename}: can't be listed: {error.strerror}") from None
+
+
+def _is_there(path: Location, remote: set[Address]) -> bool:
+    """Return True if a result exists. Results appear complete, so an empty file doesn't count."""
+    if isinstance(path, Address):
+        return path in remote
+    try:
+        return path.stat().st_size > 0
+    except OSError:  # of a name that is too long, too
+        return False

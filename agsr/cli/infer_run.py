@@ -1,4 +1,4 @@
-"""What ``agsr infer`` does with its jobs: which are left to do, and what runs them.
+"""What ``agsr infer`` does with its jobs: what runs them, and the notes before that.
 
 `agsr.cli.infer_report` prints and counts what comes of them.
 """
@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import io
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -15,120 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.cli.infer_report import note_small, report_outcomes, tell_error
+from agsr.cli.infer_report import note_small, report_outcomes
 from agsr.cli.infer_video import (
     compression_note,
     note_compressed_video,
     report_what_is_saved,
     run_videos,
 )
-from agsr.errors import ImageError
 from agsr.pretrained import WEIGHTS_FOR_FAULTS
-from agsr.store.address import Address, Location
-from agsr.store.locations import may_exist
 from agsr.system.text import printable
 
 if TYPE_CHECKING:
     from agsr.cli.output.infer import BatchProgress, Tally
-    from agsr.engines.batch.found import Skipped
     from agsr.engines.batch.outcome import InferOptions, Outcome
     from agsr.engines.batch.plan import Job
-    from agsr.engines.batch.shard import Shard
     from agsr.engines.pool.pool import WorkerPool
     from agsr.engines.upscaler import Upscaler
-    from agsr.store.listing import Listings
 
 MOST_EXAMINED = 1000
 """Files whose compression is looked up before the work begins."""
-
-
-def count_left_out(path: Location, source: Location, tally: Tally, verbose: bool) -> None:
-    """Count an input that is a result of ``source``; with ``verbose``, name it on stderr."""
-    tally.left_out += 1
-    if verbose:
-        click.echo(printable(f"{path}: skipped as a result of {source}"), err=True)
-
-
-def count_unread(path: Location, tally: Tally, verbose: bool) -> None:
-    """Count a picture of a kind that can't be read; with ``verbose``, name it on stderr."""
-    tally.unread += 1
-    if verbose:
-        click.echo(printable(f"{path}: skipped, {path.suffix} is not supported"), err=True)
-
-
-def count_skipped(file: Skipped, tally: Tally, verbose: bool) -> None:
-    """Count a hidden file or another name of an input; print it if it was named, or verbose."""
-    if file.linked:
-        tally.links += 1
-    else:
-        tally.hidden += 1
-    if verbose or file.named:
-        click.echo(printable(f"skipped: {file.path}: {file.reason}"), err=True)
-
-
-def of_shard(jobs: Sequence[Job], shard: Shard, tally: Tally) -> list[Job]:
-    """Return the jobs of one shard; the others are counted.
-
-    Every shard reports what is missing: the machine may lack a folder that the others have.
-    """
-    own = [job for job in jobs if shard.contains(job.name) or not may_exist(job.source)]
-    tally.elsewhere = len(jobs) - len(own)
-    return own
-
-
-def to_do(jobs: Sequence[Job], skip_existing: bool, tally: Tally, listings: Listings) -> list[Job]:
-    """Return the jobs to do; the others are reported or counted.
-
-    Raises:
-        ImageError: The results on a server can't be listed.
-        click.UsageError: An image would go to the terminal, or nothing was asked for that could be
-            done, whatever the files hold.
-    """
-    from agsr.engines.batch.plan import STREAM
-
-    if jobs and all(job.is_request for job in jobs):
-        raise click.UsageError("\n".join(printable(str(job.problem)) for job in jobs))
-
-    todo, remote = [], _there_remotely(jobs, listings) if skip_existing else set()
-    for job in jobs:
-        if job.problem is not None:
-            tell_error(job.problem, tally)
-        elif job.target == STREAM and sys.stdout is not None and sys.stdout.isatty():
-            raise click.UsageError(
-                "an image would go to the terminal; name a file or redirect stdout"
-            )
-        elif skip_existing and job.target != STREAM and _is_there(job.target, remote):
-            tally.existing += 1
-            warn_of_doubts([job], "and is not replaced; --overwrite replaces it")
-        else:
-            todo.append(job)
-    return todo
-
-
-def warn_of_doubts(jobs: Sequence[Job], consequence: str = "and is replaced") -> None:
-    """Warn of existing results that may be those of other inputs."""
-    for job in jobs:
-        if job.doubt is not None:
-            text = f"warning: {job.doubt}, {consequence}; --suffix or -o results in both"
-            click.echo(printable(text), err=True)
-
-
-def _there_remotely(jobs: Sequence[Job], listings: Listings) -> set[Address]:
-    targets = [job.target for job in jobs if isinstance(job.target, Address)]
-    try:
-        return listings.existing(targets)
-    except OSError as error:
-        raise ImageError(f"{error.filename}: can't be listed: {error.strerror}") from None
-
-
-def _is_there(path: Location, remote: set[Address]) -> bool:
-    """Return True if a result exists. Results appear complete, so an empty file doesn't count."""
-    if isinstance(path, Address):
-        return path in remote
-    try:
-        return path.stat().st_size > 0
-    except OSError:  # of a name that is too long, too
-        return False
 
 
 @contextmanager
@@ -172,13 +76,13 @@ def run_all(
     from agsr.engines.batch.stdio import Stdin
 
     videos, stdin = [job for job in jobs if job.is_video], None
+    images = [job for job in jobs if not job.is_video]
     if jobs[0].source == jobs[0].target == STREAM:
         stdin = Stdin()
         if stdin.begins_y4m():
-            videos = list(jobs)
+            videos, images = list(jobs), []
         else:
             options = replace(options, stdin_head=stdin.head)
-    images = [job for job in jobs if job not in videos]
     hinted = "" if quiet or weights == WEIGHTS_FOR_FAULTS else weights
     if images and hinted:
         _note_compression(images, hinted)
@@ -212,7 +116,7 @@ def run_pool(
     if images and hinted:
         _note_compression(images, hinted)
 
-    def outcomes(progress: BatchProgress) -> Iterator[Outcome]:
+    def outcomes(progress: BatchProgress) -> Generator[Outcome]:
         def compressed(job: Job) -> None:
             if hinted:
                 with progress.cleared():
@@ -254,7 +158,7 @@ def _run_images(
 ) -> None:
     from agsr.engines.batch.runner import process
 
-    def outcomes(progress: BatchProgress) -> Iterator[Outcome]:
+    def outcomes(progress: BatchProgress) -> Generator[Outcome]:
         return process(upscaler, jobs, options, progress.update)
 
     report_outcomes(outcomes, jobs, options.sizing, tally, quiet, alone=alone)

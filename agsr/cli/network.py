@@ -56,14 +56,18 @@ class Network:
 
         The network is opened only if no file here declares the scale.
         """
+        declared = self.declared_scale()
+        if declared:
+            return declared
+        return (self.upscaler() if self._devices is None else self.pool()).info.scale
+
+    def declared_scale(self) -> int | None:
+        """Return the network's scale if it is known before the network is opened."""
         from agsr.engines.request import is_served
         from agsr.engines.weights_file import declared_scale
 
         served = is_served(self._running["backend"], self._running["url"])
-        declared = None if served else declared_scale(self._running["weights"])
-        if declared:
-            return declared
-        return (self.upscaler() if self._devices is None else self.pool()).info.scale
+        return None if served else declared_scale(self._running["weights"])
 
     def upscaler(self, jobs: Sequence[Job] = ()) -> Upscaler:
         """Return the upscaler for a plan's jobs, finished ones included: a run that is resumed uses

@@ -22,7 +22,7 @@ from torch import Tensor
 from agsr.errors import CheckpointError
 from agsr.model.base import Network, NetworkConfig
 from agsr.model.registry import DEFAULT_NETWORK, NETWORKS, build, make_config
-from agsr.pretrained import CHECKPOINT_FORMAT
+from agsr.pretrained import CHECKPOINT_FORMAT, require_safetensors
 from agsr.system.atomic_file import complete_file
 from agsr.system.text import in_words
 
@@ -144,6 +144,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
+    require_safetensors(path)
     try:
         with safe_open(path, framework="pt") as file:
             names = file.keys()

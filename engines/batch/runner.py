@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import replace
@@ -40,7 +40,7 @@ def process(
     jobs: Sequence[Job],
     options: InferOptions,
     progress: ProgressCallback = lambda _: None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Upscale files; a failure affects only its own file.
 
     Args:
@@ -54,7 +54,8 @@ def process(
         An outcome per job, in order.
 
     Raises:
-        KeyboardInterrupt: After yielding the outcomes of complete results.
+        KeyboardInterrupt: After yielding the outcomes of complete results. One that interrupts the
+            caller may be thrown into the generator to get them.
     """
     writing: deque[Future[Outcome]] = deque()
     with Pipeline(upscaler) as pipeline:

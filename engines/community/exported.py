@@ -7,6 +7,7 @@ An entry is named by the SHA-256 of the weights, the precision and the version o
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -15,8 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from agsr._version import __version__
-from agsr.contract import Precision
+from agsr.contract import ModelMetadata, Precision
 from agsr.engines.cache_files import digest, evict
+from agsr.engines.community.facts import cached_facts
+from agsr.engines.onnx_file.inspect import read_properties
 from agsr.errors import BackendRequestError, ModelError
 from agsr.pretrained import ONNX_SUFFIX, require_file, sha256
 from agsr.system.cache_dir import cache_folder, check_private, make_private
@@ -46,10 +49,13 @@ def exported_file(path: Path, precision: Precision | None, place: str) -> Path:
     """
     target = cached_path(path, precision or "fp32")
     if target.is_file():
-        with suppress(OSError):  # removed meanwhile, or a cache that can't be written to
-            os.utime(target)
         check_private(target.parent)
-        return target
+        difference = _difference(target, path, precision or "fp32")
+        if not difference:
+            with suppress(OSError):  # removed meanwhile, or a cache that can't be written to
+                os.utime(target)
+            return target
+        _log.warning("%s: its cached export is not used: %s", path, difference)
     make_private(target.parent)
     _log.warning("%s: exporting it to ONNX for %s, once; this takes a minute or two", path, place)
     _export(path, target, precision or "fp32")
@@ -64,6 +70,27 @@ def cached_path(path: Path, precision: Precision) -> Path:
     return (
         cache_folder().absolute() / _FOLDER / f"{path.stem[:100]}-{digest(facts)[:32]}{ONNX_SUFFIX}"
     )
+
+
+def _difference(target: Path, path: Path, precision: Precision) -> str:
+    """Describe how a cached export's metadata differs from the weights; empty if it doesn't."""
+    try:
+        found = ModelMetadata.from_properties(read_properties(target), str(target))
+        config = json.loads(found.config)
+    except (ModelError, OSError, ValueError) as error:
+        return str(error)
+    pairs: dict[str, tuple[object, object]] = {
+        "weights": (found.weights_hash, sha256(path)),
+        "precision": (found.precision, precision),
+    }
+    if (facts := cached_facts(path)) is not None:
+        pairs |= {
+            "scale": (found.scale, facts.scale),
+            "channels": (config.get("channels"), facts.channels),
+            "architecture": (found.architecture, facts.architecture),
+        }
+    wrong = (f"its {name} is {a!r}, expected {b!r}" for name, (a, b) in pairs.items() if a != b)
+    return next(wrong, "")
 
 
 def _export(path: Path, target: Path, precision: str) -> None:

@@ -6,16 +6,13 @@ file is cached by the file's size and time.
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from agsr.contract import PRECISIONS, PREFIX, SCALE, ModelMetadata
-from agsr.engines.cache_files import digest, read_manifest
+from agsr.engines.community.facts import NetworkFacts, cached_facts
 from agsr.engines.community.halo import cached_halo
 from agsr.engines.community.licences import provenance
 from agsr.engines.onnx_file.inspect import read_properties
@@ -28,13 +25,9 @@ from agsr.pretrained import (
     shipped_names,
     shipped_steps,
 )
-from agsr.system.atomic_file import complete_file
-from agsr.system.cache_dir import cache_folder
 from agsr.system.optional_import import install_command
 
 _REQUIRED = ("torch", "torchvision", "safetensors", "spandrel")
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,18 +121,18 @@ def _onnx(path: Path) -> ModelEntry:
 
 def _weights(path: Path) -> ModelEntry:
     facts = _facts(path)
-    known = provenance(facts["sha256"])
+    known = provenance(facts.sha256)
     missing = [module for module in _REQUIRED if find_spec(module) is None]
     return ModelEntry(
         name=path.stem,
         path=str(path),
-        architecture=facts["architecture"],
-        scale=facts["scale"],
-        precisions=tuple(facts["precisions"]),
+        architecture=facts.architecture,
+        scale=facts.scale,
+        precisions=facts.precisions,
         backends=("torch", "ort", "openvino", "trt"),
         author=known.author if known else "",
         licence=known.licence if known else "",
-        halo=_halo(facts["sha256"]),
+        halo=_halo(facts.sha256),
         problem=f"needs {', '.join(missing)}: {install_command('models')}" if missing else "",
     )
 
@@ -149,21 +142,11 @@ def _halo(weights_hash: str) -> str:
     return "" if found is None else str(found)
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def _facts(path: Path) -> NetworkFacts:
     """Return what spandrel finds in a file: from the cache, or by loading the file once."""
-    state = path.stat()
-    identity = {"path": str(path.resolve()), "size": state.st_size, "time": state.st_mtime_ns}
-    entry = cache_folder() / "models" / f"{digest(identity)[:32]}.json"
-    found = read_manifest(entry)
-    if {"architecture", "scale", "precisions", "sha256"} <= found.keys():
+    found = cached_facts(path)
+    if found is not None:
         return found
     from agsr.engines.community.loader import load_network
 
-    found = asdict(load_network(path).facts)
-    try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        with complete_file(entry) as temporary:
-            temporary.write_text(json.dumps(found))
-    except OSError as error:
-        _log.info("%s: can't be cached: %s", entry, error.strerror)
-    return found
+    return load_network(path).facts

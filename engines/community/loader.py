@@ -7,15 +7,14 @@ rejected by their ending (`agsr.pretrained`).
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agsr.contract import CHANNELS, MAX_FOREIGN_SCALE, TILINGS, SizeRule, Tiling
+from agsr.engines.community.facts import NetworkFacts, cache_facts
 from agsr.engines.community.tensor_index import read_index
 from agsr.errors import ModelError
 from agsr.pretrained import require_file, sha256
@@ -27,34 +26,6 @@ if TYPE_CHECKING:
 
 _TILINGS: dict[str, Tiling] = {tiling.upper(): tiling for tiling in TILINGS}
 """Kinds of tiling by spandrel's names."""
-
-_SPARE_BYTES = 512 << 20
-"""Bytes that a network may allocate beside a multiple of its file's size while it is built."""
-
-_TIMES_FILE = 8
-"""That multiple: a file of 2 bytes per value becomes 4, and some networks compute masks."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkFacts:
-    """Properties of another project's network."""
-
-    architecture: str
-    """Name, as spandrel gives it: ``ESRGAN``, ``RealESRGAN Compact``, ``DAT``."""
-    tags: tuple[str, ...]
-    """Its size and variant: ``64nf``, ``23nb``."""
-    scale: int
-    """Output pixels per input pixel along each axis; 1 for networks that restore."""
-    channels: int
-    """3 for RGB, 1 for luma."""
-    sizes: SizeRule
-    """Sizes that it accepts."""
-    tiling: Tiling
-    """Whether pictures may be cut."""
-    precisions: tuple[str, ...]
-    """Arithmetic that its architecture supports: fp32, and fp16 or bf16."""
-    sha256: str
-    """SHA-256 of the file."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +53,11 @@ def load_network(path: Path) -> CommunityNetwork:
     import_spandrel()
     import spandrel
 
+    from agsr.engines.community.allocation import limited_allocation
+
     loader = spandrel.ModelLoader(device="cpu")
     try:
-        with warnings.catch_warnings(), limited_allocation(path):
+        with warnings.catch_warnings(), limited_allocation(path.stat().st_size, str(path)):
             warnings.simplefilter("ignore")  # of pixels that networks compute with, not of the file
             descriptor = loader.load_from_file(path)
     except ModelError:
@@ -97,7 +70,9 @@ def load_network(path: Path) -> CommunityNetwork:
         ) from None
     except Exception as error:  # an architecture's code raises anything for unexpected shapes
         raise ModelError(f"{path}: can't be loaded: {first_line(error)}") from None
-    return _described(descriptor, path)
+    network = _described(descriptor, path)
+    cache_facts(path, network.facts)
+    return network
 
 
 def import_spandrel() -> None:
@@ -117,43 +92,6 @@ def import_spandrel() -> None:
             "torch, from the same index: pip install torch torchvision --index-url "
             "https://download.pytorch.org/whl/cpu"
         ) from None
-
-
-@contextmanager
-def limited_allocation(path: Path) -> Iterator[None]:
-    """Limit what torch allocates meanwhile to a multiple of a file's size.
-
-    An architecture computes its layers' sizes from the shapes in the file; one large number among
-    them could ask for any amount of memory.
-
-    Raises:
-        ModelError: More is asked for; it is not allocated.
-    """
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    left = path.stat().st_size * _TIMES_FILE + _SPARE_BYTES
-
-    class Limit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types for it
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            nonlocal left
-            del types
-            if args and isinstance(args[0], (list, tuple)) and _is_shape(args[0]):
-                left -= 4 * math.prod(args[0])
-                if left < 0:
-                    raise ModelError(
-                        f"{path}: its shapes ask for more than {_TIMES_FILE} times the memory of "
-                        "the file; rejected as damaged"
-                    )
-            return func(*args, **(kwargs or {}))
-
-    with Limit():  # type: ignore[no-untyped-call]
-        yield
-
-
-def _is_shape(value: Any) -> bool:
-    return all(isinstance(side, int) for side in value)
 
 
 def _described(descriptor: Any, path: Path) -> CommunityNetwork:

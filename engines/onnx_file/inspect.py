@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agsr.engines.onnx_file.proto import DATA_TYPES, EXTERNAL, parse
+from agsr.engines.onnx_file.proto import DATA_TYPES, EXTERNAL, not_onnx, parse
 from agsr.errors import ModelError
 from agsr.pretrained import require_file
 
@@ -92,7 +92,7 @@ def _checked(content: bytes, source: str) -> list[Any]:
 def _parsed(content: bytes, source: str) -> Any:
     model = parse(content, source)
     if not model.graph.node:
-        raise ModelError(f"{source}: not an ONNX file: it has no operators")
+        raise not_onnx(content, source, "it has no operators")
     return model
 
 

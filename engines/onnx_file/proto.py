@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from agsr.errors import ModelError
+from agsr.system.file_kind import HEAD, known_kind
 from agsr.system.optional_import import require
 
 EXTERNAL = 1
@@ -65,7 +66,14 @@ def parse(content: bytes, source: str) -> Any:
     try:
         return _model_type().FromString(content)
     except DecodeError as error:
-        raise ModelError(f"{source}: not an ONNX file: {str(error).splitlines()[0]}") from None
+        raise not_onnx(content, source, str(error).splitlines()[0]) from None
+
+
+def not_onnx(content: bytes, source: str, reason: str) -> ModelError:
+    """Return the error for a file that isn't ONNX, with what it is if its first bytes show that."""
+    kind = known_kind(content[:HEAD])
+    other = f" but {kind}" if kind and "ONNX" not in kind else ""
+    return ModelError(f"{source}: not an ONNX file{other}: {reason}")
 
 
 @cache

@@ -8,8 +8,9 @@ loads no runtime.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,8 @@ class _Batch:
     options: InferOptions
     video_options: VideoOptions | None
     compressed: Callable[[Job], object]
+    ended: deque[Outcome] = field(default_factory=deque)
+    """What has ended and isn't yielded yet."""
 
     def task(self, number: int) -> messages.Task:
         job = self.jobs[number]
@@ -127,7 +130,7 @@ class WorkerPool:
         *,
         video_options: VideoOptions | None = None,
         compressed: Callable[[Job], object] = lambda _: None,
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome]:
         """Upscale files; a failure affects only its own file.
 
         If a worker dies, its files are upscaled by another one. A file fails if a worker dies at
@@ -145,7 +148,8 @@ class WorkerPool:
 
         Raises:
             AgsrError: The network can't be opened.
-            KeyboardInterrupt: After yielding the outcomes of complete results.
+            KeyboardInterrupt: After yielding the outcomes of complete results. One that interrupts
+                the caller may be thrown into the generator to get them.
         """
         if any(STREAM in (job.source, job.target) for job in jobs):
             raise ImageRequestError("stdin and stdout can't be divided among workers; use files")
@@ -155,13 +159,16 @@ class WorkerPool:
         done = 0
         try:
             while done < len(jobs):
-                for outcome in self._step(batch):
+                self._step(batch)
+                while batch.ended:
                     done += 1
-                    yield outcome
+                    yield batch.ended.popleft()
                 shares = sum(sum(process.held.values()) for _, process in self._crew.staffed())
                 progress(Progress(min(done + shares, len(jobs)), len(jobs)))
         except KeyboardInterrupt:
             held = self._held(batch)
+            while batch.ended:
+                yield batch.ended.popleft()
             yield from (finished.outcome for finished in self._crew.stop())
             _remove_partial(held)
             raise
@@ -183,18 +190,17 @@ class WorkerPool:
         held = {number for _, process in self._crew.staffed() for number in process.held}
         return [batch.jobs[number] for number in sorted(held)]
 
-    def _step(self, batch: _Batch) -> list[Outcome]:
-        """Start and feed workers, wait for a message, and return what has ended."""
+    def _step(self, batch: _Batch) -> None:
+        """Start and feed workers, wait for a message, and collect what has ended."""
         if not self._crew.places:
-            return [self._unfinished(batch.jobs[number]) for number in batch.queue.drain()]
+            batch.ended.extend(self._unfinished(batch.jobs[n]) for n in batch.queue.drain())
+            return
         self._crew.hire(batch.queue.waiting)
         for _, process in self._crew.staffed():
             self._feed(process, batch)
         staff = {process.pipe: (slot, process) for slot, process in self._crew.staffed()}
-        outcomes: list[Outcome] = []
         for pipe in wait(list(staff)):
-            outcomes += self._receive(*staff[pipe], batch)  # type: ignore[index]
-        return outcomes
+            batch.ended.extend(self._receive(*staff[pipe], batch))  # type: ignore[index]
 
     def _feed(self, process: WorkerProcess, batch: _Batch) -> None:
         if process.info is None or process.wants is None:

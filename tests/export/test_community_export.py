@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from agsr.contract import ModelMetadata, Precision, SizeRule
 from agsr.engines.community import exported
 from agsr.engines.community.backend import CommunityBackend
 from agsr.engines.community.exported import cached_path, exported_file
+from agsr.engines.community.loader import load_network
 from agsr.engines.onnx_file.inspect import read_properties
 from agsr.engines.open import open_backend
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
@@ -260,6 +263,53 @@ def test_other_backends_run_a_cached_export(
     assert "exporting it to ONNX for ort:cpu, once" in caplog.text
     assert cached_path(path, "fp32").is_file()
     assert cached_path(path, "fp16") != cached_path(path, "fp32")
+
+
+def changed(path: Path, change: dict[str, str]) -> None:
+    """Rewrite an export with other properties."""
+    model = onnx.load(path)
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, properties | change)
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"agsr.weights_hash": "0" * 64}, "its weights is '0+', expected"),
+        ({"agsr.scale": "2"}, "its scale is 2, expected 4"),
+        ({"agsr.architecture": "DAT"}, "its architecture is 'DAT', expected 'RealESRGAN Compact'"),
+        ({"agsr.precision": "fp16"}, "its precision is 'fp16', expected 'fp32'"),
+        ({"agsr.config": '{"channels": 1}'}, "its channels is 1, expected 3"),
+        ({"agsr.scale": "none"}, "agsr.scale"),
+    ],
+)
+def test_a_cached_export_of_something_else_is_made_again(
+    community_file: MakeFile,
+    fake_export: list[list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    change: dict[str, str],
+    reason: str,
+) -> None:
+    monkeypatch.setenv("AGSR_CACHE", str(tmp_path))
+    load_network(community_file("compact"))  # its properties are cached
+    path = exported_file(community_file("compact"), None, "ort")
+    changed(path, change)
+    for _ in range(2):
+        assert exported_file(community_file("compact"), None, "ort") == path
+    assert len(fake_export) == 2
+    assert re.search(f"its cached export is not used: .*{reason}", caplog.text)
+    assert metadata_of(path).architecture == "RealESRGAN Compact"
+
+
+def test_an_export_restores_the_level_of_logging(
+    community_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+    export_community(community_file("compact-x1"), tmp_path / "a.onnx")
+    assert logging.root.manager.disable == logging.CRITICAL
 
 
 def test_a_failed_export_is_an_error_with_its_reason(

@@ -16,8 +16,10 @@ import torch
 from safetensors.torch import save_file
 
 from agsr.engines.community.loader import load_network
-from agsr.engines.community.tensor_index import _Index, read_index
-from agsr.errors import ModelError
+from agsr.engines.community.plain_pickle import Index
+from agsr.engines.community.tensor_index import read_index
+from agsr.engines.open import check_request, open_backend
+from agsr.errors import CheckpointError, ModelError
 
 MakeFile = Callable[[str], Path]
 
@@ -202,4 +204,31 @@ def test_wrong_shapes_are_an_error_with_the_file_name(
 
 def test_unpickling_knows_ordered_dicts_and_nothing_else() -> None:
     content = pickle.dumps(OrderedDict(a=1))
-    assert _Index(io.BytesIO(content), Path("a")).load() == {"a": 1}
+    assert Index(io.BytesIO(content), Path("a")).load() == {"a": 1}
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch", "ort"])
+@pytest.mark.parametrize("kind", [kind for kind in WRONG if kind != "an ONNX file"])
+def test_mislabelled_safetensors_are_named_by_their_content(
+    kind: str, backend: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "network.safetensors"
+    path.write_bytes(WRONG[kind])
+    found = "a pickle; rename it to .pth" if kind.startswith("not one") else kind
+    with pytest.raises(CheckpointError, match=f"not a readable safetensors file but .*{found}"):
+        check_request(backend, str(path))
+
+
+def test_a_safetensors_file_without_a_header_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    path.write_bytes(struct.pack("<Q", 1 << 20) + b'{"a":')
+    with pytest.raises(CheckpointError, match="its header is damaged"):
+        check_request("auto", str(path))
+
+
+def test_mislabelled_onnx_files_are_named_by_their_content(tmp_path: Path) -> None:
+    path = tmp_path / "network.onnx"
+    for kind in ("a PNG image", "an empty file"):
+        path.write_bytes(WRONG[kind])
+        with pytest.raises(ModelError, match=f"not an ONNX file but {kind}"):
+            open_backend("ort", str(path))
