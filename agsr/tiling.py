@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 __all__ = [
@@ -99,9 +99,7 @@ class MemoryBudget:
         return rows * self.row + pixels * self.pixel <= self.free
 
 
-def windows(
-    height: int, width: int, tile: Tile, halo: int, top: int = 0, align: int = 1
-) -> Iterator[Window]:
+def windows(height: int, width: int, tile: Tile, halo: int, align: int = 1) -> Iterator[Window]:
     """Cut an image, row by row; the cores cover every pixel exactly once.
 
     Args:
@@ -109,7 +107,6 @@ def windows(
         width: Image width.
         tile: Largest core.
         halo: Pixels read around a core, within the image.
-        top: First row of the cores.
         align: Windows start at multiples of it, for networks that divide a picture themselves. They
             are larger by less than twice this, and the last ones may be of another size.
 
@@ -123,10 +120,8 @@ def windows(
         raise ValueError(f"image {height}x{width}, tile {tile}, halo {halo}: out of range")
     columns = list(spans(width, tile[1], halo, align))
     for rows in spans(height, tile[0], halo, align):
-        if rows.core_stop > top:
-            below_top = replace(rows, core_start=max(rows.core_start, top))
-            for column in columns:
-                yield Window(below_top, column)
+        for column in columns:
+            yield Window(rows, column)
 
 
 def spans(length: int, tile: int, halo: int, align: int = 1) -> Iterator[Span]:
