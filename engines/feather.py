@@ -43,9 +43,13 @@ class Seams:
 
     def __str__(self) -> str:
         return (
-            f"overlapping tiles differ by up to {self.difference:.2g} levels of 255; blended, the "
-            f"step at a tile's border is at most {self.step:.2g}"
+            f"overlapping tiles differ by up to {_levels(self.difference)} levels of 255; blended, "
+            f"the step at a tile's border is at most {_levels(self.step)}"
         )
+
+
+def _levels(number: float) -> str:
+    return f"{number:.0f}" if number >= 10 else f"{number:.2g}"
 
 
 @dataclass(frozen=True)

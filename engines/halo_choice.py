@@ -88,20 +88,16 @@ class HaloChoice:
         if self.is_exact or self._has_warned:
             return
         self._has_warned = True
-        _log.warning(
-            "%s %s: tiles are %s, and the result is not exactly that of the whole image%s; "
-            "--tile 0 avoids tiles where memory suffices",
-            self._backend.info.model,
-            self._reason,
-            "blended" if blended else "not blended, since they don't overlap",
-            self._bound,
-        )
-
-    @property
-    def _reason(self) -> str:
+        info = self._backend.info
+        reason = "looks at more of a picture than a tile shows"
         if self._is_unmeasurable:
-            return "accepts too few pixels to measure a halo"
-        return "looks at more of a picture than a tile shows"
+            reason = f"accepts too few pixels to measure a halo: tiles have one of {self._default}"
+        joined = "blended" if blended else "not blended, since they don't overlap"
+        advice = "; --tile 0 avoids tiles where memory suffices" if info.largest is None else ""
+        _log.warning(
+            "%s %s; tiles are %s, and the result is not exactly that of the whole image%s%s",
+            *(info.model, reason, joined, self._bound, advice),
+        )
 
     @property
     def _bound(self) -> str:

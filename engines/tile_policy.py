@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from agsr.backend import Backend
+from agsr.engines.community.tile_memory import WORTHWHILE, find_bytes_per_pixel
 from agsr.engines.feather import Seams
 from agsr.engines.halo_choice import HaloChoice
 from agsr.engines.planes import Array
@@ -42,6 +43,7 @@ class TilePolicy:
         self._backend, self._tile = backend, tile
         self._halo = HaloChoice(backend, halo)
         self._free_at_first: int | None = None
+        self._measured_bytes: int | None = None  # per pixel
         self.has_cut = False
         """Whether any image was cut into tiles."""
         self.seams = Seams()
@@ -69,6 +71,7 @@ class TilePolicy:
                 cut and the arrays are too large for it.
         """
         size = arrays[0].shape[:2]
+        self._measure_memory(size)
         halo = self._halo.uncut
         tile = self._tile_for(arrays, halo)
         if _cuts(self._first_window(size, tile, halo), size):
@@ -79,8 +82,22 @@ class TilePolicy:
         window = self._first_window(size, tile, halo)
         self._note_cut(window, size, tile, halo)
         pixels = math.prod(self._backend.sizes.padded(window.rows.stop, window.columns.stop))
-        self._allocated = max(self._allocated, pixels * self._backend.bytes_per_pixel)
+        self._allocated = max(self._allocated, pixels * self._bytes_per_pixel)
         return tile, halo
+
+    @property
+    def _bytes_per_pixel(self) -> int:
+        return self._measured_bytes or self._backend.bytes_per_pixel
+
+    def _measure_memory(self, size: tuple[int, ...]) -> None:
+        """Measure the memory of another project's network before its first large picture."""
+        info = self._backend.info
+        on_cpu = info.device.lower().startswith("cpu") and self._backend.free_memory() is None
+        is_known = info.receptive_radius is not None or self._measured_bytes is not None
+        if self._tile != "auto" or is_known or not on_cpu or math.prod(size) < WORTHWHILE:
+            return
+        at_least = self._backend.bytes_per_pixel if self._allocated else 0
+        self._measured_bytes = find_bytes_per_pixel(self._backend, at_least)
 
     def blends(self, halo: int) -> bool:
         """Return True if overlapping tiles are to be blended, since no halo makes them exact."""
@@ -170,11 +187,11 @@ class TilePolicy:
         row = large * sum(array[0].nbytes for array in arrays) * BANDS_HELD
         usable = int(free * _SHARE)
         if device is not None:
-            return MemoryBudget(usable, self._backend.bytes_per_pixel, 0)
+            return MemoryBudget(usable, self._bytes_per_pixel, 0)
         if self.blends(halo):  # overlaps with the tiles above and below wait as float32
             overlap = 2 * (halo + self._backend.tile_align)
             usable -= 2 * overlap * large * sum(array[0].size * 4 for array in arrays)
-        return MemoryBudget(usable, self._backend.bytes_per_pixel, row)
+        return MemoryBudget(usable, self._bytes_per_pixel, row)
 
     def _within_backend(self, height: int, width: int, tile: Tile, halo: int) -> Tile:
         """Return the tile, or a smaller one if its windows are too large for the backend."""

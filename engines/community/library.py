@@ -14,10 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from agsr.contract import PRECISIONS, PREFIX, SCALE, ModelMetadata
+from agsr.contract import PRECISIONS, PREFIX, SCALE, ModelMetadata, SizeRule
 from agsr.engines.cache_files import digest, read_manifest
 from agsr.engines.community.halo import cached_halo
 from agsr.engines.community.licences import provenance
+from agsr.engines.community.measurements import Subject
 from agsr.engines.onnx_file.inspect import read_properties
 from agsr.errors import AgsrError, ModelError
 from agsr.pretrained import (
@@ -122,7 +123,7 @@ def _onnx(path: Path) -> ModelEntry:
         backends=("ort", "openvino", "trt"),
         author=known.author if known else "",
         licence=known.licence if known else "",
-        halo=_halo(metadata.weights_hash) if metadata.receptive_radius is None else "",
+        halo=_halo(metadata.weights_hash, metadata.precision, metadata.sizes),
     )
 
 
@@ -139,13 +140,13 @@ def _weights(path: Path) -> ModelEntry:
         backends=("torch", "ort", "openvino", "trt"),
         author=known.author if known else "",
         licence=known.licence if known else "",
-        halo=_halo(facts["sha256"]),
+        halo=_halo(facts["sha256"], "fp32", SizeRule(**facts["sizes"])),
         problem=f"needs {', '.join(missing)}: {install_command('models')}" if missing else "",
     )
 
 
-def _halo(weights_hash: str) -> str:
-    found = cached_halo(weights_hash)
+def _halo(weights_hash: str, precision: str, sizes: SizeRule) -> str:
+    found = cached_halo(Subject.of_file(weights_hash, precision, sizes))
     return "" if found is None else str(found)
 
 
@@ -155,7 +156,7 @@ def _facts(path: Path) -> dict[str, Any]:
     identity = {"path": str(path.resolve()), "size": state.st_size, "time": state.st_mtime_ns}
     entry = cache_folder() / "models" / f"{digest(identity)[:32]}.json"
     found = read_manifest(entry)
-    if {"architecture", "scale", "precisions", "sha256"} <= found.keys():
+    if {"architecture", "scale", "precisions", "sizes", "sha256"} <= found.keys():
         return found
     from agsr.engines.community.loader import load_network
 

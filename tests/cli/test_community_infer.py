@@ -36,12 +36,12 @@ def _photo(path: Path, height: int, width: int) -> Path:
 
 
 def test_blended_tiles_are_warned_of_and_their_steps_reported(
-    community_file: MakeFile, tmp_path: Path
+    community_file: MakeFile, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     photo = _photo(tmp_path / "a.png", 120, 40)
     weights = community_file("swinir")
     done = _infer(photo, "-w", weights, "--tile", 32, "--halo", 8, "-o", tmp_path / "tiled.png")
-    assert done.stderr.count("tiles are blended, and the result is not exactly") == 1
+    assert caplog.text.count("tiles are blended, and the result is not exactly") == 1
     (found,) = re.findall(r"note: overlapping tiles differ by up to (\S+) levels", done.stderr)
     _infer(photo, "-w", weights, "--tile", 0, "-o", tmp_path / "whole.png")
     tiled, whole = (
