@@ -26,6 +26,7 @@ __all__ = [
     "Tile",
     "Window",
     "auto_tile",
+    "largest_tile",
     "spans",
     "windows",
 ]
@@ -143,6 +144,20 @@ def spans(length: int, tile: int, halo: int, align: int = 1) -> Iterator[Span]:
         core_stop = length if stop == length else stop - halo
         yield Span(start, stop, core_start, core_stop)
         core_start = core_stop
+
+
+def largest_tile(largest: int, halo: int, align: int = 1) -> int:
+    """Return the largest tile along an axis whose windows a network accepts; 0 or less for none.
+
+    Aligned windows are larger than a tile with its halo.
+
+    >>> largest_tile(100, halo=8), largest_tile(100, halo=8, align=16)
+    (84, 49)
+    """
+    if align == 1:
+        return largest - 2 * halo
+    window = (largest - align + 1) // align * align  # the last one may have align - 1 more
+    return window - 2 * halo - align + 1 if window >= 2 * (halo + align) else 0
 
 
 def auto_tile(

@@ -13,7 +13,7 @@ from agsr.engines.halo_choice import HaloChoice
 from agsr.engines.planes import Array
 from agsr.errors import BackendError
 from agsr.system.memory import free_memory
-from agsr.tiling import MemoryBudget, Tile, Window, auto_tile, windows
+from agsr.tiling import MemoryBudget, Tile, Window, auto_tile, largest_tile, windows
 
 BANDS_HELD = 4
 """Bands of a result in memory: one is computed, one waits, one is written, partly in a copy."""
@@ -199,13 +199,15 @@ class TilePolicy:
         if info.largest is None:
             return tile
         axes = zip((height, width), info.largest, tile, strict=True)
-        rows, columns = (_side(*axis, halo) for axis in axes)
+        align = self._backend.tile_align
+        rows, columns = (_side(*axis, halo, align) for axis in axes)
         if rows is not None and columns is not None:
             return rows, columns
         build = ", or build its engine with a larger --max" if info.name == "trt" else ""
+        starts = f", in tiles that start at multiples of {align}" if align > 1 else ""
         raise BackendError(
             f"{info.model} accepts at most {info.largest[1]}x{info.largest[0]} pixels, too few "
-            f"for a halo of {halo} on both sides; use a smaller --halo{build}"
+            f"for a halo of {halo} on both sides{starts}; use a smaller --halo{build}"
         )
 
 
@@ -214,8 +216,9 @@ def _cuts(window: Window, size: tuple[int, ...]) -> bool:
     return (window.rows.core_stop, window.columns.core_stop) != size
 
 
-def _side(length: int, largest: int, tile: int, halo: int) -> int | None:
+def _side(length: int, largest: int, tile: int, halo: int, align: int) -> int | None:
     """Return the tile along one axis, 0 for all of it; None if no window fits in ``largest``."""
-    if length <= largest and (not tile or largest <= 2 * halo):
+    most = largest_tile(largest, halo, align)
+    if length <= largest and (not tile or most <= 0):
         return 0
-    return min(tile or largest, largest - 2 * halo) if largest > 2 * halo else None
+    return min(tile or most, most) if most > 0 else None

@@ -2,9 +2,9 @@
 
     python scripts/community_memory.py WEIGHTS [--backend torch] [--limit 4] [--rows 384]
 
-The photograph is synthetic, 4000x3000 pixels, and only bands down to `--rows` are computed; memory is
-the same for the others. Free memory is reported as what `--limit` leaves, so that tiles are chosen as
-on a machine of that size. Without WEIGHTS, it is a DAT light of random weights. Prints the tiles,
+The photograph is synthetic, 4000x3000 pixels, and only bands down to `--rows` are computed; memory
+is the same for the others. Free memory is reported as what `--limit` leaves, so that tiles are
+chosen as on a machine of that size. Without WEIGHTS, it is a DAT light of random weights. Prints
 the peak of the process's memory, and for blended tiles their difference and largest step.
 """
 
