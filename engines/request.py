@@ -92,7 +92,13 @@ class Request:
         return place
 
     def on_cpu(self) -> Request:
-        """Return the request for ONNX Runtime's CPU provider in fp32, for when this one fails."""
+        """Return the request for the CPU in fp32, for when this one fails.
+
+        ONNX Runtime runs it there, but weights for torch run on torch, which has no threads to set.
+        """
+        if self.kind in (Kind.CHECKPOINT, Kind.COMMUNITY):
+            on_torch = replace(self, backend="torch", provider=None, device="cpu", threads=None)
+            return replace(on_torch, precision=None)
         return replace(self, backend="ort", provider=None, device=None, precision=None)
 
     def without_unused_threads(self) -> Request:
