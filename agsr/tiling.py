@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Tile",
     "Window",
     "auto_tile",
+    "largest_tile",
     "spans",
     "windows",
 ]
@@ -104,7 +105,6 @@ def windows(
     width: int,
     tile: Tile,
     halo: int,
-    top: int = 0,
     align: int = 1,
     fixed: Tile | None = None,
 ) -> Iterator[Window]:
@@ -115,7 +115,6 @@ def windows(
         width: Image width.
         tile: Largest core.
         halo: Pixels read around a core, within the image.
-        top: First row of the cores.
         align: Windows start at multiples of it, for networks that divide a picture themselves. They
             are larger by less than twice this, and the last ones may be of another size.
         fixed: Height and width that a network computes whatever a window has. Windows of a cut axis
@@ -132,10 +131,8 @@ def windows(
     sides = fixed or (0, 0)
     columns = list(spans(width, tile[1], halo, align, sides[1]))
     for rows in spans(height, tile[0], halo, align, sides[0]):
-        if rows.core_stop > top:
-            below_top = replace(rows, core_start=max(rows.core_start, top))
-            for column in columns:
-                yield Window(below_top, column)
+        for column in columns:
+            yield Window(rows, column)
 
 
 def spans(length: int, tile: int, halo: int, align: int = 1, fixed: int = 0) -> Iterator[Span]:
@@ -162,6 +159,20 @@ def spans(length: int, tile: int, halo: int, align: int = 1, fixed: int = 0) -> 
         core_stop = length if stop == length else stop - halo
         yield Span(start, stop, core_start, core_stop)
         core_start = core_stop
+
+
+def largest_tile(largest: int, halo: int, align: int = 1) -> int:
+    """Return the largest tile along an axis whose windows a network accepts; 0 or less for none.
+
+    Aligned windows are larger than a tile with its halo.
+
+    >>> largest_tile(100, halo=8), largest_tile(100, halo=8, align=16)
+    (84, 49)
+    """
+    if align == 1:
+        return largest - 2 * halo
+    window = (largest - align + 1) // align * align  # the last one may have align - 1 more
+    return window - 2 * halo - align + 1 if window >= 2 * (halo + align) else 0
 
 
 def auto_tile(

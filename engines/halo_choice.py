@@ -6,8 +6,12 @@ import logging
 
 from agsr.backend import Backend
 from agsr.engines.community.halo import MeasuredHalo, can_measure, find_halo
+from agsr.engines.feather import Seams
 from agsr.errors import BackendError
 from agsr.tiling import DEFAULT_HALO
+
+FEATHERED = (64, 32, 16)
+"""Halos of tiles that are blended, LR pixels: the wider, the smaller the steps."""
 
 _log = logging.getLogger(__name__)
 
@@ -23,7 +27,7 @@ class HaloChoice:
     def __init__(self, backend: Backend, requested: int | str) -> None:
         self._backend, self.requested = backend, requested
         self._measured: MeasuredHalo | None = None
-        self._has_warned = False
+        self._has_warned = self._is_unmeasurable = False
 
     @property
     def uncut(self) -> int:
@@ -51,7 +55,7 @@ class HaloChoice:
         if isinstance(self.requested, int) or self._backend.info.receptive_radius is not None:
             return self.uncut
         if self.requested == "auto" and not can_measure(self._backend):
-            self._warn_of_default()
+            self._is_unmeasurable = True
             return self._default
         measured = self._measure()
         if self.requested == "exact" and not measured.is_exact:
@@ -64,32 +68,46 @@ class HaloChoice:
     @property
     def is_exact(self) -> bool:
         """Whether tiles with this halo give the result of the whole image, as far as is known."""
-        if self._backend.info.tiling == "discouraged":
+        if self.requested == "exact":  # else `cut` raises an error
+            return True
+        if self._backend.info.tiling == "discouraged" or self._is_unmeasurable:
             return False
         return self._measured is None or self._measured.is_exact
 
-    def warn_if_inexact(self) -> None:
+    @property
+    def feathered(self) -> list[int]:
+        """LR pixels to try for tiles that are blended: half of their overlap."""
+        if isinstance(self.requested, int):
+            return [self.requested]
+        largest = self._backend.info.largest
+        room = max(FEATHERED) if largest is None else min(largest) // 4
+        return [halo for halo in FEATHERED if halo <= room] or [max(1, room)]
+
+    def warn_if_inexact(self, blended: bool) -> None:
         """Log a warning, once, if tiles give another result than the whole image."""
         if self.is_exact or self._has_warned:
             return
         self._has_warned = True
-        bound = ""
-        if self._measured is not None:
-            bound = f", by {self._measured.difference:.2g} levels of 255 on a test picture"
+        info = self._backend.info
+        reason = "looks at more of a picture than a tile shows"
+        if self._is_unmeasurable:
+            reason = f"accepts too few pixels to measure a halo: tiles have one of {self._default}"
+        joined = "blended" if blended else "not blended, since they don't overlap"
+        advice = "; --tile 0 avoids tiles where memory suffices" if info.largest is None else ""
         _log.warning(
-            "%s looks at more of a picture than a tile shows, so that tiles differ from the whole"
-            "%s; --tile 0 avoids them where memory suffices",
-            *(self._backend.info.model, bound),
+            "%s %s; tiles are %s, and the result is not exactly that of the whole image%s%s",
+            *(info.model, reason, joined, self._bound, advice),
         )
 
-    def _warn_of_default(self) -> None:
-        if not self._has_warned:
-            self._has_warned = True
-            _log.warning(
-                "%s accepts too few pixels to measure a halo: tiles have one of %d pixels, and may "
-                "show seams; --halo sets another",
-                *(self._backend.info.model, self._default),
-            )
+    @property
+    def _bound(self) -> str:
+        if self._measured is None or self._measured.is_exact:
+            return ""
+        return f", by {self._measured.difference:.2g} levels of 255 on a test picture"
+
+    def log_seams(self, seams: Seams) -> None:
+        """Log how much the tiles of an image differed."""
+        _log.info("%s: %s", self._backend.info.model, seams)
 
     def _measure(self) -> MeasuredHalo:
         if self._measured is None:

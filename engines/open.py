@@ -74,7 +74,8 @@ def open_backend(
             that ``agsr export --triton`` has written.
         progress: Called with the progress of a TensorRT engine's build; may cancel it.
         allow_fallback: If the requested backend can't run, run on ONNX Runtime's CPU provider, in
-            fp32 and with the same number of threads; `Backend.info` reports what runs. Otherwise
+            fp32 and with the same number of threads, or weights for torch on torch on the CPU;
+            `Backend.info` reports what runs. Otherwise
             that is an error, except for ``auto``, which opens the next best and logs a warning. A
             wrong request is always an error.
         work: LR pixels that will be upscaled, if known: for few, ``auto`` prefers a backend that

@@ -13,8 +13,10 @@ from dataclasses import replace
 import numpy as np
 
 from agsr.backend import Backend, BackendInfo
+from agsr.engines.feather import Seams
+from agsr.engines.planes import Array
 from agsr.engines.tile_policy import TilePolicy
-from agsr.engines.tiled import Array, upscaled_bands
+from agsr.engines.tiled import upscaled_bands
 from agsr.image.ops.alpha import bounded, without_hidden_colour
 from agsr.image.ops.neutral import is_neutral
 from agsr.image.ops.normal_map import normalised, points_outwards, usable
@@ -60,6 +62,12 @@ class PictureUpscaler:
     def shows_halo(self) -> bool:
         """Whether the halo had an effect: an image was cut, or has a border to show."""
         return self._policy.has_cut or self._border is not None
+
+    @property
+    def seams(self) -> Seams:
+        """How much overlapping tiles differed, at most, if their overlap was blended: for networks
+        that look at more of a picture than a tile shows. Zeros for exact tiles."""
+        return self._policy.seams
 
     @property
     def tiling(self) -> tuple[int | str, int | str, Border | None]:
@@ -177,9 +185,13 @@ class PictureUpscaler:
     ) -> Generator[list[Array], None, None]:
         """Yield bands of upscaled arrays; the network is locked until the end."""
         with self._backend.turn:
-            tiling = self._policy.tiling_for(arrays)
-            with closing(upscaled_bands(self._backend, arrays, *tiling, progress)) as bands:
+            tile, halo = self._policy.tiling_for(arrays)
+            seams = Seams() if self._policy.blends(halo) else None
+            large = upscaled_bands(self._backend, arrays, tile, halo, progress, seams)
+            with closing(large) as bands:
                 yield from bands
+        if seams is not None:
+            self._policy.note_seams(seams)
 
 
 def _part(progress: ShareCallback | None, start: float, share: float) -> ShareCallback | None:

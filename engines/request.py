@@ -128,9 +128,14 @@ class Request:
         return place
 
     def on_cpu(self) -> Request:
-        """Return the request for ONNX Runtime's CPU provider in fp32, for when this one fails."""
-        options = {"provider": None, "device": None, "precision": None, "url": None}
-        return replace(self, backend="ort", **options)
+        """Return the request for the CPU in fp32, for when this one fails.
+
+        ONNX Runtime runs it there, but weights for torch run on torch, which has no threads to set.
+        """
+        here = replace(self, provider=None, device=None, precision=None, url=None)
+        if self.kind in (Kind.CHECKPOINT, Kind.COMMUNITY):
+            return replace(here, backend="torch", device="cpu", threads=None)
+        return replace(here, backend="ort")
 
     def without_unused_threads(self) -> Request:
         """Return this request without a number of threads if only its fallback has any."""

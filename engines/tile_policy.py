@@ -7,11 +7,13 @@ import math
 from collections.abc import Sequence
 
 from agsr.backend import Backend
+from agsr.engines.community.tile_memory import WORTHWHILE, find_bytes_per_pixel
+from agsr.engines.feather import Seams
 from agsr.engines.halo_choice import HaloChoice
-from agsr.engines.tiled import Array
+from agsr.engines.planes import Array
 from agsr.errors import BackendError
 from agsr.system.memory import free_memory
-from agsr.tiling import MemoryBudget, Tile, Window, auto_tile, windows
+from agsr.tiling import MemoryBudget, Tile, Window, auto_tile, largest_tile, windows
 
 BANDS_HELD = 4
 """Bands of a result in memory: one is computed, one waits, one is written, partly in a copy."""
@@ -19,6 +21,8 @@ BANDS_HELD = 4
 _SHARE = 0.75
 """Share of the free memory that tiles may use."""
 
+_MOST_OVERLAP = 2.0
+"""Computations per pixel above which blended tiles overlap less."""
 
 _WASTEFUL = 4.0
 """Computations per pixel above which a warning is logged for tiles chosen by the user."""
@@ -39,8 +43,11 @@ class TilePolicy:
         self._backend, self._tile = backend, tile
         self._halo = HaloChoice(backend, halo)
         self._free_at_first: int | None = None
+        self._measured_bytes: int | None = None  # per pixel
         self.has_cut = False
         """Whether any image was cut into tiles."""
+        self.seams = Seams()
+        """Differences of the tiles that were blended."""
         self._has_warned = False
         self._allocated = 0  # bytes of the largest window so far; the runtime may still hold them
 
@@ -64,15 +71,52 @@ class TilePolicy:
                 cut and the arrays are too large for it.
         """
         size = arrays[0].shape[:2]
+        self._measure_memory(size)
         halo = self._halo.uncut
         tile = self._tile_for(arrays, halo)
         if _cuts(self._first_window(size, tile, halo), size):
             halo = self._halo.cut
             tile = self._tile_for(arrays, halo)
+            if self.blends(halo):
+                tile, halo = self._feathered(arrays)
         window = self._first_window(size, tile, halo)
         self._note_cut(window, size, tile, halo)
         pixels = math.prod(self._backend.sizes.padded(window.rows.stop, window.columns.stop))
-        self._allocated = max(self._allocated, pixels * self._backend.bytes_per_pixel)
+        self._allocated = max(self._allocated, pixels * self._bytes_per_pixel)
+        return tile, halo
+
+    @property
+    def _bytes_per_pixel(self) -> int:
+        return self._measured_bytes or self._backend.bytes_per_pixel
+
+    def _measure_memory(self, size: tuple[int, ...]) -> None:
+        """Measure the memory of another project's network before its first large picture."""
+        info = self._backend.info
+        on_cpu = info.device.lower().startswith("cpu") and self._backend.free_memory() is None
+        is_known = info.receptive_radius is not None or self._measured_bytes is not None
+        if self._tile != "auto" or is_known or not on_cpu or math.prod(size) < WORTHWHILE:
+            return
+        at_least = self._backend.bytes_per_pixel if self._allocated else 0
+        self._measured_bytes = find_bytes_per_pixel(self._backend, at_least)
+
+    def blends(self, halo: int) -> bool:
+        """Return True if overlapping tiles are to be blended, since no halo makes them exact."""
+        return halo > 0 and not self._halo.is_exact
+
+    def note_seams(self, seams: Seams) -> None:
+        """Note how much the tiles of an image differed, if it was cut."""
+        if seams.difference:
+            self.seams.include(seams)
+            self._halo.log_seams(seams)
+
+    def _feathered(self, arrays: Sequence[Array]) -> tuple[Tile, int]:
+        """Return tile and halo of blended tiles: the widest overlap that isn't wasteful."""
+        size = arrays[0].shape[:2]
+        for halo in self._halo.feathered:
+            tile = self._tile_for(arrays, halo)
+            sides = [(a or b, 2 * halo if a else 0) for a, b in zip(tile, size, strict=True)]
+            if math.prod((side + more) / side for side, more in sides) <= _MOST_OVERLAP:
+                break
         return tile, halo
 
     def _tile_for(self, arrays: Sequence[Array], halo: int) -> Tile:
@@ -92,7 +136,7 @@ class TilePolicy:
         height, width = arrays[0].shape[:2]
         backend, padded = self._backend, self._backend.sizes.padded
         area = backend.tile_area if self._halo.is_exact else math.prod(padded(height, width))
-        budget = self._budget(arrays)
+        budget = self._budget(arrays, halo)
         return auto_tile(height, width, budget, halo, area, backend.tile_align, padded)
 
     def _whole(self, height: int, width: int) -> Tile:
@@ -118,7 +162,7 @@ class TilePolicy:
         if not _cuts(window, size):
             return
         self.has_cut = True
-        self._halo.warn_if_inexact()
+        self._halo.warn_if_inexact(self.blends(halo))
         rows, columns = (min(a or b, b) for a, b in zip(tile, size, strict=True))
         times = window.rows.stop * window.columns.stop / (rows * columns)
         if times > _WASTEFUL and not isinstance(self._tile, str) and not self._has_warned:
@@ -129,7 +173,7 @@ class TilePolicy:
                 *(columns, rows, halo, times, 8 * halo, (10 / 8) ** 2),
             )
 
-    def _budget(self, arrays: Sequence[Array]) -> MemoryBudget:
+    def _budget(self, arrays: Sequence[Array], halo: int) -> MemoryBudget:
         """Return the memory for tiles: a share of what is free, at most of what was free at first.
 
         A runtime does not return the memory it once allocated, but reuses it.
@@ -140,9 +184,15 @@ class TilePolicy:
             self._free_at_first = free
         free = min(free + self._allocated, self._free_at_first)
         # Each row becomes as many rows as the scale, that many times as long, in main memory.
-        row = self._backend.info.scale**2 * sum(array[0].nbytes for array in arrays) * BANDS_HELD
-        pixel = self._backend.bytes_per_pixel
-        return MemoryBudget(int(free * _SHARE), pixel, row if device is None else 0)
+        large = self._backend.info.scale**2
+        row = large * sum(array[0].nbytes for array in arrays) * BANDS_HELD
+        usable = int(free * _SHARE)
+        if device is not None:
+            return MemoryBudget(usable, self._bytes_per_pixel, 0)
+        if self.blends(halo):  # overlaps with the tiles above and below wait as float32
+            overlap = 2 * (halo + self._backend.tile_align)
+            usable -= 2 * overlap * large * sum(array[0].size * 4 for array in arrays)
+        return MemoryBudget(usable, self._bytes_per_pixel, row)
 
     def _within_backend(self, height: int, width: int, tile: Tile, halo: int) -> Tile:
         """Return the tile, or a smaller one if its windows are too large for the backend."""
@@ -150,13 +200,15 @@ class TilePolicy:
         if info.largest is None:
             return tile
         axes = zip((height, width), info.largest, tile, strict=True)
-        rows, columns = (_side(*axis, halo) for axis in axes)
+        align = self._backend.tile_align
+        rows, columns = (_side(*axis, halo, align) for axis in axes)
         if rows is not None and columns is not None:
             return rows, columns
         build = ", or build its engine with a larger --max" if info.name == "trt" else ""
+        starts = f", in tiles that start at multiples of {align}" if align > 1 else ""
         raise BackendError(
             f"{info.model} accepts at most {info.largest[1]}x{info.largest[0]} pixels, too few "
-            f"for a halo of {halo} on both sides; use a smaller --halo{build}"
+            f"for a halo of {halo} on both sides{starts}; use a smaller --halo{build}"
         )
 
 
@@ -165,8 +217,9 @@ def _cuts(window: Window, size: tuple[int, ...]) -> bool:
     return (window.rows.core_stop, window.columns.core_stop) != size
 
 
-def _side(length: int, largest: int, tile: int, halo: int) -> int | None:
+def _side(length: int, largest: int, tile: int, halo: int, align: int) -> int | None:
     """Return the tile along one axis, 0 for all of it; None if no window fits in ``largest``."""
-    if length <= largest and (not tile or largest <= 2 * halo):
+    most = largest_tile(largest, halo, align)
+    if length <= largest and (not tile or most <= 0):
         return 0
-    return min(tile or largest, largest - 2 * halo) if largest > 2 * halo else None
+    return min(tile or most, most) if most > 0 else None

@@ -8,24 +8,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agsr.backend import Backend, Batch
-from agsr.metrics.luma import FULL_RANGE_WEIGHTS
+from agsr.engines.feather import Feather, Seams
+from agsr.engines.planes import Array, planes_like, to_array, to_batch
 from agsr.system.progress import ShareCallback
 from agsr.tiling import Span, Tile, Window, windows
 
-WHITE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
-"""Value of white by data type."""
-
 _SMALLEST_TILE = 16
-
-Array = NDArray[Any]
-"""``(H, W, 3)`` or ``(H, W)`` of a type in `WHITE`."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +31,7 @@ def upscaled_bands(
     tile: Tile,
     halo: int,
     progress: ShareCallback | None = None,
+    seams: Seams | None = None,
 ) -> Generator[list[Array], None, None]:
     """Upscale arrays of one height and width side by side, from top to bottom.
 
@@ -45,6 +41,8 @@ def upscaled_bands(
         tile: As for `agsr.tiling.windows`.
         halo: LR pixels read around a tile.
         progress: Called after each window with the completed share, 0 to 1.
+        seams: If given, overlapping tiles are blended, and their differences noted there; else each
+            tile's core is used, which is right for a halo of the receptive radius.
 
     Yields:
         The next rows of every upscaled array.
@@ -55,9 +53,11 @@ def upscaled_bands(
     """
     height, width = arrays[0].shape[:2]
     done = 0  # rows of the input whose results have been yielded
+    scale = backend.info.scale
+    joiner = _Cores(arrays, scale) if seams is None else Feather(arrays, scale, seams)
     while done < height:
         try:
-            for end, bands in _bands(backend, arrays, (tile, halo, done), progress):
+            for end, bands in _bands(backend, arrays, (tile, halo, done), joiner, progress):
                 done = end
                 yield bands
         except MemoryError:
@@ -74,19 +74,22 @@ def _bands(
     backend: Backend,
     arrays: Sequence[Array],
     tiling: tuple[Tile, int, int],
+    joiner: _Cores | Feather,
     progress: ShareCallback | None,
 ) -> Iterator[tuple[int, list[Array]]]:
     """Yield bands below a row of the input, each with the input row at its end."""
-    (height, width), scale = arrays[0].shape[:2], backend.info.scale
-    cut = windows(height, width, *tiling, align=backend.tile_align, fixed=backend.sizes.fixed)
-    plan = [list(row) for _, row in groupby(cut, lambda window: window.rows)]
-    order = [(array, window) for row in plan for array in arrays for window in row]
-    batches = (_to_batch(_read(array, window)) for array, window in order)
+    height, width = arrays[0].shape[:2]
+    tile, halo, done = tiling
+    align, fixed = backend.tile_align, backend.sizes.fixed
+    cut = windows(height, width, tile, halo, align=align, fixed=fixed)
+    rows = joiner.remaining([list(row) for _, row in groupby(cut, lambda window: window.rows)])
+    order = [(array, window) for row in rows for array in arrays for window in row]
+    batches = (to_batch(_read(array, window)) for array, window in order)
     # Closed in every case: a backend may hold a lock until its outputs are.
     with closing(backend.upscale_many(batches)) as outputs:
-        results = _reporting(outputs, len(order), tiling[2] / height, progress)
-        for row in plan:
-            yield row[0].rows.core_stop, [_joined(array, row, results, scale) for array in arrays]
+        results = _reporting(outputs, len(order), done / height, progress)
+        for row in rows:
+            yield joiner.join(row, results)
 
 
 def _reporting(
@@ -97,6 +100,31 @@ def _reporting(
         if progress is not None:
             progress(before + (1 - before) * (number / count))
         yield sr
+
+
+class _Cores:
+    """Joins the cores of windows, for networks whose tiles equal the whole picture.
+
+    Args:
+        arrays: The input.
+        scale: Output pixels per input pixel.
+    """
+
+    def __init__(self, arrays: Sequence[Array], scale: int) -> None:
+        self._arrays, self._scale = arrays, scale
+        self._done = 0
+
+    def remaining(self, rows: Sequence[Sequence[Window]]) -> Sequence[Sequence[Window]]:
+        """See `agsr.engines.feather.Feather.remaining`."""
+        below = [row for row in rows if row[0].rows.core_stop > self._done]
+        first = replace(below[0][0].rows, core_start=max(below[0][0].rows.core_start, self._done))
+        return [[replace(window, rows=first) for window in below[0]], *below[1:]]
+
+    def join(self, row: Sequence[Window], outputs: Iterator[Batch]) -> tuple[int, list[Array]]:
+        """See `agsr.engines.feather.Feather.join`."""
+        bands = [_joined(array, row, outputs, self._scale) for array in self._arrays]
+        self._done = row[0].rows.core_stop
+        return self._done, bands
 
 
 def _joined(array: Array, row: Sequence[Window], results: Iterator[Batch], scale: int) -> Array:
@@ -122,7 +150,7 @@ def _core(array: Array, window: Window, sr: NDArray[np.float32], scale: int) -> 
     rows, columns = window.rows, window.columns
     down = _output_slice(rows, rows.start, scale)
     across = _output_slice(columns, columns.start, scale)
-    return _from_planes(sr[:, down, across], array)
+    return to_array(planes_like(sr[:, down, across], array), array)
 
 
 def _read(image: Array, window: Window) -> Array:
@@ -133,24 +161,3 @@ def _read(image: Array, window: Window) -> Array:
 def _output_slice(span: Span, origin: int, scale: int) -> slice:
     """Return a span's core in output pixels, counted from ``origin``."""
     return slice((span.core_start - origin) * scale, (span.core_stop - origin) * scale)
-
-
-def _to_batch(image: Array) -> Batch:
-    """``(H, W[, 3])`` of any supported type → ``(1, 3, H, W)`` float32 in [0, 1]."""
-    values = image.astype(np.float32) / np.float32(WHITE[image.dtype])
-    if values.ndim == 2:
-        return np.repeat(values[None, None], 3, axis=1)
-    return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
-
-
-def _from_planes(planes: NDArray[np.float32], like: Array) -> Array:
-    """``(3, H, W)`` float32 → ``(H, W[, 3])`` of the type and layout of ``like``, half-up."""
-    if like.ndim == 2:
-        values: Array = np.tensordot(FULL_RANGE_WEIGHTS, planes, axes=1)
-    else:
-        values = planes.transpose(1, 2, 0)
-    if like.dtype == np.float32:
-        return np.asarray(values)
-    largest = np.float32(WHITE[like.dtype])
-    levels = np.clip(values, 0, 1) * largest + np.float32(0.5)
-    return np.asarray(levels.astype(like.dtype))

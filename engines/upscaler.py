@@ -18,8 +18,8 @@ from agsr.backend import Backend
 from agsr.engines.ensemble import SYMMETRIES, Ensemble
 from agsr.engines.open import open_backend
 from agsr.engines.picture_upscaler import PictureUpscaler
+from agsr.engines.planes import Array
 from agsr.engines.tile_policy import TilePolicy
-from agsr.engines.tiled import Array
 from agsr.image.arrays import upscale_array
 from agsr.image.ops.output_size import OutputSize
 from agsr.image.ops.padding import BORDERS, Border
@@ -56,7 +56,8 @@ class Upscaler(PictureUpscaler):
         halo: LR pixels read around a tile; ``"exact"`` for the network's receptive radius, which
             gives the same result as the whole image. ``"auto"`` is `agsr.tiling.DEFAULT_HALO`; for
             networks of other projects, whose radius is unknown, it is measured when an image has
-            to be cut, and cached.
+            to be cut, and cached. Tiles of a network that looks at everything are blended, and
+            `seams` reports how much they differed.
         border: Content of the halo beyond the image: ``"mirror"`` for flat graphics, ``"wrap"``
             (the opposite side) for textures that tile. None means nothing, as in training, but
             ``"mirror"`` for data.

@@ -21,6 +21,7 @@ from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata, Precisi
 from agsr.engines.community.facts import NetworkFacts
 from agsr.engines.community.halo import cached_halo
 from agsr.engines.community.loader import load_network
+from agsr.engines.community.measurements import Subject
 from agsr.engines.community.picture_network import TYPES, PictureNetwork
 from agsr.engines.community.working_memory import bytes_per_pixel
 from agsr.errors import ExportError, ExportRequestError
@@ -148,7 +149,7 @@ def _metadata(
 ) -> ModelMetadata:
     config: dict[str, Any] = {"tags": facts.tags, "channels": facts.channels}
     config |= {"exporter": traced.exporter}
-    halo = cached_halo(facts.sha256)
+    halo = cached_halo(Subject.of_file(facts.sha256, "fp32", facts.sizes))
     if halo is not None:
         config |= {"halo": halo.halo, "halo_difference": halo.difference}
     return ModelMetadata(

@@ -13,6 +13,7 @@ from agsr.tiling import (
     DEFAULT_HALO,
     MemoryBudget,
     auto_tile,
+    largest_tile,
     spans,
     windows,
 )
@@ -38,6 +39,17 @@ def test_windows_of_an_axis_have_one_size_within_the_limit(
     sizes = {part.stop - part.start for part in spans(length, tile, halo)}
     assert len(sizes) == 1
     assert tile == 0 or sizes.pop() <= tile + 2 * halo
+
+
+@given(st.integers(20, 400), st.integers(20, 200), st.integers(0, 40), st.sampled_from([1, 8, 16]))
+def test_windows_of_the_largest_tile_are_accepted(
+    length: int, largest: int, halo: int, align: int
+) -> None:
+    tile = largest_tile(largest, halo, align)
+    for smaller in {tile, tile // 2, 1} if tile > 0 else ():
+        parts = list(spans(length, max(1, smaller), halo, align))
+        assert len(parts) == 1 or max(part.stop - part.start for part in parts) <= largest
+        assert all(part.start % align == 0 for part in parts)
 
 
 def test_windows_are_all_pairs_of_spans() -> None:

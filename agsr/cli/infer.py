@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agsr.cli.constraints import INFER, check_kinds, check_options, is_folder, is_given
-from agsr.cli.infer_report import note_no_effect
+from agsr.cli.infer_report import note_no_effect, note_seams
 from agsr.cli.infer_request import (
     check_inputs,
     count_left_out,
@@ -280,6 +280,7 @@ def infer(
                 if not quiet:
                     names = ("separate_alpha", "halo")
                     note_no_effect(upscaler, [n for n in names if is_given(context, n)], tally)
+                    note_seams(upscaler)
     if (len(jobs) > 1 or tally.skipped or verbose) and not quiet:
         click.echo(tally.summary("to upscale" if dry_run else "upscaled"), err=True)
     if tally.failed:

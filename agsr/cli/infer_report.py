@@ -156,3 +156,9 @@ def note_no_effect(upscaler: Upscaler | WorkerPool, given: Collection[str], tall
         click.echo("note: --separate-alpha had no effect: no input has alpha", err=True)
     if "halo" in given and not upscaler.shows_halo:
         click.echo("note: --halo had no effect: no input was cut into tiles", err=True)
+
+
+def note_seams(upscaler: Upscaler | WorkerPool) -> None:
+    """Print how much blended tiles differed, if there were any."""
+    if upscaler.seams.difference:
+        click.echo(f"note: {upscaler.seams}", err=True)

@@ -3,26 +3,22 @@
 A tile is compared with the same part of a larger tile, at growing halo, on one seeded picture with
 the spectrum of a photograph. Their starts differ by multiples of `agsr.contract.WINDOW`, as those
 of such networks' tiles do: many divide a picture into windows, and give another result where their
-windows lie otherwise. Results are cached by the hash of the weights, in the user's cache.
+windows lie otherwise. Results are cached by `agsr.engines.community.measurements`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agsr.backend import Backend, Batch
 from agsr.contract import CHANNELS, WINDOW
-from agsr.engines.cache_files import digest, read_manifest
+from agsr.engines.community.measurements import Subject, read, write
 from agsr.errors import BackendError
-from agsr.system.atomic_file import complete_file
-from agsr.system.cache_dir import cache_folder
 
 BOUND = 0.5
 """Largest accepted difference, levels of 255: it changes hardly a rounded value, and by one."""
@@ -34,8 +30,7 @@ CONTEXTS = {4: 20, 8: 56, 16: 64, 32: 80, 64: 112}
 """Halos that are tried, LR pixels, each with the halo of the larger tile to compare with. They
 differ by odd multiples of `WINDOW`."""
 
-VERSION = 1
-"""Version of the measurement; part of an entry's name in the cache."""
+_KIND = "halos"
 
 _log = logging.getLogger(__name__)
 
@@ -65,18 +60,22 @@ def find_halo(backend: Backend) -> MeasuredHalo:
         BackendError: The network fails on the tiles, or accepts only ones too small to measure.
         MemoryError: They do not fit into memory.
     """
-    path = _path(backend.info.weights_hash)
-    found = _read(path)
+    subject = Subject.of(backend)
+    found = cached_halo(subject)
     if found is None:
         found = measure_halo(backend)
         _log.info("%s: halo measured: %s", backend.info.model, found)
-        _write(path, found)
+        write(_KIND, subject, asdict(found))
     return found
 
 
-def cached_halo(weights_hash: str) -> MeasuredHalo | None:
-    """Return the halo of weights if it was measured before."""
-    return _read(_path(weights_hash))
+def cached_halo(subject: Subject) -> MeasuredHalo | None:
+    """Return the halo of a network if it was measured before."""
+    entry = read(_KIND, subject)
+    halo, difference = entry.get("halo"), entry.get("difference")
+    if halo not in CONTEXTS or not isinstance(difference, (int, float)) or difference < 0:
+        return None
+    return MeasuredHalo(halo, float(difference))
 
 
 def can_measure(backend: Backend) -> bool:
@@ -148,30 +147,3 @@ def picture() -> Batch:
     values = values + 0.15 * np.sign(np.sin(rows / 5.5) + np.sin((rows + 2 * columns) / 13))
     clipped: NDArray[np.float32] = np.clip(values, 0, 1).astype(np.float32)
     return clipped[None]
-
-
-def _path(weights_hash: str) -> Path | None:
-    """Return the file of an entry; None for a network without an identity."""
-    if not weights_hash:
-        return None
-    facts = {"weights": weights_hash, "version": VERSION}
-    return cache_folder() / "halos" / f"{digest(facts)[:32]}.json"
-
-
-def _read(path: Path | None) -> MeasuredHalo | None:
-    entry = {} if path is None else read_manifest(path)
-    halo, difference = entry.get("halo"), entry.get("difference")
-    if halo not in CONTEXTS or not isinstance(difference, (int, float)) or difference < 0:
-        return None
-    return MeasuredHalo(halo, float(difference))
-
-
-def _write(path: Path | None, found: MeasuredHalo) -> None:
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with complete_file(path) as temporary:
-            temporary.write_text(json.dumps(asdict(found)))
-    except OSError as error:
-        _log.info("%s: the measured halo can't be cached: %s", path, error.strerror)

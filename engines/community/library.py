@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from agsr.contract import PRECISIONS, PREFIX, SCALE, ModelMetadata
+from agsr.contract import PRECISIONS, PREFIX, SCALE, ModelMetadata, SizeRule
 from agsr.engines.community.facts import NetworkFacts, cached_facts
 from agsr.engines.community.halo import cached_halo
 from agsr.engines.community.licences import provenance
+from agsr.engines.community.measurements import Subject
 from agsr.engines.onnx_file.inspect import read_properties
 from agsr.errors import AgsrError, ModelError
 from agsr.pretrained import (
@@ -115,7 +116,7 @@ def _onnx(path: Path) -> ModelEntry:
         backends=("ort", "openvino", "trt"),
         author=known.author if known else "",
         licence=known.licence if known else "",
-        halo=_halo(metadata.weights_hash) if metadata.receptive_radius is None else "",
+        halo=_halo(metadata.weights_hash, metadata.precision, metadata.sizes),
     )
 
 
@@ -132,13 +133,13 @@ def _weights(path: Path) -> ModelEntry:
         backends=("torch", "ort", "openvino", "trt"),
         author=known.author if known else "",
         licence=known.licence if known else "",
-        halo=_halo(facts.sha256),
+        halo=_halo(facts.sha256, "fp32", facts.sizes),
         problem=f"needs {', '.join(missing)}: {install_command('models')}" if missing else "",
     )
 
 
-def _halo(weights_hash: str) -> str:
-    found = cached_halo(weights_hash)
+def _halo(weights_hash: str, precision: str, sizes: SizeRule) -> str:
+    found = cached_halo(Subject.of_file(weights_hash, precision, sizes))
     return "" if found is None else str(found)
 
 

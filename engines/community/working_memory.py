@@ -1,4 +1,8 @@
-"""Measure how much memory a network needs per pixel, from the tensors alive while it runs."""
+"""Measure how much memory a network needs per pixel, from the tensors alive while it runs.
+
+It is used for small pictures and on GPUs. Before a large picture on a CPU,
+`agsr.engines.community.tile_memory` measures what the runtime really needs.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from agsr.contract import CHANNELS, SizeRule
 
-_SIDE = 48
-"""Side of the picture that is measured, LR pixels."""
+_SIDE = 64
+"""Side of the picture that is measured, LR pixels: a multiple of most networks' windows, to which
+they pad it."""
 
 _SCRATCH = 1.5
 """Factor for what operators allocate inside themselves, which can't be seen here."""

@@ -184,6 +184,7 @@ def _open_engine(
     adapted = contract_graph(content, spec, metadata, str(path))
     opened = TrtBackend(path, report=progress, device=place.index, content=adapted)
     opened.info = replace(opened.info, steps=None, receptive_radius=None, io_format=spec.summary)
+    opened.tile_align = spec.rule.tile_align
     return opened
 
 

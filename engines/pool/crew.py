@@ -206,10 +206,13 @@ class Crew:
 
 
 def _settled(options: Mapping[str, Any], info: BackendInfo) -> Mapping[str, Any]:
-    """Return the options that open the backend that ``auto`` chose."""
+    """Return the options that open what the first worker opened, with its precision.
+
+    A precision that is chosen again, for a backend that is named now, may be another one.
+    """
     if options.get("backend", AUTO) != AUTO or options.get("provider") is not None:
         return options
-    return {**options, "backend": info.name, "precision": options.get("precision") or "auto"}
+    return {**options, "backend": info.name, "precision": info.precision}
 
 
 def _comparable(info: BackendInfo) -> tuple[object, ...]:

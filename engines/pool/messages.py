@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agsr.backend import BackendInfo
     from agsr.engines.batch.outcome import InferOptions, Outcome
     from agsr.engines.batch.plan import Job
+    from agsr.engines.feather import Seams
     from agsr.engines.video import VideoOptions
 
 FINISH: Final = "finish"
@@ -107,6 +108,8 @@ class Done:
     outcome: Outcome
     shows_halo: bool
     """See `agsr.engines.picture_upscaler.PictureUpscaler.shows_halo`."""
+    seams: Seams
+    """See `agsr.engines.picture_upscaler.PictureUpscaler.seams`."""
 
 
 @dataclass(frozen=True)

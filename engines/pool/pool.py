@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from agsr.backend import BackendInfo
 from agsr.engines.batch.outcome import InferOptions, Outcome
 from agsr.engines.batch.plan import STREAM, Job
+from agsr.engines.feather import Seams
 from agsr.engines.pool import messages
 from agsr.engines.pool.crew import Crew, Slot
 from agsr.engines.pool.devices import worker_devices
@@ -100,6 +101,8 @@ class WorkerPool:
         self._crew = Crew(worker_devices(devices, weights, running), weights, running, restarts)
         self.shows_halo = False
         """Whether the halo had an effect in any worker; see `Upscaler`."""
+        self.seams = Seams()
+        """How much blended tiles differed, at most, in any worker; see `Upscaler`."""
 
     @property
     def info(self) -> BackendInfo:
@@ -237,6 +240,7 @@ class WorkerPool:
         process.held.pop(done.number)
         slot.deaths = 0
         self.shows_halo |= done.shows_halo
+        self.seams.include(done.seams)
         return [done.outcome]
 
     def _lose(self, slot: Slot, process: WorkerProcess, batch: _Batch) -> list[Outcome]:

@@ -213,7 +213,8 @@ class Worker:
 
     def _done(self, number: int, outcome: Outcome) -> None:
         assert self._upscaler is not None
-        self._link.send(messages.Done(number, outcome, self._upscaler.shows_halo))
+        shows_halo, seams = self._upscaler.shows_halo, self._upscaler.seams
+        self._link.send(messages.Done(number, outcome, shows_halo, seams))
 
 
 def _picklable(error: Exception) -> Exception:

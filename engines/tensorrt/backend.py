@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.contract import CHANNELS
-from agsr.engines.onnx_file.checks import described
+from agsr.engines.onnx_file.checks import described, tile_align
 from agsr.engines.tensorrt.api import TensorRt, find_tensorrt, load_tensorrt
 from agsr.engines.tensorrt.cuda import Cuda, check_driver, current, open_cuda
 from agsr.engines.tensorrt.engine_cache import EngineCache
@@ -108,7 +108,7 @@ class TrtBackend(Backend):
                 "largest": _largest(plan, metadata.sizes.multiple),
             },
         )
-        self.sizes = metadata.sizes
+        self.sizes, self.tile_align = metadata.sizes, tile_align(metadata)
 
     def close(self) -> None:
         """Release everything on the GPU; results that this thread has not read yet are lost.

@@ -11,6 +11,8 @@ import pytest
 from conftest import Repeat
 
 from agsr.engines.open import open_backend
+from agsr.engines.places import Place
+from agsr.engines.request import Request
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
 from agsr.engines.runtimes.onnxruntime_session import PROVIDERS
 from agsr.errors import AgsrError, BackendError, CheckpointError
@@ -153,6 +155,32 @@ def test_a_fallback_must_be_allowed_and_is_reported(
         assert backend.info.device == "CPUExecutionProvider"
     assert "'cuda' is not installed" in caplog.text
     assert "running on the CPU instead" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"backend": "torch", "device": "cuda:99", "precision": "bf16"},
+        {"backend": "ort", "provider": "cuda", "threads": 1},
+    ],
+)
+def test_weights_for_torch_fall_back_to_torch_on_the_cpu(
+    checkpoint_file: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    """ONNX Runtime can't run a checkpoint; another project's weights it would have to export."""
+    tried: list[Request] = []
+
+    def fail_once(request: Request, *_: Any) -> Repeat:
+        tried.append(request)
+        if len(tried) == 1:
+            raise BackendError("no GPU")
+        return Repeat()
+
+    monkeypatch.setattr("agsr.engines.open._open_request", fail_once)
+    for weights in (str(checkpoint_file), "other.pth"):
+        tried.clear()
+        open_backend(weights=weights, allow_fallback=True, **asked)
+        assert (tried[1].place, tried[1].precision) == (Place("torch", "cpu"), None)
 
 
 @pytest.mark.parametrize("asked", [{"steps": 2}, {"precision": "fp16"}])

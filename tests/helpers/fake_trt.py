@@ -45,10 +45,11 @@ def maker(
     """Return a function that makes backends on the fake GPU; engines are text."""
     model = folder / "model.onnx"
     model.write_bytes(b"onnx")
+    built = [METADATA]
 
     def build(_trt: Any, _onnx: bytes, _source: str, options: BuildOptions, _report: Any) -> Any:
         facts = BuildReport(
-            metadata=replace(METADATA, scale=engine.scale),
+            metadata=replace(built[0], scale=engine.scale),
             flavour="tensorrt",
             version="11",
             layers={},
@@ -65,7 +66,9 @@ def maker(
         path: Path = model,
         flavour: Flavour = "tensorrt",
         content: bytes | None = None,
+        metadata: ModelMetadata = METADATA,
     ) -> TrtBackend:
+        built[0] = metadata
         return TrtBackend(
             path,
             content=content,

@@ -57,7 +57,7 @@ def test_the_default_halo_fits_into_a_small_fixed_size(
     upscaler = Upscaler(str(repeating(path, size=(32, 32), scale=1)))
     for _ in range(2):
         assert np.array_equal(upscaler(image), image)
-    assert caplog.text.count("tiles have one of 8 pixels") == 1
+    assert caplog.text.count("tiles have one of 8; tiles are blended") == 1
 
 
 def test_tiles_fill_a_fixed_size(path: Path) -> None:

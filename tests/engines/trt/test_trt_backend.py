@@ -18,7 +18,7 @@ from fake_gpu import FakeCuda, FakeEngine, fake_module
 from fake_trt import METADATA, SMALL, Make, batches, maker, repeated
 from numpy.typing import NDArray
 
-from agsr.contract import Precision
+from agsr.contract import Precision, SizeRule
 from agsr.engines.open import open_backend
 from agsr.engines.tensorrt import api, engine_file, engine_source
 from agsr.engines.tensorrt import backend as trt_backend
@@ -122,6 +122,37 @@ def test_beyond_every_profile_the_upscaler_cuts_tiles(
         assert all(h <= 24 and w <= 32 for _, _, h, w in engine.shapes)
         with pytest.raises(BackendError, match="too few for a halo of 12"):
             Upscaler(backend=backend, halo=12)(photo)
+
+
+OF_OTHERS = replace(METADATA, receptive_radius=None, architecture="DAT")
+
+
+def test_aligned_windows_fit_into_the_profile(make: Make) -> None:
+    """They start at multiples of 16, and none is larger than the engine accepts."""
+    options = BuildOptions(profiles=(Profile((1, 8, 8), (1, 64, 64), (1, 80, 112)),))
+    image = np.random.default_rng(0).integers(0, 256, (211, 301, 3), np.uint8)
+    with make(options, metadata=OF_OTHERS) as backend:
+        assert backend.tile_align == 16
+        for tile in ("auto", 64, 90):
+            large = Upscaler(backend=backend, tile=tile, halo=8)(image)
+            np.testing.assert_array_equal(large, image.repeat(4, axis=0).repeat(4, axis=1))
+        with pytest.raises(BackendError, match="in tiles that start at multiples of 16; use a"):
+            Upscaler(backend=backend, halo=32)(image)
+
+
+def test_windows_of_this_projects_engines_start_anywhere(make: Make) -> None:
+    with make() as backend:
+        assert backend.tile_align == 1
+
+
+def test_the_largest_input_of_an_engine_is_a_multiple_that_the_network_accepts(make: Make) -> None:
+    profiles = (
+        Profile((1, 8, 8), (1, 64, 64), (1, 84, 116)),
+        Profile((1, 8, 8), *[(1, 16, 16)] * 2),
+    )
+    metadata = replace(OF_OTHERS, sizes=SizeRule(multiple=16))
+    with make(BuildOptions(profiles=profiles), metadata=metadata) as backend:
+        assert backend.info.largest == (80, 112)
 
 
 def test_an_abandoned_pipeline_is_drained(make: Make, cuda: FakeCuda) -> None:

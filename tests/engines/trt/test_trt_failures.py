@@ -39,14 +39,14 @@ def test_what_interrupts_an_image_leaves_the_backend_usable(
 def test_memory_of_the_host_that_runs_out_costs_a_retry_only(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    convert, failures = tiles_module._from_planes, [MemoryError]
+    convert, failures = tiles_module.to_array, [MemoryError]
 
     def once(*arguments: Any) -> Any:
         if failures:
             raise failures.pop()
         return convert(*arguments)
 
-    monkeypatch.setattr(tiles_module, "_from_planes", once)
+    monkeypatch.setattr(tiles_module, "to_array", once)
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     with make(BuildOptions(profiles=(Profile((1, 8, 8), (1, 64, 64), (1, 64, 64)),))) as backend:
         large = Upscaler(backend=backend, tile=0, halo=1)(image)

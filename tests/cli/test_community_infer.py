@@ -1,0 +1,51 @@
+"""``agsr infer`` with other projects' weights: blended tiles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from agsr.cli import main
+
+MakeFile = Callable[[str], Path]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGSR_CACHE", str(tmp_path / "cache"))
+
+
+def _infer(*arguments: str | Path) -> Result:
+    done = CliRunner().invoke(main, ["infer", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def _photo(path: Path, height: int, width: int) -> Path:
+    rows, columns = np.indices((height, width))
+    noise = np.random.default_rng(0).normal(0, 8, (height, width, 3))
+    levels = 128 + 70 * np.sin(rows / 17)[..., None] + 40 * np.cos(columns / 9)[..., None] + noise
+    Image.fromarray(levels.clip(0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+def test_blended_tiles_are_warned_of_and_their_steps_reported(
+    community_file: MakeFile, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photo = _photo(tmp_path / "a.png", 120, 40)
+    weights = community_file("swinir")
+    done = _infer(photo, "-w", weights, "--tile", 32, "--halo", 8, "-o", tmp_path / "tiled.png")
+    assert caplog.text.count("tiles are blended, and the result is not exactly") == 1
+    (found,) = re.findall(r"note: overlapping tiles differ by up to (\S+) levels", done.stderr)
+    _infer(photo, "-w", weights, "--tile", 0, "-o", tmp_path / "whole.png")
+    tiled, whole = (
+        np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int) for name in ("tiled", "whole")
+    )
+    assert tiled.shape == whole.shape == (240, 80, 3)
+    assert np.abs(tiled - whole).mean() <= float(found)
