@@ -8,8 +8,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,13 +15,14 @@ import numpy as np
 
 from agsr._version import __version__
 from agsr.backend import Backend
+from agsr.bench.installed import Check, packages
 from agsr.contract import CHANNELS
 from agsr.engines.open import open_backend
 from agsr.engines.places import Place
-from agsr.engines.ranking import PLACES, missing_requirement
+from agsr.engines.ranking import NO_DRIVER, OTHER_PLACES, PLACES, missing_requirement
 from agsr.engines.runtimes.compiled_cache import CompiledCache
-from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, available_providers
-from agsr.engines.runtimes.openvino_session import computes_bf16
+from agsr.engines.runtimes.openvino_session import computes_bf16, has_device
+from agsr.engines.runtimes.providers import PROVIDERS, available_providers
 from agsr.engines.tensorrt.api import MODULES, is_installed
 from agsr.engines.tensorrt.progress import Report
 from agsr.engines.timings import Timings
@@ -42,36 +41,6 @@ from agsr.system.cpu import (
 )
 from agsr.system.optional_import import install_command
 
-PACKAGES = {
-    "numpy": "",
-    "opencv-python-headless": "",
-    "pillow": "",
-    "onnxruntime": "cpu",
-    "onnxruntime-gpu": "gpu",
-    "openvino": "cpu",
-    "torch": "train",
-    "onnx": "train",
-    "onnxscript": "train",
-    "safetensors": "train",
-    "spandrel": "models",
-    "tensorboard": "train",
-    "jinja2": "bench",
-    "matplotlib": "bench",
-    "pooch": "bench",
-    "tensorrt": "gpu",
-    "tensorrt-rtx-cu13": "rtx",
-    "cuda-bindings": "gpu",
-    "pycuda": "pycuda",
-    "pillow-heif": "heif",
-    "av": "video",
-    "starlette": "serve",
-    "uvicorn": "serve",
-    "python-multipart": "serve",
-    "prometheus-client": "serve",
-}
-"""Distributions that matter, and the extra that brings each; those without are named themselves."""
-
-
 Building = Callable[[str], AbstractContextManager["Report | None"]]
 """From what is built to a context that shows the progress of its builds, and may cancel them."""
 
@@ -80,20 +49,6 @@ _ENGINE = f"building an engine of {DEFAULT_WEIGHTS}"
 
 def _unseen(_: str) -> AbstractContextManager[Report | None]:
     return nullcontext()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One line of the doctor's report."""
-
-    name: str
-    """What was looked at."""
-    found: str
-    """What was found."""
-    ok: bool
-    """Whether it is there and works."""
-    advice: str = ""
-    """Command that adds what is missing."""
 
 
 def machine() -> list[Check]:
@@ -172,15 +127,6 @@ def _chosen(name: str, work: int | None, building: Building) -> Check:
     return Check(name=name, found=f"{info.summary}: {info.reason}", ok=True)
 
 
-def packages() -> list[Check]:
-    """Installed versions of `PACKAGES`; onnxruntime and onnxruntime-gpu exclude each other."""
-    found = {name: _version(name) for name in PACKAGES}
-    return [
-        *(_package(name, version) for name, version in found.items()),
-        *([_clash()] if found["onnxruntime"] and found["onnxruntime-gpu"] else []),
-    ]
-
-
 def backends(building: Building = _unseen) -> Iterator[Check]:
     """Run the shipped weights once on every place that claims to be there.
 
@@ -190,25 +136,57 @@ def backends(building: Building = _unseen) -> Iterator[Check]:
     for place in PLACES:
         lack = missing_requirement(place)
         if lack:
-            yield Check(name=_shown(place), found=lack, ok=False, advice=_advice(place))
+            yield Check(name=_shown(place), found=lack, ok=False, advice=_advice(place, lack))
         else:
             yield _trial(place, building)
     if find_spec("onnxruntime") and "tensorrt-rtx" in available_providers():
         yield _trial(Place("ort", "tensorrt-rtx"), building)
+    yield from other_backends(building)
+
+
+def other_backends(building: Building = _unseen) -> Iterator[Check]:
+    """Run the shipped weights once on every GPU that isn't NVIDIA's, or return what is missing.
+
+    Args:
+        building: As for `backends`.
+    """
+    for place in OTHER_PLACES:
+        if lack := missing_requirement(place) or _missing_device(place):
+            yield Check(name=_shown(place), found=lack, ok=False, advice=_advice(place, lack))
+        else:
+            yield _trial(place, building)
+
+
+def _missing_device(place: Place) -> str:
+    """Return what a device of OpenVINO lacks; empty if it is there."""
+    if place.runtime != "openvino":
+        return ""
+    try:
+        return "" if has_device(place.kind) else f"OpenVINO finds no {place.kind.upper()}"
+    except AgsrError as error:
+        return str(error)
 
 
 def _shown(place: Place) -> str:
     """A place's name in the report."""
-    alone = place.runtime in ("trt", "openvino")
+    alone = place in (Place("trt"), Place("openvino"))
     return place.runtime if alone else f"{place.runtime} {place.device}"
 
 
-def _advice(place: Place) -> str:
-    """What would add a place, apart from a GPU and its driver."""
+def _advice(place: Place, lack: str) -> str:
+    """What would add a place that lacks something; empty if nothing can be installed."""
+    if lack == NO_DRIVER:
+        return "for an NVIDIA GPU, install its driver first"
+    if lack.startswith("needs "):
+        return ""  # another system
     if place.runtime == "trt":
         return "" if any(map(is_installed, MODULES)) else install_command("rtx")
     if place.runtime == "ort":
-        return PROVIDERS[place.kind].install or install_command("cpu")
+        return PROVIDERS[place.kind].install
+    if place.kind in ("gpu", "npu") and find_spec("openvino"):
+        return f"for an Intel {place.kind.upper()}, install its driver"
+    if place.runtime == "torch" and find_spec("torch"):
+        return "install torch with CUDA: https://pytorch.org/get-started/locally"
     return install_command("train" if place.runtime == "torch" else "cpu")
 
 
@@ -218,10 +196,16 @@ def _load(place: Place, building: Building) -> Backend:
         return open_backend(
             place.runtime,
             provider=place.kind if place.runtime == "ort" else None,
-            device=place.device if place.runtime == "torch" else None,
-            precision="fp32" if place.runtime == "torch" else "auto",
+            device=place.device if place.runtime in ("torch", "openvino") else None,
+            precision=_trial_precision(place),
             progress=progress,
         )
+
+
+def _trial_precision(place: Place) -> str:
+    if place.kind == "npu":
+        return "fp16"
+    return "fp32" if place.runtime == "torch" or place.kind == "gpu" else "auto"
 
 
 def describe() -> dict[str, str]:
@@ -276,25 +260,3 @@ def _trial(place: Place, building: Building) -> Check:
         found=f"runs: {info.device}, {info.steps} steps, 64x64 in {milliseconds:.0f} ms",
         ok=True,
     )
-
-
-def _package(name: str, version: str) -> Check:
-    extra = PACKAGES[name]
-    advice = "" if version else install_command(extra) if extra else f"pip install {name}"
-    return Check(name=name, found=version or "absent", ok=bool(version), advice=advice)
-
-
-def _clash() -> Check:
-    return Check(
-        name="onnxruntime clash",
-        found="onnxruntime and onnxruntime-gpu overwrite each other's files",
-        ok=False,
-        advice="pip uninstall -y onnxruntime onnxruntime-gpu, then " + install_command("cpu"),
-    )
-
-
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return ""

@@ -56,10 +56,12 @@ def open_backend(
             export, which is made at first use and cached; an ``.onnx`` file may be another
             project's, too.
         steps: Time steps; None means those of the ONNX file, or the network's default (4).
-        provider: ONNX Runtime's execution provider: ``cpu`` (the default), ``cuda``,
-            ``tensorrt-rtx``. With a provider, ``auto`` means ONNX Runtime.
+        provider: ONNX Runtime's execution provider, a key of
+            `agsr.engines.runtimes.providers.PROVIDERS`: ``cpu`` (the default), ``cuda``, ``dml``, …
+            With a provider, ``auto`` means ONNX Runtime.
         device: Device of torch, ``cpu`` by default; for trt and ONNX Runtime's GPU providers one
-            like ``cuda:1``. With a device and no provider, ``auto`` means torch.
+            like ``cuda:1``, ``dml:0`` or ``coreml``; ``gpu`` or ``npu`` of OpenVINO. With a device
+            and no provider, ``auto`` means the runtime that alone has it, else torch.
         precision: Arithmetic. torch and OpenVINO choose it at run time; for the others it is that
             of the ONNX file, and selects the file of a shipped name. None means ``fp32``, for trt
             ``fp16``, and for a named file its own. ``"auto"``, which for the backend ``auto`` is
@@ -219,7 +221,7 @@ def _open_exported(
     if place.runtime == "openvino":
         from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
 
-        return OpenVinoBackend(path, precision=precision, threads=threads)
+        return OpenVinoBackend(path, precision=precision, threads=threads, device=place.device)
     from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
 
     return OrtBackend(

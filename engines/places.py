@@ -32,13 +32,13 @@ class Runtime:
 RUNTIMES = {
     "ort": Runtime(
         module="onnxruntime",
-        devices=("cpu", "cuda", "tensorrt-rtx"),
+        devices=("cpu", "cuda", "tensorrt-rtx", "dml", "coreml", "migraphx"),
         options=frozenset({"provider", "device", "threads"}),
     ),
     "openvino": Runtime(
         module="openvino",
-        devices=("cpu",),
-        options=frozenset({"threads"}),
+        devices=("cpu", "gpu", "npu"),
+        options=frozenset({"device", "threads"}),
         precisions=("fp32", "bf16"),
     ),
     "torch": Runtime(
@@ -57,6 +57,9 @@ AUTO = "auto"
 BACKENDS = (AUTO, *RUNTIMES)
 """Names of the backends; ``auto`` opens the best that works here, see `agsr.engines.ranking`."""
 
+UNNUMBERED = ("cpu", "coreml", "npu")
+"""Kinds of device of which there is one."""
+
 _DEVICE = re.compile(r"([a-z][a-z-]*)(?::([0-9]+))?")
 _PROVIDER = re.compile(r"[a-z][a-z-]*")
 _NUMBER = re.compile(r"[0-9]+")
@@ -66,9 +69,20 @@ def accepts(runtime: str, option: str) -> bool:
     """Return True if a runtime has an option; `AUTO` accepts all of them.
 
     >>> accepts("ort", "provider"), accepts("openvino", "device"), accepts("auto", "threads")
-    (True, False, True)
+    (True, True, True)
     """
     return runtime == AUTO or (runtime in RUNTIMES and option in RUNTIMES[runtime].options)
+
+
+def runtime_of(device: str | None) -> str | None:
+    """Return the only runtime that has devices of this kind; None if several or none have.
+
+    >>> runtime_of("dml:1"), runtime_of("gpu"), runtime_of("cuda:0")
+    ('ort', 'openvino', None)
+    """
+    kind = (device or "").partition(":")[0]
+    known = [name for name, runtime in RUNTIMES.items() if kind in runtime.devices]
+    return known[0] if len(known) == 1 else None
 
 
 def devices(runtime: str) -> tuple[str, ...]:
@@ -137,8 +151,9 @@ class Place:
         """Whether the runtime has devices of this kind."""
         if self.runtime == "torch":
             return True
-        fits = _DEVICE.fullmatch(self.device) is not None and not self.device.startswith("cpu:")
-        return fits and self.kind in devices(self.runtime)
+        fits = _DEVICE.fullmatch(self.device) is not None
+        is_numbered = ":" in self.device and self.kind in UNNUMBERED
+        return fits and not is_numbered and self.kind in devices(self.runtime)
 
     @property
     def on_gpu(self) -> bool:
@@ -175,7 +190,7 @@ def place_from_options(runtime: str, provider: str | None, device: str | None) -
     Args:
         runtime: A key of `RUNTIMES`.
         provider: ONNX Runtime's provider, if given.
-        device: Device, if given. Without a provider it chooses the provider ``cuda`` or ``cpu``.
+        device: Device, if given. Without a provider it chooses the provider, like ``cuda``.
 
     Raises:
         BackendRequestError: They contradict one another or the runtime.
@@ -201,11 +216,12 @@ def _device_number(provider: str, device: str | None) -> str:
     """Return ``:NUMBER`` of a provider's device; empty if it has none."""
     if device is None:
         return ""
-    expected = "cpu" if provider == "cpu" else "cuda"
+    expected = "cuda" if provider == "tensorrt-rtx" else provider
     kind, separator, number = device.partition(":")
-    if kind != expected or (separator and (expected == "cpu" or not _NUMBER.fullmatch(number))):
+    is_numbered = expected not in UNNUMBERED
+    if kind != expected or (separator and not (is_numbered and _NUMBER.fullmatch(number))):
         raise BackendRequestError(
             f"--provider {provider} and --device {device} contradict one another; "
-            f"expected --device {expected}" + (":NUMBER" if expected == "cuda" else "")
+            f"expected --device {expected}" + (":NUMBER" if is_numbered else "")
         )
     return separator + number

@@ -16,8 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from agsr.engines.places import RUNTIMES, Place
-from agsr.engines.runtimes.onnxruntime_session import available_providers
 from agsr.engines.runtimes.openvino_session import computes_bf16
+from agsr.engines.runtimes.providers import available_providers, lack
 from agsr.engines.tensorrt.api import MODULES, is_installed
 from agsr.engines.tensorrt.cuda import check_driver
 from agsr.engines.timings import Timings
@@ -31,6 +31,14 @@ PLACES = tuple(
 )
 """The default order: GPUs first. OpenVINO's position is for bf16 and int8; in fp32 it is no faster
 than ONNX Runtime's CPU provider, starts later, and comes after it."""
+
+OTHER_PLACES = tuple(
+    map(Place.parse, ("ort:dml", "ort:coreml", "ort:migraphx", "openvino:gpu", "openvino:npu"))
+)
+"""GPUs that aren't NVIDIA's: used if they are named, not by ``auto``."""
+
+NO_DRIVER = "no NVIDIA driver"
+"""What is missing on a machine without an NVIDIA GPU, or with one that isn't set up."""
 
 _log = logging.getLogger(__name__)
 
@@ -91,15 +99,26 @@ def available_places() -> list[Place]:
     return [place for place in PLACES if not missing_requirement(place)]
 
 
+def is_runtime_installed(runtime: str) -> bool:
+    """Return True if the package of a runtime is installed.
+
+    >>> is_runtime_installed("ort")
+    True
+    """
+    module = RUNTIMES[runtime].module
+    return bool(find_spec(module)) if module else any(map(is_installed, MODULES))
+
+
 def missing_requirement(place: Place) -> str:
     """Describe what a place lacks here, without opening it; empty if nothing is known."""
-    if place.runtime == "trt" and not any(map(is_installed, MODULES)):
+    if place.runtime == "trt" and not is_runtime_installed("trt"):
         return "TensorRT is not installed"
     if place.on_gpu and not _has_driver():
-        return "no NVIDIA driver"
-    module = RUNTIMES[place.runtime].module
-    if module and not find_spec(module):
-        return f"{module} is not installed"
+        return NO_DRIVER
+    if place.runtime == "ort" and not place.on_gpu and place.kind != "cpu":
+        return lack(place.kind)
+    if not is_runtime_installed(place.runtime):
+        return f"{RUNTIMES[place.runtime].module} is not installed"
     if place.runtime == "ort" and place.on_gpu and place.kind not in available_providers():
         return "not installed"
     if place.runtime == "torch" and place.on_gpu and not _has_cuda(find_spec("torch")):
@@ -119,6 +138,8 @@ def default_precision(place: Place, weights: str) -> str | None:
         return None
     if place.runtime == "trt":
         return "fp16"
+    if place.runtime == "openvino" and place.kind != "cpu":
+        return "fp16" if place.kind == "npu" else "fp32"
     if place.runtime == "openvino":
         return "bf16" if computes_bf16() else "fp32"
     on_cpu = place.runtime == "torch" and place.kind == "cpu"

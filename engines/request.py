@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agsr.contract import MAX_STEPS, PRECISIONS, Precision
-from agsr.engines.places import AUTO, BACKENDS, RUNTIMES, Place, accepts, place_from_options
+from agsr.engines.places import (
+    AUTO,
+    BACKENDS,
+    RUNTIMES,
+    Place,
+    accepts,
+    place_from_options,
+    runtime_of,
+)
 from agsr.engines.ranking import Candidate, candidates, default_precision
 from agsr.engines.runtimes.torch_module import check_precision
 from agsr.engines.weights_file import Kind, check_weights_options, kind_of
@@ -111,8 +119,7 @@ class Request:
         if misplaced:
             raise BackendRequestError(
                 f"--{misplaced[0]} does not belong to the backend '{name}'; "
-                "--provider is ONNX Runtime's, --device that of torch, trt and ONNX Runtime, "
-                "--url that of triton"
+                "--provider is ONNX Runtime's, --url that of triton"
             )
         return name
 
@@ -225,6 +232,9 @@ class Request:
 
     def _automatic(self, suffix: str) -> str:
         """Return what ``auto`` means where weights or options leave no choice."""
+        alone = None if self.provider is not None else runtime_of(self.device)
+        if alone is not None and suffix != ENGINE_SUFFIX:
+            return alone
         if self.kind is Kind.COMMUNITY:
             return "torch" if self.provider is None else "ort"
         if suffix == ENGINE_SUFFIX:

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from conftest import PHOTO, ROOT
 
 import agsr
-from agsr.bench.doctor import PACKAGES
+from agsr.bench.installed import PACKAGES
 from agsr.cli import main
 from agsr.pretrained import find_onnx
 from agsr.system.cache_dir import cache_folder

@@ -28,7 +28,8 @@ def doctor(measure: bool, model: str | None) -> None:
         return _examine(model)
     if measure:
         return _measure()
-    from agsr.bench.doctor import backends, caches, choice, machine, packages
+    from agsr.bench.doctor import backends, caches, choice, machine
+    from agsr.bench.installed import packages
     from agsr.cli.output.tables import build_progress, show_checks
 
     show_checks("machine", machine())

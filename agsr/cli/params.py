@@ -165,7 +165,8 @@ running_options = _shared(
     ),
     click.option(
         "--device",
-        help="Device of torch, or GPU of trt and ort, like cuda:1. [default: cpu; trt: cuda:0]",
+        help="Device of torch, or GPU of trt, ort and openvino: cuda:1, dml:0, coreml, migraphx:0, "
+        "gpu. [default: cpu; trt: cuda:0]",
     ),
     click.option(
         "--url",

@@ -18,8 +18,8 @@ from agsr.contract import SCALE, format_steps
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.foreign.hints import Hints
 from agsr.engines.open import check_request, open_backend
-from agsr.engines.places import AUTO, BACKENDS, RUNTIMES, Place
-from agsr.engines.runtimes.onnxruntime_session import PROVIDERS
+from agsr.engines.places import AUTO, BACKENDS, RUNTIMES, UNNUMBERED, Place
+from agsr.engines.runtimes.providers import PROVIDERS
 from agsr.engines.weights_file import Kind, declared_scale, kind_of
 from agsr.errors import AgsrError, BackendRequestError, UnknownWeightsError, check_any
 from agsr.pretrained import CHECKPOINT_SUFFIX, is_community, is_path, shipped_names, unknown_weights
@@ -143,7 +143,9 @@ def _device(place: Place) -> str | None:
     """Return a place's device in the form that `open_backend` expects beside a provider."""
     if place.runtime != "ort":
         return place.device
-    return f"cuda:{place.index}" if place.on_gpu else None
+    if place.kind in UNNUMBERED:
+        return None
+    return f"{'cuda' if place.on_gpu else place.kind}:{place.index}"
 
 
 class Bicubic(Backend):

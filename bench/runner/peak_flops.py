@@ -16,8 +16,9 @@ from agsr.backend import BackendInfo
 from agsr.bench.runner.entries import Entry
 from agsr.bench.runner.worker import elapsed
 from agsr.engines.places import RUNTIMES
-from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
+from agsr.engines.runtimes.onnxruntime_session import open_session
 from agsr.engines.runtimes.openvino_session import open_compiled
+from agsr.engines.runtimes.providers import PROVIDERS
 from agsr.errors import BackendError
 
 Product = tuple[str, float, Callable[[], object]]

@@ -17,6 +17,7 @@ from agsr.engines.community.halo import cached_halo
 from agsr.engines.community.licences import provenance
 from agsr.engines.community.measurements import Subject
 from agsr.engines.onnx_file.inspect import read_properties
+from agsr.engines.ranking import is_runtime_installed
 from agsr.errors import AgsrError, ModelError
 from agsr.pretrained import (
     CHECKPOINT_SUFFIX,
@@ -46,7 +47,7 @@ class ModelEntry:
     precisions: tuple[str, ...] = ()
     """Arithmetic that it runs in."""
     backends: tuple[str, ...] = ()
-    """Backends that run it, the first at once, others by an export."""
+    """Installed backends that run it, the first at once, others by an export."""
     author: str = ""
     """Who made it; empty if unknown."""
     licence: str = ""
@@ -70,7 +71,7 @@ def list_models(folder: Path | None) -> Iterator[ModelEntry]:
             architecture="agsr",
             scale=SCALE,
             precisions=precisions,
-            backends=("ort", "openvino", "trt", "torch"),
+            backends=_installed("ort", "openvino", "trt", "torch"),
         )
     if folder is None:
         return
@@ -94,7 +95,7 @@ def describe(path: Path) -> ModelEntry:
                 architecture="agsr",
                 scale=SCALE,
                 precisions=("fp32", "fp16", "bf16"),
-                backends=("torch",),
+                backends=_installed("torch"),
             )
         return _weights(path)
     except AgsrError as error:
@@ -104,7 +105,7 @@ def describe(path: Path) -> ModelEntry:
 def _onnx(path: Path) -> ModelEntry:
     properties = read_properties(path)
     if f"{PREFIX}version" not in properties:
-        return ModelEntry(name=path.stem, path=str(path), backends=("ort", "openvino"))
+        return ModelEntry(name=path.stem, path=str(path), backends=_installed("ort", "openvino"))
     metadata = ModelMetadata.from_properties(properties, str(path))
     known = provenance(metadata.weights_hash)
     return ModelEntry(
@@ -113,7 +114,7 @@ def _onnx(path: Path) -> ModelEntry:
         architecture=metadata.architecture or "agsr",
         scale=metadata.scale,
         precisions=(metadata.precision,),
-        backends=("ort", "openvino", "trt"),
+        backends=_installed("ort", "openvino", "trt"),
         author=known.author if known else "",
         licence=known.licence if known else "",
         halo=_halo(metadata.weights_hash, metadata.precision, metadata.sizes),
@@ -130,12 +131,17 @@ def _weights(path: Path) -> ModelEntry:
         architecture=facts.architecture,
         scale=facts.scale,
         precisions=facts.precisions,
-        backends=("torch", "ort", "openvino", "trt"),
+        backends=_installed("torch", "ort", "openvino", "trt"),
         author=known.author if known else "",
         licence=known.licence if known else "",
         halo=_halo(facts.sha256, "fp32", facts.sizes),
         problem=f"needs {', '.join(missing)}: {install_command('models')}" if missing else "",
     )
+
+
+def _installed(*runtimes: str) -> tuple[str, ...]:
+    """Return the runtimes that are installed here."""
+    return tuple(name for name in runtimes if is_runtime_installed(name))
 
 
 def _halo(weights_hash: str, precision: str, sizes: SizeRule) -> str:

@@ -224,7 +224,9 @@ def _open(path: Path, place: Place, precision: str, threads: int | None) -> tupl
     """Open a session, on the provider alone or else with the CPU; return it and its devices."""
     if place.runtime == "openvino":
         choices = RUNTIMES["openvino"].precisions
-        return open_compiled(path, precision if precision in choices else "fp32", threads), "CPU"
+        running = precision if precision in choices else "fp32"
+        session = open_compiled(path, running, threads, device=place.device)
+        return session, place.device.upper()
     load = partial(open_session, path, place.kind, threads, device=place.index)
     try:
         return load(), SessionDevice(place.kind, place.index).name

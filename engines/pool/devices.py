@@ -20,7 +20,7 @@ MOST = 1024
 """More workers on the CPU are rejected as typos."""
 
 _CPU = re.compile(r"cpu:([0-9]{1,9})")
-_GPU = re.compile(r"cuda:([0-9]{1,9})")
+_GPU = re.compile(r"(cuda|dml|migraphx|gpu):([0-9]{1,9})")
 _EXPECTED = "expected GPUs like cuda:0,cuda:1, or cpu:N for N workers on the CPU"
 
 

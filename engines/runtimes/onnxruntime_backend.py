@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from agsr.engines.onnx_file.checks import (
     tile_align,
 )
 from agsr.engines.places import RUNTIMES
-from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, open_session
+from agsr.engines.runtimes.onnxruntime_session import open_session
+from agsr.engines.runtimes.providers import PROVIDERS, accepted_sizes
 from agsr.engines.runtimes.session_device import SessionDevice
 from agsr.errors import BackendError
 from agsr.system.cpu import multiplies_int8
@@ -34,7 +36,7 @@ class OrtBackend(Backend):
 
     Args:
         path: ONNX file.
-        provider: A key of `agsr.engines.runtimes.onnxruntime_session.PROVIDERS`. It is never
+        provider: A key of `agsr.engines.runtimes.providers.PROVIDERS`. It is never
             replaced by another one.
         precision: Arithmetic, which must be that of the graph; None means the graph's.
         threads: Threads of the provider cpu, at most one per core; None means one per core.
@@ -80,6 +82,10 @@ class OrtBackend(Backend):
             **described(metadata),
         )
         self.sizes, self.tile_align = metadata.sizes, tile_align(metadata)
+        self._is_static = PROVIDERS[provider].static
+        if self._is_static:
+            self.sizes, self.tile_align = accepted_sizes(provider, metadata.sizes), 1
+            self.info = replace(self.info, largest=self.sizes.fixed)
         self.bytes_per_pixel = metadata.bytes_per_pixel or self.bytes_per_pixel
         _check_int8(path, metadata.precision, provider)
 
@@ -87,8 +93,13 @@ class OrtBackend(Backend):
         with translated_errors(self.info.device, lr.shape):
             if self._memory:
                 return self._run_bound(lr, self._memory)
-            sr: Batch = self._session.run([OUTPUT_NAME], {INPUT_NAME: lr})[0]
-            return sr
+            if self._is_static:
+                return np.concatenate([self._run_plain(lr[n : n + 1]) for n in range(len(lr))])
+            return self._run_plain(lr)
+
+    def _run_plain(self, lr: Batch) -> Batch:
+        sr: Batch = self._session.run([OUTPUT_NAME], {INPUT_NAME: lr})[0]
+        return sr
 
     def _run_bound(self, lr: Batch, device: str) -> Batch:
         """Run in a device's memory: one copy in, one out; outputs of one shape reuse a buffer."""

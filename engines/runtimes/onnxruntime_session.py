@@ -12,20 +12,19 @@ import importlib
 import io
 import logging
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import cache, partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
 from agsr.engines.places import Place
+from agsr.engines.runtimes.providers import PROVIDERS, Provider, configure, provider_options
 from agsr.engines.tensorrt.cuda_errors import explain
 from agsr.errors import BackendError, BackendRequestError, ModelError
 from agsr.pretrained import require_file
 from agsr.system.cpu import thread_count
-from agsr.system.optional_import import install_command, require
+from agsr.system.optional_import import require
 from agsr.system.text import first_line
 
 _NO_KERNEL = "a bf16 graph runs on --backend openvino or trt"
@@ -44,53 +43,6 @@ _INHERITED: list[Any] = []
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _INHERITED.extend(_OPEN))
-
-
-@dataclass(frozen=True)
-class Provider:
-    """How to load one execution provider."""
-
-    ort_name: str
-    """Its name in ONNX Runtime."""
-    options: Mapping[str, str] = field(default_factory=dict)
-    """Provider options."""
-    plugin: str | None = None
-    """Python package that contains it as a plugin library, if it isn't built in."""
-    install: str = ""
-    """Command that installs it."""
-    memory: str | None = None
-    """Device in whose memory inputs and outputs are bound; None leaves copies to the runtime."""
-
-
-PROVIDERS: dict[str, Provider] = {
-    "cpu": Provider("CPUExecutionProvider"),
-    "cuda": Provider(
-        "CUDAExecutionProvider",
-        {"use_tf32": "0"},
-        install=install_command("gpu"),
-        memory="cuda",
-    ),
-    "tensorrt-rtx": Provider(
-        "NvTensorRTRTXExecutionProvider",
-        plugin="onnxruntime_ep_nv_tensorrt_rtx",
-        install="pip install onnxruntime-ep-nv-tensorrt-rtx",
-    ),
-}
-"""Execution providers by name; the same names as ``RUNTIMES["ort"].devices``."""
-
-
-def available_providers() -> list[str]:
-    """List the `PROVIDERS` that this ONNX Runtime contains or has as a plugin.
-
-    A listed provider may still lack its device or driver; opening a session shows that.
-    """
-    ort = require("onnxruntime", extra="cpu", purpose="ONNX Runtime")
-    built_in = ort.get_available_providers()
-    return [
-        name
-        for name, provider in PROVIDERS.items()
-        if provider.ort_name in built_in or (provider.plugin and find_spec(provider.plugin))
-    ]
 
 
 def open_session(
@@ -124,23 +76,27 @@ def open_session(
     plugin = _plugin(chosen)
     found = None if plugin is None else _plugin_device(ort, chosen, plugin, device)
     if found is None and chosen.ort_name not in ort.get_available_providers():
-        raise BackendError(f"provider '{provider}' is not installed; add it with: {chosen.install}")
-    named = dict(chosen.options)
+        needs = f"; it needs {chosen.needs}" if chosen.platform else ""
+        raise BackendError(
+            f"provider '{provider}' is not installed{needs}; add it with: {chosen.install}"
+        )
+    named = provider_options(provider, path, device, ort.__version__)
 
     def options(alone: bool) -> Any:
         made = _session_options(ort, threads)
+        configure(ort, provider, made)
         if alone:
             made.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         if found is not None:
             made.add_provider_for_devices([found], named)
         return made
 
-    make = partial(_session, ort, path, provider, options, provider != "cpu" and exclusive)
+    alone = exclusive and provider != "cpu" and not chosen.shares_cpu
+    make = partial(_session, ort, path, provider, options, alone)
     if found is not None:
         return make()
     if provider == "cuda":
         _load_libraries(ort)
-        named["device_id"] = str(device)
     return make(providers=[(chosen.ort_name, named)])
 
 
@@ -176,8 +132,6 @@ def _session_options(ort: Any, threads: int | None) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = thread_count(threads)
     options.log_severity_level = _QUIET
-    # Planning the memory of all tensors at once needs twice the memory, and is no faster.
-    options.enable_mem_pattern = False
     return options
 
 

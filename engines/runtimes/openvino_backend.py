@@ -1,11 +1,14 @@
-"""OpenVINO backend: a self-describing ``.onnx`` file on an x86-64 processor."""
+"""OpenVINO backend: a self-describing ``.onnx`` file on x86-64 processors and Intel's GPUs."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from agsr.backend import Backend, BackendInfo, Batch, translated_errors
-from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata
+from agsr.contract import INPUT_NAME, OUTPUT_NAME, ModelMetadata, SizeRule
 from agsr.engines.onnx_file.checks import (
     check_file,
     check_io,
@@ -16,6 +19,7 @@ from agsr.engines.onnx_file.checks import (
 from agsr.engines.onnx_file.inspect import read_properties
 from agsr.engines.places import RUNTIMES
 from agsr.engines.runtimes.openvino_session import computes_bf16, open_compiled
+from agsr.engines.runtimes.providers import STATIC
 from agsr.errors import BackendError
 from agsr.pretrained import require_file
 from agsr.system.cpu import multiplies_int8
@@ -31,6 +35,8 @@ class OpenVinoBackend(Backend):
             must be given here, and is computed in fp32 if the processor lacks bf16. None means the
             graph's.
         threads: At most one per core; None means one per core.
+        device: ``cpu``, or a device of Intel's: ``gpu``, ``gpu:1``, ``npu``. An NPU computes in
+            fp16, on pictures of one size.
 
     Raises:
         ModelError: The file is not an ONNX model that follows the contract.
@@ -41,37 +47,60 @@ class OpenVinoBackend(Backend):
     bytes_per_pixel = 6_000
 
     def __init__(
-        self, path: Path, *, precision: str | None = None, threads: int | None = None
+        self,
+        path: Path,
+        *,
+        precision: str | None = None,
+        threads: int | None = None,
+        device: str = "cpu",
     ) -> None:
         require_file(path)
         check_file(path)
         metadata = ModelMetadata.from_properties(read_properties(path), str(path))
         choices = RUNTIMES["openvino"].precisions
         running = running_precision(path, metadata.precision, precision, choices, "openvino")
-        if running == "int8" and not multiplies_int8():
+        on_cpu = device == "cpu"
+        if running == "int8" and on_cpu and not multiplies_int8():
             raise BackendError(
                 f"{path}: int8 sums overflow in OpenVINO on this processor, which has neither VNNI "
                 "nor AMX; use --precision fp32, which is faster here, or --backend ort"
             )
-        hint = _arithmetic(metadata.precision, running)
+        hint = _arithmetic(metadata.precision, running) if on_cpu else _on_device(running)
         if hint == "bf16":
             self.bytes_per_pixel, self.tile_area = 3_000, AUTO_AREA_BF16
-        self._session = open_compiled(path, hint, threads, cached=True)
+        sizes, align = metadata.sizes, tile_align(metadata)
+        if device == "npu":
+            sizes, align = SizeRule(fixed=sizes.fixed or STATIC), 1
+        self._session = open_compiled(
+            *(path, hint, threads),
+            cached=True,
+            device=device,
+            size=sizes.fixed if device == "npu" else None,
+        )
         check_io(self._session, path)
         self.info = BackendInfo(
             name="openvino",
-            device="CPU",
+            device=device.upper(),
             precision=running,
             model=str(path),
             **described(metadata),
         )
-        self.sizes, self.tile_align = metadata.sizes, tile_align(metadata)
+        self.sizes, self.tile_align = sizes, align
+        self._is_static = device == "npu"
+        if self._is_static:
+            self.info = replace(self.info, largest=sizes.fixed)
         self.bytes_per_pixel = metadata.bytes_per_pixel or self.bytes_per_pixel
 
     def _run(self, lr: Batch) -> Batch:
         with translated_errors("OpenVINO", lr.shape):
-            sr: Batch = self._session.run([OUTPUT_NAME], {INPUT_NAME: lr})[0]
-            return sr
+            parts = [lr[n : n + 1] for n in range(len(lr))] if self._is_static else [lr]
+            found = [self._session.run([OUTPUT_NAME], {INPUT_NAME: part})[0] for part in parts]
+            return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+def _on_device(running: str) -> str:
+    """Return the arithmetic on a GPU or NPU: fp16 for fp16 graphs, else fp32."""
+    return "fp16" if running == "fp16" else "fp32"
 
 
 def _arithmetic(graph: str, running: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agsr.contract import INPUT_NAME, OUTPUT_NAME
+from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME
 from agsr.engines.places import RUNTIMES
 from agsr.engines.runtimes.compiled_cache import CompiledCache
 from agsr.errors import (
@@ -31,7 +31,7 @@ from agsr.system.optional_import import require
 
 _DEVICE = "CPU"
 _HINT = "INFERENCE_PRECISION_HINT"
-_HINTS = {"fp32": "f32"}
+_HINTS = {"fp32": "f32", "fp16": "f16"}
 """OpenVINO's names of precisions, where they differ from ours."""
 _TYPES = {"f32": "tensor(float)", "f16": "tensor(float16)", "u8": "tensor(uint8)"}
 
@@ -94,9 +94,15 @@ class OpenVinoSession:
 
 
 def open_compiled(
-    path: Path, precision: str = "fp32", threads: int | None = None, *, cached: bool = False
+    path: Path,
+    precision: str = "fp32",
+    threads: int | None = None,
+    *,
+    cached: bool = False,
+    device: str = "cpu",
+    size: tuple[int, int] | None = None,
 ) -> OpenVinoSession:
-    """Compile a graph for this processor.
+    """Compile a graph for this processor, or another device of Intel's.
 
     Args:
         path: ONNX file.
@@ -104,33 +110,33 @@ def open_compiled(
             that this processor has no units for are computed in fp32.
         threads: At most one per core; None means one per core.
         cached: Use the user's cache of compiled networks.
+        device: ``cpu``, ``gpu``, ``gpu:1`` or ``npu``. GPUs and NPUs compute fp16 graphs in fp16.
+        size: Height and width of every input; None for any. NPUs require it.
 
     Raises:
         ModelError: The file can't be compiled.
-        BackendError: OpenVINO can't run here, or not in this precision.
+        BackendError: OpenVINO can't run here, or not in this precision; or it has no such device.
         MissingDependencyError: openvino is not installed.
     """
     require_file(path)
-    choices = RUNTIMES["openvino"].precisions
+    choices = ("fp32", "fp16") if device != "cpu" else RUNTIMES["openvino"].precisions
     if precision not in choices:
-        raise BackendRequestError(f"openvino runs in {' or '.join(choices)}, not in {precision}")
-    core, runtime = _runtime()
+        raise BackendRequestError(
+            f"openvino on '{device}' runs in {' or '.join(choices)}, not in {precision}"
+        )
+    name = _device_name(device)
+    core, runtime = _runtime(name)
     if precision == "bf16" and "BF16" not in runtime["capabilities"]:
         raise _unsupported(precision, "f32")
-    options = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "ENABLE_CPU_PINNING": "NO",  # reading and writing files need the same cores
-        # Shapes whose code is cached; by default so many that every new shape costs 1.5 MB.
-        "CPU_RUNTIME_CACHE_CAPACITY": "256",
-        _HINT: _HINTS.get(precision, precision),
-    }
-    if threads is not None or is_limited():
-        options["INFERENCE_NUM_THREADS"] = str(thread_count(threads))
+    options = {"PERFORMANCE_HINT": "LATENCY", _HINT: _HINTS.get(precision, precision)}
+    if name == _DEVICE:
+        options |= _cpu_options(threads)
 
     def load(cache: Path | None = None) -> OpenVinoSession:
         cache_options = {"CACHE_DIR": str(cache)} if cache else {}
         try:
-            compiled = core.compile_model(str(path), _DEVICE, {**options, **cache_options})
+            graph = str(path) if size is None else _of_size(core, path, size)
+            compiled = core.compile_model(graph, name, {**options, **cache_options})
         except RuntimeError as error:
             raise ModelError(f"{path}: OpenVINO can't compile it: {_reason(error)}") from None
         found = compiled.get_property(_HINT).get_type_name()
@@ -140,13 +146,60 @@ def open_compiled(
 
     if not cached:
         return load()
-    return CompiledCache().get({"onnx": sha256(path), "options": options, **runtime}, load)
+    facts = {"onnx": sha256(path), "options": options, **runtime}
+    if name != _DEVICE:
+        facts |= {"device": name, "size": size}
+    return CompiledCache().get(facts, load)
+
+
+def _cpu_options(threads: int | None) -> dict[str, str]:
+    options = {
+        "ENABLE_CPU_PINNING": "NO",  # reading and writing files need the same cores
+        # Shapes whose code is cached; by default so many that every new shape costs 1.5 MB.
+        "CPU_RUNTIME_CACHE_CAPACITY": "256",
+    }
+    if threads is not None or is_limited():
+        options["INFERENCE_NUM_THREADS"] = str(thread_count(threads))
+    return options
+
+
+def _device_name(device: str) -> str:
+    """Return OpenVINO's name of a device.
+
+    >>> _device_name("cpu"), _device_name("gpu:1")
+    ('CPU', 'GPU.1')
+    """
+    return device.upper().replace(":", ".")
+
+
+def _of_size(core: Any, path: Path, size: tuple[int, int]) -> Any:
+    """Read a graph and fix its input to one picture of this height and width."""
+    model = core.read_model(str(path))
+    model.reshape({INPUT_NAME: [1, CHANNELS, *size]})
+    return model
+
+
+def has_device(device: str) -> bool:
+    """Return True if OpenVINO finds a device here, like ``gpu``.
+
+    Raises:
+        BackendError: OpenVINO can't be loaded.
+        MissingDependencyError: openvino is not installed.
+    """
+    return _finds(_runtime()[0], _device_name(device))
+
+
+def _finds(core: Any, name: str) -> bool:
+    """Return True if a core has a device; ``GPU`` means the first, which may be ``GPU.0``."""
+    found: list[str] = core.available_devices
+    return name in found or f"{name}.0" in found
 
 
 def _unsupported(precision: str, found: str) -> BackendError:
     """Make an error: OpenVINO itself would silently compute in another precision."""
     return BackendError(
-        f"OpenVINO computes in {found} on this processor, not {precision}; use --precision fp32"
+        f"OpenVINO computes in {found} here, not {precision}; use --precision "
+        f"{'fp16' if found == 'f16' else 'fp32'}"
     )
 
 
@@ -175,15 +228,20 @@ def capabilities() -> list[str]:
     return found
 
 
-def _runtime() -> tuple[Any, dict[str, Any]]:
+def _runtime(device: str = _DEVICE) -> tuple[Any, dict[str, Any]]:
     """Return OpenVINO's core, and what compiled networks depend on beside graph and options."""
     try:
         openvino = require("openvino", extra="cpu", purpose="The backend 'openvino'")
         core = _core(openvino)
+        if device != _DEVICE and not _finds(core, device):
+            found = ", ".join(core.available_devices)
+            raise BackendError(
+                f"OpenVINO finds no {device} here, only {found}; install Intel's driver for it"
+            )
         return core, {
             "runtime": f"openvino {openvino.get_version()}",
-            "processor": core.get_property(_DEVICE, "FULL_DEVICE_NAME"),
-            "capabilities": _capabilities(core),
+            "processor": core.get_property(device, "FULL_DEVICE_NAME"),
+            "capabilities": _capabilities(core, device),
         }
     except (ImportError, AttributeError, RuntimeError) as error:
         raise BackendError(
@@ -191,9 +249,9 @@ def _runtime() -> tuple[Any, dict[str, Any]]:
         ) from None
 
 
-def _capabilities(core: Any) -> list[str]:
+def _capabilities(core: Any, device: str) -> list[str]:
     """Return a core's capabilities; on x86-64, bf16 needs AVX-512 that isn't hidden."""
-    found: list[str] = sorted(core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
+    found: list[str] = sorted(core.get_property(device, "OPTIMIZATION_CAPABILITIES"))
     return [name for name in found if not (name == "BF16" and "avx512f" in hidden())]
 
 

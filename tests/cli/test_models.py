@@ -48,6 +48,13 @@ def test_shipped_networks_and_those_of_the_folder_are_listed(folder: Path) -> No
     assert "×2" in shown.stdout
 
 
+def test_only_installed_backends_are_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "is_runtime_installed", lambda name: name in ("ort", "torch"))
+    entries = {entry.name: entry for entry in library.list_models(folder)}
+    assert entries["psnr"].backends == ("ort", "torch")
+    assert entries["2x-tiny"].backends == ("torch", "ort")
+
+
 def test_a_file_is_loaded_once_and_then_read_from_the_cache(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,9 +18,9 @@ from conftest import BF16_BY_OPENVINO, NEEDS_OPENVINO, Processor
 from agsr.backend import Batch
 from agsr.engines.open import open_backend
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
-from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, available_providers
 from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
 from agsr.engines.runtimes.openvino_session import OpenVinoSession
+from agsr.engines.runtimes.providers import PROVIDERS, available_providers
 from agsr.engines.runtimes.torch_backend import TorchBackend
 from agsr.errors import BackendError, ModelError
 from agsr.export.verify import sample_batch

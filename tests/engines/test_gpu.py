@@ -232,7 +232,7 @@ def test_pixels_equal_those_of_torch_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from agsr.engines.open import open_backend
-    from agsr.engines.runtimes.onnxruntime_session import available_providers
+    from agsr.engines.runtimes.providers import available_providers
     from agsr.errors import MissingDependencyError
 
     monkeypatch.setenv("AGSR_CACHE", str(tmp_path))

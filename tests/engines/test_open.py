@@ -14,7 +14,7 @@ from agsr.engines.open import open_backend
 from agsr.engines.places import Place
 from agsr.engines.request import Request
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
-from agsr.engines.runtimes.onnxruntime_session import PROVIDERS
+from agsr.engines.runtimes.providers import PROVIDERS
 from agsr.errors import AgsrError, BackendError, CheckpointError
 from agsr.export.verify import sample_batch
 from agsr.pretrained import find_onnx, shipped_names, shipped_steps

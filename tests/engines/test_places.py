@@ -16,7 +16,7 @@ from agsr.engines.open import check_request, open_backend
 from agsr.engines.places import BACKENDS, RUNTIMES, Place, place_from_options
 from agsr.engines.ranking import PLACES, default_precision
 from agsr.engines.runtimes import onnxruntime_backend
-from agsr.engines.runtimes.onnxruntime_session import PROVIDERS
+from agsr.engines.runtimes.providers import PROVIDERS
 from agsr.engines.tensorrt.options import BuildOptions
 from agsr.errors import BackendError, BackendRequestError
 

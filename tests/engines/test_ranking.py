@@ -24,7 +24,7 @@ from agsr.engines.onnx_file import inspect
 from agsr.engines.open import open_backend
 from agsr.engines.places import Place
 from agsr.engines.ranking import candidates
-from agsr.engines.runtimes.onnxruntime_session import PROVIDERS
+from agsr.engines.runtimes.providers import PROVIDERS
 from agsr.engines.runtimes.torch_backend import TorchBackend
 from agsr.engines.timings import BackendTiming, Timings, machine_identity, timings_file
 from agsr.engines.weights_file import check_weights_options, declared_scale

@@ -14,7 +14,8 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import NEEDS_OPENVINO, shared_folder
+from conftest import NEEDS_OPENVINO, PHOTO, shared_folder
+from PIL import Image
 
 from agsr import Upscaler
 from agsr.backend import Batch
@@ -207,16 +208,50 @@ def test_a_network_that_no_exporter_can_is_refused_with_the_reasons(
         export_community(community_file("compact"), tmp_path / "a.onnx")
 
 
-def test_int8_is_refused_where_it_cannot_be_calibrated(
-    community_file: MakeFile, tmp_path: Path, data: Path
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two photographs to calibrate int8 on."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(2):
+        corner = (number * 64, 40, number * 64 + 64, 104)
+        Image.open(PHOTO).convert("RGB").crop(corner).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize(("name", "scale"), [("compact-x1", 1), ("compact-x2", 2), ("span", 4)])
+def test_int8_is_exported_at_any_scale_with_its_loss(
+    community_file: MakeFile, photos: Path, tmp_path: Path, name: str, scale: int
 ) -> None:
-    with pytest.raises(ExportError, match="int8 is calibrated on photographs of any size"):
-        export_community(
-            community_file("compact-x2"),
-            tmp_path / "a.onnx",
-            precision="int8",
-            calibrate=data / "Set5",
-        )
+    path = tmp_path / "a.onnx"
+    report = export_community(community_file(name), path, precision="int8", calibrate=photos)
+    assert report.operators["QuantizeLinear"] >= 2
+    assert report.fidelity is not None
+    assert report.fidelity.loss < 0.1
+    with OrtBackend(path) as reduced, CommunityBackend(community_file(name)) as exact:
+        found, expected = reduced.upscale(picture(9, 13)), exact.upscale(picture(9, 13))
+        assert found.shape == (1, 3, 9 * scale, 13 * scale)
+        assert 0 < np.abs(found - expected).mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "reason"),
+    [
+        ("swinir", ExportError, "photographs of any size, and this one accepts"),
+        ("compact-grey", ExportRequestError, "doesn't support int8"),
+    ],
+)
+def test_int8_is_refused_with_the_reason(
+    community_file: MakeFile,
+    photos: Path,
+    tmp_path: Path,
+    name: str,
+    error: type[Exception],
+    reason: str,
+) -> None:
+    target = tmp_path / "a.onnx"
+    with pytest.raises(error, match=reason):
+        export_community(community_file(name), target, precision="int8", calibrate=photos)
+    assert not target.exists()
 
 
 def test_command_exports_a_file_by_its_kind(

@@ -24,7 +24,7 @@ from agsr.system.text import counted
 
 if TYPE_CHECKING:
     from agsr.bench.data.sets import ImageSet
-    from agsr.bench.doctor import Check
+    from agsr.bench.installed import Check
     from agsr.bench.scoring import QualityReport, QualityRow
     from agsr.contract import ModelMetadata
     from agsr.engines.cache_files import CacheEntry

@@ -15,7 +15,8 @@ from onnx import helper
 from agsr.engines.open import open_backend
 from agsr.engines.runtimes import onnxruntime_session
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
-from agsr.engines.runtimes.onnxruntime_session import PROVIDERS, Provider, open_session
+from agsr.engines.runtimes.onnxruntime_session import open_session
+from agsr.engines.runtimes.providers import PROVIDERS, Provider
 from agsr.errors import BackendError, BackendRequestError, ModelError
 
 GPU, CPU = onnxruntime.OrtHardwareDeviceType.GPU, onnxruntime.OrtHardwareDeviceType.CPU
