@@ -17,8 +17,7 @@ from pathlib import Path
 
 from agsr.engines.places import RUNTIMES, Place
 from agsr.engines.runtimes.openvino_session import computes_bf16
-from agsr.engines.runtimes.providers import available_providers, lack
-from agsr.engines.tensorrt.api import MODULES, is_installed
+from agsr.engines.runtimes.providers import available_providers, is_runtime_installed, lack
 from agsr.engines.tensorrt.cuda import check_driver
 from agsr.engines.timings import Timings
 from agsr.engines.weights_file import Kind, declared_precision, kind_of
@@ -97,16 +96,6 @@ def candidates(
 def available_places() -> list[Place]:
     """List the `PLACES` without a known `missing_requirement`."""
     return [place for place in PLACES if not missing_requirement(place)]
-
-
-def is_runtime_installed(runtime: str) -> bool:
-    """Return True if the package of a runtime is installed.
-
-    >>> is_runtime_installed("ort")
-    True
-    """
-    module = RUNTIMES[runtime].module
-    return bool(find_spec(module)) if module else any(map(is_installed, MODULES))
 
 
 def missing_requirement(place: Place) -> str:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from agsr.contract import MAX_FOREIGN_SCALE, PREFIX, SCALE
-from agsr.engines.community.facts import cached_facts
+from agsr.engines.network_facts import cached_facts
 from agsr.engines.onnx_file.inspect import read_properties
 from agsr.errors import BackendRequestError, MissingDependencyError, ModelError
 from agsr.pretrained import ENGINE_SUFFIX, ONNX_SUFFIX, is_community, is_path, shipped_names

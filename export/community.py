@@ -18,12 +18,12 @@ import torch
 from agsr._version import __version__
 from agsr.backend import Batch
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata, Precision, SizeRule
-from agsr.engines.community.facts import NetworkFacts
 from agsr.engines.community.halo import cached_halo
 from agsr.engines.community.loader import load_network
 from agsr.engines.community.measurements import Subject
 from agsr.engines.community.picture_network import TYPES, PictureNetwork
 from agsr.engines.community.working_memory import bytes_per_pixel
+from agsr.engines.network_facts import NetworkFacts
 from agsr.errors import ExportError, ExportRequestError
 from agsr.export.calibration import Calibration
 from agsr.export.community_trace import ABSOLUTE, Sized, trace, verification_shapes

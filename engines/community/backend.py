@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from agsr.backend import BackendInfo
-from agsr.engines.community.facts import NetworkFacts
 from agsr.engines.community.licences import note_licence
 from agsr.engines.community.loader import CommunityNetwork, import_spandrel, load_network
 from agsr.engines.community.trust import fault, next_precision, probe_tile
+from agsr.engines.network_facts import NetworkFacts
 from agsr.engines.runtimes.torch_module import (
     TorchModule,
     check_precision,

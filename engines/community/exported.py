@@ -18,7 +18,7 @@ from pathlib import Path
 from agsr._version import __version__
 from agsr.contract import ModelMetadata, Precision
 from agsr.engines.cache_files import digest, evict
-from agsr.engines.community.facts import cached_facts
+from agsr.engines.network_facts import cached_facts
 from agsr.engines.onnx_file.inspect import read_properties
 from agsr.errors import BackendRequestError, ModelError
 from agsr.pretrained import ONNX_SUFFIX, require_file, sha256

@@ -12,12 +12,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from agsr.contract import PRECISIONS, PREFIX, SCALE, ModelMetadata, SizeRule
-from agsr.engines.community.facts import NetworkFacts, cached_facts
 from agsr.engines.community.halo import cached_halo
 from agsr.engines.community.licences import provenance
 from agsr.engines.community.measurements import Subject
+from agsr.engines.network_facts import NetworkFacts, cached_facts
 from agsr.engines.onnx_file.inspect import read_properties
-from agsr.engines.ranking import is_runtime_installed
+from agsr.engines.runtimes.providers import is_runtime_installed
 from agsr.errors import AgsrError, ModelError
 from agsr.pretrained import (
     CHECKPOINT_SUFFIX,

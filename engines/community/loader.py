@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agsr.contract import CHANNELS, MAX_FOREIGN_SCALE, TILINGS, SizeRule, Tiling
-from agsr.engines.community.facts import NetworkFacts, cache_facts
 from agsr.engines.community.tensor_index import read_index
+from agsr.engines.network_facts import NetworkFacts, cache_facts
 from agsr.errors import ModelError
 from agsr.pretrained import require_file, sha256
 from agsr.system.optional_import import require

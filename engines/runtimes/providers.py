@@ -17,6 +17,8 @@ from typing import Any
 
 from agsr.contract import SizeRule
 from agsr.engines.cache_files import digest
+from agsr.engines.places import RUNTIMES
+from agsr.engines.tensorrt.api import MODULES, is_installed
 from agsr.errors import BackendError
 from agsr.pretrained import sha256
 from agsr.system.cache_dir import cache_folder, make_private
@@ -126,6 +128,16 @@ def lack(name: str) -> str:
     if not find_spec("onnxruntime"):
         return "onnxruntime is not installed"
     return "" if name in available_providers() else "not installed"
+
+
+def is_runtime_installed(runtime: str) -> bool:
+    """Return True if the package of a runtime is installed.
+
+    >>> is_runtime_installed("ort")
+    True
+    """
+    module = RUNTIMES[runtime].module
+    return bool(find_spec(module)) if module else any(map(is_installed, MODULES))
 
 
 def provider_options(name: str, path: Path, device: int, version: str) -> dict[str, str]:

@@ -73,5 +73,5 @@ def test_the_scale_of_weights_for_torch_is_known_once_they_were_loaded(
     assert declared_scale(path) is None
     assert agsr("infer", "a/x.png", "-w", path).stdout == "a/x_x2.png\n"
     assert declared_scale(path) == 2
-    monkeypatch.setattr("agsr.engines.community.facts._FORMAT", 0)  # as of another version
+    monkeypatch.setattr("agsr.engines.network_facts._FORMAT", 0)  # as of another version
     assert declared_scale(path) is None
