@@ -42,11 +42,61 @@ _NAME = re.compile(rf"frames-(\d+)-(\d+)\.({'|'.join(SEGMENT_FORMATS)})")
 _log = logging.getLogger(__name__)
 
 
-class Segments:
-    """The segment folder of one result; created by `open_segments`."""
+class SegmentFolder:
+    """Files of the segments of one result. Several processes may write different segments.
+
+    Args:
+        folder: Existing folder.
+        form: Format and ending of the segments.
+    """
 
     def __init__(self, folder: Path, form: str) -> None:
-        self.folder, self._form = folder, form
+        self.folder, self.form = folder, form
+
+    def unfinished(self, first: int) -> Path:
+        """Return the path of a segment while it is written."""
+        return self.folder / f"unfinished-{first:08}.part"
+
+    def complete(self, first: int, count: int) -> None:
+        """Give a written segment its final name, which makes it persistent."""
+        path = self.unfinished(first)
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
+        path.replace(self.path(first, count))
+        for number, computed in _computed(self.folder).items():
+            if first <= number < first + count:
+                remove_frames(computed)
+
+    def computed_of(self, first: int) -> dict[int, int]:
+        """Return the computed frames that a segment begins with.
+
+        Returns:
+            The number of frames in each file, by its first frame; each continues the one before.
+        """
+        number, found = first, dict[int, int]()
+        while number < first + LENGTH and (count := count_frames(self._computed(number))):
+            found[number] = count
+            number += count
+        return found
+
+    def computed_frames(self, first: int) -> Iterator[VideoFrame]:
+        """Yield the frames that `computed_of` counts."""
+        for number, count in self.computed_of(first).items():
+            yield from islice(read_frames_of(self._computed(number)), count)
+
+    def path(self, first: int, count: int) -> Path:
+        """Return the final path of a segment."""
+        return self.folder / f"frames-{first:08}-{first + count - 1:08}.{self.form}"
+
+    def _computed(self, number: int) -> Path:
+        return self.folder / f"computed-{number:08}.nut"
+
+
+class Segments(SegmentFolder):
+    """The segments of one result, for the process that has locked their folder."""
+
+    def __init__(self, folder: Path, form: str) -> None:
+        super().__init__(folder, form)
         self.done: dict[int, int] = {}
         """Number of frames in each segment, by its first frame."""
         for path in sorted(folder.iterdir()):
@@ -59,42 +109,23 @@ class Segments:
         self.computed = self._usable()
         """Number of computed frames outside segments, by the first frame of each file."""
 
-    @property
-    def unfinished(self) -> Path:
-        """Path of the segment being written."""
-        return self.folder / "unfinished.part"
-
     def complete(self, first: int, count: int) -> None:
-        """Give the written segment its final name, which makes it persistent."""
-        with self.unfinished.open("r+b") as file:
-            os.fsync(file.fileno())
-        self.unfinished.replace(self._path(first, count))
+        """Give a written segment its final name, which makes it persistent."""
+        super().complete(first, count)
         self.done[first] = count
-        for path in _computed(self.folder):
-            remove_frames(path)
-
-    def computed_frames(self) -> Iterator[VideoFrame]:
-        """Yield all computed frames that are not in a segment yet."""
-        for first, count in sorted(self.computed.items()):
-            yield from islice(read_frames_of(self.folder / f"computed-{first:08}.nut"), count)
 
     def is_computed(self, number: int) -> bool:
         """Return True if a frame is computed, but not in a segment yet."""
         return any(first <= number < first + count for first, count in self.computed.items())
 
     def _usable(self) -> dict[int, int]:
-        """Return the files of computed frames that continue the segments; remove others."""
-        found = {int(NAME.fullmatch(p.name)[1]): p for p in _computed(self.folder)}  # type: ignore[index]
-        number = 0
-        while number in self.done:
-            number += self.done[number]
+        """Return the files of computed frames that missing segments begin with; remove others."""
+        found = _computed(self.folder)
         usable: dict[int, int] = {}
-        while number in found and (count := count_frames(found[number])):
-            del found[number]
-            usable[number] = count
-            number += count
-        for path in found.values():
-            remove_frames(path)
+        for first in sorted({number - number % LENGTH for number in found} - self.done.keys()):
+            usable |= self.computed_of(first)
+        for number in found.keys() - usable.keys():
+            remove_frames(found[number])
         return usable
 
     def remove(self, path: Path) -> None:
@@ -115,10 +146,7 @@ class Segments:
             expected += count
         if expected != frames or sum(self.done.values()) != frames:
             raise VideoError(f"{self.folder}: not the segments of {frames} frames; remove it")
-        return [(self._path(first, count), count) for first, count in ordered]
-
-    def _path(self, first: int, count: int) -> Path:
-        return self.folder / f"frames-{first:08}-{first + count - 1:08}.{self._form}"
+        return [(self.path(first, count), count) for first, count in ordered]
 
 
 @contextmanager
@@ -224,8 +252,10 @@ def _content(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def _computed(folder: Path) -> list[Path]:
-    return [path for path in _content(folder) if NAME.fullmatch(path.name)]
+def _computed(folder: Path) -> dict[int, Path]:
+    """Return the files of computed frames by the first frame of each."""
+    matches = ((NAME.fullmatch(path.name), path) for path in _content(folder))
+    return {int(match[1]): path for match, path in matches if match}
 
 
 def saved_frames(target: Path) -> int:
@@ -233,4 +263,4 @@ def saved_frames(target: Path) -> int:
     folder = target.with_name(target.name + SEGMENTS_ENDING)
     matches = filter(None, (_NAME.fullmatch(path.name) for path in _content(folder)))
     count = sum(int(match[2]) + 1 - int(match[1]) for match in matches)
-    return count + sum(map(count_frames, _computed(folder)))
+    return count + sum(map(count_frames, _computed(folder).values()))
