@@ -88,8 +88,11 @@ class VideoSource:
         self._monitor = FrameMonitor(self.properties, name)
         self._start = round(start_of(container) / self.properties.time_base)
 
-    def frames(self) -> Generator[tuple[int, VideoFrame], None, None]:
+    def frames(self, watched: bool = True) -> Generator[tuple[int, VideoFrame], None, None]:
         """Yield frames with strictly increasing times in time-base units; then close the video.
+
+        Args:
+            watched: Whether to warn of what appears only in later frames.
 
         Raises:
             VideoError: A frame can't be decoded, is damaged, or differs in size from the first.
@@ -99,7 +102,8 @@ class VideoSource:
         with closing(self._container):
             for number, frame in enumerate(self._frames):
                 self._check(number, frame)
-                self._monitor.check(number, frame)
+                if watched:
+                    self._monitor.check(number, frame)
                 time = frame.pts
                 if time is None or (last is not None and time <= last):
                     time = 0 if last is None else last + (usual if time is None else 1)
