@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,10 +88,17 @@ class SegmentMaker:
             BackendError, MemoryError: As for images.
         """
         folder = SegmentFolder(task.folder, segment_format(task.encoding))
-        computed = sum(folder.computed_of(task.first).values())
-        result: NDArray[Any] | None = None
         source = self._begun(task)
         source.is_intact = False
+        with folder.making(task.first):
+            self._write(task, source, folder, progress)
+        source.is_intact = True
+
+    def _write(
+        self, task: SegmentTask, source: _Pass, folder: SegmentFolder, progress: ShareCallback
+    ) -> None:
+        computed = sum(folder.computed_of(task.first).values())
+        result: NDArray[Any] | None = None
         with (
             SegmentWriter(task.encoding, folder, threads=task.threads) as writer,
             BackgroundWriter(writer.add, AHEAD, finishes=True) as write,
@@ -98,16 +106,12 @@ class SegmentMaker:
         ):
             for done, frame in enumerate(frames):
                 if frame.pixels is not None:
-
-                    def share(part: float, done: int = done) -> None:
-                        progress((done + part) / task.count)
-
+                    share = partial(_within, progress, done, task.count)
                     result = upscaled(self._upscaler, frame.pixels, share, task.sizing)
                 write(Result(frame.number, frame.time, result if done >= computed else None))
                 progress((done + 1) / task.count)
             write.finish()
             writer.end()
-        source.is_intact = True
 
     def _begun(self, task: SegmentTask) -> _Pass:
         """Return the pass over the source of a task, a new one if necessary."""
@@ -121,6 +125,10 @@ class SegmentMaker:
         if self._pass is not None:
             self._pass.close()
             self._pass = None
+
+
+def _within(progress: ShareCallback, done: int, count: int, share: float) -> None:
+    progress((done + share) / count)
 
 
 class _Pass:

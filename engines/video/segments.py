@@ -25,6 +25,7 @@ from agsr.errors import VideoError
 from agsr.system.atomic_file import complete_file
 from agsr.system.destination import check_links
 from agsr.system.optional_import import require
+from agsr.system.signals import GRACE
 from agsr.video.formats import SEGMENTS_ENDING
 from agsr.video.mux import SEGMENT_FORMATS
 
@@ -36,6 +37,12 @@ LENGTH = 48
 
 _ATTEMPTS = 20
 """Attempts to lock a folder that other processes may remove."""
+
+_MAKING = ".making.lock"
+"""Ending of the locks of segments."""
+
+_PATIENCE = 2 * GRACE
+"""Seconds to wait for a worker whose command was killed."""
 
 _NAME = re.compile(rf"frames-(\d+)-(\d+)\.({'|'.join(SEGMENT_FORMATS)})")
 
@@ -83,6 +90,16 @@ class SegmentFolder:
         """Yield the frames that `computed_of` counts."""
         for number, count in self.computed_of(first).items():
             yield from islice(read_frames_of(self._computed(number)), count)
+
+    @contextmanager
+    def making(self, first: int) -> Iterator[None]:
+        """Lock a segment, for a process that has not locked the folder.
+
+        Raises:
+            VideoError: Another process makes it.
+        """
+        with _locked(self.folder / f"{first:08}{_MAKING}"):
+            yield
 
     def path(self, first: int, count: int) -> Path:
         """Return the final path of a segment."""
@@ -167,12 +184,25 @@ def open_segments(target: Path, identity: Mapping[str, Any], form: str) -> Itera
     check_links(folder)
     lock = _acquire(target, folder)
     try:
+        for path in sorted(folder.glob("*" + _MAKING)):
+            with _locked(path):  # a worker whose command was killed ends soon
+                pass
         _remove_mismatched(
             folder, json.dumps(identity, indent=1, sort_keys=True, default=str) + "\n"
         )
         yield Segments(folder, form)
     finally:
         _release(lock, folder)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    filelock = require("filelock", extra="video", purpose="Saving parts of a video")
+    try:
+        with filelock.FileLock(path, timeout=_PATIENCE):
+            yield
+    except filelock.Timeout:
+        raise VideoError(f"{path.parent}: another process is writing a segment of it") from None
 
 
 def _acquire(target: Path, folder: Path) -> Any:

@@ -23,7 +23,7 @@ from agsr.engines.batch.plan import Job
 from agsr.engines.pool.pool import WorkerPool
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video import upscale_video
-from agsr.engines.video.segments import saved_frames
+from agsr.engines.video.segments import SegmentFolder, open_segments, saved_frames
 from agsr.system.progress import Progress
 
 STEPS = [512, 400, 700, 512, 100] * 50
@@ -156,3 +156,23 @@ def test_a_failure_costs_its_video_only_and_leaves_what_is_finished(
     (outcome,) = _shared(pool, make(tmp_path / "c.mp4"), tmp_path / "d.mp4")
     assert outcome.error is None
     assert len(times(tmp_path / "d.mp4")) == 12
+
+
+def test_a_segment_waits_for_the_worker_of_a_killed_command(tmp_path: Path) -> None:
+    """It would write into the same files."""
+    folder = tmp_path / "b.mp4.agsr-segments"
+    with open_segments(tmp_path / "b.mp4", {}, "nut"):
+        pass
+    folder.mkdir(exist_ok=True)
+    with SegmentFolder(folder, "nut").making(48):
+        waiting = threading.Thread(target=_open, args=(tmp_path / "b.mp4",), daemon=True)
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+    waiting.join(30)
+    assert not waiting.is_alive()
+
+
+def _open(target: Path) -> None:
+    with open_segments(target, {}, "nut"):
+        pass
