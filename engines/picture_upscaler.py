@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,17 @@ from agsr.image.ops.padding import Border, extended
 from agsr.image.ops.resample import crop_bands, downsample_bands
 from agsr.image.picture import Picture, RowBands, as_row_bands, materialize
 from agsr.system.progress import ShareCallback
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What results depend on besides the input; another process can use it without the network."""
+
+    info: BackendInfo
+    tiling: tuple[int | str, int | str, Border | None]
+    """Tile, halo and border as requested."""
+    separate_alpha: bool
+    normal_map: bool
 
 
 class PictureUpscaler:
@@ -73,6 +84,11 @@ class PictureUpscaler:
     def tiling(self) -> tuple[int | str, int | str, Border | None]:
         """Tile, halo and border as requested."""
         return (*self._policy.requested, self._border)
+
+    @property
+    def facts(self) -> NetworkFacts:
+        """What results depend on besides the input."""
+        return NetworkFacts(self.info, self.tiling, self.separate_alpha, self.normal_map)
 
     def picture(
         self,

@@ -17,7 +17,6 @@ from agsr.system.memory import free_memory
 
 if TYPE_CHECKING:
     from av import Packet, VideoCodecContext, VideoFrame
-    from av.container import InputContainer
     from av.video.stream import VideoStream
 
 BYTES_PER_PIXEL: Final = 8
@@ -28,9 +27,6 @@ SHARE: Final = 4
 
 TOO_LARGE: Final = (errno.EINVAL, errno.ENOMEM, errno.ERANGE)
 """Error codes of decoders for frames above their limit, among others."""
-
-_PROBED = 5_000_000
-"""FFmpeg's default of ``probesize``."""
 
 _AUTOMATIC = 16
 """Maximum number of threads that FFmpeg starts by itself."""
@@ -157,29 +153,3 @@ def _copy(source: Any, target: Any) -> None:
     width = min(source.line_size, target.line_size)
     rows = np.frombuffer(source, np.uint8).reshape(-1, source.line_size)
     np.frombuffer(target, np.uint8).reshape(-1, target.line_size)[:, :width] = rows[:, :width]
-
-
-def decode_probed(container: InputContainer, max_pixels: int) -> None:
-    """Decode what FFmpeg may decode to find the properties of streams, but with a limit.
-
-    Args:
-        container: Opened without decoding.
-        max_pixels: Larger frames are not decoded.
-
-    Raises:
-        av.error.FFmpegError: A frame is larger, or memory runs out; see `TOO_LARGE`.
-    """
-    from av.error import FFmpegError
-
-    streams = [stream for stream in container.streams.video if stream.codec_context is not None]
-    for stream in streams:
-        stream.codec_context.options = {"max_pixels": str(allocated(max_pixels))}
-        stream.codec_context.thread_count = 1
-    for packet in container.demux(streams) if streams else ():
-        if (packet.pos or 0) > _PROBED:
-            return
-        try:
-            packet.decode()
-        except FFmpegError as error:
-            if error.errno in TOO_LARGE:
-                raise

@@ -85,6 +85,10 @@ _ALPHA: Mapping[str, tuple[str, ...]] = {
 """Containers in which a codec supports alpha."""
 
 
+_ROW, _MOST_THREADS = 16, 128
+"""Height of x264's rows of blocks, and its largest number of threads, which share at least two."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
     """Everything but the pictures that determines an encoder's output."""
@@ -109,8 +113,24 @@ class Encoding:
         """Whether pictures have alpha."""
         return has_alpha(self.pix_fmt)
 
-    def add_to(self, container: OutputContainer) -> VideoStream:
-        """Add a configured, unopened video stream to an output."""
+    @property
+    def threads(self) -> int:
+        """Number of threads that determines the output, as x264's does; 0 for other encoders.
+
+        It follows from the CPUs of this process.
+        """
+        if self.encoder != "libx264":
+            return 0
+        rows = -(-self.height // _ROW)
+        return max(1, min(thread_count(None), rows // 2, _MOST_THREADS))
+
+    def add_to(self, container: OutputContainer, threads: int = 0) -> VideoStream:
+        """Add a configured, unopened video stream to an output.
+
+        Args:
+            container: The output.
+            threads: `threads` of the process whose output this one continues; 0 for this one's.
+        """
         stream: Any = container.add_stream(
             self.encoder,
             rate=self.rate,
@@ -120,7 +140,9 @@ class Encoding:
             options=dict(self.options) | self._limits(),
         )
         context = stream.codec_context
-        if is_limited():  # FFmpeg knows nothing of control groups
+        if threads := threads or self.threads:
+            context.thread_count = threads
+        elif is_limited():  # FFmpeg knows nothing of control groups
             context.thread_count = thread_count(None)
         context.pix_fmt = self.pix_fmt
         context.colorspace, context.color_range = self.matrix, 2 if self.full_range else 1

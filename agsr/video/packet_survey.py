@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agsr.errors import VideoError
-from agsr.video.reader import av, check_probed, open_container, picture_stream, reason_of
+from agsr.video.first_frames import check_first_frames
+from agsr.video.reader import av, open_container, picture_stream, reason_of
 from agsr.video.truncation import is_truncated
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def survey(path: Path, max_pixels: int) -> Survey:
     """
     frames = last = size = 0
     first: dict[int, FirstPacket] = {}
-    check_probed(path, str(path), max_pixels)
+    check_first_frames(path, str(path), max_pixels)
     with open_container(path, str(path), max_pixels) as container:
         index = picture_stream(container, str(path)).index
         for packet in _packets(container, str(path)):

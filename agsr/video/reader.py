@@ -17,7 +17,7 @@ from agsr.errors import VideoError, VideoTooLargeError
 from agsr.system.optional_import import require
 from agsr.system.text import first_line
 from agsr.video.boxes import Crop, stored_crop
-from agsr.video.decoder import TOO_LARGE, Decoder, allocated, decode_probed
+from agsr.video.decoder import TOO_LARGE, Decoder, allocated
 from agsr.video.formats import Y4M_MAGIC
 from agsr.video.frame_monitor import FrameMonitor
 from agsr.video.properties import VideoProperties, properties_of
@@ -32,14 +32,6 @@ DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,yuv4mpegpipe,mpegts,mpeg,f
 
 _ARBITRARY_STARTS = ("mpegts", "mpeg")
 """Containers whose timestamps start anywhere, for example at the start of a broadcast."""
-
-_LATE_STREAMS = ("flv", "mpeg")
-"""Containers whose streams are found in their packets: FFmpeg applies no pixel limit to them while
-it looks for their properties."""
-
-_UNDECODED = {"codec_whitelist": "none"}
-_PEEK = {**_UNDECODED, "probesize": "32", "analyzeduration": "0"}
-"""Options for determining the container alone."""
 
 
 class ByteSource(Protocol):
@@ -96,8 +88,11 @@ class VideoSource:
         self._monitor = FrameMonitor(self.properties, name)
         self._start = round(start_of(container) / self.properties.time_base)
 
-    def frames(self) -> Generator[tuple[int, VideoFrame], None, None]:
+    def frames(self, watched: bool = True) -> Generator[tuple[int, VideoFrame], None, None]:
         """Yield frames with strictly increasing times in time-base units; then close the video.
+
+        Args:
+            watched: Whether to warn of what appears only in later frames.
 
         Raises:
             VideoError: A frame can't be decoded, is damaged, or differs in size from the first.
@@ -107,7 +102,8 @@ class VideoSource:
         with closing(self._container):
             for number, frame in enumerate(self._frames):
                 self._check(number, frame)
-                self._monitor.check(number, frame)
+                if watched:
+                    self._monitor.check(number, frame)
                 time = frame.pts
                 if time is None or (last is not None and time <= last):
                     time = 0 if last is None else last + (usual if time is None else 1)
@@ -139,7 +135,7 @@ class VideoSource:
                     yield frame
                     number += 1
         except (av().error.FFmpegError, ValueError) as error:
-            reason = _undecoded(error, self._max_pixels)
+            reason = reason_undecoded(error, self._max_pixels)
             raise VideoError(f"{self._name}: frame {number} can't be decoded: {reason}") from None
         if self._counted is not None and self._counted.given > end:  # FFmpeg reports no error
             raise VideoError(f"{self._name}: truncated: it ends within frame {number}")
@@ -175,24 +171,6 @@ def open_container(
         )
     except (av().error.FFmpegError, ValueError) as error:
         raise VideoError(_not_opened(source, name, error)) from None
-
-
-def check_probed(source: Path, name: str, max_pixels: int) -> None:
-    """Check the first frames of a file that FFmpeg would decode without a limit to open it.
-
-    Raises:
-        VideoError: One is too large, or the file is not a supported video.
-    """
-    with open_container(source, name, max_pixels, _PEEK) as peeked:
-        if peeked.format.name not in _LATE_STREAMS:
-            return
-    with open_container(source, name, max_pixels, _UNDECODED) as container:
-        try:
-            decode_probed(container, max_pixels)
-        except av().error.FFmpegError as error:
-            if error.errno in TOO_LARGE:  # otherwise it is reported when it is read
-                reason = _undecoded(error, max_pixels)
-                raise VideoError(f"{name}: can't be decoded: {reason}") from None
 
 
 def open_video(source: Path | ByteSource, name: str, max_pixels: int) -> VideoSource:
@@ -289,7 +267,7 @@ def _not_opened(source: Path | ByteSource, name: str, error: Exception) -> str:
     )
 
 
-def _undecoded(error: Exception, max_pixels: int) -> str:
+def reason_undecoded(error: Exception, max_pixels: int) -> str:
     """Return why a frame can't be decoded; decoders report its size like other errors."""
     large = getattr(error, "errno", None) in TOO_LARGE
     return reason_of(error) + (f", or more than {max_pixels} pixels" if large else "")

@@ -22,6 +22,7 @@ from agsr.system.signals import GRACE
 from agsr.system.text import counted
 
 if TYPE_CHECKING:
+    from agsr.engines.picture_upscaler import NetworkFacts
     from agsr.engines.tensorrt.progress import Report
 
 _STOPPING = GRACE - 1
@@ -64,6 +65,8 @@ class Crew:
         self._slots = [Slot(number, device) for number, device in enumerate(devices, 1)]
         self._weights, self._options, self._restarts = weights, options, restarts
         self._first: BackendInfo | None = None
+        self.facts: NetworkFacts | None = None
+        """Of the first network that was opened; they hold for all."""
         self._known_messages = set[str]()
         self.last_end = ""
         """How the last worker that was lost ended."""
@@ -201,6 +204,7 @@ class Crew:
             elif isinstance(message, Logged):
                 self.log(process, message)
             elif isinstance(message, Opened):
+                self.facts = message.facts
                 self.admit(slot, process, message.info)
         return process.info
 

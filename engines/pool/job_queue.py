@@ -30,10 +30,17 @@ class JobQueue:
     """
 
     def __init__(self, count: int) -> None:
+        self._count = count
         self._fresh = deque(range(count))
         self._lost = deque[int]()
         self._alone = set[int]()
         """Jobs in their second attempt."""
+
+    def add(self) -> int:
+        """Queue one more job; return its number."""
+        number, self._count = self._count, self._count + 1
+        self._fresh.append(number)
+        return number
 
     @property
     def waiting(self) -> int:

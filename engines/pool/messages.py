@@ -1,6 +1,7 @@
 """Messages between the pool and its workers, sent as pickled objects through a pipe.
 
-`Setup`, `Open`, `Task`, `FINISH` and `STOP` go to a worker, all others come from it.
+`Setup`, `Open`, `Task`, `SegmentOrder`, `FINISH` and `STOP` go to a worker, all others come from
+it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from agsr.engines.batch.outcome import InferOptions, Outcome
     from agsr.engines.batch.plan import Job
     from agsr.engines.feather import Seams
+    from agsr.engines.picture_upscaler import NetworkFacts
     from agsr.engines.video import VideoOptions
+    from agsr.engines.video.segment_task import SegmentTask
 
 FINISH: Final = "finish"
 """No job follows: the worker ends after those that it has."""
@@ -57,10 +60,26 @@ class Task:
 
 
 @dataclass(frozen=True)
+class SegmentOrder:
+    """Make a segment of a video that several workers share."""
+
+    number: int
+    """Position of the segment among those of the video."""
+    job: Job
+    """The video."""
+    task: SegmentTask
+
+
+@dataclass(frozen=True)
 class Opened:
     """The network is open."""
 
-    info: BackendInfo
+    facts: NetworkFacts
+
+    @property
+    def info(self) -> BackendInfo:
+        """What runs."""
+        return self.facts.info
 
 
 @dataclass(frozen=True)
@@ -102,7 +121,7 @@ class Compressed:
 
 @dataclass(frozen=True)
 class Done:
-    """A job has ended; its result is complete, or its outcome names the error."""
+    """A job or segment has ended; its result is complete, or its outcome names the error."""
 
     number: int
     outcome: Outcome

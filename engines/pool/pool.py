@@ -8,9 +8,9 @@ loads no runtime.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,15 @@ from agsr.engines.pool.crew import Crew, Slot
 from agsr.engines.pool.devices import worker_devices
 from agsr.engines.pool.job_queue import JobQueue
 from agsr.engines.pool.process import WorkerProcess
+from agsr.engines.pool.shared_video import share_video
+from agsr.engines.pool.work import Files, Work
 from agsr.errors import BackendError, ImageRequestError
 from agsr.pretrained import DEFAULT_WEIGHTS
 from agsr.store.locations import remove_abandoned
 from agsr.system.progress import Progress, ProgressCallback
 
 if TYPE_CHECKING:
+    from agsr.engines.picture_upscaler import NetworkFacts
     from agsr.engines.tensorrt.progress import Report
     from agsr.engines.video import VideoOptions
 
@@ -38,33 +41,6 @@ RESTARTS = 3
 """Times that a worker may die in a row, without a finished file, before it is not replaced."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """A call of `WorkerPool.process`."""
-
-    jobs: Sequence[Job]
-    queue: JobQueue
-    options: InferOptions
-    video_options: VideoOptions | None
-    compressed: Callable[[Job], object]
-    ended: deque[Outcome] = field(default_factory=deque)
-    """What has ended and isn't yielded yet."""
-
-    def task(self, number: int) -> messages.Task:
-        job = self.jobs[number]
-        return messages.Task(
-            number, job, self._options_of_videos() if job.is_video else self.options
-        )
-
-    def _options_of_videos(self) -> VideoOptions:
-        if self.video_options is not None:
-            return self.video_options
-        from agsr.engines.video import VideoOptions
-
-        names = ("sizing", "strip", "max_pixels")
-        return VideoOptions(**{name: getattr(self.options, name) for name in names})
 
 
 class WorkerPool:
@@ -108,6 +84,23 @@ class WorkerPool:
     def info(self) -> BackendInfo:
         """What runs, as the first worker reports; it is opened if needed."""
         return self.open()
+
+    @property
+    def facts(self) -> NetworkFacts:
+        """What the results of all workers depend on."""
+        self.open()
+        assert self._crew.facts is not None
+        return self._crew.facts
+
+    @property
+    def places(self) -> int:
+        """Number of workers that run or may be started."""
+        return self._crew.places
+
+    @property
+    def held(self) -> dict[int, float]:
+        """What the workers have, with completed shares."""
+        return {n: share for _, p in self._crew.staffed() for n, share in p.held.items()}
 
     @property
     def pids(self) -> list[int]:
@@ -158,26 +151,50 @@ class WorkerPool:
             raise ImageRequestError("stdin and stdout can't be divided among workers; use files")
         self.open()
         options = replace(options, stdin_head=b"", examine=InferOptions().examine)
-        batch = _Batch(jobs, JobQueue(len(jobs)), options, video_options, compressed)
+        shared = [job for job in jobs if job.is_video]
+        if shared and video_options is None:
+            video_options = _options_of_videos(options)
+        if len(shared) >= self._crew.places:  # then a worker per video computes no frame twice
+            shared = []
+        files = [job for job in jobs if job not in shared]
+        work = Files(files, options, video_options, compressed, JobQueue(len(files)))
         done = 0
+
+        def report(held: float) -> None:
+            progress(Progress(min(done + held, len(jobs)), len(jobs)))
+
         try:
-            while done < len(jobs):
-                self._step(batch)
-                while batch.ended:
+            while done < len(files):
+                self.step(work)
+                while work.ended:
                     done += 1
-                    yield batch.ended.popleft()
-                shares = sum(sum(process.held.values()) for _, process in self._crew.staffed())
-                progress(Progress(min(done + shares, len(jobs)), len(jobs)))
+                    yield work.ended.popleft()[1]
+                report(sum(self.held.values()))
+            for job in shared:
+                assert video_options is not None
+                outcome = share_video(self, job, video_options, partial(compressed, job), report)
+                done += 1
+                yield outcome
+                report(0)
         except KeyboardInterrupt:
-            held = self._held(batch)
-            while batch.ended:
-                yield batch.ended.popleft()
+            held = [work.job(number) for number in self.held]
+            while work.ended:
+                yield work.ended.popleft()[1]
             yield from (finished.outcome for finished in self._crew.stop())
             _remove_partial(held)
             raise
         finally:
             if done < len(jobs):
                 self.close()
+
+    def start(self, jobs: int) -> None:
+        """Start workers for so many jobs, as far as there are places."""
+        self._crew.hire(jobs)
+
+    def stop(self) -> None:
+        """End the workers, which still write what is computed."""
+        for _ in self._crew.stop():
+            pass
 
     def close(self) -> None:
         """End the workers; a file that one still computes is dropped."""
@@ -189,36 +206,32 @@ class WorkerPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _held(self, batch: _Batch) -> list[Job]:
-        held = {number for _, process in self._crew.staffed() for number in process.held}
-        return [batch.jobs[number] for number in sorted(held)]
-
-    def _step(self, batch: _Batch) -> None:
+    def step(self, work: Work) -> None:
         """Start and feed workers, wait for a message, and collect what has ended."""
         if not self._crew.places:
-            batch.ended.extend(self._unfinished(batch.jobs[n]) for n in batch.queue.drain())
+            work.ended.extend((n, self._unfinished(work.job(n))) for n in work.queue.drain())
             return
-        self._crew.hire(batch.queue.waiting)
+        self._crew.hire(work.queue.waiting)
         for _, process in self._crew.staffed():
-            self._feed(process, batch)
+            self._feed(process, work)
         staff = {process.pipe: (slot, process) for slot, process in self._crew.staffed()}
         for pipe in wait(list(staff)):
-            batch.ended.extend(self._receive(*staff[pipe], batch))  # type: ignore[index]
+            work.ended.extend(self._receive(*staff[pipe], work))  # type: ignore[index]
 
-    def _feed(self, process: WorkerProcess, batch: _Batch) -> None:
+    def _feed(self, process: WorkerProcess, work: Work) -> None:
         if process.info is None or process.wants is None:
             return
         held, workers = process.held.keys(), self._crew.places
-        number = batch.queue.take(held, idle=process.wants, workers=workers)
+        number = work.queue.take(held, idle=process.wants, workers=workers)
         if number is not None:
-            process.deal(batch.task(number))
+            process.deal(work.order(number))
 
-    def _receive(self, slot: Slot, process: WorkerProcess, batch: _Batch) -> list[Outcome]:
+    def _receive(self, slot: Slot, process: WorkerProcess, work: Work) -> list[tuple[int, Outcome]]:
         """Handle a worker's message or death; return what has ended."""
         try:
             message = process.receive()
         except EOFError:
-            return self._lose(slot, process, batch)
+            return self._lose(slot, process, work)
         match message:
             case messages.Done():
                 return self._done(slot, process, message)
@@ -227,7 +240,7 @@ class WorkerPool:
             case messages.Share() if message.number in process.held:
                 process.held[message.number] = message.share
             case messages.Compressed():
-                batch.compressed(batch.jobs[message.number])
+                work.compressed(message.number)
             case messages.Logged():
                 self._crew.log(process, message)
             case messages.Opened():
@@ -236,30 +249,39 @@ class WorkerPool:
                 self._crew.dismiss(slot, process, f"can't open the network: {message.error}")
         return []
 
-    def _done(self, slot: Slot, process: WorkerProcess, done: messages.Done) -> list[Outcome]:
+    def _done(
+        self, slot: Slot, process: WorkerProcess, done: messages.Done
+    ) -> list[tuple[int, Outcome]]:
         process.held.pop(done.number)
         slot.deaths = 0
         self.shows_halo |= done.shows_halo
         self.seams.include(done.seams)
-        return [done.outcome]
+        return [(done.number, done.outcome)]
 
-    def _lose(self, slot: Slot, process: WorkerProcess, batch: _Batch) -> list[Outcome]:
-        """Queue the files of a worker that died; return those that failed twice."""
+    def _lose(self, slot: Slot, process: WorkerProcess, work: Work) -> list[tuple[int, Outcome]]:
+        """Queue the work of a worker that died; return what failed twice."""
         reason = self._crew.bury(slot, process)
-        failed = batch.queue.lose(process.held.keys())
-        _remove_partial([batch.jobs[number] for number in process.held])
-        again = ", ".join(str(batch.jobs[n].source) for n in sorted(process.held.keys() - failed))
+        failed = work.queue.lose(process.held.keys())
+        _remove_partial([work.job(number) for number in process.held])
+        again = ", ".join(map(work.label, sorted(process.held.keys() - failed)))
         _log.warning("%s%s", self._crew.last_end, f"; trying again: {again}" if again else "")
-        return [_failed_twice(batch.jobs[number], reason) for number in sorted(failed)]
+        return [(n, _failed_twice(work.job(n), work.label(n), reason)) for n in sorted(failed)]
 
     def _unfinished(self, job: Job) -> Outcome:
         error = f"{job.source}: no worker is left: {self._crew.last_end}"
         return Outcome(job, error, BackendError)
 
 
-def _failed_twice(job: Job, reason: str) -> Outcome:
+def _options_of_videos(options: InferOptions) -> VideoOptions:
+    from agsr.engines.video import VideoOptions
+
+    names = ("sizing", "strip", "max_pixels")
+    return VideoOptions(**{name: getattr(options, name) for name in names})
+
+
+def _failed_twice(job: Job, label: str, reason: str) -> Outcome:
     advice = "; use a smaller --tile or fewer workers" if "memory" in reason else ""
-    error = f"{job.source}: its worker process {reason}, in two attempts{advice}"
+    error = f"{label}: its worker process {reason}, in two attempts{advice}"
     return Outcome(job, error, BackendError)
 
 

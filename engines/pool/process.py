@@ -11,7 +11,7 @@ from typing import Any
 
 from agsr.backend import BackendInfo
 from agsr.engines.pool.devices import WorkerDevice
-from agsr.engines.pool.messages import FINISH, STOP, Open, Setup, Task
+from agsr.engines.pool.messages import FINISH, STOP, Open, SegmentOrder, Setup, Task
 from agsr.engines.pool.worker import serve
 from agsr.system.child_process import ctrl_c_ignored_by_children, exit_reason
 
@@ -65,7 +65,7 @@ class WorkerProcess:
         with suppress(OSError):
             self.pipe.send(message)
 
-    def deal(self, task: Task) -> None:
+    def deal(self, task: Task | SegmentOrder) -> None:
         """Send a job."""
         self.held[task.number] = 0.0
         self.wants = None

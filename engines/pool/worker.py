@@ -22,7 +22,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
 from agsr.engines.pool import messages
-from agsr.engines.pool.messages import FINISH, Open, Setup, Task
+from agsr.engines.pool.messages import FINISH, Open, SegmentOrder, Setup, Task
 from agsr.errors import BackendError
 from agsr.system.cpu_shares import bind, limit_threads
 from agsr.system.memory import share_memory
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from agsr.engines.batch.outcome import Outcome
     from agsr.engines.batch.runner import Pipeline
     from agsr.engines.upscaler import Upscaler
+    from agsr.engines.video.segment_task import SegmentMaker
     from agsr.image.picture import Picture
 
 _SHARE_EVERY = 0.1
@@ -84,7 +85,7 @@ class _Forward(logging.Handler):
 
 
 class Worker:
-    """Upscales files, with the network in the thread that calls `run`."""
+    """Upscales files and segments, with the network in the thread that calls `run`."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -92,6 +93,7 @@ class Worker:
         self._upscaler: Upscaler | None = None
         self._pipeline: Pipeline | None = None
         self._last: Future[Outcome] | None = None
+        self._maker: SegmentMaker | None = None
         self._shared = 0.0
 
     def run(self) -> None:
@@ -111,7 +113,7 @@ class Worker:
             from agsr.engines.batch.runner import Pipeline
 
             with Pipeline(self._upscaler) as self._pipeline:
-                self._link.send(messages.Opened(self._upscaler.info))
+                self._link.send(messages.Opened(self._upscaler.facts))
                 self._work()
 
     def _receive(self) -> None:
@@ -120,7 +122,7 @@ class Worker:
             while (message := self._link.receive()) != FINISH:
                 if message == messages.STOP:
                     break
-                self._received.put(self._begun(message) if isinstance(message, Task) else message)
+                self._received.put(self._begun(message))
             else:
                 self._received.put(None)
                 return
@@ -132,10 +134,13 @@ class Worker:
         self._received.put(None)
         _thread.interrupt_main(signal.SIGTERM)
 
-    def _begun(self, task: Task) -> tuple[Task, Callable[[], Picture] | None]:
+    def _begun(self, message: Any) -> Any:
+        """Return a message, or an image's task with what returns the decoded image."""
+        if not isinstance(message, Task) or message.job.is_video:
+            return message
         assert self._pipeline is not None
-        options: Any = task.options
-        return task, None if task.job.is_video else self._pipeline.read(task.job, options)
+        options: Any = message.options
+        return message, self._pipeline.read(message.job, options)
 
     def _open(self, request: Open) -> bool:
         """Open the network; report why not."""
@@ -159,11 +164,11 @@ class Worker:
             if received is None:
                 return
             self._link.send(messages.Wants(idle=False))
-            task, read = received
-            if read is None:
-                self._done(task.number, self._video(task))
+            if isinstance(received, tuple):
+                self._image(*received)
             else:
-                self._image(task, read)
+                make = self._segment if isinstance(received, SegmentOrder) else self._video
+                self._done(received.number, make(received))
 
     def _image(self, task: Task, read: Callable[[], Picture]) -> None:
         assert self._pipeline is not None
@@ -204,6 +209,21 @@ class Worker:
         except Exception as error:  # any failure affects one file only
             return Outcome(job, reason_of(job, error), type(error))
         return Outcome(job, size=size)
+
+    def _segment(self, order: SegmentOrder) -> Outcome:
+        from agsr.engines.batch.outcome import Outcome, reason_of
+        from agsr.engines.video.segment_task import SegmentMaker
+        from agsr.system.quiet_stderr import decoding
+
+        assert self._upscaler is not None
+        if self._maker is None:
+            self._maker = SegmentMaker(self._upscaler)
+        try:
+            with decoding():
+                self._maker.make(order.task, partial(self._share, order.number))
+        except Exception as error:  # any failure affects one file only
+            return Outcome(order.job, reason_of(order.job, error), type(error))
+        return Outcome(order.job)
 
     def _share(self, number: int, share: float) -> None:
         now = time.monotonic()

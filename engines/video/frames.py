@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agsr.engines.concurrency import prefetch
+from agsr.engines.picture_upscaler import NetworkFacts
 from agsr.engines.upscaler import Upscaler
 from agsr.engines.video.options import VideoOptions, check_upscaler
 from agsr.image.ops.output_size import OutputSize
@@ -62,15 +63,15 @@ class DecodedFrame:
 
 @contextmanager
 def open_source(
-    upscaler: Upscaler, source: Path | ByteSource, options: VideoOptions
+    network: NetworkFacts, source: Path | ByteSource, options: VideoOptions
 ) -> Iterator[OpenSource]:
     """Open a file or a YUV4MPEG2 stream.
 
     Raises:
-        VideoError: It can't be read, or the upscaler is for textures.
+        VideoError: It can't be read, or the network is for textures.
     """
     name = str(source) if isinstance(source, Path) else "-"
-    check_upscaler(upscaler, name)
+    check_upscaler(network, name)
     seen = survey(source, options.max_pixels) if isinstance(source, Path) else Survey(0)
     total = seen.frames if isinstance(source, Path) else None
     with closing(open_video(source, name, options.max_pixels)) as video:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from agsr.engines.picture_upscaler import NetworkFacts
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import VideoError
 from agsr.image.decode import MAX_PIXELS
@@ -32,7 +33,7 @@ class VideoOptions:
         return replace(self, sizing=self.sizing.for_network(scale))
 
 
-def check_upscaler(upscaler: Upscaler, name: str) -> None:
+def check_upscaler(upscaler: Upscaler | NetworkFacts, name: str) -> None:
     """Reject an upscaler for textures: frames are not normal maps, and alpha is not data.
 
     Raises:

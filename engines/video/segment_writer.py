@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from agsr.engines.video.segments import LENGTH, Segments
+from agsr.engines.video.segments import LENGTH, SegmentFolder
 from agsr.engines.video.spool import Spool
 from agsr.video.colour import FromRgb
 from agsr.video.encoder import Encoding
@@ -41,12 +41,18 @@ class SegmentWriter:
         encoding: Encoding of the result.
         segments: Folder of the segments.
         resumable: Whether to save the frames of an unfinished segment for another run.
+        threads: As for `Encoding.add_to`.
     """
 
-    def __init__(self, encoding: Encoding, segments: Segments, resumable: bool = True) -> None:
+    def __init__(
+        self,
+        encoding: Encoding,
+        segments: SegmentFolder,
+        resumable: bool = True,
+        threads: int = 0,
+    ) -> None:
         self._spool = Spool(segments.folder, encoding) if resumable else None
-        self._computed = segments.computed_frames()
-        self._encoding, self._segments = encoding, segments
+        self._encoding, self._segments, self._threads = encoding, segments, threads
         self._from_rgb = FromRgb.of(encoding)
         self._form, self._packets = segment_format(encoding), 0
         self._out: Any = None
@@ -100,9 +106,10 @@ class SegmentWriter:
             self._out.mux(packet)
 
     def _begin(self, number: int) -> None:
-        path = self._segments.unfinished
+        self._computed = self._segments.computed_frames(number)
+        path = self._segments.unfinished(number)
         self._out = av().open(f"file:{path}", "w", format=self._form)
-        self._stream = self._encoding.add_to(self._out)
+        self._stream = self._encoding.add_to(self._out, self._threads)
         self._first, self._count, self._packets = number, 0, 0
 
     def __enter__(self) -> SegmentWriter:
@@ -120,4 +127,4 @@ class SegmentWriter:
             return
         with suppress(Exception):  # it is discarded
             self._out.close()
-        self._segments.unfinished.unlink(missing_ok=True)
+        self._segments.unfinished(self._first).unlink(missing_ok=True)

@@ -25,6 +25,7 @@ from agsr.errors import VideoError
 from agsr.system.atomic_file import complete_file
 from agsr.system.destination import check_links
 from agsr.system.optional_import import require
+from agsr.system.signals import GRACE
 from agsr.video.formats import SEGMENTS_ENDING
 from agsr.video.mux import SEGMENT_FORMATS
 
@@ -37,16 +38,82 @@ LENGTH = 48
 _ATTEMPTS = 20
 """Attempts to lock a folder that other processes may remove."""
 
+_MAKING = ".making.lock"
+"""Ending of the locks of segments."""
+
+_PATIENCE = 2 * GRACE
+"""Seconds to wait for a worker whose command was killed."""
+
 _NAME = re.compile(rf"frames-(\d+)-(\d+)\.({'|'.join(SEGMENT_FORMATS)})")
 
 _log = logging.getLogger(__name__)
 
 
-class Segments:
-    """The segment folder of one result; created by `open_segments`."""
+class SegmentFolder:
+    """Files of the segments of one result. Several processes may write different segments.
+
+    Args:
+        folder: Existing folder.
+        form: Format and ending of the segments.
+    """
 
     def __init__(self, folder: Path, form: str) -> None:
-        self.folder, self._form = folder, form
+        self.folder, self.form = folder, form
+
+    def unfinished(self, first: int) -> Path:
+        """Return the path of a segment while it is written."""
+        return self.folder / f"unfinished-{first:08}.part"
+
+    def complete(self, first: int, count: int) -> None:
+        """Give a written segment its final name, which makes it persistent."""
+        path = self.unfinished(first)
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
+        path.replace(self.path(first, count))
+        for number, computed in _computed(self.folder).items():
+            if first <= number < first + count:
+                remove_frames(computed)
+
+    def computed_of(self, first: int) -> dict[int, int]:
+        """Return the computed frames that a segment begins with.
+
+        Returns:
+            The number of frames in each file, by its first frame; each continues the one before.
+        """
+        number, found = first, dict[int, int]()
+        while number < first + LENGTH and (count := count_frames(self._computed(number))):
+            found[number] = count
+            number += count
+        return found
+
+    def computed_frames(self, first: int) -> Iterator[VideoFrame]:
+        """Yield the frames that `computed_of` counts."""
+        for number, count in self.computed_of(first).items():
+            yield from islice(read_frames_of(self._computed(number)), count)
+
+    @contextmanager
+    def making(self, first: int) -> Iterator[None]:
+        """Lock a segment, for a process that has not locked the folder.
+
+        Raises:
+            VideoError: Another process makes it.
+        """
+        with _locked(self.folder / f"{first:08}{_MAKING}"):
+            yield
+
+    def path(self, first: int, count: int) -> Path:
+        """Return the final path of a segment."""
+        return self.folder / f"frames-{first:08}-{first + count - 1:08}.{self.form}"
+
+    def _computed(self, number: int) -> Path:
+        return self.folder / f"computed-{number:08}.nut"
+
+
+class Segments(SegmentFolder):
+    """The segments of one result, for the process that has locked their folder."""
+
+    def __init__(self, folder: Path, form: str) -> None:
+        super().__init__(folder, form)
         self.done: dict[int, int] = {}
         """Number of frames in each segment, by its first frame."""
         for path in sorted(folder.iterdir()):
@@ -59,42 +126,23 @@ class Segments:
         self.computed = self._usable()
         """Number of computed frames outside segments, by the first frame of each file."""
 
-    @property
-    def unfinished(self) -> Path:
-        """Path of the segment being written."""
-        return self.folder / "unfinished.part"
-
     def complete(self, first: int, count: int) -> None:
-        """Give the written segment its final name, which makes it persistent."""
-        with self.unfinished.open("r+b") as file:
-            os.fsync(file.fileno())
-        self.unfinished.replace(self._path(first, count))
+        """Give a written segment its final name, which makes it persistent."""
+        super().complete(first, count)
         self.done[first] = count
-        for path in _computed(self.folder):
-            remove_frames(path)
-
-    def computed_frames(self) -> Iterator[VideoFrame]:
-        """Yield all computed frames that are not in a segment yet."""
-        for first, count in sorted(self.computed.items()):
-            yield from islice(read_frames_of(self.folder / f"computed-{first:08}.nut"), count)
 
     def is_computed(self, number: int) -> bool:
         """Return True if a frame is computed, but not in a segment yet."""
         return any(first <= number < first + count for first, count in self.computed.items())
 
     def _usable(self) -> dict[int, int]:
-        """Return the files of computed frames that continue the segments; remove others."""
-        found = {int(NAME.fullmatch(p.name)[1]): p for p in _computed(self.folder)}  # type: ignore[index]
-        number = 0
-        while number in self.done:
-            number += self.done[number]
+        """Return the files of computed frames that missing segments begin with; remove others."""
+        found = _computed(self.folder)
         usable: dict[int, int] = {}
-        while number in found and (count := count_frames(found[number])):
-            del found[number]
-            usable[number] = count
-            number += count
-        for path in found.values():
-            remove_frames(path)
+        for first in sorted({number - number % LENGTH for number in found} - self.done.keys()):
+            usable |= self.computed_of(first)
+        for number in found.keys() - usable.keys():
+            remove_frames(found[number])
         return usable
 
     def remove(self, path: Path) -> None:
@@ -115,10 +163,7 @@ class Segments:
             expected += count
         if expected != frames or sum(self.done.values()) != frames:
             raise VideoError(f"{self.folder}: not the segments of {frames} frames; remove it")
-        return [(self._path(first, count), count) for first, count in ordered]
-
-    def _path(self, first: int, count: int) -> Path:
-        return self.folder / f"frames-{first:08}-{first + count - 1:08}.{self._form}"
+        return [(self.path(first, count), count) for first, count in ordered]
 
 
 @contextmanager
@@ -139,12 +184,25 @@ def open_segments(target: Path, identity: Mapping[str, Any], form: str) -> Itera
     check_links(folder)
     lock = _acquire(target, folder)
     try:
+        for path in sorted(folder.glob("*" + _MAKING)):
+            with _locked(path):  # a worker whose command was killed ends soon
+                pass
         _remove_mismatched(
             folder, json.dumps(identity, indent=1, sort_keys=True, default=str) + "\n"
         )
         yield Segments(folder, form)
     finally:
         _release(lock, folder)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    filelock = require("filelock", extra="video", purpose="Saving parts of a video")
+    try:
+        with filelock.FileLock(path, timeout=_PATIENCE):
+            yield
+    except filelock.Timeout:
+        raise VideoError(f"{path.parent}: another process is writing a segment of it") from None
 
 
 def _acquire(target: Path, folder: Path) -> Any:
@@ -224,8 +282,10 @@ def _content(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def _computed(folder: Path) -> list[Path]:
-    return [path for path in _content(folder) if NAME.fullmatch(path.name)]
+def _computed(folder: Path) -> dict[int, Path]:
+    """Return the files of computed frames by the first frame of each."""
+    matches = ((NAME.fullmatch(path.name), path) for path in _content(folder))
+    return {int(match[1]): path for match, path in matches if match}
 
 
 def saved_frames(target: Path) -> int:
@@ -233,4 +293,4 @@ def saved_frames(target: Path) -> int:
     folder = target.with_name(target.name + SEGMENTS_ENDING)
     matches = filter(None, (_NAME.fullmatch(path.name) for path in _content(folder)))
     count = sum(int(match[2]) + 1 - int(match[1]) for match in matches)
-    return count + sum(map(count_frames, _computed(folder)))
+    return count + sum(map(count_frames, _computed(folder).values()))

@@ -66,7 +66,7 @@ def stream_video(
         BackendError, MemoryError: As for images.
     """
     options = (options or VideoOptions()).for_network(upscaler.info.scale)
-    with open_source(upscaler, source, options) as opened:
+    with open_source(upscaler.facts, source, options) as opened:
         properties, name, done = opened.video.properties, opened.name, 0
         sizing = replace(options.sizing, multiple=2)
         lost = [*properties.sides.values()]

@@ -133,7 +133,7 @@ def test_encoders_are_limited(encoder: str, monkeypatch: pytest.MonkeyPatch) -> 
     encoding = video_encode.Encoding(
         encoder=encoder,
         options=(("x265-params", "log-level=error"),) if encoder == "libx265" else (),
-        **{"width": 64, "height": 64, "pix_fmt": "yuv420p", "depth": 8, "matrix": 1},
+        **{"width": 96, "height": 96, "pix_fmt": "yuv420p", "depth": 8, "matrix": 1},
         **{"full_range": False, "primaries": 1, "transfer": 1, "aspect": None},
         **{"time_base": Fraction(1, 25), "rate": Fraction(25)},
     )

@@ -71,7 +71,7 @@ def test_segments_of_another_scale_or_format_are_not_reused(
         def fail(*_: object) -> None:
             raise VideoError("stopped before joining")
 
-        broken.setattr("agsr.engines.video.upscale._complete", fail)
+        broken.setattr("agsr.engines.video.preparation.Preparation.complete", fail)
         scale, hints = before
         with pytest.raises(VideoError, match="stopped"):
             upscale()
