@@ -50,7 +50,8 @@ REQUESTS = {
     b"X-Forwarded-Host: localhost\r\nForwarded: host=localhost\r\nConnection: close\r\n\r\n",
     "a host before the path": b"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n"
     b"Connection: close\r\n\r\n",
-    "a proxy's method": b"CONNECT evil.example:443 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a proxy's method": b"CONNECT evil.example:443 HTTP/1.1\r\nHost: localhost\r\n"
+    b"Connection: close\r\n\r\n",
     "an echo": b"TRACE / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     "no version": b"GET /healthz\r\n\r\n",
     "another version": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -60,8 +61,10 @@ REQUESTS = {
     + b"X: y\r\n" * 4000
     + b"\r\n",
     "a long header": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 60_000,
-    "a long path": b"GET /" + b"a" * 60_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    "a folded header": b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n evil.example\r\n\r\n",
+    "a long path": b"GET /" + b"a" * 60_000 + b" HTTP/1.1\r\nHost: localhost\r\n"
+    b"Connection: close\r\n\r\n",
+    "a folded header": b"GET /nowhere HTTP/1.1\r\nConnection: close\r\nHost: localhost\r\n"
+    b" evil.example\r\n\r\n",
     "a negative length": POST + b"Content-Length: -1\r\n\r\n",
     "a huge length": POST + b"Content-Length: 99999999999999999999\r\n\r\n",
     "two lengths": POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
