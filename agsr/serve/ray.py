@@ -55,7 +55,8 @@ class ClusterOptions:
     """Of each replica."""
 
 
-RUNNING = {"backend": str, "steps": int, "precision": str, "provider": str, "device": str}
+_WORDS = ("backend", "precision", "provider", "device", "url", "hints")
+RUNNING = {"steps": int, **dict.fromkeys(_WORDS, str)}
 """Options of the network."""
 
 
