@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,10 +20,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import httpx2
 import pytest
 from clips import Clip, make
 from conftest import PHOTO, ROOT
 from PIL import Image
+from serving import wait_for
 
 OPENVINO = find_spec("openvino") is not None
 HOOK = (Path(__file__).parent / "helpers" / "watch_hook.py").read_text()
@@ -127,6 +130,70 @@ def test_the_filter_sees_what_it_is_for(place: Place) -> None:
     if found == ["unfiltered"]:
         pytest.skip("system calls can't be filtered here")
     assert found == ["0", f"-{SIGSYS}", f"-{SIGSYS}"]
+
+
+@dataclass
+class Watched:
+    """A server under the watch."""
+
+    place: Place
+    code: str = "from agsr.cli import main; main()"
+    options: tuple[str, ...] = ("serve", "--port", "0", "--steps", "1", "-b", "ort")
+
+    def __enter__(self) -> str:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", self.code, *self.options],
+            cwd=self.place.work,
+            env=self.place.environment() | {"WATCHED_SERVER": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout
+        return self.process.stdout.readline().strip()
+
+    def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.status = self.process.wait(60)
+        finally:
+            self.process.kill()
+            self.process.communicate()
+
+
+def test_a_server_connects_nowhere_and_leaves_nothing(place: Place) -> None:
+    server = Watched(place)
+    picture = (place.work / "in" / "a.png").read_bytes()
+    with server as address:
+        wait_for(lambda: httpx2.get(f"{address}readyz").status_code == 200)
+        form = {"file": ("http://127.0.0.1:9/../../x.png", picture)}
+        assert httpx2.post(f"{address}v1/upscale", files=form, timeout=60).status_code == 200
+        job = httpx2.post(f"{address}v1/jobs?name=../../x.png", content=picture).json()
+        events = httpx2.get(address.rstrip("/") + job["links"]["events"], timeout=60)
+        assert "event: done" in events.text
+        playlist = b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n"
+        job = httpx2.post(f"{address}v1/jobs?name=x.mp4", content=playlist).json()
+        events = httpx2.get(address.rstrip("/") + job["links"]["events"], timeout=60)
+        assert "event: failed" in events.text
+    assert server.status == 0
+    assert place.left() == set()
+    assert place.noticed() == ""
+
+
+def test_the_watch_of_a_server_sees_what_it_is_for(place: Place) -> None:
+    code = (
+        "import ctypes, sitecustomize, socket, sys\n"
+        "print(socket.create_server(('127.0.0.1', 0)).getsockname()[1], flush=True)\n"
+        "sitecustomize.FILTERED or sys.exit(print('unfiltered'))\n"
+        "sys.stdin.read()\n"
+        "ctypes.CDLL(None).connect(0, 0, 0)"
+    )
+    environment = place.environment() | {"WATCHED_SERVER": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True)
+    if b"unfiltered" in done.stdout:
+        pytest.skip("system calls can't be filtered here")
+    assert int(done.stdout) > 0
+    assert done.returncode == -SIGSYS
 
 
 COMMANDS = {

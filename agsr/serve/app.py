@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -43,6 +44,16 @@ _log = logging.getLogger(__name__)
 _WARM_UP = 64  # pixels a side
 
 
+class Remote(Protocol):
+    """Does the work elsewhere; see `agsr.serve.ray`."""
+
+    def warm_up(self) -> None:
+        """Return when a network has been loaded and run."""
+
+    def work(self, job: Job) -> Done:
+        """Do a job; called in a worker's thread."""
+
+
 @dataclass
 class Serving:
     """What the routes use; in ``app.state.serving`` while the application runs."""
@@ -55,11 +66,15 @@ class Serving:
     """Whether the network has warmed up."""
     failed: bool = False
     """Whether the network can't be loaded."""
+    remote: Remote | None = None
 
     async def warm_up(self, on_failure: Callable[[], object]) -> None:
         """Load the default network and run it once."""
         try:
-            await asyncio.to_thread(self._run_once)
+            if self.remote is None:
+                await asyncio.to_thread(run_once, self.models, self.settings)
+            else:
+                await asyncio.to_thread(self.remote.warm_up)
         except Exception as error:  # the server is useless without a network
             _log.error("%s", first_line(error))
             self.failed = True
@@ -68,15 +83,18 @@ class Serving:
         self.ready = True
         self.metrics.ready()
 
-    def _run_once(self) -> None:
-        with self.models.upscaler(parse_options([], self.settings)) as upscaler:
-            upscaler(np.zeros((_WARM_UP, _WARM_UP, 3), np.uint8))
+
+def run_once(models: ModelPool, settings: ServeSettings) -> None:
+    """Load the default network, and run it on a small picture."""
+    with models.upscaler(parse_options([], settings)) as upscaler:
+        upscaler(np.zeros((_WARM_UP, _WARM_UP, 3), np.uint8))
 
 
 def create_app(
     settings: ServeSettings | None = None,
     opener: Open = open_backend,
     on_failure: Callable[[], object] = lambda: None,
+    remote: Remote | None = None,
 ) -> Starlette:
     """Return the application.
 
@@ -84,6 +102,7 @@ def create_app(
         settings: Limits, names, weights; None for the defaults.
         opener: Loads a network; see `agsr.engines.open.open_backend`.
         on_failure: Called if the default network can't be loaded.
+        remote: Does the work; None if this process does.
     """
     settings = settings or ServeSettings()
     metrics = Metrics()
@@ -98,8 +117,10 @@ def create_app(
             spool.chmod(0o700)
             models = ModelPool(settings, opener)
             stack.callback(models.close)
-            board = Board(settings, spool, _work(models, settings, metrics), metrics)
-            serving = app.state.serving = Serving(settings, metrics, models, board)
+            work = remote.work if remote else _work(models, settings, metrics)
+            board = Board(settings, spool, work, metrics)
+            serving = Serving(settings, metrics, models, board, remote=remote)
+            app.state.serving = serving
             tasks = [
                 asyncio.create_task(serving.warm_up(on_failure)),
                 asyncio.create_task(board.sweep()),

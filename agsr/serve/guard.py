@@ -38,6 +38,9 @@ HEADERS = {
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
 _EVERY = ("0.0.0.0", "::", "")
+HEADER_BYTES = 16_384
+"""Longest header of a request."""
+
 OPEN = frozenset({"/healthz", "/readyz", "/openapi.json", *PAGE})
 """Addresses that need no token; every other one does."""
 
@@ -79,6 +82,7 @@ class Guard:
         await self._app(scope, body, send_with_headers)
 
     def _check(self, scope: Scope) -> None:
+        _check_length(scope)
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         match = _HOST.fullmatch(host)
@@ -119,6 +123,16 @@ class Guard:
                 "this server needs its token: Authorization: Bearer TOKEN",
                 {"WWW-Authenticate": "Bearer"},
             )
+
+
+def _check_length(scope: Scope) -> None:
+    """Reject a long header: parsers limit what is incomplete, not what comes in one piece."""
+    length = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+    length += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+    if length > HEADER_BYTES:
+        raise Problem(
+            431, "header_too_large", f"the header has {length} bytes; at most {HEADER_BYTES}"
+        )
 
 
 def _names(settings: ServeSettings) -> Iterable[str]:

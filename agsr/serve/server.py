@@ -19,11 +19,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from agsr.engines.open import open_backend
 from agsr.errors import BackendError
 from agsr.serve.app import Serving, create_app
+from agsr.serve.guard import HEADER_BYTES
 from agsr.serve.models import Open
 from agsr.serve.settings import ServeSettings
-
-_HEADER_BYTES = 16_384
-"""Longest header of a request."""
 
 _CONNECTIONS = 500
 """Further connections are answered with 503."""
@@ -183,7 +181,7 @@ def serve(
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=5,
         limit_concurrency=_CONNECTIONS,
-        h11_max_incomplete_event_size=_HEADER_BYTES,
+        h11_max_incomplete_event_size=HEADER_BYTES,
     )
     server = _Server(config, settings, announce)
     try:

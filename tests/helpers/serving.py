@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import socket
@@ -100,7 +101,7 @@ def picture(width: int = 12, height: int = 9, form: str = "PNG", mode: str = "RG
 
 
 PROGRAM = """
-import sys, time
+import json, sys, time
 from pathlib import Path
 from stubs import Repeat
 from agsr.serve.server import serve
@@ -117,6 +118,7 @@ settings = ServeSettings(
     token=sys.argv[2] or None,
     running={"tile": 8, "halo": 0},
     header_seconds=0.5,
+    **json.loads(sys.argv[3]),
 )
 serve(settings, lambda address: print(address, flush=True), opener=lambda **_: Slow())
 """
@@ -125,10 +127,10 @@ serve(settings, lambda address: print(address, flush=True), opener=lambda **_: S
 class Server:
     """A server with a stub network, of which a tile takes 20 ms."""
 
-    def __init__(self, spool: Path, token: str = "") -> None:
+    def __init__(self, spool: Path, token: str = "", **settings: Any) -> None:
         self.spool = spool
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(spool), token],
+            [sys.executable, "-c", PROGRAM, str(spool), token, json.dumps(settings)],
             env={**os.environ, "PYTHONPATH": PYTHONPATH},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

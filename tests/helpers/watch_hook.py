@@ -18,7 +18,10 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 TARGETS = {"os.mkdir": 0, "os.rename": 1, "os.link": 1, "os.symlink": 1, "os.truncate": 0}
 """Positions of the name that is changed."""
 SOCKET_CALLS = {"x86_64": 41, "aarch64": 198}
-"""Numbers of the system call ``socket``."""
+CONNECT_CALLS = {"x86_64": 42, "aarch64": 203}
+"""Numbers of the system calls ``socket`` and ``connect``."""
+SERVES = "WATCHED_SERVER" in os.environ
+"""Whether the process may create sockets to listen on, but connect none."""
 NO_NEW_PRIVILEGES, SECCOMP, FILTER_MODE = 38, 22, 2
 """Of ``prctl``."""
 
@@ -52,6 +55,8 @@ def hook(event, arguments):
 def end_at_sockets():
     """Let the kernel end this process and its children if they create a socket of IPv4 or IPv6.
 
+    A server may, but ends if it connects one, whatever its family.
+
     Returns:
         Whether the kernel does that.
     """
@@ -66,6 +71,13 @@ def end_at_sockets():
         (give, 0, 0, end),
         (give, 0, 0, allow),
     ]
+    if SERVES:
+        rows = [
+            (load, 0, 0, 0),
+            (jump, 0, 1, CONNECT_CALLS[platform.machine()]),
+            (give, 0, 0, end),
+            (give, 0, 0, allow),
+        ]
     code = b"".join(struct.pack("HBBI", *row) for row in rows)
     held = ctypes.create_string_buffer(code, len(code))
     program = ctypes.create_string_buffer(struct.pack("HP", len(rows), ctypes.addressof(held)))

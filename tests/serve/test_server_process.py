@@ -74,12 +74,16 @@ def test_a_second_signal_cancels_and_leftovers_of_a_killed_server_are_removed(
     tmp_path: Path,
 ) -> None:
     first = Server(tmp_path / "spool")
-    first.request("POST", "v1/jobs", content=picture(128, 128))
+    job, waiting = (first.request("POST", "v1/jobs", content=picture(128, 128)) for _ in range(2))
+    wait_for(lambda: first.metric("agsr_queue_running") == 1)
     (left,) = first.spool.iterdir()
     first.kill()
     assert left.exists()
     second = Server(tmp_path / "spool")
     assert not left.exists()
+    for lost in (job, waiting):
+        answer = second.request("GET", lost.headers["location"].lstrip("/"))
+        assert (answer.status_code, answer.json()["code"]) == (404, "no_job")
     client = second.connect(_upload("/v1/upscale", picture(128, 128)))
     wait_for(lambda: second.metric("agsr_queue_running") == 1)
     second.process.send_signal(signal.SIGINT)
