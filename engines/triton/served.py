@@ -19,6 +19,7 @@ from agsr.contract import (
     PRECISIONS,
     PREFIX,
     ModelMetadata,
+    Precision,
 )
 from agsr.engines.foreign.io_spec import IoSpec
 from agsr.engines.triton.client import Client
@@ -124,7 +125,7 @@ def names_of(weights: str, steps: int | None, precision: str | None) -> list[str
     name = Path(weights).stem if is_path(weights) else weights
     if steps is None and name in shipped_names():
         steps = default_steps(name)
-    known = next((p for p in PRECISIONS if p == precision), "fp32")
+    known: Precision = next((p for p in PRECISIONS if p == precision), "fp32")
     exported = Path(onnx_name(name, steps, known)).stem
     return list(dict.fromkeys((name, exported)))
 

@@ -137,11 +137,13 @@ def test_a_failed_connection_is_tried_again_with_new_memory(
 ) -> None:
     with open_backend("triton", "repeat-1", url=f"{server.url}?requests=1") as backend:
         backend.upscale(lr)
-        server.restart()  # the memory of before is unknown to it
         server.faults.away = 2
         np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
-    assert [record.message.count("trying again") for record in caplog.records] == [1, 1]
-    assert server.seen.by_memory == 2
+        server.restart()  # the memory of before is unknown to it
+        np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
+    assert [record.message.count("trying again") for record in caplog.records] == [1, 1, 1]
+    assert "Unable to find shared memory region" in caplog.records[2].message
+    assert server.seen.by_memory == 3
 
 
 def test_attempts_end_with_an_error_that_counts_them(server: Server, lr: Batch) -> None:
