@@ -31,6 +31,9 @@ HINTS = f"{PREFIX}hints"
 """Parameter of another project's model: its format, in the form of
 `agsr.engines.foreign.Hints.parse`."""
 
+WHOLE = f"{PREFIX}whole_model"
+"""Parameter of a model for one size of tiles: the model of the same network for any size."""
+
 _VERSION = f"{PREFIX}version"
 
 _TYPES = {"FP32": "tensor(float)", "FP16": "tensor(float16)", "UINT8": "tensor(uint8)"}
@@ -143,6 +146,21 @@ def find_model(client: Client, names: Sequence[str]) -> ServedModel:
         if state.get("state") == "READY":
             return _described(client, name)
     raise BackendError(_missing(client, names, states))
+
+
+def find_whole(client: Client, model: ServedModel) -> str | None:
+    """Return the model for sizes other than that of a tile's; None if the server runs none."""
+    name = model.parameters.get(WHOLE)
+    ready = {found["name"] for found in client.models() if found.get("state") == "READY"}
+    if name is None or name not in ready:
+        return None
+    whole = _described(client, name)
+    same = [whole.parameters.get(key) == model.parameters.get(key) for key in _IDENTITY]
+    return name if all(same) else None
+
+
+_IDENTITY = tuple(PREFIX + name for name in ("weights_hash", "precision", "steps"))
+"""Parameters that are equal for models of one network."""
 
 
 def _missing(client: Client, names: Sequence[str], states: dict[str, dict[str, Any]]) -> str:

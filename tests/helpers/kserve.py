@@ -9,6 +9,7 @@ import mmap
 import os
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -88,6 +89,8 @@ class Seen:
     most_at_once: int = 0
     by_memory: int = 0
     """Requests whose output went to shared memory."""
+    sizes: defaultdict[str, set[tuple[int, ...]]] = field(default_factory=lambda: defaultdict(set))
+    """Heights and widths of inputs, or its axes in their place, by model."""
     registered: set[str] = field(default_factory=set)
 
 
@@ -173,6 +176,7 @@ class Server(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
     def _answer(self, request: Any, context: Any) -> Any:
         found = self.configs[request.model_name]
         values = self._read(request, context)
+        self.seen.sizes[found.name].add(values.shape[2:])
         self.seen.largest_batch = max(self.seen.largest_batch, len(values))
         last = found.output[0].dims[-1] == 3
         axes = (1, 2) if last else (2, 3)
