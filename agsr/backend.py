@@ -22,7 +22,14 @@ from agsr.errors import BackendError
 from agsr.system.text import first_line
 from agsr.tiling import AUTO_AREA
 
-__all__ = ["Backend", "BackendInfo", "Batch", "is_out_of_memory", "translated_errors"]
+__all__ = [
+    "Backend",
+    "BackendInfo",
+    "Batch",
+    "checked_input",
+    "is_out_of_memory",
+    "translated_errors",
+]
 
 _B = TypeVar("_B", bound="Backend")
 
@@ -189,7 +196,7 @@ class Backend(ABC):
         Raises:
             BackendError: It has another shape or type, or is larger than the only accepted size.
         """
-        lr = _checked_input(lr)
+        lr = checked_input(lr)
         height, width = lr.shape[2:]
         rows, columns = self.sizes.padded(height, width)
         if rows < height or columns < width:
@@ -279,7 +286,15 @@ def _cropped(sr: Batch, height: int, width: int) -> Batch:
     return np.ascontiguousarray(sr[:, :, :height, :width])
 
 
-def _checked_input(lr: Batch) -> Batch:
+def checked_input(lr: Batch) -> Batch:
+    """Return a batch C-contiguous.
+
+    >>> checked_input(np.zeros((1, 3, 2, 5), np.float32)).shape
+    (1, 3, 2, 5)
+
+    Raises:
+        BackendError: It has another shape or type than `Batch`.
+    """
     if lr.ndim != 4 or lr.shape[1] != CHANNELS or 0 in lr.shape or lr.dtype != np.float32:
         raise BackendError(
             f"input is {lr.dtype} {lr.shape}; expected float32 (B, {CHANNELS}, H, W)"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME
+from agsr.engines.triton.served import WHOLE
 from agsr.errors import ExportError, ExportRequestError
 from agsr.system.atomic_file import check_new_folder, complete_folder
 
@@ -160,7 +161,7 @@ def write_repository(
     """
     network, serving = network or ServedNetwork(), serving or Serving()
     targets = check_repository(folder, name, network.tile)
-    for target, variant in zip(targets, _variants(network), strict=True):
+    for target, variant in zip(targets, _variants(name, network), strict=True):
         _write_model(target, model, variant, serving)
     return targets
 
@@ -183,7 +184,7 @@ def _write_model(target: Path, model: Path, network: ServedNetwork, serving: Ser
 _PYTHON_MODEL = Path(__file__).with_name("triton_model.py")
 
 
-def _variants(network: ServedNetwork) -> Iterator[ServedNetwork]:
+def _variants(name: str, network: ServedNetwork) -> Iterator[ServedNetwork]:
     """List the network as it is, and for one size of tiles."""
     yield network
     if network.tile is not None:
@@ -191,7 +192,7 @@ def _variants(network: ServedNetwork) -> Iterator[ServedNetwork]:
         yield replace(
             network,
             signature=network.signature.of_size(size, network.scale),
-            parameters=network.tile_parameters,
+            parameters={**network.tile_parameters, WHOLE: name},
         )
 
 

@@ -8,9 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agsr.engines.places import AUTO
-from agsr.engines.request import is_served
-from agsr.engines.weights_file import declared_scale
 from agsr.pretrained import DEFAULT_WEIGHTS, is_path, shipped_names, shipped_steps
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -105,10 +102,14 @@ class ServeSettings:
     @property
     def is_served(self) -> bool:
         """Whether a Triton server runs the networks."""
-        return is_served(self.running.get("backend", AUTO), self.running.get("url"))
+        from agsr.engines.request import is_served  # not loaded for --help
+
+        return is_served(self.running.get("backend", "auto"), self.running.get("url"))
 
     def declared_scale(self, weights: str) -> int | None:
         """Return the scale of a network; None if only the loaded network shows it."""
+        from agsr.engines.weights_file import declared_scale
+
         return None if self.is_served else declared_scale(weights)
 
     @property

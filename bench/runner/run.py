@@ -244,7 +244,7 @@ def reference_of(entry: Entry) -> Entry | None:
     if not entry.is_network or entry.foreign:
         return None
     backend = "torch" if has_checkpoint(entry.weights) and find_spec("torch") else "ort"
-    return replace(entry, backend=backend, precision=entry.precision and "fp32")
+    return replace(entry, backend=backend, precision=entry.precision and "fp32", url=None)
 
 
 def _references(plan: BenchPlan) -> set[Entry]:

@@ -15,7 +15,7 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from agsr.backend import Backend, BackendInfo, Batch, is_out_of_memory
+from agsr.backend import Backend, BackendInfo, Batch, checked_input, is_out_of_memory
 from agsr.contract import ModelMetadata
 from agsr.engines.foreign.hints import RGBA, Hints
 from agsr.engines.foreign.io_spec import Array, IoSpec
@@ -25,8 +25,10 @@ from agsr.engines.triton.address import Address
 from agsr.engines.triton.lane import Exchange, Lane
 from agsr.engines.triton.served import (
     HINTS,
+    WHOLE,
     contract_spec,
     find_model,
+    find_whole,
     names_of,
 )
 from agsr.errors import BackendError, HintsError, ModelError, ServerError
@@ -43,7 +45,8 @@ class TritonBackend(Backend):
     >>> backend = TritonBackend(address, "psnr", steps=4)  # doctest: +SKIP
 
     Thread-safe: several threads may upscale at the same time, and their requests share batches
-    where the server's model joins them.
+    where the server's model joins them. Inputs that are smaller than the tiles of a model for one
+    size go to the model of the same network for any size, if the server runs it.
 
     Args:
         address: The server.
@@ -72,6 +75,7 @@ class TritonBackend(Backend):
         self.turn = nullcontext()
         self._lanes = [Lane(address) for _ in range(address.requests)]
         self._next = itertools.count()
+        self._whole: str | None = None  # the model for inputs that a tile's would have to pad
         try:
             first = self._lanes[0]
             names = names_of(weights, steps, precision)
@@ -83,6 +87,8 @@ class TritonBackend(Backend):
         except BaseException:
             self.close()
             raise
+        if WHOLE in self._model.parameters:
+            self._whole = first.submit(lambda: find_whole(first.client, self._model)).result()
         self.sizes = self._spec.rule
         self.tile_align = tile_align(metadata) if metadata else self.sizes.tile_align
         if metadata and metadata.bytes_per_pixel:
@@ -172,13 +178,28 @@ class TritonBackend(Backend):
     def _exchange(self, spec: IoSpec, values: Array, known: bool) -> Exchange:
         pixels = values.size // spec.channels * spec.scale**2
         return Exchange(
-            model=self._model.name,
+            model=self._name_for(spec, values),
             input=spec.input,
             output=spec.output,
             input_kind=self._model.inputs[0].kind,
             output_type=spec.output_type,
             output_bytes=pixels * RGBA * np.dtype(spec.output_type).itemsize if known else None,
         )
+
+    def _name_for(self, spec: IoSpec, values: Array) -> str:
+        """Return the model for an encoded input."""
+        size = values.shape[2:] if spec.input_layout == "NCHW" else values.shape[1:3]
+        other = self._whole if spec.rule.fixed not in (None, size) else None
+        return other or self._model.name
+
+    def _padded(self, lr: Batch) -> Batch:
+        """See `Backend._padded`; inputs that another model accepts as they are aren't padded."""
+        fixed = self.sizes.fixed
+        if self._whole is None or fixed is None:
+            return super()._padded(lr)
+        height, width = (lr := checked_input(lr)).shape[2:]
+        fits = height <= fixed[0] and width <= fixed[1]
+        return lr if fits else super()._padded(lr)
 
     def _probe(self, spec: IoSpec, values: Array) -> Array:
         """Run the model for `agsr.engines.foreign.probe`.

@@ -15,7 +15,6 @@ from agsr.engines.foreign.io_spec import Array
 from agsr.engines.triton.address import Address
 from agsr.errors import BackendError, ServerError
 from agsr.system.optional_import import require
-from agsr.system.text import first_line
 
 _TRANSPORT = {"grpc": "grpc", "http": "geventhttpclient"}
 """What tritonclient needs for a protocol; without it, its import fails with a RuntimeError."""
@@ -178,7 +177,7 @@ class Client:
             raise self._error(what, "UNAVAILABLE", "the connection was closed") from None
 
     def _error(self, what: str, status: str, message: str) -> BackendError:
-        address, reason = self._address, first_line(message)
+        address, reason = self._address, _reason(message)
         if status in _LATE or "timed out" in reason or "Deadline Exceeded" in reason:
             return ServerLateError(
                 f"{address}: no answer for {what} within {address.timeout:g} s; the server may be "
@@ -191,3 +190,13 @@ class Client:
                 "tritonserver --model-repository FOLDER"
             )
         return BackendError(f"{address}: {what}: {reason}")
+
+
+def _reason(message: str) -> str:
+    """Return the first line of a message; of gRPC's chain of causes only the last.
+
+    >>> _reason("failed to connect to all addresses; last error: UNKNOWN: Connection refused")
+    'Connection refused'
+    """
+    line = message.strip().partition("\n")[0]
+    return line.rpartition(": ")[2] if "last error:" in line else line

@@ -22,6 +22,7 @@ from agsr.engines.triton.address import Address
 from agsr.engines.triton.client import Client, Given, Place, ServerAwayError
 from agsr.engines.triton.memory import FOLDER, Region
 from agsr.errors import BackendError
+from agsr.system.text import counted
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -88,8 +89,7 @@ class Lane:
             except ServerAwayError as error:
                 self._reset()
                 if attempt == retries or self._closing.is_set():
-                    times = f"{attempt + 1} attempts" if attempt else "1 attempt"
-                    raise ServerAwayError(f"{error} ({times})") from None
+                    raise ServerAwayError(f"{error} ({counted(attempt + 1, 'attempt')})") from None
                 _log.warning("%s; trying again in %g s", error, pause)
             self._closing.wait(pause)
             pause *= 2
@@ -104,7 +104,13 @@ class Lane:
             offset = _aligned(values.nbytes)
             given = replace(given, values=region.write(values, 0))
             into = Place(region.name, offset, what.output_bytes or 0)
-            received, shape = self.client.infer(what.model, given, what.output, into)
+            try:
+                _, shape = self.client.infer(what.model, given, what.output, into)
+            except BackendError as error:
+                if region.name not in str(error):
+                    raise
+                # The server has been started again since, and knows no region of before.
+                raise ServerAwayError(str(error)) from None
             received = region.read(np.dtype(what.output_type), shape, offset)
         if received is None:
             raise BackendError(

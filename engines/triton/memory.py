@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,12 +56,13 @@ class Region:
         self._view(values.dtype, values.shape, offset)[...] = values
         return Place(self.name, offset, values.nbytes)
 
-    def read(self, kind: np.dtype, shape: tuple[int, ...], offset: int) -> Array:
+    def read(self, kind: np.dtype[Any], shape: tuple[int, ...], offset: int) -> Array:
         """Return a copy of an array in the region."""
-        return self._view(kind, shape, offset).copy()
+        return np.array(self._view(kind, shape, offset))
 
-    def _view(self, kind: np.dtype, shape: tuple[int, ...], offset: int) -> Array:
-        return np.ndarray(shape, kind, self._map, offset)
+    def _view(self, kind: np.dtype[Any], shape: tuple[int, ...], offset: int) -> Array:
+        view: Array = np.ndarray(shape, kind, self._map, offset)
+        return view
 
     def close(self) -> None:
         """Unmap it."""

@@ -19,6 +19,7 @@ from agsr.contract import (
     PRECISIONS,
     PREFIX,
     ModelMetadata,
+    Precision,
 )
 from agsr.engines.foreign.io_spec import IoSpec
 from agsr.engines.triton.client import Client
@@ -29,6 +30,9 @@ from agsr.system.text import printable
 HINTS = f"{PREFIX}hints"
 """Parameter of another project's model: its format, in the form of
 `agsr.engines.foreign.Hints.parse`."""
+
+WHOLE = f"{PREFIX}whole_model"
+"""Parameter of a model for one size of tiles: the model of the same network for any size."""
 
 _VERSION = f"{PREFIX}version"
 
@@ -124,7 +128,7 @@ def names_of(weights: str, steps: int | None, precision: str | None) -> list[str
     name = Path(weights).stem if is_path(weights) else weights
     if steps is None and name in shipped_names():
         steps = default_steps(name)
-    known = next((p for p in PRECISIONS if p == precision), "fp32")
+    known: Precision = next((p for p in PRECISIONS if p == precision), "fp32")
     exported = Path(onnx_name(name, steps, known)).stem
     return list(dict.fromkeys((name, exported)))
 
@@ -142,6 +146,21 @@ def find_model(client: Client, names: Sequence[str]) -> ServedModel:
         if state.get("state") == "READY":
             return _described(client, name)
     raise BackendError(_missing(client, names, states))
+
+
+def find_whole(client: Client, model: ServedModel) -> str | None:
+    """Return the model for sizes other than that of a tile's; None if the server runs none."""
+    name = model.parameters.get(WHOLE)
+    ready = {found["name"] for found in client.models() if found.get("state") == "READY"}
+    if name is None or name not in ready:
+        return None
+    whole = _described(client, name)
+    same = [whole.parameters.get(key) == model.parameters.get(key) for key in _IDENTITY]
+    return name if all(same) else None
+
+
+_IDENTITY = tuple(PREFIX + name for name in ("weights_hash", "precision", "steps"))
+"""Parameters that are equal for models of one network."""
 
 
 def _missing(client: Client, names: Sequence[str], states: dict[str, dict[str, Any]]) -> str:

@@ -82,7 +82,10 @@ def test_export_writes_a_repository(
     written = read_properties(Path("tiny-1.onnx"))
     own = {key: value for key, value in written.items() if key.startswith("agsr.")}
     assert _parameters(whole) == own
-    assert _parameters(tiles) == own | {"agsr.size_fixed": "40x40"}
+    assert _parameters(tiles) == own | {
+        "agsr.size_fixed": "40x40",
+        "agsr.whole_model": "tiny-1",
+    }
     assert ModelMetadata.from_properties(_parameters(tiles), "x").sizes.fixed == (40, 40)
 
 
@@ -190,5 +193,5 @@ def test_another_projects_file_is_described_by_hints(
     assert (list(tiles.input[0].dims), list(tiles.output[0].dims)) == ([16, 16, 3], [32, 32, 3])
     hints = Hints.parse(_parameters(whole)["agsr.hints"])
     assert (hints.layout, hints.input_peak, hints.order) == ("NHWC", 255, "bgr")
-    assert _parameters(whole) == _parameters(tiles)
+    assert _parameters(tiles) == _parameters(whole) | {"agsr.whole_model": "other"}
     assert _parameters(whole)["agsr.precision"] == "fp32"

@@ -9,6 +9,7 @@ import mmap
 import os
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -88,6 +89,8 @@ class Seen:
     most_at_once: int = 0
     by_memory: int = 0
     """Requests whose output went to shared memory."""
+    sizes: defaultdict[str, set[tuple[int, ...]]] = field(default_factory=lambda: defaultdict(set))
+    """Heights and widths of inputs, or its axes in their place, by model."""
     registered: set[str] = field(default_factory=set)
 
 
@@ -165,14 +168,15 @@ class Server(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
             time.sleep(self.faults.delay)
             if self.faults.error:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, self.faults.error)
-            return self._answer(request)
+            return self._answer(request, context)
         finally:
             with self._lock:
                 self._running -= 1
 
-    def _answer(self, request: Any) -> Any:
+    def _answer(self, request: Any, context: Any) -> Any:
         found = self.configs[request.model_name]
-        values = self._read(request)
+        values = self._read(request, context)
+        self.seen.sizes[found.name].add(values.shape[2:])
         self.seen.largest_batch = max(self.seen.largest_batch, len(values))
         last = found.output[0].dims[-1] == 3
         axes = (1, 2) if last else (2, 3)
@@ -195,12 +199,16 @@ class Server(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
             answer.raw_output_contents.append(sr.tobytes())
         return answer
 
-    def _read(self, request: Any) -> NDArray[Any]:
+    def _read(self, request: Any, context: Any) -> NDArray[Any]:
         (given,) = request.inputs
         kind, shape = triton_to_np_dtype(given.datatype), tuple(given.shape)
         if "shared_memory_region" not in given.parameters:
             return np.frombuffer(request.raw_input_contents[0], kind).reshape(shape)
-        memory = self._maps[given.parameters["shared_memory_region"].string_param]
+        region = given.parameters["shared_memory_region"].string_param
+        if region not in self._maps:
+            reason = f"Unable to find shared memory region: '{region}'"
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
+        memory = self._maps[region]
         offset = given.parameters["shared_memory_offset"].int64_param
         return np.ndarray(shape, kind, memory, offset).copy()
 

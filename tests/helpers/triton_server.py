@@ -62,6 +62,7 @@ class TritonServer:
             f"http://127.0.0.1:{self.http_port}",
             f"grpc://127.0.0.1:{self.grpc_port}",
         )
+        self._prefix = f"triton-{os.getpid()}-{self.http_port}-"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -74,6 +75,7 @@ class TritonServer:
             f"--model-repository={self._models}",
             f"--backend-directory={self._backends(installed)}",
             *(*address, f"--http-port={self.http_port}", f"--grpc-port={self.grpc_port}"),
+            f"--backend-config=python,shm-region-prefix-name={self._prefix}",
             *("--allow-metrics=false", "--exit-timeout-secs=20", "--exit-on-error=false"),
         ]
         with (self._work / "log.txt").open("ab") as log:
@@ -121,6 +123,11 @@ class TritonServer:
         """Let it end by itself."""
         self._end(signal.SIGTERM)
 
+    def clean_up(self) -> None:
+        """Remove what a killed server leaves in shared memory for its models."""
+        for left in Path("/dev/shm").glob(f"{self._prefix}*"):
+            left.unlink()
+
     def _end(self, how: signal.Signals) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(how)
@@ -146,6 +153,7 @@ def running(models: Path, work: Path) -> Iterator[TritonServer]:
     """A started server, stopped at the end."""
     with ExitStack() as stack:
         server = TritonServer(models, work)
+        stack.callback(server.clean_up)
         stack.callback(server.stop)
         server.start()
         yield server

@@ -16,6 +16,7 @@ from triton_server import free_port
 
 from agsr import Upscaler
 from agsr.backend import Batch
+from agsr.contract import SizeRule
 from agsr.engines.open import check_request, open_backend
 from agsr.engines.triton import lane
 from agsr.engines.triton.address import Address
@@ -137,11 +138,13 @@ def test_a_failed_connection_is_tried_again_with_new_memory(
 ) -> None:
     with open_backend("triton", "repeat-1", url=f"{server.url}?requests=1") as backend:
         backend.upscale(lr)
-        server.restart()  # the memory of before is unknown to it
         server.faults.away = 2
         np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
-    assert [record.message.count("trying again") for record in caplog.records] == [1, 1]
-    assert server.seen.by_memory == 2
+        server.restart()  # the memory of before is unknown to it
+        np.testing.assert_array_equal(backend.upscale(lr), repeated(lr))
+    assert [record.message.count("trying again") for record in caplog.records] == [1, 1, 1]
+    assert "Unable to find shared memory region" in caplog.records[2].message
+    assert server.seen.by_memory == 3
 
 
 def test_attempts_end_with_an_error_that_counts_them(server: Server, lr: Batch) -> None:
@@ -236,6 +239,25 @@ def test_a_server_without_memory_gets_smaller_tiles(
         with pytest.raises(MemoryError):
             upscaler(np.zeros((40, 40, 3), np.uint8))
     assert "out of memory; trying tiles of 20x20 pixels" in caplog.text
+
+
+@pytest.mark.parametrize("whole", ["repeat-1", "missing", "different"])
+def test_a_model_of_tiles_leaves_what_is_smaller_to_the_model_for_any_size(whole: str) -> None:
+    text = REPEAT.replace("repeat-1", "tiles").replace("3, -1, -1", "3, 24, 24", 1)
+    given = described(sizes=SizeRule(fixed=(24, 24)))
+    tiles = config(text, given | {"agsr.whole_model": whole})
+    different = config(REPEAT.replace("repeat-1", "different"), described(steps=2))
+    picture = np.random.default_rng(0).random((40, 20, 3), np.float32)
+    with (
+        kserve(config(REPEAT, described()), tiles, different) as server,
+        Upscaler("tiles", url=server.url, halo=4) as upscaler,
+    ):
+        assert upscaler.info.largest == (24, 24)
+        assert upscaler(picture[:24]).shape == (96, 80, 3)
+        large = upscaler(np.repeat(picture, 2, axis=1))
+    np.testing.assert_array_equal(large, picture.repeat(8, axis=1).repeat(4, axis=0))
+    assert server.seen.sizes["tiles"] == {(24, 24)}
+    assert server.seen.sizes["repeat-1"] == ({(24, 20)} if whole == "repeat-1" else set())
 
 
 def test_an_error_of_the_model_has_its_words(server: Server, lr: Batch) -> None:
