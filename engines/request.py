@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agsr.assembly.safetensors_file import require_safetensors
 from agsr.contract import MAX_STEPS, PRECISIONS, Precision
 from agsr.engines.places import AUTO, BACKENDS, RUNTIMES, Place, accepts, place_from_options
 from agsr.engines.ranking import Candidate, candidates, default_precision
@@ -24,7 +25,6 @@ from agsr.pretrained import (
     find_checkpoint,
     find_onnx,
     require_file,
-    require_safetensors,
     resolve_weights,
 )
 

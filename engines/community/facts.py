@@ -16,7 +16,7 @@ from typing import Any
 
 from agsr._version import __version__
 from agsr.contract import MAX_FOREIGN_SCALE, TILINGS, SizeRule, Tiling
-from agsr.engines.cache_files import digest, read_manifest
+from agsr.system.cache_files import digest, read_manifest
 from agsr.system.atomic_file import complete_file
 from agsr.system.cache_dir import cache_folder
 

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from agsr.bench.doctor import Check
     from agsr.bench.scoring import QualityReport, QualityRow
     from agsr.contract import ModelMetadata
-    from agsr.engines.cache_files import CacheEntry
     from agsr.engines.runtimes.compiled_cache import CompiledEntry
     from agsr.engines.tensorrt.engine_cache import EngineEntry
     from agsr.engines.tensorrt.options import BuildReport
     from agsr.export import ExportReport
     from agsr.export.verify import ParityRow
+    from agsr.system.cache_files import CacheEntry
 
 _T = TypeVar("_T")
 
