@@ -13,12 +13,11 @@ import json
 import mimetypes
 import os
 import re
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TypedDict
 
-from agsr.assembly.requested import Blend, Source, checkpoint_file, onnx_file
+from agsr.assembly.requested import Blend, Source, checkpoint_file, onnx_file, step_scales
 from agsr.assembly.safetensors_file import METADATA, safetensors_header
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS, Precision, format_steps
 from agsr.errors import CheckpointError, UnknownWeightsError, UnshippedError
@@ -206,19 +205,6 @@ def _scales(weights: str, steps: int) -> dict[str, float]:
     """Return one 8-bit step of each value of a graph; empty if they weren't measured."""
     by_steps = json.loads(_checked(SCALES_FILE).read_text()).get(weights, {})
     return step_scales(by_steps, steps) if str(steps) in by_steps else {}
-
-
-def step_scales(by_steps: Mapping[str, Mapping[str, float]], steps: int) -> dict[str, float]:
-    """Return the scales of a step count: its own, and those it shares with larger ones.
-
-    >>> step_scales({"2": {"a": 1, "b": 2}, "1": {"b": 3}}, 1)
-    {'a': 1, 'b': 3}
-    """
-    scales: dict[str, float] = {}
-    for number in sorted(map(int, by_steps), reverse=True):
-        if number >= steps:
-            scales |= by_steps[str(number)]
-    return scales
 
 
 def _source(weights: str) -> Source:

@@ -16,7 +16,7 @@ import onnx
 
 from agsr._version import __version__
 from agsr.assembly.assemble import assemble
-from agsr.assembly.requested import RecordedScales
+from agsr.assembly.requested import RecordedScales, step_scales
 from agsr.assembly.tensors import to_array
 from agsr.assembly.weights import GeneratorWeights, read_generator
 from agsr.bench.data.sets import find_set
@@ -31,7 +31,6 @@ from agsr.pretrained import (
     WEIGHTS_FOLDER,
     onnx_name,
     sha256,
-    step_scales,
 )
 
 MEASURED_STEPS = range(1, 7)

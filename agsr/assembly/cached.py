@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -23,12 +23,12 @@ from typing import Any
 from agsr.errors import BackendError
 from agsr.system.atomic_file import complete_file
 from agsr.system.cache_dir import cache_folder, check_private, make_private
-from agsr.system.cache_files import digest, evict
+from agsr.system.cache_files import CacheEntry, digest, evict
 
 MAX_ENTRIES = 64
 """Files in the cache, up to 1.7 MB each; those unused for longest are removed."""
 
-_FOLDER = "assembled"
+_FOLDER, _ENTRIES = "assembled", "[!.]*.*.*.*"
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def assembled_file(name: str, facts: Mapping[str, Any], make: Callable[[], bytes
         AgsrError: From ``make``.
         OSError: There is no temporary folder either.
     """
-    folder = cache_folder().absolute() / _FOLDER
+    folder = assembled_folder()
     prefix = f"{Path(name).stem}.{digest(facts)[:16]}"
     found = _reusable(folder, prefix)
     if found is not None:
@@ -55,7 +55,7 @@ def assembled_file(name: str, facts: Mapping[str, Any], make: Callable[[], bytes
     try:
         make_private(folder)
         path = _written(folder / file, content)
-        evict(folder.glob("*.*.*.*"), MAX_ENTRIES)
+        evict(folder.glob(_ENTRIES), MAX_ENTRIES)
     except (BackendError, OSError) as error:
         _log.info("%s is made again at each start: %s", name, error)
         return _written(_temporary_folder() / file, content)
@@ -65,7 +65,13 @@ def assembled_file(name: str, facts: Mapping[str, Any], make: Callable[[], bytes
 
 def assembled_folder() -> Path:
     """Return the folder of assembled files; it may not exist."""
-    return cache_folder() / _FOLDER
+    return cache_folder().absolute() / _FOLDER
+
+
+def assembled_entries() -> Iterator[CacheEntry]:
+    """List what is in the cache, unchanged or not."""
+    for path in sorted(assembled_folder().glob(_ENTRIES)):
+        yield CacheEntry(name=path.name, size=path.stat().st_size, sound=_is_unchanged(path))
 
 
 def _reusable(folder: Path, prefix: str) -> Path | None:
@@ -73,13 +79,17 @@ def _reusable(folder: Path, prefix: str) -> Path | None:
     try:
         check_private(folder)
         for path in folder.glob(f"{glob.escape(prefix)}.*"):
-            if path.suffixes[-2][1:] == _hash(path.read_bytes()):
+            if _is_unchanged(path):
                 with suppress(OSError):  # a cache that can't be written to
                     os.utime(path)
                 return path
     except (BackendError, OSError) as error:
         _log.info("the cache is not used: %s", error)
     return None
+
+
+def _is_unchanged(path: Path) -> bool:
+    return path.suffixes[-2][1:] == _hash(path.read_bytes())
 
 
 def _written(path: Path, content: bytes) -> Path:

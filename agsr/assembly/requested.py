@@ -158,6 +158,19 @@ def _weights(source: Source) -> Any:
     return read[0] if len(read) == 1 else blend(read[0], read[1], source.share)
 
 
+def step_scales(by_steps: Mapping[str, Mapping[str, float]], steps: int) -> dict[str, float]:
+    """Return the scales of a step count: its own, and those it shares with larger ones.
+
+    >>> step_scales({"2": {"a": 1, "b": 2}, "1": {"b": 3}}, 1)
+    {'a': 1, 'b': 3}
+    """
+    scales: dict[str, float] = {}
+    for number in sorted(map(int, by_steps), reverse=True):
+        if number >= steps:
+            scales |= by_steps[str(number)]
+    return scales
+
+
 class RecordedScales:
     """Ranges of values that were measured before; see `agsr.assembly.assemble.Measure`.
 

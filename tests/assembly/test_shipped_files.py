@@ -17,6 +17,7 @@ import torch
 from click.testing import CliRunner
 from conftest import PHOTO, ROOT, TINY
 from generators import random_checkpoint
+from PIL import Image
 
 from agsr.assembly import cached
 from agsr.assembly.requested import Blend
@@ -286,11 +287,40 @@ def test_neither_torch_nor_onnx_is_needed(tmp_path: Path) -> None:
     blocked = "import sys; sys.modules.update(dict.fromkeys(['torch', 'onnx', 'safetensors']));"
     code = f"{blocked} from agsr.cli import main; main()"
     small = tmp_path / "a.png"
-    from PIL import Image
-
-    Image.open(PHOTO).crop((0, 0, 12, 9)).save(small)
+    with Image.open(PHOTO) as photo:
+        photo.crop((0, 0, 12, 9)).save(small)
     command = [sys.executable, "-c", code, "infer", str(small), "-s", "1", "--blend", "0.5"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert Image.open(tmp_path / "a_x4.png").size == (48, 36)
+    with Image.open(tmp_path / "a_x4.png") as result:
+        assert result.size == (48, 36)
+
+
+def test_the_command_lists_and_clears_what_was_made(own_cache: Path) -> None:
+    path = find_onnx("psnr", 1, "fp16")
+    run = CliRunner()
+    shown = json.loads(run.invoke(main, ["cache", "list", "--json"]).stdout)
+    (entry,) = (entry for entry in shown if entry["kind"] == "assembled")
+    assert (entry["name"], entry["sound"]) == (path.name, True)
+    assert "1 assembled file," in run.invoke(main, ["cache", "list"]).stdout
+    path.write_bytes(b"damaged")
+    assert "damaged: rebuilt when needed" in run.invoke(main, ["cache", "list"]).stdout
+    assert "freed" in run.invoke(main, ["cache", "clear"]).stdout
+    assert not own_cache.exists()
+
+
+def test_shipped_weights_are_exported_without_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agsr.cli.export_assembled.find_spec", lambda _: None)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["export", "-s", "3", "--triton", "models"])
+    assert "3 steps, fp32; not compared with torch, which is not installed" in result.stdout
+    assert (tmp_path / "psnr-3.onnx").read_bytes() == find_onnx("psnr", 3).read_bytes()
+    assert (tmp_path / "models/psnr-3/1/model.onnx").is_file()
+    options = ["export", "--blend", "0.25", "--precision", "fp16", "--json"]
+    shown = json.loads(CliRunner().invoke(main, options).stdout)
+    assert shown["path"] == "psnr-gan-0.25-4-fp16.onnx"
+    blended = find_onnx("psnr:gan:0.25", 4, "fp16")
+    assert (tmp_path / shown["path"]).read_bytes() == blended.read_bytes()

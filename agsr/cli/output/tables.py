@@ -253,6 +253,11 @@ def show_compiled(folder: str, entries: Sequence[CompiledEntry]) -> None:
     _show_cached(folder, "compiled network", entries, facts)
 
 
+def show_assembled(folder: str, entries: Sequence[CacheEntry]) -> None:
+    """Print a line per ONNX file that was made of shipped weights, and where they are."""
+    _show_cached(folder, "assembled file", entries, [[entry.name] for entry in entries])
+
+
 def _show_cached(
     folder: str, noun: str, entries: Sequence[CacheEntry], facts: Sequence[Sequence[str]]
 ) -> None:
