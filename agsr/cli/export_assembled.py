@@ -1,4 +1,4 @@
-"""``agsr export`` without torch: the file is assembled, but not compared with the trained network."""
+"""``agsr export`` without torch: the file is assembled, and not compared with the trained network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agsr.system.atomic_file import check_writable, complete_file
 
 def can_assemble(opset: int | None, tolerance: float | None, calibrate: Path | None) -> bool:
     """Return True if torch is missing, and nothing is asked for that only an export with it has."""
-    return find_spec("torch") is None and opset is tolerance is calibrate is None
+    return find_spec("torch") is None and not any((opset, tolerance, calibrate))
 
 
 def assembled_path(
