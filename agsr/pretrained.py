@@ -1,7 +1,9 @@
 """Shipped weights, found by name and verified by SHA-256.
 
-``weights/manifest.json`` maps each shipped file to its hash; ``scripts/ship_weights.py`` writes it.
-A name like ``psnr`` resolves to ``psnr.safetensors`` (torch) or ``psnr-STEPS.onnx`` (ONNX Runtime).
+``weights/manifest.json`` has the hash of each shipped file and of those that are made of them;
+``scripts/ship_weights.py`` writes it. A name like ``psnr`` resolves to ``psnr.safetensors`` (torch)
+or ``psnr-STEPS.onnx`` (other runtimes). Files of the default step count are shipped; others, and
+blends like ``psnr:gan:0.3``, are made in the user's cache by `agsr.assembly`.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ import os
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from agsr.contract import DEFAULT_STEPS, Precision
+from agsr.assembly.requested import Blend, Source, checkpoint_file, onnx_file, step_scales
+from agsr.assembly.safetensors_file import METADATA, safetensors_header
+from agsr.contract import DEFAULT_STEPS, MAX_STEPS, Precision, format_steps
 from agsr.errors import CheckpointError, UnknownWeightsError, UnshippedError
-from agsr.system.file_kind import head, is_torch, known_kind
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 """Folder of the shipped files."""
@@ -44,41 +47,56 @@ REFUSED_SUFFIXES = {
 }
 """Endings of files that are not loaded, with the reason."""
 
-CHECKPOINT_FORMAT = "agsr-generator-1"
-"""Value of ``format`` in the header of this project's weights files."""
-
-_LARGEST_HEADER = 64 << 20
-"""Bytes of the largest header of a safetensors file."""
+SCALES_FILE = "int8-scales.json"
+"""File of the ranges of values in int8, by weights, steps and value. A step count has what differs
+from the next larger one."""
 
 _ENDING: dict[Precision, str] = {"fp32": "", "fp16": "-fp16", "bf16": "-bf16", "int8": "-int8"}
 
 
+class _Manifest(TypedDict):
+    version: str
+    """Version of agsr in the metadata of the ONNX files."""
+    files: dict[str, str]
+    """SHA-256 of the shipped files."""
+    assembled: dict[str, str]
+    """SHA-256 of ONNX files that are made of them, as measured for the release."""
+
+
 @cache
-def _manifest() -> dict[str, str]:
+def _manifest() -> _Manifest:
     path = WEIGHTS_FOLDER / "manifest.json"
-    entries: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
-    return entries
+    if not path.is_file():
+        return {"version": "", "files": {}, "assembled": {}}
+    manifest: _Manifest = json.loads(path.read_text())
+    return manifest
 
 
 def shipped_names() -> list[str]:
     """Return the names of the shipped weights."""
-    return sorted(Path(f).stem for f in _manifest() if f.endswith(CHECKPOINT_SUFFIX))
+    return sorted(Path(f).stem for f in _manifest()["files"] if f.endswith(CHECKPOINT_SUFFIX))
 
 
 def shipped_steps(name: str, precision: Precision = "fp32") -> list[int]:
-    """Return the step counts of shipped ONNX files in this precision."""
+    """Return the step counts that were measured in this precision; others can be had, too."""
     pattern = re.compile(re.escape(name) + r"-(\d+)" + re.escape(_ENDING[precision] + ONNX_SUFFIX))
-    return sorted(int(match[1]) for match in map(pattern.fullmatch, _manifest()) if match)
+    matches = map(pattern.fullmatch, _manifest()["assembled"])
+    return sorted(int(match[1]) for match in matches if match)
 
 
 def resolve_weights(weights: str) -> str:
     """Return the path of weights that are named like a file in the user's folder of models.
 
-    Anything else is returned as it is: a path, a shipped name, an unknown name.
+    Anything else is returned as it is: a path, a shipped name, an unknown name. Of a blend, both
+    names are resolved.
 
     Args:
         weights: What the user named: ``4x-UltraSharp`` or ``4x-UltraSharp.pth``.
     """
+    blend = Blend.parse(weights)
+    if blend is not None:
+        ends = resolve_weights(blend.first), resolve_weights(blend.second)
+        return str(Blend(*ends, blend.share))
     folder = os.environ.get(MODELS_VARIABLE, "")
     if not folder or weights in shipped_names() or Path(weights).name != weights:
         return weights
@@ -94,12 +112,16 @@ def find_checkpoint(weights: str) -> Path:
     """Return the path of a weights file for torch.
 
     Args:
-        weights: A shipped name, or the path of a ``.safetensors`` file.
+        weights: A shipped name, the path of a ``.safetensors`` file, or a blend of two of these,
+            which is made.
 
     Raises:
         UnknownWeightsError: The name is unknown, or the file is missing or of another kind.
-        CheckpointError: A shipped file is damaged.
+        CheckpointError: A shipped file is damaged, or the ends of a blend differ in shape.
     """
+    blend = Blend.parse(weights)
+    if blend is not None:
+        return checkpoint_file(_source(weights), blend.name)
     if is_path(weights):
         require_file(weights)
         if Path(weights).suffix != CHECKPOINT_SUFFIX:
@@ -127,40 +149,78 @@ def default_steps(name: str) -> int:
 
 
 def find_onnx(weights: str, steps: int | None = None, precision: Precision = "fp32") -> Path:
-    """Return the path of an ONNX file.
+    """Return the path of an ONNX file; one that isn't shipped is made of its weights.
 
     Args:
-        weights: A shipped name, or the path of an ``.onnx`` file.
-        steps: Time steps, which select the file of a shipped name; None means `default_steps`.
-        precision: Arithmetic inside the graph, which selects the file of a shipped name.
+        weights: A shipped name, the path of an ``.onnx`` file or of this project's ``.safetensors``
+            file, or a blend.
+        steps: Time steps; None means `default_steps`. An ``.onnx`` file has its own.
+        precision: Arithmetic inside the graph; an ``.onnx`` file has its own.
 
     Raises:
         UnknownWeightsError: The name is unknown, or the file is missing or of another kind.
-        UnshippedError: The weights are not shipped for these steps in this precision.
+        UnshippedError: The weights can't be had with these steps in this precision.
         CheckpointError: A shipped file is damaged.
     """
-    steps = default_steps(weights) if steps is None else steps
-    if is_path(weights):
+    blend = Blend.parse(weights)
+    if blend is None and is_path(weights) and Path(weights).suffix != CHECKPOINT_SUFFIX:
         require_file(weights)
-        if Path(weights).suffix == CHECKPOINT_SUFFIX:
-            raise UnknownWeightsError(
-                f"{weights}: ONNX Runtime needs an {ONNX_SUFFIX} file; make one with: "
-                f"agsr export --weights {weights} --steps {steps}"
-            )
         if Path(weights).suffix != ONNX_SUFFIX:
             raise UnknownWeightsError(unknown_weights(weights))
         return Path(weights)
-    if weights not in shipped_names():
-        raise UnknownWeightsError(unknown_weights(weights))
-    if steps not in shipped_steps(weights, precision):
-        known = ", ".join(map(str, shipped_steps(weights, precision)))
-        ships = f"ship as {precision} ONNX for {known} steps, not for {steps}"
-        option = "" if precision == "fp32" else f" --precision {precision}"
-        raise UnshippedError(
-            f"weights '{weights}' {ships if known else f'do not ship as {precision} ONNX'}; "
-            f"make it with: agsr export --weights {weights} --steps {steps}{option}"
-        )
-    return _checked(onnx_name(weights, steps, precision))
+    steps = default_steps(weights) if steps is None else steps
+    if not 1 <= steps <= MAX_STEPS:
+        raise UnshippedError(f"steps is {steps}; expected 1 to {MAX_STEPS}")
+    source = _source(weights)
+    name = onnx_name(Path(weights).stem if blend is None else blend.name, steps, precision)
+    if weights in shipped_names() and (WEIGHTS_FOLDER / name).is_file():
+        return _checked(name)
+    return _assembled(weights, source, name, steps, precision)
+
+
+def _assembled(weights: str, source: Source, name: str, steps: int, precision: Precision) -> Path:
+    """Make an ONNX file, with the ranges of values that int8 needs."""
+    is_shipped, scales = weights in shipped_names(), None
+    if precision == "int8":
+        scales = _scales(weights, steps) if is_shipped else {}
+        if not scales:
+            raise UnshippedError(
+                f"{weights}: int8 has no ranges of values for {format_steps(steps)} of these "
+                f"weights; use fp16, or measure them with: agsr export --weights {weights} "
+                f"--steps {steps} --precision int8 --calibrate FOLDER"
+            )
+    manifest = _manifest()
+    return onnx_file(
+        source,
+        name,
+        steps,
+        precision,
+        scales=scales,
+        version=manifest["version"] if is_shipped else "",
+        expected=manifest["assembled"].get(name, "") if is_shipped else "",
+    )
+
+
+def _scales(weights: str, steps: int) -> dict[str, float]:
+    """Return one 8-bit step of each value of a graph; empty if they weren't measured."""
+    by_steps = json.loads(_checked(SCALES_FILE).read_text()).get(weights, {})
+    return step_scales(by_steps, steps) if str(steps) in by_steps else {}
+
+
+def _source(weights: str) -> Source:
+    """Return the weights files of a shipped name, a path or a blend.
+
+    Raises:
+        UnknownWeightsError: One is missing or of another kind.
+    """
+    blend = Blend.parse(weights)
+    if blend is None:
+        path = find_checkpoint(weights)
+        known = None if is_path(weights) else _manifest()["files"][path.name]
+        return Source((path,), (known or sha256(path),))
+    ends = _source(blend.first), _source(blend.second)
+    files, hashes = zip(*((end.files[0], end.hashes[0]) for end in ends), strict=True)
+    return Source(files, hashes, blend.share)
 
 
 def is_community(weights: str) -> bool:
@@ -178,42 +238,9 @@ def is_community(weights: str) -> bool:
     header = safetensors_header(path)
     if header is None:
         return False
-    metadata = header[1].get("__metadata__")
+    metadata = header[1].get(METADATA)
     own = str(metadata.get("format", "")) if isinstance(metadata, dict) else ""
     return not own.startswith("agsr-")
-
-
-def safetensors_header(path: Path) -> tuple[int, dict[str, Any]] | None:
-    """Read the header of a safetensors file; nothing else of it is read.
-
-    Returns:
-        The bytes that follow the header, and its entries by name; None if there is no header.
-    """
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            held = os.fstat(file.fileno()).st_size - 8 - length
-            if not 2 <= length <= _LARGEST_HEADER or held < 0:
-                return None
-            entries = json.loads(file.read(length))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return (held, entries) if isinstance(entries, dict) else None
-
-
-def require_safetensors(path: Path) -> None:
-    """Check that a ``.safetensors`` file is one, by its header.
-
-    Raises:
-        CheckpointError: It is another kind of file, or truncated.
-    """
-    if path.suffix != CHECKPOINT_SUFFIX or not path.is_file() or safetensors_header(path):
-        return
-    start = head(path)
-    if found := known_kind(start):
-        rename = f"; rename it to {PICKLE_SUFFIX}" if is_torch(start) else ""
-        raise CheckpointError(f"{path}: not a readable safetensors file but {found}{rename}")
-    raise CheckpointError(f"{path}: not a readable safetensors file: its header is damaged")
 
 
 def sha256(path: Path) -> str:
@@ -224,9 +251,11 @@ def sha256(path: Path) -> str:
 def is_path(weights: str) -> bool:
     """Return True if ``weights`` is a path, not the name of shipped weights.
 
-    >>> is_path("psnr"), is_path("runs/psnr"), is_path("psnr-4.onnx")
-    (False, True, True)
+    >>> is_path("psnr"), is_path("runs/psnr"), is_path("psnr-4.onnx"), is_path("psnr:gan:0.3")
+    (False, True, True, False)
     """
+    if Blend.parse(weights) is not None:
+        return False
     endings = (ONNX_SUFFIX, CHECKPOINT_SUFFIX, ENGINE_SUFFIX, PICKLE_SUFFIX, *REFUSED_SUFFIXES)
     return Path(weights).suffix in endings or "/" in weights or os.sep in weights
 
@@ -258,6 +287,6 @@ def require_file(path: str | Path) -> None:
 
 def _checked(file: str) -> Path:
     path = WEIGHTS_FOLDER / file
-    if not path.is_file() or sha256(path) != _manifest()[file]:
+    if not path.is_file() or sha256(path) != _manifest()["files"][file]:
         raise CheckpointError(f"{path}: missing or damaged; reinstall the package")
     return path

@@ -16,9 +16,9 @@ from typing import Any
 
 from agsr._version import __version__
 from agsr.contract import MAX_FOREIGN_SCALE, TILINGS, SizeRule, Tiling
-from agsr.engines.cache_files import digest, read_manifest
 from agsr.system.atomic_file import complete_file
 from agsr.system.cache_dir import cache_folder
+from agsr.system.cache_files import digest, read_manifest
 
 _FORMAT = 1
 """Version of an entry's format, beside those of agsr and spandrel; part of its name."""

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agsr.assembly.safetensors_file import require_safetensors
 from agsr.contract import MAX_STEPS, PRECISIONS, Precision
 from agsr.engines.places import (
     AUTO,
@@ -32,7 +33,6 @@ from agsr.pretrained import (
     find_checkpoint,
     find_onnx,
     require_file,
-    require_safetensors,
     resolve_weights,
 )
 

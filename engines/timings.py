@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agsr._version import __version__
-from agsr.engines.cache_files import digest
 from agsr.pretrained import WEIGHTS_FOLDER, sha256
 from agsr.system.atomic_file import complete_file
 from agsr.system.cache_dir import cache_folder
+from agsr.system.cache_files import digest
 from agsr.system.cpu import features, processor, thread_count
 
 FORMAT = "agsr-timings-1"

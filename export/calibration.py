@@ -6,9 +6,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx
 
 from agsr.bicubic import downscale
 from agsr.contract import INPUT_NAME
@@ -53,6 +53,10 @@ class Calibration:
         measured, held_out = (tuple(_at_scale(pair, scale) for pair in half) for half in halves)
         return Calibration(self.source, measured, held_out)
 
+    def magnitudes(self, model: Any, names: Sequence[str]) -> dict[str, float]:
+        """Measure the ranges of tensors; see `magnitudes`."""
+        return magnitudes(model, names, self.measured)
+
 
 def read_calibration(folder: Path) -> Calibration:
     """Read the photographs of a folder; LR images are made by MATLAB's bicubic.
@@ -83,13 +87,11 @@ def read_calibration(folder: Path) -> Calibration:
 _ADVICE = "name a folder of twenty or more photographs with --calibrate"
 
 
-def magnitudes(
-    model: onnx.ModelProto, names: Sequence[str], photos: Sequence[Pair]
-) -> dict[str, float]:
+def magnitudes(model: Any, names: Sequence[str], photos: Sequence[Pair]) -> dict[str, float]:
     """Measure the largest magnitude of tensors, up to `PERCENTILE`, over all photographs.
 
     Args:
-        model: fp32 graph.
+        model: fp32 graph, as a message of onnx or of `agsr.assembly.messages`.
         names: Names of its tensors.
         photos: Photographs to run it on.
 
@@ -97,9 +99,10 @@ def magnitudes(
         MissingDependencyError: onnxruntime is not installed.
     """
     ort = require("onnxruntime", extra="cpu", purpose="Exporting int8")
-    watched = onnx.ModelProto()
+    watched = type(model)()
     watched.CopyFrom(model)
-    watched.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    for name in names:
+        watched.graph.output.add().name = name
     session = ort.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
     largest = dict.fromkeys(names, 0.0)
     for photo in photos:

@@ -1,7 +1,7 @@
 """Export another project's network: ``.pth`` → one verified, self-describing ONNX file.
 
 Data flow: file → `agsr.engines.community.loader` → `agsr.export.community_trace` (a graph and the
-sizes at which it equals torch) → `agsr.export.graph_passes`, for int8 `agsr.export.quantize` →
+sizes at which it equals torch) → `agsr.export.graph_passes`, for int8 `agsr.assembly.quantize` →
 comparison with torch in fp32 → file under its final name.
 """
 
@@ -16,6 +16,7 @@ import onnx
 import torch
 
 from agsr._version import __version__
+from agsr.assembly.quantize import quantizable, quantize
 from agsr.backend import Batch
 from agsr.contract import INPUT_NAME, OUTPUT_NAME, SCALE, ModelMetadata, Precision, SizeRule
 from agsr.engines.community.halo import cached_halo
@@ -36,7 +37,6 @@ from agsr.export.exporter import (
 )
 from agsr.export.fidelity import Fidelity, Run, measure
 from agsr.export.graph_passes import CONTROL_FLOW, finalize, separate_biases
-from agsr.export.quantize import quantizable, quantize
 from agsr.export.verify import SAMPLE_PHOTO, ParityRow, compare, run_file, sample_batch, sample_pair
 from agsr.system.atomic_file import check_writable
 
@@ -94,7 +94,7 @@ def export_community(
     separate_biases(model)
     if calibration is not None:
         _check_quantizable(facts, traced.sizes, model.graph, source)
-        quantize(model, calibration.measured)
+        quantize(model, calibration.magnitudes)
     memory = bytes_per_pixel(reference, facts.sizes, torch.device("cpu"))
     metadata = _metadata(facts, precision, traced, memory)
     operators = finalize(model, metadata, CONTROL_FLOW)

@@ -1,7 +1,7 @@
 """Export a checkpoint to one verified ONNX file; a failed export leaves no file.
 
-Data flow: checkpoint → `agsr.export.unrolled` → `agsr.export.tracing` → ONNX graph with named
-dynamic dimensions → `agsr.export.graph_passes` (and `agsr.export.quantize` for int8), with
+Data flow: checkpoint → `agsr.assembly`, or for networks without a loop `agsr.export.tracing` and
+`agsr.export.graph_passes` → ONNX graph with named dynamic dimensions and
 `agsr.contract.ModelMetadata` → `agsr.export.verify` and `agsr.export.fidelity` → file under its
 final name.
 """
@@ -19,26 +19,23 @@ from typing import NamedTuple, TypeVar
 import onnx
 
 from agsr._version import __version__
+from agsr.assembly.assemble import BF16_OPSET, DEFAULT_OPSET, assemble
+from agsr.assembly.quantize import quantize
+from agsr.assembly.weights import GeneratorWeights
 from agsr.contract import ModelMetadata, Precision
 from agsr.errors import ExportError, ExportRequestError
 from agsr.export.calibration import Calibration, read_calibration
 from agsr.export.fidelity import Fidelity, Run, measure
-from agsr.export.graph_passes import finalize, opset_of, separate_biases
-from agsr.export.quantize import quantize
-from agsr.export.tracing import trace
-from agsr.export.unrolled import UnrolledNetwork
+from agsr.export.graph_passes import check_graph, finalize, opset_of, separate_biases
+from agsr.export.tracing import FixedPrecision, trace
 from agsr.export.verify import SAMPLE_PHOTO, ParityRow, run_file, run_torch, sample_pair, verify
+from agsr.model.base import Network
 from agsr.model.checkpoint import Checkpoint
+from agsr.model.generator import GeneratorConfig
 from agsr.system.atomic_file import check_writable, complete_file
-
-DEFAULT_OPSET = 20
-"""Default ONNX opset."""
 
 OLDEST_OPSET = 18
 """The native opset of torch's exporter; older ones gave invalid models."""
-
-BF16_OPSET = 22
-"""The first opset whose Conv accepts bf16, and the default for bf16."""
 
 NEWEST_OPSET = 24
 """The newest opset that exports and runs with the pinned versions."""
@@ -117,13 +114,13 @@ def export_onnx(
     except ValueError as error:
         raise ExportError(str(error)) from None
     calibration = calibration_for(calibrate, precision)
-    module = UnrolledNetwork(network, steps, precision).eval()
-    model = trace(module, opset)
-    separate_biases(model)
-    if calibration is not None:
-        quantize(model, calibration.measured, module.exact)
     metadata = _metadata(checkpoint, steps, precision)
-    operators = finalize(model, metadata)
+    if isinstance(checkpoint.config, GeneratorConfig):
+        model = _assembled(checkpoint, checkpoint.config, metadata, opset, calibration)
+        operators = check_graph(model)
+    else:
+        model = _traced(network, precision, opset, calibration)
+        operators = finalize(model, metadata)
 
     def check(file: Path) -> Checked:
         exact, exported = run_torch(checkpoint, steps), run_file(file, precision)
@@ -131,6 +128,36 @@ def export_onnx(
         return Checked(allowed, parity, _fidelity(exact, exported, precision, calibration))
 
     return save_checked(model, path, metadata, operators, check)
+
+
+def _assembled(
+    checkpoint: Checkpoint,
+    config: GeneratorConfig,
+    metadata: ModelMetadata,
+    opset: int,
+    calibration: Calibration | None,
+) -> onnx.ModelProto:
+    """Write the graph of an attentive generator."""
+    arrays = {name: tensor.numpy() for name, tensor in checkpoint.weights.items()}
+    content = assemble(
+        GeneratorWeights(config=config, arrays=arrays),
+        metadata.steps or 1,
+        metadata.precision,
+        opset=opset,
+        measure=None if calibration is None else calibration.magnitudes,
+    )
+    return onnx.load_from_string(content)
+
+
+def _traced(
+    network: Network, precision: Precision, opset: int, calibration: Calibration | None
+) -> onnx.ModelProto:
+    """Trace a network without a loop."""
+    model = trace(FixedPrecision(network, precision).eval(), opset)
+    separate_biases(model)
+    if calibration is not None:
+        quantize(model, calibration.magnitudes)
+    return model
 
 
 class Checked(NamedTuple):

@@ -1,12 +1,12 @@
-"""Passes over traced graphs: join parts, separate biases, add metadata, check operators."""
+"""Passes over traced graphs: separate biases, add metadata, check operators."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Mapping
 
 import onnx
 
+from agsr.assembly.assemble import sign
 from agsr.contract import ModelMetadata
 from agsr.errors import ExportError
 
@@ -17,74 +17,8 @@ FORBIDDEN_OPS = CONTROL_FLOW | {"Resize", "Upsample"}
 """Operators that an export must not contain: the loop is unrolled, and nothing is interpolated."""
 
 
-def chain(
-    first: onnx.ModelProto, step: onnx.ModelProto, last: onnx.ModelProto, repeats: int
-) -> onnx.ModelProto:
-    """Join the graphs of a loop's parts: ``first``, then ``step`` repeatedly, then ``last``.
-
-    A graph reads its inputs by name from the outputs of those before it. An output ``NAME_next``
-    of ``step`` replaces ``NAME`` for what follows. Initializers of the same name and value are
-    shared.
-
-    Args:
-        first: Traced graph; the result has its inputs.
-        step: Traced graph.
-        last: Traced graph; the result has its outputs.
-        repeats: How often ``step`` runs.
-    """
-    model = onnx.ModelProto()
-    model.CopyFrom(first)
-    del model.graph.output[:], model.graph.value_info[:]
-    known = {constant.name: constant for constant in model.graph.initializer}
-    computed = {name for node in first.graph.node for name in node.output}
-    names = {value.name: value.name for value in first.graph.output}
-    parts = [(step, "step", number) for number in range(2, repeats + 2)] + [(last, "last", 1)]
-    for part, label, number in parts:
-        made = _append(model.graph, part.graph, names, (label, number), known, computed)
-        names |= {name.removesuffix("_next"): new for name, new in made.items()}
-    for output in last.graph.output:
-        model.graph.output.add().CopyFrom(output)
-    return model
-
-
-def _append(
-    graph: onnx.GraphProto,
-    part: onnx.GraphProto,
-    names: Mapping[str, str],
-    position: tuple[str, int],
-    known: dict[str, onnx.TensorProto],
-    computed: Container[str],
-) -> dict[str, str]:
-    """Append a part's nodes with renamed values; return the new names of its outputs."""
-    label, prefix = position[0], f"{position[0]}{position[1]}"
-    renamed = {value.name: names[value.name] for value in part.input}
-    for constant in part.initializer:
-        name = constant.name
-        if name in computed or (name in known and _content(known[name]) != _content(constant)):
-            name = f"{label}.{name}"
-        renamed[constant.name] = name
-        if name not in known:
-            known[name] = graph.initializer.add()
-            known[name].CopyFrom(constant)
-            known[name].name = name
-    last = {value.name for value in part.output} if label == "last" else set()
-    for node in part.node:
-        copy = graph.node.add()
-        copy.CopyFrom(node)
-        copy.name = f"{prefix}.{node.name}"
-        for name in node.output:
-            renamed[name] = name if name in last else f"{prefix}.{name}"
-        copy.input[:] = [renamed.get(name, name) for name in node.input]
-        copy.output[:] = [renamed[name] for name in node.output]
-    return {value.name: renamed[value.name] for value in part.output}
-
-
-def _content(constant: onnx.TensorProto) -> tuple[object, ...]:
-    return constant.data_type, tuple(constant.dims), onnx.numpy_helper.to_array(constant).tobytes()
-
-
 def separate_biases(model: onnx.ModelProto) -> None:
-    """Give each convolution its own bias, where the unrolled loop shares one; weights stay shared.
+    """Give each convolution its own bias, where several share one; weights stay shared.
 
     OpenVINO adds a bias inside the convolution only if no other node reads the constant; otherwise
     the sum is a separate pass over memory. With four steps there were 54, a tenth of the time in
@@ -119,14 +53,24 @@ def finalize(
     for item in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         del item.metadata_props[:]
         item.doc_string = ""
-    del graph.metadata_props[:], model.metadata_props[:]
+    del graph.metadata_props[:]
     graph.doc_string = model.doc_string = ""
     graph.name = "agsr"
-    model.producer_name, model.producer_version = "agsr", metadata.version
-    onnx.helper.set_model_props(model, metadata.to_properties())
+    sign(model, metadata)
+    return check_graph(model, forbidden_ops)
+
+
+def check_graph(
+    model: onnx.ModelProto, forbidden_ops: frozenset[str] = FORBIDDEN_OPS
+) -> dict[str, int]:
+    """Check a finished graph; return the operator counts.
+
+    Raises:
+        ExportError: An operator is forbidden, or the graph has functions.
+    """
     onnx.checker.check_model(model, full_check=True)
     operators: dict[str, int] = {}
-    for node in graph.node:
+    for node in model.graph.node:
         operators[node.op_type] = operators.get(node.op_type, 0) + 1
     forbidden = sorted(forbidden_ops & operators.keys())
     if forbidden or len(model.functions):

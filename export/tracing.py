@@ -1,73 +1,63 @@
-"""Trace a network to an ONNX graph: torch.onnx at one size, with dynamic batch, height and width.
+"""Trace a network without a loop to an ONNX graph: torch.onnx at one size, with dynamic batch,
+height and width.
 
-The loop is traced one step at a time, because tracing takes minutes for many steps, and the graphs
-are joined: first step → as many later steps as requested → reconstruction.
+`agsr.assembly` writes the graph of the attentive generator without tracing.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import onnx
 import torch
 from torch import Tensor, nn
 
-from agsr.contract import INPUT_NAME, OUTPUT_NAME
+from agsr.contract import INPUT_NAME, OUTPUT_NAME, Precision
 from agsr.errors import ExportError
-from agsr.export.graph_passes import chain, opset_of
-from agsr.export.unrolled import UnrolledNetwork
+from agsr.export.graph_passes import opset_of
+from agsr.model.base import Network
 
 _SIZE = (2, 24, 32)  # a batch of two: the exporter specialises on sizes of 0 and 1
-_STATE = ("hidden", "map")
-_CONTEXT = ("pixels", "shallow", "joined")
+_TYPES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def trace(network: UnrolledNetwork, opset: int) -> onnx.ModelProto:
-    """Trace a network with its step count.
+class FixedPrecision(nn.Module):
+    """``lr`` → ``sr`` in one step; float32 outside, ``precision`` inside.
+
+    Args:
+        network: Trained network; changed in place.
+        precision: ``"fp16"`` and ``"bf16"`` add one cast after ``lr`` and one before ``sr``, none
+            in between. ``"int8"`` is float32 here; `agsr.assembly.quantize` converts it later.
+    """
+
+    def __init__(self, network: Network, precision: Precision) -> None:
+        super().__init__()
+        self._inner = _TYPES.get(precision, torch.float32)
+        self.network = network.to(self._inner).eval().requires_grad_(False)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` float32 → ``(B, 3, 4H, 4W)`` float32."""
+        sr: Tensor = self.network(lr.to(self._inner), 1)
+        return sr.to(torch.float32)
+
+
+def trace(network: FixedPrecision, opset: int) -> onnx.ModelProto:
+    """Trace a network.
 
     Raises:
         ExportError: The exporter failed, or can't write the opset.
     """
-    example = torch.zeros(_SIZE[0], 3, *_SIZE[1:])
-    if not network.has_parts or network.steps == 1:
-        return _trace(network, {INPUT_NAME: example}, [OUTPUT_NAME], opset)
-    with torch.inference_mode():
-        values = dict(zip((*_CONTEXT, *_STATE), network.first(example), strict=True))
-    first = _trace(_Part(network, network.first), {INPUT_NAME: example}, list(values), opset)
-    read = {name: values[name] for name in ("joined", *_STATE)}
-    step = _trace(_Part(network, network.step), read, [f"{name}_next" for name in _STATE], opset)
-    read = {name: values[name] for name in ("pixels", "shallow", *_STATE)}
-    last = _trace(_Part(network, network.last), read, [OUTPUT_NAME], opset)
-    return chain(first, step, last, network.steps - 1)
-
-
-class _Part(nn.Module):
-    """A method of a network as a module, whose weights have the network's names."""
-
-    def __init__(self, network: UnrolledNetwork, method: Callable[..., object]) -> None:
-        super().__init__()
-        self.network = network.network
-        self._method = method
-
-    def forward(self, *values: Tensor) -> object:
-        return self._method(*values)
-
-
-def _trace(
-    module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], opset: int
-) -> onnx.ModelProto:
     dynamic = {0: "batch", 2: "height", 3: "width"}
     shape = {axis: torch.export.Dim(name) for axis, name in dynamic.items()}
-    shapes = tuple(shape for _ in inputs)
     program = quietly(
         lambda: torch.onnx.export(
-            module.eval(),
-            tuple(inputs.values()),
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_shapes=shapes if isinstance(module, UnrolledNetwork) else (shapes,),
+            network.eval(),
+            (torch.zeros(_SIZE[0], 3, *_SIZE[1:]),),
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes=(shape,),
             opset_version=opset,
             dynamo=True,
             external_data=False,

@@ -25,13 +25,13 @@ import onnx
 import onnxruntime as ort
 from onnxruntime import quantization as ortq
 
+from agsr.assembly.quantize import quantize
 from agsr.backend import Batch
 from agsr.bench.data.sets import find_set
 from agsr.bicubic import downscale
 from agsr.contract import INPUT_NAME
 from agsr.datasets.pairs import Pair
 from agsr.export.fidelity import as_batch, upscaled
-from agsr.export.quantize import quantize
 from agsr.metrics import psnr_y
 from agsr.pretrained import find_onnx
 

@@ -181,7 +181,7 @@ def _profile(batch: int, *sizes: tuple[int, int] | None) -> Profile:
 
 @click.group(short_help="List or clear what is cached for faster starts.")
 def cache() -> None:
-    """What is cached for faster starts: engines, compiled networks, measured times."""
+    """What is cached for faster starts: engines, compiled networks, ONNX files, measured times."""
 
 
 @cache.command("list")
@@ -190,28 +190,36 @@ def list_cached(as_json: bool) -> None:
     """Show what is cached: its purpose, size and state."""
     from dataclasses import asdict
 
-    from agsr.cli.output.tables import show_compiled, show_engines
+    from agsr.assembly.cached import assembled_entries, assembled_folder
+    from agsr.cli.output.tables import show_assembled, show_compiled, show_engines
     from agsr.engines.runtimes.compiled_cache import CompiledCache
     from agsr.engines.tensorrt.engine_cache import EngineCache
 
     engines, compiled = EngineCache(), CompiledCache()
     built, networks = list(engines.entries()), list(compiled.entries())
+    files = list(assembled_entries())
     if as_json:
         entries = [{"kind": "engine", **asdict(entry)} for entry in built]
         entries += [{"kind": "compiled", **asdict(entry)} for entry in networks]
+        entries += [{"kind": "assembled", **asdict(entry)} for entry in files]
         click.echo(json.dumps(entries, indent=2))
     else:
         show_engines(str(engines.folder), built)
         show_compiled(str(compiled.folder), networks)
+        show_assembled(str(assembled_folder()), files)
 
 
 @cache.command()
 def clear() -> None:
     """Clear the cache. All but measured times is rebuilt when needed."""
+    from agsr.assembly.cached import assembled_folder
     from agsr.engines.runtimes.compiled_cache import CompiledCache
     from agsr.engines.tensorrt.engine_cache import EngineCache
     from agsr.engines.timings import timings_file
+    from agsr.system import cache_files
 
     for folder in (EngineCache(), CompiledCache()):
         click.echo(f"{folder.folder}: {folder.clear() / 1e6:.1f} MB freed")
+    files = assembled_folder()
+    click.echo(f"{files}: {cache_files.clear(files) / 1e6:.1f} MB freed")
     timings_file().unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import click
 from agsr.cli.constraints import RUNNING, check_options
 from agsr.cli.network import Network
 from agsr.cli.param_types import FilePath
-from agsr.cli.params import lr_option, running_options
+from agsr.cli.params import blend_option, lr_option, running_options
 from agsr.system.text import counted, printable
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--data", type=FilePath, help="Folder of the named sets. [default: $AGSR_DATA]")
 @click.option("--fetch", is_flag=True, help="Fetch named sets that are not here, once.")
 @lr_option
+@blend_option
 @running_options
 @click.option(
     "--lpips",

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agsr.assembly.requested import Blend
 from agsr.cli.constraints import is_given
+from agsr.cli.export_assembled import assembled_path, can_assemble, write_assembled
 from agsr.cli.param_types import FilePath
-from agsr.cli.params import check_ending, hints_option, weights_option
+from agsr.cli.params import BLEND_END, check_ending, hints_option, weights_option
 from agsr.contract import MAX_STEPS, PRECISIONS, Precision
 from agsr.errors import ExportRequestError
 from agsr.pretrained import ONNX_SUFFIX, onnx_name
@@ -128,19 +130,27 @@ def export(
         raise click.UsageError("--calibrate is for --precision int8")
     if output is not None:
         check_ending(output, ONNX_SUFFIX)
+    repository = None if triton is None else _Repository(triton, triton_backend, triton_tile)
+    if kind is not Kind.COMMUNITY and can_assemble(opset, atol, calibrate):
+        weights = weights if blend is None else f"{weights}:{other or BLEND_END}:{blend:g}"
+        path = assembled_path(weights, steps, precision, output)
+        if repository is not None:
+            repository.check(path.stem)
+        write_assembled(weights, steps, precision, path, as_json)
+        if repository is not None:
+            repository.write(path, to_stderr=as_json)
+        return
     from agsr.system.optional_import import require
 
     for module in ("torch", "onnx", "onnxscript", "safetensors"):
         require(module, extra="train", purpose="Exporting")
     require("onnxruntime", extra="cpu", purpose="Verifying an export")
     from agsr.cli.output.tables import show_export
-    from agsr.export.served_network import exported_network
 
     calibrate = calibrate or (_calibration_photos() if precision == "int8" else None)
     options = {"precision": precision, "opset": opset, "tolerance": atol, "calibrate": calibrate}
     write = _community if kind is Kind.COMMUNITY else _own
     path, run = write(weights, steps, blend, other, precision, output, options)
-    repository = None if triton is None else _Repository(triton, triton_backend, triton_tile)
     if repository is not None:
         repository.check(path.stem)
     report = run()
@@ -149,7 +159,7 @@ def export(
     else:
         show_export(report)
     if repository is not None:
-        repository.write(path, exported_network(path, triton_tile), as_json)
+        repository.write(path, to_stderr=as_json)
 
 
 def _own(
@@ -167,10 +177,10 @@ def _own(
     from agsr.model.checkpoint import load_checkpoint
     from agsr.pretrained import find_checkpoint
 
-    source = find_checkpoint(weights)
-    checkpoint, name = load_checkpoint(source), source.stem
+    source, mixed = find_checkpoint(weights), Blend.parse(weights)
+    checkpoint, name = load_checkpoint(source), source.stem if mixed is None else mixed.name
     if blend is not None:
-        second = find_checkpoint(other or "gan")
+        second = find_checkpoint(other or BLEND_END)
         checkpoint = interpolate(checkpoint, load_checkpoint(second), blend)
         name = f"{name}-{second.stem}-{blend:g}"
     steps = checkpoint.network_type.default_steps if steps is None else steps
@@ -214,10 +224,14 @@ class _Repository:
 
         check_repository(self.folder, name, self.tile or None)
 
-    def write(self, path: Path, network: ServedNetwork, to_stderr: bool = False) -> None:
-        """Write the models and print their folders."""
+    def write(
+        self, path: Path, network: ServedNetwork | None = None, *, to_stderr: bool = False
+    ) -> None:
+        """Write the models and print their folders; without a network, of an export."""
+        from agsr.export.served_network import exported_network
         from agsr.export.triton import Serving, write_repository
 
+        network = network or exported_network(path, self.tile)
         serving = Serving(runtime=self.backend)
         for written in write_repository(self.folder, path.stem, path, network, serving):
             text = f"{written}  for tritonserver --model-repository {self.folder}"

@@ -26,7 +26,7 @@ from agsr.cli.infer_video import SECTION as VIDEO_SECTION
 from agsr.cli.infer_video import check_encodings, video_options
 from agsr.cli.network import Network
 from agsr.cli.param_types import AliasChoice, FileLocation, Size
-from agsr.cli.params import Sectioned, running_options
+from agsr.cli.params import Sectioned, blend_option, running_options
 from agsr.contract import SCALE
 from agsr.image.formats.names import FORMAT_ALIASES, FORMAT_CHOICES
 from agsr.image.ops.output_size import LARGEST, LARGEST_SIDE
@@ -150,6 +150,7 @@ SECTIONS = {
     "-v", "--verbose", is_flag=True, help="Print what runs and why, and the names of skipped files."
 )
 @video_options
+@blend_option
 @running_options
 @click.option("--half", is_flag=True, help="--precision fp16.")
 @click.option("--fp32", is_flag=True, help="--precision fp32.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from agsr.cli.commands import STDOUT
 from agsr.cli.param_types import (
@@ -110,11 +111,42 @@ def _shared(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return decorate
 
 
-def resolved(_: click.Context, __: click.Parameter, weights: Any) -> Any:
+def resolved(context: click.Context, __: click.Parameter, weights: Any) -> Any:
     """Return one or several weights, with names in the user's folder of models as paths."""
     if isinstance(weights, str):
-        return resolve_weights(weights)
+        return resolve_weights(_blended(context, weights))
     return type(weights)(map(resolve_weights, weights))
+
+
+BLEND_END = "gan"
+"""The other end of a blend for which none is named."""
+
+_BLEND_KEY = "agsr.blend"
+
+
+def _blended(context: click.Context, weights: str) -> str:
+    """Return the weights that --weights and --blend name together.
+
+    Raises:
+        click.UsageError: --blend names both ends, and --weights is given, too.
+    """
+    text = context.meta.get(_BLEND_KEY)
+    if text is None:
+        return weights
+    if ":" not in text:
+        return f"{weights}:{BLEND_END}:{text}"
+    if context.get_parameter_source("weights") is ParameterSource.COMMANDLINE:
+        raise click.UsageError(f"--blend {text} names both ends; remove --weights")
+    return str(text)
+
+
+def _note_blend(context: click.Context, _: click.Parameter, text: str | None) -> None:
+    """Combine --blend with --weights, whichever click handles first."""
+    if text is None:
+        return
+    context.meta[_BLEND_KEY] = text
+    if "weights" in context.params:
+        context.params["weights"] = resolve_weights(_blended(context, context.params["weights"]))
 
 
 weights_option = click.option(
@@ -126,6 +158,14 @@ weights_option = click.option(
     help="psnr: most faithful, for clean inputs. gan: crisp, with plausible texture. photo: for "
     "compressed, noisy or soft inputs. Or a file, also of another project: .onnx, .safetensors, "
     ".pth.",
+)
+blend_option = click.option(
+    "--blend",
+    metavar="[FIRST:SECOND:]SHARE",
+    expose_value=False,
+    callback=_note_blend,
+    help=f"Mix weights: 0 is --weights, 1 is {BLEND_END}, 0.3 lies between; or both by name, like "
+    "a.safetensors:b.safetensors:0.3, the second trained on from the first.",
 )
 steps_option = click.option(
     "-s",

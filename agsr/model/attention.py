@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEAK = 0.1
-"""Negative slope inside the dense blocks, so that units stay trainable at high learning rates."""
+from agsr.assembly.config import LEAK
 
 
 class ResidualDenseBlock(nn.Module):

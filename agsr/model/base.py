@@ -10,34 +10,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig(ABC):
-    """Positive integers that define a network's shape; kernel sizes are odd."""
-
-    def __post_init__(self) -> None:
-        kind = type(self).__name__
-        for field, value in vars(self).items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{kind}.{field} is {value!r}; expected an integer ≥ 1")
-            if "kernel" in field and value % 2 == 0:
-                raise ValueError(f"{kind}.{field} is {value}; expected odd")
-
-    @abstractmethod
-    def receptive_radius(self, steps: int) -> int:
-        """Return the number of LR pixels to each side that influence an output pixel.
-
-        A halo this wide around a tile makes the tiled result equal to the untiled one.
-
-        Args:
-            steps: Time steps.
-        """
+from agsr.assembly.config import NetworkConfig as NetworkConfig
 
 
 class Network(nn.Module, ABC):

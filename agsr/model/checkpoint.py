@@ -7,7 +7,6 @@ rebuilt without flags. Pickle is never loaded.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,10 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from agsr.assembly.safetensors_file import CHECKPOINT_FORMAT, require_safetensors
+from agsr.assembly.weights import mix, weights_hash
 from agsr.errors import CheckpointError
 from agsr.model.base import Network, NetworkConfig
 from agsr.model.registry import DEFAULT_NETWORK, NETWORKS, build, make_config
-from agsr.pretrained import CHECKPOINT_FORMAT, require_safetensors
 from agsr.system.atomic_file import complete_file
 from agsr.system.text import in_words
 
@@ -63,12 +63,8 @@ class Checkpoint:
     @property
     def weights_hash(self) -> str:
         """SHA-256 over names, shapes and values: identifies weights regardless of the file."""
-        digest = hashlib.sha256()
-        for name in sorted(self.weights):
-            tensor = self.weights[name].detach().cpu().contiguous()
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.numpy().tobytes())
-        return digest.hexdigest()
+        arrays = {name: t.detach().cpu().numpy() for name, t in self.weights.items()}
+        return weights_hash(arrays)
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -122,7 +118,7 @@ def blend(first: Checkpoint, second: Checkpoint, share: float) -> Checkpoint:
         raise CheckpointError("only weights of networks with the same shape can be blended")
     first.build(), second.build()  # raises unless each has all weights in the right shapes
     weights = {
-        name: torch.lerp(value.float(), second.weights[name].float(), share)
+        name: torch.from_numpy(mix(value.numpy(), second.weights[name].numpy(), share))
         for name, value in first.weights.items()
     }
     record = {"blend": {first.weights_hash: 1 - share, second.weights_hash: share}}

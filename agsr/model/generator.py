@@ -10,50 +10,16 @@ Shape suffixes: B batch, C feature width, H and W low-resolution height and widt
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agsr.assembly.config import GENERATOR, GREY
+from agsr.assembly.config import GeneratorConfig as GeneratorConfig
 from agsr.contract import CHANNELS, DEFAULT_STEPS, MAX_STEPS, SCALE
 from agsr.model.attention import AttentiveStep
-from agsr.model.base import Network, NetworkConfig
-
-GREY = 0.5
-"""Subtracted from the input, so that zero padding is mid-grey; also the first map ``A_0``."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GeneratorConfig(NetworkConfig):
-    """Shape of the generator, which is independent of the step count.
-
-    >>> GeneratorConfig().receptive_radius(steps=4)
-    39
-    """
-
-    width: int = 64
-    """Feature channels."""
-    growth: int = 32
-    """Channels each dense layer adds."""
-    dense_layers: int = 2
-    """3x3 convolutions per residual dense block."""
-    dense_blocks: int = 3
-    """Residual dense blocks per time step (the paper's three)."""
-    gru_kernel: int = 1
-    """Kernel size of the GRU's convolutions."""
-    mapping_width: int = 32
-    """Inner channels of the mapping network's convolution pairs."""
-    mapping_pairs: int = 4
-    """Convolution pairs of the mapping network (four pairs are the paper's eight convolutions)."""
-
-    def receptive_radius(self, steps: int) -> int:
-        """Return the number of LR pixels to each side that influence an output pixel."""
-        shallow = 2
-        step = self.dense_blocks * self.dense_layers + 2 * (self.gru_kernel // 2)
-        attend = 1
-        # A step's map and hidden state both enter the next step, so the map's 3x3 accumulates.
-        return shallow + steps * (step + attend) + 2 * self.mapping_pairs + 1
+from agsr.model.base import Network
 
 
 class MappingPair(nn.Module):
@@ -77,7 +43,7 @@ class Generator(Network):
     torch.Size([1, 3, 20, 28])
     """
 
-    name = "agsr"
+    name = GENERATOR
     config_type = GeneratorConfig
     max_steps = MAX_STEPS
     default_steps = DEFAULT_STEPS

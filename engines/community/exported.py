@@ -17,12 +17,12 @@ from pathlib import Path
 
 from agsr._version import __version__
 from agsr.contract import ModelMetadata, Precision
-from agsr.engines.cache_files import digest, evict
 from agsr.engines.network_facts import cached_facts
 from agsr.engines.onnx_file.inspect import read_properties
 from agsr.errors import BackendRequestError, ModelError
 from agsr.pretrained import ONNX_SUFFIX, require_file, sha256
 from agsr.system.cache_dir import cache_folder, check_private, make_private
+from agsr.system.cache_files import digest, evict
 
 MAX_ENTRIES = 32
 """Files that the cache holds; the longest unused ones are removed."""

@@ -15,9 +15,9 @@ from typing import Any
 
 from agsr.backend import Backend
 from agsr.contract import SizeRule
-from agsr.engines.cache_files import digest, evict, read_manifest
 from agsr.system.atomic_file import complete_file
 from agsr.system.cache_dir import cache_folder
+from agsr.system.cache_files import digest, evict, read_manifest
 
 MAX_ENTRIES = 1000
 """Files that the cache holds."""

@@ -12,9 +12,9 @@ import zipfile
 from pathlib import Path
 from typing import IO, Any
 
+from agsr.assembly.safetensors_file import safetensors_header
 from agsr.engines.community.plain_pickle import MOST_PICKLED, Index, product, tensors
 from agsr.errors import ModelError
-from agsr.pretrained import safetensors_header
 from agsr.system.file_kind import HEAD, PICKLE, ZIP, describe, is_torch
 from agsr.system.text import in_words
 

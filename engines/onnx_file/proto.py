@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from agsr.assembly.messages import BYTES, INT, Fields, message_type
 from agsr.errors import ModelError
 from agsr.system.file_kind import HEAD, known_kind
 from agsr.system.optional_import import require
@@ -19,8 +20,7 @@ EXTERNAL = 1
 DATA_TYPES = {1: "fp32", 10: "fp16", 16: "bf16", 11: "fp64", 3: "int8", 2: "int8"}
 """``TensorProto.DataType`` of weights, as precisions."""
 
-_INT, _BYTES = "TYPE_INT64", "TYPE_BYTES"  # strings as bytes: invalid UTF-8 is not an error
-_FIELDS: dict[str, dict[str, tuple[int, str]]] = {
+_FIELDS: Fields = {  # strings as bytes: invalid UTF-8 is not an error
     "Model": {
         "graph": (7, "Graph"),
         "metadata_props": (14, "*Entry"),
@@ -31,8 +31,8 @@ _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
         "initializer": (5, "*Tensor"),
         "sparse_initializer": (15, "*SparseTensor"),
     },
-    "Function": {"name": (1, _BYTES), "node": (7, "*Node"), "domain": (10, _BYTES)},
-    "Node": {"op_type": (4, _BYTES), "attribute": (5, "*Attribute"), "domain": (7, _BYTES)},
+    "Function": {"name": (1, BYTES), "node": (7, "*Node"), "domain": (10, BYTES)},
+    "Node": {"op_type": (4, BYTES), "attribute": (5, "*Attribute"), "domain": (7, BYTES)},
     "Attribute": {
         "t": (5, "Tensor"),
         "g": (6, "Graph"),
@@ -42,15 +42,15 @@ _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
         "sparse_tensors": (23, "*SparseTensor"),
     },
     "Tensor": {
-        "dims": (1, "*" + _INT),
-        "data_type": (2, _INT),
+        "dims": (1, "*" + INT),
+        "data_type": (2, INT),
         "external_data": (13, "*Entry"),
-        "data_location": (14, _INT),
+        "data_location": (14, INT),
     },
     "SparseTensor": {"values": (1, "Tensor"), "indices": (2, "Tensor")},
-    "Entry": {"key": (1, _BYTES), "value": (2, _BYTES)},
+    "Entry": {"key": (1, BYTES), "value": (2, BYTES)},
 }
-"""Messages with their fields' numbers and types; a star marks repeated fields."""
+"""What is read of a file."""
 
 
 def parse(content: bytes, source: str) -> Any:
@@ -78,20 +78,4 @@ def not_onnx(content: bytes, source: str, reason: str) -> ModelError:
 
 @cache
 def _model_type() -> Any:
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-    kinds = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="agsr/onnx", package="agsr")
-    for name, fields in _FIELDS.items():
-        message = file.message_type.add(name=name)
-        for field, (number, kind) in fields.items():
-            made = message.field.add(name=field, number=number)
-            made.label = kinds.LABEL_REPEATED if kind[0] == "*" else kinds.LABEL_OPTIONAL
-            plain = kind.lstrip("*")
-            if plain in _FIELDS:
-                made.type, made.type_name = kinds.TYPE_MESSAGE, f".agsr.{plain}"
-            else:
-                made.type = kinds.Type.Value(plain)
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("agsr.Model"))
+    return message_type(_FIELDS, "Model")

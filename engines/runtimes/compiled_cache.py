@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agsr.engines import cache_files
 from agsr.errors import AgsrError, BackendError
 from agsr.pretrained import sha256
+from agsr.system import cache_files
 from agsr.system.cache_dir import cache_folder, check_private, make_private
 
 _T = TypeVar("_T")

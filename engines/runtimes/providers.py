@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from agsr.contract import SizeRule
-from agsr.engines.cache_files import digest
 from agsr.engines.places import RUNTIMES
 from agsr.engines.tensorrt.api import MODULES, is_installed
 from agsr.errors import BackendError
 from agsr.pretrained import sha256
 from agsr.system.cache_dir import cache_folder, make_private
+from agsr.system.cache_files import digest
 from agsr.system.optional_import import install_command, require
 
 STATIC = (256, 256)

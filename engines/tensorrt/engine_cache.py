@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from agsr._version import __version__
-from agsr.engines import cache_files
 from agsr.engines.tensorrt.builder import VERSION as BUILDER_VERSION
 from agsr.engines.tensorrt.options import BuildOptions, BuildReport
 from agsr.engines.tensorrt.signed_int8 import VERSION as INT8_VERSION
+from agsr.system import cache_files
 from agsr.system.atomic_file import complete_file
 from agsr.system.cache_dir import cache_folder, check_private, make_private
 from agsr.system.optional_import import require

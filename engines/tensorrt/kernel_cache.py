@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from agsr.engines import cache_files
 from agsr.errors import BackendError
+from agsr.system import cache_files
 from agsr.system.atomic_file import complete_file
 from agsr.system.cache_dir import check_private, make_private
 

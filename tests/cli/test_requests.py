@@ -108,8 +108,11 @@ _TRAIN = ["train", "--data", ".", "--val", "."]
         (["infer", "a.png", "-w", "./b.jpg"], "b.jpg: an image by its name, not weights; shipped"),
         (["infer", "a.png", "-w", "./b.jpg", "-b", "torch"], "b.jpg: an image by its name, not"),
         (["infer", "a.png", "-w", "x/a.mp4", "-b", "ort"], "x/a.mp4: no such file"),
-        (["infer", "a.png", "--steps", "7"], "ship as fp32 ONNX for 1, 2, 3, 4, 5, 6 steps, not"),
-        (["infer", "a.png", "--steps", "7", "-b", "ort"], "steps, not for 7; make it with: agsr"),
+        (["infer", "a.png", "-w", "psnr:gan:2"], "the share is '2'; expected FIRST:SECOND:SHARE"),
+        (
+            ["infer", "a.png", "-w", "psnr:gan:1", "--precision", "int8", "-b", "ort"],
+            "use fp16",
+        ),
         (
             ["infer", "a.png", "-b", "torch", "--precision", "int8"],
             "torch runs in fp32, fp16, bf16",
@@ -119,7 +122,6 @@ _TRAIN = ["train", "--data", ".", "--val", "."]
         (["eval", "--set", "LRx4"], "LRx4: a folder of LR images by its name; name the folder"),
         (["eval", "--set", "empty"], "empty: no images in this folder"),
         (["eval", "--lpips", "gone.npz"], "gone.npz: no such file"),
-        (["bench", "--steps", "9", "-b", "ort,openvino"], "steps, not for 9; make it with"),
         (["bench", "--precision", "int8", "-b", "torch"], "torch runs in fp32, fp16, bf16, not"),
         (["export", "-w", "gone.safetensors"], "gone.safetensors: no such file"),
         (["export", "--opset", "18", "--precision", "bf16"], "opset is 18; expected 22 to"),

@@ -17,7 +17,7 @@ from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
 from agsr.engines.runtimes.providers import PROVIDERS
 from agsr.errors import AgsrError, BackendError, CheckpointError
 from agsr.export.verify import sample_batch
-from agsr.pretrained import find_onnx, shipped_names, shipped_steps
+from agsr.pretrained import WEIGHTS_FOLDER, find_onnx, shipped_names, shipped_steps
 
 pytestmark = pytest.mark.processor
 
@@ -126,12 +126,14 @@ def test_shipped_files_are_complete_and_of_one_training() -> None:
 
 
 def test_a_damaged_shipped_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = bytearray(find_onnx("psnr", 1).read_bytes())
-    content[len(content) // 2] ^= 1
-    (tmp_path / "psnr-1.onnx").write_bytes(content)
+    for file in ("psnr-4.onnx", "psnr.safetensors"):
+        content = bytearray((WEIGHTS_FOLDER / file).read_bytes())
+        content[len(content) // 2] ^= 1
+        (tmp_path / file).write_bytes(content)
     monkeypatch.setattr("agsr.pretrained.WEIGHTS_FOLDER", tmp_path)
-    with pytest.raises(CheckpointError, match="missing or damaged"):
-        find_onnx("psnr", 1)
+    for steps in (4, 1):
+        with pytest.raises(CheckpointError, match="missing or damaged"):
+            find_onnx("psnr", steps)
 
 
 def test_a_fallback_must_be_allowed_and_is_reported(

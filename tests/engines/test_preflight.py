@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import onnx
 import pytest
 from click.testing import CliRunner
 from conftest import PHOTO, tiny_checkpoint
 
 from agsr.cli import main
-from agsr.export import exporter
-from agsr.export.unrolled import UnrolledNetwork
 from agsr.model.checkpoint import save_checkpoint
 
 
@@ -74,21 +71,6 @@ def test_doctor_ends_before_the_measurement(folder: Path, monkeypatch: pytest.Mo
     _fails(["doctor", "--measure"], "Not a directory")
 
 
-@pytest.fixture
-def _traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exports of the same weights share what torch traced, for five seconds each time."""
-    trace, traced = exporter.trace, dict[bytes, bytes]()
-
-    def shared(module: UnrolledNetwork, opset: int) -> onnx.ModelProto:
-        weights = b"".join(value.numpy().tobytes() for value in module.state_dict().values())
-        if weights not in traced:
-            traced[weights] = trace(module, opset).SerializeToString()
-        return onnx.load_from_string(traced[weights])
-
-    monkeypatch.setattr(exporter, "trace", shared)
-
-
-@pytest.mark.usefixtures("_traced_once")
 def test_an_export_over_other_weights_is_reported(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

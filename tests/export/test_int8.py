@@ -134,10 +134,10 @@ def test_what_is_joined_has_one_scale(graph: onnx.GraphProto) -> None:
 
 
 def test_joins_of_joins_have_one_scale_too(photos: Path, tmp_path: Path) -> None:
-    from test_fused import CONFIGS, _generator
+    from generators import CONFIGS, random_generator
 
     config = CONFIGS["odd widths"]  # three dense layers
-    generator = _generator(config)
+    generator = random_generator(config)
     for parameter in generator.parameters():
         parameter.mul_(0.3)
     checkpoint = Checkpoint(config=config, weights=generator.state_dict())

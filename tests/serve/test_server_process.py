@@ -123,7 +123,6 @@ def test_the_command_serves_a_shipped_network(tmp_path: Path) -> None:
     [
         (["-w", "nosuch"], "no weights named 'nosuch'"),
         (["--offer", "nosuch"], "no weights named 'nosuch'"),
-        (["--steps", "16"], "not for 16"),
         (["--root-path", "x"], "begin with '/'"),
         (["--queue", "-1"], "--queue"),
         (["--border", "wrap", "--halo", "0"], "--halo 0 reads nothing"),

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from agsr.bench.installed import Check
     from agsr.bench.scoring import QualityReport, QualityRow
     from agsr.contract import ModelMetadata
-    from agsr.engines.cache_files import CacheEntry
     from agsr.engines.runtimes.compiled_cache import CompiledEntry
     from agsr.engines.tensorrt.engine_cache import EngineEntry
     from agsr.engines.tensorrt.options import BuildReport
     from agsr.export import ExportReport
     from agsr.export.verify import ParityRow
+    from agsr.system.cache_files import CacheEntry
 
 _T = TypeVar("_T")
 
@@ -251,6 +251,11 @@ def show_compiled(folder: str, entries: Sequence[CompiledEntry]) -> None:
     names = ("runtime", "processor", "options")
     facts = [[str(entry.facts.get(name, "?")) for name in names] for entry in entries]
     _show_cached(folder, "compiled network", entries, facts)
+
+
+def show_assembled(folder: str, entries: Sequence[CacheEntry]) -> None:
+    """Print a line per ONNX file that was made of shipped weights, and where they are."""
+    _show_cached(folder, "assembled file", entries, [[entry.name] for entry in entries])
 
 
 def _show_cached(

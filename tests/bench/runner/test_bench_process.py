@@ -17,7 +17,7 @@ from bench_results import validate
 from conftest import PHOTO, ROOT
 
 from agsr.bench.runner.results import BenchResult
-from agsr.pretrained import WEIGHTS_FOLDER
+from agsr.pretrained import find_onnx
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def _members(leader: int) -> Iterator[tuple[int, str]]:
 def test_a_whole_benchmark(
     start: Callable[..., subprocess.Popen[str]], folder: Path, checkpoint_file: Path
 ) -> None:
-    graph = str(WEIGHTS_FOLDER / "psnr-1.onnx")
+    graph = str(find_onnx("psnr", 1))
     process = start(
         *("-w", f"{checkpoint_file},{graph}", "-b", "ort,torch", "-s", "1", "--set", "Mini"),
         *("--size", "8x6,set", "--rounds", "1", "--json", "out/x.json", "--markdown", "x.md"),
@@ -159,7 +159,7 @@ def test_ctrl_c_saves_finished_work_and_leaves_no_process(
     start: Callable[..., subprocess.Popen[str]], folder: Path
 ) -> None:
     # An fp16 graph: there is no product in its precision that would take time here.
-    graph = str(WEIGHTS_FOLDER / "psnr-1-fp16.onnx")
+    graph = str(find_onnx("psnr", 1, "fp16"))
     options = ("--size", "8x6", "--set", "Mini", "--rounds", "1000", "--json", "x.json")
     process = start("-b", "ort", "-w", graph, *options)
     assert process.stderr is not None
