@@ -43,6 +43,7 @@ def connect(address: str) -> Any:
     ray = require("ray", extra="cluster", purpose="--ray")
     if ray.is_initialized():
         return ray
+    _leave_stdout_alone()
     common = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     try:
         with _signals_unchanged():
@@ -70,6 +71,14 @@ def _join_or_start(ray: Any, common: dict[str, Any]) -> None:
 def _start(ray: Any, common: dict[str, Any]) -> None:
     size = {"num_cpus": usable_cpus(), "object_store_memory": _STORE}
     ray.init(address="local", include_dashboard=False, **size, **common)
+
+
+def _leave_stdout_alone() -> None:
+    """Stop Ray from printing the deaths of workers to stdout; the pool reports them itself."""
+    import ray._private.worker as driver
+
+    if hasattr(driver, "print_to_stdstream"):
+        driver.print_to_stdstream = lambda *_, **__: None
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ from agsr.engines.pool.job_queue import JobQueue
 from agsr.engines.pool.messages import Task
 from agsr.errors import BackendError, ImageRequestError
 from agsr.pretrained import DEFAULT_WEIGHTS
+from agsr.store.address import Location
+from agsr.store.locations import remove_abandoned
 from agsr.system.progress import Progress, ProgressCallback
 
 if TYPE_CHECKING:
@@ -53,7 +55,10 @@ class _Batch:
     queue: JobQueue
     options: InferOptions
     video_options: VideoOptions | None
-    nodes_lost: Counter[int]
+    nodes_lost: Counter[int] = field(default_factory=Counter)
+    """Nodes that died with a job."""
+    folders_lost: set[Location] = field(default_factory=set)
+    """Where dead actors may have left parts of results."""
 
     def task(self, number: int) -> Task:
         job = self.jobs[number]
@@ -133,7 +138,7 @@ class ClusterPool:
             raise ImageRequestError("stdin and stdout can't be divided among workers; use files")
         self.open()
         options = replace(options, stdin_head=b"", examine=InferOptions().examine)
-        batch = _Batch(jobs, JobQueue(len(jobs)), options, video_options, Counter())
+        batch = _Batch(jobs, JobQueue(len(jobs)), options, video_options)
         done = 0
         try:
             while done < len(jobs):
@@ -143,6 +148,8 @@ class ClusterPool:
                 progress(Progress(done, len(jobs)))
         finally:
             self._crew.dismiss_all()
+            for folder in batch.folders_lost:
+                remove_abandoned(folder, again=True)
 
     def close(self) -> None:
         """End the workers, and leave the cluster."""
@@ -199,6 +206,7 @@ class ClusterPool:
     def _lose(self, actor: Actor, batch: _Batch) -> list[Outcome]:
         """Queue the files of a dead actor; return those that failed for good."""
         held, (reason, of_node) = actor.held, self._crew.bury(actor)
+        batch.folders_lost.update(batch.jobs[number].target.parent for number in held)
         spared = {n for n in held if batch.nodes_lost[n] < NODES} if of_node else set[int]()
         batch.nodes_lost.update(spared)
         batch.queue.put_back(spared)
@@ -213,8 +221,11 @@ class ClusterPool:
 
 
 def _outcome(job: Job, row: Row) -> Outcome:
+    error, name = row.error, str(_absolute(job.source))
+    if error is not None and error.startswith(name):
+        error = str(job.source) + error[len(name) :]
     return Outcome(
-        *(job, row.error, row.kind, row.size, row.alpha),
+        *(job, error, row.kind, row.size, row.alpha),
         seconds=row.seconds,
         nbytes=row.nbytes,
     )
