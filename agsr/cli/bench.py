@@ -10,7 +10,7 @@ import click
 from agsr.cli.bench_run import measure
 from agsr.cli.commands import Commands
 from agsr.cli.constraints import BENCH, check_options, is_given
-from agsr.cli.param_types import CommaList, FilePath, SizeList
+from agsr.cli.param_types import CommaList, FileLocation, FilePath, SizeList
 from agsr.cli.params import hints_option, lr_option, resolved, threads_at_most
 from agsr.contract import MAX_STEPS, PRECISIONS
 from agsr.pretrained import DEFAULT_WEIGHTS
@@ -27,7 +27,7 @@ from agsr.pretrained import DEFAULT_WEIGHTS
     multiple=True,
     help="Score on Set5, Set14, BSD100, Urban100, Manga109, or a folder of HR images; repeatable.",
 )
-@click.option("--data", type=FilePath, help="Folder of the named sets. [default: $AGSR_DATA]")
+@click.option("--data", type=FileLocation, help="Folder of the named sets. [default: $AGSR_DATA]")
 @click.option("--fetch", is_flag=True, help="Fetch named sets that are not here, once.")
 @lr_option
 @click.option(

@@ -12,6 +12,7 @@ import click
 
 from agsr.contract import DEFAULT_STEPS, SCALE
 from agsr.pretrained import DEFAULT_WEIGHTS, is_path, require_file
+from agsr.store.address import Location
 from agsr.system.signals import interruptible
 from agsr.system.text import counted, printable
 
@@ -80,7 +81,7 @@ def _for_table1(options: dict[str, Any]) -> dict[str, Any]:
 
 def _plan(
     sets: tuple[str, ...],
-    data: Path | None,
+    data: Location | None,
     fetch: bool,
     lr: str,
     sizes: tuple[Any, ...],
@@ -125,7 +126,9 @@ def _plan(
     chosen = tuple(entries.of_one_scale(expanded))
     scale = chosen[0].scale or SCALE
     entries.check_all(chosen)
-    perceptual = lpips or (default_lpips(data) if sets and not plain else None)
+    perceptual = lpips or (
+        default_lpips(data if isinstance(data, Path) else None) if sets and not plain else None
+    )
     distance = lpips_alex(perceptual) if perceptual else None
     found = tuple(open_sets(sets, data, fetch=fetch, use_lr=lr == "given", scale=scale))
     _check_sets(found, sizes, rounds)

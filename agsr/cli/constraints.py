@@ -121,6 +121,8 @@ INFER = (
         ("devices", "threads"),
         "contradict one another: workers share the CPUs evenly; remove --threads",
     ),
+    Rule(("ray", "devices"), "contradict one another; remove one of them"),
+    Rule(("ray",), "is for files, not for stdin and stdout; remove it", _has_stream),
     Rule(("devices",), "is for files, not for stdin and stdout; remove it", _has_stream),
     *RUNNING,
 )

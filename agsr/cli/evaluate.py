@@ -9,8 +9,9 @@ import click
 
 from agsr.cli.constraints import RUNNING, check_options
 from agsr.cli.network import Network
-from agsr.cli.param_types import FilePath
+from agsr.cli.param_types import FileLocation, FilePath
 from agsr.cli.params import blend_option, lr_option, running_options
+from agsr.store.address import Location
 from agsr.system.text import counted, printable
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Set5, Set14, BSD100, Urban100, Manga109, or a folder of HR images; repeatable.",
 )
-@click.option("--data", type=FilePath, help="Folder of the named sets. [default: $AGSR_DATA]")
+@click.option("--data", type=FileLocation, help="Folder of the named sets. [default: $AGSR_DATA]")
 @click.option("--fetch", is_flag=True, help="Fetch named sets that are not here, once.")
 @lr_option
 @blend_option
@@ -44,7 +45,7 @@ def evaluate(
     context: click.Context,
     /,
     sets: tuple[str, ...],
-    data: Path | None,
+    data: Location | None,
     fetch: bool,
     lr: str,
     lpips: Path | None,

@@ -11,11 +11,14 @@ from agsr.cli.constraints import INFER, check_kinds, check_options, is_folder, i
 from agsr.cli.infer_report import note_no_effect, note_seams
 from agsr.cli.infer_request import (
     check_inputs,
+    cluster_options,
+    cluster_request,
     count_left_out,
     count_skipped,
     count_unread,
     image_ending,
     of_shard,
+    open_manifest,
     output_size,
     report_early,
     to_do,
@@ -51,8 +54,7 @@ SECTIONS = {
         "skip_existing",
         "dry_run",
         "max_pixels",
-        "shard",
-        "devices",
+        *("shard", "devices", "ray", "workers", "manifest"),
     ),
     "Messages": ("quiet", "verbose"),
 }
@@ -133,18 +135,7 @@ SECTIONS = {
     type=click.IntRange(1),
     help="Refuse larger inputs unread. [default: 134217728]",
 )
-@click.option(
-    "--shard",
-    metavar="INDEX/COUNT",
-    help="Upscale only one of COUNT equal parts, counted from 0; other machines do the others. "
-    "auto/COUNT takes the index of a Kubernetes, AWS Batch or SLURM job.",
-)
-@click.option(
-    "--devices",
-    metavar="DEVICE,…",
-    help="Upscale files in several processes: cuda:0,cuda:1 for one per GPU, cpu:N for N that "
-    "share the CPUs.",
-)
+@cluster_options
 @click.option("-q", "--quiet", is_flag=True, help="Only errors and warnings on stderr.")
 @click.option(
     "-v", "--verbose", is_flag=True, help="Print what runs and why, and the names of skipped files."
@@ -180,6 +171,9 @@ def infer(
     max_pixels: int | None,
     shard: str | None,
     devices: str | None,
+    ray: str | None,
+    workers: str | None,
+    manifest: Location | None,
     codec: str | None,
     crf: int | None,
     preset: str | None,
@@ -219,11 +213,13 @@ def infer(
     part = None if shard is None else Shard.parse(shard)
     running["precision"] = "fp16" if half else "fp32" if fp32 else running["precision"]
     running |= {"separate_alpha": separate_alpha, "normal_map": normal_map}
-    with Network(running, verbose, devices) as network:
+    cluster = cluster_request(ray, workers)
+    results = None if output is None else to_location(output)
+    with Network(running, verbose, devices, cluster) as network:
         planned = partial(
             plan,
             chosen_files,
-            None if output is None else to_location(output),
+            results,
             extension=image_ending(ext),
             recursive=recursive,
             quality=quality,
@@ -254,6 +250,8 @@ def infer(
             on_skipped=lambda file: count_skipped(file, tally, verbose),
         )
         jobs = checked(jobs, tally)
+        if not dry_run:
+            tally.manifest = open_manifest(manifest, jobs, results, cluster is not None)
         todo = to_do(jobs, skip_existing, tally, listings, reported)
         options = InferOptions(
             sizing=sizing,
@@ -271,17 +269,18 @@ def infer(
             for folder in {job.target.parent for job in jobs if job.target != STREAM}:
                 remove_abandoned(folder)
         if todo and not dry_run:
-            upscaler = network.upscaler(jobs) if devices is None else network.pool(jobs)
+            upscaler = network.pool(jobs) if network.is_pool else network.upscaler(jobs)
             warn_of_doubts(todo)  # now that nothing else can prevent it
             with summary_if_interrupted(tally, 0 if quiet else len(todo)):
                 chosen = separate_alpha or normal_map or is_given(context, "weights")
                 weights = "" if chosen else running["weights"]
-                run: Any = run_all if devices is None else run_pool
+                run: Any = run_pool if network.is_pool else run_all
                 run(upscaler, todo, options, encoding, tally, quiet, weights)
                 if not quiet:
                     names = ("separate_alpha", "halo")
                     note_no_effect(upscaler, [n for n in names if is_given(context, n)], tally)
                     note_seams(upscaler)
+    tally.flush()
     if (len(jobs) > 1 or tally.skipped or verbose) and not quiet:
         click.echo(tally.summary("to upscale" if dry_run else "upscaled"), err=True)
     if tally.failed:

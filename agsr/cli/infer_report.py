@@ -17,9 +17,9 @@ from agsr.image.ops.output_size import OutputSize
 
 if TYPE_CHECKING:
     from agsr.cli.output.infer import BatchProgress, Tally
+    from agsr.cli.params import AnyPool
     from agsr.engines.batch.outcome import Outcome
     from agsr.engines.batch.plan import Job
-    from agsr.engines.pool.pool import WorkerPool
     from agsr.engines.upscaler import Upscaler
 
 
@@ -52,6 +52,8 @@ def report_outcomes(
     with quiet_decoders(), BatchProgress(work, quiet) as progress:
 
         def count(outcome: Outcome) -> None:
+            if tally.manifest is not None:
+                tally.manifest.add(outcome)
             tally.failed += outcome.error is not None
             if outcome.size is not None:
                 _count(outcome, outcome.size, sizing, tally, alone)
@@ -142,7 +144,7 @@ def note_small(tally: Tally, files: int, sizing: OutputSize) -> None:
     click.echo(f"note: {what}", err=True)
 
 
-def note_no_effect(upscaler: Upscaler | WorkerPool, given: Collection[str], tally: Tally) -> None:
+def note_no_effect(upscaler: Upscaler | AnyPool, given: Collection[str], tally: Tally) -> None:
     """Print which options changed nothing, where only the images could show it.
 
     Args:
@@ -158,7 +160,7 @@ def note_no_effect(upscaler: Upscaler | WorkerPool, given: Collection[str], tall
         click.echo("note: --halo had no effect: no input was cut into tiles", err=True)
 
 
-def note_seams(upscaler: Upscaler | WorkerPool) -> None:
+def note_seams(upscaler: Upscaler | AnyPool) -> None:
     """Print how much blended tiles differed, if there were any."""
     if upscaler.seams.difference:
         click.echo(f"note: {upscaler.seams}", err=True)

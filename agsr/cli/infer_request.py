@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agsr.cli.infer_report import tell_error
+from agsr.cli.param_types import FileLocation
 from agsr.errors import ImageError
 from agsr.image.ops.output_size import OutputSize
 from agsr.store.address import Address, Location
@@ -19,9 +20,83 @@ from agsr.video.formats import WRITABLE
 if TYPE_CHECKING:
     from agsr.cli.output.infer import Tally
     from agsr.engines.batch.found import Skipped
+    from agsr.engines.batch.manifest import Manifest
     from agsr.engines.batch.plan import Job
     from agsr.engines.batch.shard import Shard
+    from agsr.engines.cluster.request import ClusterRequest
     from agsr.store.listing import Listings
+
+
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of runs in several processes and on several machines."""
+    for option in (
+        click.option(
+            "--shard",
+            metavar="INDEX/COUNT",
+            help="Upscale only one of COUNT equal parts, counted from 0; other machines do the "
+            "others. auto/COUNT takes the index of a Kubernetes, AWS Batch or SLURM job.",
+        ),
+        click.option(
+            "--devices",
+            metavar="DEVICE,…",
+            help="Upscale files in several processes: cuda:0,cuda:1 for one per GPU, cpu:N for N "
+            "that share the CPUs.",
+        ),
+        click.option(
+            "--ray",
+            is_flag=False,
+            flag_value="auto",
+            metavar="[ADDRESS]",
+            help="Upscale files on a Ray cluster: HOST:PORT, local, or that of this machine.",
+        ),
+        click.option(
+            "--workers",
+            metavar="N|MIN..MAX",
+            help="Workers on the cluster, of -j CPUs each; more than MIN while there is work. "
+            "[default: as many as fit]",
+        ),
+        click.option(
+            "--manifest",
+            type=FileLocation,
+            metavar="FOLDER",
+            help="Write a row per file there, as JSON lines. [default with --ray: agsr-manifest in "
+            "the folder of the results]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def cluster_request(ray: str | None, workers: str | None) -> ClusterRequest | None:
+    """Return what --ray and --workers ask for.
+
+    Raises:
+        click.UsageError: --workers without --ray.
+        RequestError: One of them has another form.
+    """
+    if ray is None:
+        if workers is not None:
+            raise click.UsageError("--workers has no effect without --ray")
+        return None
+    from agsr.engines.cluster.request import ClusterRequest
+
+    return ClusterRequest.parse(ray, workers)
+
+
+def open_manifest(
+    folder: Location | None, jobs: Sequence[Job], output: Location | None, on_cluster: bool
+) -> Manifest | None:
+    """Return the manifest of a run; None if there is none."""
+    from agsr.engines.batch.manifest import FOLDER, Manifest
+
+    if folder is not None:
+        return Manifest(folder)
+    if not on_cluster or not jobs:
+        return None
+    parents = [job.target.parent for job in jobs]
+    beside = min(parents, key=lambda parent: len(str(parent)))
+    is_root = output is not None and all(output in (p, *p.parents) for p in parents)
+    return Manifest((output if is_root and output is not None else beside) / FOLDER)
 
 
 def image_ending(ext: str | None) -> str | None:
@@ -154,8 +229,12 @@ def to_do(
             continue
         if job.problem is not None:
             tell_error(job.problem, tally)
+            if tally.manifest is not None:
+                tally.manifest.add_problem(job)
         elif skip_existing and job.target != STREAM and _is_there(job.target, remote):
             tally.existing += 1
+            if tally.manifest is not None:
+                tally.manifest.add_existing(job)
             warn_of_doubts([job], "and is not replaced; --overwrite replaces it")
         else:
             todo.append(job)

@@ -26,9 +26,9 @@ from agsr.system.text import printable
 
 if TYPE_CHECKING:
     from agsr.cli.output.infer import BatchProgress, Tally
+    from agsr.cli.params import AnyPool
     from agsr.engines.batch.outcome import InferOptions, Outcome
     from agsr.engines.batch.plan import Job
-    from agsr.engines.pool.pool import WorkerPool
     from agsr.engines.upscaler import Upscaler
 
 MOST_EXAMINED = 1000
@@ -49,6 +49,8 @@ def summary_if_interrupted(tally: Tally, files: int) -> Iterator[None]:
             done = f"{tally.done} of {files} upscaled"
             click.echo(f"{done}; --skip-existing goes on with the rest", err=True)
         raise
+    finally:
+        tally.flush()
 
 
 def run_all(
@@ -97,7 +99,7 @@ def run_all(
 
 
 def run_pool(
-    pool: WorkerPool,
+    pool: AnyPool,
     jobs: Sequence[Job],
     options: InferOptions,
     encoding: Mapping[str, Any],

@@ -21,6 +21,7 @@ from agsr.video.formats import CODECS, WRITABLE
 
 if TYPE_CHECKING:
     from agsr.cli.output.infer import Tally
+    from agsr.engines.batch.outcome import Outcome
     from agsr.engines.batch.plan import Job
     from agsr.engines.batch.stdio import Stdin
     from agsr.engines.upscaler import Upscaler
@@ -122,7 +123,10 @@ def run_videos(
     options = VideoOptions(**wishes)
     with quiet_decoders(throughout=True):
         for job in jobs:
-            size = _run_one(upscaler, job, options, quiet, stdin, weights)
+            outcome = _run_one(upscaler, job, options, quiet, stdin, weights)
+            size = outcome.size
+            if tally.manifest is not None:
+                tally.manifest.add(outcome)
             if size is None:
                 tally.failed += 1
                 continue
@@ -139,10 +143,10 @@ def _run_one(
     quiet: bool,
     stdin: Stdin | None,
     weights: str,
-) -> tuple[int, int] | None:
-    """Height and width of a video's result; None if there is none."""
+) -> Outcome:
+    """Upscale a video; prints its result or error."""
+    from agsr.engines.batch.outcome import Outcome, reason_of
     from agsr.engines.batch.plan import STREAM
-    from agsr.engines.batch.runner import reason_of
     from agsr.engines.batch.stdio import Stdin, Stdout
     from agsr.engines.video import upscale_video
     from agsr.engines.video.y4m import stream_video
@@ -165,11 +169,12 @@ def _run_one(
         report_what_is_saved(job)
         raise
     except Exception as error:  # whatever it is, it costs one file
-        echo_error(reason_of(job, error))
-        return None
+        reason = reason_of(job, error)
+        echo_error(reason)
+        return Outcome(job, reason, type(error))
     if job.target != STREAM:
         echo_path(job.target)
-    return size
+    return Outcome(job, size=size)
 
 
 def note_compressed_video(job: Job, weights: str) -> None:

@@ -13,11 +13,12 @@ import click
 from agsr.cli.params import open_pool, open_upscaler
 
 if TYPE_CHECKING:
+    from agsr.cli.params import AnyPool
     from agsr.engines.batch.plan import Job
-    from agsr.engines.pool.pool import WorkerPool
+    from agsr.engines.cluster.request import ClusterRequest
     from agsr.engines.upscaler import Upscaler
 
-_T = TypeVar("_T", "Upscaler", "WorkerPool")
+_T = TypeVar("_T", "Upscaler", "AnyPool")
 
 
 class Network:
@@ -27,17 +28,23 @@ class Network:
         running: Options of `open_upscaler`.
         verbose: Print what runs to stderr.
         devices: Devices of worker processes; None to run in this process.
+        cluster: The Ray cluster to run on instead.
 
     Raises:
         RequestError: A device is unknown, or not one of the backend's.
     """
 
     def __init__(
-        self, running: Mapping[str, Any], verbose: bool = False, devices: str | None = None
+        self,
+        running: Mapping[str, Any],
+        verbose: bool = False,
+        devices: str | None = None,
+        cluster: ClusterRequest | None = None,
     ) -> None:
         self._running, self._verbose, self._devices = running, verbose, devices
+        self._cluster = cluster
         self._upscaler: Upscaler | None = None
-        self._pool: WorkerPool | None = None
+        self._pool: AnyPool | None = None
         if devices is not None:
             from agsr.engines.pool.devices import worker_devices
 
@@ -59,7 +66,12 @@ class Network:
         declared = self.declared_scale()
         if declared:
             return declared
-        return (self.upscaler() if self._devices is None else self.pool()).info.scale
+        return (self.pool() if self.is_pool else self.upscaler()).info.scale
+
+    @property
+    def is_pool(self) -> bool:
+        """Whether other processes run the network."""
+        return self._devices is not None or self._cluster is not None
 
     def declared_scale(self) -> int | None:
         """Return the network's scale if it is known before the network is opened."""
@@ -76,10 +88,11 @@ class Network:
             self._upscaler = self._open(jobs, open_upscaler)
         return self._upscaler
 
-    def pool(self, jobs: Sequence[Job] = ()) -> WorkerPool:
+    def pool(self, jobs: Sequence[Job] = ()) -> AnyPool:
         """Return the worker processes on the devices, like `upscaler`; one of them is open."""
         if self._pool is None:
-            self._pool = self._open(jobs, partial(open_pool, self._devices or ""))
+            wanted = self._devices if self._cluster is None else self._cluster
+            self._pool = self._open(jobs, partial(open_pool, wanted or ""))
         return self._pool
 
     def _open(self, jobs: Sequence[Job], opening: Callable[..., _T]) -> _T:

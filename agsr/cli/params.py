@@ -24,9 +24,13 @@ from agsr.system.text import counted, printable, without_controls
 from agsr.tiling import DEFAULT_HALO
 
 if TYPE_CHECKING:
+    from agsr.engines.cluster.pool import ClusterPool
+    from agsr.engines.cluster.request import ClusterRequest
     from agsr.engines.pool.pool import WorkerPool
     from agsr.engines.upscaler import Upscaler
 
+    AnyPool = WorkerPool | ClusterPool
+    """Processes on this machine, or actors on a cluster."""
 
 Command = Callable[..., Any]
 
@@ -282,15 +286,13 @@ def open_upscaler(
         return Upscaler(weights, progress=progress, **options)
 
 
-def open_pool(devices: str, weights: str, **options: Any) -> WorkerPool:
-    """The pool that ``--devices`` and `running_options` ask for, opened like `open_upscaler`.
+def open_pool(wanted: str | ClusterRequest, weights: str, **options: Any) -> AnyPool:
+    """The pool that ``--devices`` or ``--ray`` asks for, opened like `open_upscaler`.
 
     Raises:
         AgsrError: The network can't be opened on any device; no process is left.
     """
-    from agsr.engines.pool.pool import WorkerPool
-
-    pool = WorkerPool(devices, weights, **options)
+    pool = _new_pool(wanted, weights, options)
     try:
         if not _may_build(options["backend"], options):
             pool.open()
@@ -303,6 +305,16 @@ def open_pool(devices: str, weights: str, **options: Any) -> WorkerPool:
         pool.close()
         raise
     return pool
+
+
+def _new_pool(wanted: str | ClusterRequest, weights: str, options: Mapping[str, Any]) -> AnyPool:
+    if isinstance(wanted, str):
+        from agsr.engines.pool.pool import WorkerPool
+
+        return WorkerPool(wanted, weights, **options)
+    from agsr.engines.cluster.pool import ClusterPool
+
+    return ClusterPool(wanted, weights, **options)
 
 
 def _may_build(backend: str, options: Mapping[str, Any]) -> bool:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agsr.cli.param_types import FilePath
+from agsr.cli.param_types import FileLocation, FilePath
 from agsr.errors import UnknownSetError
+from agsr.store.address import Location
 
 if TYPE_CHECKING:
     from agsr.training.step.kernels import Kernels
@@ -56,11 +57,13 @@ class Setting(click.ParamType):  # type: ignore[type-arg]  # not generic before 
 @click.option(
     "--data",
     multiple=True,
-    type=FilePath,
+    type=FileLocation,
     help="Tar file or folder of training images; repeatable. [default: $AGSR_DATA/train/*.tar]",
 )
 @click.option(
-    "--val", type=FilePath, help="Folder of validation images. [default: $AGSR_DATA/val/Kodak24]"
+    "--val",
+    type=FileLocation,
+    help="Folder of validation images. [default: $AGSR_DATA/val/Kodak24]",
 )
 @click.option(
     "--features",
@@ -113,8 +116,8 @@ class Setting(click.ParamType):  # type: ignore[type-arg]  # not generic before 
     help="Write a log for TensorBoard. [default: yes]",
 )
 def train(
-    data: tuple[Path, ...],
-    val: Path | None,
+    data: tuple[Location, ...],
+    val: Location | None,
     features: Path | None,
     init: str | None,
     output: Path | None,
@@ -133,6 +136,7 @@ def train(
     \b
     Exit status: 0 finished or --minutes over, 130 after Ctrl-C, 143 after SIGTERM.
     """
+    from agsr.store.mirror import fetched
     from agsr.system.optional_import import require
 
     for module in ("torch", "safetensors"):
@@ -152,8 +156,8 @@ def train(
     if init is None and (model, stage) == ("agsr", "gan"):
         init = "psnr"
     sources = Sources(
-        data=data or _default_data("train", "*.tar"),
-        validation=[val] if val else _default_data("val", "Kodak24"),
+        data=[fetched(source) for source in data] or _default_data("train", "*.tar"),
+        validation=[fetched(val)] if val else _default_data("val", "Kodak24"),
         init=init,
         features=features or _optional_data("lpips", "vgg16.npz"),
         lpips=_optional_data("lpips", "alexnet.npz"),

@@ -24,7 +24,7 @@ SCHEMES = ("s3", "gs", "az", "sftp", *WEB)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, slots=True)
 class Address:
     """Address of a remote file or folder, with the name operations of `pathlib.PurePath`.
 

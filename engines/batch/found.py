@@ -10,7 +10,7 @@ from agsr.store.address import Location
 from agsr.video.formats import SEGMENTS_ENDING
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Input:
     """A file to read, or a problem that prevents it."""
 

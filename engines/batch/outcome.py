@@ -51,6 +51,10 @@ class Outcome:
     """Height and width of the result."""
     alpha: bool = False
     """Whether the result has alpha."""
+    seconds: float | None = None
+    """From the read picture to the written result."""
+    nbytes: int | None = None
+    """Bytes of the result."""
 
 
 def reason_of(job: Job, error: Exception) -> str:

@@ -41,7 +41,7 @@ _STREAM_STEM = "stdin"
 """Stem of the result of stdin."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
     """One file to upscale."""
 

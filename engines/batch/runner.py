@@ -9,6 +9,7 @@ file.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -170,11 +171,13 @@ def _upscale_and_write(
     begin: Callable[[], RowBands], pool: ThreadPoolExecutor, job: Job, options: InferOptions
 ) -> Future[Outcome]:
     """Upscale a job and return the future outcome of writing it."""
+    began = time.monotonic()
     try:
         row_bands = begin()
         with closing(row_bands):
             first = next(row_bands.bands)  # an early failure doesn't even create a folder
-            return _hand_over(row_bands, chain([first], row_bands.bands), pool, job, options)
+            made = chain([first], row_bands.bands)
+            return _hand_over(row_bands, made, pool, job, options, began)
     except Exception as error:  # any failure affects one file only
         failed: Future[Outcome] = Future()
         failed.set_result(Outcome(job, reason_of(job, error), type(error)))
@@ -188,6 +191,7 @@ def _hand_over(
     pool: ThreadPoolExecutor,
     job: Job,
     options: InferOptions,
+    began: float,
 ) -> Future[Outcome]:
     """Compute the bands of a result while another thread writes them."""
     bands: Channel[Picture] = Channel()
@@ -195,7 +199,7 @@ def _hand_over(
     result = replace(row_bands, bands=bands, source=None)
     error: Exception | None = ImageError(f"{job.source}: interrupted")
     try:
-        written = pool.submit(_written, result, bands.cancel, job, options)
+        written = pool.submit(_written, result, bands.cancel, job, options, began)
         error = _put_all(made, bands, job)
     finally:
         bands.close(error)
@@ -217,15 +221,16 @@ def _put_all(made: Iterator[Picture], bands: Channel[Picture], job: Job) -> Exce
 
 
 def _written(
-    result: RowBands, cancel: Callable[[], None], job: Job, options: InferOptions
+    result: RowBands, cancel: Callable[[], None], job: Job, options: InferOptions, began: float
 ) -> Outcome:
     try:
-        _write(result, job, options)
+        nbytes = _write(result, job, options)
     except Exception as error:  # any failure affects one file only
         return Outcome(job, reason_of(job, error), type(error))
     finally:
         cancel()
-    return Outcome(job, size=(result.height, result.width), alpha=result.opacity)
+    size, seconds = (result.height, result.width), time.monotonic() - began
+    return Outcome(job, size=size, alpha=result.opacity, seconds=seconds, nbytes=nbytes)
 
 
 def _read(job: Job, options: InferOptions) -> Picture:
@@ -252,8 +257,8 @@ def _read_stream(options: InferOptions) -> Picture:
     return decode(content, "-", options.max_pixels, unknown_as_alpha=options.unknown_as_alpha)
 
 
-def _write(result: RowBands, job: Job, options: InferOptions) -> None:
-    if job.target == STREAM:
-        write_image(result, job.extension, options.quality)
-    else:
-        write_row_bands(result, job.target, options.quality)
+def _write(result: RowBands, job: Job, options: InferOptions) -> int | None:
+    if job.target != STREAM:
+        return write_row_bands(result, job.target, options.quality)
+    write_image(result, job.extension, options.quality)
+    return None

@@ -102,7 +102,7 @@ class Crew:
                 continue
             for name, failure in errors.items():
                 _log.warning("%s can't be used: %s", name, failure)
-            self._options = _settled(self._options, self._first)
+            self._options = settled(self._options, self._first)
             return self._first
         raise next(iter(errors.values()))
 
@@ -116,7 +116,7 @@ class Crew:
 
     def admit(self, slot: Slot, process: WorkerProcess, info: BackendInfo) -> None:
         """Use a process only if it runs the network in the same way as the first."""
-        if self._first is not None and _comparable(info) != _comparable(self._first):
+        if self._first is not None and comparable(info) != comparable(self._first):
             self.dismiss(slot, process, f"runs {info.summary}, not {self._first.summary}")
             return
         process.info = info
@@ -209,7 +209,7 @@ class Crew:
         return process.info
 
 
-def _settled(options: Mapping[str, Any], info: BackendInfo) -> Mapping[str, Any]:
+def settled(options: Mapping[str, Any], info: BackendInfo) -> Mapping[str, Any]:
     """Return the options that open what the first worker opened, with its precision.
 
     A precision that is chosen again, for a backend that is named now, may be another one.
@@ -219,6 +219,6 @@ def _settled(options: Mapping[str, Any], info: BackendInfo) -> Mapping[str, Any]
     return {**options, "backend": info.name, "precision": info.precision}
 
 
-def _comparable(info: BackendInfo) -> tuple[object, ...]:
+def comparable(info: BackendInfo) -> tuple[object, ...]:
     """Return what has to be equal for equal results."""
     return info.name, info.precision, info.steps, info.scale, info.ensemble, info.weights_hash

@@ -74,6 +74,18 @@ class JobQueue:
         self._lost.extend(sorted(held - failed))
         return failed
 
+    def put_back(self, held: Set[int]) -> None:
+        """Queue jobs of a worker that ended through no fault of its jobs, like its whole machine.
+
+        >>> queue = JobQueue(2)
+        >>> number = queue.take(set(), idle=True, workers=1)
+        >>> queue.put_back({0})
+        >>> queue.take(set(), idle=True, workers=1)
+        0
+        """
+        self._alone -= held
+        self._fresh.extendleft(sorted(held, reverse=True))
+
     def drain(self) -> list[int]:
         """Take all jobs that no worker holds."""
         drained = [*self._lost, *self._fresh]

@@ -19,14 +19,14 @@ from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from agsr.engines.pool import messages
 from agsr.engines.pool.messages import FINISH, Open, SegmentOrder, Setup, Task
 from agsr.errors import BackendError
 from agsr.system.cpu_shares import bind, limit_threads
 from agsr.system.memory import share_memory
-from agsr.system.progress import Progress
+from agsr.system.progress import Progress, ProgressCallback
 from agsr.system.signals import GRACE, TERMINATED, terminable
 from agsr.system.text import first_line
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from agsr.engines.batch.outcome import Outcome
     from agsr.engines.batch.runner import Pipeline
     from agsr.engines.upscaler import Upscaler
+    from agsr.engines.video import VideoOptions
     from agsr.engines.video.segment_task import SegmentMaker
     from agsr.image.picture import Picture
 
@@ -153,7 +154,7 @@ class Worker:
         try:
             self._upscaler = Upscaler(request.weights, progress=report, **request.options)
         except Exception as error:
-            self._link.send(messages.Failed(_picklable(error)))
+            self._link.send(messages.Failed(picklable(error)))
         return self._upscaler is not None
 
     def _work(self) -> None:
@@ -185,30 +186,12 @@ class Worker:
             self._done(number, writing.result())
 
     def _video(self, task: Task) -> Outcome:
-        from agsr.engines.batch.outcome import Outcome, reason_of
-        from agsr.engines.video import upscale_video
-        from agsr.store.locations import local
-        from agsr.system.quiet_stderr import decoding
-
         def progress(reached: Progress) -> None:
             self._share(task.number, reached.done / reached.total if reached.total else 0.0)
 
-        job, compressed = task.job, partial(self._link.send, messages.Compressed(task.number))
-        options: Any = task.options
         assert self._upscaler is not None
-        try:
-            with decoding():  # encoders print at any time
-                size = upscale_video(
-                    self._upscaler,
-                    local(job.source),
-                    local(job.target),
-                    options,
-                    progress,
-                    compressed,
-                )
-        except Exception as error:  # any failure affects one file only
-            return Outcome(job, reason_of(job, error), type(error))
-        return Outcome(job, size=size)
+        compressed = partial(self._link.send, messages.Compressed(task.number))
+        return upscale_one_video(self._upscaler, task, progress, compressed)
 
     def _segment(self, order: SegmentOrder) -> Outcome:
         from agsr.engines.batch.outcome import Outcome, reason_of
@@ -237,7 +220,29 @@ class Worker:
         self._link.send(messages.Done(number, outcome, shows_halo, seams))
 
 
-def _picklable(error: Exception) -> Exception:
+def upscale_one_video(
+    upscaler: Upscaler,
+    task: Task,
+    progress: ProgressCallback = lambda _: None,
+    compressed: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Upscale a video; a failure is its outcome."""
+    from agsr.engines.batch.outcome import Outcome, reason_of
+    from agsr.engines.video import upscale_video
+    from agsr.store.locations import local
+    from agsr.system.quiet_stderr import decoding
+
+    job, options = task.job, task.options
+    source, target, wishes = local(job.source), local(job.target), cast("VideoOptions", options)
+    try:
+        with decoding():  # encoders print at any time
+            size = upscale_video(upscaler, source, target, wishes, progress, compressed)
+    except Exception as error:  # any failure affects one file only
+        return Outcome(job, reason_of(job, error), type(error))
+    return Outcome(job, size=size)
+
+
+def picklable(error: Exception) -> Exception:
     """Return an error, or one with its message if it can't be sent."""
     try:
         ForkingPickler.loads(ForkingPickler.dumps(error))  # as `Connection.send` and `recv` do

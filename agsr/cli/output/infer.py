@@ -17,6 +17,8 @@ from agsr.system.time_left import TimeLeft
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+    from agsr.engines.batch.manifest import Manifest
+
 LINE_EVERY = 30.0
 """Seconds between two lines of progress where there is no terminal for a bar."""
 
@@ -148,6 +150,17 @@ class Tally:
     """Of all images that were written."""
     seconds: float = 0.0
     """From the first image's reading to the last one's end."""
+    manifest: Manifest | None = None
+    """Gets a row per file."""
+
+    def flush(self) -> None:
+        """Write the rows of the manifest that are not written yet.
+
+        Raises:
+            ImageError: They can't be written.
+        """
+        if self.manifest is not None:
+            self.manifest.flush()
 
     @property
     def skipped(self) -> int:

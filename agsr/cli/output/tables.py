@@ -18,6 +18,7 @@ from rich.table import Column, Table
 
 from agsr.contract import format_steps
 from agsr.errors import AgsrError
+from agsr.store.address import Location, to_location
 from agsr.system.progress import Progress
 from agsr.system.signals import BOTH, Terminated, handled
 from agsr.system.text import counted
@@ -71,11 +72,18 @@ def tracked(items: Iterable[_T], name: str, total: int) -> Iterator[_T]:
 
 
 def open_sets(
-    names: Sequence[str], data: Path | None, *, fetch: bool, use_lr: bool, scale: int
+    names: Sequence[str], data: Location | None, *, fetch: bool, use_lr: bool, scale: int
 ) -> list[ImageSet]:
-    """Open test sets for networks of a scale, by name or path; a bar shows what is fetched."""
-    from agsr.bench.data.sets import find_set
+    """Open test sets for networks of a scale, by name, path or address; a bar shows fetching.
 
+    Of a data folder on a server, the sets that are named are copied here.
+    """
+    from agsr.bench.data.sets import find_set
+    from agsr.store.mirror import fetched
+
+    parts = [part for name in names for part in _parts(name)]
+    folder = None if data is None or not parts else fetched(data, only=parts)
+    sources = {part: str(fetched(to_location(part))) for part in parts if "://" in part}
     with plain_bar() as bar:
 
         def find(name: str) -> ImageSet:
@@ -86,15 +94,15 @@ def open_sets(
                 bar.update(task, completed=done, total=total, visible=done < total)
 
             options: dict[str, Any] = {"fetch": fetch, "use_lr": use_lr, "scale": scale}
-            return find_set(name, data, progress=report, **options)
+            return find_set(sources.get(name, name), folder, progress=report, **options)
 
-        found = (find(part) for name in names for part in _parts(name))
+        found = (find(part) for part in parts)
         return list(dict.fromkeys(found))  # one that was named twice is opened once
 
 
 def _parts(name: str) -> list[str]:
     """Several names with commas between them; a folder's path may hold a comma, too."""
-    return [name] if Path(name).is_dir() else name.split(",")
+    return [name] if "://" in name or Path(name).is_dir() else name.split(",")
 
 
 def show_export(report: ExportReport) -> None:
