@@ -161,8 +161,22 @@ def _open_best(request: Request, progress: Report | None, work: int | None) -> B
 def _open(
     request: Request, place: Place, precision: str | None, progress: Report | None
 ) -> Backend:
-    """Load a network at a place."""
+    """Load a network at a place; one of another project is checked on a tile."""
     path = request.file_for(place, precision)
+    loaded = _load(request, path, place, precision, progress)
+    if loaded.info.receptive_radius is not None:  # of this project
+        return loaded
+    from agsr.engines.trusted import trusted
+
+    def reopen(same: Request, better: str) -> Backend:
+        return _open(replace(same, precision=better), place, better, progress)
+
+    return trusted(request, place, path, loaded, reopen)
+
+
+def _load(
+    request: Request, path: Path, place: Place, precision: str | None, progress: Report | None
+) -> Backend:
     if request.kind is Kind.FOREIGN_ONNX:
         from agsr.engines.foreign import open_foreign
 

@@ -1,7 +1,7 @@
-"""Judge a network's result in reduced precision by that in fp32, on one tile of a test picture.
+"""Judge a network's result on one tile of a test picture: in reduced precision by that in fp32.
 
 Overflow in fp16 gives NaN or black pictures, and some networks lose more than rounding: found
-before the first picture, not in the results.
+before the first picture, not in the results. Exchanged colours are found by their mean.
 """
 
 from __future__ import annotations
@@ -34,16 +34,38 @@ def probe_tile(sizes: SizeRule) -> Batch:
     return np.ascontiguousarray(whole[:, :, :height, :width])
 
 
-def fault(found: Batch, expected: Batch) -> str:
+def tinted(tile: Batch) -> Batch:
+    """Return a tile whose colours have different means."""
+    tints = np.array([1.0, 0.75, 0.5], np.float32)
+    return np.asarray(tile * tints.reshape(1, -1, 1, 1))
+
+
+def are_exchanged(found: Batch, tile: Batch) -> bool:
+    """Return True if red and blue of a result are those of blue and red of a tinted tile.
+
+    >>> tile = tinted(np.full((1, 3, 2, 2), 0.5, np.float32))
+    >>> are_exchanged(tile[:, ::-1], tile), are_exchanged(tile, tile)
+    (True, False)
+    """
+    means, given = found.mean(axis=(0, 2, 3)), tile.mean(axis=(0, 2, 3))
+    as_it_is, turned = (float(np.abs(means - other).max()) for other in (given, given[::-1]))
+    return turned < as_it_is / 2
+
+
+def fault(found: Batch, expected: Batch | None) -> str:
     """Describe what is wrong with a result in reduced precision; empty if nothing is.
 
     Args:
         found: Result in reduced precision.
-        expected: Result in fp32.
+        expected: Result in fp32; None if there is none to compare with.
     """
     if not np.isfinite(found).all():
-        return "gives NaN or infinity" if np.isfinite(expected).all() else ""
-    found, expected = np.clip(found, 0, 1), np.clip(expected, 0, 1)
+        sound = expected is None or np.isfinite(expected).all()
+        return "gives NaN or infinity" if sound else ""
+    found = np.clip(found, 0, 1)
+    if expected is None:
+        return "gives a black picture" if found.max() < 1 / 255 else ""
+    expected = np.clip(expected, 0, 1)
     if found.max() < 1 / 255 < expected.mean():
         return "gives a black picture"
     difference = np.abs(found - expected) * 255

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from conftest import Repeat
 from foreign_graphs import blurring, node, repeat, repeating, save, with_weights_beside
 from onnx import TensorProto, helper
 
@@ -88,7 +88,9 @@ def test_the_opened_engine_is_described_as_a_foreign_network(
             weights_hash="",
             scale=2,
         )
-        return SimpleNamespace(info=info)
+        backend = Repeat()
+        backend.info = info
+        return backend
 
     monkeypatch.setattr("agsr.engines.tensorrt.backend.TrtBackend", stand_in)
     opened = open_backend("trt", str(repeating(path, scale=2)))
