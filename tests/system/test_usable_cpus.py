@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -120,23 +121,31 @@ def test_openvino_is_limited(onnx_file: Any, monkeypatch: pytest.MonkeyPatch) ->
     assert int(session._compiled.get_property("INFERENCE_NUM_THREADS")) == 1
 
 
+def _encoding(encoder: str, options: tuple[tuple[str, str], ...] = ()) -> Any:
+    from fractions import Fraction
+
+    from agsr.video.encoder import Encoding
+
+    return Encoding(
+        encoder=encoder,
+        options=options,
+        **{"width": 96, "height": 96, "pix_fmt": "yuv420p", "depth": 8, "matrix": 1},
+        **{"full_range": False, "primaries": 1, "transfer": 1, "aspect": None},
+        **{"time_base": Fraction(1, 25), "rate": Fraction(25)},
+    )
+
+
 @pytest.mark.parametrize("encoder", ["libx264", "libx265", "libsvtav1", "libvpx-vp9"])
 def test_encoders_are_limited(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import io
-    from fractions import Fraction
 
     from agsr.video import encoder as video_encode
     from agsr.video.reader import av
 
     monkeypatch.setattr(video_encode, "is_limited", lambda: True)
     monkeypatch.setattr(video_encode, "thread_count", lambda _: 3)
-    encoding = video_encode.Encoding(
-        encoder=encoder,
-        options=(("x265-params", "log-level=error"),) if encoder == "libx265" else (),
-        **{"width": 96, "height": 96, "pix_fmt": "yuv420p", "depth": 8, "matrix": 1},
-        **{"full_range": False, "primaries": 1, "transfer": 1, "aspect": None},
-        **{"time_base": Fraction(1, 25), "rate": Fraction(25)},
-    )
+    options = (("x265-params", "log-level=error"),) if encoder == "libx265" else ()
+    encoding = _encoding(encoder, options)
     container = av().open(io.BytesIO(), "w", format="matroska")
     stream = encoding.add_to(container)
     assert stream.codec_context.thread_count == 3
@@ -147,6 +156,28 @@ def test_encoders_are_limited(encoder: str, monkeypatch: pytest.MonkeyPatch) -> 
     }
     assert given == expected.get(encoder, {})
     container.start_encoding()  # the encoder takes the option
+
+
+def test_x264_runs_as_many_threads_in_a_worker_as_in_one_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its output depends on their number."""
+    import io
+
+    from agsr.video import encoder as video_encode
+    from agsr.video.reader import av
+
+    monkeypatch.setattr(video_encode, "is_limited", lambda: True)
+    cpus = 8
+    monkeypatch.setattr(video_encode, "thread_count", lambda _: cpus)
+    encoding = replace(_encoding("libx264"), height=480)
+    small = replace(encoding, height=40)
+    threads, cpus = encoding.threads, 2
+    assert (threads, small.threads, encoding.threads) == (8, 1, 2)
+    assert replace(encoding, encoder="libx265").threads == 0
+    container = av().open(io.BytesIO(), "w", format="matroska")
+    assert encoding.add_to(container, threads).codec_context.thread_count == 8
+    assert encoding.add_to(container).codec_context.thread_count == 2
 
 
 BOUND = """
