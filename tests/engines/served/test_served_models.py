@@ -85,7 +85,7 @@ def test_parameters_give_the_hints_that_probing_cannot_find(lr: Batch) -> None:
 def test_tiles_of_a_picture_are_in_flight_together_and_equal_the_whole(
     server: Server, memory: str
 ) -> None:
-    server.faults.delay = 0.02
+    server.faults.together = 3
     picture = np.random.default_rng(0).random((64, 80, 3), np.float32)
     url = f"{server.url}?requests=3&shm={memory}"
     with Upscaler("repeat-1", url=url, tile=24, halo="exact") as upscaler:
@@ -99,7 +99,7 @@ def test_tiles_of_a_picture_are_in_flight_together_and_equal_the_whole(
 
 
 def test_pictures_of_several_threads_are_in_flight_together(server: Server) -> None:
-    server.faults.delay = 0.1
+    server.faults.together = 2
     picture = np.zeros((8, 8, 3), np.uint8)
     with Upscaler("repeat-1", url=server.url) as upscaler:
         threads = [threading.Thread(target=upscaler, args=(picture,)) for _ in range(3)]
