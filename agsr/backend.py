@@ -26,7 +26,7 @@ __all__ = [
     "Backend",
     "BackendInfo",
     "Batch",
-    "checked_input",
+    "_checked_input",
     "is_out_of_memory",
     "translated_errors",
 ]
@@ -196,7 +196,7 @@ class Backend(ABC):
         Raises:
             BackendError: It has another shape or type, or is larger than the only accepted size.
         """
-        lr = checked_input(lr)
+        lr = _checked_input(lr)
         height, width = lr.shape[2:]
         rows, columns = self.sizes.padded(height, width)
         if rows < height or columns < width:
@@ -286,15 +286,7 @@ def _cropped(sr: Batch, height: int, width: int) -> Batch:
     return np.ascontiguousarray(sr[:, :, :height, :width])
 
 
-def checked_input(lr: Batch) -> Batch:
-    """Return a batch C-contiguous.
-
-    >>> checked_input(np.zeros((1, 3, 2, 5), np.float32)).shape
-    (1, 3, 2, 5)
-
-    Raises:
-        BackendError: It has another shape or type than `Batch`.
-    """
+def _checked_input(lr: Batch) -> Batch:
     if lr.ndim != 4 or lr.shape[1] != CHANNELS or 0 in lr.shape or lr.dtype != np.float32:
         raise BackendError(
             f"input is {lr.dtype} {lr.shape}; expected float32 (B, {CHANNELS}, H, W)"

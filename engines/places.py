@@ -161,6 +161,11 @@ class Place:
         return self.kind in ("cuda", "tensorrt-rtx")
 
     @property
+    def is_remote(self) -> bool:
+        """Whether a server computes."""
+        return self.runtime in RUNTIMES and RUNTIMES[self.runtime].is_remote
+
+    @property
     def takes_threads(self) -> bool:
         """Whether its number of threads can be set."""
         return accepts(self.runtime, "threads") and self.kind == "cpu"

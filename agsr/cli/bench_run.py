@@ -154,11 +154,12 @@ def _backends(named: tuple[str, ...] | None, url: str | None) -> tuple[str, ...]
     Raises:
         click.UsageError: There is a server's address and no backend that uses it, or the reverse.
     """
-    from agsr.bench.runner.entries import DEFAULT_BACKENDS, is_remote
+    from agsr.bench.runner.entries import DEFAULT_BACKENDS
+    from agsr.engines.places import Place
 
     if named is None:
         return DEFAULT_BACKENDS if url is None else (*DEFAULT_BACKENDS, "triton")
-    remote = any(map(is_remote, named))
+    remote = any(Place.parse(name).is_remote for name in named)
     if remote and url is None:
         raise click.UsageError("--backends triton needs --url, like grpc://127.0.0.1:8001")
     if url is not None and not remote:

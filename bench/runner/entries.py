@@ -83,11 +83,6 @@ class Entry:
         return Place.parse(self.backend)
 
     @property
-    def is_remote(self) -> bool:
-        """True if a server computes."""
-        return self.is_network and is_remote(self.backend)
-
-    @property
     def cpu_threads(self) -> int | None:
         """`threads` if this place runs on CPU threads, else None."""
         return self.threads if self.place.takes_threads else None
@@ -98,7 +93,7 @@ class Entry:
         Raises:
             RequestError: See `agsr.engines.open.check_request`.
         """
-        if self.is_network and (self.is_remote or not self.foreign):
+        if self.is_network and (self.place.is_remote or not self.foreign):
             check_request(self.place.runtime, self.weights, **self._options())
 
     def open(self) -> Backend:
@@ -109,7 +104,7 @@ class Entry:
         """
         if not self.is_network:
             return Bicubic(self.scale or SCALE)
-        if self.foreign and not self.is_remote:
+        if self.foreign and not self.place.is_remote:
             return ForeignBackend(
                 Path(self.weights),
                 Hints.parse(self.hints),
@@ -131,12 +126,6 @@ class Entry:
             "hints": self.hints,
             "url": self.url,
         }
-
-
-def is_remote(backend: str) -> bool:
-    """Return True if a server computes: for the backend ``triton``."""
-    runtime = RUNTIMES.get(Place.parse(backend).runtime)
-    return runtime is not None and runtime.is_remote
 
 
 def _device(place: Place) -> str | None:
@@ -202,31 +191,21 @@ def expand(
     _check_names(backends, weights)
     models = [*(name for name in weights if kind_of(name) is Kind.FOREIGN_ONNX), *models]
     weights = [name for name in weights if name not in models]
+    places: dict[str, dict[str, Any]] = {
+        name: {"threads": threads, "url": url if Place.parse(name).is_remote else None}
+        for name in backends
+    }
     networks = [
-        Entry(
-            backend=backend,
-            weights=name,
-            steps=count,
-            precision=precision,
-            threads=threads,
-            url=url if is_remote(backend) else None,
-        )
+        Entry(weights=name, backend=backend, precision=precision, steps=count, **places[backend])
         for name in weights
         for backend, precision in itertools.product(backends, precisions)
         for count in (steps if has_checkpoint(name) else (None,))
     ]
+    known: dict[str, Any] = {"foreign": True, "hints": hints}
     foreign = [
-        Entry(
-            backend=backend,
-            weights=path,
-            precision=precision,
-            threads=threads,
-            foreign=True,
-            hints=hints,
-            url=url if is_remote(backend) else None,
-        )
+        Entry(weights=path, backend=backend, precision=precision, **places[backend], **known)
         for path, backend, precision in itertools.product(models, backends, precisions)
-        if Place.parse(backend).runtime in ("ort", "openvino") or is_remote(backend)
+        if Place.parse(backend).runtime in ("ort", "openvino", "triton")
     ]
     return [Entry(backend=BICUBIC), *dict.fromkeys((*networks, *foreign))]
 
@@ -240,7 +219,8 @@ def _check_names(backends: Sequence[str], weights: Sequence[str]) -> None:
                 f"no backend '{backend}'; known: {', '.join(BACKENDS)}, {places}, "
                 "trt:cuda:N, ort:cuda:N, torch:DEVICE"
             )
-    if any(map(is_remote, backends)):  # a server has models of any name
+    # A server has models of any name.
+    if any(Place.parse(backend).is_remote for backend in backends):
         return
     for name in weights:
         if not is_path(name) and name not in shipped_names():

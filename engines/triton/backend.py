@@ -15,7 +15,7 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from agsr.backend import Backend, BackendInfo, Batch, checked_input, is_out_of_memory
+from agsr.backend import Backend, BackendInfo, Batch, is_out_of_memory
 from agsr.contract import ModelMetadata
 from agsr.engines.foreign.hints import RGBA, Hints
 from agsr.engines.foreign.io_spec import Array, IoSpec
@@ -193,13 +193,11 @@ class TritonBackend(Backend):
         return other or self._model.name
 
     def _padded(self, lr: Batch) -> Batch:
-        """See `Backend._padded`; inputs that another model accepts as they are aren't padded."""
-        fixed = self.sizes.fixed
-        if self._whole is None or fixed is None:
-            return super()._padded(lr)
-        height, width = (lr := checked_input(lr)).shape[2:]
-        fits = height <= fixed[0] and width <= fixed[1]
-        return lr if fits else super()._padded(lr)
+        """See `Backend._padded`; what another model accepts as it is isn't padded."""
+        padded = super()._padded(lr)
+        if self._whole is None or padded.shape == lr.shape:
+            return padded
+        return np.ascontiguousarray(lr)
 
     def _probe(self, spec: IoSpec, values: Array) -> Array:
         """Run the model for `agsr.engines.foreign.probe`.

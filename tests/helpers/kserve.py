@@ -71,6 +71,8 @@ class Faults:
     """Requests to answer with UNAVAILABLE."""
     delay: float = 0.0
     """Seconds that a request takes."""
+    together: int = 0
+    """Requests that have to be in flight at the same time before any is answered."""
     error: str = ""
     """Message of an error for every request."""
     scale: int | None = None
@@ -165,6 +167,7 @@ class Server(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         try:
             if away:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+            self._wait_for_others()
             time.sleep(self.faults.delay)
             if self.faults.error:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, self.faults.error)
@@ -172,6 +175,12 @@ class Server(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         finally:
             with self._lock:
                 self._running -= 1
+
+    def _wait_for_others(self) -> None:
+        """Wait, at most for a while, until enough requests have been in flight together."""
+        end = time.monotonic() + 30
+        while self.seen.most_at_once < self.faults.together and time.monotonic() < end:
+            time.sleep(0.005)
 
     def _answer(self, request: Any, context: Any) -> Any:
         found = self.configs[request.model_name]
