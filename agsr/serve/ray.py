@@ -282,12 +282,9 @@ class Remote:
             raise
 
 
-def _received(job: Job, answers: Iterator[float | Ended | bytes]) -> Done:
-    """Take in what an upscaler sends: progress, the outcome, the result's pieces."""
-    for answer in answers:
-        if isinstance(answer, Ended):
-            break
-        assert isinstance(answer, float)
+def _received(job: Job, answers: Iterator[Any]) -> Done:
+    """Take in what an upscaler sends: shares, then the outcome, then the result's pieces."""
+    while not isinstance(answer := next(answers), Ended):
         job.progress(answer)
     job.options, job.warnings, job.hint = answer.options, answer.warnings, answer.hint
     if answer.done.size is not None:

@@ -87,14 +87,11 @@ def test_malformed_requests_are_rejected(server: Server, name: str) -> None:
 
 def test_bodies_without_an_end_are_cut(server: Server) -> None:
     with server.connect(CHUNKED) as client:
-        sent = 0
-        try:
-            while sent < 40_000_000:
+        end = time.monotonic() + 60
+        with suppress(ConnectionError):  # soon: the rest is not read for long
+            while time.monotonic() < end:
                 client.sendall(b"2000\r\n" + bytes(0x2000) + b"\r\n")
-                sent += 0x2000
-        except ConnectionError:
-            pass
-        assert sent < 40_000_000
+        assert time.monotonic() < end
     began = time.monotonic()
     with server.connect(CHUNKED) as client:  # slowly: one byte after the other
         client.setblocking(False)

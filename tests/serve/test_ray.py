@@ -31,7 +31,6 @@ from agsr.serve.app import create_app
 from agsr.serve.settings import ServeSettings
 
 pytest.importorskip("ray", reason="ray has no wheel for this platform")
-pytestmark = pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`")  # Ray's
 
 PROGRAM = """
 import json, sys, time
