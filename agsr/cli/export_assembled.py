@@ -1,4 +1,4 @@
-"""``agsr export`` without torch: the file is assembled, not compared with the network."""
+"""`agsr export` without torch: the file is assembled, and not compared with the trained network."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import BF16_BY_OPENVINO, NEEDS_OPENVINO, Processor
+from conftest import BF16_BY_OPENVINO, NEEDS_OPENVINO, Processor, small_baseline
 
 from agsr.backend import Batch
 from agsr.engines.open import open_backend
@@ -24,6 +24,7 @@ from agsr.engines.runtimes.providers import PROVIDERS, available_providers
 from agsr.engines.runtimes.torch_backend import TorchBackend
 from agsr.errors import BackendError, ModelError
 from agsr.export.verify import sample_batch
+from agsr.model.checkpoint import save_checkpoint
 from agsr.system.cpu import ISA_VARIABLE
 
 pytestmark = pytest.mark.processor
@@ -277,9 +278,11 @@ def test_running_out_of_memory_is_a_memory_error(
         backend.upscale(sample_batch(1, 4, 4))
 
 
-def test_onnx_runtimes_error_has_the_export_command(checkpoint_file: Path) -> None:
-    with pytest.raises(ModelError, match=f"agsr export --weights {checkpoint_file} --steps 3"):
-        open_backend("ort", str(checkpoint_file), steps=3)
+def test_onnx_runtimes_error_has_the_export_command(tmp_path: Path) -> None:
+    path = tmp_path / "srcnn.safetensors"
+    save_checkpoint(small_baseline("srcnn"), path)
+    with pytest.raises(ModelError, match=f"agsr export --weights {path}"):
+        open_backend("ort", str(path), steps=1)
 
 
 def test_bound_memory_has_the_same_results_and_does_not_overwrite_them(

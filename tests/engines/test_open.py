@@ -38,7 +38,10 @@ def test_selection_follows_the_file(
         ({"steps": 0}, "steps is 0; expected 1 to 16"),
         ({"weights": "nobody"}, "no weights named 'nobody'; shipped: gan, photo, psnr"),
         ({"weights": "nobody", "backend": "torch"}, "no weights named 'nobody'"),
-        ({"weights": "psnr", "steps": 9}, "agsr export --weights psnr --steps 9"),
+        (
+            {"weights": "psnr", "steps": 9, "backend": "ort", "precision": "int8"},
+            "agsr export --weights psnr --steps 9 --precision int8",
+        ),
         ({"weights": "gone.onnx"}, "gone.onnx: no such file"),
         ({"weights": "gone.safetensors"}, "gone.safetensors: no such file"),
         ({"weights": "x.safetensors", "backend": "ort"}, r"x\.safetensors: no such file"),

@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from conftest import small_baseline
 
 from agsr.bench.data.sets import find_set
 from agsr.bench.runner import entries
@@ -17,6 +18,7 @@ from agsr.bicubic import upscale
 from agsr.engines.places import Place
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, ModelError
+from agsr.model.checkpoint import save_checkpoint
 
 
 def test_every_combination_is_there_once_and_bicubic_first() -> None:
@@ -96,11 +98,12 @@ def test_threads_are_for_the_cpu_and_devices_are_passed_on(
         assert given["threads"] == threads
 
 
-def test_what_cannot_be_opened_says_why(checkpoint_file: Path) -> None:
+def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
+    save_checkpoint(small_baseline("srcnn"), tmp_path / "srcnn.safetensors")
     with pytest.raises(BackendError, match="no backend named 'magic'"):
         Entry(backend="magic", weights="psnr", steps=1).open()
-    with pytest.raises(ModelError, match=r"needs an \.onnx file; make one with: agsr export"):
-        Entry(backend="ort", weights=str(checkpoint_file), steps=1).open()
+    with pytest.raises(ModelError, match="make an ONNX file with: agsr export"):
+        Entry(backend="ort", weights=str(tmp_path / "srcnn.safetensors"), steps=1).open()
 
 
 @pytest.mark.parametrize("backend", ["openvino:GPU", "trt:0", "auto:cpu", "ort:tpu"])
