@@ -211,7 +211,7 @@ def expand(
             threads=threads,
             url=url if is_remote(backend) else None,
         )
-        for name in weights
+        for name in (*weights, *filter(is_community, models))
         for backend, precision in itertools.product(backends, precisions)
         for count in (steps if has_checkpoint(name) else (None,))
     ]
@@ -225,7 +225,9 @@ def expand(
             hints=hints,
             url=url if is_remote(backend) else None,
         )
-        for path, backend, precision in itertools.product(models, backends, precisions)
+        for path, backend, precision in itertools.product(
+            itertools.filterfalse(is_community, models), backends, precisions
+        )
         if Place.parse(backend).runtime in ("ort", "openvino") or is_remote(backend)
     ]
     return [Entry(backend=BICUBIC), *dict.fromkeys((*networks, *foreign))]
