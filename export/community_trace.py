@@ -189,9 +189,9 @@ def _dynamo(module: nn.Module, size: tuple[int, int], opset: int, dynamic: bool)
 def _export(
     module: nn.Module, size: tuple[int, int], opset: int, **options: Any
 ) -> torch.onnx.ONNXProgram | None:
-    # Two pictures, if their number is dynamic: exporters specialise on sizes of 0 and 1.
-    is_dynamic = "dynamic_axes" in options or "dynamic_shapes" in options
-    example = torch.from_numpy(sample_batch(2 if is_dynamic else 1, *size))
+    # torch.export specialises on sizes of 0 and 1, so it gets two pictures. A trace may hold their
+    # number, as that of windows per picture does, and every picture here is a batch of one.
+    example = torch.from_numpy(sample_batch(2 if "dynamic_shapes" in options else 1, *size))
     before = logging.root.manager.disable
     logging.disable(max(before, logging.ERROR))  # exporters log pages about a graph that fails
     try:
