@@ -268,10 +268,22 @@ def unknown_weights(weights: str) -> str:
     if Path(weights).suffix in REFUSED_SUFFIXES:
         return f"{weights}: {REFUSED_SUFFIXES[Path(weights).suffix]}"
     if not Path(weights).is_file():
-        return f"no weights named '{weights}'; {names}"
+        return f"no weights named '{weights}'; {_did_you_mean(weights)}{names}"
     kind = (mimetypes.guess_type(weights)[0] or "").partition("/")[0]
     found = {"image": "an image", "video": "a video"}.get(kind, "a file with another ending")
     return f"{weights}: {found} by its name, not weights; {names}"
+
+
+def _did_you_mean(weights: str) -> str:
+    """Return a question with the nearest known name; empty if none is near."""
+    from difflib import get_close_matches  # only for this error
+
+    folder = Path(os.environ.get(MODELS_VARIABLE, "") or os.devnull)
+    endings = (ONNX_SUFFIX, CHECKPOINT_SUFFIX, PICKLE_SUFFIX)
+    files = folder.iterdir() if folder.is_dir() else ()
+    own = [path.stem for path in files if path.suffix in endings]
+    close = get_close_matches(weights, [*shipped_names(), *own], n=1)
+    return f"did you mean '{close[0]}'? " if close else ""
 
 
 def require_file(path: str | Path) -> None:

@@ -37,10 +37,11 @@ ABSOLUTE: dict[Precision, float] = {"fp32": 2e-3, "fp16": 0.03, "bf16": 0.1, "in
 may be that far off in reduced precision; `agsr.export.community.MEAN` limits the whole."""
 
 TRACED = (32, 64)
-"""Height and width of the traced input: multiples of the windows that networks use."""
+"""Height and width of the traced input, before it is padded to an accepted size: multiples of the
+windows that networks use."""
 
 FIXED = (128, 128)
-"""Height and width of an export for one size."""
+"""Height and width of an export for one size, before it is padded to an accepted one."""
 
 MULTIPLES = (1, 2, 4, 8, 16, 32)
 """Multiples that are tried, smallest first."""
@@ -75,14 +76,15 @@ def trace(
         ExportError: No exporter can, or no graph equals torch.
     """
     failures = []
+    traced, only = sizes.padded(*TRACED), sizes.padded(*FIXED)
     for exporter, convert in (("torchscript", _script), ("dynamo", _dynamo)):
         try:
-            model = convert(module, TRACED, opset, True)
+            model = convert(module, traced, opset, True)
             found = _dynamic_sizes(model, exact, sizes, tolerance)
             if found is None:
-                model, found = convert(module, FIXED, opset, False), SizeRule(fixed=FIXED)
-                if not _equals(_runner(model), exact, [FIXED], tolerance):
-                    failures.append(f"{exporter}: its graph differs from torch, even at {FIXED}")
+                model, found = convert(module, only, opset, False), SizeRule(fixed=only)
+                if not _equals(_runner(model), exact, [only], tolerance):
+                    failures.append(f"{exporter}: its graph differs from torch, even at {only}")
                     continue
         except AgsrError:  # a package is missing
             raise
@@ -187,9 +189,9 @@ def _dynamo(module: nn.Module, size: tuple[int, int], opset: int, dynamic: bool)
 def _export(
     module: nn.Module, size: tuple[int, int], opset: int, **options: Any
 ) -> torch.onnx.ONNXProgram | None:
-    # Two pictures, if their number is dynamic: exporters specialise on sizes of 0 and 1.
-    is_dynamic = "dynamic_axes" in options or "dynamic_shapes" in options
-    example = torch.from_numpy(sample_batch(2 if is_dynamic else 1, *size))
+    # torch.export specialises on sizes of 0 and 1, so it gets two pictures. A trace may hold their
+    # number, as that of windows per picture does, and every picture here is a batch of one.
+    example = torch.from_numpy(sample_batch(2 if "dynamic_shapes" in options else 1, *size))
     before = logging.root.manager.disable
     logging.disable(max(before, logging.ERROR))  # exporters log pages about a graph that fails
     try:

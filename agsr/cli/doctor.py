@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from agsr.system.signals import interruptible
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command(short_help="Show what runs here, and what would add the rest.")
@@ -46,16 +51,29 @@ def _examine(model: str) -> None:
 
     from agsr.cli.output.models import show_models
     from agsr.engines.community.library import describe
+    from agsr.engines.weights_file import Kind, kind_of
     from agsr.pretrained import require_file, resolve_weights
 
     path = resolve_weights(model)
     require_file(path)
     entry = describe(Path(path))
     show_models([entry])
+    if kind_of(path) is Kind.FOREIGN_ONNX and not entry.problem:
+        _show_format(Path(path))
     if entry.halo:
         click.echo(f"halo: {entry.halo}")
     if entry.problem:
         raise SystemExit(1)
+
+
+def _show_format(path: Path) -> None:
+    """Show scale, input and output of another project's ONNX file, found by running it."""
+    from agsr.engines.foreign import ForeignBackend
+
+    with ForeignBackend(path) as backend:
+        click.echo(f"scale: ×{backend.info.scale}")
+        click.echo(f"precision: {backend.info.precision}")
+        click.echo(f"input and output: {backend.io_spec.summary}")
 
 
 def _measure() -> None:

@@ -197,14 +197,16 @@ def expand(
     }
     networks = [
         Entry(weights=name, backend=backend, precision=precision, steps=count, **places[backend])
-        for name in weights
+        for name in (*weights, *filter(is_community, models))
         for backend, precision in itertools.product(backends, precisions)
         for count in (steps if has_checkpoint(name) else (None,))
     ]
     known: dict[str, Any] = {"foreign": True, "hints": hints}
     foreign = [
         Entry(weights=path, backend=backend, precision=precision, **places[backend], **known)
-        for path, backend, precision in itertools.product(models, backends, precisions)
+        for path, backend, precision in itertools.product(
+            itertools.filterfalse(is_community, models), backends, precisions
+        )
         if Place.parse(backend).runtime in ("ort", "openvino", "triton")
     ]
     return [Entry(backend=BICUBIC), *dict.fromkeys((*networks, *foreign))]

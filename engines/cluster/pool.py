@@ -20,6 +20,7 @@ from agsr.engines.batch.plan import STREAM, Job
 from agsr.engines.cluster.actor import Report, Row
 from agsr.engines.cluster.crew import Actor, ClusterCrew
 from agsr.engines.cluster.request import ClusterRequest
+from agsr.engines.feather import Seams
 from agsr.engines.pool.job_queue import JobQueue
 from agsr.engines.pool.messages import Task
 from agsr.errors import BackendError, ImageRequestError
@@ -92,6 +93,8 @@ class ClusterPool:
         self, cluster: ClusterRequest, weights: str = DEFAULT_WEIGHTS, **running: Any
     ) -> None:
         self._crew = ClusterCrew(cluster, weights, running)
+        self.seams = Seams()
+        """How much blended tiles differed, at most, in any worker; see `Upscaler`."""
         self.shows_halo = False
         """Whether the halo had an effect in any worker; see `Upscaler`."""
 
@@ -201,6 +204,7 @@ class ClusterPool:
         actor.batches.pop(reference)
         self._crew.finished(actor, answer)
         self.shows_halo |= answer.shows_halo
+        self.seams.include(answer.seams)
         return [_outcome(batch.jobs[row.number], row) for row in answer.rows]
 
     def _lose(self, actor: Actor, batch: _Batch) -> list[Outcome]:

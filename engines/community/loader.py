@@ -24,6 +24,9 @@ from agsr.system.text import first_line
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+RGBA = 4
+"""Channels of a network that reads alpha."""
+
 _TILINGS: dict[str, Tiling] = {tiling.upper(): tiling for tiling in TILINGS}
 """Kinds of tiling by spandrel's names."""
 
@@ -104,10 +107,10 @@ def _described(descriptor: Any, path: Path) -> CommunityNetwork:
     if descriptor.purpose == "FaceSR":
         raise ModelError(f"{path}: {name} restores cropped faces only, not whole pictures")
     channels = (descriptor.input_channels, descriptor.output_channels)
-    if channels not in ((CHANNELS, CHANNELS), (1, 1)):
+    if channels not in ((CHANNELS, CHANNELS), (1, 1), (RGBA, RGBA)):
         raise ModelError(
             f"{path}: {name} maps {channels[0]} channels to {channels[1]}; expected {CHANNELS} "
-            "(RGB) or 1 (grey) for both. Alpha is upscaled apart from colour, by the same network"
+            f"(RGB), 1 (grey) or {RGBA} (RGB with alpha) for both"
         )
     if not 1 <= descriptor.scale <= MAX_FOREIGN_SCALE:
         raise ModelError(

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from agsr.bicubic import phase_filters
 from agsr.contract import CHANNELS
-from agsr.engines.community.loader import CommunityNetwork
+from agsr.engines.community.loader import RGBA, CommunityNetwork
 from agsr.metrics.luma import FULL_RANGE_WEIGHTS
 
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -32,16 +32,25 @@ class PictureNetwork(nn.Module):
         self.network = network.module.to(self._inner)
         self._call = network.call
         self._chroma = Chroma(network.facts.scale) if network.facts.channels == 1 else None
+        self._has_alpha = network.facts.channels == RGBA
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Upscale; a luma network's chroma is that of the input, upscaled by bicubic."""
-        if self._chroma is None:
-            large: Tensor = self._call(self.network, lr.to(self._inner)).to(torch.float32)
-            return large
-        luma = self._chroma.luma(lr)
-        upscaled: Tensor = self._call(self.network, luma.to(self._inner)).to(torch.float32)
-        chroma: Tensor = self._chroma(lr - luma)
-        return upscaled + chroma
+        """Upscale; a luma network's chroma is that of the input, upscaled by bicubic.
+
+        A network with alpha gets an opaque picture: a picture's alpha is upscaled apart from its
+        colour, by the same network, as a grey picture.
+        """
+        if self._chroma is not None:
+            luma = self._chroma.luma(lr)
+            chroma: Tensor = self._chroma(lr - luma)
+            return self._run(luma) + chroma
+        if self._has_alpha:
+            return self._run(torch.cat([lr, torch.ones_like(lr[:, :1])], dim=1))[:, :CHANNELS]
+        return self._run(lr)
+
+    def _run(self, planes: Tensor) -> Tensor:
+        large: Tensor = self._call(self.network, planes.to(self._inner)).to(torch.float32)
+        return large
 
 
 class Chroma(nn.Module):

@@ -81,13 +81,13 @@ def _peak(call: Callable[[], object]) -> int:
     import psutil  # slow to import
 
     process = psutil.Process()
-    before = process.memory_info().rss
+    before = int(process.memory_info().rss)
     most, done = before, threading.Event()
 
     def sample() -> None:
         nonlocal most
         while not done.wait(_PERIOD):
-            most = max(most, process.memory_info().rss)
+            most = max(most, int(process.memory_info().rss))
 
     sampler = threading.Thread(target=sample, daemon=True)
     sampler.start()
@@ -99,4 +99,4 @@ def _peak(call: Callable[[], object]) -> int:
     finally:
         done.set()
         sampler.join()
-    return max(most, process.memory_info().rss) - before
+    return max(most, int(process.memory_info().rss)) - before

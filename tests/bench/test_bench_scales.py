@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from command_line import agsr
 from conftest import PHOTO
 from foreign_graphs import repeated_image, repeating
 from numpy.typing import NDArray
+from stubs import InProcessWorker
 
 from agsr.bench.data.layouts import read_layout
 from agsr.bench.data.sets import find_set, smallest
+from agsr.bench.runner import entry_run
 from agsr.bench.runner.entries import expand, of_one_scale, with_scales
 from agsr.bench.runner.plan import Workload
 from agsr.bench.runner.results import BenchResult
@@ -151,6 +154,44 @@ def test_an_unreadable_network_has_no_scale_that_others_would_differ_from(folder
     assert "not an ONNX file" in result.output
     assert "no rows of psnr" in result.stderr
     assert "several scales" not in result.output
+
+
+@pytest.mark.parametrize(("name", "scale"), [("compact-x1", 1), ("compact-x2", 2)])
+def test_pytorch_weights_of_others_are_benchmarked_as_a_model(
+    folder: Path,
+    community_file: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    scale: int,
+) -> None:
+    """On torch, beside the baseline of their scale; `agsr eval` gives the same score."""
+    monkeypatch.setattr(entry_run, "Worker", InProcessWorker)
+    weights = str(community_file(name))
+    arguments = ["--set", "Mini", "--data", str(folder)]
+    options = ["--model", weights, "-b", "torch", "--rounds", "0", "--json", "run.json"]
+    result = agsr("bench", *arguments, *options)
+    assert result.exit_code == 0, result.output
+    _, network = BenchResult.load(Path("run.json")).rows
+    assert (network.entry.scale, network.entry.weights) == (scale, weights)
+    psnr = network.quality[0].images[0].scores.psnr
+    evaluated = agsr("eval", *arguments, "-w", weights)
+    assert evaluated.exit_code == 0, evaluated.output
+    assert f"{psnr:.2f}" in evaluated.stdout
+
+
+@pytest.mark.parametrize("scale", [1, 3, 8])
+def test_networks_of_every_scale_are_scored(folder: Path, scale: int) -> None:
+    repeating(folder / "network.onnx", scale=scale)
+    arguments = ["--set", "Mini", "--data", "."]
+    evaluated = agsr("eval", *arguments, "-w", "network.onnx")
+    assert evaluated.exit_code == 0, evaluated.output
+    (image,) = find_set("Mini", folder, scale=scale)
+    expected = psnr_y(repeated_image(image.lr, scale), image.hr, scale)
+    assert (f"{expected:.2f}" if scale > 1 else "inf") in evaluated.stdout
+    options = ["--model", "network.onnx", "-b", "ort", "--rounds", "0", "--json", "run.json"]
+    assert agsr("bench", *arguments, *options).exit_code == 0
+    network = BenchResult.load(Path("run.json")).rows[1]
+    assert network.quality[0].images[0].scores.psnr == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_benchmark_of_another_scale(folder: Path) -> None:

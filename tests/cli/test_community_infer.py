@@ -1,4 +1,4 @@
-"""``agsr infer`` with other projects' weights: blended tiles."""
+"""``agsr infer`` with other projects' weights: blended tiles, grey networks, ones with alpha."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from clips import Clip, planes
+from clips import make as make_clip
 from PIL import Image
 
 from agsr.cli import main
@@ -49,3 +51,26 @@ def test_blended_tiles_are_warned_of_and_their_steps_reported(
     )
     assert tiled.shape == whole.shape == (240, 80, 3)
     assert np.abs(tiled - whole).mean() <= float(found)
+
+
+@pytest.mark.parametrize("name", ["compact-rgba", "compact-grey"])
+def test_networks_of_other_channels_upscale_every_kind_of_file(
+    community_file: MakeFile, tmp_path: Path, name: str
+) -> None:
+    """Alpha passes through the network apart from colour; JPEG and video have none."""
+    photo = Image.open(_photo(tmp_path / "a.png", 14, 18))
+    photo.save(tmp_path / "a.jpg")
+    alpha = np.linspace(0, 255, 14 * 18).reshape(14, 18).astype(np.uint8)
+    photo.putalpha(Image.fromarray(alpha))
+    photo.save(tmp_path / "b.png")
+    clip = make_clip(tmp_path / "c.mkv", Clip(width=18, height=14, frames=2))
+    names = [tmp_path / "a.jpg", tmp_path / "b.png", clip]
+    _infer(*names, "-w", community_file(name), "-o", f"{tmp_path / 'out'}/", "-q")
+    for stem, mode in (("a", "RGB"), ("b", "RGBA")):
+        with Image.open(tmp_path / "out" / f"{stem}_x4.png") as large:
+            assert (large.size, large.mode) == ((72, 56), mode)
+    with Image.open(tmp_path / "out" / "b_x4.png") as large:
+        opacity = np.asarray(large)[..., 3].astype(int)
+    assert opacity[:8].mean() < opacity[-8:].mean()
+    (frame, _) = [planes(tmp_path / "out" / "c_x4.mkv", number) for number in range(2)]
+    assert frame[0].shape == (56, 72)

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from foreign_graphs import repeating
 from PIL import Image
 
 from agsr import pretrained
 from agsr.cli import main
-from agsr.engines.community import halo, library, licences
-from agsr.engines.community.halo import MeasuredHalo
+from agsr.contract import SizeRule
+from agsr.engines.community import library, licences, measurements
 from agsr.engines.community.licences import Provenance, provenance
+from agsr.engines.community.measurements import Subject
 from agsr.pretrained import is_path, resolve_weights, shipped_names
 
 MakeFile = Callable[[str], Path]
@@ -76,7 +78,9 @@ def test_results_of_a_name_have_its_scale(
 
 
 def test_doctor_shows_how_a_file_runs(folder: Path) -> None:
-    halo._write(halo._path(pretrained.sha256(folder / "2x-tiny.pth")), MeasuredHalo(8, 0.25))
+    sha256 = pretrained.sha256(folder / "2x-tiny.pth")
+    found = {"halo": 8, "difference": 0.25}
+    measurements.write("halos", Subject.of_file(sha256, "fp32", SizeRule()), found)
     done = CliRunner().invoke(main, ["doctor", "2x-tiny"])
     assert done.exit_code == 0, done.output
     assert "RealESRGAN" in done.stdout
@@ -85,6 +89,24 @@ def test_doctor_shows_how_a_file_runs(folder: Path) -> None:
     assert broken.exit_code == 1
     assert "truncated or damaged" in broken.output
     assert CliRunner().invoke(main, ["doctor", "absent.pth"]).exit_code == 2
+
+
+def test_doctor_shows_input_and_output_of_a_foreign_file(tmp_path: Path) -> None:
+    path = repeating(tmp_path / "other.onnx", scale=3, layout="NHWC", size=(32, 48))
+    done = CliRunner().invoke(main, ["doctor", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "scale: ×3" in done.stdout
+    assert "NHWC float32 RGB, white is 1, 48x32 pixels → " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("gna", "gan"), ("pnsr", "psnr"), ("2x-tny", "2x-tiny"), ("zzz", "")]
+)
+def test_a_mistyped_name_is_answered_with_the_nearest(folder: Path, typed: str, meant: str) -> None:
+    assert folder.is_dir()
+    message = pretrained.unknown_weights(typed)
+    assert (f"did you mean '{meant}'?" in message) == ("did you mean" in message) == bool(meant)
+    assert f"no weights named '{typed}'" in message
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:

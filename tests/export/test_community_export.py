@@ -90,11 +90,63 @@ def test_file_equals_torch_at_other_sizes_than_traced(
                 assert backend.info.weights_hash == torch_backend.info.weights_hash
                 for size in ((24, 40), (56, 16)):
                     expected = torch_backend.upscale(picture(*size))
-                    np.testing.assert_allclose(backend.upscale(picture(*size)), expected, atol=3e-3)
+                    np.testing.assert_allclose(backend.upscale(picture(*size)), expected, atol=5e-5)
                 assert backend.upscale(picture(3, 19)).shape[2:] == (
                     3 * metadata.scale,
                     19 * metadata.scale,
                 )
+
+
+@pytest.mark.parametrize("name", ["compact-x2", "realplksr", "swinir", "compact-rgba"])
+def test_pictures_of_a_file_and_of_its_export_agree_within_one_level(
+    community_file: MakeFile, exported_onnx: Exported, name: str
+) -> None:
+    """Whole and in tiles, which are blended for one of the networks."""
+    rows, columns = np.indices((70, 90))
+    noise = np.random.default_rng(0).normal(0, 10, (70, 90, 3))
+    levels = 128 + 60 * np.sin(rows / 9 + columns / 14)[..., None] + noise
+    photo = levels.clip(0, 255).astype(np.uint8)
+    for tile in (0, 32):
+        made = [
+            Upscaler(str(weights), tile=tile, halo=8)(photo).astype(int)
+            for weights in (community_file(name), exported_onnx(name))
+        ]
+        assert made[0].std() > 1
+        assert np.abs(made[0] - made[1]).max() <= 1
+
+
+class _Picky(torch.nn.Module):
+    """Accepts only sizes of a rule, and doubles them."""
+
+    def __init__(self, rule: SizeRule) -> None:
+        super().__init__()
+        self._rule = rule
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        size = int(lr.shape[2]), int(lr.shape[3])
+        if self._rule.padded(*size) != size:
+            raise ValueError(f"size {size}")
+        return torch.nn.functional.interpolate(lr, scale_factor=2.0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (SizeRule(multiple=48), SizeRule(multiple=48)),
+        (SizeRule(minimum=70, multiple=20), SizeRule(minimum=80, multiple=20)),
+        (SizeRule(multiple=48, square=True), SizeRule(fixed=(144, 144))),
+    ],
+)
+def test_the_traced_size_is_one_that_the_network_accepts(
+    rule: SizeRule, expected: SizeRule
+) -> None:
+    module = _Picky(rule)
+
+    def exact(lr: Batch) -> Batch:
+        return np.asarray(module(torch.from_numpy(lr)))
+
+    traced = community_trace.trace(module, exact, rule, 18, 1e-3, "picky.pth")
+    assert (traced.sizes, traced.exporter) == (expected, "torchscript")
 
 
 def test_file_describes_itself(exported_onnx: Exported) -> None:

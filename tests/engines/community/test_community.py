@@ -155,9 +155,14 @@ def test_endings_of_files_with_code_are_refused(ending: str, tmp_path: Path) -> 
         check_request("auto", str(path))
 
 
-def test_alpha_and_masks_are_refused(community_file: MakeFile) -> None:
-    with pytest.raises(ModelError, match="maps 4 channels to 4; expected 3"):
-        load_network(community_file("compact-rgba"))
+def test_a_network_with_alpha_gets_an_opaque_picture(community_file: MakeFile) -> None:
+    network, lr = load_network(community_file("compact-rgba")), random_batch(12, 9)
+    assert network.facts.channels == 4
+    opaque = np.concatenate([lr, np.ones_like(lr[:, :1])], axis=1)
+    with torch.inference_mode():
+        expected = network.call(network.module, torch.from_numpy(opaque)).numpy()
+    with CommunityBackend(community_file("compact-rgba")) as backend:
+        np.testing.assert_allclose(backend.upscale(lr), expected[:, :3], atol=1e-5)
 
 
 def test_a_missing_spandrel_is_named_with_its_extra(
