@@ -156,7 +156,7 @@ class WorkerPool:
             video_options = _options_of_videos(options)
         if len(shared) >= self._crew.places:  # then a worker per video computes no frame twice
             shared = []
-        files = [job for job in jobs if job not in shared]
+        files = [job for job in jobs if not (shared and job.is_video)]
         work = Files(files, options, video_options, compressed, JobQueue(len(files)))
         done = 0
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME, ModelMetadata
+from agsr.contract import CHANNELS, INPUT_NAME, OUTPUT_NAME, ModelMetadata, SizeRule
 from agsr.engines.onnx_file.inspect import check_self_contained
 from agsr.engines.tensorrt.api import TensorRt
 from agsr.engines.tensorrt.options import BuildOptions, BuildReport, Profile
@@ -27,7 +28,7 @@ from agsr.errors import BuildError, BuildRequestError
 from agsr.system.atomic_file import complete_file
 from agsr.system.optional_import import require
 
-VERSION = 2
+VERSION = 3
 """Version of `configure`, part of an engine's identity in the cache. Raise it with any change."""
 
 _TARGET = re.compile(r"sm\d+")
@@ -62,6 +63,8 @@ def build_engine(
     """
     check_self_contained(onnx, source)
     metadata = _metadata(onnx, source)
+    profiles = tuple(accepted(profile, metadata.sizes) for profile in options.profiles)
+    options = replace(options, profiles=profiles)
     messages = trt.messages()
     started = messages.count
     builder = trt.module.Builder(messages)
@@ -107,6 +110,16 @@ def _metadata(onnx: bytes, source: str) -> ModelMetadata:
         raise BuildError(f"{source}: not an ONNX file: {error}") from None
     properties = {entry.key: entry.value for entry in parsed.metadata_props}
     return ModelMetadata.from_properties(properties, source)
+
+
+def accepted(profile: Profile, sizes: SizeRule) -> Profile:
+    """Return a profile whose shapes a network accepts: larger ones where it doesn't.
+
+    >>> accepted(Profile(), SizeRule(minimum=16, multiple=32)).best
+    (1, 192, 320)
+    """
+    shapes = (profile.smallest, profile.best, profile.largest)
+    return Profile(*((batch, *sizes.padded(height, width)) for batch, height, width in shapes))
 
 
 def _parse(trt: TensorRt, network: Any, messages: Any, onnx: bytes, source: str) -> None:

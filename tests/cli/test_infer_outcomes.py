@@ -79,7 +79,7 @@ def test_a_pool_yields_what_is_complete_when_it_is_interrupted(
     pool = WorkerPool("cpu:1")
     monkeypatch.setattr(pool, "_crew", Crew())
     monkeypatch.setattr(pool, "open", lambda: None)
-    monkeypatch.setattr(pool, "_step", lambda batch: batch.ended.extend(DONE))
+    monkeypatch.setattr(pool, "step", lambda work: work.ended.extend(enumerate(DONE)))
     outcomes = pool.process(JOBS, InferOptions())
     assert next(outcomes) == DONE[0]
     assert outcomes.throw(KeyboardInterrupt()) == DONE[1]

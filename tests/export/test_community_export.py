@@ -65,6 +65,11 @@ def metadata_of(path: Path) -> ModelMetadata:
 
 
 SIZES = {
+    "esrgan": SizeRule(minimum=2),
+    "span": SizeRule(),
+    "omnisr": SizeRule(minimum=16, multiple=8),
+    "hat": SizeRule(minimum=16, multiple=8),
+    "dat": SizeRule(minimum=16),
     "compact-x2": SizeRule(),
     "compact-grey": SizeRule(),
     "realplksr": SizeRule(),
@@ -465,13 +470,33 @@ def test_a_graph_that_no_runtime_loads_is_a_failure_of_its_exporter(
         community_trace.trace(torch.nn.Identity(), lambda lr: lr, SizeRule(), 20, 1e-3, "x.pth")
 
 
-def test_tensorrt_parses_and_builds_an_exported_file(exported_onnx: Exported) -> None:
+def test_atd_is_exported_for_one_size_with_its_sorts_as_topk(
+    community_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(community_trace, "_dynamic_sizes", lambda *_: None)
+    for name in ("TRACED", "FIXED"):
+        monkeypatch.setattr(community_trace, name, (16, 24))
+    path = tmp_path / "atd.onnx"
+    report = export_community(community_file("atd"), path)
+    assert report.metadata.sizes == SizeRule(fixed=(16, 24))
+    assert {"TopK", "Sort"} & report.operators.keys() == {"TopK"}
+    with OrtBackend(path) as backend, CommunityBackend(community_file("atd")) as exact:
+        exact.sizes = backend.sizes  # both pad alike
+        expected = exact.upscale(picture(13, 24))
+        np.testing.assert_allclose(backend.upscale(picture(13, 24)), expected, atol=3e-3)
+
+
+@pytest.mark.parametrize("name", ["compact", "esrgan", "span", "realplksr", "swinir"])
+def test_tensorrt_parses_and_builds_an_exported_file(exported_onnx: Exported, name: str) -> None:
+    """Its profile has sizes that the network accepts."""
     pytest.importorskip("tensorrt_rtx")
     from agsr.engines.tensorrt.api import load_tensorrt
     from agsr.engines.tensorrt.builder import build_engine
     from agsr.engines.tensorrt.options import BuildOptions
 
-    content = exported_onnx("compact").read_bytes()
+    content = exported_onnx(name).read_bytes()
     engine, report = build_engine(load_tensorrt(), content, "a", BuildOptions(targets=("sm89",)))
     assert len(engine) == report.size
-    assert report.metadata.architecture == "RealESRGAN Compact"
+    multiple = report.metadata.sizes.multiple
+    sides = [side for profile in report.options.profiles for side in profile.best[1:]]
+    assert not [side for side in sides if side % multiple]

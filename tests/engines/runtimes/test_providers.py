@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +11,7 @@ import onnxruntime
 import pytest
 
 from agsr.bench import doctor
+from agsr.contract import Precision
 from agsr.engines import ranking
 from agsr.engines.open import check_request, open_backend
 from agsr.engines.places import UNNUMBERED, Place, place_from_options
@@ -25,8 +25,9 @@ from agsr.engines.runtimes.openvino_backend import OpenVinoBackend
 from agsr.engines.runtimes.providers import PROVIDERS, STATIC
 from agsr.engines.upscaler import Upscaler
 from agsr.errors import BackendError, BackendRequestError
+from agsr.pretrained import find_onnx
 
-Exported = Callable[..., Path]
+SHIPPED = find_onnx("psnr", 1)
 
 OTHERS = ("dml", "coreml", "migraphx")
 
@@ -99,10 +100,10 @@ OPTIONS = {
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_session_gets_the_options_of_its_provider(
-    name: str, runtime: Runtime, onnx_file: Exported, monkeypatch: pytest.MonkeyPatch
+    name: str, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnxruntime_session, "_load_libraries", lambda _: None)
-    open_session(onnx_file(1), name, device=1)
+    open_session(SHIPPED, name, device=1)
     ((ort_name, options),) = runtime.providers
     assert ort_name == PROVIDERS[name].ort_name
     cache = options.pop(PROVIDERS[name].cache_option, None)
@@ -118,13 +119,13 @@ def test_a_session_gets_the_options_of_its_provider(
 
 
 def test_a_compiled_network_is_cached_by_the_content_of_its_file(
-    runtime: Runtime, onnx_file: Exported, tmp_path: Path
+    runtime: Runtime, tmp_path: Path
 ) -> None:
     """CoreML itself would go by the path of the file."""
     folders = []
-    for steps in (1, 2):
+    for name in ("psnr", "gan"):
         path = tmp_path / "a.onnx"
-        path.write_bytes(onnx_file(steps).read_bytes())
+        path.write_bytes(find_onnx(name, 1).read_bytes())
         open_session(path, "coreml")
         folders.append(runtime.providers[0][1]["ModelCacheDirectory"])
     assert len(set(folders)) == 2
@@ -132,17 +133,17 @@ def test_a_compiled_network_is_cached_by_the_content_of_its_file(
 
 @pytest.mark.parametrize("name", ["coreml", "migraphx"])
 def test_a_provider_for_one_size_gets_pictures_of_that_size(
-    name: str, runtime: Runtime, onnx_file: Exported, monkeypatch: pytest.MonkeyPatch
+    name: str, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(providers, "STATIC", (48, 40))
+    monkeypatch.setattr(providers, "STATIC", (64, 56))
     picture = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
-    with OrtBackend(onnx_file(1), provider=name) as backend:
-        assert backend.info.largest == backend.sizes.fixed == (48, 40)
+    with OrtBackend(SHIPPED, provider=name) as backend:
+        assert backend.info.largest == backend.sizes.fixed == (64, 56)
         assert backend.upscale(np.zeros((2, 3, 9, 7), np.float32)).shape == (2, 3, 36, 28)
         with Upscaler(backend=backend, halo=8) as upscaler:
             found = upscaler(picture)
-    assert set(runtime.shapes) == {(1, 3, 48, 40)}
-    with Upscaler(str(onnx_file(1)), backend="ort") as upscaler:
+    assert set(runtime.shapes) == {(1, 3, 64, 56)}
+    with Upscaler(str(SHIPPED), backend="ort") as upscaler:
         inside = slice(0, 4 * 40)  # beyond, mirrored pixels take part
         np.testing.assert_allclose(found[inside, inside], upscaler(picture)[inside, inside], atol=1)
 
@@ -159,10 +160,8 @@ def test_a_provider_for_one_size_gets_pictures_of_that_size(
         ("npu", "openvino:npu"),
     ],
 )
-def test_a_device_selects_the_runtime_that_alone_has_it(
-    device: str, place: str, onnx_file: Exported
-) -> None:
-    for weights in ("psnr", str(onnx_file(1))):
+def test_a_device_selects_the_runtime_that_alone_has_it(device: str, place: str) -> None:
+    for weights in ("psnr", str(SHIPPED)):
         assert str(Request(weights=weights, device=device).place) == place
     assert Place.parse(place).is_known
     check_request("auto", "psnr", device=device)
@@ -186,11 +185,11 @@ def test_provider_and_device_must_agree() -> None:
 
 
 def test_a_provider_that_is_missing_is_named_with_what_it_needs(
-    monkeypatch: pytest.MonkeyPatch, onnx_file: Exported
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(onnxruntime_session, "require", lambda *_, **__: Runtime("x"))
     with pytest.raises(BackendError, match=r"needs Windows and a GPU.*onnxruntime-directml"):
-        open_backend("ort", str(onnx_file(1)), device="dml:0")
+        open_backend("ort", str(SHIPPED), device="dml:0")
 
 
 @pytest.mark.parametrize(("system", "here"), [("win32", "dml"), ("darwin", "coreml")])
@@ -271,10 +270,9 @@ class Core:
 )
 def test_openvinos_devices_are_compiled_for_with_their_precision(
     device: str,
-    precision: str,
+    precision: Precision,
     name: str,
     hint: str,
-    onnx_file: Exported,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -284,7 +282,7 @@ def test_openvinos_devices_are_compiled_for_with_their_precision(
     monkeypatch.setattr(openvino_session, "_core", lambda _: core)
     monkeypatch.setattr("agsr.engines.runtimes.openvino_backend.check_io", lambda *_: None)
     monkeypatch.setenv("AGSR_CACHE", str(tmp_path))
-    path = onnx_file(1, precision)
+    path = find_onnx("psnr", 1, precision)
     with OpenVinoBackend(path, precision=precision, device=device) as backend:
         assert backend.info.device == device.upper()
         assert backend.sizes.fixed == (STATIC if device == "npu" else None)
@@ -297,7 +295,7 @@ def test_openvinos_devices_are_compiled_for_with_their_precision(
     assert bool(fixed) == (device == "npu")
 
 
-def test_an_openvino_device_that_is_not_here_is_named(onnx_file: Exported) -> None:
+def test_an_openvino_device_that_is_not_here_is_named() -> None:
     pytest.importorskip("openvino")
     with pytest.raises(BackendError, match=r"OpenVINO finds no GPU\.9 here, only .*CPU"):
-        OpenVinoBackend(onnx_file(1), device="gpu:9")
+        OpenVinoBackend(SHIPPED, device="gpu:9")
