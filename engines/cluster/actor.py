@@ -10,10 +10,11 @@ import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agsr.engines.feather import Seams
 from agsr.engines.pool.messages import Logged, Task
 from agsr.system.control_groups import usable_cpus
 from agsr.system.cpu_shares import limit_threads
@@ -45,6 +46,8 @@ class Report:
     rows: tuple[Row, ...] = ()
     logged: tuple[Logged, ...] = ()
     shows_halo: bool = False
+    seams: Seams = field(default_factory=Seams)
+    """See `agsr.engines.picture_upscaler.PictureUpscaler.seams`."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,8 @@ class ClusterWorker:
                 if task.job.is_video:
                     outcomes[task.number] = upscale_one_video(self._upscaler, task)
         rows = tuple(_row(number, outcome) for number, outcome in outcomes.items())
-        return Report(rows, self._collected.collect(), self._upscaler.shows_halo)
+        shows_halo, seams = self._upscaler.shows_halo, self._upscaler.seams
+        return Report(rows, self._collected.collect(), shows_halo, seams)
 
 
 def _row(number: int, outcome: Outcome) -> Row:

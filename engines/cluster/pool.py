@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from agsr.engines.batch.plan import STREAM, Job
 from agsr.engines.cluster.actor import Report, Row
 from agsr.engines.cluster.crew import Actor, ClusterCrew
 from agsr.engines.cluster.request import ClusterRequest
+from agsr.engines.feather import Seams
 from agsr.engines.pool.job_queue import JobQueue
 from agsr.engines.pool.messages import Task
 from agsr.errors import BackendError, ImageRequestError
@@ -94,6 +95,8 @@ class ClusterPool:
         self._crew = ClusterCrew(cluster, weights, running)
         self.shows_halo = False
         """Whether the halo had an effect in any worker; see `Upscaler`."""
+        self.seams = Seams()
+        """Of all workers; see `Upscaler`."""
 
     @property
     def info(self) -> BackendInfo:
@@ -116,7 +119,7 @@ class ClusterPool:
         *,
         video_options: VideoOptions | None = None,
         compressed: Callable[[Job], object] = lambda _: None,  # noqa: ARG002
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome]:
         """Upscale files; a failure affects only its own file.
 
         The files of a dead actor get a second attempt, each alone; those of a dead node several.
@@ -201,6 +204,7 @@ class ClusterPool:
         actor.batches.pop(reference)
         self._crew.finished(actor, answer)
         self.shows_halo |= answer.shows_halo
+        self.seams.include(answer.seams)
         return [_outcome(batch.jobs[row.number], row) for row in answer.rows]
 
     def _lose(self, actor: Actor, batch: _Batch) -> list[Outcome]:
