@@ -10,7 +10,7 @@ import pytest
 from stubs import Repeat
 
 from agsr.engines import ranking
-from agsr.engines.pool.crew import _comparable, _settled
+from agsr.engines.pool.crew import comparable, settled
 from agsr.engines.request import Request
 
 
@@ -25,7 +25,7 @@ def test_all_workers_run_in_the_precision_of_the_first_one(
     first = Request(weights=weights, **asked)
     runs = first.precision_at(first.place) or "fp32"
     info = replace(Repeat().info, name=first.place.runtime, precision=runs)
-    other = Request(weights=weights, **_settled(asked, info))
+    other = Request(weights=weights, **settled(asked, info))
     assert other.place == first.place
     assert other.precision_at(other.place) == runs == "fp32"
     assert other.steps == 2
@@ -34,7 +34,7 @@ def test_all_workers_run_in_the_precision_of_the_first_one(
 def test_a_chosen_backend_is_not_changed() -> None:
     info = replace(Repeat().info, name="ort", precision="fp16")
     for options in ({"backend": "torch"}, {"backend": "auto", "provider": "cuda"}):
-        assert _settled(options, info) == options
+        assert settled(options, info) == options
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,9 @@ def test_a_chosen_backend_is_not_changed() -> None:
 )
 def test_workers_whose_results_would_differ_are_not_comparable(difference: dict[str, Any]) -> None:
     info = replace(Repeat().info, weights_hash="a")
-    assert _comparable(replace(info, **difference)) != _comparable(info)
+    assert comparable(replace(info, **difference)) != comparable(info)
 
 
 def test_workers_on_other_devices_are_comparable() -> None:
     info = Repeat().info
-    assert _comparable(replace(info, device="cuda:1", reason="the next best")) == _comparable(info)
+    assert comparable(replace(info, device="cuda:1", reason="the next best")) == comparable(info)
