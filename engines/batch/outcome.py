@@ -51,9 +51,9 @@ class Outcome:
     """Height and width of the result."""
     alpha: bool = False
     """Whether the result has alpha."""
-    seconds: float | None = None
+    seconds: float | None = field(default=None, compare=False)
     """From the read picture to the written result."""
-    nbytes: int | None = None
+    nbytes: int | None = field(default=None, compare=False)
     """Bytes of the result."""
 
 

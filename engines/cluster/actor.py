@@ -47,6 +47,7 @@ class Report:
     logged: tuple[Logged, ...] = ()
     shows_halo: bool = False
     seams: Seams = field(default_factory=Seams)
+    """See `agsr.engines.picture_upscaler.PictureUpscaler.seams`."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,8 @@ class ClusterWorker:
                 if task.job.is_video:
                     outcomes[task.number] = upscale_one_video(self._upscaler, task)
         rows = tuple(_row(number, outcome) for number, outcome in outcomes.items())
-        upscaler = self._upscaler
-        return Report(rows, self._collected.collect(), upscaler.shows_halo, upscaler.seams)
+        shows_halo, seams = self._upscaler.shows_halo, self._upscaler.seams
+        return Report(rows, self._collected.collect(), shows_halo, seams)
 
 
 def _row(number: int, outcome: Outcome) -> Row:

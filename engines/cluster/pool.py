@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +97,8 @@ class ClusterPool:
         """How much blended tiles differed, at most, in any worker; see `Upscaler`."""
         self.shows_halo = False
         """Whether the halo had an effect in any worker; see `Upscaler`."""
+        self.seams = Seams()
+        """Of all workers; see `Upscaler`."""
 
     @property
     def info(self) -> BackendInfo:
@@ -119,7 +121,7 @@ class ClusterPool:
         *,
         video_options: VideoOptions | None = None,
         compressed: Callable[[Job], object] = lambda _: None,  # noqa: ARG002
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome]:
         """Upscale files; a failure affects only its own file.
 
         The files of a dead actor get a second attempt, each alone; those of a dead node several.

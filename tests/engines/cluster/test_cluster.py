@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 
 FILES = 24
+SIZE = {"object_store_memory": 80 << 20}
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +48,30 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A head without CPUs, and two nodes of one CPU each; more can be added."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+    variables = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        found = _started()
+        yield found
+        found.shutdown()
+
+
+def _started(attempts: int = 3) -> Any:
+    """Start the cluster; on a busy machine, Ray gives up after 30 s."""
     from ray.cluster_utils import Cluster
 
-    size = {"object_store_memory": 80 << 20}
-    head = {"num_cpus": 0, "include_dashboard": False, **size}
-    found = Cluster(initialize_head=True, head_node_args=head)
-    for _ in range(2):
-        found.add_node(num_cpus=1, **size)
-    yield found
-    found.shutdown()
+    found = Cluster()
+    try:
+        found.add_node(num_cpus=0, include_dashboard=False, **SIZE)
+        for _ in range(2):
+            found.add_node(num_cpus=1, **SIZE)
+    except Exception:
+        found.shutdown()
+        if attempts == 1:
+            raise
+        return _started(attempts - 1)
+    return found
 
 
 class Driver:
@@ -91,6 +107,14 @@ class Driver:
         found = re.findall(r"worker \d+: node (\w+), process (\d+)", text)
         return [(node, int(pid)) for node, pid in found]
 
+    def first_worker(self) -> tuple[str, int]:
+        """Wait for the message about the first worker, which comes before its results."""
+        for _ in range(600):
+            if workers := self.workers():
+                return workers[0]
+            time.sleep(0.1)
+        raise TimeoutError("".join(self.messages))
+
     def end(self) -> str:
         self.results(10 * FILES)
         self.process.wait()
@@ -115,13 +139,10 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_actors_and_nodes_may_die(album: Path, cluster: Any) -> None:
-    lost = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+    lost = cluster.add_node(num_cpus=1, **SIZE)
     driver = Driver(album, cluster.address, "-o", "killed")
     lines = driver.results(3)
-    doomed = lost.node_id[:8]
-    victim, pid = next(
-        (number, pid) for number, (node, pid) in enumerate(driver.workers(), 1) if node != doomed
-    )
+    doomed, (_, pid) = lost.node_id[:8], driver.first_worker()
     os.kill(pid, signal.SIGKILL)
     lines += driver.results(3)
     cluster.remove_node(lost, allow_graceful=False)
@@ -135,9 +156,9 @@ def test_actors_and_nodes_may_die(album: Path, cluster: Any) -> None:
     assert len({row["source"] for row in rows}) == FILES + 1
     sizes = {row["target"]: row["bytes"] for row in rows if row["status"] == "done"}
     assert sizes == {line: (album / line).stat().st_size for line in lines}
-    assert f"worker {victim} died" in messages
-    if any(node == doomed for node, _ in driver.workers()):
-        assert f"died with its node {doomed}" in messages
+    others = driver.workers()[1:]
+    deaths = re.findall(r"worker \d+ died", messages)
+    assert len(deaths) >= 1 + any(node == doomed for node, _ in others)
     assert f"\n{FILES} upscaled, 1 failed; " in messages
 
 
