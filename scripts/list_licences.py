@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterable, Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
+import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -19,7 +21,8 @@ UNLISTED = ("dev", "gpu", "pycuda")
 FIRST = ("cpu", "serve", "video")
 """The extras that most installations have; a package that several extras need is theirs."""
 
-PAGE = Path(__file__).parents[1] / "docs" / "licences.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "licences.md"
 
 _HEAD = """\
 # Licences of what agsr needs
@@ -55,8 +58,15 @@ def rows() -> list[str]:
     ]
 
 
+def _project() -> dict[str, Any]:
+    """Return the project table of the checkout, which may be newer than what is installed."""
+    table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project: dict[str, Any] = table["project"]
+    return project
+
+
 def _extras() -> set[str]:
-    return set(distribution("agsr").metadata.get_all("Provides-Extra") or ())
+    return set(_project()["optional-dependencies"])
 
 
 def _closure(name: str, extra: str) -> set[str]:
@@ -74,6 +84,10 @@ def _closure(name: str, extra: str) -> set[str]:
 
 
 def _requirements(name: str, extra: str) -> Iterator[Requirement]:
+    if name == "agsr":
+        extras = {"": _project()["dependencies"], **_project()["optional-dependencies"]}
+        yield from map(Requirement, extras[extra])
+        return
     for text in distribution(name).requires or ():
         requirement = Requirement(text)
         if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -18,8 +19,8 @@ def test_the_page_has_every_pinned_package(script: dict[str, Any]) -> None:
     page = script["PAGE"].read_text(encoding="utf-8").splitlines()
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower().replace("_", "-")
     rows = {row.split()[1]: row for row in script["rows"]()}
-    pinned = {name: row for name, row in rows.items() if f"\n{name}==" in pins}
-    assert {"numpy", "onnxruntime", "protobuf", "torch"} <= pinned.keys()
+    pinned = {n: row for n, row in rows.items() if f"\n{n}=={version(n)}" in pins}
+    assert len(pinned) > 30
     assert [row for row in pinned.values() if row not in page] == []
 
 
