@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from agsr.contract import CHANNELS, SCALE, SizeRule, Tiling, format_steps
+from agsr.contract import CHANNELS, SCALE, SizeRule, Tiling
 from agsr.errors import BackendError
-from agsr.system.text import first_line
+from agsr.system.text import counted, first_line
 from agsr.tiling import AUTO_AREA
 
 __all__ = [
@@ -83,7 +83,7 @@ class BackendInfo:
     @property
     def summary(self) -> str:
         """Short description: ``ort (CPUExecutionProvider), 4 steps, fp32``."""
-        steps = "" if self.steps is None else f"{format_steps(self.steps)}, "
+        steps = "" if self.steps is None else f"{counted(self.steps, 'step')}, "
         ensemble = f", ensemble of {self.ensemble}" if self.ensemble > 1 else ""
         network = f"{self.architecture} ×{self.scale}, " if self.architecture else ""
         return f"{self.name} ({self.device}), {network}{steps}{self.precision}{ensemble}"

@@ -32,7 +32,6 @@ __all__ = [
     "Precision",
     "SizeRule",
     "Tiling",
-    "format_steps",
 ]
 
 SCALE: Final = 4
@@ -294,12 +293,3 @@ def _check_present(text: Mapping[str, str], source: str) -> None:
             f"{source}: not exported by agsr: {', '.join(missing)} missing; make one with: "
             "agsr export"
         )
-
-
-def format_steps(steps: int) -> str:
-    """Format a number of steps.
-
-    >>> format_steps(1), format_steps(4)
-    ('1 step', '4 steps')
-    """
-    return f"{steps} step{'s' * (steps > 1)}"

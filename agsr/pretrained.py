@@ -19,8 +19,9 @@ from typing import TypedDict
 
 from agsr.assembly.requested import Blend, Source, checkpoint_file, onnx_file, step_scales
 from agsr.assembly.safetensors_file import METADATA, safetensors_header
-from agsr.contract import DEFAULT_STEPS, MAX_STEPS, Precision, format_steps
+from agsr.contract import DEFAULT_STEPS, MAX_STEPS, Precision
 from agsr.errors import CheckpointError, UnknownWeightsError, UnshippedError
+from agsr.system.text import counted, did_you_mean
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 """Folder of the shipped files."""
@@ -185,7 +186,7 @@ def _assembled(weights: str, source: Source, name: str, steps: int, precision: P
         scales = _scales(weights, steps) if is_shipped else {}
         if not scales:
             raise UnshippedError(
-                f"{weights}: int8 has no ranges of values for {format_steps(steps)} of these "
+                f"{weights}: int8 has no ranges of values for {counted(steps, 'step')} of these "
                 f"weights; use fp16, or measure them with: agsr export --weights {weights} "
                 f"--steps {steps} --precision int8 --calibrate FOLDER"
             )
@@ -268,22 +269,18 @@ def unknown_weights(weights: str) -> str:
     if Path(weights).suffix in REFUSED_SUFFIXES:
         return f"{weights}: {REFUSED_SUFFIXES[Path(weights).suffix]}"
     if not Path(weights).is_file():
-        return f"no weights named '{weights}'; {_did_you_mean(weights)}{names}"
+        return f"no weights named '{weights}'; {did_you_mean(weights, _names_here())}{names}"
     kind = (mimetypes.guess_type(weights)[0] or "").partition("/")[0]
     found = {"image": "an image", "video": "a video"}.get(kind, "a file with another ending")
     return f"{weights}: {found} by its name, not weights; {names}"
 
 
-def _did_you_mean(weights: str) -> str:
-    """Return a question with the nearest known name; empty if none is near."""
-    from difflib import get_close_matches  # only for this error
-
+def _names_here() -> list[str]:
+    """Return the names of shipped weights, and of files in the user's model folder."""
     folder = Path(os.environ.get(MODELS_VARIABLE, "") or os.devnull)
     endings = (ONNX_SUFFIX, CHECKPOINT_SUFFIX, PICKLE_SUFFIX)
     files = folder.iterdir() if folder.is_dir() else ()
-    own = [path.stem for path in files if path.suffix in endings]
-    close = get_close_matches(weights, [*shipped_names(), *own], n=1)
-    return f"did you mean '{close[0]}'? " if close else ""
+    return [*shipped_names(), *(path.stem for path in files if path.suffix in endings)]
 
 
 def require_file(path: str | Path) -> None:

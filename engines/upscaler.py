@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from PIL import Image
@@ -27,6 +26,7 @@ from agsr.image.picture import Picture
 from agsr.image.pillow_io import upscale_pillow
 from agsr.pretrained import DEFAULT_WEIGHTS
 from agsr.system.progress import ShareCallback
+from agsr.system.text import did_you_mean
 
 if TYPE_CHECKING:
     from agsr.engines.tensorrt.progress import Report
@@ -239,8 +239,7 @@ def _advice(name: str) -> str:
             "or upscaler(image, size=(1920, 1080))"
         )
     known = [known for known in inspect.signature(Upscaler).parameters if known != "unknown"]
-    close = get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"; {did_you_mean(name, known)}".rstrip("; ")
 
 
 def _check_size(name: str, value: int | str, *words: str) -> None:

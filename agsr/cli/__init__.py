@@ -24,7 +24,7 @@ __all__ = ["main"]
         "infer": "agsr.cli.infer",
         "serve": "agsr.cli.serve",
         "doctor": "agsr.cli.doctor",
-        "models": "agsr.cli.models",
+        "models": "agsr.cli.doctor",
         "eval": "agsr.cli.evaluate",
         "bench": "agsr.cli.bench",
         "train": "agsr.cli.train",

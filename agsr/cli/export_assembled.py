@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 
 from agsr.assembly.requested import Blend
-from agsr.contract import Precision, format_steps
+from agsr.contract import Precision
 from agsr.pretrained import default_steps, find_onnx, onnx_name
 from agsr.system.atomic_file import check_writable, complete_file
+from agsr.system.text import counted
 
 
 def can_assemble(opset: int | None, tolerance: float | None, calibrate: Path | None) -> bool:
@@ -50,7 +51,7 @@ def write_assembled(
     if as_json:
         click.echo(json.dumps({"path": str(path), "size": len(content), "parity": []}))
         return
-    unrolled = format_steps(steps or default_steps(weights))
+    unrolled = counted(steps or default_steps(weights), "step")
     click.echo(
         f"{path}  {len(content) / 1e6:.2f} MB, {unrolled}, {precision}; not compared with torch, "
         "which is not installed"

@@ -16,8 +16,8 @@ from agsr.cli.params import echo_error, echo_path
 from agsr.image.ops.output_size import OutputSize
 
 if TYPE_CHECKING:
+    from agsr.cli.network import AnyPool
     from agsr.cli.output.infer import BatchProgress, Tally
-    from agsr.cli.params import AnyPool
     from agsr.engines.batch.outcome import Outcome
     from agsr.engines.batch.plan import Job
     from agsr.engines.upscaler import Upscaler

@@ -25,8 +25,8 @@ from agsr.pretrained import WEIGHTS_FOR_FAULTS
 from agsr.system.text import printable
 
 if TYPE_CHECKING:
+    from agsr.cli.network import AnyPool
     from agsr.cli.output.infer import BatchProgress, Tally
-    from agsr.cli.params import AnyPool
     from agsr.engines.batch.outcome import InferOptions, Outcome
     from agsr.engines.batch.plan import Job
     from agsr.engines.upscaler import Upscaler

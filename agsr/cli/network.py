@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from agsr.cli.params import open_pool, open_upscaler
+from agsr.engines.places import Place
 
 if TYPE_CHECKING:
-    from agsr.cli.params import AnyPool
     from agsr.engines.batch.plan import Job
+    from agsr.engines.cluster.pool import ClusterPool
     from agsr.engines.cluster.request import ClusterRequest
+    from agsr.engines.pool.pool import WorkerPool
     from agsr.engines.upscaler import Upscaler
+
+    AnyPool = WorkerPool | ClusterPool
+    """Processes on this machine, or actors on a cluster."""
 
 _T = TypeVar("_T", "Upscaler", "AnyPool")
 
@@ -109,3 +113,58 @@ class Network:
             text = f"{info.summary}, in {time.perf_counter() - started:.2f} s"
             click.echo(f"{text}: {info.reason}", err=True)
         return opened
+
+
+def open_upscaler(
+    weights: str, steps: int | None, backend: str, tile: Any, halo: Any, **options: Any
+) -> Upscaler:
+    """The `Upscaler` that `running_options` ask for, with a bar while an engine is built."""
+    from agsr.engines.upscaler import Upscaler
+
+    options |= {"backend": backend, "steps": steps, "tile": tile, "halo": halo}
+    if not _may_build(backend, options):
+        return Upscaler(weights, **options)
+    from agsr.cli.output.tables import build_progress
+
+    with build_progress(f"building an engine of {weights}") as progress:
+        return Upscaler(weights, progress=progress, **options)
+
+
+def open_pool(wanted: str | ClusterRequest, weights: str, **options: Any) -> AnyPool:
+    """The pool that ``--devices`` or ``--ray`` asks for, opened like `open_upscaler`.
+
+    Raises:
+        AgsrError: The network can't be opened on any device; no process is left.
+    """
+    pool = _new_pool(wanted, weights, options)
+    try:
+        if not _may_build(options["backend"], options):
+            pool.open()
+            return pool
+        from agsr.cli.output.tables import build_progress
+
+        with build_progress(f"building an engine of {weights}") as progress:
+            pool.open(progress)
+    except BaseException:
+        pool.close()
+        raise
+    return pool
+
+
+def _new_pool(wanted: str | ClusterRequest, weights: str, options: Mapping[str, Any]) -> AnyPool:
+    if isinstance(wanted, str):
+        from agsr.engines.pool.pool import WorkerPool
+
+        return WorkerPool(wanted, weights, **options)
+    from agsr.engines.cluster.pool import ClusterPool
+
+    return ClusterPool(wanted, weights, **options)
+
+
+def _may_build(backend: str, options: Mapping[str, Any]) -> bool:
+    """Whether a TensorRT engine may be built, which takes minutes and is shown."""
+    if backend != "auto" or options["provider"] or options["device"] or options["url"]:
+        return backend == "trt"
+    from agsr.engines.ranking import missing_requirement
+
+    return not missing_requirement(Place("trt"))

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -16,21 +16,12 @@ from agsr.cli.param_types import (
     SizeOrWord,
 )
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS, PRECISIONS
-from agsr.engines.places import BACKENDS, RUNTIMES, Place
+from agsr.engines.places import BACKENDS, RUNTIMES
 from agsr.pretrained import DEFAULT_WEIGHTS, resolve_weights
 from agsr.store.address import Location
 from agsr.system.control_groups import usable_cpus
 from agsr.system.text import counted, printable, without_controls
 from agsr.tiling import DEFAULT_HALO
-
-if TYPE_CHECKING:
-    from agsr.engines.cluster.pool import ClusterPool
-    from agsr.engines.cluster.request import ClusterRequest
-    from agsr.engines.pool.pool import WorkerPool
-    from agsr.engines.upscaler import Upscaler
-
-    AnyPool = WorkerPool | ClusterPool
-    """Processes on this machine, or actors on a cluster."""
 
 Command = Callable[..., Any]
 
@@ -269,58 +260,3 @@ running_options = _shared(
         "textures that tile. [default: nothing, as in training; for data, mirror]",
     ),
 )
-
-
-def open_upscaler(
-    weights: str, steps: int | None, backend: str, tile: Any, halo: Any, **options: Any
-) -> Upscaler:
-    """The `Upscaler` that `running_options` ask for, with a bar while an engine is built."""
-    from agsr.engines.upscaler import Upscaler
-
-    options |= {"backend": backend, "steps": steps, "tile": tile, "halo": halo}
-    if not _may_build(backend, options):
-        return Upscaler(weights, **options)
-    from agsr.cli.output.tables import build_progress
-
-    with build_progress(f"building an engine of {weights}") as progress:
-        return Upscaler(weights, progress=progress, **options)
-
-
-def open_pool(wanted: str | ClusterRequest, weights: str, **options: Any) -> AnyPool:
-    """The pool that ``--devices`` or ``--ray`` asks for, opened like `open_upscaler`.
-
-    Raises:
-        AgsrError: The network can't be opened on any device; no process is left.
-    """
-    pool = _new_pool(wanted, weights, options)
-    try:
-        if not _may_build(options["backend"], options):
-            pool.open()
-            return pool
-        from agsr.cli.output.tables import build_progress
-
-        with build_progress(f"building an engine of {weights}") as progress:
-            pool.open(progress)
-    except BaseException:
-        pool.close()
-        raise
-    return pool
-
-
-def _new_pool(wanted: str | ClusterRequest, weights: str, options: Mapping[str, Any]) -> AnyPool:
-    if isinstance(wanted, str):
-        from agsr.engines.pool.pool import WorkerPool
-
-        return WorkerPool(wanted, weights, **options)
-    from agsr.engines.cluster.pool import ClusterPool
-
-    return ClusterPool(wanted, weights, **options)
-
-
-def _may_build(backend: str, options: Mapping[str, Any]) -> bool:
-    """Whether a TensorRT engine may be built, which takes minutes and is shown."""
-    if backend != "auto" or options["provider"] or options["device"] or options["url"]:
-        return backend == "trt"
-    from agsr.engines.ranking import missing_requirement
-
-    return not missing_requirement(Place("trt"))

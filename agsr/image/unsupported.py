@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Final
 
-from agsr.video.formats import UNSUPPORTED
-from agsr.video.signatures import video_ending
+from agsr.video.formats import UNSUPPORTED, video_ending
 
 _RAW: Final = frozenset(
     {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf"}

@@ -6,13 +6,13 @@ Names, ranges and choices are those of ``agsr infer``; a test compares them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Final
 
 from agsr.contract import MAX_STEPS, PRECISIONS
 from agsr.image.formats.names import FORMAT_ALIASES, FORMAT_CHOICES
 from agsr.image.ops.output_size import LARGEST, LARGEST_SIDE
 from agsr.serve.problems import Problem
+from agsr.system.text import did_you_mean
 from agsr.video.formats import CODECS
 
 _YES, _NO = ("1", "true", "yes", "on", ""), ("0", "false", "no", "off")
@@ -199,7 +199,6 @@ def parameter_named(name: str) -> Parameter:
     plain = name.replace("-", "_")
     found = _BY_NAME.get(_OTHER_NAMES.get(plain, plain))
     if found is None:
-        close = get_close_matches(plain, _BY_NAME, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(_BY_NAME)}"
+        hint = did_you_mean(plain, _BY_NAME).strip() or f"known: {', '.join(_BY_NAME)}"
         raise Problem(400, "unknown_option", f"no option named {name[:60]!r}; {hint}")
     return found

@@ -22,8 +22,7 @@ from agsr.serve.options import MEDIA_TYPES, clean_name, suffix_of
 from agsr.serve.problems import Problem
 from agsr.serve.settings import ServeSettings
 from agsr.system.text import counted
-from agsr.video.formats import is_video
-from agsr.video.signatures import HEAD, video_ending
+from agsr.video.formats import HEAD, is_video, video_ending
 
 _SUFFIXES = {kind: suffix for suffix, kind in MEDIA_TYPES.items()} | {
     "image/gif": ".gif",

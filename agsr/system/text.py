@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from json import JSONDecodeError
 
 _JOINERS = "\u200c\u200d"
@@ -83,6 +83,18 @@ def without_controls(text: str) -> str:
     'two\\nlines, café'
     """
     return "".join(ascii(c)[1:-1] if _is_control(c) else c for c in text)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question with the nearest known name, and a space; empty if none is near.
+
+    >>> did_you_mean("gna", ["psnr", "gan"]), did_you_mean("photograph", ["psnr"])
+    ("did you mean 'gan'? ", '')
+    """
+    from difflib import get_close_matches  # only for errors
+
+    close = get_close_matches(name, [*known], n=1)
+    return f"did you mean '{close[0]}'? " if close else ""
 
 
 def _is_control(char: str) -> bool:

@@ -13,7 +13,8 @@ from functools import partial
 
 from agsr.errors import EncodingRequestError, VideoError, check_any
 from agsr.system.text import listed
-from agsr.video.encoder import ENCODERS, Encoding, available, choose, default_codec
+from agsr.video.codecs import ENCODERS
+from agsr.video.encoder import Encoding, available, choose, default_codec
 from agsr.video.formats import WRITABLE
 from agsr.video.properties import VideoProperties
 from agsr.video.reader import av, reason_of

@@ -14,7 +14,7 @@ import numpy as np
 
 from agsr.backend import Backend, BackendInfo, Batch
 from agsr.bicubic import upscale
-from agsr.contract import SCALE, format_steps
+from agsr.contract import SCALE
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.foreign.hints import Hints
 from agsr.engines.open import check_request, open_backend
@@ -23,6 +23,7 @@ from agsr.engines.runtimes.providers import PROVIDERS
 from agsr.engines.weights_file import Kind, declared_scale, kind_of
 from agsr.errors import AgsrError, BackendRequestError, UnknownWeightsError, check_any
 from agsr.pretrained import CHECKPOINT_SUFFIX, is_community, is_path, shipped_names, unknown_weights
+from agsr.system.text import counted
 
 BICUBIC = "bicubic"
 """Name of the baseline, in place of a backend."""
@@ -66,7 +67,7 @@ class Entry:
     def label(self) -> str:
         """Name, unique within a benchmark. Paths include their folder, which may be the only
         difference between two files."""
-        steps = format_steps(self.steps) if self.steps else ""
+        steps = counted(self.steps, "step") if self.steps else ""
         is_usual = self.is_network or self.scale in (None, SCALE)
         baseline = "" if is_usual else f"x{self.scale}"
         parts = (self.backend, self.weights, baseline, steps, self.precision or "")

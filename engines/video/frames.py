@@ -23,8 +23,7 @@ from agsr.image.ops.output_size import OutputSize
 from agsr.image.picture import Picture
 from agsr.system.progress import Progress, ProgressCallback, ShareCallback, within
 from agsr.video.colour import ToRgb
-from agsr.video.compression import is_strongly_compressed
-from agsr.video.packet_survey import Survey, survey
+from agsr.video.packet_survey import Survey, is_strongly_compressed, survey
 from agsr.video.reader import ByteSource, VideoSource, open_video
 
 AHEAD = 2

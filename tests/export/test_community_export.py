@@ -120,6 +120,20 @@ def test_pictures_of_a_file_and_of_its_export_agree_within_one_level(
         assert np.abs(made[0] - made[1]).max() <= 1
 
 
+def test_a_file_accepts_several_pictures_a_call_only_if_they_come_out_right(
+    community_file: MakeFile, exported_onnx: Exported
+) -> None:
+    """A trace of windows holds the number of pictures."""
+    pair = np.concatenate((picture(24, 40), picture(24, 40)[..., ::-1]))
+    with OrtBackend(exported_onnx("swinir")) as backend, pytest.raises(BackendError):
+        backend.upscale(pair)
+    with (
+        OrtBackend(exported_onnx("compact-x2")) as backend,
+        CommunityBackend(community_file("compact-x2")) as expected,
+    ):
+        np.testing.assert_allclose(backend.upscale(pair), expected.upscale(pair), atol=5e-5)
+
+
 class _Picky(torch.nn.Module):
     """Accepts only sizes of a rule, and doubles them."""
 

@@ -62,9 +62,8 @@ from agsr.image.metadata.stored import StoredMetadata, Text
 from agsr.image.metadata.xmp import for_size, orientation, without_false
 from agsr.model.checkpoint import load_checkpoint, save_checkpoint
 from agsr.video.colour import ToRgb
-from agsr.video.compression import is_strongly_compressed
 from agsr.video.encoder import choose
-from agsr.video.packet_survey import survey
+from agsr.video.packet_survey import is_strongly_compressed, survey
 from agsr.video.reader import open_video
 from agsr.video.stream_copy import Plan
 from agsr.video.trial import run_trial

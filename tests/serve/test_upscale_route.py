@@ -192,7 +192,7 @@ def test_names_of_formats_are_those_that_can_be_written() -> None:
         ("steps=1.5", "steps is '1.5'"),
         ("scale=2&max_size=5", "exclude one another"),
         ("scale=2&outscale=3", "given twice"),
-        ("sclae=2", "did you mean scale?"),
+        ("sclae=2", "did you mean 'scale'?"),
         ("to=0x5", "expected WIDTHxHEIGHT"),
         ("format=gif", "expected one of png"),
         ("format=mp4", "an image can't become a video"),

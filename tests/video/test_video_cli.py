@@ -21,7 +21,7 @@ from agsr.engines.video import VideoOptions, upscale_video
 from agsr.engines.video.y4m import stream_video
 from agsr.errors import VideoError
 from agsr.system.progress import Progress
-from agsr.video.compression import STRONG
+from agsr.video.packet_survey import STRONG
 
 
 def test_folders_of_both_are_upscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

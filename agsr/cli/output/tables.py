@@ -16,7 +16,6 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Column, Table
 
-from agsr.contract import format_steps
 from agsr.errors import AgsrError
 from agsr.store.address import Location, to_location
 from agsr.system.progress import Progress
@@ -133,7 +132,7 @@ def show_export(report: ExportReport) -> None:
 def _network(metadata: ModelMetadata) -> str:
     """Its steps, or what is known of another project's network."""
     if metadata.steps is not None:
-        return format_steps(metadata.steps)
+        return counted(metadata.steps, "step")
     sizes = metadata.sizes
     rule = ""
     if sizes.fixed is not None:
