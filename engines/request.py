@@ -5,10 +5,11 @@ Data flow: options of a command or call → `Request` → `agsr.engines.open` lo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agsr.assembly.safetensors_file import require_safetensors
 from agsr.contract import MAX_STEPS, PRECISIONS, Precision
@@ -134,6 +135,18 @@ class Request:
         place.check_threads(self.threads)
         return place
 
+    @classmethod
+    def chosen(cls, weights: str, options: Mapping[str, Any]) -> Request:
+        """Return the request of those options that choose a place."""
+        names = ("backend", "provider", "device", "url")
+        given = {name: value for name in names if (value := options.get(name)) is not None}
+        return cls(weights=weights, **given)
+
+    @property
+    def chosen_place(self) -> Place:
+        """Where it runs: `place`, also for `AUTO`."""
+        return Place(AUTO) if self.runtime == AUTO else self.place
+
     def on_cpu(self) -> Request:
         """Return the request for the CPU in fp32, for when this one fails.
 
@@ -146,9 +159,8 @@ class Request:
 
     def without_unused_threads(self) -> Request:
         """Return this request without a number of threads if only its fallback has any."""
-        is_automatic = self.runtime == AUTO
-        there = Place(AUTO) if is_automatic else replace(self, threads=None).place
-        return self if there.takes_threads else replace(self, threads=None)
+        without = replace(self, threads=None)
+        return self if without.chosen_place.takes_threads else without
 
     def candidates(self, work: int | None = None) -> list[Candidate]:
         """Return the places that ``auto`` tries, the best first.
@@ -252,6 +264,15 @@ def is_served(backend: str, url: str | None) -> bool:
     (True, True, False)
     """
     return backend == "triton" or (backend == AUTO and url is not None)
+
+
+def takes_threads(weights: str, options: Mapping[str, Any]) -> bool:
+    """Return True if the number of threads can be set where these options run a network.
+
+    >>> takes_threads("psnr", {"backend": "trt"}), takes_threads("psnr", {"threads": 2})
+    (False, True)
+    """
+    return Request.chosen(weights, options).chosen_place.takes_threads
 
 
 def graph_precision(runtime: str, precision: str) -> Precision:

@@ -9,13 +9,14 @@ which Ray starts and stops as many as there is work for. Data flow: an upload's 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +26,32 @@ from ray import serve
 from ray.exceptions import RayActorError
 from starlette.applications import Starlette
 
+from agsr.engines.request import takes_threads
 from agsr.errors import ConfigurationError
 from agsr.serve.app import create_app, run_once
 from agsr.serve.job import Hint, Job
 from agsr.serve.models import ModelPool
 from agsr.serve.options import RequestOptions
-from agsr.serve.settings import ServeSettings
+from agsr.serve.settings import ServeSettings, kinds_of, those_of, value_of
 from agsr.serve.work import Done, collected_warnings, upscale_file
 from agsr.system.quiet_stderr import quiet_decoders
 from agsr.system.text import first_line
 
+_log = logging.getLogger(__name__)
+
 PREFIX = "AGSR_SERVE_"
 """Of environment variables: ``AGSR_SERVE_MAX_REPLICAS=4``."""
-
 _FRONT, _UPSCALERS = "agsr", "upscalers"
 _PIECE = 1 << 20
 _LOOK_SECONDS = 0.2
+_RETRIES = 3
+"""Further upscalers that get a job whose upscaler died."""
+
+_LONGEST_JOB = 24 * 3600
+"""Seconds that Ray waits for the job of a replica that it stops since there is less work."""
+
+_ENDING = 30
+"""Seconds that the front has, beyond the grace, to cancel what runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +61,9 @@ class ClusterOptions:
     min_replicas: int = 1
     max_replicas: int = 4
     cpus: int = 2
-    """Of each replica; it runs as many threads."""
+    """Of each replica; it runs as many threads where the CPU computes."""
     gpus: float = 0
-    """Of each replica."""
+    """Of each replica; with some, ``auto`` uses them."""
 
 
 _WORDS = ("backend", "precision", "provider", "device", "url", "hints")
@@ -65,24 +76,13 @@ def app(given: Mapping[str, str]) -> serve.Application:
 
     Args:
         given: Fields of `ClusterOptions` and `ServeSettings`, and `RUNNING`; names that are missing
-            are looked up in the environment, in upper case after `PREFIX`.
+            are looked up in the environment, in upper case after `PREFIX`. Other variables that
+            begin so are ignored: Kubernetes sets ``AGSR_SERVE_SVC_SERVICE_HOST`` and the like.
 
     Raises:
-        ConfigurationError: A name is unknown, or a value can't be read.
+        ConfigurationError: A name that was given is unknown, or a value can't be read.
     """
     cluster, settings = parse(given, os.environ)
-    scaling = {
-        "min_replicas": cluster.min_replicas,
-        "max_replicas": cluster.max_replicas,
-        "target_ongoing_requests": 1,
-    }
-    upscalers = serve.deployment(
-        name=_UPSCALERS,
-        autoscaling_config=scaling,
-        max_ongoing_requests=1,
-        ray_actor_options={"num_cpus": cluster.cpus, "num_gpus": cluster.gpus},
-        graceful_shutdown_timeout_s=settings.grace,
-    )(Upscalers)
 
     def build() -> Starlette:
         name = serve.get_replica_context().app_name
@@ -94,10 +94,26 @@ def app(given: Mapping[str, str]) -> serve.Application:
         num_replicas=1,
         max_ongoing_requests=500,
         ray_actor_options={"num_cpus": 0},
-        graceful_shutdown_timeout_s=settings.grace,
+        graceful_shutdown_timeout_s=settings.grace + _ENDING,
     )(serve.ingress(build)())
-    bound: serve.Application = front.bind(upscalers.bind(settings))
+    bound: serve.Application = front.bind(upscalers_for(cluster).bind(settings))
     return bound
+
+
+def upscalers_for(cluster: ClusterOptions) -> serve.Deployment:
+    """Return the deployment of `Upscalers`."""
+    scaling = {
+        "min_replicas": cluster.min_replicas,
+        "max_replicas": cluster.max_replicas,
+        "target_ongoing_requests": 1,
+    }
+    return serve.deployment(
+        name=_UPSCALERS,
+        autoscaling_config=scaling,
+        max_ongoing_requests=1,
+        ray_actor_options={"num_cpus": cluster.cpus, "num_gpus": cluster.gpus},
+        graceful_shutdown_timeout_s=_LONGEST_JOB,
+    )(Upscalers)
 
 
 def parse(
@@ -110,45 +126,27 @@ def parse(
     ({'steps': 2, 'threads': 4}, 4)
     """
     kinds = _kinds()
-    asked = {
-        name.removeprefix(PREFIX).lower(): text
-        for name, text in environment.items()
-        if name.startswith(PREFIX)
-    } | {name.replace("-", "_"): text for name, text in given.items()}
-    if token := environment.get("AGSR_TOKEN"):
-        asked.setdefault("token", token)
-    if unknown := sorted(asked.keys() - kinds.keys()):
+    named = {name.replace("-", "_"): text for name, text in given.items()}
+    if unknown := sorted(named.keys() - kinds.keys()):
         raise ConfigurationError(f"no option named {unknown[0]!r}; known: {', '.join(kinds)}")
-    found = {name: _value(name, text, kinds[name]) for name, text in asked.items()}
-    cluster = ClusterOptions(**_of(ClusterOptions, found))
+    variables = {name: environment.get(PREFIX + name.upper()) for name in kinds}
+    variables["token"] = variables["token"] or environment.get("AGSR_TOKEN") or None
+    asked = {name: text for name, text in variables.items() if text is not None} | named
+    found = {name: value_of(name, text, kinds[name]) for name, text in asked.items()}
+    cluster = ClusterOptions(**those_of(ClusterOptions, found))
     running = {name: found[name] for name in RUNNING if name in found}
-    settings = {"workers": cluster.max_replicas} | _of(ServeSettings, found)
-    return cluster, ServeSettings(running=running | {"threads": cluster.cpus}, **settings)
-
-
-def _of(kind: type[Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    names = {field.name for field in fields(kind)}
-    return {name: value for name, value in found.items() if name in names}
+    values = {"workers": cluster.max_replicas} | those_of(ServeSettings, found)
+    settings = ServeSettings(running=running, **values)
+    if cluster.gpus == 0 and takes_threads(settings.weights, running):
+        running["threads"] = cluster.cpus
+    return cluster, settings
 
 
 def _kinds() -> dict[str, type[Any]]:
     """Return the type of every option; address and port are those of Ray's proxy."""
-    types = {"int": int, "float": float, "str": str, "str | None": str, "bool": bool, "Path": Path}
-    types["tuple[str, ...]"] = tuple
-    known = {f.name: str(f.type) for kind in (ClusterOptions, ServeSettings) for f in fields(kind)}
+    known = kinds_of(ClusterOptions) | kinds_of(ServeSettings)
     unfit = {"running", "host", "port", "workers"}
-    of_fields = {name: types[kind] for name, kind in known.items() if name not in unfit}
-    return of_fields | RUNNING
-
-
-def _value(name: str, text: str, kind: type[Any]) -> Any:
-    try:
-        if kind is bool:
-            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-        return tuple(filter(None, text.split(","))) if kind is tuple else kind(text)
-    except (ValueError, KeyError):
-        expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
-        raise ConfigurationError(f"{name} is {text!r}; expected {expected}") from None
+    return {name: kind for name, kind in known.items() if name not in unfit} | RUNNING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,10 +259,18 @@ class Remote:
 
     def work(self, job: Job) -> Done:
         """Let a replica do a job; called in a worker's thread of the front."""
+        for number in range(1, _RETRIES + 1):
+            if (done := self._attempt(job, number)) is not None:
+                return done
+        return self._done(job)
+
+    def _attempt(self, job: Job, number: int) -> Done | None:
+        """Let a replica do a job; None if it died."""
         try:
             return self._done(job)
-        except RayActorError:  # the replica died; another one does it
-            return self._done(job)
+        except RayActorError as error:
+            _log.warning("attempt %d of a job: its upscaler died: %s", number, first_line(error))
+            return None
 
     def _done(self, job: Job) -> Done:
         asked = Asked(

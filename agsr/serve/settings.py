@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from agsr.errors import ConfigurationError
 from agsr.pretrained import DEFAULT_WEIGHTS, is_path, shipped_names, shipped_steps
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -92,12 +93,18 @@ class ServeSettings:
         """
         if weights == self.weights:
             return dict(self.running)
-        unfit = {"hints"}
+        unfit = {"hints"} if self._takes_threads(weights) else {"hints", "threads"}
         if is_path(weights) or self.is_served:
             unfit |= {"steps", "precision"}
         elif self.running.get("steps") not in shipped_steps(weights):
             unfit.add("steps")
         return {name: value for name, value in self.running.items() if name not in unfit}
+
+    def _takes_threads(self, weights: str) -> bool:
+        """Whether the number of threads can be set where these weights run."""
+        from agsr.engines.request import takes_threads
+
+        return "threads" not in self.running or takes_threads(weights, self.running)
 
     @property
     def is_served(self) -> bool:
@@ -121,3 +128,35 @@ class ServeSettings:
 def public_name(weights: str) -> str:
     """Return the name of weights without the folders that they lie in."""
     return Path(weights).stem if is_path(weights) else weights
+
+
+_TYPES = {
+    **{"int": int, "float": float, "str": str, "str | None": str, "bool": bool, "Path": Path},
+    **{"tuple[str, ...]": tuple, "Mapping[str, Any]": dict},
+}
+
+
+def kinds_of(options: type[Any]) -> dict[str, type[Any]]:
+    """Return the type of each field of a dataclass of options."""
+    return {field.name: _TYPES[str(field.type)] for field in fields(options)}
+
+
+def those_of(options: type[Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that belong to a dataclass of options."""
+    names = {field.name for field in fields(options)}
+    return {name: value for name, value in found.items() if name in names}
+
+
+def value_of(name: str, text: str, kind: type[Any]) -> Any:
+    """Return the value of an option that is given as text.
+
+    Raises:
+        ConfigurationError: It can't be read.
+    """
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        return tuple(filter(None, text.split(","))) if kind is tuple else kind(text)
+    except (ValueError, KeyError):
+        expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise ConfigurationError(f"{name} is {text!r}; expected {expected}") from None

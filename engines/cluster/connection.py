@@ -31,8 +31,10 @@ _STORE = 80 << 20
 _log = logging.getLogger(__name__)
 
 
-def connect(address: str) -> Any:
-    """Return the module ``ray``, connected; ``auto`` starts a cluster here if there is none.
+def connect(address: str) -> tuple[Any, bool]:
+    """Return the module ``ray``, connected, and whether this call connected it.
+
+    ``auto`` starts a cluster here if there is none. A connection of the caller stays as it is.
 
     Raises:
         MissingDependencyError: Ray is not installed.
@@ -42,7 +44,7 @@ def connect(address: str) -> Any:
         os.environ.setdefault(name, value)
     ray = require("ray", extra="cluster", purpose="--ray")
     if ray.is_initialized():
-        return ray
+        return ray, False
     _leave_stdout_alone()
     common = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     try:
@@ -57,7 +59,7 @@ def connect(address: str) -> Any:
         raise BackendError(
             f"ray: no cluster answers at {address}: {first_line(error)}; see ray status"
         ) from None
-    return ray
+    return ray, True
 
 
 def _join_or_start(ray: Any, common: dict[str, Any]) -> None:

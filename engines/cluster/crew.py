@@ -25,6 +25,9 @@ from agsr.system.text import counted, first_line
 DEATHS = 3
 """Deaths per worker in a row, without a finished file in between, after which the pool gives up."""
 
+PATIENCE = 20.0
+"""Seconds until a warning that the first worker doesn't start."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -58,20 +61,13 @@ class ClusterCrew:
 
     def __init__(self, cluster: ClusterRequest, weights: str, running: Mapping[str, Any]) -> None:
         self._weights = str(Path(weights).absolute()) if is_path(weights) else weights
-        self._ray = connect(cluster.address)
-        nodes = [node for node in self._ray.nodes() if node["Alive"]]
-        sizes = [int(node["Resources"].get("CPU", 0)) for node in nodes]
-        total = self._ray.cluster_resources()
-        smallest = min((size for size in sizes if size), default=1)
-        self._needs = worker_resources(weights, running, smallest, total.get("GPU", 0))
+        self._ray, self._is_own = connect(cluster.address)
+        try:
+            self._needs, fits = self._sized(cluster, running)
+        except BaseException:
+            self._leave()
+            raise
         self._options = {**running, **self._needs.options}
-        fits = _workers_that_fit(nodes, self._needs)
-        if not fits and cluster.most is None:
-            raise BackendError(
-                f"ray: no node has {counted(self._needs.cpus, 'CPU')} and "
-                f"{counted(self._needs.gpus, 'GPU')} for a worker; use a smaller -j, or --workers "
-                "for a cluster that grows"
-            )
         self._least, self._most = cluster.least or fits, cluster.most or fits
         self._content: Any = None
         self.actors: list[Actor] = []
@@ -79,6 +75,23 @@ class ClusterCrew:
         self._first: BackendInfo | None = None
         self.last_end = ""
         """How the last actor that was lost ended."""
+
+    def _sized(
+        self, cluster: ClusterRequest, running: Mapping[str, Any]
+    ) -> tuple[WorkerResources, int]:
+        """Return what a worker needs, and how many of them the nodes can hold."""
+        nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        sizes = [int(node["Resources"].get("CPU", 0)) for node in nodes]
+        total = self._ray.cluster_resources()
+        smallest = min((size for size in sizes if size), default=1)
+        needs = worker_resources(self._weights, running, smallest, total.get("GPU", 0))
+        fits = _workers_that_fit(nodes, needs)
+        if not fits and cluster.most is None:
+            raise BackendError(
+                f"ray: no node has {_resources(needs.cpus, needs.gpus)} for a worker; use a "
+                "smaller -j, or --workers for a cluster that grows"
+            )
+        return needs, fits
 
     @property
     def places(self) -> int:
@@ -100,9 +113,9 @@ class ClusterCrew:
             if self.gives_up:
                 raise BackendError(f"ray: the first worker can't be opened: {self.last_end}")
             actor = self.actors[0] if self.actors else self._start()
-            try:
-                ready = self._ray.get(actor.opening)
-            except self._ray.exceptions.RayError:
+            self._wait_for(actor)
+            ready = self._fetched(actor, actor.opening)
+            if ready is None:
                 self.bury(actor)
                 continue
             if ready.error is not None:
@@ -110,6 +123,19 @@ class ClusterCrew:
                 raise ready.error
             self._admit(actor, ready)
         return self._first
+
+    def _wait_for(self, actor: Actor) -> None:
+        """Wait until an actor has opened the network or died; warn if it doesn't start."""
+        started = actor.handle.__ray_ready__.remote()
+        if not self._ray.wait([started], timeout=PATIENCE)[0]:
+            free = self._ray.available_resources()
+            _log.warning(
+                "ray: worker %d has not started in %g s: it needs %s on one node, and the cluster "
+                "has %s free; see ray status",
+                *(actor.number, PATIENCE, _resources(self._needs.cpus, self._needs.gpus)),
+                _resources(int(free.get("CPU", 0)), int(free.get("GPU", 0))),
+            )
+        self._ray.wait([actor.opening])
 
     def hire(self, waiting: int) -> None:
         """Start actors while jobs wait, end idle ones when none do."""
@@ -139,17 +165,20 @@ class ClusterCrew:
 
     def answer(self, actor: Actor, reference: Any) -> Report | Ready | None:
         """Return an answer; None if the actor is dead."""
-        try:
-            answer: Report | Ready = self._ray.get(reference)
-        except self._ray.exceptions.RayTaskError as error:
-            self.last_end = f"worker {actor.number} failed: {first_line(error.cause)}"
-            return None
-        except self._ray.exceptions.RayError:
-            self.last_end = f"worker {actor.number} died"
-            return None
+        answer = self._fetched(actor, reference)
         if isinstance(answer, Ready):
             self._admit(actor, answer)
         return answer
+
+    def _fetched(self, actor: Actor, reference: Any) -> Any:
+        """Return an answer; None if the actor is dead, with the reason in `last_end`."""
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            self.last_end = f"worker {actor.number} failed: {first_line(error.cause)}"
+        except self._ray.exceptions.RayError as error:
+            self.last_end = f"worker {actor.number} died{_reason(str(error))}"
+        return None
 
     def finished(self, actor: Actor, report: Report) -> None:
         """Note that an actor works."""
@@ -175,10 +204,14 @@ class ClusterCrew:
             self._end(actor)
 
     def close(self) -> None:
-        """End all actors, and leave the cluster."""
+        """End all actors, and leave the cluster unless the caller had joined it."""
         with suppress(Exception):
             self.dismiss_all()
-        self._ray.shutdown()
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._is_own:
+            self._ray.shutdown()
 
     def _start(self) -> Actor:
         self._started += 1
@@ -214,8 +247,8 @@ class ClusterCrew:
             return
         actor.info, actor.node = info, ready.node
         where = f"node {ready.node[:8]}, process {ready.pid}"
-        cpus, gpus = counted(self._needs.cpus, "CPU"), self._needs.gpus
-        _log.info("worker %d: %s, %s, %s", actor.number, where, cpus, counted(gpus, "GPU"))
+        needs = f"{counted(self._needs.cpus, 'CPU')}, {counted(self._needs.gpus, 'GPU')}"
+        _log.info("worker %d: %s, %s", actor.number, where, needs)
 
     def _end(self, actor: Actor) -> None:
         if actor in self.actors:
@@ -229,6 +262,26 @@ class ClusterCrew:
             if logger.isEnabledFor(message.level):
                 prefix = f"{worker}: " if message.level <= logging.INFO else ""
                 logger.log(message.level, "%s%s", prefix, message.text)
+
+
+def _resources(cpus: int, gpus: int) -> str:
+    return f"{counted(cpus, 'CPU')} and {counted(gpus, 'GPU')}"
+
+
+def _reason(text: str) -> str:
+    """Return what an actor died of, as far as Ray knows it, after a colon.
+
+    The last line is the exception where its creation failed.
+
+    >>> _reason("The actor died because of an error raised in its creation task, …\nOSError: full")
+    ': OSError: full'
+    >>> _reason("The actor died unexpectedly before finishing this task.\n\tpid: 7")
+    ''
+    """
+    first, *more = [line for line in text.splitlines() if line.strip()] or [""]
+    if "creation task" in first:
+        return f": {[first, *more][-1].strip()}"
+    return "" if first.startswith("The actor") or not first else f": {first}"
 
 
 def _workers_that_fit(nodes: Sequence[Mapping[str, Any]], needs: WorkerResources) -> int:

@@ -97,8 +97,6 @@ class ClusterPool:
         """How much blended tiles differed, at most, in any worker; see `Upscaler`."""
         self.shows_halo = False
         """Whether the halo had an effect in any worker; see `Upscaler`."""
-        self.seams = Seams()
-        """Of all workers; see `Upscaler`."""
 
     @property
     def info(self) -> BackendInfo:

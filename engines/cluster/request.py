@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agsr.engines.places import AUTO
+from agsr.engines.places import AUTO, Place
 from agsr.engines.request import Request
 from agsr.errors import BackendRequestError
 
@@ -66,7 +66,7 @@ class WorkerResources:
     """Resources of one worker, as Ray reserves them."""
 
     cpus: int
-    """CPUs, and threads that compute."""
+    """CPUs, and threads on a CPU: of the network, if it runs there, and of decoders."""
     gpus: int
     options: Mapping[str, Any]
     """Arguments of `Upscaler` that follow."""
@@ -86,17 +86,19 @@ def worker_resources(
     Raises:
         BackendRequestError: The options contradict one another, or name a device by its number.
     """
-    given = {n: v for n in ("backend", "provider", "device") if (v := running.get(n)) is not None}
-    if ":" in str(given.get("device", "")):
+    if ":" in (device := running.get("device") or ""):
         raise BackendRequestError(
-            f"ray and device {given['device']} contradict one another: Ray assigns the GPUs; "
+            f"ray and device {device} contradict one another: Ray assigns the GPUs; "
             "remove the number"
         )
-    request = Request(weights=weights, **given)
-    automatic = request.runtime == AUTO
-    on_gpu = cluster_gpus > 0 if automatic else request.place.kind != "cpu"
-    if on_gpu:
-        return WorkerResources(max(1, min(THREADS, cpus)), 1, {})
+    place = Request.chosen(weights, running).chosen_place
     count = running.get("threads") or max(1, min(THREADS, cpus))
-    on_torch = not automatic and request.place.runtime == "torch"
-    return WorkerResources(count, 0, {} if on_torch else {"threads": count})
+    on_gpu = cluster_gpus > 0 if place.runtime == AUTO else _computes_elsewhere(place)
+    if on_gpu or not place.takes_threads:
+        return WorkerResources(count, int(on_gpu), {"threads": None})
+    return WorkerResources(count, 0, {"threads": count})
+
+
+def _computes_elsewhere(place: Place) -> bool:
+    """Whether a place needs more of its node than CPUs; a remote server is no node."""
+    return place.kind != "cpu" and not place.is_remote

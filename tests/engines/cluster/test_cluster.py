@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -27,7 +29,7 @@ pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 
 FILES = 24
-SIZE = {"object_store_memory": 80 << 20}
+SIZE = {"object_store_memory": 80 << 20, "node_ip_address": "127.0.0.1"}
 
 
 @pytest.fixture(scope="module")
@@ -52,26 +54,38 @@ def cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
-        found = _started()
+        folder = tempfile.mkdtemp(prefix="r")  # paths of sockets must be short
+        found = _started(folder)
         yield found
         found.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _started(attempts: int = 3) -> Any:
+def _started(folder: str, attempts: int = 6) -> Any:
     """Start the cluster; on a busy machine, Ray gives up after 30 s."""
     from ray.cluster_utils import Cluster
 
     found = Cluster()
     try:
-        found.add_node(num_cpus=0, include_dashboard=False, **SIZE)
+        found.add_node(num_cpus=0, include_dashboard=False, temp_dir=folder, **SIZE)
         for _ in range(2):
             found.add_node(num_cpus=1, **SIZE)
     except Exception:
         found.shutdown()
         if attempts == 1:
             raise
-        return _started(attempts - 1)
+        return _started(folder, attempts - 1)
     return found
+
+
+def _with_another(cluster: Any, attempts: int = 4) -> Any:
+    """Add a node of one CPU."""
+    try:
+        return cluster.add_node(num_cpus=1, **SIZE)
+    except Exception:
+        if attempts == 1:
+            raise
+        return _with_another(cluster, attempts - 1)
 
 
 class Driver:
@@ -109,7 +123,7 @@ class Driver:
 
     def first_worker(self) -> tuple[str, int]:
         """Wait for the message about the first worker, which comes before its results."""
-        for _ in range(600):
+        for _ in range(2400):
             if workers := self.workers():
                 return workers[0]
             time.sleep(0.1)
@@ -139,7 +153,7 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_actors_and_nodes_may_die(album: Path, cluster: Any) -> None:
-    lost = cluster.add_node(num_cpus=1, **SIZE)
+    lost = _with_another(cluster)
     driver = Driver(album, cluster.address, "-o", "killed")
     lines = driver.results(3)
     doomed, (_, pid) = lost.node_id[:8], driver.first_worker()
