@@ -110,12 +110,20 @@ async def picture(load: Load, size: str, **how: bool) -> Answer:
     """Upscale a picture, and check that the whole result arrived."""
     answer = await exchange(load, upscale(load, size), **how)
     if answer.status == 200:
-        with Image.open(io.BytesIO(answer.body)) as result:
-            result.load()
-            width, height = SIZES[size]
-            if result.size != (4 * width, 4 * height):
-                raise ValueError(f"{size}: the result has {result.size} pixels")
+        check(answer, size)
     return answer
+
+
+def check(answer: Answer, size: str) -> None:
+    """Check that the whole result of a picture arrived.
+
+    Raises ValueError for another size, and `OSError` for damage.
+    """
+    with Image.open(io.BytesIO(answer.body)) as result:
+        result.load()
+        width, height = SIZES[size]
+        if result.size != (4 * width, 4 * height):
+            raise ValueError(f"{size}: the result has {result.size} pixels")
 
 
 async def half_closed(load: Load) -> Answer:
@@ -151,7 +159,7 @@ async def left(load: Load) -> Answer:
 
 
 async def job(load: Load) -> Answer:
-    """Queue a job, follow its events, fetch its result, and remove it."""
+    """Queue a job, follow its events to the last, fetch its whole result, and remove it."""
     content = load.pictures["middle"]
     queued = await exchange(load, head("POST", "/v1/jobs", len(content)) + content)
     if queued.status != 202:
@@ -160,8 +168,13 @@ async def job(load: Load) -> Answer:
     events = await exchange(load, head("GET", f"{path}/events", 0))
     result = await exchange(load, head("GET", f"{path}/result", 0))
     removed = await exchange(load, head("DELETE", path, 0))
-    worst = max(events.status, result.status, removed.status)
-    return Answer(worst if worst >= 400 else 200, {}, b"")
+    found = (events.status, result.status, removed.status)
+    if found != (200, 200, 204):
+        raise ValueError(f"events, result, removal: {found}; expected (200, 200, 204)")
+    if not (last := events.body.rpartition(b"event: ")[2]).startswith(b"done\n"):
+        raise ValueError(f"the last event is {last!r}; expected done")
+    check(result, "middle")
+    return result
 
 
 KINDS: dict[str, tuple[int, Callable[[Load], Awaitable[Answer]]]] = {

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import socket
 import time
@@ -14,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from serving import Server, picture, serving, wait_for
 
 from agsr.video.formats import is_video
@@ -127,22 +129,34 @@ def test_many_idle_connections_leave_room_for_others(server: Server) -> None:
             connection.close()
 
 
-@pytest.mark.data
-def test_damaged_files_from_outside_cost_one_answer_each(tmp_path: Path) -> None:
-    folder = Path(os.environ["AGSR_DATA"]) / "faults"
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    assert files
+def _damaged() -> Iterator[tuple[str, bytes]]:
+    """Names and contents: what fuzzing found, pictures that are cut or altered, and files from
+    outside where `AGSR_DATA` has some."""
+    folders = [ROOT / "tests" / "faults", Path(os.environ.get("AGSR_DATA", "nowhere")) / "faults"]
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                yield path.name, path.read_bytes()
+    chance = random.Random(0)
+    for form in ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "TGA"):
+        content = bytearray(picture(form=form))
+        yield f"cut.{form.lower()}", bytes(content[: len(content) * 2 // 3])
+        for number in range(4):
+            content[chance.randrange(len(content) // (1 + number % 2))] ^= 1 << number
+            yield f"altered.{form.lower()}", bytes(content)
+
+
+def test_damaged_files_cost_one_answer_each(tmp_path: Path) -> None:
+    files = list(_damaged())
     with serving(tmp_path / "spool", running={}, max_pixels=1 << 18) as client:
-        for path in files:
-            route = "jobs" if is_video(path.suffix) else "upscale"
-            answer = client.post(
-                f"/v1/{route}", params={"name": path.name}, content=path.read_bytes()
-            )
-            assert answer.status_code in (200, 202, 400, 413, 415, 422, 429), (path, answer.text)
+        for name, content in files:
+            route = "jobs" if is_video(Path(name).suffix) else "upscale"
+            answer = client.post(f"/v1/{route}", params={"name": name}, content=content)
+            assert answer.status_code in (200, 202, 400, 413, 415, 422, 429), (name, answer.text)
             if answer.status_code == 202:
                 client.get(answer.json()["links"]["events"])
                 answer = client.get(answer.json()["links"]["self"])
-                assert (answer.json()["problem"] or {}).get("status") != 500, path
+                assert (answer.json()["problem"] or {}).get("status") != 500, name
             if answer.headers["content-type"].endswith("json"):
-                assert not PATH.search(answer.content), (path, answer.text)
+                assert not PATH.search(answer.content), (name, answer.text)
         assert client.get("/healthz").status_code == 200

@@ -21,13 +21,16 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import PYTHONPATH
+from conftest import PYTHONPATH, Repeat, tiny_checkpoint
 from serving import finished, picture, wait_for
 from starlette.testclient import TestClient
 
-from agsr.engines.open import open_backend
+from agsr.engines.open import check_request, open_backend
 from agsr.errors import ConfigurationError
+from agsr.model.checkpoint import save_checkpoint
 from agsr.serve.app import create_app
+from agsr.serve.models import ModelPool
+from agsr.serve.options import parse_options
 from agsr.serve.settings import ServeSettings
 
 pytest.importorskip("ray", reason="ray has no wheel for this platform")
@@ -183,20 +186,20 @@ def test_the_front_passes_on_progress_results_and_messages(tmp_path: Path) -> No
     (tmp_path / "of upscalers").mkdir()
     running = {"steps": 1, "backend": "ort"}
     upscalers = Upscalers(ServeSettings(spool=tmp_path / "of upscalers", running=running))
-    handle = Local(upscalers, deaths=1)
+    handle = Local(upscalers, deaths=3)
     app = create_app(ServeSettings(spool=tmp_path / "front"), remote=Remote(handle))
     with TestClient(app, "http://localhost") as client:
         wait_for(lambda: client.get("/readyz").status_code == 200)
         first = client.post("/v1/upscale?name=a.png", content=picture(mode="RGBA"))
         again = client.post("/v1/upscale?name=a.png", content=picture(mode="RGBA"))
-        assert first.content == again.content  # though the first replica died
+        assert first.content == again.content  # though three replicas died
         flat = client.post("/v1/upscale?name=a.png&format=jpg", content=picture(mode="RGBA"))
         assert flat.headers["agsr-warning"].startswith("a_x4.jpg: composited on white")
         bad = client.post("/v1/upscale?name=a.png", content=picture()[:60])
         assert (bad.status_code, bad.json()["detail"][:7]) == (422, "a.png: ")
         job = client.post("/v1/jobs?name=a.png&weights=gan&steps=1", content=picture()).json()
         assert finished(client, job)["result"]["name"] == "a_x4.png"
-    assert handle.cancelled == 1  # the answers of the replica that died
+    assert handle.cancelled == 3  # the answers of the replicas that died
     (spool,) = (tmp_path / "of upscalers").iterdir()
     assert list(spool.iterdir()) == []
 
@@ -211,6 +214,74 @@ def test_options_come_from_arguments_and_the_environment() -> None:
     assert settings.running == {"steps": 3, "threads": 4}
     assert settings.allow_hosts == ("a.example", "b.example")
     assert (settings.token, settings.ui, settings.max_bytes) == ("sesame", False, 9)
+
+
+def test_variables_of_kubernetes_are_ignored() -> None:
+    from agsr.serve.ray import parse
+
+    environment = {
+        "AGSR_SERVE_SVC_SERVICE_HOST": "10.0.0.1",
+        "AGSR_SERVE_SERVICE_PORT": "80",
+        "AGSR_SERVE_PORT": "tcp://10.0.0.1:80",
+        "AGSR_SERVE_PORT_80_TCP": "tcp://10.0.0.1:80",
+    }
+    assert parse({}, environment) == parse({}, {})
+
+
+@pytest.mark.parametrize(
+    ("given", "threads"),
+    [
+        ({"gpus": "1", "backend": "trt"}, None),
+        ({"gpus": "0.5"}, None),
+        ({"gpus": "1", "backend": "torch"}, None),
+        ({"backend": "torch"}, None),
+        ({"url": "grpc://127.0.0.1:8001"}, None),
+        ({"backend": "ort"}, 3),
+        ({}, 3),
+    ],
+)
+def test_replicas_open_any_backend(given: dict[str, str], threads: int | None) -> None:
+    from agsr.serve.ray import parse
+
+    _, settings = parse({"cpus": "3"} | given, {})
+    assert settings.running.get("threads") == threads
+    asked = []
+
+    def opened(*, backend: str = "auto", weights: str, **options: Any) -> Repeat:
+        asked.append(options.get("threads"))
+        check_request(backend, weights, **options)
+        return Repeat()
+
+    pool = ModelPool(settings, opened)
+    with pool.upscaler(parse_options([], settings)):
+        assert asked == [threads]
+    pool.close()
+
+
+def test_a_replica_runs_torch(tmp_path: Path) -> None:
+    from agsr.serve.ray import Upscalers, parse
+
+    _, settings = parse({"backend": "torch", "spool": str(tmp_path), "steps": "1"}, {})
+    assert asyncio.run(Upscalers(settings).ready())
+
+
+def test_other_weights_get_threads_only_where_they_can_be_set(tmp_path: Path) -> None:
+    from agsr.serve.ray import parse
+
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(tiny_checkpoint(), other)
+    _, settings = parse({"cpus": "3", "offered": str(other)}, {})
+    assert settings.running_for("psnr")["threads"] == 3
+    assert "threads" not in settings.running_for(str(other))
+
+
+def test_ray_ends_no_replica_that_does_a_long_job() -> None:
+    from agsr.serve.ray import ClusterOptions, upscalers_for
+
+    deployment = upscalers_for(ClusterOptions(gpus=0.5))
+    assert deployment._deployment_config.graceful_shutdown_timeout_s >= 6 * 3600
+    assert deployment.ray_actor_options is not None
+    assert deployment.ray_actor_options["num_gpus"] == 0.5
 
 
 @pytest.mark.parametrize(
