@@ -28,13 +28,15 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 class Address:
     """Address of a remote file or folder, with the name operations of `pathlib.PurePath`.
 
-    ``str()`` omits passwords and queries, which may be signatures; `url` has them.
+    ``str()`` omits passwords, keys and queries, which may be signatures; `url` has them.
 
     >>> address = Address.parse("s3://photos/2026/a.jpg")
     >>> address.name, address.suffix, str(address.parent / "b.png")
     ('a.jpg', '.jpg', 's3://photos/2026/b.png')
     >>> str(Address.parse("sftp://me:secret@host/a.jpg"))
     'sftp://me@host/a.jpg'
+    >>> str(Address.parse("s3://KEY:SECRET@photos/a.jpg"))
+    's3://***@photos/a.jpg'
     """
 
     scheme: str
@@ -125,8 +127,8 @@ class Address:
 
     def __str__(self) -> str:
         user, at, server = self.host.rpartition("@")
-        if at and self.scheme in (*WEB, "sftp"):  # elsewhere it is a container, not a user
-            user = "***" if self.scheme in WEB else user.partition(":")[0]
+        if at:  # the user of SFTP and Azure's container are no secret
+            user = user.partition(":")[0] if self.scheme in ("sftp", "az") else "***"
         return f"{self.scheme}://{user}{at}{server}" + (f"/{self.key}" if self.key else "")
 
     def __repr__(self) -> str:

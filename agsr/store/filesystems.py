@@ -6,6 +6,8 @@ roles, ``~/.ssh``, or the address itself.
 
 from __future__ import annotations
 
+import inspect
+import logging
 import threading
 from typing import Any
 
@@ -31,6 +33,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "http": {"use_listings_cache": False},
 }
 
+_AZURE_ACCOUNT = ".dfs.core.windows.net"
+
+_ALREADY_REPEATED = ("_request", "_get_file_request", "_get_file_concurrent")
+"""Methods of gcsfs that repeat themselves."""
+
 _opened = threading.local()
 
 
@@ -55,7 +62,13 @@ def forget(address: Address) -> None:
 
 
 def path_of(address: Address, system: Any) -> str:
-    """Return the name that a file system has for an address."""
+    """Return the name that a file system has for an address; any character may be in it."""
+    if address.scheme == "sftp":
+        return f"/{address.key}"
+    if address.scheme == "az":
+        container, _, account = address.host.partition("@")
+        is_account = not account and container.endswith(_AZURE_ACCOUNT)
+        return "/".join(filter(None, ("" if is_account else container, address.key)))
     return str(system._strip_protocol(address.url))
 
 
@@ -75,6 +88,11 @@ def _open(address: Address) -> Any:
     if kind == "s3":
         # A class of its own, since the number of attempts is an attribute of the class.
         found = type("S3", (found,), {"retries": 1})
+    if kind == "gs":
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL + 1)  # it prints each failure
+        repeated = [name for name in _ALREADY_REPEATED if hasattr(found, name)]
+        once = {name: inspect.unwrap(getattr(found, name)) for name in repeated}
+        found = type("GCS", (found,), once)
     return found(**{**found._get_kwargs_from_urls(address.url), **options})
 
 

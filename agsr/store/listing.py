@@ -66,22 +66,14 @@ def _common_folder(files: list[Address]) -> Address:
 
 
 def _files(folder: Address) -> dict[str, int]:
-    from agsr.store.filesystems import filesystem, path_of  # local files need neither
-    from agsr.store.retry import requested
-
-    def find() -> dict[str, int]:
-        system = filesystem(folder)
-        root = path_of(folder, system).rstrip("/")
-        found = {}
-        for name, facts in system.find(root, detail=True).items():
-            if facts["type"] == "file" and not name.endswith("/"):
-                below = name[len(root) :].strip("/")
-                found["/".join(filter(None, (folder.key, below)))] = int(facts["size"] or 0)
-        return found
+    from agsr.store.walk import files_below  # local files don't need it
 
     if folder.scheme in WEB:
         raise OSError(1, f"{folder.scheme}:// has no folders; name its files", str(folder))
-    return requested(folder, find)
+    return {
+        "/".join(filter(None, (folder.key, below))): int(facts["size"] or 0)
+        for below, facts in files_below(folder)
+    }
 
 
 def matches(folder: Address, key: str, pattern: str) -> bool:

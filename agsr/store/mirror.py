@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +51,9 @@ def fetched(location: Location, only: Collection[str] | None = None) -> Path:
 
 
 def _mirrored(address: Address, only: Collection[str] | None) -> Path:
-    from agsr.store.retry import requested
-
     root = cache_folder() / "store" / hashlib.sha256(address.url.encode()).hexdigest()[:16]
     folder = root / (address.name or address.host.rpartition("@")[2].replace(":", "_"))
-    files = requested(address, partial(_listed, address))
+    files = _listed(address)
     wanted = {name: facts for name, facts in files.items() if _is_wanted(name, only)}
     if not wanted:
         raise DatasetError(f"{address}: no such file or folder, or it is empty")
@@ -82,17 +79,14 @@ def _mirrored(address: Address, only: Collection[str] | None) -> Path:
 
 def _listed(address: Address) -> dict[str, tuple[int, str | None]]:
     """Return size and version of each file by its name below an address; '' is the address."""
-    from agsr.store.filesystems import filesystem, path_of
+    from agsr.store.walk import facts_of, files_below
 
-    system = filesystem(address)
-    root = path_of(address, system)
     if address.scheme in WEB:
-        return {"": (int(system.info(root).get("size") or 0), None)}
-    root = root.rstrip("/")
+        return {"": (int(facts_of(address).get("size") or 0), None)}
+    if not address.is_folder and (facts := facts_of(address))["type"] == "file":
+        return {"": (int(facts["size"] or 0), _version(facts))}
     return {
-        name[len(root) :].strip("/"): (int(facts["size"] or 0), _version(facts))
-        for name, facts in system.find(root, detail=True).items()
-        if facts["type"] == "file" and not name.endswith("/")
+        name: (int(facts["size"] or 0), _version(facts)) for name, facts in files_below(address)
     }
 
 

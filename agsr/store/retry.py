@@ -10,7 +10,9 @@ import errno
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from agsr.errors import AgsrError
@@ -44,7 +46,10 @@ _NO_CREDENTIALS = {
 }
 """Names of classes of botocore, google, azure and paramiko."""
 
-_PERMANENT = {errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.ENAMETOOLONG, errno.EFBIG}
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EISDIR, errno.ENOTDIR}
+"""What only a disk reports: no library raises them for an answer of a server."""
+
+_PERMANENT = {errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.ENAMETOOLONG, errno.EFBIG, *_DISK}
 _LIBRARIES = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "paramiko", "s3fs")
 
 _log = logging.getLogger(__name__)
@@ -52,6 +57,25 @@ _log = logging.getLogger(__name__)
 
 class _TransientError(OSError):
     """A failure that may pass."""
+
+
+class _LocalError(OSError):
+    """A failure of this machine's disk, with a local file name."""
+
+
+@contextmanager
+def writing_to(target: Path) -> Iterator[None]:
+    """Within `requested`: name the local file, not the server, where writing it fails.
+
+    Raises:
+        OSError: The disk is full, or the file can't be made.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK or error.filename == str(target):
+            raise _LocalError(error.errno, error.strerror, str(target)) from None
+        raise
 
 
 def requested(address: Address, request: Callable[[], _T]) -> _T:
@@ -79,7 +103,7 @@ def requested(address: Address, request: Callable[[], _T]) -> _T:
 
 def _translated(address: Address, error: Exception) -> AgsrError | OSError:
     """Return an error as one of ours, or of the system."""
-    if isinstance(error, AgsrError):
+    if isinstance(error, (AgsrError, _LocalError)):
         return error
     status = getattr(error, "status", None) or getattr(error, "code", None)
     name, location = type(error).__name__, str(address)
@@ -91,7 +115,7 @@ def _translated(address: Address, error: Exception) -> AgsrError | OSError:
     if name == "BadHostKeyException":
         reason = "the server's key has changed; see ssh"
         return PermissionError(errno.EACCES, reason, location)
-    if isinstance(error, PermissionError) or status in (401, 403) or _is_credential(error):
+    if isinstance(error, PermissionError) or status in (401, 403) or _is_denied(error):
         reason = f"access denied; {_CREDENTIALS[address.scheme]}"
         return PermissionError(errno.EACCES, reason, location)
     if isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429):
@@ -104,7 +128,9 @@ def _translated(address: Address, error: Exception) -> AgsrError | OSError:
     return OSError(errno.EIO, f"{name} of its library", location)
 
 
-def _is_credential(error: Exception) -> bool:
+def _is_denied(error: Exception) -> bool:
+    if isinstance(error, OSError) and str(error).startswith("Forbidden: "):  # gcsfs's for HTTP 403
+        return True
     return any(kind.__name__ in _NO_CREDENTIALS for kind in type(error).__mro__)
 
 

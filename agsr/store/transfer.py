@@ -16,7 +16,7 @@ from typing import Any
 
 from agsr.store.address import Address
 from agsr.store.filesystems import filesystem, path_of
-from agsr.store.retry import requested
+from agsr.store.retry import requested, writing_to
 
 
 def read_object(address: Address) -> bytes:
@@ -58,7 +58,8 @@ def fetch_object(address: Address, target: Path) -> None:
 
     def fetch() -> None:
         system = filesystem(address)
-        system.get_file(path_of(address, system), str(target))
+        with writing_to(target):
+            system.get_file(path_of(address, system), str(target))
 
     requested(address, fetch)
 

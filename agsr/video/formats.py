@@ -78,6 +78,8 @@ _BY_START: Final = {
     b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": ".asf",
     Y4M_MAGIC: ".y4m",
 }
+_SYNC: Final = b"G"
+"""First byte of each packet of an MPEG transport stream."""
 _MATROSKA: Final = b"\x1a\x45\xdf\xa3"
 
 
@@ -98,8 +100,9 @@ def video_ending(head: bytes) -> str | None:
         return ".webm" if b"webm" in head[:64] else ".mkv"
     if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
         return ".avi"
-    if head[:1] == b"G" == head[188:189]:
-        return ".ts"
-    if head[4:5] == b"G" == head[196:197]:  # with timestamps of four bytes
-        return ".m2ts"
+    if not head.startswith((b"GIF8", b"BM")):
+        if all(head[at : at + 1] == _SYNC for at in (0, 188, 376)):
+            return ".ts"
+        if all(head[at : at + 1] == _SYNC for at in (4, 196, 388)):  # with four bytes of time
+            return ".m2ts"
     return next((ending for start, ending in _BY_START.items() if head.startswith(start)), None)

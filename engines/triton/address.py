@@ -6,6 +6,7 @@ Data flow: ``grpc://host:8001?timeout=30`` → `Address` → `agsr.engines.trito
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -60,14 +61,14 @@ class Address:
             parts = urlsplit(text)
             port = parts.port
         except ValueError:
-            raise BackendRequestError(f"--url {text}: not an address; {_EXAMPLE}") from None
+            raise BackendRequestError(f"--url {_shown(text)}: not an address; {_EXAMPLE}") from None
         if parts.scheme not in _PORTS or not parts.hostname:
-            raise BackendRequestError(f"--url {text}: not a Triton server's; {_EXAMPLE}")
+            raise BackendRequestError(f"--url {_shown(text)}: not a Triton server's; {_EXAMPLE}")
         if parts.username is not None or parts.fragment:
-            raise BackendRequestError(f"--url {text}: has a user or a fragment; {_EXAMPLE}")
+            raise BackendRequestError(f"--url {_shown(text)}: has a user or a fragment; {_EXAMPLE}")
         path = parts.path.rstrip("/")
         if path and parts.scheme.startswith("grpc"):
-            raise BackendRequestError(f"--url {text}: gRPC has no path; {_EXAMPLE}")
+            raise BackendRequestError(f"--url {_shown(text)}: gRPC has no path; {_EXAMPLE}")
         return cls(
             scheme=parts.scheme,
             host=parts.hostname,
@@ -101,6 +102,15 @@ class Address:
         return f"{host}:{self.port}{self.path}"
 
 
+def _shown(text: str) -> str:
+    """Return the text of an address without what may be a password.
+
+    >>> _shown("https://me:secret@host/path")
+    'https://host/path'
+    """
+    return re.sub(r"^(\w+://)?.*@", r"\1", text, flags=re.DOTALL)
+
+
 @dataclass(frozen=True)
 class _Setting:
     """A setting in the query of an address."""
@@ -130,14 +140,16 @@ def _settings(text: str, query: str) -> dict[str, Any]:
         setting = _SETTINGS.get(name)
         if setting is None or setting.field in found:
             known = ", ".join(_SETTINGS)
-            raise BackendRequestError(f"--url {text}: '{name}'; expected once each of: {known}")
+            raise BackendRequestError(
+                f"--url {_shown(text)}: '{name}'; expected once each of: {known}"
+            )
         try:
             value = setting.parse(word)
         except ValueError:
             value = None
         if value is None or not setting.accepts(value):
             raise BackendRequestError(
-                f"--url {text}: {name} is '{word}'; expected {setting.expected}"
+                f"--url {_shown(text)}: {name} is '{word}'; expected {setting.expected}"
             )
         found[setting.field] = value
     return found

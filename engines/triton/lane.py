@@ -19,7 +19,7 @@ import numpy as np
 from agsr.engines.concurrency import ContextPool
 from agsr.engines.foreign.io_spec import Array
 from agsr.engines.triton.address import Address
-from agsr.engines.triton.client import Client, Given, Place, ServerAwayError
+from agsr.engines.triton.client import Client, Given, Place, ServerAwayError, ServerLateError
 from agsr.engines.triton.memory import FOLDER, Region
 from agsr.errors import BackendError
 from agsr.system.text import counted
@@ -86,6 +86,11 @@ class Lane:
         for attempt in range(retries + 1):
             try:
                 return self._attempt(what, values)
+            except ServerLateError:
+                # The request still runs: the server may read and write its memory at any time, so
+                # the next request needs other memory, and this can't be unregistered either.
+                self._reset()
+                raise
             except ServerAwayError as error:
                 self._reset()
                 if attempt == retries or self._closing.is_set():
@@ -153,7 +158,7 @@ class Lane:
         region.close()
 
     def _reset(self) -> None:
-        """Drop the connection, and shared memory that a restarted server no longer knows."""
+        """Drop the connection, and shared memory that the server no longer knows or still uses."""
         region, self._region = self._region, None
         if region is not None:
             region.close()

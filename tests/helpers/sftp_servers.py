@@ -15,7 +15,7 @@ from typing import Any
 
 import paramiko
 import pytest
-from paramiko.sftp import SFTP_NO_SUCH_FILE, SFTP_OK
+from paramiko.sftp import SFTP_NO_SUCH_FILE, SFTP_OK, SFTP_PERMISSION_DENIED
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 
@@ -26,6 +26,8 @@ class _Folder(paramiko.SFTPServerInterface):
     def list_folder(self, path: str) -> Any:
         if not Path(path).is_dir():
             return SFTP_NO_SUCH_FILE
+        if not Path(path).stat().st_mode & 0o400:  # for root as for anyone else
+            return SFTP_PERMISSION_DENIED
         return [
             paramiko.SFTPAttributes.from_stat(item.lstat(), item.name)
             for item in Path(path).iterdir()

@@ -161,6 +161,18 @@ def test_a_late_answer_is_an_error_and_not_asked_for_again(server: Server, lr: B
     assert server.seen.requests == 1
 
 
+def test_a_late_answer_never_reaches_the_memory_of_the_next_request(
+    server: Server, lr: Batch
+) -> None:
+    url = f"{server.url}?timeout=2&requests=1&shm=on"
+    with open_backend("triton", "repeat-1", url=url) as backend:
+        server.faults.overtaken = threading.Barrier(2)
+        with pytest.raises(ServerLateError):
+            backend.upscale(lr)
+        np.testing.assert_array_equal(backend.upscale(1 - lr), repeated(1 - lr))
+    assert server.seen.by_memory == 2
+
+
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
 def test_a_server_that_is_away_is_reported_at_once(scheme: str) -> None:
     with pytest.raises(ServerAwayError, match=r"no Triton server answers.*check --url, or start"):

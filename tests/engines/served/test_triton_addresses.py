@@ -30,6 +30,25 @@ def test_addresses_are_checked_before_anything_is_opened(url: str | None, reason
         check_request("triton", "psnr", url=url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:secret@host",
+        "https://me:secret@host:port",
+        "https://me:sec/secret@host",
+        "ftp://me:secret@host",
+        "me:secret@host:8001",
+        "grpc://me:secret@host/path",
+        "https://host?speed=9&key=secret@host",
+    ],
+)
+def test_messages_omit_passwords(url: str) -> None:
+    with pytest.raises(BackendRequestError) as caught:
+        Address.parse(url)
+    assert "secret" not in str(caught.value)
+    assert "host" in str(caught.value)
+
+
 def test_an_address_belongs_to_triton_alone() -> None:
     with pytest.raises(BackendRequestError, match="--url does not belong to the backend 'ort'"):
         check_request("ort", "psnr", url="grpc://host")
