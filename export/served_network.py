@@ -7,12 +7,13 @@ Data flow: metadata of an export, or the format of another project's network as
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from agsr.backend import BackendInfo
 from agsr.contract import CHANNELS, PREFIX, ModelMetadata, SizeRule, Tiling
 from agsr.engines.foreign.io_spec import IoSpec
-from agsr.engines.onnx_file.inspect import read_properties
+from agsr.engines.onnx_file.inspect import accepts_one_picture, read_properties
 from agsr.export.triton import ServedNetwork, Signature, Tensor
 
 _TYPES = {"float32": "FP32", "float16": "FP16", "uint8": "UINT8"}
@@ -35,7 +36,7 @@ def exported_network(path: Path, tile: int) -> ServedNetwork:
     side = tile_side(tile, metadata.sizes, metadata.tiling)
     fixed = SizeRule(fixed=(side, side)).to_properties() if side else {}
     return ServedNetwork(
-        signature=_exported_signature(metadata),
+        signature=_exported_signature(metadata, one=accepts_one_picture(path)),
         parameters=properties,
         scale=metadata.scale,
         tile=side,
@@ -93,12 +94,17 @@ def foreign_signature(spec: IoSpec) -> Signature:
     )
 
 
-def _exported_signature(metadata: ModelMetadata) -> Signature:
-    """Return the contract's signature, of the only size if there is one."""
-    if metadata.sizes.fixed is None:
-        return Signature()
+def _exported_signature(metadata: ModelMetadata, *, one: bool) -> Signature:
+    """Return the contract's signature, of the only size and for one picture if that is fixed."""
+    signature = Signature()
+    if one:
+        signature = Signature(
+            replace(signature.input, dims=(1, *signature.input.dims)),
+            replace(signature.output, dims=(1, *signature.output.dims)),
+            fixed_batch=True,
+        )
     size = metadata.sizes.fixed
-    return Signature().of_size(size, metadata.scale)
+    return signature if size is None else signature.of_size(size, metadata.scale)
 
 
 def _hints(spec: IoSpec, rule: SizeRule) -> str:

@@ -53,7 +53,8 @@ class Tensor:
     """Element type, by Triton's name."""
 
     def __str__(self) -> str:
-        return f'{{ name: "{self.name}", data_type: TYPE_{self.kind}, dims: {[*self.dims]} }}'
+        name, dims = _escaped(self.name), [*self.dims]
+        return f'{{ name: "{name}", data_type: TYPE_{self.kind}, dims: {dims} }}'
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ def _config(name: str, network: ServedNetwork, serving: Serving) -> str:
     max_batch = 0 if network.signature.fixed_batch else serving.max_batch
     batching = "" if network.signature.fixed_batch else _batching(serving)
     parameters = "".join(
-        f'parameters {{ key: "{key}", value: {{ string_value: "{_escaped(value)}" }} }}\n'
+        f'parameters {{ key: "{_escaped(key)}", value: {{ string_value: "{_escaped(value)}" }} }}\n'
         for key, value in sorted(network.parameters.items())
     )
     return f"""name: "{name}"

@@ -8,7 +8,9 @@ size is found before anything is allocated. The network itself is loaded afterwa
 
 from __future__ import annotations
 
+import tarfile
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any
 
@@ -76,15 +78,13 @@ def _zip(file: IO[bytes], path: Path) -> None:
                     f"{path}: a TorchScript file, which is code; it is not run. Use the project's "
                     ".pth, .safetensors or .onnx file"
                 )
-            pickled = next((e for e in entries if e.filename.endswith("/data.pkl")), None)
-            if pickled is None:
+            pickles = [e for e in entries if e.filename.endswith("/data.pkl")]
+            if not pickles:
                 raise ModelError(f"{path}: a ZIP archive, not a file of PyTorch weights; unpack it")
             stored = {entry.filename: entry.file_size for entry in entries}
-            # torch reads the folder of the first entry, and finds names in any case.
-            folders = {name.partition("/")[0] for name in names}
-            is_odd = len({name.casefold() for name in names}) < len(names) or len(folders) > 1
-            if is_odd or any(e.compress_type or e.compress_size != e.file_size for e in entries):
+            if _is_odd(entries):
                 raise ModelError(f"{path}: torch writes no such file: packed or repeated entries")
+            pickled = pickles[0]
             if sum(stored.values()) > path.stat().st_size:
                 raise ModelError(f"{path}: torch writes no such file: entries that overlap")
             if pickled.file_size > MOST_PICKLED:
@@ -105,12 +105,33 @@ def _zip(file: IO[bytes], path: Path) -> None:
     _check_tensors(state, path)
 
 
+def _is_odd(entries: list[zipfile.ZipInfo]) -> bool:
+    """Return True if torch may read an archive otherwise than this check.
+
+    torch reads ``data.pkl`` in the folder of the first entry, and finds names in any case; Python
+    ends a name at its first zero byte.
+    """
+    names = [entry.filename for entry in entries]
+    folders = {name.partition("/")[0] for name in names}
+    lowered = [name.casefold() for name in names]
+    pickles = [name for name in names if name.casefold().endswith("/data.pkl")]
+    return (
+        len(folders) > 1
+        or len(set(lowered)) < len(lowered)
+        or pickles != [names[0].partition("/")[0] + "/data.pkl"]
+        or any(e.filename != e.orig_filename for e in entries)
+        or any(e.compress_type or e.compress_size != e.file_size for e in entries)
+    )
+
+
 def _legacy(file: IO[bytes], start: bytes, path: Path) -> None:
     """Read a file that torch wrote before 1.6: pickles, then the values of every tensor."""
     if not start.startswith(PICKLE):
         is_safe = safetensors_header(path) is not None
         found = "a safetensors file; rename it to .safetensors" if is_safe else describe(start)
         raise ModelError(f"{path}: not a file of PyTorch weights but {found}")
+    if _is_tar(file):  # torch tries that first, and would read other pickles than those below
+        raise ModelError(f"{path}: torch writes no such file: a pickle that is a tar archive too")
     index = Index(file, path)
     if index.load() != _LEGACY:
         raise ModelError(f"{path}: a pickle, but not one of PyTorch weights; rejected")
@@ -119,11 +140,29 @@ def _legacy(file: IO[bytes], start: bytes, path: Path) -> None:
     keys = index.load()
     needed = sum(8 + storage.size for storage in index.storages.values())
     held = path.stat().st_size - file.tell()
-    if not isinstance(keys, list) or needed > held:
+    if not _are_keys(keys, index.storages) or needed != held:
         raise ModelError(
             f"{path}: truncated or damaged: {held} bytes of tensors, declared {needed}"
         )
     _check_tensors(state, path)
+
+
+def _is_tar(file: IO[bytes]) -> bool:
+    """Return True if a file, which is open at its start, begins with a tar header."""
+    try:
+        tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    finally:
+        file.seek(0)
+    return True
+
+
+def _are_keys(keys: Any, storages: Collection[str]) -> bool:
+    """Return True if a list has the key of each storage once: torch reads values by this list."""
+    if not isinstance(keys, list) or any(type(key) not in (str, int) for key in keys):
+        return False
+    return sorted(map(str, keys)) == sorted(storages)
 
 
 def _check_tensors(state: Any, path: Path) -> None:

@@ -63,6 +63,18 @@ def read_properties(path: Path) -> dict[str, str]:
     return {_text(entry.key): _text(entry.value) for entry in model.metadata_props}
 
 
+def accepts_one_picture(path: Path) -> bool:
+    """Return True if the graph of an export accepts one picture a call only.
+
+    Raises:
+        ModelError: It is not an ONNX file.
+        MissingDependencyError: protobuf is not installed.
+    """
+    graph = _parsed(path.read_bytes(), str(path)).graph
+    shapes = [value.type.tensor_type.shape.dim for value in graph.input]
+    return any(axes[0].dim_value == 1 for axes in shapes[:1] if axes)
+
+
 def check_self_contained(content: bytes, source: str) -> None:
     """Check a file that has to be complete in itself, as exports are, before anything loads it.
 

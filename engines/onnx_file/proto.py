@@ -29,8 +29,14 @@ _FIELDS: Fields = {  # strings as bytes: invalid UTF-8 is not an error
     "Graph": {
         "node": (1, "*Node"),
         "initializer": (5, "*Tensor"),
+        "input": (11, "*ValueInfo"),
         "sparse_initializer": (15, "*SparseTensor"),
     },
+    "ValueInfo": {"name": (1, BYTES), "type": (2, "Type")},
+    "Type": {"tensor_type": (1, "TensorType")},
+    "TensorType": {"shape": (2, "Shape")},
+    "Shape": {"dim": (1, "*Dimension")},
+    "Dimension": {"dim_value": (1, INT)},
     "Function": {"name": (1, BYTES), "node": (7, "*Node"), "domain": (10, BYTES)},
     "Node": {"op_type": (4, BYTES), "attribute": (5, "*Attribute"), "domain": (7, BYTES)},
     "Attribute": {

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 from click.testing import CliRunner
 from foreign_graphs import repeating
@@ -14,8 +15,8 @@ from agsr.contract import ModelMetadata, SizeRule, Tiling
 from agsr.engines.foreign.hints import Hints
 from agsr.engines.onnx_file.inspect import read_properties
 from agsr.errors import ExportError
-from agsr.export.served_network import tile_side
-from agsr.export.triton import ServedNetwork, Serving, write_repository
+from agsr.export.served_network import exported_network, tile_side
+from agsr.export.triton import ServedNetwork, Serving, Signature, Tensor, write_repository
 from agsr.system import atomic_file
 
 
@@ -146,6 +147,40 @@ def test_parameters_may_hold_any_text(tmp_path: Path, onnx_file: Callable[[int],
     network = ServedNetwork(parameters=given)
     (folder,) = write_repository(tmp_path, "tiny", onnx_file(1), network)
     assert _parameters(_config(folder)) == given
+
+
+@pytest.mark.parametrize("size", [(-1, -1), (16, 24)])
+def test_an_export_for_one_picture_a_call_gets_no_batches(
+    size: tuple[int, int], tmp_path: Path, onnx_file: Callable[[int], Path]
+) -> None:
+    """Triton refuses a model whose graph has fewer free axes than its configuration."""
+    sizes = SizeRule() if size[0] < 0 else SizeRule(fixed=size)
+    model = onnx.load(onnx_file(1))
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    properties |= {f"agsr.{key}": value for key, value in sizes.to_properties().items()}
+    onnx.helper.set_model_props(model, properties)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    path = tmp_path / "one.onnx"
+    onnx.save(model, path)
+    for folder in write_repository(tmp_path, "one", path, exported_network(path, 8)):
+        config, tiled = _config(folder), folder.name != "one"
+        sides = [8, 8] if tiled else list(size)
+        large = [side * 4 if side > 0 else -1 for side in sides]
+        assert (config.max_batch_size, config.HasField("dynamic_batching")) == (0, False)
+        assert list(config.input[0].dims) == [1, 3, *sides]
+        assert list(config.output[0].dims) == [1, 3, *large]
+
+
+def test_names_of_tensors_may_be_any_text(
+    tmp_path: Path, onnx_file: Callable[[int], Path]
+) -> None:
+    name = 'x" }\n] max_batch_size: 9 # \\'
+    signature = Signature(Tensor(name), Tensor(name))
+    (folder,) = write_repository(tmp_path, "a", onnx_file(1), ServedNetwork(signature=signature))
+    config = _config(folder)
+    assert (config.input[0].name, config.output[0].name) == (name, name)
+    assert config.max_batch_size == 8
 
 
 def test_no_model_is_written_if_one_of_them_exists(

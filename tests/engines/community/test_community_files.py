@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+import tarfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -147,6 +148,59 @@ def test_archives_that_torch_reads_otherwise_than_the_check_are_refused(
                     new.filelist.append(again)
         with pytest.raises(ModelError, match="torch writes no such file"):
             read_index(path)
+
+
+@pytest.mark.parametrize("names", [("a/b/data.pkl", "a/data.pkl"), ("a/b/data.pkl",)])
+def test_an_archive_has_one_index_where_torch_looks_for_it(
+    names: tuple[str, ...], community_file: MakeFile, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(community_file("compact")) as old:
+        index = next(old.read(name) for name in old.namelist() if name.endswith("data.pkl"))
+    path = tmp_path / "nested.pth"
+    with zipfile.ZipFile(path, "w") as new:
+        for name, content in zip(names, (index, pickle.dumps(Evil())), strict=False):
+            new.writestr(name, content)
+    with pytest.raises(ModelError, match="torch writes no such file"):
+        read_index(path)
+
+
+def test_a_name_with_a_zero_byte_is_refused(community_file: MakeFile, tmp_path: Path) -> None:
+    """Python ends the name there, torch doesn't."""
+    path = tmp_path / "zero.pth"
+    path.write_bytes(community_file("compact").read_bytes().replace(b"/version", b"/vers\0on"))
+    with pytest.raises(ModelError, match="torch writes no such file"):
+        read_index(path)
+
+
+def test_a_legacy_file_that_is_a_tar_archive_too_is_refused(tmp_path: Path) -> None:
+    content = legacy(tmp_path / "plain.pth", {"a": torch.zeros(200)}).read_bytes()
+    read_index(tmp_path / "plain.pth")
+    header = tarfile.TarInfo("storages").tobuf()
+    text = b"X" + (len(header) - 5).to_bytes(4, "little")  # BINUNICODE of what follows, dropped
+    mixed = bytearray(header)
+    mixed[:7] = b"\x80\x02" + text
+    mixed[148:156] = b" " * 8
+    mixed[148:156] = f"{sum(mixed):06o}\0 ".encode()
+    path = tmp_path / "tar.pth"
+    path.write_bytes(bytes(mixed) + bytes(2) + b"0" + content[2:])
+    assert tarfile.TarInfo.frombuf(path.read_bytes()[:512], "utf-8", "surrogateescape")
+    with pytest.raises(ModelError, match="a tar archive too"):
+        read_index(path)
+
+
+@pytest.mark.parametrize("change", ["append", "repeat"])
+def test_a_legacy_file_holds_the_values_that_it_declares(change: str, tmp_path: Path) -> None:
+    path = legacy(tmp_path / "old.pth", {"a": torch.zeros(2)})
+    content = path.read_bytes()
+    values = content[-16:]  # their number, and two values
+    keys = content[:-16]
+    if change == "repeat":  # torch would read the values twice
+        at = keys.rindex(b"]q\x00X")
+        key = keys[at + 3 : -2]
+        keys = keys[:at] + b"](" + key + key + b"e."
+    path.write_bytes(keys + values + (b"more" if change == "append" else b""))
+    with pytest.raises(ModelError, match="truncated or damaged"):
+        read_index(path)
 
 
 def test_tensors_without_values_are_refused(tmp_path: Path) -> None:
