@@ -165,7 +165,7 @@ class ClusterCrew:
 
     def answer(self, actor: Actor, reference: Any) -> Report | Ready | None:
         """Return an answer; None if the actor is dead."""
-        answer = self._fetched(actor, reference)
+        answer: Report | Ready | None = self._fetched(actor, reference)
         if isinstance(answer, Ready):
             self._admit(actor, answer)
         return answer
@@ -273,9 +273,9 @@ def _reason(text: str) -> str:
 
     The last line is the exception where its creation failed.
 
-    >>> _reason("The actor died because of an error raised in its creation task, …\nOSError: full")
+    >>> _reason("The actor died because of an error in its creation task:\\nOSError: full")
     ': OSError: full'
-    >>> _reason("The actor died unexpectedly before finishing this task.\n\tpid: 7")
+    >>> _reason("The actor died unexpectedly before finishing this task.\\n\\tpid: 7")
     ''
     """
     first, *more = [line for line in text.splitlines() if line.strip()] or [""]

@@ -29,7 +29,7 @@ pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 
 FILES = 24
-SIZE = {"object_store_memory": 80 << 20, "node_ip_address": "127.0.0.1"}
+SIZE = {"object_store_memory": 80 << 20}
 
 
 @pytest.fixture(scope="module")
