@@ -22,6 +22,7 @@ from agsr import Upscaler
 from agsr.engines.foreign import ForeignBackend
 from agsr.engines.open import open_backend
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
+from agsr.engines.triton import lane
 from agsr.engines.triton.client import ServerAwayError
 from agsr.export.served_network import exported_network, foreign_network
 from agsr.export.triton import Serving, write_repository
@@ -149,7 +150,7 @@ def test_a_benchmark_has_its_row_with_parity_and_throughput(
     monkeypatch.delenv("AGSR_DATA", raising=False)  # where LPIPS would be found
     (tmp_path / "set").mkdir()
     cv2.imwrite(str(tmp_path / "set" / "x.png"), cv2.imread(str(PHOTO))[:48, :48])
-    arguments = ["-w", str(onnx_file(1)), "--backends", "ort,triton", "--url", server.grpc]
+    arguments = ["-w", str(onnx_file(1)), "--backends", "triton", "--url", server.grpc]
     found = tmp_path / "found.json"
     options = ["--size", "32x24", "--rounds", "1", "--set", str(tmp_path / "set")]
     result = agsr("bench", *arguments, *options, "--json", str(found))
@@ -164,8 +165,9 @@ def test_a_benchmark_has_its_row_with_parity_and_throughput(
 
 
 def test_a_killed_server_is_an_error_and_a_restarted_one_continues(
-    server: TritonServer, onnx_file: Callable[[int], Path]
+    server: TritonServer, onnx_file: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lane, "PAUSE", 0.01)
     lr = sample_batch(1, 24, 24)
     with OrtBackend(onnx_file(1)) as local, ExitStack() as stack:
         expected = local.upscale(lr)
