@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TypedDict
 
 from agsr.assembly.requested import Blend, Source, checkpoint_file, onnx_file, step_scales
-from agsr.assembly.safetensors_file import METADATA, safetensors_header
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS, Precision
 from agsr.errors import CheckpointError, UnknownWeightsError, UnshippedError
 from agsr.system.text import counted, did_you_mean
@@ -236,6 +235,8 @@ def is_community(weights: str) -> bool:
     path = Path(weights)
     if path.suffix != CHECKPOINT_SUFFIX:
         return path.suffix == PICKLE_SUFFIX
+    from agsr.assembly.safetensors_file import METADATA, safetensors_header
+
     header = safetensors_header(path)
     if header is None:
         return False

@@ -162,16 +162,22 @@ def _open(
     request: Request, place: Place, precision: str | None, progress: Report | None
 ) -> Backend:
     """Load a network at a place; one of another project is checked on a tile."""
-    path = request.file_for(place, precision)
-    loaded = _load(request, path, place, precision, progress)
+    path, loaded = _open_unchecked(request, place, precision, progress)
     if loaded.info.receptive_radius is not None:  # of this project
         return loaded
     from agsr.engines.trusted import trusted
 
-    def reopen(same: Request, better: str) -> Backend:
-        return _open(replace(same, precision=better), place, better, progress)
+    def reopen(better: str) -> tuple[Path, Backend]:
+        return _open_unchecked(replace(request, precision=better), place, better, progress)
 
     return trusted(request, place, path, loaded, reopen)
+
+
+def _open_unchecked(
+    request: Request, place: Place, precision: str | None, progress: Report | None
+) -> tuple[Path, Backend]:
+    path = request.file_for(place, precision)
+    return path, _load(request, path, place, precision, progress)
 
 
 def _load(

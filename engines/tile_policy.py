@@ -71,7 +71,8 @@ class TilePolicy:
                 cut and the arrays are too large for it.
         """
         size = arrays[0].shape[:2]
-        self._measure_memory(size)
+        if math.prod(size) >= WORTHWHILE and self._is_measurable:
+            self._measured_bytes = self._found_bytes(alone=False)
         halo = self._halo.uncut
         tile = self._tile_for(arrays, halo)
         if _cuts(self._first_window(size, tile, halo), size):
@@ -85,19 +86,33 @@ class TilePolicy:
         self._allocated = max(self._allocated, pixels * self._bytes_per_pixel)
         return tile, halo
 
+    def measure_memory(self) -> None:
+        """Measure the memory of another project's network, before anything else runs."""
+        if self._is_measurable:
+            self._measured_bytes = self._found_bytes(alone=True)
+
     @property
     def _bytes_per_pixel(self) -> int:
         return self._measured_bytes or self._backend.bytes_per_pixel
 
-    def _measure_memory(self, size: tuple[int, ...]) -> None:
-        """Measure the memory of another project's network before its first large picture."""
+    @property
+    def _is_measurable(self) -> bool:
+        """Whether tiles depend on the main memory of a network that wasn't measured yet."""
         info = self._backend.info
         on_cpu = info.device.lower().startswith("cpu") and self._backend.free_memory() is None
         is_known = info.receptive_radius is not None or self._measured_bytes is not None
-        if self._tile != "auto" or is_known or not on_cpu or math.prod(size) < WORTHWHILE:
-            return
-        at_least = self._backend.bytes_per_pixel if self._allocated else 0
-        self._measured_bytes = find_bytes_per_pixel(self._backend, at_least)
+        is_cut = info.tiling != "internal" and self._backend.sizes.fixed is None
+        return self._tile == "auto" and is_cut and on_cpu and not is_known
+
+    def _found_bytes(self, *, alone: bool) -> int:
+        """Return the measured bytes per pixel, or the backend's if the network fails on a tile."""
+        usual = self._backend.bytes_per_pixel
+        at_least = usual if self._allocated else 0
+        try:
+            return find_bytes_per_pixel(self._backend, at_least, alone=alone)
+        except (BackendError, MemoryError) as error:  # the picture may still work
+            _log.info("%s: memory not measured: %s", self._backend.info.model, error)
+            return usual
 
     def blends(self, halo: int) -> bool:
         """Return True if overlapping tiles are to be blended, since no halo makes them exact."""

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from agsr.backend import Backend, Batch
 from agsr.engines.community.exported import cached_path
-from agsr.engines.community.measurements import Subject, read, write
+from agsr.engines.community.measurements import Subject, place_of, read, write
 from agsr.engines.community.trust import ORDER, are_exchanged, fault, probe_tile, tinted
 from agsr.engines.places import Place
 from agsr.engines.request import Request
 from agsr.engines.weights_file import Kind
 from agsr.errors import AgsrError, BackendError
+from agsr.pretrained import sha256
 
 _KIND = "trusted"
 
@@ -31,7 +33,7 @@ def trusted(
     place: Place,
     path: Path,
     loaded: Backend,
-    reopen: Callable[[Request, str], Backend],
+    reopen: Callable[[str], tuple[Path, Backend]],
 ) -> Backend:
     """Return a network if its result can be trusted, else one in the next precision.
 
@@ -40,7 +42,8 @@ def trusted(
         place: Where it runs.
         path: The file that runs.
         loaded: The network; closed if it can't be trusted.
-        reopen: Opens a request in a precision at the same place, and checks it in turn.
+        reopen: Opens the request in a precision at the same place, unchecked, and returns the file
+            that runs, too.
 
     Raises:
         BackendError: It can't be trusted, and there is no other precision of it.
@@ -52,11 +55,16 @@ def trusted(
     precision = loaded.info.precision
     for better in ORDER[ORDER.index(precision) + 1 :]:
         try:
-            replacement = reopen(request, better)
+            file, replacement = reopen(better)
         except AgsrError as error:
             _log.info("%s: %s", better, error)
             continue
-        _log.warning("%s: %s %s; running in %s instead", path, precision, problem, better)
+        runs = replacement.info.precision
+        if also := _problem(request, place, file, replacement):
+            replacement.close()
+            _log.info("%s: %s %s", file, runs, also)
+            continue
+        _log.warning("%s: %s %s; running in %s instead", path, precision, problem, runs)
         return replacement
     raise BackendError(
         f"{path}: {precision} on '{place}' {problem}; export its network in fp32, or run it with "
@@ -67,7 +75,8 @@ def trusted(
 def _problem(request: Request, place: Place, path: Path, loaded: Backend) -> str:
     """Describe what is wrong with a network's result on a tile; empty if nothing is."""
     info = loaded.info
-    subject = Subject.of(loaded, f"{info.name} {info.device} {info.io_format}")
+    subject = Subject.of(loaded, f"{place_of(info)} {info.io_format}")
+    subject = replace(subject, weights_hash=sha256(path))  # of an export: its own
     if read(_KIND, subject):
         return ""
     is_reduced = info.precision in ORDER[:-1] and place.runtime != "torch"  # which has checked it

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 from PIL import Image
 
 from agsr.backend import Backend
+from agsr.engines.community.tile_memory import WORTHWHILE
 from agsr.engines.ensemble import SYMMETRIES, Ensemble
 from agsr.engines.open import open_backend
 from agsr.engines.picture_upscaler import PictureUpscaler
@@ -135,6 +136,8 @@ class Upscaler(PictureUpscaler):
             normal_map=normal_map,
         )
         if self._owned:
+            if work is None or work >= WORTHWHILE:
+                self._policy.measure_memory()
             self._closing = weakref.finalize(self, opened.close)
             self._closing.atexit = False  # at exit, backends release themselves
 

@@ -4,9 +4,10 @@
 
 The photograph is synthetic, 4000x3000 pixels, and only bands down to `--rows` are computed; memory
 is the same for the others. Free memory is reported as what `--limit` leaves, so that tiles are
-chosen as on a machine of that size. Without WEIGHTS, it is a DAT light of random weights; one with
-`--depth 2` needs the same memory and computes several times as fast. Prints the peak of the
-process's memory, and for blended tiles their difference and largest step.
+chosen as on a machine of that size. Without WEIGHTS, it is a DAT light of random weights with 18
+blocks; `--depth 2` computes several times as fast, but needs less memory per pixel of a tile, 7.8
+instead of 19.5 kB, and so has larger tiles. Prints the peak of the process's memory, and for
+blended tiles their difference and largest step.
 """
 
 from __future__ import annotations

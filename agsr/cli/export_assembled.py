@@ -11,7 +11,6 @@ import click
 from agsr.assembly.requested import Blend
 from agsr.contract import Precision
 from agsr.pretrained import default_steps, find_onnx, onnx_name
-from agsr.system.atomic_file import check_writable, complete_file
 from agsr.system.text import counted
 
 
@@ -28,6 +27,8 @@ def assembled_path(
     Raises:
         OSError: It can't be written.
     """
+    from agsr.system.atomic_file import check_writable
+
     blend = Blend.parse(weights)
     name = Path(weights).stem if blend is None else blend.name
     path = output or Path(onnx_name(name, steps or default_steps(weights), precision))
@@ -45,6 +46,8 @@ def write_assembled(
         CheckpointError: A weights file is damaged.
         OSError: The file can't be written.
     """
+    from agsr.system.atomic_file import complete_file
+
     content = find_onnx(weights, steps, precision).read_bytes()
     with complete_file(path) as temporary:
         temporary.write_bytes(content)

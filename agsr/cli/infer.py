@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ from agsr.system.text import printable
 from agsr.video.formats import WRITABLE, can_read_videos
 
 if TYPE_CHECKING:
+    from agsr.engines.batch.manifest import Manifest
     from agsr.engines.batch.plan import Job
 
 UNKNOWN_SIZE = "_x?"
@@ -237,10 +239,13 @@ def infer(
                 check_encodings(jobs, encoding)
             return jobs if part is None else of_shard(jobs, part, tally)
 
-        known, reported = network.declared_scale(), frozenset[Location]()
+        def opened_manifest(jobs: Sequence[Job]) -> Manifest | None:
+            return None if dry_run else open_manifest(manifest, jobs, results, cluster is not None)
+
+        known, reported = network.declared_scale(), dict[Location, str]()
         if known is None:  # opening it takes seconds
             early = checked(planned(suffix=suffix or UNKNOWN_SIZE), Tally())
-            reported = report_early(early, tally, quiet)
+            reported |= report_early(early, tally, quiet, opened_manifest)
             known = network.scale() if early else SCALE
         sizing = output_size(scale, max_size, fit, known)
         jobs = planned(
@@ -250,8 +255,7 @@ def infer(
             on_skipped=lambda file: count_skipped(file, tally, verbose),
         )
         jobs = checked(jobs, tally)
-        if not dry_run:
-            tally.manifest = open_manifest(manifest, jobs, results, cluster is not None)
+        tally.manifest = opened_manifest(jobs)
         todo = to_do(jobs, skip_existing, tally, listings, reported)
         options = InferOptions(
             sizing=sizing,

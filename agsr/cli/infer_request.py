@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,6 @@ from agsr.cli.param_types import FileLocation
 from agsr.errors import ImageError
 from agsr.image.ops.output_size import OutputSize
 from agsr.store.address import Address, Location
-from agsr.store.locations import may_exist
 from agsr.system.text import printable
 from agsr.video.formats import WRITABLE
 
@@ -165,21 +165,29 @@ def of_shard(jobs: Sequence[Job], shard: Shard, tally: Tally) -> list[Job]:
 
     Every shard reports what is missing: the machine may lack a folder that the others have.
     """
+    from agsr.store.locations import may_exist
+
     own = [job for job in jobs if shard.contains(job.name) or not may_exist(job.source)]
     tally.elsewhere = len(jobs) - len(own)
     return own
 
 
-def report_early(jobs: Sequence[Job], tally: Tally, quiet: bool) -> frozenset[Location]:
+def report_early(
+    jobs: Sequence[Job],
+    tally: Tally,
+    quiet: bool,
+    manifest: Callable[[Sequence[Job]], Manifest | None],
+) -> Mapping[Location, str]:
     """Report what is wrong with jobs before the network is opened; ends if no job is left.
 
     Args:
         jobs: Planned without the network's scale, so their targets have other names.
         tally: Counts errors.
         quiet: Print no summary.
+        manifest: Opens the manifest of jobs; called if no job is left.
 
     Returns:
-        Sources whose problems are reported.
+        The problems that are reported, by source; their rows are not in a manifest yet.
 
     Raises:
         click.UsageError: As for `to_do`.
@@ -190,15 +198,26 @@ def report_early(jobs: Sequence[Job], tally: Tally, quiet: bool) -> frozenset[Lo
     for problem in problems.values():
         tell_error(problem, tally)
     if jobs and all(job.source in problems for job in jobs):
+        tally.manifest = manifest(jobs)
+        for job in jobs:
+            _add_problem(job, problems[job.source], tally, has_target=False)
+        tally.flush()
         if len(jobs) > 1 and not quiet:
             click.echo(tally.summary("upscaled"), err=True)
         raise SystemExit(1)
-    return frozenset(problems)
+    return problems
+
+
+def _add_problem(job: Job, problem: str, tally: Tally, *, has_target: bool = True) -> None:
+    """Add the row of a job that can't be done, if there is a manifest."""
+    if tally.manifest is not None:
+        tally.manifest.add_problem(job, problem, has_target=has_target)
 
 
 def _early_problem(job: Job) -> str:
     """Return what is known to be wrong with a job before anything is read; empty if nothing is."""
     from agsr.engines.batch.plan import STREAM
+    from agsr.store.locations import may_exist
 
     if job.problem is not None:
         return job.problem
@@ -211,9 +230,11 @@ def to_do(
     skip_existing: bool,
     tally: Tally,
     listings: Listings,
-    reported: frozenset[Location] = frozenset(),
+    reported: Mapping[Location, str] = MappingProxyType({}),
 ) -> list[Job]:
-    """Return the jobs to do; the others are counted and reported, except those of ``reported``.
+    """Return the jobs to do; the others are counted and reported.
+
+    Those of ``reported``, which maps sources to problems, only become rows of the manifest.
 
     Raises:
         ImageError: The results on a server can't be listed.
@@ -226,11 +247,10 @@ def to_do(
     todo, remote = [], _there_remotely(jobs, listings) if skip_existing else set()
     for job in jobs:
         if job.source in reported:
-            continue
-        if job.problem is not None:
+            _add_problem(job, reported[job.source], tally)
+        elif job.problem is not None:
             tell_error(job.problem, tally)
-            if tally.manifest is not None:
-                tally.manifest.add_problem(job)
+            _add_problem(job, job.problem, tally)
         elif skip_existing and job.target != STREAM and _is_there(job.target, remote):
             tally.existing += 1
             if tally.manifest is not None:

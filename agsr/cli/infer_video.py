@@ -14,7 +14,6 @@ from agsr.cli.param_types import AliasChoice
 from agsr.cli.params import echo_error, echo_path
 from agsr.errors import VideoError, check_any
 from agsr.pretrained import WEIGHTS_FOR_FAULTS
-from agsr.store.locations import local
 from agsr.system.progress import Progress, ProgressCallback
 from agsr.system.text import counted_are, printable
 from agsr.video.formats import CODECS, WRITABLE
@@ -150,6 +149,7 @@ def _run_one(
     from agsr.engines.batch.stdio import Stdin, Stdout
     from agsr.engines.video import upscale_video
     from agsr.engines.video.y4m import stream_video
+    from agsr.store.locations import local
 
     source = (stdin or Stdin()) if job.source == STREAM else local(job.source)
 
@@ -194,6 +194,7 @@ def compression_note(which: str, weights: str) -> str:
 def report_what_is_saved(job: Job) -> None:
     """Print how many frames of an interrupted video are saved, if any."""
     from agsr.engines.video.segments import saved_frames
+    from agsr.store.locations import local
 
     count = saved_frames(local(job.target))
     if count:

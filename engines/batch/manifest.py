@@ -69,14 +69,21 @@ class Manifest:
         """Add the row of a job whose result is there already."""
         self._add(job, "existing")
 
-    def add_problem(self, job: Job) -> None:
-        """Add the row of a job that can't be done."""
-        self._add(job, "failed", error=job.problem)
+    def add_problem(self, job: Job, problem: str, *, has_target: bool = True) -> None:
+        """Add the row of a job that can't be done.
+
+        Args:
+            job: The job.
+            problem: Why it can't be done.
+            has_target: Whether the name of its result is known; otherwise the target is null.
+        """
+        unknown = {} if has_target else {"target": None}
+        self._add(job, "failed", error=problem, **unknown)
 
     def _add(self, job: Job, status: str, **facts: object) -> None:
         names = ("seconds", "pixels", "bytes", "error")
         row: dict[str, object] = {"source": str(job.source), "target": str(job.target)}
-        row |= {"status": status, **{name: facts.get(name) for name in names}}
+        row |= {"status": status, **dict.fromkeys(names), **facts}
         self._rows.append(json.dumps(row, ensure_ascii=False))
         late = self._clock() - self._written >= SECONDS
         if len(self._rows) >= ROWS or late:

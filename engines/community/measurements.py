@@ -1,20 +1,24 @@
 """What was measured of networks whose receptive field and memory are unknown, cached as JSON files.
 
 An entry is named by everything that its value depends on, so that a network in another precision,
-or in a file for another size, is measured by itself.
+or in a file for another size, is measured by itself, and each again by another version of agsr.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agsr.backend import Backend
+from agsr._version import __version__
+from agsr.backend import Backend, BackendInfo
 from agsr.contract import SizeRule
+from agsr.engines.places import RUNTIMES
+from agsr.engines.tensorrt.api import MODULES
 from agsr.system.atomic_file import complete_file
 from agsr.system.cache_dir import cache_folder
 from agsr.system.cache_files import digest, evict, read_manifest
@@ -45,7 +49,7 @@ class Subject:
     ensemble: int = 1
     """Turns and mirrorings that are averaged."""
     place: str = ""
-    """Runtime and device, for what depends on them."""
+    """Runtime, its version and device, for what depends on them; see `place_of`."""
 
     @classmethod
     def of(cls, backend: Backend, place: str = "") -> Subject:
@@ -72,6 +76,18 @@ class Subject:
         )
 
 
+def place_of(info: BackendInfo) -> str:
+    """Return runtime, its version and device of a loaded network."""
+    return f"{info.name} {_version(info.name)} {info.device}"
+
+
+def _version(runtime: str) -> str:
+    """Return the version of a runtime, whose module is loaded; empty for one without a version."""
+    names = [RUNTIMES[runtime].module] if runtime in RUNTIMES else []
+    loaded = (sys.modules.get(name) for name in (MODULES.values() if runtime == "trt" else names))
+    return next((str(getattr(module, "__version__", "")) for module in loaded if module), "")
+
+
 def read(kind: str, subject: Subject) -> Mapping[str, Any]:
     """Return a cached measurement; empty if there is none."""
     path = _path(kind, subject)
@@ -95,5 +111,5 @@ def write(kind: str, subject: Subject, values: Mapping[str, Any]) -> None:
 def _path(kind: str, subject: Subject) -> Path | None:
     if not subject.weights_hash:
         return None
-    facts = {**asdict(subject), "version": VERSION}
+    facts = {**asdict(subject), "version": VERSION, "agsr": __version__}
     return cache_folder() / kind / f"{digest(facts)[:32]}.json"

@@ -10,6 +10,7 @@ import pytest
 from conftest import Repeat
 
 from agsr.bench import doctor as environment
+from agsr.bench import installed
 from agsr.bench.data.sets import find_set
 from agsr.bench.scoring import QualityReport, evaluate
 from agsr.bicubic import downscale
@@ -120,8 +121,15 @@ def test_doctor_says_what_auto_would_take_and_what_would_add_the_rest(
     monkeypatch.setattr(environment, "is_installed", lambda _: False)
     checks = {check.name: check for check in environment.backends()}
     gpus = ["trt", "ort cuda", "torch cuda"]
-    assert list(checks) == [*gpus, "openvino", "ort cpu", "torch cpu"]
-    assert all(check.advice.startswith("pip install") for check in checks.values())
+    others = ["ort dml", "ort coreml", "ort migraphx", "openvino gpu", "openvino npu"]
+    assert list(checks) == [*gpus, "openvino", "ort cpu", "torch cpu", *others]
+    assert not any(check.ok for check in checks.values())
+    replaced = {"ort dml": "onnxruntime-directml", "ort migraphx": "onnxruntime-migraphx"}
+    for name, check in checks.items():
+        if name in replaced:  # they need another package instead of onnxruntime
+            assert replaced[name] in check.advice
+        else:
+            assert check.advice.startswith("pip install"), name
 
 
 def test_doctor_reports_an_unusable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +145,7 @@ def test_doctor_reports_an_unusable_cache(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_doctor_names_what_is_missing_and_what_clashes(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"onnxruntime": "1.0", "onnxruntime-gpu": "1.0"}
-    monkeypatch.setattr(environment, "_version", lambda name: versions.get(name, ""))
+    monkeypatch.setattr(installed, "_version", lambda name: versions.get(name, ""))
     checks = {check.name: check for check in environment.packages()}
     assert checks["torch"].advice.startswith("pip install 'agsr[train]'")
     assert checks["av"].advice.startswith("pip install 'agsr[video]'")

@@ -143,3 +143,32 @@ def test_a_foreign_file_is_not_exported_again(
     assert result.exit_code == 2
     assert reason in result.stderr
     assert not Path("m").exists()
+
+
+def _rows(folder: str) -> dict[str, dict[str, object]]:
+    lines = [line for p in Path(folder).glob("*.jsonl") for line in p.read_text().splitlines()]
+    rows = [json.loads(line) for line in lines]
+    assert len({row["source"] for row in rows}) == len(rows)
+    return {row["source"]: row for row in rows}
+
+
+def test_a_manifest_has_the_files_that_failed_before_the_network_was_opened(folder: Path) -> None:
+    repeating(folder / "net.onnx", scale=2)
+    result = agsr("infer", "--manifest", "m", "-w", "net.onnx", "gone.png", "a.png")
+    assert result.exit_code == 1
+    assert result.stderr.count("gone.png: no such file") == 1
+    found = _rows("m")
+    assert {name: row["status"] for name, row in found.items()} == {
+        "gone.png": "failed",
+        "a.png": "done",
+    }
+    assert found["gone.png"]["target"] == "gone_x2.png"
+    assert found["gone.png"]["error"] == "gone.png: no such file"
+    result = agsr("infer", "--manifest", "n", "-w", "net.onnx", "gone.png", "lost.png", "-n")
+    assert (result.exit_code, Path("n").exists()) == (1, False)
+    result = agsr("infer", "--manifest", "n", "-w", "net.onnx", "gone.png", "lost.png")
+    assert result.exit_code == 1
+    assert {(name, row["status"], row["target"]) for name, row in _rows("n").items()} == {
+        ("gone.png", "failed", None),  # the network's scale is part of the name
+        ("lost.png", "failed", None),
+    }

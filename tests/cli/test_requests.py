@@ -95,7 +95,7 @@ _TRAIN = ["train", "--data", ".", "--val", "."]
         (["bench", "--backends", "ort", "--url", "grpc://h"], "--url is for --backends triton"),
         (["bench", "--hints", "x=1", "--model", "gone.onnx"], "no hint named 'x'; expected"),
         (["bench", "--plot", "x.gif", "--set", "."], "x.gif: expected a name in .svg"),
-        (["infer", "a.png", "-b", "openvino", "--device", "cpu"], "--device does not belong to"),
+        (["infer", "a.png", "-b", "openvino", "--device", "cuda:0"], "known: cpu, gpu, npu"),
         (["infer", "a.png", "-b", "ort", "--device", "mps"], "no --device mps; known: cpu, cuda"),
         (["infer", "a.png", "-b", "trt", "--device", "cuda:٣"], "no --device cuda:٣; known: cuda"),
         (["infer", "a.png", "-b", "trt", "--threads", "2"], "--threads is for ort and openvino"),

@@ -185,7 +185,7 @@ def test_a_precision_that_the_processor_lacks_is_refused(
     fake = ModuleType("openvino")
     vars(fake).update(Core=lambda: core, get_version=lambda: "1")
     monkeypatch.setitem(sys.modules, "openvino", fake)
-    with pytest.raises(BackendError, match="computes in f32 on this processor, not bf16"):
+    with pytest.raises(BackendError, match="computes in f32 here, not bf16; use --precision fp32"):
         OpenVinoBackend(onnx_file(1), precision="bf16")
 
 

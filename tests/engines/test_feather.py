@@ -168,7 +168,7 @@ def test_blended_tiles_are_as_large_as_memory_allows_with_little_overlap(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The less fits, the narrower the overlap, so that each pixel is computed twice at most."""
-    monkeypatch.setattr("agsr.engines.tile_policy.find_bytes_per_pixel", lambda *_: 10_000)
+    monkeypatch.setattr("agsr.engines.tile_policy.find_bytes_per_pixel", lambda *_, **__: 10_000)
     large, areas, halos = np.zeros((3000, 4000, 3), np.uint8), [], []
     for free in (8 << 30, 2 << 30, 1 << 30):
         monkeypatch.setattr("agsr.engines.tile_policy.free_memory", lambda free=free: free)

@@ -15,7 +15,7 @@ from agsr.engines.places import Place
 from agsr.engines.request import Request
 from agsr.engines.runtimes.onnxruntime_backend import OrtBackend
 from agsr.engines.runtimes.providers import PROVIDERS
-from agsr.errors import AgsrError, BackendError, CheckpointError
+from agsr.errors import AgsrError, BackendError, BackendRequestError, CheckpointError
 from agsr.export.verify import sample_batch
 from agsr.pretrained import WEIGHTS_FOLDER, find_onnx, shipped_names, shipped_steps
 
@@ -72,7 +72,6 @@ def test_auto_follows_the_options(options: dict[str, Any], backends: list[str]) 
 @pytest.mark.parametrize(
     "options",
     [
-        {"backend": "openvino", "device": "cpu"},
         {"backend": "torch", "provider": "cuda"},
         {"backend": "openvino", "provider": "cpu"},
     ],
@@ -80,6 +79,18 @@ def test_auto_follows_the_options(options: dict[str, Any], backends: list[str]) 
 def test_options_of_another_backend_are_never_ignored(options: dict[str, Any]) -> None:
     with pytest.raises(BackendError, match="does not belong to the backend"):
         open_backend(**options)
+
+
+@pytest.mark.parametrize("device", ["cuda:0", "dml", "gpus", ""])
+def test_a_device_that_a_backend_lacks_is_a_wrong_request(device: str) -> None:
+    with pytest.raises(BackendRequestError, match="device") as caught:
+        open_backend("openvino", device=device, allow_fallback=True)
+    assert "cpu" in str(caught.value)
+
+
+def test_openvino_runs_on_the_cpu_that_is_named() -> None:
+    with open_backend("openvino", "psnr", steps=1, device="cpu") as loaded:
+        assert (loaded.info.name, loaded.info.device) == ("openvino", "CPU")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from conftest import Repeat
 from foreign_graphs import node, repeat, repeating, save
@@ -16,6 +17,7 @@ from onnx import TensorProto
 
 from agsr.backend import Backend, Batch
 from agsr.engines import trusted as trusted_module
+from agsr.engines.community.measurements import place_of
 from agsr.engines.open import open_backend
 from agsr.engines.places import Place
 from agsr.engines.request import Request
@@ -103,11 +105,18 @@ def test_the_next_precision_runs_where_a_reduced_one_fails(
 
 
 def test_without_another_precision_it_is_an_error(
-    weights: Path, opened: Callable[..., list[Other]]
+    weights: Path, opened: Callable[..., list[Other]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    opened({"fp16": _black, "bf16": _black, "fp32": _empty})
+    tried = opened({"fp16": _black, "bf16": _black, "fp32": _empty})
     with open_backend("trt", str(weights), precision="fp16") as backend:
         assert backend.info.precision == "fp32"  # its first picture shows what is wrong
+    assert [(other.info.precision, other.closed) for other in tried] == [
+        ("fp16", 1),
+        ("bf16", 1),
+        ("fp32", 1),
+    ]
+    (message,) = (record.getMessage() for record in caplog.records if record.levelno > logging.INFO)
+    assert message == f"{weights}: fp16 gives a black picture; running in fp32 instead"
     file = weights.with_suffix(".onnx")
     repeating(file, scale=2, kind="float16")
     with pytest.raises(BackendError, match="export its network in fp32"):
@@ -129,6 +138,30 @@ def test_a_network_that_passed_is_not_checked_again(
     assert [len(backend.shapes) for backend in tried] == [1, 0]
     open_backend("trt", str(weights), precision="bf16").close()
     assert len(tried[-1].shapes) == 1
+
+
+@pytest.mark.parametrize("changed", ["file", "agsr", "runtime"])
+def test_what_passed_is_checked_again_in_another_file_or_version(
+    weights: Path,
+    opened: Callable[..., list[Other]],
+    monkeypatch: pytest.MonkeyPatch,
+    changed: str,
+) -> None:
+    tried = opened({})
+    open_backend("trt", str(weights), precision="fp16").close()
+    if changed == "file":
+        weights.write_bytes(b"exported again")
+    if changed == "agsr":
+        monkeypatch.setattr("agsr.engines.community.measurements.__version__", "next")
+    if changed == "runtime":
+        monkeypatch.setattr("agsr.engines.community.measurements._version", lambda _: "next")
+    open_backend("trt", str(weights), precision="fp16").close()
+    assert [len(backend.shapes) for backend in tried] == [1, 1]
+
+
+def test_the_version_of_the_runtime_is_that_of_its_module() -> None:
+    info = replace(Other("fp32", {}).info, name="ort", device="CPU")
+    assert place_of(info) == f"ort {onnxruntime.__version__} CPU"
 
 
 def test_exchanged_colours_are_warned_of(

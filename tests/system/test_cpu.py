@@ -146,7 +146,7 @@ def test_openvino_capabilities_are_hidden_too(
     monkeypatch: pytest.MonkeyPatch, level: str, found: bool
 ) -> None:
     monkeypatch.setenv(cpu.ISA_VARIABLE, level)
-    assert ("BF16" in openvino_session._capabilities(_Core())) is found
+    assert ("BF16" in openvino_session._capabilities(_Core(), "CPU")) is found
 
 
 @NEEDS_OPENVINO

@@ -169,7 +169,11 @@ def test_a_lost_file_runs_alone_and_fails_at_its_second_loss_only() -> None:
         ("cuda:1,cuda:1", {}, "cuda:1 is named twice"),
         ("cpu:2", {"backend": "trt"}, "trt does not run on the CPU"),
         ("cpu:2", {"backend": "ort", "provider": "cuda"}, "ort:cuda does not run on the CPU"),
-        ("cuda:0", {"backend": "openvino"}, "--device does not belong to the backend 'openvino'"),
+        (
+            "cuda:0",
+            {"backend": "openvino"},
+            "backend 'openvino' has no --device cuda:0; known: cpu, gpu, npu",
+        ),
         ("cuda:0", {"provider": "cpu"}, "contradict"),
         ("cpu:2", {"threads": 1}, "devices and threads contradict one another"),
     ],
