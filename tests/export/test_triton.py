@@ -172,9 +172,7 @@ def test_an_export_for_one_picture_a_call_gets_no_batches(
         assert list(config.output[0].dims) == [1, 3, *large]
 
 
-def test_names_of_tensors_may_be_any_text(
-    tmp_path: Path, onnx_file: Callable[[int], Path]
-) -> None:
+def test_names_of_tensors_may_be_any_text(tmp_path: Path, onnx_file: Callable[[int], Path]) -> None:
     name = 'x" }\n] max_batch_size: 9 # \\'
     signature = Signature(Tensor(name), Tensor(name))
     (folder,) = write_repository(tmp_path, "a", onnx_file(1), ServedNetwork(signature=signature))
