@@ -26,7 +26,6 @@ __all__ = [
     "Backend",
     "BackendInfo",
     "Batch",
-    "_checked_input",
     "is_out_of_memory",
     "translated_errors",
 ]

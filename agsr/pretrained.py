@@ -20,6 +20,7 @@ from typing import TypedDict
 from agsr.assembly.requested import Blend, Source, checkpoint_file, onnx_file, step_scales
 from agsr.contract import DEFAULT_STEPS, MAX_STEPS, Precision
 from agsr.errors import CheckpointError, UnknownWeightsError, UnshippedError
+from agsr.system.file_kind import WEIGHTS_SUFFIXES
 from agsr.system.text import counted, did_you_mean
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
@@ -189,15 +190,10 @@ def _assembled(weights: str, source: Source, name: str, steps: int, precision: P
                 f"weights; use fp16, or measure them with: agsr export --weights {weights} "
                 f"--steps {steps} --precision int8 --calibrate FOLDER"
             )
-    manifest = _manifest()
+    version = _manifest()["version"] if is_shipped else ""
+    expected = _manifest()["assembled"].get(name, "") if is_shipped else ""
     return onnx_file(
-        source,
-        name,
-        steps,
-        precision,
-        scales=scales,
-        version=manifest["version"] if is_shipped else "",
-        expected=manifest["assembled"].get(name, "") if is_shipped else "",
+        source, name, steps, precision, scales=scales, version=version, expected=expected
     )
 
 
@@ -218,6 +214,7 @@ def _source(weights: str) -> Source:
         path = find_checkpoint(weights)
         known = None if is_path(weights) else _manifest()["files"][path.name]
         return Source((path,), (known or sha256(path),))
+    blend.check_ends()
     ends = _source(blend.first), _source(blend.second)
     files, hashes = zip(*((end.files[0], end.hashes[0]) for end in ends), strict=True)
     return Source(files, hashes, blend.share)
@@ -258,8 +255,7 @@ def is_path(weights: str) -> bool:
     """
     if Blend.parse(weights) is not None:
         return False
-    endings = (ONNX_SUFFIX, CHECKPOINT_SUFFIX, ENGINE_SUFFIX, PICKLE_SUFFIX, *REFUSED_SUFFIXES)
-    return Path(weights).suffix in endings or "/" in weights or os.sep in weights
+    return Path(weights).suffix in WEIGHTS_SUFFIXES or "/" in weights or os.sep in weights
 
 
 def unknown_weights(weights: str) -> str:

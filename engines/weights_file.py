@@ -11,6 +11,7 @@ from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 
+from agsr.assembly.requested import Blend
 from agsr.contract import MAX_FOREIGN_SCALE, PREFIX, SCALE
 from agsr.engines.network_facts import cached_facts
 from agsr.engines.onnx_file.inspect import read_properties
@@ -62,7 +63,7 @@ def declared_scale(weights: str) -> int | None:
         return _valid(_own(weights).get(f"{PREFIX}scale"))
     if kind is Kind.ENGINE:
         return _valid(_engine_metadata(weights).get("scale"))
-    if kind is Kind.SHIPPED and weights not in shipped_names():
+    if kind is Kind.SHIPPED and weights not in shipped_names() and Blend.parse(weights) is None:
         return None
     return SCALE
 

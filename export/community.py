@@ -37,6 +37,7 @@ from agsr.export.exporter import (
 )
 from agsr.export.fidelity import Fidelity, Run, measure
 from agsr.export.graph_passes import CONTROL_FLOW, finalize, separate_biases
+from agsr.export.sorting import StableSort
 from agsr.export.verify import SAMPLE_PHOTO, ParityRow, compare, run_file, sample_batch, sample_pair
 from agsr.system.atomic_file import check_writable
 
@@ -111,7 +112,7 @@ def run_network(module: PictureNetwork) -> Run:
     """Return a function that runs a network in torch, in inputs of accepted size."""
 
     def run(lr: Batch) -> Batch:
-        with torch.inference_mode():
+        with torch.inference_mode(), StableSort():
             return np.ascontiguousarray(module(torch.from_numpy(lr)).numpy())
 
     return run

@@ -51,3 +51,31 @@ def _sorted(
         keys = values * count + (count - 1 - at if descending else at)
     indices = torch.topk(keys, count, dim=dim, largest=descending, sorted=True)[1]
     return torch.gather(values, dim, indices), indices
+
+
+class StableSort(TorchFunctionMode):
+    """Makes sorts within the block stable, so that a network's results don't depend on the machine.
+
+    torch orders equal values differently by processor. Networks that sort whole numbers, as ATD
+    does, have no other result to compare a graph with.
+
+    >>> with StableSort():
+    ...     torch.argsort(torch.tensor([2, 0, 2, 1])).tolist()
+    [1, 3, 0, 2]
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """See `torch.overrides.TorchFunctionMode`."""
+        del types
+        if func in _SORTS + _ARGSORTS:
+            return _stable(func, *args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _stable(
+    func: Any, values: Tensor, dim: int = -1, descending: bool = False, stable: bool = False
+) -> Any:
+    del stable
+    return func(values, dim=dim, descending=descending, stable=True)

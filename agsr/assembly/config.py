@@ -28,6 +28,23 @@ class NetworkConfig(ABC):
             if "kernel" in field and value % 2 == 0:
                 raise ValueError(f"{kind}.{field} is {value}; expected odd")
 
+    @property
+    def layers(self) -> int:
+        """Number of layers that the counts in this configuration ask for, each with weights."""
+        return 1
+
+    def check_layers(self, tensors: int) -> None:
+        """Check, before anything of that size is made, that a file has weights for each layer.
+
+        Args:
+            tensors: Number of tensors in the file.
+
+        Raises:
+            ValueError: It has fewer.
+        """
+        if self.layers > tensors:
+            raise ValueError(f"{self.layers} layers, but {tensors} tensors of weights")
+
     @abstractmethod
     def receptive_radius(self, steps: int) -> int:
         """Return the number of LR pixels to each side that influence an output pixel.
@@ -61,6 +78,11 @@ class GeneratorConfig(NetworkConfig):
     """Inner channels of the mapping network's convolution pairs."""
     mapping_pairs: int = 4
     """Convolution pairs of the mapping network (four pairs are the paper's eight convolutions)."""
+
+    @property
+    def layers(self) -> int:
+        """See `NetworkConfig.layers`."""
+        return self.dense_blocks * (self.dense_layers + 1) + 2 * self.mapping_pairs
 
     def receptive_radius(self, steps: int) -> int:
         """Return the number of LR pixels to each side that influence an output pixel."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 
 from agsr.contract import Precision
 from agsr.errors import UnknownWeightsError
+from agsr.system.file_kind import WEIGHTS_SUFFIXES
 
 _BLEND = re.compile(r"(.+):((?:[A-Za-z]:[\\/])?[^:]+):([^:/\\]+)")
 
@@ -35,16 +37,16 @@ class Blend:
 
     @classmethod
     def parse(cls, text: str) -> Blend | None:
-        """Parse a blend; None if the text is a name or path.
+        """Parse a blend; None if the text is a name or path, which may have colons, too.
 
         Raises:
-            UnknownWeightsError: The share is not a number from 0 to 1.
+            UnknownWeightsError: The share is not a number from 0 to 1, or an end is a blend.
 
         >>> Blend.parse("psnr:gan:0.3"), Blend.parse("C:/models/a.onnx")
         (Blend(first='psnr', second='gan', share=0.3), None)
         """
         match = _BLEND.fullmatch(text) if text.count(":") > 1 else None
-        if match is None:
+        if match is None or text.endswith(WEIGHTS_SUFFIXES) or os.path.isfile(text):
             return None
         try:
             share = float(match[3])
@@ -55,7 +57,25 @@ class Blend:
                 f"{text}: the share is '{match[3]}'; expected FIRST:SECOND:SHARE with a share from "
                 "0 to 1, like psnr:gan:0.3"
             )
+        if cls.parse(match[1]) is not None:
+            raise UnknownWeightsError(
+                f"{text}: {match[1]} is a blend, which can't be an end of another; expected two "
+                "shipped names or .safetensors files"
+            )
         return cls(match[1], match[2], share)
+
+    def check_ends(self) -> None:
+        """Reject weights that can't be blended, by their names.
+
+        Raises:
+            UnknownWeightsError: One is a file of another kind.
+        """
+        for end in (self.first, self.second):
+            if end.endswith(WEIGHTS_SUFFIXES) and not end.endswith(".safetensors"):
+                raise UnknownWeightsError(
+                    f"{end} can't be blended; expected shipped names, or .safetensors files of "
+                    "agsr train"
+                )
 
     def __str__(self) -> str:
         return f"{self.first}:{self.second}:{self.share:g}"

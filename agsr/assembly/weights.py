@@ -83,6 +83,7 @@ def read_generator(path: Path) -> GeneratorWeights:
         )
     try:
         config = GeneratorConfig(**json.loads(metadata["config"]))
+        config.check_layers(len(header[1]))
         arrays = _read_arrays(path, header[1])
         _check_shapes(arrays, config)
     except (KeyError, TypeError, ValueError) as error:

@@ -17,7 +17,7 @@ from agsr.cli.param_types import FilePath
 from agsr.cli.params import BLEND_END, check_ending, hints_option, weights_option
 from agsr.contract import MAX_STEPS, PRECISIONS, Precision
 from agsr.errors import ExportRequestError
-from agsr.pretrained import ONNX_SUFFIX, onnx_name
+from agsr.pretrained import ONNX_SUFFIX, find_checkpoint, onnx_name
 from agsr.system.text import printable
 
 if TYPE_CHECKING:
@@ -131,8 +131,13 @@ def export(
     if output is not None:
         check_ending(output, ONNX_SUFFIX)
     repository = None if triton is None else _Repository(triton, triton_backend, triton_tile)
-    if kind is not Kind.COMMUNITY and can_assemble(opset, atol, calibrate):
-        weights = weights if blend is None else f"{weights}:{other or BLEND_END}:{blend:g}"
+    named = weights if blend is None else f"{weights}:{other or BLEND_END}:{blend:g}"
+    if kind is not Kind.COMMUNITY:
+        Blend.parse(named)  # rejects a blend of a blend
+    if kind in (Kind.ONNX, Kind.ENGINE):
+        find_checkpoint(weights)  # rejects what can't be exported again, with torch or without
+    if kind in (Kind.SHIPPED, Kind.CHECKPOINT) and can_assemble(opset, atol, calibrate):
+        weights = named
         path = assembled_path(weights, steps, precision, output)
         if repository is not None:
             repository.check(path.stem)
@@ -175,7 +180,6 @@ def _own(
     from agsr.export import export_onnx
     from agsr.model.checkpoint import blend as interpolate
     from agsr.model.checkpoint import load_checkpoint
-    from agsr.pretrained import find_checkpoint
 
     source, mixed = find_checkpoint(weights), Blend.parse(weights)
     checkpoint, name = load_checkpoint(source), source.stem if mixed is None else mixed.name

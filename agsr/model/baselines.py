@@ -58,6 +58,11 @@ class SrResNetConfig(NetworkConfig):
     kernel: int = 9
     """Kernel of the first and the last convolution."""
 
+    @property
+    def layers(self) -> int:
+        """See `NetworkConfig.layers`."""
+        return 2 * self.blocks
+
     def receptive_radius(self, steps: int) -> int:  # noqa: ARG002  # no loop
         """Return the number of LR pixels to each side that influence an output pixel."""
         last = -(-(self.kernel // 2) // SCALE)

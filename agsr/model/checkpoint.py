@@ -94,10 +94,29 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         model = header.get("model", DEFAULT_NETWORK)  # absent from files of the first version
         config = make_config(model, json.loads(header["config"]))
+        config.check_layers(len(weights))
+        _check_shapes(model, config, weights)
         record, scores = json.loads(header["record"]), json.loads(header["scores"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: invalid header: {in_words(error)}") from None
     return Checkpoint(model=model, config=config, weights=weights, record=record, scores=scores)
+
+
+def _check_shapes(model: str, config: NetworkConfig, weights: Mapping[str, Tensor]) -> None:
+    """Compare shapes with those of the network before any memory for its weights is allocated.
+
+    Raises:
+        ValueError: They differ.
+    """
+    try:
+        with torch.device("meta"):
+            expected = build(model, config).state_dict()
+    except RuntimeError:  # a product of sides beyond 64 bits
+        raise ValueError("a network larger than any memory") from None
+    for name, values in expected.items():
+        found = tuple(weights[name].shape) if name in weights else None
+        if values.is_floating_point() and found != tuple(values.shape):
+            raise ValueError(f"{name} has shape {found}, expected {tuple(values.shape)}")
 
 
 def blend(first: Checkpoint, second: Checkpoint, share: float) -> Checkpoint:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+WEIGHTS_SUFFIXES = (".onnx", ".safetensors", ".engine", ".pth", ".pt", ".ckpt")
+"""Endings of weights files, also of those that are not loaded."""
+
 HEAD = 8
 """Number of bytes that `describe` looks at."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from agsr.cli import main
 from agsr.contract import Precision
 from agsr.engines.open import open_backend
 from agsr.engines.request import Request
-from agsr.engines.weights_file import Kind, kind_of
+from agsr.engines.weights_file import Kind, declared_scale, kind_of
 from agsr.errors import CheckpointError, ModelError, UnknownWeightsError, UnshippedError
 from agsr.export import export_onnx
 from agsr.export.verify import run_file, sample_batch
@@ -123,6 +124,8 @@ def test_a_blend_of_two_files(tmp_path: Path, checkpoint_file: Path) -> None:
             "a network 'srcnn', which runs on --backend torch",
         ),
         ("psnr:other.safetensors:0.5", CheckpointError, "found format None"),
+        ("psnr:gan:0.3:photo:0.5", UnknownWeightsError, "psnr:gan:0.3 is a blend, which can't"),
+        ("4x.pth:gan:0.3", UnknownWeightsError, "4x.pth can't be blended; expected shipped names"),
     ],
 )
 def test_wrong_blends_are_explained(
@@ -140,6 +143,41 @@ def test_wrong_blends_are_explained(
     (tmp_path / "other.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     with pytest.raises(error, match=message):
         find_onnx(weights, 1)
+
+
+@pytest.mark.parametrize("torch_is", ["here", "missing"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-w", "psnr:gan:0.3", "--blend", "0.5"], "psnr:gan:0.3 is a blend"),
+        (["-w", "psnr-4.onnx", "-s", "2", "--precision", "fp16"], "psnr-4.onnx: "),
+    ],
+)
+def test_an_export_of_other_weights_than_asked_for_is_rejected(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    options: list[str],
+    message: str,
+    torch_is: str,
+) -> None:
+    if torch_is == "missing":
+        monkeypatch.setattr("agsr.cli.export_assembled.find_spec", lambda _: None)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(WEIGHTS_FOLDER / "psnr-4.onnx", tmp_path)
+    result = CliRunner().invoke(main, ["export", *options])
+    assert result.exit_code != 0
+    assert message in f"{result.output}{result.exception}"
+    assert [path.name for path in tmp_path.iterdir()] == ["psnr-4.onnx"]
+
+
+def test_a_file_with_colons_in_its_name_is_no_blend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Blend.parse("best-10:20:30.onnx") is None
+    Path("best-10:20:30").touch()
+    assert Blend.parse("best-10:20:30") is None
+    assert declared_scale("psnr:gan:0.3") == 4
 
 
 def test_int8_of_a_blend_is_rejected() -> None:
@@ -225,6 +263,23 @@ def test_weights_survive_a_round_trip(tmp_path: Path, checkpoint_file: Path) -> 
     again = load_checkpoint(tmp_path / "a.safetensors")
     assert again.weights_hash == read.hash == load_checkpoint(checkpoint_file).weights_hash
     assert again.record == {"from": "here"}
+
+
+@pytest.mark.parametrize("field", ["mapping_pairs", "dense_layers", "dense_blocks", "width"])
+def test_a_network_without_weights_for_its_layers_is_rejected(tmp_path: Path, field: str) -> None:
+    """Before anything of its size is made, here or by torch."""
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(random_checkpoint(TINY), path)
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    config = json.loads(header["__metadata__"]["config"]) | {field: 1_000_000_000}
+    header["__metadata__"]["config"] = json.dumps(config)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    for read in (read_generator, load_checkpoint):
+        with pytest.raises(CheckpointError, match="invalid header"):
+            read(path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "dtype", "shape", "offsets"])

@@ -16,7 +16,7 @@ PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 
 PROVOKED = {
     "no weights named '…'": ["infer", "a.png", "-w", "psnrr"],
-    "weights '…' ship as … ONNX for … steps, not for …": ["infer", "a.png", "-s", "9"],
+    "…: int8 has no ranges of values for …": ["infer", "a.png", "-s", "9", "--precision", "int8"],
     "… pixels, more than …": ["infer", "a.png", "--max-pixels", "4"],
     "scale is …; expected above 0, at most 16": ["infer", "a.png", "--scale", "99"],
     "not an image, or truncated": ["infer", "text.png"],

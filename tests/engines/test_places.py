@@ -19,6 +19,7 @@ from agsr.engines.runtimes import onnxruntime_backend
 from agsr.engines.runtimes.providers import PROVIDERS
 from agsr.engines.tensorrt.options import BuildOptions
 from agsr.errors import BackendError, BackendRequestError
+from agsr.pretrained import find_onnx
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,8 @@ def test_tensorrt_computes_shipped_weights_in_fp16_wherever_it_is_asked_from(
     open_backend("auto", "psnr")
     checks = {check.name: check for check in doctor.backends()}
     assert checks["trt"].ok
-    assert opened == [("psnr-4-fp16.onnx", device) for device in (0, 1, 0, 0)]
+    path = find_onnx("psnr", 4, "fp16")
+    assert opened == [(path.name, device) for device in (0, 1, 0, 0)]
 
 
 def test_what_doctor_builds_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
