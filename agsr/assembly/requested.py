@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +45,7 @@ class Blend:
         (Blend(first='psnr', second='gan', share=0.3), None)
         """
         match = _BLEND.fullmatch(text) if text.count(":") > 1 else None
-        if match is None or text.endswith(WEIGHTS_SUFFIXES) or os.path.isfile(text):
+        if match is None or text.endswith(WEIGHTS_SUFFIXES) or Path(text).is_file():
             return None
         try:
             share = float(match[3])
