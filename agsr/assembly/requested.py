@@ -46,7 +46,7 @@ class Blend:
         (Blend(first='psnr', second='gan', share=0.3), None)
         """
         match = _BLEND.fullmatch(text) if text.count(":") > 1 else None
-        if match is None or text.endswith(WEIGHTS_SUFFIXES) or os.path.isfile(text):
+        if match is None or text.endswith(WEIGHTS_SUFFIXES) or os.path.isfile(text):  # noqa: PTH113  # False for long names
             return None
         try:
             share = float(match[3])
