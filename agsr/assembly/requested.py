@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ class Blend:
         (Blend(first='psnr', second='gan', share=0.3), None)
         """
         match = _BLEND.fullmatch(text) if text.count(":") > 1 else None
-        if match is None or text.endswith(WEIGHTS_SUFFIXES) or Path(text).is_file():
+        # os.path answers False for names that are too long
+        if match is None or text.endswith(WEIGHTS_SUFFIXES) or os.path.isfile(text):  # noqa: PTH113
             return None
         try:
             share = float(match[3])

@@ -7,6 +7,7 @@ The folder ``WATCHED`` has ``work``, which is given, ``home`` and ``tmp``; lines
 import ctypes
 import os
 import platform
+import socket
 import struct
 import sys
 
@@ -24,6 +25,10 @@ SERVES = "WATCHED_SERVER" in os.environ
 """Whether the process may create sockets to listen on, but connect none."""
 NO_NEW_PRIVILEGES, SECCOMP, FILTER_MODE = 38, 22, 2
 """Of ``prctl``."""
+
+# urllib3, which tensorboard imports with boto3 where that is installed, otherwise binds a socket to
+# ::1 to see whether there is IPv6; it connects nothing.
+socket.has_ipv6 = False
 
 
 def outside(path):
