@@ -9,6 +9,7 @@ import onnx
 from agsr.assembly.assemble import sign
 from agsr.contract import ModelMetadata
 from agsr.errors import ExportError
+from agsr.system.text import first_line
 
 CONTROL_FLOW = frozenset({"Loop", "Scan", "If"})
 """Operators that other projects' exports must not contain: TensorRT and OpenVINO run them badly."""
@@ -66,9 +67,14 @@ def check_graph(
     """Check a finished graph; return the operator counts.
 
     Raises:
-        ExportError: An operator is forbidden, or the graph has functions.
+        ExportError: The graph is no valid ONNX, an operator is forbidden, or it has functions.
     """
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(
+            f"the graph isn't valid ONNX: {first_line(error)}; use another --precision"
+        ) from None
     operators: dict[str, int] = {}
     for node in model.graph.node:
         operators[node.op_type] = operators.get(node.op_type, 0) + 1

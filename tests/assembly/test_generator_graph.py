@@ -19,6 +19,7 @@ from agsr.assembly.generator_graph import generator_model
 from agsr.assembly.tensors import set_rounded, to_array
 from agsr.assembly.weights import GeneratorWeights, generator_shapes
 from agsr.contract import Precision
+from agsr.errors import ExportError
 from agsr.export.graph_passes import check_graph, separate_biases
 from agsr.model.checkpoint import load_checkpoint
 from agsr.pretrained import find_checkpoint, find_onnx, shipped_names
@@ -147,3 +148,16 @@ def test_nine_steps_of_shipped_weights_equal_torch(name: str) -> None:
         expected = load_checkpoint(find_checkpoint(name)).build()(lr, 9).numpy()
     found = _run(find_onnx(name, 9).read_bytes(), lr.numpy())
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_an_operator_that_onnx_lacks_in_a_precision_is_named() -> None:
+    """ONNX has no Einsum of bfloat16, which a traced network may contain."""
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.BFLOAT16, [1, 2])
+        for name in ("lr", "sr")
+    ]
+    node = onnx.helper.make_node("Einsum", ["lr"], ["sr"], equation="ij->ij")
+    graph = onnx.helper.make_graph([node], "agsr", ends[:1], ends[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 22)])
+    with pytest.raises(ExportError, match=r"Einsum.*another --precision"):
+        check_graph(model)
