@@ -144,9 +144,7 @@ def _can_compute(candidate: Candidate, graph: str | None) -> bool:
     """
     precision = graph or candidate.precision
     if candidate.place.runtime == "openvino":
-        if precision == "int8":
-            return multiplies_int8()
-        return precision != "bf16" or graph == "bf16" or computes_bf16()
+        return precision != "int8" or multiplies_int8()
     return not (candidate.place.runtime == "ort" and precision == "bf16")
 
 

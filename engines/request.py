@@ -5,6 +5,7 @@ Data flow: options of a command or call → `Request` → `agsr.engines.open` lo
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +24,8 @@ from agsr.engines.places import (
     runtime_of,
 )
 from agsr.engines.ranking import Candidate, candidates, default_precision
+from agsr.engines.runtimes.openvino_session import computes_bf16
+from agsr.engines.runtimes.providers import is_runtime_installed
 from agsr.engines.runtimes.torch_module import check_precision
 from agsr.engines.weights_file import Kind, check_weights_options, kind_of
 from agsr.errors import BackendRequestError
@@ -39,6 +42,9 @@ from agsr.pretrained import (
 
 if TYPE_CHECKING:
     from agsr.engines.triton.address import Address
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +202,9 @@ class Request:
             return Path(self.weights)
         default = "fp16" if place.runtime == "trt" else "fp32"
         graph = graph_precision(place.runtime, precision or default)
+        if precision == "bf16" and place.runtime == "openvino" and not computes_bf16():
+            _log.warning("this processor has no bf16 units: bf16 weights run in fp32 arithmetic")
+            graph = "bf16"
         return find_onnx(self.weights, self.steps, graph)
 
     def check(self) -> None:
@@ -252,6 +261,9 @@ class Request:
         if suffix == ENGINE_SUFFIX:
             return "trt"
         of_torch = self.device is not None and self.provider is None and suffix != ONNX_SUFFIX
+        if of_torch and not is_runtime_installed("torch"):
+            others = ("trt", "ort") if str(self.device).startswith("cuda") else ("ort",)
+            return next((r for r in others if is_runtime_installed(r)), "torch")
         if suffix == CHECKPOINT_SUFFIX or of_torch:
             return "torch"
         return AUTO if self.provider is None and self.device is None else "ort"

@@ -34,7 +34,7 @@ from agsr.cli.params import Sectioned, blend_option, running_options
 from agsr.contract import SCALE
 from agsr.image.formats.names import FORMAT_ALIASES, FORMAT_CHOICES
 from agsr.image.ops.output_size import LARGEST, LARGEST_SIDE
-from agsr.store.address import Location, to_location
+from agsr.store.address import Address, Location, to_location
 from agsr.system.text import printable
 from agsr.video.formats import WRITABLE, can_read_videos
 
@@ -207,7 +207,7 @@ def infer(
     from agsr.engines.batch.shard import Shard
     from agsr.image.decode import MAX_PIXELS
     from agsr.store.listing import Listings
-    from agsr.store.locations import remove_abandoned
+    from agsr.store.locations import check_writable, remove_abandoned
 
     check_options(context, INFER)
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels takes its place
@@ -217,6 +217,8 @@ def infer(
     running |= {"separate_alpha": separate_alpha, "normal_map": normal_map}
     cluster = cluster_request(ray, workers)
     results = None if output is None else to_location(output)
+    if isinstance(results, Address):
+        check_writable(results)
     with Network(running, verbose, devices, cluster) as network:
         planned = partial(
             plan,

@@ -72,11 +72,23 @@ def path_of(address: Address, system: Any) -> str:
     return str(system._strip_protocol(address.url))
 
 
+def require_drivers(address: Address) -> None:
+    """Check before long work that the packages for an address are installed.
+
+    Raises:
+        MissingDependencyError: One is not.
+    """
+    for package in ("fsspec", _DRIVERS[_kind(address)]):
+        require(package, extra="cloud", purpose=f"{address.scheme}://")
+
+
+def _kind(address: Address) -> str:
+    return "http" if address.scheme == "https" else address.scheme
+
+
 def _open(address: Address) -> Any:
-    purpose = f"{address.scheme}://"
-    kind = "http" if address.scheme == "https" else address.scheme
-    for package in ("fsspec", _DRIVERS[kind]):
-        require(package, extra="cloud", purpose=purpose)
+    kind = _kind(address)
+    require_drivers(address)
     options = {**_OPTIONS.get(kind, {}), "skip_instance_cache": True}
     if kind == "sftp":
         from agsr.store.sftp import open_sftp

@@ -48,7 +48,12 @@ def check_writable(location: Location) -> None:
 
     Raises:
         OSError: It can't, as far as can be known without a request.
+        MissingDependencyError: A package for the address is not installed.
     """
+    if isinstance(location, Address):
+        from agsr.store.filesystems import require_drivers
+
+        require_drivers(location)
     check_local(location if isinstance(location, Path) else _work_file())
 
 

@@ -19,7 +19,7 @@ from agsr.engines.batch.outcome import Outcome
 from agsr.engines.batch.plan import Job
 from agsr.errors import ImageError
 from agsr.store.address import Location
-from agsr.store.locations import complete
+from agsr.store.locations import check_writable, complete
 
 FOLDER = "agsr-manifest"
 """Name of the folder beside the results."""
@@ -39,6 +39,9 @@ class Manifest:
     Args:
         folder: For the parts; made if needed.
         clock: Seconds.
+
+    Raises:
+        ImageError: The parts can't be written.
     """
 
     def __init__(self, folder: Location, clock: Callable[[], float] = time.monotonic) -> None:
@@ -48,6 +51,10 @@ class Manifest:
         self._rows: list[str] = []
         self._parts = 0
         self._written = clock()
+        try:
+            check_writable(folder / f"{self._run}.jsonl")
+        except OSError as error:
+            raise ImageError(f"{folder}: can't be written: {_reason(error)}") from None
 
     def add(self, outcome: Outcome) -> None:
         """Add the row of an outcome.
@@ -103,6 +110,9 @@ class Manifest:
             with complete(part) as temporary:
                 temporary.write_text(content, encoding="utf-8", errors="surrogateescape")
         except OSError as error:
-            reason = error.strerror or errno.errorcode.get(error.errno or 0, "")
-            raise ImageError(f"{part}: can't be written: {reason}") from None
+            raise ImageError(f"{part}: can't be written: {_reason(error)}") from None
         self._rows, self._parts, self._written = [], self._parts + 1, self._clock()
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or errno.errorcode.get(error.errno or 0, "")

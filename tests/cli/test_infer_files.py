@@ -17,6 +17,7 @@ from conftest import PHOTO, ROOT
 from PIL import Image
 
 from agsr.engines.upscaler import Upscaler
+from agsr.errors import MissingDependencyError
 from agsr.image.picture import Picture, RowBands
 
 
@@ -225,3 +226,24 @@ def test_damaged_metadata_costs_a_line_not_the_result(small_files: Path) -> None
 def test_formats_have_their_other_names(ext: str, name: str) -> None:
     result = agsr("infer", "a.png", "-n", "-f", ext)
     assert (result.exit_code, result.stdout) == (0, f"a.png → {name}\n")
+
+
+def test_results_that_can_never_be_written_are_found_before_the_work(
+    small_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest below a file, and an address whose package is missing."""
+
+    def lack(*_: object, **__: object) -> None:
+        raise MissingDependencyError("s3:// needs the package 's3fs'")
+
+    monkeypatch.setattr("agsr.store.filesystems.require", lack)
+    monkeypatch.setattr("agsr.cli.network.open_upscaler", None)
+    requests = {
+        ("--manifest", "b.jpg"): "b.jpg: can't be written",
+        ("-o", "s3://bucket/a.png"): "needs the package 's3fs'",
+    }
+    for options, message in requests.items():
+        result = agsr("infer", "a.png", *options)
+        assert result.exit_code == 1
+        assert message in result.stderr
+    assert not (small_files / "a_x4.png").exists()

@@ -12,6 +12,7 @@ from stubs import Repeat
 
 from agsr.bench import doctor
 from agsr.engines import ranking
+from agsr.engines import request as requests
 from agsr.engines.open import check_request, open_backend
 from agsr.engines.places import BACKENDS, RUNTIMES, Place, place_from_options
 from agsr.engines.ranking import PLACES, default_precision
@@ -190,3 +191,21 @@ def test_an_engine_has_a_precision_of_its_own_wherever_it_is(
 def test_the_default_options_build_for_this_gpu() -> None:
     assert BuildOptions().targets == ()
     assert BACKENDS[0] == "auto"
+
+
+@pytest.mark.parametrize(
+    ("installed", "device", "expected"),
+    [
+        (("torch", "ort", "trt"), "cuda:1", "torch:cuda:1"),
+        (("ort", "trt"), "cuda:1", "trt:cuda:1"),
+        (("ort",), "cuda:1", "ort:cuda:1"),
+        (("ort", "trt"), "cpu", "ort:cpu"),
+        ((), "cuda:1", "torch:cuda:1"),
+    ],
+)
+def test_a_device_alone_means_a_runtime_that_is_installed(
+    monkeypatch: pytest.MonkeyPatch, installed: tuple[str, ...], device: str, expected: str
+) -> None:
+    """No option for GPUs asks for torch where TensorRT or ONNX Runtime is there."""
+    monkeypatch.setattr(requests, "is_runtime_installed", lambda name: name in installed)
+    assert str(requests.Request(weights="psnr", device=device).place) == expected
