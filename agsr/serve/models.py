@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from agsr.assembly.requested import Blend
 from agsr.backend import Backend
 from agsr.contract import DEFAULT_STEPS, PRECISIONS
 from agsr.engines.open import check_request, open_backend
@@ -137,10 +138,12 @@ class ModelPool:
 
     def _described(self, name: str, weights: str) -> dict[str, Any]:
         unknown = is_path(weights) or self._settings.is_served
-        steps = [] if unknown else shipped_steps(weights)
         usual = DEFAULT_STEPS if is_path(weights) else default_steps(weights)
         running = self._settings.running_for(weights)
         asked = running.get("steps")
+        blend = Blend.parse(weights)
+        measured = [] if unknown else shipped_steps(blend.first if blend else weights)
+        steps = sorted({*measured, *([asked] if measured and asked else ())})
         return {
             "name": name,
             "default": name == self._settings.default_name,

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from agsr.contract import MAX_STEPS
 from agsr.errors import ConfigurationError
-from agsr.pretrained import DEFAULT_WEIGHTS, is_path, shipped_names, shipped_steps
+from agsr.pretrained import DEFAULT_WEIGHTS, is_path, shipped_names
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 """Names of this computer."""
@@ -85,7 +86,7 @@ class ServeSettings:
         """Return `running` for some of the weights that requests may name.
 
         ``hints``, and the ``steps`` and ``precision`` of files, are those of the server's own
-        weights; shipped weights get the steps if they have them.
+        weights; shipped weights and their blends run with any number of steps up to the limit.
 
         >>> settings = ServeSettings(running={"steps": 2, "hints": "range=255"})
         >>> settings.running_for("gan"), settings.running_for("models/mine.onnx")
@@ -96,7 +97,7 @@ class ServeSettings:
         unfit = {"hints"} if self._takes_threads(weights) else {"hints", "threads"}
         if is_path(weights) or self.is_served:
             unfit |= {"steps", "precision"}
-        elif self.running.get("steps") not in shipped_steps(weights):
+        elif (self.running.get("steps") or 1) > MAX_STEPS:
             unfit.add("steps")
         return {name: value for name, value in self.running.items() if name not in unfit}
 

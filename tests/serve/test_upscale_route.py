@@ -172,6 +172,9 @@ def test_options_of_the_network_are_those_of_all_weights_that_have_them() -> Non
     assert parse_options([("weights", "gan")], few).steps is None
     listed = {model["name"]: model for model in ModelPool(settings).listed()}
     assert [listed[name]["default_steps"] for name in ("psnr", "gan", "mine")] == [2, 2, None]
+    blended = ServeSettings(weights="psnr:gan:0.3", running={"steps": 7})
+    for model in ModelPool(blended).listed():
+        assert (model["steps"], model["default_steps"]) == ([*range(1, 8)], 7)
 
 
 def test_names_of_formats_are_those_that_can_be_written() -> None:
