@@ -5,7 +5,6 @@ Data flow: options of a command or call → `Request` → `agsr.engines.open` lo
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -42,9 +41,6 @@ from agsr.pretrained import (
 
 if TYPE_CHECKING:
     from agsr.engines.triton.address import Address
-
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,9 +198,6 @@ class Request:
             return Path(self.weights)
         default = "fp16" if place.runtime == "trt" else "fp32"
         graph = graph_precision(place.runtime, precision or default)
-        if precision == "bf16" and place.runtime == "openvino" and not computes_bf16():
-            _log.warning("this processor has no bf16 units: bf16 weights run in fp32 arithmetic")
-            graph = "bf16"
         return find_onnx(self.weights, self.steps, graph)
 
     def check(self) -> None:
@@ -288,7 +281,12 @@ def takes_threads(weights: str, options: Mapping[str, Any]) -> bool:
 
 
 def graph_precision(runtime: str, precision: str) -> Precision:
-    """Return the precision of the ONNX file needed; fp32 if the runtime converts when it runs."""
+    """Return the precision of the ONNX file needed; fp32 if the runtime converts when it runs.
+
+    OpenVINO converts to bf16 only on processors that compute it; elsewhere it runs a bf16 file.
+    """
+    if runtime == "openvino" and precision == "bf16" and not computes_bf16():
+        return "bf16"
     if precision in RUNTIMES[runtime].precisions:
         return "fp32"
     for known in PRECISIONS:

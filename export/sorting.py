@@ -17,13 +17,8 @@ _SORTS = (torch.sort, Tensor.sort)
 _ARGSORTS = (torch.argsort, Tensor.argsort)
 
 
-class SortByTopK(TorchFunctionMode):
-    """Replaces sorts within the block; the results are those of a stable sort for whole numbers.
-
-    >>> with SortByTopK():
-    ...     torch.argsort(torch.tensor([2, 0, 2, 1])).tolist()
-    [1, 3, 0, 2]
-    """
+class _SortMode(TorchFunctionMode):
+    """Replaces sorts within the block by `sort`."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -31,29 +26,43 @@ class SortByTopK(TorchFunctionMode):
         """See `torch.overrides.TorchFunctionMode`."""
         del types
         if func in _SORTS:
-            return _sorted(*args, **(kwargs or {}))
+            return self.sort(*args, **(kwargs or {}))
         if func in _ARGSORTS:
-            return _sorted(*args, **(kwargs or {}))[1]
+            return self.sort(*args, **(kwargs or {}))[1]
         return func(*args, **(kwargs or {}))
 
-
-def _sorted(
-    values: Tensor, dim: int = -1, descending: bool = False, stable: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Return sorted values and where they were, as ``torch.sort`` does."""
-    del stable  # equal whole numbers are always in their order
-    count, keys = values.shape[dim], values
-    if not values.is_floating_point():
-        at = torch.arange(count, device=values.device)
-        shape = [1] * values.dim()
-        shape[dim] = -1
-        at = at.view(shape)
-        keys = values * count + (count - 1 - at if descending else at)
-    indices = torch.topk(keys, count, dim=dim, largest=descending, sorted=True)[1]
-    return torch.gather(values, dim, indices), indices
+    def sort(
+        self, values: Tensor, dim: int = -1, descending: bool = False, stable: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Return sorted values and where they were, as ``torch.sort`` does."""
+        raise NotImplementedError
 
 
-class StableSort(TorchFunctionMode):
+class SortByTopK(_SortMode):
+    """Replaces sorts within the block; the results are those of a stable sort for whole numbers.
+
+    >>> with SortByTopK():
+    ...     torch.argsort(torch.tensor([2, 0, 2, 1])).tolist()
+    [1, 3, 0, 2]
+    """
+
+    def sort(
+        self, values: Tensor, dim: int = -1, descending: bool = False, stable: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """See ``torch.sort``."""
+        del stable  # equal whole numbers are always in their order
+        count, keys = values.shape[dim], values
+        if not values.is_floating_point():
+            at = torch.arange(count, device=values.device)
+            shape = [1] * values.dim()
+            shape[dim] = -1
+            at = at.view(shape)
+            keys = values * count + (count - 1 - at if descending else at)
+        indices = torch.topk(keys, count, dim=dim, largest=descending, sorted=True)[1]
+        return torch.gather(values, dim, indices), indices
+
+
+class StableSort(_SortMode):
     """Makes sorts within the block stable, so that a network's results don't depend on the machine.
 
     torch orders equal values differently by processor. Networks that sort whole numbers, as ATD
@@ -64,18 +73,12 @@ class StableSort(TorchFunctionMode):
     [1, 3, 0, 2]
     """
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """See `torch.overrides.TorchFunctionMode`."""
-        del types
-        if func in _SORTS + _ARGSORTS:
-            return _stable(func, *args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
-def _stable(
-    func: Any, values: Tensor, dim: int = -1, descending: bool = False, stable: bool = False
-) -> Any:
-    del stable
-    return func(values, dim=dim, descending=descending, stable=True)
+    def sort(
+        self, values: Tensor, dim: int = -1, descending: bool = False, stable: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """See ``torch.sort``."""
+        del stable
+        found: tuple[Tensor, Tensor] = torch.sort(
+            values, dim=dim, descending=descending, stable=True
+        )
+        return found

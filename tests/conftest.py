@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import cpus  # first: numpy and torch count the CPUs when they are loaded
 import numpy as np
@@ -16,7 +17,6 @@ import torchvision_operators as torchvision_operators  # before anything imports
 from numpy.typing import NDArray
 from stubs import Repeat as Repeat
 
-from agsr.contract import Precision
 from agsr.engines.runtimes.openvino_session import capabilities
 from agsr.export import export_onnx
 from agsr.image import read_rgb
@@ -160,7 +160,7 @@ def onnx_file(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) 
     An export takes five seconds and more of processor time, nearly all of it for torch's tracing.
     """
 
-    def export(steps: int, precision: Precision = "fp32") -> Path:
+    def export(steps: int, precision: Any = "fp32") -> Path:
         with shared_folder(tmp_path_factory, "exported") as folder:
             kind = "" if precision == "fp32" else f"-{precision}"
             path = folder / f"tiny-{steps}{kind}.onnx"
@@ -185,6 +185,23 @@ def community_file(tmp_path_factory: pytest.TempPathFactory) -> MakeFile:
             return path if path.exists() else make(name, path)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def exported_onnx(
+    community_file: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Return a function that exports weights of another project once, for all processes."""
+    from agsr.export.community import export_community
+
+    def export(name: str, precision: Any = "fp32") -> Path:
+        with shared_folder(tmp_path_factory, "community-onnx") as folder:
+            path = folder / f"{name}-{precision}.onnx"
+            if not path.exists():
+                export_community(community_file(name), path, precision=precision)
+            return path
+
+    return export
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""``agsr export``: a checkpoint written as a verified ONNX file, and as a Triton model."""
+"""``agsr export``: a checkpoint written as an ONNX file, and as a Triton model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agsr.export.triton import Runtime, ServedNetwork
 
 
-@click.command(short_help="Write a network as ONNX, verified against torch.")
+@click.command(short_help="Write a network as ONNX, compared with torch if it is installed.")
 @weights_option
 @click.option(
     "-s",
@@ -107,7 +107,9 @@ def export(
     hints: str,
     as_json: bool,
 ) -> None:
-    """Write the network as ONNX: unrolled, dynamic batch, height and width, verified.
+    """Write the network as ONNX: unrolled, dynamic batch, height and width.
+
+    Where torch is installed, the file is compared with it before it appears.
 
     Other projects' weights (.pth, .safetensors) are exported for the sizes at which the file
     equals torch, which its metadata records. With another project's ONNX file, only --triton

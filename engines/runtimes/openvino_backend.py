@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from agsr.errors import BackendError
 from agsr.pretrained import require_file
 from agsr.system.cpu import multiplies_int8
 from agsr.tiling import AUTO_AREA_BF16
+
+_log = logging.getLogger(__name__)
 
 
 class OpenVinoBackend(Backend):
@@ -66,6 +69,8 @@ class OpenVinoBackend(Backend):
                 "nor AMX; use --precision fp32, which is faster here, or --backend ort"
             )
         hint = _arithmetic(metadata.precision, running) if on_cpu else _on_device(running)
+        if running == "bf16" and hint == "fp32":
+            _log.warning("this processor has no bf16 units: bf16 weights run in fp32 arithmetic")
         if hint == "bf16":
             self.bytes_per_pixel, self.tile_area = 3_000, AUTO_AREA_BF16
         sizes, align = metadata.sizes, tile_align(metadata)
